@@ -1,0 +1,164 @@
+"""Values that cross module boundaries: requests, model items, answers and their enums.
+
+Axes have one letter and one order everywhere: B series, T past steps, H future steps, Q quantile
+levels. Arrays are ``(B, H, Q)`` with missing axes dropped. Times are POSIX seconds, UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+ParamValue = str | int | float | bool | None
+
+_NOTHING: Mapping[str, FloatArray] = MappingProxyType({})
+
+
+class Space(StrEnum):
+    """Where the model works: log-odds, or probabilities as they are."""
+
+    LOGIT = "logit"
+    IDENTITY = "identity"
+
+
+class Source(StrEnum):
+    """Who produced a band."""
+
+    MODEL = "tollama"
+    BASELINE = "baseline"
+
+
+class FallbackReason(StrEnum):
+    """Why an answer did not come fresh from the model; documented in docs/api.md."""
+
+    TOO_FEW_POINTS = "too_few_points"
+    LOW_LIQUIDITY = "low_liquidity"
+    GAP_TOO_LONG = "gap_too_long"
+    BREAKER_OPEN = "breaker_open"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    OVERLOADED = "overloaded"
+    RUNTIME_TIMEOUT = "runtime_timeout"
+    RUNTIME_UNREACHABLE = "runtime_unreachable"
+    RUNTIME_OVERLOADED = "runtime_overloaded"
+    RUNTIME_REJECTED = "runtime_rejected"
+    RUNTIME_UNAUTHORIZED = "runtime_unauthorized"
+    RUNTIME_ERROR = "runtime_error"
+    MODEL_NOT_INSTALLED = "model_not_installed"
+    BAD_OUTPUT = "bad_output"
+    RUNNER_UNAVAILABLE = "runner_unavailable"
+    STALE_IF_ERROR = "stale_if_error"
+
+
+class BreakerState(StrEnum):
+    """What the breaker of one model lets through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    FORCED_CLOSED = "forced_closed"
+
+
+class Priority(StrEnum):
+    """Who waits for a forecast: a person or alert, or a bulk job that is shed first."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """The space a series is modelled in; ``eps`` keeps log-odds finite, 0 < eps < 0.5."""
+
+    space: Space
+    eps: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelSeries:
+    """One series as the runtime gets it: on a regular grid, gaps filled, in model space.
+
+    Attributes:
+        y: ``(T,)`` finite values in model space (log-odds or probability).
+        end_ts: time of the last value, POSIX seconds.
+        step_s: grid step in seconds.
+        x_past: covariates, each ``(T,)``.
+        x_future: covariates known ahead, each ``(H,)``; every name is also in ``x_past``.
+    """
+
+    y: FloatArray
+    end_ts: float
+    step_s: int
+    x_past: Mapping[str, FloatArray] = _NOTHING
+    x_future: Mapping[str, FloatArray] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKey:
+    """What series must share to travel in one runtime call.
+
+    ``model`` is the runtime's own name, ``levels`` ascend inside (0, 1), ``params`` are the
+    allowed model options, sorted by name.
+    """
+
+    model: str
+    horizon_steps: int
+    levels: tuple[float, ...]
+    params: tuple[tuple[str, ParamValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRequest:
+    """One item on its way to the model: what to forecast and how long it may take.
+
+    ``y_prob`` is ``(T,)``, finite, in [0, 1]. ``budget_s`` is what is left until the caller's
+    deadline, counted from the moment the item is handed over: clocks differ between machines.
+    """
+
+    key: BatchKey
+    y_prob: FloatArray
+    transform: Transform
+    end_ts: float
+    step_s: int
+    budget_s: float
+    priority: Priority = Priority.INTERACTIVE
+    x_past: Mapping[str, FloatArray] = field(default_factory=dict)
+    x_future: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bands:
+    """Quantile paths that may leave the house: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
+
+    ``corrections`` names what had to be changed to make that true, each kind once.
+    """
+
+    y_prob: FloatArray
+    corrections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelAnswer:
+    """What the Runner gives for one item: bands, and how the call went."""
+
+    bands: Bands
+    breaker_state: BreakerState
+    batch_size: int
+    queue_ms: float
+    runtime_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailure:
+    """Why the Runner has no bands for one item; crosses processes as a value, not an exception.
+
+    ``retry_in_s`` says how long it is pointless to ask again (an open breaker), else 0.
+    """
+
+    reason: FallbackReason
+    breaker_state: BreakerState
+    retry_in_s: float = 0.0

@@ -1,0 +1,1 @@
+"""The HTTP service: Ray Serve deployments and the Starlette ingress around `runner`."""
