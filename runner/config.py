@@ -138,6 +138,12 @@ class FallbackSection(Section):
         return self
 
 
+class BaselineSection(Section):
+    """How the EWMA baseline draws its bands."""
+
+    scale_half_life_steps: Positive
+
+
 class BandsSection(Section):
     """Width limits between the outermost levels, in probability."""
 
@@ -215,6 +221,7 @@ class Config(BaseSettings):
     tollama: TollamaSection
     batching: BatchingSection
     fallback: FallbackSection
+    baseline: BaselineSection
     bands: BandsSection
     cache: CacheSection
     circuit_breaker: CircuitBreakerSection

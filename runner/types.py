@@ -7,15 +7,12 @@ levels. Arrays are ``(B, H, Q)`` with missing axes dropped. Times are POSIX seco
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 ParamValue = str | int | float | bool | None
-
-_NOTHING: Mapping[str, FloatArray] = MappingProxyType({})
 
 
 class Space(StrEnum):
@@ -93,8 +90,8 @@ class ModelSeries:
     y: FloatArray
     end_ts: float
     step_s: int
-    x_past: Mapping[str, FloatArray] = _NOTHING
-    x_future: Mapping[str, FloatArray] = _NOTHING
+    x_past: Mapping[str, FloatArray] = field(default_factory=dict)
+    x_future: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
