@@ -262,7 +262,7 @@ def load_config(path: str | Path) -> Config:
     try:
         config = Config(**values)
     except ValidationError as exc:
-        raise ConfigError(f"{file}: {_sentence(exc)}") from exc
+        raise ConfigError(f"{file}: {complaints(exc)}") from exc
     return config.model_copy(update={"models_file": _beside(file, config.models_file)})
 
 
@@ -316,7 +316,7 @@ def _refuse_unknown_overrides() -> None:
                 raise ConfigError(f"{name}: there is no section {section.lower()!r}")
 
 
-def _sentence(exc: ValidationError) -> str:
+def complaints(exc: ValidationError) -> str:
     """Every complaint with its key, without the values: they may be secrets."""
     parts = (f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in exc.errors())
     return "; ".join(parts)
