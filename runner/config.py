@@ -119,7 +119,9 @@ class BatchingSection(Section):
     collect_wait_s: Annotated[float, Field(ge=0, le=0.005)]
     collect_max_batches: Count
     slots_per_model: Count  # tollama holds one lock per model family: more only queues inside it
-    max_queued_items: Count
+    max_queued_items: Count  # per model; bulk items are refused and evicted first
+    bulk_batch_size: Count  # bulk items in one call while interactive ones wait
+    max_call_s: Positive  # batches are cut so that a call is expected to take no longer
     estimate_forgets_after_s: Positive  # a call-time estimate older than this is not trusted
 
 
