@@ -14,6 +14,7 @@ import yaml
 from pydantic import (
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -33,6 +34,17 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Level = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+def _none_from_text(value: object) -> object:
+    """The environment can only hand over text, so ``null`` has to be read here."""
+    return None if value == "null" else value
+
+
+RateOrOff = Annotated[
+    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
+    BeforeValidator(_none_from_text),
+]
 
 
 class Environment(StrEnum):
@@ -62,7 +74,7 @@ class RequestSection(Section):
     max_horizon_steps: Count
     max_levels: Count
     max_covariates: CountOrNone
-    max_cells: Count  # points, horizon and covariates multiplied out: bounds the work of one request
+    max_cells: Count  # points and steps times covariates: bounds the work of one request
     max_body_bytes: Count
     body_timeout_s: Positive
 
@@ -100,6 +112,11 @@ class TollamaSection(Section):
     max_request_bytes: Count
     max_response_bytes: Count
     api_key: SecretStr | None = None  # from the environment only: TSFM_TOLLAMA__API_KEY
+
+    @property
+    def longest_call_s(self) -> float:
+        """How long one call can take with all its retries and pauses."""
+        return self.timeout_s + self.max_retries * (self.backoff_max_s + self.timeout_s)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -174,9 +191,9 @@ class CircuitBreakerSection(Section):
     consecutive_failures: Count
     window_s: Positive
     min_calls: Count
-    failure_rate: Fraction  # share of failed calls in the window that opens; 1.0 and over: never
+    failure_rate: RateOrOff  # share of failed calls in the window that opens; null: never
     slow_call_s: Positive
-    slow_call_rate: Fraction
+    slow_call_rate: RateOrOff  # likewise of calls that took slow_call_s or longer
     cooldown_s: Positive
     cooldown_growth: Annotated[float, Field(ge=1)]
     cooldown_max_s: Positive
@@ -185,12 +202,18 @@ class CircuitBreakerSection(Section):
     probe_lease_s: Positive
     successes_to_close: Count
     sync_interval_s: Positive  # how often replicas exchange state with the shared breaker
+    shared_timeout_s: Positive  # for one call to the shared breaker; then go on alone
     ingress_memory_s: Annotated[float, Field(ge=0, le=1)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.cooldown_s > self.cooldown_max_s:
             raise ValueError("cooldown_s must not be over cooldown_max_s")
+        if self.sync_interval_s + self.shared_timeout_s > 0.5:
+            raise ValueError(
+                "sync_interval_s and shared_timeout_s must not be over 0.5 together: "
+                "two replicas agree after two rounds, and that within 1 s"
+            )
         return self
 
 
@@ -234,6 +257,11 @@ class Config(BaseSettings):
     def _check(self) -> Self:
         if self.fallback.reserve_ms >= self.request.deadline_ms:
             raise ValueError("fallback.reserve_ms must be under request.deadline_ms")
+        if self.circuit_breaker.probe_lease_s < self.tollama.longest_call_s:
+            raise ValueError(
+                "circuit_breaker.probe_lease_s must not be under the longest call that "
+                "tollama.timeout_s, max_retries and backoff_max_s allow: no probe would end in time"
+            )
         return self
 
     @classmethod
@@ -275,7 +303,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
-        values = yaml.load(file.read_text("utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        values = yaml.load(file.read_text("utf-8"), Loader=_StrictLoader)
     except OSError as exc:
         raise ConfigError(f"{file}: cannot be read ({exc.strerror})") from exc
     except yaml.YAMLError as exc:

@@ -20,6 +20,7 @@
     |   `-- BadOutputError          an answer we cannot use
     |-- BreakerOpenError        nobody: wait
     |-- QueueFullError          nobody: too much at once
+    |-- BaselineUnavailableError nobody: the baseline is computed in place
     |-- TooLateError            nobody: the deadline cannot be met any more
     `-- ConfigError             the operator, at start-up
 
@@ -202,6 +203,13 @@ class QueueFullError(TsfmError):
 
     def __str__(self) -> str:
         return "The queue to the runtime is full."
+
+
+class BaselineUnavailableError(TsfmError):
+    """The baseline service could not answer; the same function runs in this process instead."""
+
+    def __str__(self) -> str:
+        return "The baseline service is not available."
 
 
 class TooLateError(TsfmError):

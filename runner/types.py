@@ -6,6 +6,7 @@ levels. Arrays are ``(B, H, Q)`` with missing axes dropped. Times are POSIX seco
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
@@ -76,6 +77,35 @@ class Transform:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ForecastRequest:
+    """A caller's request, checked and with every default filled in.
+
+    Attributes:
+        y_prob: ``(N,)`` in [0, 1], NaN where the caller had no value; two or more are finite.
+        y_ts: ``(N,)`` strictly increasing POSIX seconds ending at ``as_of``, or None.
+        levels: quantile levels, ascending inside (0, 1).
+        x_past: covariates, each ``(N,)``; ``x_future`` each ``(H,)``.
+    """
+
+    market_id: str
+    as_of: datetime
+    freq: str
+    step_s: int
+    horizon_steps: int
+    levels: tuple[float, ...]
+    y_prob: FloatArray
+    y_ts: FloatArray | None
+    x_past: Mapping[str, FloatArray]
+    x_future: Mapping[str, FloatArray]
+    transform: Transform
+    model_name: str
+    model_version: str | None
+    params: Mapping[str, ParamValue]
+    liquidity_bucket: str | None
+    max_gap_minutes: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelSeries:
     """One series as the runtime gets it: on a regular grid, gaps filled, in model space.
 
@@ -114,6 +144,7 @@ class ModelRequest:
 
     ``y_prob`` is ``(T,)``, finite, in [0, 1]. ``budget_s`` is what is left until the caller's
     deadline, counted from the moment the item is handed over: clocks differ between machines.
+    ``cache_key`` is equal for requests that must get the same bands.
     """
 
     key: BatchKey
@@ -122,6 +153,7 @@ class ModelRequest:
     end_ts: float
     step_s: int
     budget_s: float
+    cache_key: bytes
     priority: Priority = Priority.INTERACTIVE
     x_past: Mapping[str, FloatArray] = field(default_factory=dict)
     x_future: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -129,7 +161,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bands:
-    """Quantile paths that may leave the house: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
+    """Quantile paths fit to leave: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
 
     ``corrections`` names what had to be changed to make that true, each kind once.
     """
@@ -147,6 +179,7 @@ class ModelAnswer:
     batch_size: int
     queue_ms: float
     runtime_ms: float
+    age_s: float | None = None  # how old it was when it left the Runner's cache; None: fresh
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,78 @@
+"""A market's observations on the regular grid that ends at ``as_of_ts``, gaps counted and filled.
+
+The grid is what models understand; what was observed is what the gate judges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from runner.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegularSeries:
+    """The last T steps of a market, one value a step.
+
+    Attributes:
+        y_prob: ``(T,)`` with the last known value carried forward over gaps; finite.
+        observed_prob: ``(T,)`` with NaN where a step saw no observation.
+        x_past: covariates on the same grid, each ``(T,)``.
+        longest_gap_minutes: the longest stretch of steps without an observation.
+    """
+
+    y_prob: FloatArray
+    observed_prob: FloatArray
+    x_past: Mapping[str, FloatArray]
+    longest_gap_minutes: float
+
+    @property
+    def points(self) -> int:
+        """How many steps hold a real observation."""
+        return int(np.isfinite(self.observed_prob).sum())
+
+    @property
+    def gaps_filled(self) -> int:
+        """How many steps were filled forward."""
+        return self.observed_prob.size - self.points
+
+
+def regularise(
+    y_prob: FloatArray,
+    y_ts: FloatArray | None,
+    x_past: Mapping[str, FloatArray],
+    step_s: int,
+    max_steps: int,
+) -> RegularSeries:
+    """At most ``max_steps`` steps of ``step_s`` seconds that end at the last time.
+
+    Args:
+        y_prob: ``(N,)`` in [0, 1], NaN where the caller had no value; at least one is finite.
+        y_ts: ``(N,)`` strictly increasing POSIX seconds, or None for a regular series.
+        x_past: covariates, each ``(N,)``, finite.
+        step_s: grid step in seconds.
+        max_steps: how many steps to keep.
+    """
+    first = int(np.argmax(np.isfinite(y_prob)))  # nothing to carry forward before the first value
+    times = np.arange(y_prob.size) * float(step_s) if y_ts is None else y_ts
+    times, values = times[first:], y_prob[first:]
+    steps = min(max_steps, int((times[-1] - times[0]) // step_s) + 1)
+    grid = times[-1] - step_s * np.arange(steps - 1, -1, -1, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    last = np.searchsorted(times[known], grid + _TOLERANCE_S, side="right") - 1
+    taken = known[last]  # (T,) index of the newest value at or before each step
+    fresh = times[taken] > grid - step_s + _TOLERANCE_S
+    y = values[taken]
+    beside = np.searchsorted(times, grid + _TOLERANCE_S, side="right") - 1
+    covariates = {name: x[first:][beside] for name, x in x_past.items()}
+    return RegularSeries(y, np.where(fresh, y, np.nan), covariates, _longest_gap(fresh, step_s))
+
+
+_TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
+
+
+def _longest_gap(fresh: np.ndarray, step_s: int) -> float:
+    """Minutes of the longest run of steps without an observation."""
+    edges = np.flatnonzero(np.concatenate(([True], fresh, [True])))
+    return float((np.diff(edges).max() - 1) * step_s / 60.0)

@@ -1,0 +1,78 @@
+"""What happens to a request before it is understood: body limits and the deadline."""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
+
+DEADLINE_HEADER = "x-request-deadline-ms"
+
+
+async def read_body(receive: Receive, limit_bytes: int, limit_s: float) -> bytes:
+    """The whole body, counted and timed while it streams in.
+
+    Raises:
+        BodyTooLargeError: more than ``limit_bytes`` came, whatever Content-Length said.
+        BodyTimeoutError: it was not complete after ``limit_s``.
+        ClientDisconnect: the caller left.
+    """
+    first = await _within(receive, limit_s, limit_s)
+    body: bytes = first.get("body", b"")
+    if not first.get("more_body", False):
+        return _bounded(body, limit_bytes)
+    return await _read_on(receive, body, limit_bytes, limit_s)
+
+
+async def _read_on(receive: Receive, body: bytes, limit_bytes: int, limit_s: float) -> bytes:
+    clock: Callable[[], float] = asyncio.get_running_loop().time
+    end = clock() + limit_s
+    chunks, size, more = [body], len(body), True
+    while more:
+        message = await _within(receive, end - clock(), limit_s)
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit_bytes:
+            raise BodyTooLargeError(limit_bytes)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+async def _within(receive: Receive, left_s: float, limit_s: float) -> dict:  # type: ignore[type-arg] # ASGI message
+    try:
+        async with asyncio.timeout(left_s):
+            message = await receive()
+    except TimeoutError as exc:
+        raise BodyTimeoutError(limit_s) from exc
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return dict(message)
+
+
+def _bounded(body: bytes, limit_bytes: int) -> bytes:
+    if len(body) > limit_bytes:
+        raise BodyTooLargeError(limit_bytes)
+    return body
+
+
+def deadline_ms(config_ms: float, field_ms: float | None, header: str | None) -> float:
+    """The tightest of the service's deadline, the body's field and the header.
+
+    Raises:
+        InvalidRequestError: the header is not a positive number.
+    """
+    return min(config_ms, field_ms or config_ms, _header_ms(header) or config_ms)
+
+
+def _header_ms(header: str | None) -> float | None:
+    if header is None:
+        return None
+    try:
+        value = float(header)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < float("inf"):
+        raise InvalidRequestError("X-Request-Deadline-Ms", "Send a positive number.")
+    return value

@@ -1,0 +1,35 @@
+"""Wiring only: read the configuration, bind the deployments. The import path of the service.
+
+No ``from __future__ import annotations`` here: Serve would see the builder's annotation as a
+string and hand over a bare, unvalidated dict.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from ray.serve import Application
+
+from runner.config import load_config
+from runner.models import load_registry
+from serve_app.deployments import Baseline, Ingress, Runner
+
+
+class AppArgs(BaseModel):
+    """What ``args`` in the Serve config may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: Path
+
+
+def build(args: AppArgs) -> Application:
+    """The application of a configuration file.
+
+    Raises:
+        ConfigError: the configuration or the model registry cannot be used.
+    """
+    config = load_config(args.config)
+    registry = load_registry(config.models_file)
+    runner = Runner.bind(config, registry)
+    baseline = Baseline.bind(config)
+    return Ingress.bind(config, registry, runner, baseline)

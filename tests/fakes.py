@@ -1,0 +1,57 @@
+"""Fakes of the ports, beside nothing else: FakeX stands in for port X."""
+
+import asyncio
+from collections.abc import Callable
+
+from runner.errors import BaselineUnavailableError
+from runner.fallback import BaselineRequest
+from runner.forecaster import Outcome
+from runner.types import Bands, ModelRequest
+from tests.builders import make_answer, make_bands
+
+
+class FakeClock:
+    """A clock that moves when told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeModelPort:
+    """Answers with what it was given; ``gate`` holds answers back until it is set."""
+
+    def __init__(self, outcome: Outcome | Callable[[ModelRequest], Outcome] | None = None) -> None:
+        self.outcome = outcome if outcome is not None else make_answer()
+        self.requests: list[ModelRequest] = []
+        self.cancelled = 0
+        self.gate: asyncio.Event | None = None
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        self.requests.append(request)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.outcome(request) if callable(self.outcome) else self.outcome
+
+
+class FakeBaselinePort:
+    """Answers with fixed bands, fails, or hangs."""
+
+    def __init__(self, *, fails: bool = False, hangs: bool = False) -> None:
+        self.fails = fails
+        self.hangs = hangs
+        self.requests: list[BaselineRequest] = []
+
+    async def forecast(self, request: BaselineRequest) -> Bands:
+        self.requests.append(request)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fails:
+            raise BaselineUnavailableError
+        return make_bands(request.horizon_steps, len(request.levels))
