@@ -1,0 +1,292 @@
+"""The circuit breaker of one model behind one runtime: a pure state machine.
+
+All transitions happen here. There is no clock, no chance, no network and no waiting in this file:
+``now`` is any monotonic number of seconds, jitter and lease names come in through the constructor.
+
+What each event does in each state (``-`` changes nothing, ``>`` enters a state):
+
+    event           closed       open       half open             forced open   forced closed
+    --------------  -----------  ---------  --------------------  ------------  -------------
+    acquire         permit       refused    a lease if one is     refused       permit
+                                            free, else refused
+    time passes     -            > half     leases expire         -             -
+                                   open *a
+    success         counted *b   -          freed; enough of      -             -
+                                            them: > closed
+    slow success    counted *b   -          freed; > open *c      -             -
+    failure         counted *b   -          freed; > open *c      -             -
+    ignored         -            -          freed                 -             -
+    no information  -            -          freed; > open for     -             -
+                                            the seconds named
+    force_open      > forced open, from every state
+    force_close     > forced closed, from every state
+    reset           > closed, from every state; the growth of the cooldown is forgotten
+
+    *a  once the cooldown is over.
+    *b  ``> open`` on enough failures in a row, or on a failure rate or slow-call rate over the
+        window once it holds enough calls. A success ends a row of failures.
+    *c  with a longer cooldown than the last. Slow counts only while there is a slow-call rate.
+
+Every ``>`` starts a new generation and empties leases, counts and window. A result is taken only
+from a permit of the present generation, and while half open only from a lease that still runs: what
+comes late changes nothing. A lease ends by its result or by its expiry, so a probe that got lost
+keeps the door shut no longer than that.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypedDict
+
+from runner.call_window import CallWindow, WindowRow
+from runner.config import CircuitBreakerSection
+from runner.errors import ModelError, RuntimeCircuitOpenError
+from runner.types import BreakerState
+
+
+class Verdict(StrEnum):
+    """What a finished call says about the health of the model."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"  # the caller's fault, or cancelled: the permit goes back, nothing counts
+    NO_INFORMATION = "no_information"  # the call never reached the model
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict, and with ``NO_INFORMATION`` the seconds to wait before the next probe.
+
+    Never longer than the longest cooldown: a senseless number must not shut the door for good.
+    """
+
+    verdict: Verdict
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to make one call; ``lease`` names the probe it is, None for an ordinary call."""
+
+    generation: int
+    lease: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No call now; asking is pointless for ``retry_in_s`` seconds unless a probe ends earlier."""
+
+    retry_in_s: float
+
+
+class BreakerSnapshot(TypedDict):
+    """All a breaker knows, fit for JSON; durations instead of times, because clocks differ."""
+
+    state: str
+    generation: int
+    command: int  # the number of the last operator command heard, 0 for none
+    evidence_age_s: float | None  # since a result or an operator last changed the state
+    consecutive: int
+    successes: int
+    cooldown_s: float  # the last cooldown without its jitter, 0.0 for none yet
+    retry_in_s: float
+    leases: dict[str, float]  # seconds until each expires
+    window: list[WindowRow]
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """What a call that ended with ``error`` (None: with an answer) says about the model."""
+    if error is None:
+        return Outcome(Verdict.SUCCESS)
+    if isinstance(error, RuntimeCircuitOpenError):
+        return Outcome(Verdict.NO_INFORMATION, error.retry_after_s)
+    if isinstance(error, ModelError) and error.counts:
+        return Outcome(Verdict.FAILURE)
+    return Outcome(Verdict.IGNORED)
+
+
+class Breaker:
+    """Lets calls through, holds them back, and probes; see the table above.
+
+    Args:
+        settings: thresholds and durations.
+        jitter: a number in [0, 1) whenever a cooldown begins.
+        lease_ids: names for probes, never the same twice on any board that shares this breaker.
+    """
+
+    def __init__(
+        self,
+        settings: CircuitBreakerSection,
+        jitter: Callable[[], float],
+        lease_ids: Iterator[str],
+    ) -> None:
+        self._settings = settings
+        self._jitter = jitter
+        self._lease_ids = lease_ids
+        self._state = BreakerState.CLOSED
+        self._generation = 0
+        self._command = 0
+        self._evidence_at: float | None = None
+        self._consecutive = 0
+        self._successes = 0
+        self._cooldown_s = 0.0
+        self._open_until = 0.0
+        self._leases: dict[str, float] = {}
+        self._window = CallWindow(settings.window_s)
+
+    def acquire(self, now: float) -> Permit | Refusal:
+        """Leave for one call, or how long to stay away."""
+        wait_s = self.retry_in_s(now)
+        if wait_s > 0:
+            return Refusal(wait_s)
+        if self._state is not BreakerState.HALF_OPEN:
+            return Permit(self._generation)
+        lease = next(self._lease_ids)
+        self._leases[lease] = now + self._settings.probe_lease_s
+        return Permit(self._generation, lease)
+
+    def record(self, permit: Permit, outcome: Outcome, duration_s: float, now: float) -> None:
+        """Take in how the call of a permit ended; a late result is dropped."""
+        self._advance(now)
+        if permit.generation != self._generation:
+            return
+        slow = duration_s >= self._settings.slow_call_s
+        if self._state is BreakerState.CLOSED:
+            self._count(outcome.verdict, slow, now)
+        elif permit.lease in self._leases:
+            del self._leases[permit.lease]
+            self._judge_probe(outcome, slow, now)
+
+    def state(self, now: float) -> BreakerState:
+        """The state at this moment."""
+        self._advance(now)
+        return self._state
+
+    def retry_in_s(self, now: float) -> float:
+        """How long ``acquire`` refuses if nothing happens meanwhile; 0.0 if it would not.
+
+        Forced open ends by an operator alone, so there the ordinary cooldown stands in for it.
+        """
+        self._advance(now)
+        if self._state is BreakerState.OPEN:
+            return self._open_until - now
+        if self._state is BreakerState.FORCED_OPEN:
+            return self._settings.cooldown_s
+        if len(self._leases) >= self._settings.probes:
+            return min(self._leases.values()) - now
+        return 0.0
+
+    def force_open(self, now: float, command: int) -> None:
+        """Refuse everything until the next command; ``command`` rises with each command."""
+        self._obey(BreakerState.FORCED_OPEN, now, command)
+
+    def force_close(self, now: float, command: int) -> None:
+        """Let everything through and count nothing until the next command."""
+        self._obey(BreakerState.FORCED_CLOSED, now, command)
+
+    def reset(self, now: float, command: int) -> None:
+        """Closed as on the first day."""
+        self._obey(BreakerState.CLOSED, now, command)
+        self._cooldown_s = 0.0
+
+    def snapshot(self, now: float) -> BreakerSnapshot:
+        """Everything another process needs to carry on from here."""
+        retry_in_s = self.retry_in_s(now)
+        evidence_at = self._evidence_at
+        return BreakerSnapshot(
+            state=self._state.value,
+            generation=self._generation,
+            command=self._command,
+            evidence_age_s=None if evidence_at is None else now - evidence_at,
+            consecutive=self._consecutive,
+            successes=self._successes,
+            cooldown_s=self._cooldown_s,
+            retry_in_s=retry_in_s,
+            leases={lease: until - now for lease, until in self._leases.items()},
+            window=self._window.snapshot(now),
+        )
+
+    def adopt(self, snapshot: BreakerSnapshot, now: float) -> None:
+        """Carry on from a snapshot; what was known here is forgotten."""
+        age_s = snapshot["evidence_age_s"]
+        self._state = BreakerState(snapshot["state"])
+        self._generation = snapshot["generation"]
+        self._command = snapshot["command"]
+        self._evidence_at = None if age_s is None else now - age_s
+        self._consecutive = snapshot["consecutive"]
+        self._successes = snapshot["successes"]
+        self._cooldown_s = snapshot["cooldown_s"]
+        self._open_until = now + snapshot["retry_in_s"]
+        self._leases = {lease: now + left_s for lease, left_s in snapshot["leases"].items()}
+        self._window.adopt(snapshot["window"], now)
+
+    def _advance(self, now: float) -> None:
+        """What time alone does: a cooldown ends, leases expire."""
+        if self._state is BreakerState.OPEN and now >= self._open_until:
+            self._enter(BreakerState.HALF_OPEN)
+        if self._leases:
+            self._leases = {lease: until for lease, until in self._leases.items() if until > now}
+
+    def _count(self, verdict: Verdict, slow: bool, now: float) -> None:
+        if verdict not in (Verdict.SUCCESS, Verdict.FAILURE):
+            return
+        failed = verdict is Verdict.FAILURE
+        self._consecutive = self._consecutive + 1 if failed else 0
+        self._window.add(now, failed=failed, slow=slow)
+        if self._consecutive >= self._settings.consecutive_failures or self._rates_are_bad(now):
+            self._open_after_failure(now)
+
+    def _rates_are_bad(self, now: float) -> bool:
+        counts = self._window.counts(now)
+        if counts.calls < self._settings.min_calls:
+            return False
+        failure_rate, slow_rate = self._settings.failure_rate, self._settings.slow_call_rate
+        return (failure_rate is not None and counts.failed / counts.calls >= failure_rate) or (
+            slow_rate is not None and counts.slow / counts.calls >= slow_rate
+        )
+
+    def _judge_probe(self, outcome: Outcome, slow: bool, now: float) -> None:
+        too_slow = slow and self._settings.slow_call_rate is not None
+        if outcome.verdict is Verdict.NO_INFORMATION:
+            self._open(now + min(self._settings.cooldown_max_s, outcome.wait_s))
+        elif outcome.verdict is Verdict.FAILURE or (
+            outcome.verdict is Verdict.SUCCESS and too_slow
+        ):
+            self._open_after_failure(now)
+        elif outcome.verdict is Verdict.SUCCESS:
+            self._successes += 1
+            if self._successes >= self._settings.successes_to_close:
+                self._enter(BreakerState.CLOSED)
+                self._evidence_at = now
+
+    def _open_after_failure(self, now: float) -> None:
+        self._cooldown_s = self._next_cooldown_s(now)
+        swing = self._settings.cooldown_jitter_fraction * (2 * self._jitter() - 1)
+        self._open(now + self._cooldown_s * (1 + swing))
+        self._evidence_at = now
+
+    def _next_cooldown_s(self, now: float) -> float:
+        """Longer after a failed probe, and after a recovery that did not outlive one window."""
+        settings, evidence_at = self._settings, self._evidence_at
+        relapse = evidence_at is not None and now - evidence_at < settings.window_s
+        if self._state is BreakerState.HALF_OPEN or relapse:
+            grown_s = max(settings.cooldown_s, self._cooldown_s * settings.cooldown_growth)
+            return min(grown_s, settings.cooldown_max_s)
+        return settings.cooldown_s
+
+    def _open(self, until: float) -> None:
+        self._enter(BreakerState.OPEN)
+        self._open_until = until
+
+    def _obey(self, state: BreakerState, now: float, command: int) -> None:
+        self._enter(state)
+        self._command = command
+        self._evidence_at = now
+
+    def _enter(self, state: BreakerState) -> None:
+        self._state = state
+        self._generation += 1
+        self._consecutive = 0
+        self._successes = 0
+        self._leases = {}
+        self._window.clear()

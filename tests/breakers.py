@@ -1,0 +1,58 @@
+"""Builders for the tests of the circuit breaker."""
+
+from itertools import count
+from typing import Any
+
+from runner.breaker import Breaker, Outcome, Permit, Refusal, Verdict
+from runner.config import CircuitBreakerSection
+
+SUCCESS = Outcome(Verdict.SUCCESS)
+FAILURE = Outcome(Verdict.FAILURE)
+IGNORED = Outcome(Verdict.IGNORED)
+NO_INFORMATION = Outcome(Verdict.NO_INFORMATION, wait_s=16.0)
+
+FAST_S = 0.1
+SLOW_S = 2.0
+
+
+def make_settings(**changes: Any) -> CircuitBreakerSection:
+    """Small numbers that are easy to walk through by hand; no jitter, no rates."""
+    values: dict[str, Any] = {
+        "consecutive_failures": 3,
+        "window_s": 60.0,
+        "min_calls": 10,
+        "failure_rate": None,
+        "slow_call_s": 1.0,
+        "slow_call_rate": None,
+        "cooldown_s": 100.0,
+        "cooldown_growth": 2.0,
+        "cooldown_max_s": 350.0,
+        "cooldown_jitter_fraction": 0.0,
+        "probes": 1,
+        "probe_lease_s": 5.0,
+        "successes_to_close": 1,
+        "sync_interval_s": 0.25,
+        "shared_timeout_s": 0.2,
+        "ingress_memory_s": 1.0,
+    }
+    return CircuitBreakerSection(**(values | changes))
+
+
+def make_breaker(*, jitter: float = 0.5, owner: str = "p", **changes: Any) -> Breaker:
+    return Breaker(make_settings(**changes), lambda: jitter, (f"{owner}{n}" for n in count(1)))
+
+
+def permit_of(answer: Permit | Refusal) -> Permit:
+    """The permit that must have been given."""
+    assert isinstance(answer, Permit), f"refused: {answer}"
+    return answer
+
+
+def call(breaker: Breaker, outcome: Outcome, now: float, duration_s: float = FAST_S) -> None:
+    """One whole call at one moment."""
+    breaker.record(permit_of(breaker.acquire(now)), outcome, duration_s, now)
+
+
+def open_by_failures(breaker: Breaker, now: float, failures: int = 3) -> None:
+    for _ in range(failures):
+        call(breaker, FAILURE, now)
