@@ -176,7 +176,7 @@ class Forecaster:
         )
 
     async def _instead(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
-        """What is next best when the model has none: an old answer of its own, else the baseline."""
+        """What is next best when the model has none: an old answer of it, else the baseline."""
         entry = self._cache.stale(plan.cache_key, self._clock())
         if entry is None:
             return await self._from_baseline(plan, reason, deadline)
@@ -188,9 +188,7 @@ class Forecaster:
             warnings=(*cached.warnings, f"fallback_{reason}"),
         )
 
-    async def _from_baseline(
-        self, plan: Plan, reason: FallbackReason, deadline: float
-    ) -> Forecast:
+    async def _from_baseline(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
         request = plan.for_baseline()
         bands = await self._ask_baseline(request, deadline)
         warnings = (*plan.warnings, f"fallback_{reason}")
@@ -210,9 +208,7 @@ class Forecaster:
         """The baseline service's answer, or None when it has none in time."""
         fallback = self._config.fallback
         kept_back_s = (fallback.reserve_ms - fallback.baseline_timeout_ms) / 1e3
-        limit_s = min(
-            fallback.baseline_timeout_ms / 1e3, deadline - self._clock() - kept_back_s
-        )
+        limit_s = min(fallback.baseline_timeout_ms / 1e3, deadline - self._clock() - kept_back_s)
         if limit_s <= 0:
             return None
         try:
@@ -222,6 +218,4 @@ class Forecaster:
 
 
 def _ran_out_of_time(outcome: Outcome) -> bool:
-    return (
-        isinstance(outcome, ModelFailure) and outcome.reason is FallbackReason.DEADLINE_EXCEEDED
-    )
+    return isinstance(outcome, ModelFailure) and outcome.reason is FallbackReason.DEADLINE_EXCEEDED

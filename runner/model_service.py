@@ -69,7 +69,9 @@ class ModelService:
                 priority=request.priority,
             )
         except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
-            return self._failure(request, reason_of(exc), self._breakers.retry_in_s(request.key.model))
+            return self._failure(
+                request, reason_of(exc), self._breakers.retry_in_s(request.key.model)
+            )
         answer = self._answer(request, served, arrived)
         self._cache.put(request.cache_key, answer, self._clock())
         return answer

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from runner.bands import Correction, Repaired, repair
+from runner.config import BandsSection
+
+LIMITS = BandsSection(min_interval_width=0.02, max_interval_width=0.9)
+LEVELS = np.array([0.1, 0.5, 0.9])
+
+
+def one_step(*values: float) -> Repaired:
+    levels = np.linspace(0.1, 0.9, len(values)) if len(values) > 1 else np.array([0.5])
+    return repair(np.array([[values]]), levels, LIMITS)
+
+
+def test_sound_paths_pass_unchanged_and_unnamed() -> None:
+    repaired = one_step(0.3, 0.4, 0.5)
+
+    np.testing.assert_array_equal(repaired.y_prob, [[[0.3, 0.4, 0.5]]])
+    assert repaired.row(0).corrections == ()
+
+
+def test_values_outside_are_clipped_once_by_name() -> None:
+    repaired = repair(
+        np.array([[[-0.1, 0.2, 0.3], [0.1, 0.2, 1.0], [-0.2, 0.2, 0.3]]]), LEVELS, LIMITS
+    )
+
+    assert repaired.y_prob.min() == 0.0
+    assert repaired.row(0).corrections == (Correction.CLIPPED,)
+
+
+def test_crossed_quantiles_are_rearranged() -> None:
+    repaired = one_step(0.5, 0.4, 0.3)
+
+    np.testing.assert_array_equal(repaired.y_prob, [[[0.3, 0.4, 0.5]]])
+    assert repaired.row(0).corrections == (Correction.REARRANGED,)
+
+
+def test_narrow_band_is_widened_about_its_middle_and_keeps_its_median() -> None:
+    repaired = one_step(0.400, 0.402, 0.404)
+
+    np.testing.assert_allclose(repaired.y_prob, [[[0.392, 0.402, 0.412]]])
+    assert repaired.row(0).corrections == (Correction.WIDENED,)
+
+
+@pytest.mark.parametrize(
+    ("flat", "expected"),
+    [(0.0, [0.0, 0.0, 0.02]), (1.0, [0.98, 1.0, 1.0]), (0.005, [0.0, 0.005, 0.02])],
+)
+def test_narrow_band_at_a_bound_is_shifted_inside(flat: float, expected: list[float]) -> None:
+    np.testing.assert_allclose(one_step(flat, flat, flat).y_prob[0, 0], expected)
+
+
+def test_wide_band_shrinks_towards_the_median() -> None:
+    repaired = one_step(0.0, 0.25, 1.0)
+
+    np.testing.assert_allclose(repaired.y_prob, [[[0.025, 0.25, 0.925]]])
+    assert repaired.row(0).corrections == (Correction.NARROWED,)
+
+
+def test_single_level_has_no_width() -> None:
+    repaired = one_step(0.4)
+
+    np.testing.assert_array_equal(repaired.y_prob, [[[0.4]]])
+    assert repaired.row(0).corrections == ()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_not_usable_and_hurt_nobody_else(bad: float) -> None:
+    repaired = repair(np.array([[[0.1, bad, 0.3]], [[0.1, 0.2, 0.3]]]), LEVELS, LIMITS)
+
+    assert repaired.usable.tolist() == [False, True]
+    assert repaired.row(1).corrections == ()
+    assert np.isfinite(repaired.y_prob).all()
+
+
+@given(
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)),
+        elements=st.floats(-2, 3),
+    )
+)
+def test_whatever_comes_in_leaves_ordered_bounded_and_within_widths(paths: np.ndarray) -> None:
+    levels = np.linspace(0.05, 0.95, paths.shape[2]) if paths.shape[2] > 1 else np.array([0.5])
+
+    y = repair(paths, levels, LIMITS).y_prob
+
+    assert y.shape == paths.shape
+    assert ((y >= 0) & (y <= 1)).all()
+    assert (np.diff(y, axis=2) >= -1e-15).all()
+    if paths.shape[2] > 1:
+        width = y[..., -1] - y[..., 0]
+        assert (width >= LIMITS.min_interval_width - 1e-12).all()
+        assert (width <= LIMITS.max_interval_width + 1e-12).all()
+
+
+def test_input_array_is_left_alone() -> None:
+    paths = np.array([[[0.4, 0.4, 0.4]]])
+
+    repair(paths, LEVELS, LIMITS)
+
+    np.testing.assert_array_equal(paths, 0.4)
