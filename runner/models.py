@@ -72,6 +72,7 @@ class ModelEntry(Section):
         runtime_name: what the runtime calls it.
         aliases: other names a caller may use.
         license: SPDX identifier of the weights' licence.
+        version: what runs when it is known and fixed; a runtime does not tell.
         max_series_per_call: how many series one runtime call may carry; None is no limit.
         max_context: how many past points the model looks at; None is no limit.
         allowed_params: what a caller may set in ``model.params``; everything else is dropped.
@@ -83,6 +84,7 @@ class ModelEntry(Section):
     aliases: tuple[Name, ...]
     license_tag: LicenseTag
     license: Name
+    version: Name | None
     max_series_per_call: Count | None
     max_context: Count | None
     allowed_params: Mapping[Name, ParamRule]
@@ -150,6 +152,11 @@ class Registry(Section):
         rules = self.environments[environment]
         allowed = (e for e in self.models.values() if e.name in rules.allowed_models)
         return tuple(ServedModel(entry, _aliases_in(entry, rules)) for entry in allowed)
+
+    def batch_limit(self, runtime_name: str, most: int) -> int:
+        """How many series one call to the model may carry: its own limit, at the most ``most``."""
+        entry = self.by_name[runtime_name]
+        return min(most, entry.max_series_per_call or most)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from runner.config import load_config
 from runner.models import load_registry
-from serve_app.deployments import Baseline, Ingress, Runner
+from serve_app.deployments import Baseline, Ingress, Runner, breaker_actor
 
 
 class AppArgs(BaseModel):
@@ -30,6 +30,6 @@ def build(args: AppArgs) -> Application:
     """
     config = load_config(args.config)
     registry = load_registry(config.models_file)
-    runner = Runner.bind(config, registry)
+    runner = Runner.options(deployment_actors=[breaker_actor(config)]).bind(config, registry)
     baseline = Baseline.bind(config)
     return Ingress.bind(config, registry, runner, baseline)

@@ -15,9 +15,7 @@ from runner.types import BreakerState, Source
 from serve_app.schemas import format_level, iso
 
 BASELINE_MODEL = "ewma"
-_BODY = (
-    b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
-)
+_BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,7 @@ def on_validation_error(request: Request, exc: Exception) -> Response:
         for e in errors[:MAX_DETAILS]
     ]
     first = detail[0]
-    return _respond(
-        request, 422, "invalid_request", f"{first['path']}: {first['message']}", detail
-    )
+    return _respond(request, 422, "invalid_request", f"{first['path']}: {first['message']}", detail)
 
 
 def on_http_error(request: Request, exc: Exception) -> Response:

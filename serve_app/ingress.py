@@ -42,9 +42,7 @@ class ForecastEndpoint:
     the time to live are answered without being parsed.
     """
 
-    def __init__(
-        self, config: Config, forecaster: Forecaster, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: Config, forecaster: Forecaster, clock: Callable[[], float]) -> None:
         self._config = config
         self._forecaster = forecaster
         self._clock = clock
@@ -110,9 +108,7 @@ def build_app(
 
     return Starlette(
         routes=[
-            Route(
-                "/tsfm/forecast", ForecastEndpoint(config, forecaster, clock), methods=["POST"]
-            ),
+            Route("/tsfm/forecast", ForecastEndpoint(config, forecaster, clock), methods=["POST"]),
             Route("/tsfm/models", list_models),
             Route("/healthz", live),
             Route("/readyz", ready),

@@ -1,0 +1,147 @@
+"""The Ray classes: a few lines each, that build runner's objects and hand in the real clock.
+
+Their decisions live in `runner`; what a deployment adds is a place to run.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import DeploymentActorConfig
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from runner.batch_call import BatchCall, Served
+from runner.breaker_board import BreakerBoard
+from runner.breaker_sync import ReplicaBoard
+from runner.config import Config
+from runner.dispatcher import Dispatcher
+from runner.fallback import BaselineRequest, baseline_bands
+from runner.forecaster import Forecaster, Outcome
+from runner.model_service import ModelService
+from runner.models import Registry
+from runner.tollama import TollamaRuntime
+from runner.tollama_http import build_http_client
+from runner.types import Bands, BatchKey, ModelRequest
+from serve_app.breaker_actor import BreakerActor
+from serve_app.breaker_client import RayBreakerPort, SharedBreakers
+from serve_app.handles import BaselineHandle, RunnerHandle
+from serve_app.ingress import build_app
+
+BREAKER = "breaker"
+
+
+def breaker_actor(config: Config) -> DeploymentActorConfig:
+    """The singleton that holds breaker state, owned by the Runner deployment."""
+    return DeploymentActorConfig(
+        name=BREAKER,
+        actor_class=ray.remote(BreakerActor),
+        init_args=(config.circuit_breaker, time.monotonic, time.time),
+        actor_options={"num_cpus": 0},
+    )
+
+
+@serve.deployment
+class Runner:
+    """Batches items into runtime calls.
+
+    ``@serve.batch`` only collects what arrives together; its answer for each item is a future of
+    the dispatcher, so that nobody waits for a batchmate and every item has its own error.
+    """
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        _set_up_logging(config)
+        batching, tollama = config.batching, config.tollama
+        name = serve.get_replica_context().replica_tag
+        self._http = build_http_client(tollama)
+        self._breakers = SharedBreakers(
+            ReplicaBoard(BreakerBoard(config.circuit_breaker, random.random, name), name),
+            RayBreakerPort(lambda: serve.get_deployment_actor(BREAKER)),
+            config.circuit_breaker,
+            time.monotonic,
+        )
+        runtime = TollamaRuntime(self._http, tollama, sleep=asyncio.sleep, clock=time.monotonic)
+        call = BatchCall(
+            runtime, self._breakers, tollama, config.bands, time.monotonic, self._keep_late
+        )
+        self._dispatcher: Dispatcher[BatchKey, ModelRequest, Served] = Dispatcher(
+            call,
+            lane_of=lambda key: key.model,
+            batch_limit=lambda key: registry.batch_limit(key.model, batching.max_batch_size),
+            max_batch_bytes=tollama.max_request_bytes,
+            settings=batching,
+            lease_s=tollama.lease_s,
+            clock=time.monotonic,
+        )
+        self._service = ModelService(
+            self._dispatcher, self._breakers, config.cache, time.monotonic, random.random
+        )
+        self._collect.set_max_batch_size(batching.max_batch_size)
+        self._collect.set_batch_wait_timeout_s(batching.collect_wait_s)
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        """Bands for one item, or why there are none."""
+        self._breakers.start()
+        answer: asyncio.Future[Outcome] = await self._collect(request)
+        return await answer
+
+    @serve.batch
+    async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
+        return [asyncio.ensure_future(self._service.forecast(r)) for r in requests]
+
+    def _keep_late(
+        self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
+    ) -> None:
+        self._service.keep_late(requests, results)
+
+
+@serve.deployment
+class Baseline:
+    """The EWMA baseline as a service of its own."""
+
+    def __init__(self, config: Config) -> None:
+        _set_up_logging(config)
+        self._config = config
+
+    async def forecast(self, request: BaselineRequest) -> Bands:
+        """Bands for one item."""
+        return baseline_bands([request], self._config.baseline, self._config.bands)[0]
+
+
+@serve.deployment
+@serve.ingress()
+class Ingress:
+    """The HTTP edge: the Starlette app around a forecaster that calls the other two."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        runner: DeploymentHandle[Any],
+        baseline: DeploymentHandle[Any],
+    ) -> None:
+        _set_up_logging(config)
+        self._config = config
+        self._registry = registry
+        self._forecaster = Forecaster(
+            config,
+            registry,
+            RunnerHandle(runner),
+            BaselineHandle(baseline),
+            time.monotonic,
+            random.random,
+        )
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """Serve runs this on the replica, after the constructor."""
+        return build_app(self._config, self._registry, self._forecaster, time.monotonic)
+
+
+def _set_up_logging(config: Config) -> None:
+    for name in ("runner", "serve_app"):
+        logging.getLogger(name).setLevel(config.observability.log_level)
