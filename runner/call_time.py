@@ -1,0 +1,130 @@
+"""How long a runtime call of n series will take, learned from the last calls of its key.
+
+A call takes ``a + b * n`` seconds: a fixed cost and a cost per series (tollama's ``mock`` model on
+two cores: 37 ms and 0.9 ms). Both are fitted by least squares with exponential forgetting; the line
+goes through the weighted centre of what was seen, and neither part may be negative.
+
+In doubt the forecast is hopeful: while all calls had about the same size, nothing is known about
+the slope, so a smaller call is expected to cost its share and a larger one no more. A pessimist
+would send nothing, learn nothing, and stay wrong.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_MEMORY_CALLS = 8.0  # a second or less of a busy lane: a change of load shows at once
+_KEPT_FRACTION = 1.0 - 1.0 / _MEMORY_CALLS
+_DOUBT = 1.0  # squared series: a spread of sizes below this says nothing about the slope
+_OUTLIER_FACTOR = 4.0  # one stall must not look like a slow model; a lasting change still gets in
+_OUTLIER_SLACK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class CallTime:
+    """A forecast of call times: two lines that meet in the centre of what was seen.
+
+    Attributes:
+        centre_n: mean number of series in a call, > 0.
+        centre_s: mean seconds of a call, >= 0.
+        slope_below_s: seconds per series for smaller calls, 0 to ``centre_s / centre_n``.
+        slope_above_s: seconds per series for larger calls, same range.
+    """
+
+    centre_n: float
+    centre_s: float
+    slope_below_s: float
+    slope_above_s: float
+
+    def seconds(self, n: int) -> float:
+        """Expected seconds of a call of ``n`` series; never negative, never falls with ``n``."""
+        away = n - self.centre_n
+        return self.centre_s + away * (self.slope_below_s if away < 0 else self.slope_above_s)
+
+
+UNKNOWN = CallTime(centre_n=1.0, centre_s=0.0, slope_below_s=0.0, slope_above_s=0.0)
+
+
+class CallTimeFit:
+    """Weighted means and moments of (series, seconds), updated one call at a time.
+
+    Source: West (1979), "Updating mean and variance estimates", with weights that fade by
+    ``_KEPT_FRACTION`` a call; centred sums, so no cancellation.
+    """
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._mean_n = 0.0
+        self._mean_s = 0.0
+        self._var_n = 0.0
+        self._cov_ns = 0.0
+
+    def observe(self, n: int, seconds: float) -> None:
+        """Takes in a completed call of ``n`` >= 1 series."""
+        taken_s = min(seconds, self._believable_s(n))
+        self._weight = _KEPT_FRACTION * self._weight + 1.0
+        step_n = n - self._mean_n
+        self._mean_n += step_n / self._weight
+        self._mean_s += (taken_s - self._mean_s) / self._weight
+        self._var_n = _KEPT_FRACTION * self._var_n + step_n * (n - self._mean_n)
+        self._cov_ns = _KEPT_FRACTION * self._cov_ns + step_n * (taken_s - self._mean_s)
+
+    def line(self) -> CallTime:
+        """The forecast after at least one call."""
+        steepest = self._mean_s / self._mean_n  # beyond this the fixed cost would be negative
+        pull = self._var_n + _DOUBT
+        return CallTime(
+            centre_n=self._mean_n,
+            centre_s=self._mean_s,
+            slope_below_s=_clamp((self._cov_ns + _DOUBT * steepest) / pull, steepest),
+            slope_above_s=_clamp(self._cov_ns / pull, steepest),
+        )
+
+    def _believable_s(self, n: int) -> float:
+        if not self._weight:
+            return float("inf")
+        share = max(1.0, n / self._mean_n)
+        return _OUTLIER_FACTOR * self._mean_s * share + _OUTLIER_SLACK_S
+
+
+class CallTimes(Generic[K]):
+    """Forecasts per key that are forgotten ``forgets_after_s`` after the key's last call.
+
+    Forgetting is what ends a lock-out: when a slow spell makes every item look too late, nothing is
+    sent, so nothing could teach us that the spell is over.
+    """
+
+    def __init__(self, forgets_after_s: float) -> None:
+        self._forgets_after_s = forgets_after_s
+        self._fits: dict[K, tuple[float, CallTimeFit]] = {}  # least recently observed first
+
+    def __len__(self) -> int:
+        """Keys held in memory: those observed within the last ``forgets_after_s``."""
+        return len(self._fits)
+
+    def observe(self, key: K, n: int, seconds: float, now: float) -> None:
+        """Takes in a call of ``n`` series that ended at ``now``."""
+        self._forget(now)
+        _, fit = self._fits.pop(key, (now, None))
+        fit = fit or CallTimeFit()
+        fit.observe(n, seconds)
+        self._fits[key] = (now, fit)
+
+    def at(self, key: K, now: float) -> CallTime:
+        """The forecast for ``key``, or ``UNKNOWN`` (no time at all) when none can be trusted."""
+        self._forget(now)
+        known = self._fits.get(key)
+        return known[1].line() if known else UNKNOWN
+
+    def _forget(self, now: float) -> None:
+        while self._fits:
+            key, (seen_at, _) = next(iter(self._fits.items()))
+            if now - seen_at <= self._forgets_after_s:
+                return
+            del self._fits[key]
+
+
+def _clamp(slope_s: float, steepest_s: float) -> float:
+    return min(max(slope_s, 0.0), steepest_s)

@@ -1,0 +1,287 @@
+"""Late binding: items wait, pooled per key, and a batch is cut when a slot is free, not before.
+
+Items of one key may share a call; keys of one lane share the lane's slots (a model family: the
+runtime runs one call of it at a time). Who goes next is decided in ``lane_queue`` and ``cut``; here
+are the effects: futures, calls, timers.
+
+    submit --> line of the lane --> call --> answers, slot free --> next cut
+                   |                  `--> given up, but the runtime is still busy: *lingering*,
+                   |                       the slot stays taken until that ends or the lease does
+                   `--> full, or deadline passed: an error at once
+
+An item costs one future, one entry in the line and its share of a call; there is no task and no
+timer per item.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import Generic, TypeVar
+
+from runner.call_outcome import CallOutcome as CallOutcome  # callers meet it here
+from runner.call_outcome import fault_of, invoke, outcome_of, settle
+from runner.call_time import CallTimes
+from runner.config import BatchingSection
+from runner.cut import CutLimits
+from runner.errors import QueueFullError, TooLateError
+from runner.lane_queue import LaneQueue, Waiting
+from runner.types import Priority
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a wake-up
+_SIZES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStats:
+    """One lane at this moment, for metrics and the status page.
+
+    Attributes:
+        queued: items in line, of which ``queued_bulk`` are bulk.
+        oldest_age_s: how long the first of them has waited, 0 when nobody waits.
+        in_flight: slots taken, lingering calls included.
+        batch_sizes: sizes of the latest calls, oldest first.
+    """
+
+    queued: int
+    queued_bulk: int
+    oldest_age_s: float
+    in_flight: int
+    batch_sizes: tuple[int, ...]
+
+
+class Dispatcher(Generic[K, T, R]):
+    """Pools items and calls ``call`` with batches of one key as slots of its lane come free."""
+
+    def __init__(
+        self,
+        call: Callable[[K, Sequence[T]], Awaitable[CallOutcome[R]]],
+        *,
+        lane_of: Callable[[K], Hashable],
+        batch_limit: Callable[[K], int],
+        max_batch_bytes: int,
+        settings: BatchingSection,
+        lease_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """Needs no running loop yet.
+
+        Args:
+            call: makes one runtime call; limits its own time.
+            lane_of: the lane whose slots a key needs; there are only so many lanes.
+            batch_limit: series the model of a key takes in one call, >= 1.
+            max_batch_bytes: bound on the sum of ``size_bytes`` in a call.
+            settings: the ``batching`` section.
+            lease_s: how long a call, lingering or not, may hold its slot.
+            clock: monotonic seconds, the clock of all deadlines.
+        """
+        self._call = call
+        self._lane_of = lane_of
+        self._batch_limit = batch_limit
+        self._max_batch_bytes = max_batch_bytes
+        self._settings = settings
+        self._lease_s = lease_s
+        self._clock = clock
+        self._call_times: CallTimes[K] = CallTimes(settings.estimate_forgets_after_s)
+        self._lanes: dict[Hashable, _Lane[K, T, R]] = {}
+        self._calls: set[_Call[K, T, R]] = set()  # those that hold a slot
+        self._closed = False
+
+    def submit(
+        self, key: K, item: T, *, deadline: float, size_bytes: int, priority: Priority
+    ) -> asyncio.Future[R]:
+        """The answer to come: a result, an error of the call, or one of the two below.
+
+        Cancel the future to leave the line. ``TooLateError`` says that the deadline passed or
+        cannot be met any more; ``QueueFullError`` that a bulk item gave way to an interactive one.
+
+        Raises:
+            QueueFullError: the lane's line is full, or the dispatcher is closed.
+        """
+        if self._closed:
+            raise QueueFullError
+        lane = self._lane(key)
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        entry = _Entry(key, deadline, size_bytes, priority, self._clock(), item, answer)
+        evicted = lane.queue.put(entry)
+        if evicted is not None:
+            settle(evicted.answer, QueueFullError())
+        answer.add_done_callback(partial(_leave, lane.queue, entry))
+        if lane.taken_slots < self._settings.slots_per_model:
+            self._wake(lane)
+        elif deadline < lane.timer_due:
+            self._watch(lane)
+        return answer
+
+    def stats(self) -> Mapping[Hashable, LaneStats]:
+        """A picture of every lane that has ever been used."""
+        now = self._clock()
+        return {name: lane.stats(now) for name, lane in self._lanes.items()}
+
+    async def aclose(self) -> None:
+        """Refuses what waits and what comes; running calls end, at their lease at the latest.
+
+        Nobody waits for a lingering call any more, so neither do we.
+        """
+        self._closed = True
+        for lane in self._lanes.values():
+            for entry in lane.queue.clear():
+                settle(entry.answer, QueueFullError())
+            lane.stop_timer()
+        running = [call.task for call in self._calls if not call.task.done()]
+        if running:
+            await asyncio.wait(running)
+        for call in list(self._calls):
+            self._release(call, taught=False)
+
+    def _lane(self, key: K) -> "_Lane[K, T, R]":
+        name = self._lane_of(key)
+        lane = self._lanes.get(name)
+        if lane is None:
+            settings = self._settings
+            queue = LaneQueue[K, _Entry[K, T, R]](
+                settings.max_queued_items, settings.bulk_batch_size
+            )
+            lane = self._lanes[name] = _Lane(queue)
+        return lane
+
+    def _wake(self, lane: "_Lane[K, T, R]") -> None:
+        """Cuts in the next turn of the loop: what is submitted in this one travels together."""
+        if not lane.woken:
+            lane.woken = True
+            asyncio.get_running_loop().call_soon(self._cut, lane)
+
+    def _cut(self, lane: "_Lane[K, T, R]") -> None:
+        lane.woken = False
+        self._expire(lane)
+        while lane.queue and lane.taken_slots < self._settings.slots_per_model:
+            plan = lane.queue.cut(self._limits)
+            for entry in plan.lost:
+                settle(entry.answer, TooLateError())
+            batch = [entry for entry in plan.send if not entry.answer.done()]
+            if batch:
+                self._start(lane, batch)
+        self._watch(lane)
+
+    def _limits(self, key: K) -> CutLimits:
+        now = self._clock()
+        return CutLimits(
+            max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
+            max_bytes=self._max_batch_bytes,
+            max_call_s=self._settings.max_call_s,
+            call_time=self._call_times.at(key, now),
+            now=now,
+        )
+
+    def _start(self, lane: "_Lane[K, T, R]", batch: "list[_Entry[K, T, R]]") -> None:
+        loop = asyncio.get_running_loop()
+        lane.taken_slots += 1
+        lane.batch_sizes.append(len(batch))
+        task = loop.create_task(invoke(self._call, batch[0].key, [entry.item for entry in batch]))
+        call = _Call(lane, batch, self._clock(), task)
+        call.lease = loop.call_later(self._lease_s, self._end_lease, call)
+        self._calls.add(call)
+        task.add_done_callback(partial(self._answer, call))
+
+    def _answer(self, call: "_Call[K, T, R]", task: asyncio.Task[CallOutcome[R]]) -> None:
+        """Every item gets its own result or its own error, however the call ended."""
+        outcome = outcome_of(task, len(call.batch))
+        for entry, result in zip(call.batch, outcome.results, strict=True):
+            settle(entry.answer, result)
+        if outcome.lingering is None or call.lease_ended:
+            answered = any(not isinstance(result, BaseException) for result in outcome.results)
+            self._release(call, taught=answered)
+        else:
+            outcome.lingering.add_done_callback(partial(self._end_lingering, call))
+
+    def _end_lingering(self, call: "_Call[K, T, R]", lingering: asyncio.Future[None]) -> None:
+        self._release(call, taught=fault_of(lingering) is None)
+
+    def _end_lease(self, call: "_Call[K, T, R]") -> None:
+        call.lease_ended = True
+        if call.task.done():
+            self._release(call, taught=False)
+        else:
+            call.task.cancel()
+
+    def _release(self, call: "_Call[K, T, R]", *, taught: bool) -> None:
+        """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
+        if call not in self._calls:
+            return
+        self._calls.remove(call)
+        call.lease.cancel()
+        if taught:
+            now = self._clock()
+            self._call_times.observe(call.batch[0].key, len(call.batch), now - call.started_at, now)
+        call.lane.taken_slots -= 1
+        self._wake(call.lane)
+
+    def _watch(self, lane: "_Lane[K, T, R]") -> None:
+        """Sets the lane's one timer to the earliest deadline in line."""
+        due = lane.queue.next_deadline()
+        if due >= lane.timer_due:
+            return
+        lane.stop_timer()
+        delay_s = max(due - self._clock(), _TIMER_GRAIN_S)
+        lane.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, lane)
+        lane.timer_due = due
+
+    def _on_timer(self, lane: "_Lane[K, T, R]") -> None:
+        lane.stop_timer()
+        self._expire(lane)
+        self._watch(lane)
+
+    def _expire(self, lane: "_Lane[K, T, R]") -> None:
+        for entry in lane.queue.expire(self._clock()):
+            settle(entry.answer, TooLateError())
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Waiting[K], Generic[K, T, R]):
+    item: T
+    answer: asyncio.Future[R]
+
+
+@dataclass(slots=True, eq=False)
+class _Lane(Generic[K, T, R]):
+    queue: LaneQueue[K, _Entry[K, T, R]]
+    taken_slots: int = 0
+    woken: bool = False
+    timer: asyncio.TimerHandle | None = None
+    timer_due: float = inf
+    batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer, self.timer_due = None, inf
+
+    def stats(self, now: float) -> LaneStats:
+        oldest = self.queue.oldest_arrival()
+        return LaneStats(
+            queued=len(self.queue),
+            queued_bulk=self.queue.bulk_count,
+            oldest_age_s=0.0 if oldest is None else now - oldest,
+            in_flight=self.taken_slots,
+            batch_sizes=tuple(self.batch_sizes),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[K, T, R]):
+    lane: _Lane[K, T, R]
+    batch: list[_Entry[K, T, R]]
+    started_at: float
+    task: asyncio.Task[CallOutcome[R]]
+    lease: asyncio.TimerHandle = field(init=False)
+    lease_ended: bool = False
+
+
+def _leave(queue: LaneQueue[K, _Entry[K, T, R]], entry: _Entry[K, T, R], _: object) -> None:
+    queue.remove(entry)

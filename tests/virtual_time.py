@@ -1,0 +1,51 @@
+"""An asyncio loop whose clock jumps to the next timer when nothing is left to do: no test sleeps.
+
+A loop with nothing to do and no timer would wait for ever; that is an error here, so a test of
+"never hangs" fails at once.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class NothingLeftToWaitForError(RuntimeError):
+    """Every task waits for something that no timer and no other task will bring."""
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """``time()`` starts at 0 and only moves while nothing can run."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self._now
+
+    def jump(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            raise NothingLeftToWaitForError
+        self._loop.jump(timeout)
+        return []
+
+
+def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+    """The result of ``main`` on a fresh loop that starts at time 0."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
