@@ -27,10 +27,11 @@ What each event does in each state (``-`` changes nothing, ``>`` enters a state)
         window once it holds enough calls. A success ends a row of failures.
     *c  with a longer cooldown than the last. Slow counts only while there is a slow-call rate.
 
-Every ``>`` starts a new generation and empties leases, counts and window. A result is taken only
-from a permit of the present generation, and while half open only from a lease that still runs: what
-comes late changes nothing. A lease ends by its result or by its expiry, so a probe that got lost
-keeps the door shut no longer than that.
+Every ``>`` starts a new generation and empties counts and window. A result is taken only from a
+permit of the present generation, and while half open only from a lease that still runs: what comes
+late changes nothing. A lease ends by its result or by its expiry and outlives a change of state, so
+there are never more probes out than allowed, and one that got lost keeps the door shut no longer
+than its lease.
 """
 
 from collections.abc import Callable, Iterator
@@ -148,13 +149,13 @@ class Breaker:
     def record(self, permit: Permit, outcome: Outcome, duration_s: float, now: float) -> None:
         """Take in how the call of a permit ended; a late result is dropped."""
         self._advance(now)
+        in_time = permit.lease is not None and self._leases.pop(permit.lease, None) is not None
         if permit.generation != self._generation:
             return
         slow = duration_s >= self._settings.slow_call_s
         if self._state is BreakerState.CLOSED:
             self._count(outcome.verdict, slow, now)
-        elif permit.lease in self._leases:
-            del self._leases[permit.lease]
+        elif self._state is BreakerState.HALF_OPEN and in_time:
             self._judge_probe(outcome, slow, now)
 
     def state(self, now: float) -> BreakerState:
@@ -172,8 +173,8 @@ class Breaker:
             return self._open_until - now
         if self._state is BreakerState.FORCED_OPEN:
             return self._settings.cooldown_s
-        if len(self._leases) >= self._settings.probes:
-            return min(self._leases.values()) - now
+        if self._state is BreakerState.HALF_OPEN and len(self._leases) >= self._settings.probes:
+            return sorted(self._leases.values())[-self._settings.probes] - now
         return 0.0
 
     def force_open(self, now: float, command: int) -> None:
@@ -288,5 +289,4 @@ class Breaker:
         self._generation += 1
         self._consecutive = 0
         self._successes = 0
-        self._leases = {}
         self._window.clear()

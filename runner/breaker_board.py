@@ -20,9 +20,9 @@ name the first row that tells the two apart decides:
     (*) The mere end of a cooldown is no evidence, so a copy that idled into half open does not
         outvote one whose probe closed the door. Under a second it may be the time in transit.
 
-The winner is taken whole; counts are never added up, because both may hold the same calls. Its
-generation becomes the higher of the two, so that no result from the loser's past is taken for one
-of the present.
+The winner is taken whole; counts are never added up, because both may hold the same calls. Only
+its generation becomes the higher of the two, so that no result from the loser's past is taken for
+one of the present, and it takes the leases of both: every probe known to be out keeps its place.
 """
 
 import math
@@ -102,13 +102,12 @@ class BreakerBoard:
     def command(self, name: str, command: Command, number: int, now: float) -> None:
         """Do as the operator says; ``number`` is higher than that of any earlier command."""
         breaker = self._use(name, now)
-        match command:
-            case Command.FORCE_OPEN:
-                breaker.force_open(now, number)
-            case Command.FORCE_CLOSE:
-                breaker.force_close(now, number)
-            case Command.RESET:
-                breaker.reset(now, number)
+        orders = {
+            Command.FORCE_OPEN: breaker.force_open,
+            Command.FORCE_CLOSE: breaker.force_close,
+            Command.RESET: breaker.reset,
+        }
+        orders[command](now, number)
 
     def snapshot(self, now: float) -> BoardSnapshot:
         """Every breaker, fit for JSON and for another clock."""
@@ -125,8 +124,10 @@ class BreakerBoard:
             breaker = self._use(name, now)
             ours = breaker.snapshot(now)
             winner = theirs if _knows_better(theirs, ours) else ours
-            generation = max(theirs["generation"], ours["generation"])
-            breaker.adopt({**winner, "generation": generation}, now)
+            merged = winner.copy()
+            merged["generation"] = max(theirs["generation"], ours["generation"])
+            merged["leases"] = ours["leases"] | theirs["leases"]
+            breaker.adopt(merged, now)
 
     def _use(self, name: str, now: float) -> Breaker:
         breaker = self._breakers.pop(name, None)

@@ -4,6 +4,8 @@ from itertools import count
 from typing import Any
 
 from runner.breaker import Breaker, Outcome, Permit, Refusal, Verdict
+from runner.breaker_board import BreakerBoard
+from runner.breaker_sync import ReplicaBoard, SharedBoard
 from runner.config import CircuitBreakerSection
 
 SUCCESS = Outcome(Verdict.SUCCESS)
@@ -56,3 +58,39 @@ def call(breaker: Breaker, outcome: Outcome, now: float, duration_s: float = FAS
 def open_by_failures(breaker: Breaker, now: float, failures: int = 3) -> None:
     for _ in range(failures):
         call(breaker, FAILURE, now)
+
+
+def make_board(*, owner: str = "r1", max_breakers: int = 8, **changes: Any) -> BreakerBoard:
+    return BreakerBoard(make_settings(**changes), lambda: 0.5, owner, max_breakers)
+
+
+def call_on(board: BreakerBoard, name: str, outcome: Outcome, now: float) -> None:
+    """One whole call at one moment."""
+    board.record(name, permit_of(board.acquire(name, now)), outcome, FAST_S, now)
+
+
+def fail(board: BreakerBoard, name: str, now: float, failures: int = 3) -> None:
+    for _ in range(failures):
+        call_on(board, name, FAILURE, now)
+
+
+def make_shared(*, epoch: int = 1000, **changes: Any) -> SharedBoard:
+    return SharedBoard(make_board(owner=f"shared{epoch}", **changes), epoch)
+
+
+def make_replica(name: str = "r1", **changes: Any) -> ReplicaBoard:
+    return ReplicaBoard(make_board(owner=name, **changes), name)
+
+
+def sync(replica: ReplicaBoard, shared: SharedBoard, now: float) -> None:
+    """One exchange in which nothing is lost."""
+    if not replica.receive(shared.sync(replica.news(), now), now):
+        assert replica.receive(shared.sync(replica.everything(now), now), now)
+
+
+def tell(replica: ReplicaBoard, outcome: Outcome, now: float, times: int = 1) -> None:
+    """Whole calls that need no probe."""
+    for _ in range(times):
+        answer = replica.acquire("m", now)
+        assert isinstance(answer, Permit)
+        replica.record("m", answer, outcome, FAST_S, now)

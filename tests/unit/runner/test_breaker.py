@@ -450,15 +450,41 @@ class TestHalfOpen:
 
         assert breaker.state(NOW) is HALF_OPEN
 
-    def test_opening_takes_the_leases_back(self):
+    def test_a_probe_keeps_its_place_when_its_generation_is_over(self):
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
-        breaker.acquire(NOW)
+        late = permit_of(breaker.acquire(NOW))
         call(breaker, Outcome(Verdict.NO_INFORMATION, 0.0), NOW)
 
         answers = [breaker.acquire(NOW), breaker.acquire(NOW)]
+        breaker.record(late, FAILURE, FAST_S, NOW)
+        answers.append(breaker.acquire(NOW))
 
-        assert answers == [Permit(4, "p3"), Permit(4, "p4")]
+        assert answers == [Permit(4, "p3"), Refusal(5.0), Permit(4, "p4")]
+
+    def test_leases_that_still_run_hold_nothing_back_once_closed(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
+        breaker.record(first, SUCCESS, FAST_S, NOW)
+        breaker.acquire(NOW)
+
+        breaker.record(second, FAILURE, FAST_S, NOW)
+
+        assert breaker.retry_in_s(NOW) == 0.0
+        assert breaker.acquire(NOW) == Permit(3)
+        assert breaker.snapshot(NOW)["consecutive"] == 0
+
+    def test_with_more_leases_than_places_the_wait_lasts_until_a_place_is_free(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        entry = breaker.snapshot(NOW)
+        entry["leases"] = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
+
+        breaker.adopt(entry, NOW)
+
+        assert breaker.acquire(NOW) == Refusal(3.0)
+        assert breaker.acquire(NOW + 3.0) == Permit(2, "p1")
 
 
 class TestForced:
