@@ -17,6 +17,7 @@ def make_entry(name, **changes):
         "aliases": [],
         "license_tag": "commercial_ok",
         "license": "Apache-2.0",
+        "version": None,
         "max_series_per_call": None,
         "max_context": None,
         "allowed_params": {},
@@ -87,6 +88,14 @@ def test_served_lists_allowed_models_with_the_aliases_that_hold_there(registry):
 
     assert in_dev == {"big": ("b", "vendor-big-2"), "small": ("shared",), "lab": ()}
     assert in_prod == {"big": ("b", "shared", "vendor-big-2")}
+
+
+@pytest.mark.parametrize(("own", "most", "limit"), [(None, 64, 64), (16, 64, 16), (16, 8, 8)])
+def test_one_call_carries_no_more_than_the_model_and_the_service_allow(own, most, limit):
+    values = make_values()
+    values["models"]["big"]["max_series_per_call"] = own
+
+    assert Registry.model_validate(values).batch_limit("vendor-big-2", most) == limit
 
 
 def test_registry_travels_between_processes(registry):

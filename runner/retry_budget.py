@@ -1,0 +1,36 @@
+"""A purse of tokens that keeps retries from making an outage worse.
+
+Source: gRPC proposal A6, "Throttling Retry Attempts and Hedged RPCs".
+"""
+
+
+class RetryBudget:
+    """Allows retries only while more than half of the tokens are there.
+
+    A failure takes one token, a success gives ``ratio`` of one back: in steady state at most that
+    share of calls is retried, and an outage stops retries after a few calls.
+
+    >>> budget = RetryBudget(tokens=4, ratio=0.5)
+    >>> budget.failed(); budget.failed(); budget.allows_retry
+    False
+    >>> budget.succeeded(); budget.allows_retry
+    True
+    """
+
+    def __init__(self, tokens: float, ratio: float) -> None:
+        self._capacity = tokens
+        self._ratio = ratio
+        self._tokens = tokens
+
+    @property
+    def allows_retry(self) -> bool:
+        """Whether one more attempt is affordable."""
+        return self._tokens > self._capacity / 2
+
+    def failed(self) -> None:
+        """Take a token; never below zero."""
+        self._tokens = max(0.0, self._tokens - 1.0)
+
+    def succeeded(self) -> None:
+        """Give a part of a token back; never over the capacity."""
+        self._tokens = min(self._capacity, self._tokens + self._ratio)

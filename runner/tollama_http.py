@@ -1,0 +1,124 @@
+"""HTTP to the runtime, the only module that speaks it: one exchange, bounded, errors as ours."""
+
+from dataclasses import dataclass
+
+import httpx
+
+from runner.config import TollamaSection
+from runner.errors import (
+    BadOutputError,
+    ConfigError,
+    RuntimeRejectedError,
+    RuntimeUnreachableError,
+)
+from runner.tollama_errors import error_for
+
+_KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first
+
+
+def build_http_client(
+    settings: TollamaSection, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """A client for the runtime alone: no proxies from the environment, no redirects.
+
+    Only connecting has a time limit of its own. httpx counts the others per read, so that an
+    answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
+
+    Raises:
+        ConfigError: the key cannot be sent in a header.
+    """
+    return httpx.AsyncClient(
+        base_url=str(settings.base_url),
+        headers=_headers(settings),
+        limits=httpx.Limits(
+            max_connections=settings.max_connections,
+            max_keepalive_connections=settings.max_keepalive_connections,
+            keepalive_expiry=_KEEPALIVE_S,
+        ),
+        timeout=httpx.Timeout(None, connect=settings.timeout_s),
+        follow_redirects=False,
+        trust_env=False,
+        transport=transport,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: ``status`` is 200, or 400 for a refusal whose body may say of what."""
+
+    status: int
+    body: bytes
+
+
+async def exchange(
+    http: httpx.AsyncClient, method: str, path: str, content: bytes | None, *, max_bytes: int
+) -> Answer:
+    """One request and its whole answer. The caller limits the time.
+
+    Raises:
+        ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
+            besides 200 and 400.
+    """
+    if http.is_closed:  # httpx would raise a bare RuntimeError
+        raise RuntimeUnreachableError("the client is closed")
+    try:
+        async with http.stream(method, path, content=content) as response:
+            return await _read(response, max_bytes)
+    except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        raise RuntimeUnreachableError("no connection") from exc
+    except httpx.HTTPError as exc:
+        raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
+
+
+def is_refused_connection(exc: BaseException) -> bool:
+    """Whether nothing was sent because the connection failed at once, so that a retry is safe."""
+    return isinstance(exc.__cause__, httpx.ConnectError)
+
+
+async def _read(response: httpx.Response, limit: int) -> Answer:
+    """The answer, or the error that its status, type or size means.
+
+    Bytes are counted as they come and compression is refused, so neither an endless answer nor a
+    small one that unpacks to gigabytes gets far.
+    """
+    if response.status_code != 200:
+        try:
+            body = await _bounded(response, limit)
+        except BadOutputError:
+            body = b""
+        error = error_for(response.status_code, response.headers, body)
+        if isinstance(error, RuntimeRejectedError):
+            return Answer(400, body)
+        raise error
+    if not _is_json(response):
+        raise BadOutputError("the answer is not JSON")
+    return Answer(200, await _bounded(response, limit))
+
+
+async def _bounded(response: httpx.Response, limit: int) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise BadOutputError("the answer is compressed, though we asked for plain bytes")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > limit:
+            raise BadOutputError(f"the answer is over {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _is_json(response: httpx.Response) -> bool:
+    media_type = str(response.headers.get("content-type", "")).partition(";")[0]
+    return media_type.strip().lower() == "application/json"
+
+
+def _headers(settings: TollamaSection) -> dict[str, str]:
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    headers["content-type"] = "application/json"
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        if not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+            raise ConfigError("TSFM_TOLLAMA__API_KEY: must be printable ASCII without outer spaces")
+        headers["authorization"] = f"Bearer {key}"
+    return headers

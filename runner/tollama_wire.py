@@ -1,0 +1,183 @@
+"""tollama's JSON, both ways: series to request bytes, answer bytes to arrays.
+
+No network here: bytes in, values out. What is wrong with one series stays with that series.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from runner.errors import BadOutputError, RuntimeRejectedError
+from runner.types import BatchKey, FloatArray, ModelSeries
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+_UNITS = ((86_400, "D"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def pandas_frequency(step_s: int) -> str:
+    """The alias pandas has for a step: on our wire ``5m`` is minutes, to pandas it is months.
+
+    >>> [pandas_frequency(s) for s in (300, 3600, 5400, 86400, 45)]
+    ['5min', '1h', '90min', '1D', '45s']
+    """
+    seconds, unit = next((s, unit) for s, unit in _UNITS if step_s % s == 0)
+    return f"{step_s // seconds}{unit}"
+
+
+def series_id(index: int) -> str:
+    """The id under which the series at ``index`` of a batch travels.
+
+    >>> series_id(3)
+    's3'
+    """
+    return f"s{index}"
+
+
+def encode_series(batch: Sequence[ModelSeries]) -> list[bytes | RuntimeRejectedError]:
+    """Each series as a JSON object, or why it may not be sent.
+
+    Timestamps are rendered once for all series on the same grid. Rendered series can be joined
+    into any part of the batch (``join_request``), so a split costs no second encoding.
+    """
+    grids: dict[tuple[int, float, int], orjson.Fragment] = {}
+    return [_encode_one(i, series, grids) for i, series in enumerate(batch)]
+
+
+def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
+    """The body of one forecast call: what the batch shares, and the rendered series.
+
+    ``timeout`` is left out on purpose: when a short one expires, tollama kills the model process.
+    """
+    head: dict[str, Any] = {
+        "model": key.model,
+        "horizon": key.horizon_steps,
+        "quantiles": key.levels,
+    }
+    if key.params:
+        head["options"] = dict(key.params)
+    return b"".join((orjson.dumps(head)[:-1], b',"series":[', b",".join(parts), b"]}"))
+
+
+def decode_forecasts(
+    body: bytes, key: BatchKey, indexes: Iterable[int]
+) -> list[FloatArray | BadOutputError]:
+    """For each index its ``(H, Q)`` quantile paths in model space, or what is wrong with them.
+
+    Raises:
+        BadOutputError: the body as a whole is no answer.
+    """
+    by_id: dict[str, list[Mapping[str, Any]]] = {}
+    for forecast in _forecasts(body):
+        if isinstance(forecast, dict):
+            by_id.setdefault(str(forecast.get("id")), []).append(forecast)
+    return [_read_one(by_id.get(series_id(i), ()), key) for i in indexes]
+
+
+def _encode_one(
+    index: int, series: ModelSeries, grids: dict[tuple[int, float, int], orjson.Fragment]
+) -> bytes | RuntimeRejectedError:
+    arrays = (series.y, *series.x_past.values(), *series.x_future.values())
+    if not all(np.isfinite(a).all() for a in arrays):
+        return RuntimeRejectedError("a value is not finite")  # tollama would let NaN through
+    grid = (len(series.y), series.end_ts, series.step_s)
+    if grid not in grids:
+        grids[grid] = orjson.Fragment(orjson.dumps(_timestamps(*grid), option=_OPTIONS))
+    try:
+        return orjson.dumps(_series_object(index, series, grids[grid]), option=_OPTIONS)
+    except orjson.JSONEncodeError:
+        return RuntimeRejectedError("a covariate's name is no valid text")
+
+
+def _series_object(
+    index: int, series: ModelSeries, timestamps: orjson.Fragment
+) -> dict[str, object]:
+    item: dict[str, object] = {
+        "id": series_id(index),
+        "freq": pandas_frequency(series.step_s),
+        "timestamps": timestamps,
+        "target": np.ascontiguousarray(series.y),
+    }
+    if series.x_past:
+        item["past_covariates"] = _plain(series.x_past)
+    if series.x_future:
+        item["future_covariates"] = _plain(series.x_future)
+    return item
+
+
+def _plain(covariates: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    return {name: np.ascontiguousarray(values) for name, values in covariates.items()}
+
+
+def _timestamps(count: int, end_ts: float, step_s: int) -> Any:
+    """``(T,)`` datetime64 in microseconds, ``step_s`` apart, the last one at ``end_ts``."""
+    last = np.datetime64(round(end_ts * 1e6), "us")
+    return last - np.arange(count - 1, -1, -1) * np.timedelta64(step_s, "s")
+
+
+def _forecasts(body: bytes) -> list[Any]:
+    try:
+        answer = _loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise BadOutputError("the answer is not JSON") from exc
+    forecasts = answer.get("forecasts") if isinstance(answer, dict) else None
+    if not isinstance(forecasts, list):
+        raise BadOutputError("the answer holds no list of forecasts")
+    return forecasts
+
+
+def _loads(body: bytes) -> Any:
+    """JSON; the slower parser takes ``NaN`` and ``1e999``, so that they hurt one series only."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return json.loads(body)
+
+
+def _read_one(found: Sequence[Mapping[str, Any]], key: BatchKey) -> FloatArray | BadOutputError:
+    if len(found) != 1:
+        return BadOutputError("its id came twice" if found else "no forecast came with its id")
+    quantiles = found[0].get("quantiles")
+    if not isinstance(quantiles, dict):
+        return BadOutputError("the forecast has no quantiles")
+    rows = _rows(quantiles, key.levels)
+    if rows is None:
+        return BadOutputError("a quantile level is missing or came twice")
+    if not all(_is_path(row, key.horizon_steps) for row in rows):
+        return BadOutputError("a quantile path is not a list of numbers of the asked length")
+    return _to_array(rows)
+
+
+def _rows(quantiles: Mapping[str, Any], levels: Sequence[float]) -> list[Any] | None:
+    """The path of each level, matched by number: the runtime writes keys in ``%g`` form."""
+    numbered = [(_number(name), row) for name, row in quantiles.items()]
+    by_level = {level: row for level, row in numbered if level is not None}
+    if len(by_level) < sum(level is not None for level, _ in numbered):
+        return None
+    rows = [by_level.get(level, by_level.get(float(f"{level:g}"))) for level in levels]
+    return None if any(row is None for row in rows) else rows
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_path(row: Any, horizon_steps: int) -> bool:
+    return (
+        isinstance(row, list) and len(row) == horizon_steps and set(map(type, row)) <= {float, int}
+    )
+
+
+def _to_array(rows: list[list[float]]) -> FloatArray | BadOutputError:
+    try:
+        paths = np.array(rows, dtype=np.float64)  # (Q, H)
+    except OverflowError:  # an integer over 1e308
+        return BadOutputError("a value is not finite")
+    if not np.isfinite(paths).all():
+        return BadOutputError("a value is not finite")
+    return np.ascontiguousarray(paths.T)
