@@ -1,0 +1,192 @@
+"""What must hold for one breaker whatever happens to it, in whatever order."""
+
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from runner.breaker import Breaker, Outcome, Permit, Refusal, Verdict
+from runner.types import BreakerState
+from tests.breakers import FAST_S, SUCCESS, make_settings, permit_of
+
+FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
+RATES = st.sampled_from([None, 0.3, 1.0])
+
+OUTCOMES = st.one_of(
+    st.sampled_from([Outcome(v) for v in Verdict if v is not Verdict.NO_INFORMATION]),
+    st.integers(0, 1000).map(lambda wait_s: Outcome(Verdict.NO_INFORMATION, wait_s)),
+)
+DURATIONS = st.sampled_from([FAST_S, 0.999, 1.0, 3.0])
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """A breaker, a clock, and every permit that was handed out.
+
+    All times are sums of powers of two, so they are exact and may be compared as they are.
+    """
+
+    permits: Bundle[Permit] = Bundle("permits")
+
+    @initialize(
+        probes=st.integers(1, 3),
+        successes=st.integers(1, 3),
+        failures=st.integers(1, 4),
+        failure_rate=RATES,
+        slow_rate=RATES,
+        cooldown_s=st.sampled_from([1.0, 4.0, 100.0]),
+        jitter=st.sampled_from([0.0, 0.25, 0.5, 0.875]),
+    )
+    def begin(self, probes, successes, failures, failure_rate, slow_rate, cooldown_s, jitter):
+        self.settings = make_settings(
+            probes=probes,
+            successes_to_close=successes,
+            consecutive_failures=failures,
+            failure_rate=failure_rate,
+            slow_call_rate=slow_rate,
+            min_calls=4,
+            cooldown_s=cooldown_s,
+            cooldown_jitter_fraction=0.25,
+        )
+        self.jitter = jitter
+        self.now = 0.0
+        self.commands = 0
+        self.generation = 0
+        self.lease_ends: dict[str, float] = {}  # of probes that are out, as the test knows them
+        self.breaker = self.fresh("p")
+
+    def fresh(self, owner: str) -> Breaker:
+        return Breaker(self.settings, lambda: self.jitter, (f"{owner}{n}" for n in count()))
+
+    def copy(self, now: float) -> Breaker:
+        other = self.fresh("copy")
+        other.adopt(self.breaker.snapshot(self.now), now)
+        return other
+
+    def state(self) -> BreakerState:
+        return self.breaker.state(self.now)
+
+    @rule(eighths=st.one_of(st.integers(1, 60), st.integers(60, 8000)))
+    def time_passes(self, eighths: int) -> None:
+        self.now += eighths / 8
+        self.lease_ends = {k: end for k, end in self.lease_ends.items() if end > self.now}
+
+    @rule(target=permits)
+    def acquire(self) -> Any:
+        wait_s = self.breaker.retry_in_s(self.now)
+        answer = self.breaker.acquire(self.now)
+        if isinstance(answer, Refusal):
+            assert answer.retry_in_s == wait_s > 0
+            return multiple()
+        assert wait_s == 0.0
+        assert answer.generation == self.breaker.snapshot(self.now)["generation"]
+        assert (answer.lease is not None) == (self.state() is BreakerState.HALF_OPEN)
+        if answer.lease is not None:
+            assert answer.lease not in self.lease_ends
+            self.lease_ends[answer.lease] = self.now + self.settings.probe_lease_s
+        return answer
+
+    @rule(permit=consumes(permits), outcome=OUTCOMES, duration_s=DURATIONS)
+    def call_ends(self, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+        self.finish(permit, outcome, duration_s)
+
+    @rule(permit=permits, outcome=OUTCOMES, duration_s=DURATIONS)
+    def call_ends_and_is_told_again_later(self, permit, outcome, duration_s):
+        self.finish(permit, outcome, duration_s)
+
+    @rule(permit=consumes(permits))
+    def call_is_lost(self, permit: Permit) -> None:
+        """Nothing is ever heard of it."""
+
+    @rule(order=st.sampled_from(["force_open", "force_close", "reset"]))
+    def operator_speaks(self, order: str) -> None:
+        self.commands += 1
+        getattr(self.breaker, order)(self.now, self.commands)
+
+    @rule(offset=st.integers(-1000, 1000))
+    def moves_to_another_process(self, offset: int) -> None:
+        before = self.breaker.snapshot(self.now)
+        other = self.copy(float(offset))
+        assert other.snapshot(float(offset)) == before
+        self.breaker = self.copy(self.now)
+
+    def finish(self, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+        before = self.breaker.snapshot(self.now)
+        late = permit.generation != before["generation"]
+        probing = before["state"] == BreakerState.HALF_OPEN
+        lost = probing and permit.lease not in self.lease_ends
+        self.lease_ends.pop(permit.lease or "", None)
+
+        self.breaker.record(permit, outcome, duration_s, self.now)
+
+        if late or lost or outcome.verdict is Verdict.IGNORED:
+            after = self.breaker.snapshot(self.now)
+            assert {**after, "leases": {}, "retry_in_s": 0} == {
+                **before,
+                "leases": {},
+                "retry_in_s": 0,
+            }
+
+    @invariant()
+    def places_are_conserved(self) -> None:
+        leases = self.breaker.snapshot(self.now)["leases"]
+        assert leases == {k: end - self.now for k, end in self.lease_ends.items()}
+        assert len(leases) <= self.settings.probes
+
+    @invariant()
+    def generations_only_rise(self) -> None:
+        generation = self.breaker.snapshot(self.now)["generation"]
+        assert generation >= self.generation
+        self.generation = generation
+
+    @invariant()
+    def no_wait_is_longer_than_promised(self) -> None:
+        longest_s = self.settings.cooldown_max_s * 1.25
+        assert 0.0 <= self.breaker.retry_in_s(self.now) <= longest_s
+
+    @invariant()
+    def every_wait_ends_though_all_calls_are_lost(self) -> None:
+        copy = self.copy(0.0)
+        if self.state() is BreakerState.FORCED_OPEN:
+            assert isinstance(copy.acquire(1e9), Refusal)
+        else:
+            assert isinstance(copy.acquire(copy.retry_in_s(0.0)), Permit)
+
+    def teardown(self) -> None:
+        """A model that is well again is soon in use again, whatever came before."""
+        if not hasattr(self, "breaker") or self.state() in FORCED:
+            return
+        now = self.now
+        for _ in range(self.settings.successes_to_close):
+            now += self.breaker.retry_in_s(now)
+            self.breaker.record(permit_of(self.breaker.acquire(now)), SUCCESS, FAST_S, now)
+
+        self.breaker.record(permit_of(self.breaker.acquire(now)), SUCCESS, FAST_S, now)
+        if self.settings.slow_call_rate is None and self.settings.failure_rate is None:
+            assert self.breaker.state(now) is BreakerState.CLOSED
+
+
+BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestWhateverHappens = BreakerMachine.TestCase
+
+
+@pytest.mark.parametrize("state", FORCED)
+def test_only_an_operator_ends_a_forced_state(state: BreakerState) -> None:
+    breaker = Breaker(make_settings(), lambda: 0.5, iter(()))
+    order = breaker.force_open if state is BreakerState.FORCED_OPEN else breaker.force_close
+    order(0.0, 1)
+
+    after_ages = breaker.state(1e9)
+    breaker.reset(1e9, 2)
+
+    assert (after_ages, breaker.state(1e9)) == (state, BreakerState.CLOSED)
