@@ -1,0 +1,231 @@
+"""The stand-in's routes: tollama's own, and three for steering it."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from loadtest import stub_contract as contract
+from loadtest.stub_delivery import Reply, deliver
+from loadtest.stub_faults import Fault, Kind, refuse_if_told, refuse_poison, spoil
+from loadtest.stub_forecast import answer, family_of
+from loadtest.stub_runtime import Records, Runtime, Settings
+
+_POISONS = (Kind.POISONED, Kind.POISONED_BLIND)
+
+
+def build_app(settings: Settings, fault: Fault | None = None, seed: int = 0) -> ASGIApp:
+    """The stand-in as an ASGI app; faults of the wire need a real server around it."""
+    runtime = Runtime(settings, fault, seed)
+    routes = [
+        Route("/v1/forecast", ForecastRoute(runtime), methods=["POST"]),
+        Route("/v1/health", _says(lambda: {"status": "ok"}), methods=["GET"]),
+        Route("/health/ready", _says(lambda: _ready(runtime)), methods=["GET"]),
+        Route("/api/version", _says(lambda: {"version": "0.1.0"}), methods=["GET"]),
+        Route("/api/tags", _says(lambda: _tags(settings)), methods=["GET"]),
+        Route("/api/ps", _says(lambda: _loaded(runtime.records)), methods=["GET"]),
+        Route("/_stats", _says(lambda: _stats(runtime)), methods=["GET"]),
+        Route("/_control", _control(runtime), methods=["POST"]),
+        Route("/_reset", _reset(runtime), methods=["POST"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    return _with_request_id(app)
+
+
+class ForecastRoute:
+    """``POST /v1/forecast``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._inferences: set[asyncio.Task[Reply]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        records, headers = self._runtime.records, Headers(scope=scope)
+        fault = None if b"followed=1" in scope["query_string"] else self._runtime.plan.strike()
+        records.enter()
+        reply = Reply(500, b"")
+        try:
+            reply = await self._reply(headers, receive, fault)
+            await deliver(reply, fault, scope, send)
+        finally:
+            records.leave(reply.status)
+
+    async def _reply(self, headers: Headers, receive: Receive, fault: Fault | None) -> Reply:
+        try:
+            if fault is not None:
+                self._runtime.records.faults[fault.kind] += 1
+                refuse_if_told(fault)
+            contract.require_size(headers.get("content-length"))
+            body = await _read(receive)
+            # its own task, so that a caller who leaves does not stop the inference
+            task = asyncio.create_task(self._infer(body, headers, fault, perf_counter()))
+            self._inferences.add(task)
+            task.add_done_callback(self._inferences.discard)
+            return await asyncio.shield(task)
+        except contract.RefusedError as exc:
+            body = orjson.dumps(contract.error_body(exc.status, exc.detail))
+            return Reply(exc.status, body, exc.headers)
+
+    async def _infer(
+        self, body: bytes, headers: Headers, fault: Fault | None, started: float
+    ) -> Reply:
+        request = self._accepted(body, headers)
+        series, settings = request["series"], self._runtime.settings
+        if fault is not None and fault.kind is Kind.POISONED:
+            refuse_poison(fault, series)
+        parsed = perf_counter()
+        async with self._runtime.lock_for(request["model"]):
+            locked = perf_counter()
+            cost_s = settings.inference_s(len(series))
+            until = locked - (parsed - started) + cost_s
+            contract.require_series_within(request["model"], len(series), settings.series_limits)
+            reply = self._encoded(request, fault, cost_s)
+            await self._runtime.hold(fault, until)
+            self._runtime.records.busy_ms += (perf_counter() - locked) * 1000
+        if fault is not None and fault.kind is Kind.POISONED_BLIND:
+            refuse_poison(fault, series)
+        return reply
+
+    def _accepted(self, body: bytes, headers: Headers) -> dict[str, Any]:
+        settings, records = self._runtime.settings, self._runtime.records
+        request = contract.parse(body, headers.get("content-type", ""))
+        contract.require_key(headers.get("authorization"), settings.api_key)
+        records.seen(request, headers)
+        contract.check(request)
+        contract.require_no_files(request)
+        contract.require_installed(request["model"], settings.models)
+        records.series_per_call.append(len(request["series"]))
+        records.loaded.add(request["model"])
+        return dict(request)
+
+    def _encoded(self, request: dict[str, Any], fault: Fault | None, cost_s: float) -> Reply:
+        body = answer(request, inference_ms=cost_s * 1000, total_ms=cost_s * 1000)
+        self._runtime.records.forecasts += len(body["forecasts"])
+        return Reply(200, orjson.dumps(spoil(fault, body) if fault else body))
+
+
+async def _read(receive: Receive) -> bytes:
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _with_request_id(app: ASGIApp) -> ASGIApp:
+    async def with_request_id(scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("x-request-id") if scope["type"] == "http" else None
+        request_id = given or uuid.uuid4().hex[:16]
+
+        async def send_with_id(message: Message) -> None:
+            # the real daemon refuses a body that is too large before it thinks of ids
+            if message["type"] == "http.response.start" and message["status"] != 413:
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await app(scope, receive, send_with_id)
+
+    return with_request_id
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _says(value: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def say(_request: Request) -> Response:
+        return _json(value())
+
+    return say
+
+
+def _control(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
+    async def control(request: Request) -> Response:
+        try:
+            runtime.control(orjson.loads(await request.body()))
+        except (ValueError, TypeError, AttributeError) as exc:
+            return _json({"error": str(exc)}, 400)
+        return _json({"fault": runtime.plan.fault})
+
+    return control
+
+
+def _reset(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
+    async def reset(_request: Request) -> Response:
+        runtime.change_fault(None)
+        in_flight = runtime.records.in_flight
+        runtime.records = Records(in_flight=in_flight, max_in_flight=in_flight)
+        return _json({})
+
+    return reset
+
+
+async def _http_error(_request: Request, exc: Exception) -> Response:
+    status, headers = 500, None
+    if isinstance(exc, HTTPException):
+        status, headers = exc.status_code, exc.headers
+    text = {404: "Not Found", 405: "Method Not Allowed"}.get(status, "Internal Server Error")
+    response = _json(contract.error_body(status, text), status)
+    response.headers.update(headers or {})
+    return response
+
+
+def _stats(runtime: Runtime) -> dict[str, Any]:
+    return {**runtime.records.as_json(), "fault": runtime.plan.fault}
+
+
+def _ready(runtime: Runtime) -> dict[str, Any]:
+    well = {"healthy": True, "latency_ms": 0.1, "error": None}
+    running = len({family_of(model) for model in runtime.records.loaded})
+    return {
+        "status": "ok",
+        "healthy": True,
+        "runner_manager": {
+            **well,
+            "configured_runners": 14,
+            "running_runners": running,
+            "restart_total": 0,
+        },
+        "disk": {**well, "path": "/var/lib/tollama", "free_bytes": 77_640_790_016},
+        "connectors": None,
+    }
+
+
+def _tags(settings: Settings) -> dict[str, Any]:
+    return {"models": [_tag(model) for model in settings.models]}
+
+
+def _tag(model: str) -> dict[str, Any]:
+    family = family_of(model)
+    details = {"format": "tollama", "family": family, "families": [family]}
+    return {
+        "name": model,
+        "model": model,
+        "modified_at": "2026-04-30T00:00:00.000000Z",
+        "size": 0,
+        "digest": "local",
+        "details": {**details, "parameter_size": "", "quantization_level": ""},
+    }
+
+
+def _loaded(records: Records) -> dict[str, Any]:
+    rest = {"expires_at": None, "size": 0, "size_vram": 0, "context_length": 0}
+    return {
+        "models": [
+            {"name": model, "model": model, **rest, "details": {"family": family_of(model)}}
+            for model in sorted(records.loaded)
+        ]
+    }

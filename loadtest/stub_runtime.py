@@ -1,0 +1,160 @@
+"""The stand-in's state: settings, one lock per model family, the fault in force, its records."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from loadtest.stub_faults import Fault, FaultPlan, Kind, parse_fault
+from loadtest.stub_forecast import family_of
+
+KEPT_CALLS = 10_000
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the stand-in serves and how long inference takes; changeable while it runs."""
+
+    ms_per_call: float = 0.0
+    ms_per_series: float = 0.0
+    models: tuple[str, ...] = ("mock",)
+    api_key: str | None = None
+    series_limits: Mapping[str, int] = field(default_factory=dict)
+
+    def inference_s(self, series_count: int) -> float:
+        return (self.ms_per_call + series_count * self.ms_per_series) / 1000
+
+
+@dataclass(slots=True)
+class Records:
+    """What the stand-in saw, for tests to ask about."""
+
+    calls: int = 0
+    forecasts: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
+    busy_ms: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    loaded: set[str] = field(default_factory=set)
+    last_request: dict[str, Any] = field(default_factory=dict)
+
+    def enter(self) -> None:
+        self.calls += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+
+    def leave(self, status: int) -> None:
+        self.in_flight -= 1
+        self.statuses[status] += 1
+
+    def seen(self, payload: Any, headers: Mapping[str, str]) -> None:
+        """Keeps the outline of the last request: names and sizes, not the values."""
+        if isinstance(payload, dict):
+            self.last_request = {"headers": dict(headers), **_outline(payload)}
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "forecasts": self.forecasts,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "busy_ms": self.busy_ms,
+            "statuses": {str(status): count for status, count in self.statuses.items()},
+            "faults": {str(kind): count for kind, count in self.faults.items()},
+            "series_per_call": list(self.series_per_call),
+            "last_request": self.last_request,
+        }
+
+
+class Runtime:
+    """One lock per family is held for a whole inference, delay included, as the daemon does."""
+
+    def __init__(self, settings: Settings, fault: Fault | None = None, seed: int = 0) -> None:
+        self.settings = settings
+        self.records = Records()
+        self._seed = seed
+        self.plan = FaultPlan(fault, seed)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._released = asyncio.Event()
+
+    def change_fault(self, fault: Fault | None) -> None:
+        """Puts a fault in force, or none; calls that hang are let go."""
+        self._released.set()
+        self._released = asyncio.Event()
+        self.plan = FaultPlan(fault, self._seed)
+
+    def lock_for(self, model: str) -> asyncio.Lock:
+        return self._locks.setdefault(family_of(model), asyncio.Lock())
+
+    async def hold(self, fault: Fault | None, until: float) -> None:
+        """Waits out the inference time, with what the fault puts on top."""
+        if fault is not None and fault.kind is Kind.HANG:
+            await _wait_at_most(self._released, fault.number(3600))
+        if fault is not None and fault.kind is Kind.LATENCY:
+            until += fault.number(1000) / 1000
+        if fault is not None and fault.kind is Kind.JITTER:
+            until += self.plan.jitter_s(fault)
+        if (left := until - perf_counter()) > 0:
+            await asyncio.sleep(left)
+
+    def control(self, order: Mapping[str, Any]) -> None:
+        """Applies the fields of ``POST /_control``.
+
+        Raises:
+            ValueError: a field, kind or value is not known.
+        """
+        unknown = order.keys() - _ORDERS
+        if unknown:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
+        for name in ("ms_per_call", "ms_per_series"):
+            if name in order:
+                setattr(self.settings, name, float(order[name]))
+        if "models" in order:
+            self.settings.models = tuple(order["models"])
+        if "api_key" in order:
+            self.settings.api_key = order["api_key"]
+        if "fault" in order:
+            self.change_fault(_ordered_fault(order))
+
+
+_ORDERS = frozenset(
+    ("fault", "arg", "share", "count", "items", "ms_per_call", "ms_per_series", "models", "api_key")
+)
+
+
+async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _ordered_fault(order: Mapping[str, Any]) -> Fault | None:
+    if order["fault"] is None:
+        return None
+    kind, arg = parse_fault(str(order["fault"]))
+    arg = str(order["arg"]) if order.get("arg") is not None else arg
+    share, count, items = order.get("share", 1.0), order.get("count"), order.get("items")
+    return Fault(kind, arg, float(share), count, items)
+
+
+def _outline(payload: Mapping[str, Any]) -> dict[str, Any]:
+    series = payload.get("series")
+    if not isinstance(series, list) or not series or not isinstance(series[0], dict):
+        return {"fields": sorted(payload)}
+    first = series[0]
+    plain = {name: value for name, value in payload.items() if name != "series"}
+    return {
+        "fields": sorted(payload),
+        **plain,
+        "series_fields": sorted(first),
+        "ids": [one.get("id") for one in series if isinstance(one, dict)][:1000],
+        "freq": first.get("freq"),
+        "points": len(first.get("target") or ()),
+        "first_timestamp": (first.get("timestamps") or [None])[0],
+        "last_timestamp": (first.get("timestamps") or [None])[-1],
+    }

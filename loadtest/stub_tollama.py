@@ -1,0 +1,124 @@
+"""A stand-in for the tollama daemon: the same contract over real HTTP, with set speed and faults.
+
+    python -m loadtest.stub_tollama --port 0 --ms-per-call 37 --ms-per-series 0.9
+
+prints ``{"url": ...}`` once it listens. ``POST /_control``, ``GET /_stats`` and ``POST /_reset``
+steer it while it runs; ``--help`` lists the faults.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+
+from loadtest.stub_app import build_app
+from loadtest.stub_delivery import TRANSPORTS
+from loadtest.stub_faults import Fault, Kind, parse_fault
+from loadtest.stub_runtime import Settings
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
+except ImportError:  # httptools is optional in uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore
+
+
+class TrackedProtocol(HttpProtocol):
+    """Remembers each caller's transport: a TCP reset needs it, and ASGI has no word for that."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
+        super().connection_made(transport)
+        if self.client:
+            TRANSPORTS[self.client] = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.client:
+            TRANSPORTS.pop(self.client, None)
+        super().connection_lost(exc)
+
+
+class StubServer(uvicorn.Server):
+    """Says where it listens once it does, and leaves at the first signal."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = self.force_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = _parser().parse_args(argv)
+    settings = Settings(
+        args.ms_per_call, args.ms_per_series, tuple(args.model or ["mock"]), args.api_key
+    )
+    settings.series_limits = dict(args.series_limit)
+    app = build_app(settings, _fault(args), args.seed)
+    config = uvicorn.Config(
+        app,
+        host=args.host,
+        port=args.port,
+        http=TrackedProtocol,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+    )
+    asyncio.run(_serve(StubServer(config)))
+
+
+async def _serve(server: StubServer) -> NoReturn:
+    await server.serve()
+    os._exit(0)  # calls that hang would only be cancelled, and each cancellation logged
+
+
+def _fault(args: argparse.Namespace) -> Fault | None:
+    if args.fault is None:
+        return None
+    kind, arg = args.fault
+    return Fault(kind, arg, args.fault_share, args.fault_count, args.fault_items)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.stub_tollama",
+        description="A stand-in for the tollama daemon.",
+        epilog="faults: " + ", ".join(kind.value for kind in Kind),
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0, help="0 takes a free one and prints it")
+    add("--ms-per-call", type=float, default=37.0, help="fixed inference time of a call")
+    add("--ms-per-series", type=float, default=0.9, help="inference time per series on top")
+    add("--model", action="append", help="an installed model; may be repeated (mock)")
+    add("--api-key", help="refuse calls without this bearer token")
+    add("--series-limit", action="append", type=_limit, default=[], metavar="MODEL=N")
+    add("--fault", type=_fault_argument, metavar="KIND[=ARG]")
+    add("--fault-share", type=float, default=1.0, help="fraction of calls that are hit")
+    add("--fault-count", type=int, help="how many calls are hit at most")
+    add("--fault-items", type=int, help="how many series of a call are spoiled (all)")
+    add("--seed", type=int, default=0)
+    return parser
+
+
+def _fault_argument(text: str) -> tuple[Kind, str | None]:
+    try:
+        return parse_fault(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def _limit(text: str) -> tuple[str, int]:
+    model, _, limit = text.rpartition("=")
+    if not model or not limit.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=N")
+    return model, int(limit)
+
+
+if __name__ == "__main__":
+    main()
