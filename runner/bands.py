@@ -51,7 +51,7 @@ def repair(y_prob: FloatArray, levels: FloatArray, limits: BandsSection) -> Repa
     Returns:
         The repaired paths; rows with a value that is not finite are flagged as not usable.
     """
-    usable = np.isfinite(y_prob).all(axis=(1, 2))
+    usable = ~_any(~np.isfinite(y_prob))
     clipped = np.clip(np.where(usable[:, None, None], y_prob, 0.5), 0.0, 1.0)
     ordered = np.sort(clipped, axis=2)
     changed = {

@@ -15,7 +15,7 @@ import numpy as np
 from runner.bands import repair
 from runner.breaker import Outcome, Permit, outcome_of
 from runner.config import BandsSection, TollamaSection
-from runner.dispatcher import CallOutcome
+from runner.call_outcome import CallOutcome
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
@@ -125,10 +125,10 @@ class BatchCall:
         results: list[Served | Exception] = [
             r if isinstance(r, ModelError) else BadOutputError() for r in raw
         ]
-        rows = [i for i, r in enumerate(raw) if not isinstance(r, ModelError)]
-        if not rows:
+        good = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
+        if not good:
             return results
-        paths = np.stack([raw[i] for i in rows])  # type: ignore[arg-type] # (B, H, Q), no errors
+        rows, paths = list(good), np.stack(list(good.values()))  # (B, H, Q)
         y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
         repaired = repair(y_prob, np.asarray(key.levels), self._limits)
         ended = self._clock()

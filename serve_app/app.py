@@ -7,7 +7,7 @@ string and hand over a bare, unvalidated dict.
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from ray.serve import Application
+from ray.serve import Application, Deployment
 
 from runner.config import load_config
 from runner.models import load_registry
@@ -30,6 +30,13 @@ def build(args: AppArgs) -> Application:
     """
     config = load_config(args.config)
     registry = load_registry(config.models_file)
-    runner = Runner.options(deployment_actors=[breaker_actor(config)]).bind(config, registry)
-    baseline = Baseline.bind(config)
-    return Ingress.bind(config, registry, runner, baseline)
+    runner = _deployment(Runner).options(deployment_actors=[breaker_actor(config)])
+    return _deployment(Ingress).bind(
+        config, registry, runner.bind(config, registry), _deployment(Baseline).bind(config)
+    )
+
+
+def _deployment(decorated: object) -> Deployment:
+    """What the decorator made of a class, which its type does not show."""
+    assert isinstance(decorated, Deployment)
+    return decorated

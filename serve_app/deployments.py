@@ -30,7 +30,7 @@ from runner.tollama_http import build_http_client
 from runner.types import Bands, BatchKey, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
-from serve_app.handles import BaselineHandle, RunnerHandle
+from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
 
 BREAKER = "breaker"
@@ -81,8 +81,9 @@ class Runner:
         self._service = ModelService(
             self._dispatcher, self._breakers, config.cache, time.monotonic, random.random
         )
-        self._collect.set_max_batch_size(batching.max_batch_size)
-        self._collect.set_batch_wait_timeout_s(batching.collect_wait_s)
+        collect: Any = self._collect  # serve.batch adds its setters where no type shows them
+        collect.set_max_batch_size(batching.max_batch_size)
+        collect.set_batch_wait_timeout_s(batching.collect_wait_s)
 
     async def forecast(self, request: ModelRequest) -> Outcome:
         """Bands for one item, or why there are none."""
@@ -128,17 +129,19 @@ class Ingress:
         _set_up_logging(config)
         self._config = config
         self._registry = registry
+        self._baseline = BaselineHandle(baseline)
         self._forecaster = Forecaster(
             config,
             registry,
             RunnerHandle(runner),
-            BaselineHandle(baseline),
+            self._baseline,
             time.monotonic,
             random.random,
         )
 
-    def __serve_build_asgi_app__(self) -> Starlette:
+    async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
+        await warm_up(self._baseline, self._config)
         return build_app(self._config, self._registry, self._forecaster, time.monotonic)
 
 

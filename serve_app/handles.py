@@ -5,17 +5,28 @@ them means the same to a caller's request: the next best answer.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
+import numpy as np
 from ray.serve.handle import DeploymentHandle
 
+from runner.config import Config
 from runner.errors import BaselineUnavailableError
-from runner.fallback import BaselineRequest
+from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Outcome
-from runner.types import Bands, BreakerState, FallbackReason, ModelFailure, ModelRequest
+from runner.types import (
+    Bands,
+    BreakerState,
+    FallbackReason,
+    ModelFailure,
+    ModelRequest,
+    Transform,
+)
 
 logger = logging.getLogger(__name__)
+WARM_UP_LIMIT_S = 5.0
 
 
 class RunnerHandle:
@@ -50,6 +61,20 @@ class BaselineHandle:
         except Exception as exc:
             logger.warning("baseline not reached: %s", type(exc).__name__)
             raise BaselineUnavailableError from exc
+
+
+async def warm_up(baseline: BaselineHandle, config: Config) -> None:
+    """One fallback before the first caller needs one: the first call of a handle is slow.
+
+    A baseline that is not up yet holds nobody up: the ingress computes the same bands itself.
+    """
+    request = config.request
+    transform = Transform(config.transform.space, config.transform.eps)
+    flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
+    item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
+    baseline_bands([item], config.baseline, config.bands)
+    with contextlib.suppress(TimeoutError, BaselineUnavailableError):
+        await asyncio.wait_for(baseline.forecast(item), WARM_UP_LIMIT_S)
 
 
 async def _call(method: Any, request: object) -> Any:

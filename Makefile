@@ -1,0 +1,54 @@
+# Every target sets up what it needs. Python 3.11 and make are all a fresh machine must have.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test unit integration cover lint fmt types layers lock load ci clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## virtual environment with everything locked
+
+$(STAMP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock && $(BIN)/pip install -q -r requirements-torch.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e . && touch $@
+
+run: setup ## the service with its embedded model on http://127.0.0.1:8000
+	@$(BIN)/python -m serve_app.launcher
+
+test: setup unit integration ## every test, with coverage and the doctests
+
+unit: setup
+	$(BIN)/coverage run -m pytest tests/unit runner serve_app --doctest-modules -q
+	$(BIN)/coverage report --include='runner/*' --fail-under=100 --show-missing --skip-covered
+	$(BIN)/coverage report --fail-under=90 --skip-covered
+
+integration: setup ## a real local Serve with the stand-in runtime
+	$(BIN)/python -m pytest tests/integration -q
+
+lint: setup ## style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fmt: setup ## write the format
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: setup ## mypy
+	$(BIN)/mypy
+
+layers: setup ## who may import whom
+	$(BIN)/lint-imports
+
+lock: setup ## lock the dependencies anew from pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --all-extras --generate-hashes --allow-unsafe --unsafe-package torch --no-emit-find-links --no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+
+load: setup ## locust's web page against a running service
+	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
+
+ci: lint types layers test ## what continuous integration runs
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis

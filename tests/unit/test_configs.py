@@ -1,0 +1,194 @@
+"""Every file an operator edits: it loads, and it says what Serve understands."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.config import Config, Environment, load_config
+from runner.errors import ConfigError
+from runner.models import LicenseTag, load_registry
+from serve_app.app import AppArgs
+from serve_app.serve_check import read_serve_config
+from tests.builders import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SETTINGS = [p for p in CONFIGS if p.name != "tsfm_models.yaml"]
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.name)
+def test_shipped_configuration_loads_with_its_models(path: Path) -> None:
+    config = load_config(path)
+
+    assert load_registry(config.models_file).served(config.environment)
+
+
+def test_product_defaults_stand() -> None:
+    config = load_config(ROOT / "configs/local.yaml")
+
+    assert (config.request.freq, config.request.input_len_steps) == ("5m", 288)
+    assert (config.request.horizon_steps, config.request.quantiles) == (12, (0.1, 0.5, 0.9))
+    assert (config.transform.space, config.transform.eps) == ("logit", 1e-6)
+    assert (config.tollama.timeout_s, config.tollama.max_retries) == (1.2, 1)
+    assert config.tollama.max_connections == 200
+    assert config.tollama.max_keepalive_connections == 50
+    assert config.fallback.min_points_for_tsfm == 32
+    assert config.fallback.baseline_only_liquidity == ("low",)
+    assert (config.bands.min_interval_width, config.bands.max_interval_width) == (0.02, 0.9)
+    assert (config.cache.ttl_s, config.cache.stale_if_error_s) == (60, 120)
+    breaker = config.circuit_breaker
+    assert (breaker.consecutive_failures, breaker.cooldown_s) == (5, 120)
+    assert (config.request.deadline_ms, config.request.max_gap_minutes) == (1500, 60)
+
+
+def test_prod_serves_nothing_that_is_for_research_only() -> None:
+    registry = load_registry(ROOT / "configs/tsfm_models.yaml")
+
+    served = registry.served(Environment.PROD)
+
+    assert [m.entry.name for m in served if m.entry.license_tag is LicenseTag.RESEARCH_ONLY] == []
+
+
+SERVE_FILES = [ROOT / "serve_config.yaml"]
+
+
+@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda p: p.name)
+def test_serve_config_holds_no_key_that_serve_would_ignore(path: Path) -> None:
+    assert read_serve_config(path)["applications"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("http_options:", "htttp_options:", "htttp_options"),
+        ("num_replicas: 1", "num_replicsa: 1", "applications.0.deployments.0.num_replicsa"),
+        ("min_replicas: 1", "min_replica: 1", "autoscaling_config.min_replica"),
+        ("num_replicas: 1", "num_replicas: many", "num_replicas"),
+    ],
+)
+def test_serve_config_with_a_typo_is_refused_by_key(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    text = (ROOT / "serve_config.yaml").read_text()
+    path = tmp_path / "serve.yaml"
+    path.write_text(text.replace(old, new, 1))
+
+    with pytest.raises(ConfigError, match=words):
+        read_serve_config(path)
+
+
+@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda p: p.name)
+def test_serve_config_names_deployments_and_files_that_exist(path: Path) -> None:
+    for application in yaml.safe_load(path.read_text())["applications"]:
+        module, _, function = application["import_path"].partition(":")
+        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+        assert f"def {function}(" in source
+        folder = "".join(p.read_text() for p in (ROOT / "serve_app").glob("*.py"))
+        for deployment in application["deployments"]:
+            assert f"class {deployment['name']}:" in folder
+        if "args" in application:
+            assert (ROOT / AppArgs(**application["args"]).config).is_file()
+
+
+def write(tmp_path: Path, old: str, new: str) -> Path:
+    text = (ROOT / "configs/local.yaml").read_text()
+    assert old in text
+    path = tmp_path / "configs" / "changed.yaml"
+    path.parent.mkdir()
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("freq: 5m", "freq: 5m\n  fequency: 5m", "request.fequency"),
+        ("freq: 5m", "", "request.freq"),
+        ("freq: 5m", "freq: 5m\n  freq: 6m", "stands twice"),
+        ("timeout_s: 1.2", "timeout_s: soon", "tollama.timeout_s"),
+        ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
+        ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
+        ("timeout_s: 1.2", "timeout_s: 60", "lease_s must not be under timeout_s"),
+        ("backoff_base_s: 0.05", "backoff_base_s: 5", "backoff_base_s must not be over"),
+        ("max_keepalive_connections: 50", "max_keepalive_connections: 500", "max_keepalive"),
+        ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
+        ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
+        ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
+        ("baseline_timeout_ms: 50", "baseline_timeout_ms: 500", "reserve_ms"),
+        ("deadline_ms: 1500", "deadline_ms: 80", "fallback.reserve_ms"),
+        ("min_interval_width: 0.02", "min_interval_width: 0.95", "max_interval_width"),
+        ("cooldown_s: 120", "cooldown_s: 1200", "cooldown_max_s"),
+        ("environment: dev", "environment: [", "changed.yaml"),
+    ],
+)
+def test_wrong_configuration_is_refused_by_file_and_key(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    path = write(tmp_path, old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+
+    assert words in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.yaml"
+    odd.write_text("- 1")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="mapping"):
+        load_config(odd)
+
+
+def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://127.0.0.1:11435")
+    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
+    monkeypatch.setenv("TSFM_CIRCUIT_BREAKER__COOLDOWN_S", "2")
+    monkeypatch.setenv("TSFM_REQUEST__QUANTILES", "[0.05, 0.95]")
+    monkeypatch.setenv("TSFM_TOLLAMA__API_KEY", "s3cret")
+    config = load_config(ROOT / "configs/local.yaml")
+
+    assert str(config.tollama.base_url) == "http://127.0.0.1:11435/"
+    assert config.request.deadline_ms == 300
+    assert config.circuit_breaker.cooldown_s == 2
+    assert config.request.quantiles == (0.05, 0.95)
+    assert config.tollama.api_key is not None
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TSFM_TOLLAMA__BASE_URLL", "tollama.base_urll"),
+        ("TSFM_TOLAMA__BASE_URL", "no section 'tolama'"),
+    ],
+)
+def test_override_of_a_key_that_does_not_exist_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+
+    with pytest.raises(ConfigError, match=words):
+        load_config(ROOT / "configs/local.yaml")
+
+
+def test_relative_models_file_is_found_from_anywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load_config(ROOT / "configs/local.yaml").models_file.is_file()
+
+
+def test_absolute_models_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "models_file: configs/tsfm_models.yaml", "models_file: /etc/m.yaml")
+
+    assert load_config(path).models_file == Path("/etc/m.yaml")
+
+
+def test_secret_keys_name_fields_that_exist() -> None:
+    for section, keys in Config.secret_keys.items():
+        fields = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+        assert set(keys) <= set(fields)
