@@ -208,6 +208,8 @@ class CircuitBreakerSection(Section):
     def _check(self) -> Self:
         if self.cooldown_s > self.cooldown_max_s:
             raise ValueError("cooldown_s must not be over cooldown_max_s")
+        if self.shared_timeout_s > self.sync_interval_s:
+            raise ValueError("shared_timeout_s must not be over sync_interval_s")
         if self.sync_interval_s + self.shared_timeout_s > 0.5:
             raise ValueError(
                 "sync_interval_s and shared_timeout_s must not be over 0.5 together: "

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from runner.breaker import Outcome, Permit, Refusal
@@ -129,20 +129,21 @@ class SharedBreakers:
     async def sync(self) -> None:
         """One exchange with the actor, or the knowledge that it is lost."""
         try:
-            async with asyncio.timeout(self._settings.shared_timeout_s):
-                reply = await self._port.sync(self._board.news())
-                if not self._board.receive(reply, self._clock()):
-                    reply = await self._port.sync(self._board.everything(self._clock()))
-                    self._board.receive(reply, self._clock())
+            reply = await self._in_time(self._port.sync(self._board.news()))
+            if not self._board.receive(reply, self._clock()):
+                everything = self._board.everything(self._clock())
+                self._board.receive(await self._in_time(self._port.sync(everything)), self._clock())
         except (SharedBreakerLostError, TimeoutError) as exc:
             self._note(lost=True, why=str(exc) or "no answer in time")
         else:
             self._note(lost=False)
 
     async def _sync_forever(self) -> None:
+        """Begin at fixed intervals, however long an answer takes: agreement in 1 s rests on it."""
         while True:
+            next_at = self._clock() + self._settings.sync_interval_s
             await self.sync()
-            await asyncio.sleep(self._settings.sync_interval_s)
+            await asyncio.sleep(max(0.0, next_at - self._clock()))
 
     async def _acquire_probe(self, name: str) -> Permit | Refusal:
         if self._lost:
@@ -157,14 +158,17 @@ class SharedBreakers:
 
     async def _ask(self, name: str) -> Permit | Refusal:
         try:
-            async with asyncio.timeout(self._settings.shared_timeout_s):
-                reply = await self._port.acquire(name, self._board.news())
+            reply = await self._in_time(self._port.acquire(name, self._board.news()))
         except (SharedBreakerLostError, TimeoutError):
             return self._board.acquire_alone(name, self._clock())
         self._board.receive(reply, self._clock())
         if reply.answer is None:  # a new actor that has to be told first: the next sync does
             return Refusal(self._settings.sync_interval_s)
         return reply.answer
+
+    async def _in_time(self, reply: Awaitable[SyncReply]) -> SyncReply:
+        async with asyncio.timeout(self._settings.shared_timeout_s):
+            return await reply
 
     def _note(self, *, lost: bool, why: str = "") -> None:
         if lost and not self._lost:
