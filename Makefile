@@ -43,7 +43,7 @@ layers: setup ## who may import whom
 	$(BIN)/lint-imports
 
 lock: setup ## lock the dependencies anew from pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --all-extras --generate-hashes --allow-unsafe --unsafe-package torch --no-emit-find-links --no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
