@@ -29,8 +29,7 @@ class CallWindow:
         self._buckets: deque[tuple[float, CallCounts]] = deque()  # (start, counts), oldest first
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """One more call that ended now."""
-        self._forget(now)
+        """One more call that ended now; old ones leave when the counts are next read."""
         if not self._buckets or now - self._buckets[-1][0] >= self._window_s / BUCKETS:
             self._buckets.append((now, CallCounts()))
         start, counts = self._buckets.pop()

@@ -27,6 +27,17 @@ def test_a_bucket_leaves_a_full_window_after_it_began():
     assert counts == [3, 1, 1, 0]
 
 
+def test_a_steady_stream_fills_ten_buckets_and_no_more():
+    window = CallWindow(window_s=64.0)
+
+    sizes = set()
+    for n in range(2000):
+        window.add(1000.0 + n / 8, failed=False, slow=False)
+        sizes.add(len(window.snapshot(1000.0 + n / 8)))
+
+    assert sizes == set(range(1, BUCKETS + 1))
+
+
 def test_clear_forgets_every_call():
     window = CallWindow(window_s=60.0)
     window.add(0.0, failed=True, slow=True)
