@@ -1,0 +1,208 @@
+"""Starts the service as its users do, ``serve run serve_config.yaml``, and leaves nothing behind.
+
+Every start has its own ports, its own Ray and its own temporary folder, so several can live on one
+machine. The folder is also the mark by which the processes of a start are found again: Ray hands
+``RAY_TMPDIR`` down to all of them.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from loadtest.ports import free_block
+
+ROOT = Path(__file__).resolve().parent.parent
+HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+EMBEDDED_RUNTIME = "embedded-runtime"
+_REPLICA_PORTS = 40
+_BLOCK = 10 + 2 * _REPLICA_PORTS
+_pause = threading.Event().wait  # nobody sets it
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service; leaving the ``with`` block stops it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    folder: Path
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_ready(self, deadline_s: float = 120.0, path: str = "/readyz") -> float:
+        """Returns the seconds since the start once ``path`` answers 200.
+
+        Raises:
+            RuntimeError: the process ended, or the deadline passed; with the end of its log.
+        """
+        while not _answers(self.url + path):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the service ended with {self.process.returncode}{self.log()}")
+            if time.monotonic() - self.started > deadline_s:
+                raise RuntimeError(f"{path} did not answer in {deadline_s:g} s{self.log()}")
+            _pause(0.1)
+        return time.monotonic() - self.started
+
+    def log(self, lines: int = 40) -> str:
+        """The end of what it has written."""
+        text = (self.folder / "service.log").read_text("utf-8", "replace").splitlines()
+        return "\n| ".join(["", *text[-lines:]])
+
+    def processes(self) -> dict[int, str]:
+        """Every process of this start that is alive, by id, with its command line."""
+        return dict(_marked(self.folder))
+
+    def stop(self, patience_s: float = 30.0) -> list[str]:
+        """SIGTERM to the one process we started; the others must follow by themselves.
+
+        Returns:
+            The command lines of those that had to be killed: an empty list is the rule.
+        """
+        self.process.terminate()
+        left = self._wait_gone(patience_s)
+        for pid in left:
+            _kill(pid)
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return list(left.values())
+
+    def _wait_gone(self, patience_s: float) -> dict[int, str]:
+        until = time.monotonic() + patience_s
+        while (self.process.poll() is None or self.processes()) and time.monotonic() < until:
+            _pause(0.05)
+        return self.processes()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(
+    config_path: str | Path = ROOT / "serve_config.yaml",
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    *,
+    applications: Collection[str] | None = None,
+    high_throughput: bool = sys.platform == "linux",
+) -> Service:
+    """Starts Serve with a copy of ``config_path`` on ``port`` (None: a free one).
+
+    Args:
+        config_path: a Serve config; paths in it are seen from the repository root.
+        env: variables on top of ours, for example ``TSFM_TOLLAMA__BASE_URL``.
+        port: the HTTP port.
+        applications: the names to keep; None keeps all of them.
+        high_throughput: HAProxy and the optimised data path, both or neither.
+    """
+    block = free_block(_BLOCK)
+    port = port or block
+    folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: sockets live in it
+    config = adapted_config(
+        yaml.safe_load(Path(config_path).read_text("utf-8")), port, applications
+    )
+    copy = folder / "serve_config.yaml"
+    copy.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+    variables = environment(os.environ, folder, port, block, high_throughput) | dict(env or {})
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("serve")), "run", str(copy)],
+            cwd=ROOT,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Service(f"http://127.0.0.1:{port}", process, folder)
+
+
+def adapted_config(
+    config: Mapping[str, Any], port: int, applications: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The Serve config on another port, with only the named applications."""
+    http = {**config.get("http_options", {}), "host": "127.0.0.1", "port": port}
+    kept = [
+        app for app in config["applications"] if applications is None or app["name"] in applications
+    ]
+    return {**config, "http_options": http, "applications": kept}
+
+
+def environment(
+    inherited: Mapping[str, str], folder: Path, port: int, block: int, high_throughput: bool
+) -> dict[str, str]:
+    """The variables of one start: what it inherits, its own Ray, and ports out of its block."""
+    variables = {name: value for name, value in inherited.items() if name != "RAY_ADDRESS"}
+    variables |= {
+        "RAY_TMPDIR": str(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/h/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/h/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/h/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": f"{folder}/h",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/h/server-state",
+        "TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{port}/runtime",  # where the embedded one is
+    }
+    for name in HIGH_THROUGHPUT:
+        variables.pop(name, None)
+    return variables | ports(block) | (HIGH_THROUGHPUT if high_throughput else {})
+
+
+def ports(block: int) -> dict[str, str]:
+    """Every port of Serve that would be the same in two instances on one machine."""
+    http, grpc = block + 10, block + 10 + _REPLICA_PORTS
+    numbers = {
+        "HAPROXY_METRICS_PORT": block + 1,
+        "HAPROXY_STATS_PORT": block + 2,
+        "FALLBACK_PROXY_HTTP_PORT": block + 3,
+        "FALLBACK_PROXY_GRPC_PORT": block + 4,
+        "DIRECT_INGRESS_MIN_HTTP_PORT": http,
+        "DIRECT_INGRESS_MAX_HTTP_PORT": http + _REPLICA_PORTS - 1,
+        "DIRECT_INGRESS_MIN_GRPC_PORT": grpc,
+        "DIRECT_INGRESS_MAX_GRPC_PORT": grpc + _REPLICA_PORTS - 1,
+    }
+    return {f"RAY_SERVE_{name}": str(number) for name, number in numbers.items()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _marked(folder: Path) -> Iterator[tuple[int, str]]:
+    """Processes that inherited the folder; nothing where there is no /proc to look into."""
+    mark = f"RAY_TMPDIR={folder}".encode()
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                words = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                yield int(place.name), words.decode("utf-8", "replace").strip()
+        except OSError:  # it has ended, or is somebody else's
+            continue
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,130 @@
+"""What a start of the service is given, and that its end leaves nothing; Serve is not run."""
+
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.ports import all_free, free_block
+from loadtest.service import ROOT, Service, adapted_config, environment, ports
+
+CONFIG: dict[str, Any] = {
+    "proxy_location": "EveryNode",
+    "http_options": {"port": 8000, "request_timeout_s": 30},
+    "applications": [{"name": "a"}, {"name": "b"}],
+}
+CHILD_THAT_STAYS = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
+PARENT = f"import subprocess as s, sys; s.run([sys.executable, '-c', {CHILD_THAT_STAYS!r} + %r])"
+
+
+def a_service(folder: Path, code: str, url: str = "http://127.0.0.1:1") -> Service:
+    (folder / "service.log").write_text("first\nlast words\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={"RAY_TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    return Service(url, process, folder)
+
+
+def close(service: Service) -> None:
+    if service.process.stdout:
+        service.process.stdout.close()
+
+
+def test_the_config_keeps_everything_but_the_address_and_the_unwanted():
+    config = adapted_config(CONFIG, 1234, ["b"])
+
+    assert config["http_options"] == {"host": "127.0.0.1", "port": 1234, "request_timeout_s": 30}
+    assert config["applications"] == [{"name": "b"}]
+    assert config["proxy_location"] == "EveryNode"
+    assert CONFIG["http_options"]["port"] == 8000
+
+
+def test_without_a_choice_every_application_is_kept():
+    assert adapted_config(CONFIG, 1234)["applications"] == CONFIG["applications"]
+
+
+def test_no_two_settings_share_a_port_and_none_takes_the_http_one():
+    numbers = [int(number) for number in ports(20_000).values()]
+
+    assert len(set(numbers)) == len(numbers)
+    assert 20_000 not in numbers
+    assert max(numbers) < 20_090
+
+
+def test_a_start_knows_no_cluster_but_its_own():
+    variables = environment({"RAY_ADDRESS": "auto", "PATH": "p"}, Path("/tmp/x"), 81, 20_000, True)
+
+    assert "RAY_ADDRESS" not in variables
+    assert variables["PATH"] == "p"
+    assert variables["RAY_TMPDIR"] == "/tmp/x"
+    assert variables["TSFM_TOLLAMA__BASE_URL"] == "http://127.0.0.1:81/runtime"
+
+
+@pytest.mark.parametrize("high_throughput", [True, False])
+def test_high_throughput_mode_is_both_variables_or_neither(high_throughput: bool):
+    inherited = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    variables = environment(inherited, Path("/tmp/x"), 81, 20_000, high_throughput)
+    both = {"RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED"}
+
+    assert both & variables.keys() == (both if high_throughput else set())
+
+
+def test_a_block_of_ports_is_free_and_a_taken_one_is_not():
+    first = free_block(5)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first + 3))
+        taken.listen()
+
+        assert not all_free(first, 5)
+    assert all_free(first, 5)
+
+
+def test_a_service_that_ends_before_it_is_ready_is_reported_with_its_last_words(tmp_path: Path):
+    service = a_service(tmp_path, "raise SystemExit(3)")
+    service.process.wait()
+
+    with pytest.raises(RuntimeError, match=r"(?s)ended with 3.*last words"):
+        service.wait_ready(5)
+    close(service)
+
+
+def test_a_service_that_is_not_ready_in_time_is_reported(tmp_path: Path):
+    with a_service(tmp_path, "import time; time.sleep(60)") as service:
+        with pytest.raises(RuntimeError, match=r"did not answer in 0.2 s"):
+            service.wait_ready(0.2)
+        close(service)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="descendants are found through /proc")
+def test_stopping_ends_descendants_that_do_not_listen_and_names_them(tmp_path: Path):
+    service = a_service(tmp_path, PARENT % "; time.sleep(60)")
+    assert service.process.stdout is not None
+    service.process.stdout.readline()  # the child is deaf to SIGTERM from here on
+
+    killed = service.stop(patience_s=0.5)
+
+    assert len(killed) == 1
+    assert "SIG_IGN" in killed[0]
+    assert not tmp_path.exists()
+    close(service)
+
+
+def test_stopping_a_service_that_obeys_kills_nothing(tmp_path: Path):
+    service = a_service(tmp_path, "import time; print(1, flush=True); time.sleep(60)")
+    guard = threading.Timer(30, service.process.kill)
+    guard.start()
+
+    assert service.stop() == []
+    guard.cancel()
+    close(service)
+
+
+def test_the_repository_root_holds_the_serve_config():
+    assert (ROOT / "pyproject.toml").is_file()
