@@ -1,0 +1,81 @@
+import asyncio
+import sys
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from ray.serve import Application
+
+from runner.errors import ConfigError, ModelNotInstalledError, RuntimeRejectedError
+from runner.tollama import TollamaRuntime
+from runner.tollama_http import build_http_client
+from runner.types import BatchKey, ModelSeries
+from serve_app.embedded_runtime import EmbeddedRuntime, RuntimeArgs, RuntimeReplica, build
+from tests.builders import make_config
+from tests.fakes import FakeClock
+
+KEY = BatchKey("fracast-0", 12, (0.05, 0.1, 0.5, 0.9, 0.95))
+
+
+@pytest.fixture(scope="module")
+def app():
+    return RuntimeReplica().__serve_build_asgi_app__()
+
+
+@pytest.fixture
+async def runtime(app):
+    settings = make_config().tollama.model_copy(update={"base_url": "http://runtime"})
+    async with build_http_client(settings, httpx.ASGITransport(app)) as http:
+        yield TollamaRuntime(http, settings, sleep=asyncio.sleep, clock=FakeClock())
+
+
+def make_series(seed, points=64):
+    y = np.cumsum(np.random.default_rng(seed).normal(0, 0.1, points))
+    return ModelSeries(y=y, end_ts=1_771_588_800.0, step_s=300)
+
+
+async def test_the_runner_forecasts_through_the_embedded_runtime_as_through_tollama(runtime):
+    outcomes = await runtime.forecast(KEY, [make_series(s) for s in range(3)], budget_s=60)
+
+    paths = np.array(outcomes)
+    assert paths.shape == (3, 12, 5)
+    assert (np.diff(paths, axis=2) >= 0).all()
+
+
+async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates(runtime):
+    batch = [make_series(1), make_series(2, points=7), make_series(3)]
+
+    first, short, last = await runtime.forecast(KEY, batch, budget_s=60)
+
+    assert isinstance(short, RuntimeRejectedError)
+    assert first.shape == last.shape == (12, 5)
+
+
+async def test_other_models_are_not_installed(runtime):
+    with pytest.raises(ModelNotInstalledError):
+        await runtime.forecast(BatchKey("chronos2", 3, (0.5,)), [make_series(1)], budget_s=60)
+
+
+async def test_embedded_runtime_says_that_it_lives_and_what_it_has(runtime):
+    assert await runtime.is_healthy(timeout_s=5)
+    assert await runtime.installed_models(timeout_s=5) == ("fracast-0",)
+
+
+def test_builder_binds_the_deployment_that_the_serve_config_names():
+    app = build(RuntimeArgs())
+
+    assert isinstance(app, Application)
+    assert EmbeddedRuntime.name == "EmbeddedRuntime"
+
+
+def test_builder_names_the_extra_when_torch_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    with pytest.raises(ConfigError, match=r"tsfm-runner\[embedded\]"):
+        build(RuntimeArgs())
+
+
+def test_unknown_argument_is_refused():
+    with pytest.raises(ValidationError, match="model"):
+        RuntimeArgs.model_validate({"model": "x"})
