@@ -76,6 +76,9 @@ class RequestSection(Section):
     max_covariates: CountOrNone
     max_cells: Count  # points and steps times covariates: bounds the work of one request
     max_body_bytes: Count
+    max_batch_requests: Count
+    max_batch_body_bytes: Count
+    batch_deadline_ms: Positive
     body_timeout_s: Positive
 
     @model_validator(mode="after")

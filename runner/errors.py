@@ -5,6 +5,7 @@
     |   |-- InvalidRequestError     a field is wrong; carries the path
     |   |-- BodyTooLargeError
     |   |-- BodyTimeoutError
+    |   |-- BatchTooLongError
     |   |-- UnknownModelError
     |   `-- ModelNotAllowedError    this environment may not serve it
     |-- ModelError              the runtime: each leaf has its own fallback reason
@@ -73,6 +74,17 @@ class BodyTimeoutError(RequestError):
 
     def __str__(self) -> str:
         return f"The body did not arrive within {self.limit_s:g} s; send it without pauses."
+
+
+class BatchTooLongError(RequestError):
+    """More requests in one body than are taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"A batch holds at most {self.limit} requests; send it in parts."
 
 
 class UnknownModelError(RequestError):

@@ -5,11 +5,10 @@ stale answer, baseline service, baseline in this process. Every way out but the 
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from runner.cache import AnswerCache, Entry
+from runner.answers import Answers, Forecast, Outcome
 from runner.config import Config
 from runner.errors import BaselineUnavailableError, TooLateError
 from runner.fallback import BaselineRequest, baseline_bands
@@ -18,17 +17,13 @@ from runner.plan import Plan, make_plan
 from runner.single_flight import SingleFlight
 from runner.types import (
     Bands,
-    BreakerState,
     FallbackReason,
     ForecastRequest,
     ModelAnswer,
     ModelFailure,
     ModelRequest,
     Priority,
-    Source,
 )
-
-Outcome = ModelAnswer | ModelFailure
 
 
 class ModelPort(Protocol):
@@ -42,36 +37,9 @@ class ModelPort(Protocol):
 class BaselinePort(Protocol):
     """The way to the baseline service."""
 
-    async def forecast(self, request: BaselineRequest) -> Bands:
-        """One item's bands; raises BaselineUnavailableError."""
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        """Bands of every item, in order; raises BaselineUnavailableError."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Forecast:
-    """What a caller gets: bands, and the truth about where they come from.
-
-    ``model`` is the call behind the bands (also when they were cached), None for the baseline.
-    """
-
-    plan: Plan
-    bands: Bands
-    source: Source
-    breaker_state: BreakerState
-    warnings: tuple[str, ...]
-    fallback_reason: FallbackReason | None = None
-    model: ModelAnswer | None = None
-    cache_stale: bool = False
-    cache_age_s: float | None = None  # None: not from the cache
-    kept: Entry[ModelAnswer] | None = None  # the fresh cache entry an equal request will get
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was last heard of a model's breaker; ``until`` it is known to be open."""
-
-    state: BreakerState = BreakerState.CLOSED
-    until: float = 0.0
 
 
 class Forecaster:
@@ -81,19 +49,18 @@ class Forecaster:
         self,
         config: Config,
         registry: Registry,
+        answers: Answers,
         model: ModelPort,
-        baseline: BaselinePort,
+        fallback: "Fallback",
         clock: Callable[[], float],
-        spread: Callable[[], float],
     ) -> None:
         self._config = config
         self._registry = registry
+        self._answers = answers
         self._model = model
-        self._baseline = baseline
         self._clock = clock
-        self._cache: AnswerCache[ModelAnswer] = AnswerCache(config.cache, spread)
+        self._fallback = fallback
         self._flights: SingleFlight[Outcome] = SingleFlight()
-        self._seen: dict[str, _Seen] = {}
 
     async def forecast(self, request: ForecastRequest, deadline: float) -> Forecast:
         """A valid answer by ``deadline`` (on the clock), whatever the model does.
@@ -103,33 +70,26 @@ class Forecaster:
         """
         plan = make_plan(request, self._registry, self._config)
         if plan.unsuited is not None:
-            return await self._from_baseline(plan, plan.unsuited, deadline)
-        entry = self._cache.fresh(plan.cache_key, self._clock())
-        if entry is not None:
-            return self._from_cache(plan, entry)
+            return await self._fallback.one(plan, plan.unsuited, deadline)
+        fresh = self._answers.fresh(plan)
+        if fresh is not None:
+            return fresh
         outcome = await self._ask_model(plan, deadline)
         if isinstance(outcome, ModelAnswer):
-            return self._from_model(plan, outcome)
-        return await self._instead(plan, outcome.reason, deadline)
-
-    def breaker_states(self) -> dict[str, BreakerState]:
-        """The states of all breakers heard of here, by runtime name."""
-        return {model: seen.state for model, seen in self._seen.items()}
-
-    def breaker_state(self, model: str) -> BreakerState:
-        """The state of a model's breaker as last heard of here."""
-        return self._seen.get(model, _Seen()).state
+            return self._answers.from_model(plan, outcome)
+        stale = self._answers.stale(plan, outcome.reason)
+        return stale or await self._fallback.one(plan, outcome.reason, deadline)
 
     async def _ask_model(self, plan: Plan, deadline: float) -> Outcome:
         """The model's answer within the time, joining whoever asks the same already."""
         while True:
-            now = self._clock()
-            seen = self._seen.get(plan.key.model, _Seen())
-            if now < seen.until:
-                return ModelFailure(FallbackReason.BREAKER_OPEN, seen.state, seen.until - now)
-            budget_s = deadline - self._config.fallback.reserve_ms / 1e3 - now
+            known = self._answers.known_open(plan)
+            if known is not None:
+                return known
+            reserve_s = self._config.fallback.reserve_ms / 1e3
+            budget_s = deadline - reserve_s - self._clock()
             if budget_s <= 0:
-                return ModelFailure(FallbackReason.DEADLINE_EXCEEDED, seen.state)
+                return self._too_late(plan)
             joins = self._flights.running(plan.cache_key)
             outcome = await self._fly(plan, budget_s)
             if not (joins and _ran_out_of_time(outcome)):
@@ -141,70 +101,54 @@ class Forecaster:
                 plan.cache_key, lambda: self._call_model(plan, budget_s), budget_s
             )
         except TooLateError:
-            state = self.breaker_state(plan.key.model)
-            return ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)
+            return self._too_late(plan)
 
     async def _call_model(self, plan: Plan, budget_s: float) -> Outcome:
         outcome = await self._model.forecast(plan.for_model(budget_s, Priority.INTERACTIVE))
-        now = self._clock()
-        if isinstance(outcome, ModelAnswer):
-            self._cache.put(plan.cache_key, outcome, now - (outcome.age_s or 0.0))
-            self._seen[plan.key.model] = _Seen(outcome.breaker_state)
-        else:
-            memory_s = self._config.circuit_breaker.ingress_memory_s
-            known_open_s = min(outcome.retry_in_s, memory_s)
-            self._seen[plan.key.model] = _Seen(outcome.breaker_state, now + known_open_s)
+        self._answers.learn(plan, outcome)
         return outcome
 
-    def _from_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
-        return Forecast(
-            plan=plan,
-            bands=answer.bands,
-            source=Source.MODEL,
-            breaker_state=answer.breaker_state,
-            warnings=(*plan.warnings, *answer.bands.corrections),
-            model=answer,
-            cache_age_s=answer.age_s,
-            kept=self._cache.fresh(plan.cache_key, self._clock()),
-        )
+    def _too_late(self, plan: Plan) -> ModelFailure:
+        state = self._answers.breaker_state(plan.key.model)
+        return ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)
 
-    def _from_cache(self, plan: Plan, entry: Entry[ModelAnswer]) -> Forecast:
-        return replace(
-            self._from_model(plan, entry.value),
-            breaker_state=self.breaker_state(plan.key.model),
-            cache_age_s=self._clock() - entry.stored_at,
-        )
 
-    async def _instead(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
-        """What is next best when the model has none: an old answer of it, else the baseline."""
-        entry = self._cache.stale(plan.cache_key, self._clock())
-        if entry is None:
-            return await self._from_baseline(plan, reason, deadline)
-        cached = self._from_cache(plan, entry)
-        return replace(
-            cached,
-            cache_stale=True,
-            fallback_reason=FallbackReason.STALE_IF_ERROR,
-            warnings=(*cached.warnings, f"fallback_{reason}"),
-        )
+class Fallback:
+    """The baseline in time: the service's, or the same function in this process."""
 
-    async def _from_baseline(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
-        request = plan.for_baseline()
-        bands = await self._ask_baseline(request, deadline)
-        warnings = (*plan.warnings, f"fallback_{reason}")
+    def __init__(
+        self,
+        config: Config,
+        answers: Answers,
+        baseline: BaselinePort,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._answers = answers
+        self._baseline = baseline
+        self._clock = clock
+
+    async def one(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
+        """The baseline's forecast for one plan."""
+        return (await self.many([(plan, reason)], deadline))[0]
+
+    async def many(
+        self, failed: Sequence[tuple[Plan, FallbackReason]], deadline: float
+    ) -> list[Forecast]:
+        """The baseline's forecast for each plan, in order, computed together."""
+        requests = [plan.for_baseline() for plan, _ in failed]
+        bands = await self._ask(requests, deadline)
+        in_process = bands is None
         if bands is None:
-            bands = baseline_bands([request], self._config.baseline, self._config.bands)[0]
-            warnings = (*warnings, "baseline_in_process")
-        return Forecast(
-            plan=plan,
-            bands=bands,
-            source=Source.BASELINE,
-            breaker_state=self.breaker_state(plan.key.model),
-            warnings=(*warnings, *bands.corrections),
-            fallback_reason=reason,
-        )
+            bands = baseline_bands(requests, self._config.baseline, self._config.bands)
+        return [
+            self._answers.from_baseline(plan, b, reason, in_process=in_process)
+            for (plan, reason), b in zip(failed, bands, strict=True)
+        ]
 
-    async def _ask_baseline(self, request: BaselineRequest, deadline: float) -> Bands | None:
+    async def _ask(
+        self, requests: Sequence[BaselineRequest], deadline: float
+    ) -> Sequence[Bands] | None:
         """The baseline service's answer, or None when it has none in time."""
         fallback = self._config.fallback
         kept_back_s = (fallback.reserve_ms - fallback.baseline_timeout_ms) / 1e3
@@ -212,7 +156,7 @@ class Forecaster:
         if limit_s <= 0:
             return None
         try:
-            return await asyncio.wait_for(self._baseline.forecast(request), limit_s)
+            return await asyncio.wait_for(self._baseline.forecast(requests), limit_s)
         except (TimeoutError, BaselineUnavailableError):
             return None
 

@@ -16,13 +16,15 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from runner.answers import Answers, Outcome
 from runner.batch_call import BatchCall, Served
 from runner.breaker_board import BreakerBoard
 from runner.breaker_sync import ReplicaBoard
+from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
-from runner.forecaster import Forecaster, Outcome
+from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.models import Registry
 from runner.tollama import TollamaRuntime
@@ -32,6 +34,7 @@ from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
 from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
+from serve_app.service import Service
 
 BREAKER = "breaker"
 
@@ -91,6 +94,11 @@ class Runner:
         answer: asyncio.Future[Outcome] = await self._collect(request)
         return await answer
 
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        """Each item's bands, or why there are none; they are collected already."""
+        self._breakers.start()
+        return await asyncio.gather(*map(self._service.forecast, requests))
+
     @serve.batch
     async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
         return [asyncio.ensure_future(self._service.forecast(r)) for r in requests]
@@ -109,9 +117,9 @@ class Baseline:
         _set_up_logging(config)
         self._config = config
 
-    async def forecast(self, request: BaselineRequest) -> Bands:
-        """Bands for one item."""
-        return baseline_bands([request], self._config.baseline, self._config.bands)[0]
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        """Bands of every item, in order."""
+        return baseline_bands(requests, self._config.baseline, self._config.bands)
 
 
 @serve.deployment
@@ -127,22 +135,18 @@ class Ingress:
         baseline: DeploymentHandle[Any],
     ) -> None:
         _set_up_logging(config)
-        self._config = config
-        self._registry = registry
         self._baseline = BaselineHandle(baseline)
-        self._forecaster = Forecaster(
-            config,
-            registry,
-            RunnerHandle(runner),
-            self._baseline,
-            time.monotonic,
-            random.random,
-        )
+        clock, model = time.monotonic, RunnerHandle(runner)
+        answers = Answers(config, clock, random.random)
+        fallback = Fallback(config, answers, self._baseline, clock)
+        forecaster = Forecaster(config, registry, answers, model, fallback, clock)
+        bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
+        self._service = Service(config, registry, answers, forecaster, bulk, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
-        await warm_up(self._baseline, self._config)
-        return build_app(self._config, self._registry, self._forecaster, time.monotonic)
+        await warm_up(self._baseline, self._service.config)
+        return build_app(self._service)
 
 
 def _set_up_logging(config: Config) -> None:

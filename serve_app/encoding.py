@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runner.forecaster import Forecast
+from runner.answers import Forecast
 from runner.types import BreakerState, Source
 from serve_app.schemas import format_level, iso
 

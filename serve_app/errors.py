@@ -7,6 +7,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.errors import (
+    BatchTooLongError,
     BodyTimeoutError,
     BodyTooLargeError,
     ConfigError,
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     InvalidRequestError: (422, "invalid_request"),
     BodyTooLargeError: (413, "body_too_large"),
+    BatchTooLongError: (413, "batch_too_long"),
     BodyTimeoutError: (408, "body_timeout"),
     UnknownModelError: (404, "unknown_model"),
     ModelNotAllowedError: (403, "model_not_allowed"),
@@ -52,57 +55,73 @@ def request_id(headers: Mapping[str, str]) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def error_body(
-    code: str, message: str, detail: Sequence[Mapping[str, str]] | None, request: str
-) -> bytes:
-    """The envelope of every error, encoded."""
-    error: dict[str, Any] = {"code": code, "message": message}
-    if detail:
-        error["detail"] = list(detail)
-    return orjson.dumps({"error": error | {"request_id": request}})
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An error in our own words."""
+
+    status: int
+    code: str
+    message: str
+    detail: tuple[Mapping[str, str], ...] = ()
+
+    def as_object(self) -> dict[str, Any]:
+        """What stands under ``error`` in a body."""
+        fields: dict[str, Any] = {"code": self.code, "message": self.message}
+        return fields | {"detail": self.detail} if self.detail else fields
+
+
+def describe(error: RequestError | ValidationError) -> Described:
+    """Status, code and words for what a caller did wrong."""
+    if isinstance(error, ValidationError):
+        return _describe_validation(error)
+    status, code = STATUS_AND_CODE[type(error)]
+    if isinstance(error, InvalidRequestError):
+        return _invalid([{"path": error.path, "message": error.message}])
+    return Described(status, code, str(error))
+
+
+def error_object(error: RequestError | ValidationError) -> dict[str, Any]:
+    """The error of one item among many."""
+    return describe(error).as_object()
 
 
 def on_request_error(request: Request, exc: Exception) -> Response:
     """The caller must change something: say what."""
-    assert isinstance(exc, RequestError)
-    status, code = STATUS_AND_CODE[type(exc)]
-    if isinstance(exc, InvalidRequestError):
-        detail = [{"path": exc.path, "message": exc.message}]
-        return _respond(request, status, code, f"{exc.path}: {exc.message}", detail)
-    return _respond(request, status, code, str(exc))
-
-
-def on_validation_error(request: Request, exc: Exception) -> Response:
-    """Complaints of pydantic: where and what, never the value."""
-    assert isinstance(exc, ValidationError)
-    errors = exc.errors(include_url=False, include_context=False, include_input=False)
-    if errors[0]["type"] == "json_invalid":
-        return _respond(request, 400, "invalid_json", "The body is not valid JSON.")
-    detail = [
-        {"path": field_path(e["loc"]), "message": _words(e["type"], e["msg"])}
-        for e in errors[:MAX_DETAILS]
-    ]
-    first = detail[0]
-    return _respond(request, 422, "invalid_request", f"{first['path']}: {first['message']}", detail)
+    assert isinstance(exc, RequestError | ValidationError)
+    return _respond(request, describe(exc))
 
 
 def on_http_error(request: Request, exc: Exception) -> Response:
     """Wrong path or method, in JSON as well."""
     assert isinstance(exc, HTTPException)
     code, message = HTTP_CODES.get(exc.status_code, ("http_error", "The request cannot be served."))
-    return _respond(request, exc.status_code, code, message, headers=exc.headers)
+    return _respond(request, Described(exc.status_code, code, message), exc.headers)
 
 
 def on_unexpected_error(request: Request, exc: Exception) -> Response:
     """A fault of ours: logged with its trace, answered without it."""
     logger.error("unexpected error", exc_info=exc)
     message = "Something failed on our side; retry, and quote the request id if it happens again."
-    return _respond(request, 500, "internal_error", message)
+    return _respond(request, Described(500, "internal_error", message))
 
 
-def _words(kind: str, message: str) -> str:
-    """The sentence of pydantic, but for the kinds that could quote or puzzle."""
-    return _OWN_WORDS.get(kind, message)
+def _describe_validation(error: ValidationError) -> Described:
+    """Complaints of pydantic: where and what, never the value."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return Described(400, "invalid_json", "The body is not valid JSON.")
+    return _invalid(
+        [
+            {"path": field_path(e["loc"]), "message": _OWN_WORDS.get(e["type"], e["msg"])}
+            for e in errors[:MAX_DETAILS]
+        ]
+    )
+
+
+def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
+    status, code = STATUS_AND_CODE[InvalidRequestError]
+    first = detail[0]
+    return Described(status, code, f"{first['path']}: {first['message']}", tuple(detail))
 
 
 _OWN_WORDS = {
@@ -114,12 +133,8 @@ _OWN_WORDS = {
 
 
 def _respond(
-    request: Request,
-    status: int,
-    code: str,
-    message: str,
-    detail: Sequence[Mapping[str, str]] | None = None,
-    headers: Mapping[str, str] | None = None,
+    request: Request, described: Described, headers: Mapping[str, str] | None = None
 ) -> Response:
-    body = error_body(code, message, detail, request_id(request.headers))
-    return Response(body, status, headers, media_type="application/json")
+    error = described.as_object() | {"request_id": request_id(request.headers)}
+    body = orjson.dumps({"error": error})
+    return Response(body, described.status, headers, media_type="application/json")

@@ -7,15 +7,16 @@ them means the same to a caller's request: the next best answer.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
+from runner.answers import Outcome
 from runner.config import Config
 from runner.errors import BaselineUnavailableError
 from runner.fallback import BaselineRequest, baseline_bands
-from runner.forecaster import Outcome
 from runner.types import (
     Bands,
     BreakerState,
@@ -43,6 +44,15 @@ class RunnerHandle:
             logger.warning("runner not reached: %s", type(exc).__name__)
             return ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
 
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        """Each item's bands, or why there are none, in order."""
+        try:
+            return await _call(self._handle.forecast_many, requests)  # type: ignore[no-any-return]
+        except Exception as exc:  # noqa: BLE001 - as above
+            logger.warning("runner not reached: %s", type(exc).__name__)
+            lost = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
+            return [lost] * len(requests)
+
 
 class BaselineHandle:
     """The way to the Baseline deployment."""
@@ -50,14 +60,14 @@ class BaselineHandle:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
 
-    async def forecast(self, request: BaselineRequest) -> Bands:
-        """One item's bands.
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        """Bands of every item, in order.
 
         Raises:
             BaselineUnavailableError: the deployment did not answer.
         """
         try:
-            return await _call(self._handle.forecast, request)  # type: ignore[no-any-return]
+            return await _call(self._handle.forecast, requests)  # type: ignore[no-any-return]
         except Exception as exc:
             logger.warning("baseline not reached: %s", type(exc).__name__)
             raise BaselineUnavailableError from exc
@@ -74,7 +84,7 @@ async def warm_up(baseline: BaselineHandle, config: Config) -> None:
     item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
     baseline_bands([item], config.baseline, config.bands)
     with contextlib.suppress(TimeoutError, BaselineUnavailableError):
-        await asyncio.wait_for(baseline.forecast(item), WARM_UP_LIMIT_S)
+        await asyncio.wait_for(baseline.forecast([item]), WARM_UP_LIMIT_S)
 
 
 async def _call(method: Any, request: object) -> Any:

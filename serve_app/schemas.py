@@ -7,7 +7,7 @@ a constraint per element and able to say which element is wrong.
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -83,6 +83,22 @@ class ForecastWire(Wire):
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
         None, description="Answer by then; can only tighten the service's own deadline."
     )
+
+
+class BatchWire(Wire):
+    """Many requests under one deadline."""
+
+    requests: list[ForecastWire]
+    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
+        None, description="Every result by then; can only tighten the service's own deadline."
+    )
+
+
+class LooseBatchWire(Wire):
+    """A batch whose items are looked at one by one."""
+
+    requests: list[Any]
+    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = None
 
 
 class ErrorDetail(Wire):

@@ -1,11 +1,11 @@
 """Fakes of the ports, beside nothing else: FakeX stands in for port X."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from runner.answers import Outcome
 from runner.errors import BaselineUnavailableError
 from runner.fallback import BaselineRequest
-from runner.forecaster import Outcome
 from runner.types import Bands, ModelRequest
 from tests.builders import make_answer, make_bands
 
@@ -39,6 +39,9 @@ class FakeModelPort:
             raise
         return self.outcome(request) if callable(self.outcome) else self.outcome
 
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        return [await self.forecast(request) for request in requests]
+
 
 class FakeBaselinePort:
     """Answers with fixed bands, fails, or hangs."""
@@ -48,10 +51,10 @@ class FakeBaselinePort:
         self.hangs = hangs
         self.requests: list[BaselineRequest] = []
 
-    async def forecast(self, request: BaselineRequest) -> Bands:
-        self.requests.append(request)
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        self.requests.extend(requests)
         if self.hangs:
             await asyncio.Event().wait()
         if self.fails:
             raise BaselineUnavailableError
-        return make_bands(request.horizon_steps, len(request.levels))
+        return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]

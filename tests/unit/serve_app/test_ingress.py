@@ -2,63 +2,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import orjson
 import pytest
-from httpx import ASGITransport
 
-from runner.config import Config, Environment
-from runner.forecaster import Forecaster
+from runner.config import Environment
 from runner.types import FallbackReason, ModelFailure
-from serve_app.ingress import build_app
-from tests.builders import make_answer, make_bands, make_config, make_registry
-from tests.fakes import FakeBaselinePort, FakeClock, FakeModelPort
-
-REGISTRY = make_registry()
-# The customer document's own example, verbatim.
-EXAMPLE = (
-    b'{"market_id":"m-1","as_of_ts":"2026-02-20T12:00:00Z","freq":"5m","horizon_steps":12,'
-    b'"quantiles":[0.1,0.5,0.9],"y":[0.41,0.42,0.40,0.43,0.44,0.45,0.46,0.45,0.44,0.43,0.42,0.41,'
-    b"0.40,0.41,0.42,0.43,0.44,0.45,0.46,0.47,0.48,0.47,0.46,0.45,0.44,0.43,0.42,0.41,0.40,0.41,"
-    b'0.42,0.43],"transform":{"space":"logit","eps":1e-6},"model":{"provider":"tollama",'
-    b'"model_name":"chronos","params":{"temperature":0.0}}}'
-)
+from tests.bench import EXAMPLE, Bench, example
+from tests.builders import make_answer, make_bands, make_config
 
 
-class Service:
-    """The ingress app with fakes behind it, driven over ASGI."""
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.clock = FakeClock()
-        self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
-        self.baseline = FakeBaselinePort()
-        config = config or make_config()
-        forecaster = Forecaster(
-            config, REGISTRY, self.model, self.baseline, self.clock, lambda: 0.0
-        )
-        self.app = build_app(config, REGISTRY, forecaster, self.clock)
-        transport = ASGITransport(self.app, raise_app_exceptions=False)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
-
-    async def post(self, body: Any, **headers: str) -> httpx.Response:
-        content = body if isinstance(body, bytes) else orjson.dumps(body)
-        return await self.http.post("/tsfm/forecast", content=content, headers=headers)
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    service = Service()
-    yield service
-    await service.http.aclose()
-
-
-def example(**changes: Any) -> dict[str, Any]:
-    body: dict[str, Any] = orjson.loads(EXAMPLE) | changes
-    return {k: v for k, v in body.items() if v is not ...}
-
-
-async def test_documents_example_is_answered_with_three_ordered_paths(service: Service) -> None:
-    response = await service.post(EXAMPLE)
+async def test_documents_example_is_answered_with_three_ordered_paths(bench: Bench) -> None:
+    response = await bench.post(EXAMPLE)
 
     body = response.json()
     assert response.status_code == 200
@@ -74,8 +28,8 @@ async def test_documents_example_is_answered_with_three_ordered_paths(service: S
     assert all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
 
 
-async def test_meta_tells_who_ran_and_how(service: Service) -> None:
-    meta = (await service.post(EXAMPLE)).json()["meta"]
+async def test_meta_tells_who_ran_and_how(bench: Bench) -> None:
+    meta = (await bench.post(EXAMPLE)).json()["meta"]
 
     assert meta == {
         "runtime": "tollama",
@@ -99,9 +53,9 @@ async def test_meta_tells_who_ran_and_how(service: Service) -> None:
     }
 
 
-async def test_defaults_fill_in_what_is_left_out(service: Service) -> None:
+async def test_defaults_fill_in_what_is_left_out(bench: Bench) -> None:
     body = (
-        await service.post(
+        await bench.post(
             example(freq=..., horizon_steps=..., quantiles=..., transform=..., model=...)
         )
     ).json()
@@ -110,45 +64,45 @@ async def test_defaults_fill_in_what_is_left_out(service: Service) -> None:
     assert body["meta"]["model_name"] == "fracast-0"
 
 
-async def test_same_bytes_are_answered_from_what_was_kept(service: Service) -> None:
-    first = (await service.post(EXAMPLE)).json()
-    service.clock.now += 20.0
-    again = (await service.post(EXAMPLE)).json()
+async def test_same_bytes_are_answered_from_what_was_kept(bench: Bench) -> None:
+    first = (await bench.post(EXAMPLE)).json()
+    bench.clock.now += 20.0
+    again = (await bench.post(EXAMPLE)).json()
 
     assert again["meta"].pop("cache_hit") is True
     assert again["meta"].pop("cache_age_s") == 20.0
     assert first["yhat_q"] == again["yhat_q"]
-    assert len(service.model.requests) == 1
+    assert len(bench.model.requests) == 1
 
 
-async def test_kept_bytes_expire_with_their_answer(service: Service) -> None:
-    await service.post(EXAMPLE)
-    service.clock.now += 60.0
-    again = (await service.post(EXAMPLE)).json()
+async def test_kept_bytes_expire_with_their_answer(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    bench.clock.now += 60.0
+    again = (await bench.post(EXAMPLE)).json()
 
     assert again["meta"]["cache_hit"] is False
-    assert len(service.model.requests) == 2
+    assert len(bench.model.requests) == 2
 
 
-async def test_kept_bytes_do_not_outlive_an_answer_that_was_old_already(service: Service) -> None:
-    service.model.outcome = make_answer(bands=make_bands(horizon=12), age_s=50.0)
-    first = (await service.post(EXAMPLE)).json()["meta"]
-    service.clock.now += 11.0
-    await service.post(EXAMPLE)
+async def test_kept_bytes_do_not_outlive_an_answer_that_was_old_already(bench: Bench) -> None:
+    bench.model.outcome = make_answer(bands=make_bands(horizon=12), age_s=50.0)
+    first = (await bench.post(EXAMPLE)).json()["meta"]
+    bench.clock.now += 11.0
+    await bench.post(EXAMPLE)
 
     assert (first["cache_hit"], first["cache_age_s"]) == (True, 50.0)
-    assert len(service.model.requests) == 2
+    assert len(bench.model.requests) == 2
 
 
-async def test_other_spelling_of_the_same_request_is_a_hit_as_well(service: Service) -> None:
-    await service.post(EXAMPLE)
-    again = (await service.post(EXAMPLE + b" ")).json()
+async def test_other_spelling_of_the_same_request_is_a_hit_as_well(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    again = (await bench.post(EXAMPLE + b" ")).json()
 
     assert again["meta"]["cache_hit"] is True
 
 
-async def test_fallback_says_so_in_meta(service: Service) -> None:
-    meta = (await service.post(example(liquidity_bucket="low"))).json()["meta"]
+async def test_fallback_says_so_in_meta(bench: Bench) -> None:
+    meta = (await bench.post(example(liquidity_bucket="low"))).json()["meta"]
 
     assert (meta["runtime"], meta["model_name"]) == ("baseline", "ewma")
     assert meta["fallback_used"] is True
@@ -157,30 +111,28 @@ async def test_fallback_says_so_in_meta(service: Service) -> None:
     assert "batch_size" not in meta
 
 
-async def test_stale_answer_is_marked_and_not_kept(service: Service) -> None:
-    await service.post(EXAMPLE)
-    service.clock.now += 61.0
-    service.model.outcome = ModelFailure(
-        FallbackReason.RUNTIME_TIMEOUT, make_answer().breaker_state
-    )
+async def test_stale_answer_is_marked_and_not_kept(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    bench.clock.now += 61.0
+    bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, make_answer().breaker_state)
     for _ in range(2):
-        meta = (await service.post(EXAMPLE)).json()["meta"]
+        meta = (await bench.post(EXAMPLE)).json()["meta"]
 
     assert (meta["cache_stale"], meta["fallback_reason"]) == (True, "stale_if_error")
     assert meta["cache_age_s"] == 61.0
-    assert len(service.model.requests) == 3
+    assert len(bench.model.requests) == 3
 
 
-async def test_null_in_y_is_a_gap(service: Service) -> None:
+async def test_null_in_y_is_a_gap(bench: Bench) -> None:
     y = [0.4] * 20 + [None, None] + [0.5] * 20
 
-    meta = (await service.post(example(y=y))).json()["meta"]
+    meta = (await bench.post(example(y=y))).json()["meta"]
 
     assert (meta["input_len"], meta["gaps_filled"]) == (42, 2)
     assert "gaps_filled" in meta["warnings"]
 
 
-async def test_times_and_covariates_travel_to_the_model(service: Service) -> None:
+async def test_times_and_covariates_travel_to_the_model(bench: Bench) -> None:
     minutes = [f"2026-02-20T{9 + i // 12:02d}:{i % 12 * 5:02d}:00Z" for i in range(37)]
     body = example(
         y=[0.4] * 37,
@@ -188,10 +140,10 @@ async def test_times_and_covariates_travel_to_the_model(service: Service) -> Non
         x_past={"volume": [1.0] * 37},
         x_future={"volume": [2.0] * 12},
     )
-    response = await service.post(body)
+    response = await bench.post(body)
 
     assert response.status_code == 200
-    request = service.model.requests[0]
+    request = bench.model.requests[0]
     assert request.x_past["volume"].tolist() == [1.0] * 37
     assert request.x_future["volume"].tolist() == [2.0] * 12
 
@@ -207,13 +159,13 @@ async def test_times_and_covariates_travel_to_the_model(service: Service) -> Non
     ],
 )
 async def test_callers_may_tighten_the_deadline_and_never_loosen_it(
-    service: Service, field: float | None, header: str | None, config_ms: int, budget_s: float
+    bench: Bench, field: float | None, header: str | None, config_ms: int, budget_s: float
 ) -> None:
     body = example(deadline_ms=... if field is None else field)
     headers = {} if header is None else {"X-Request-Deadline-Ms": header}
-    await service.post(body, **headers)
+    await bench.post(body, **headers)
 
-    assert service.model.requests[0].budget_s == pytest.approx(budget_s)
+    assert bench.model.requests[0].budget_s == pytest.approx(budget_s)
 
 
 BAD_BODIES = [
@@ -230,9 +182,9 @@ BAD_BODIES = [
 
 @pytest.mark.parametrize(("body", "status", "code", "path"), BAD_BODIES)
 async def test_bodies_that_are_no_request_are_refused(
-    service: Service, body: bytes, status: int, code: str, path: str | None
+    bench: Bench, body: bytes, status: int, code: str, path: str | None
 ) -> None:
-    response = await service.post(body)
+    response = await bench.post(body)
 
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (status, code)
@@ -294,36 +246,36 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "path"), BAD_FIELDS, ids=range(len(BAD_FIELDS)))
 async def test_wrong_fields_are_named_and_never_echoed(
-    service: Service, changes: dict[str, Any], path: str
+    bench: Bench, changes: dict[str, Any], path: str
 ) -> None:
-    response = await service.post(example(**changes))
+    response = await bench.post(example(**changes))
 
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (422, "invalid_request")
     assert [d for d in error["detail"] if d["path"].startswith(path)]
     assert error["message"]
     assert error["request_id"]
-    assert service.model.requests == []
+    assert bench.model.requests == []
 
 
-async def test_names_we_did_not_choose_appear_only_when_harmless(service: Service) -> None:
-    response = await service.post(example(**{"<script>alert(1)</script>": 1}))
+async def test_names_we_did_not_choose_appear_only_when_harmless(bench: Bench) -> None:
+    response = await bench.post(example(**{"<script>alert(1)</script>": 1}))
 
     assert "script" not in response.text
     assert response.json()["error"]["detail"][0]["path"] == "?"
 
 
 async def test_product_of_points_and_covariates_is_bounded() -> None:
-    service = Service(make_config(request={"max_cells": 500}))
-    response = await service.post(example(y=[0.5] * 300, x_past={"v": [1.0] * 300}))
-    await service.http.aclose()
+    bench = Bench(make_config(request={"max_cells": 500}))
+    response = await bench.post(example(y=[0.5] * 300, x_past={"v": [1.0] * 300}))
+    await bench.http.aclose()
 
     assert response.json()["error"]["detail"][0]["path"] == "y"
 
 
 @pytest.mark.parametrize("header", ["soon", "0", "-5", "nan", "inf"])
-async def test_deadline_header_must_be_a_positive_number(service: Service, header: str) -> None:
-    response = await service.post(EXAMPLE, **{"X-Request-Deadline-Ms": header})
+async def test_deadline_header_must_be_a_positive_number(bench: Bench, header: str) -> None:
+    response = await bench.post(EXAMPLE, **{"X-Request-Deadline-Ms": header})
 
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["path"] == "X-Request-Deadline-Ms"
@@ -331,14 +283,14 @@ async def test_deadline_header_must_be_a_positive_number(service: Service, heade
 
 @pytest.mark.parametrize("chunks", [1, 3])
 async def test_body_over_the_limit_is_refused_while_it_streams(chunks: int) -> None:
-    service = Service(make_config(request={"max_body_bytes": 1000}))
+    bench = Bench(make_config(request={"max_body_bytes": 1000}))
 
     async def stream() -> AsyncIterator[bytes]:
         for _ in range(chunks):
             yield b" " * 2000
 
-    response = await service.http.post("/tsfm/forecast", content=stream())
-    await service.http.aclose()
+    response = await bench.http.post("/tsfm/forecast", content=stream())
+    await bench.http.aclose()
 
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "body_too_large"
@@ -346,7 +298,7 @@ async def test_body_over_the_limit_is_refused_while_it_streams(chunks: int) -> N
 
 
 async def test_body_that_dawdles_is_refused() -> None:
-    service = Service(make_config(request={"body_timeout_s": 0.01}))
+    bench = Bench(make_config(request={"body_timeout_s": 0.01}))
 
     async def stream() -> AsyncIterator[bytes]:
         yield b"{"
@@ -362,15 +314,15 @@ async def test_body_that_dawdles_is_refused() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/tsfm/forecast", "headers": []}
-    await service.app(scope, receive, send)
-    await service.http.aclose()
+    await bench.app(scope, receive, send)
+    await bench.http.aclose()
 
     assert sent[0]["status"] == 408
     assert orjson.loads(sent[1]["body"])["error"]["code"] == "body_timeout"
 
 
 async def test_caller_that_leaves_while_sending_gets_nothing_and_breaks_nothing(
-    service: Service,
+    bench: Bench,
 ) -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.disconnect"}
@@ -379,9 +331,9 @@ async def test_caller_that_leaves_while_sending_gets_nothing_and_breaks_nothing(
         raise AssertionError("nobody is there")
 
     scope = {"type": "http", "method": "POST", "path": "/tsfm/forecast", "headers": []}
-    await service.app(scope, receive, send)
+    await bench.app(scope, receive, send)
 
-    assert service.model.requests == []
+    assert bench.model.requests == []
 
 
 @pytest.mark.parametrize(
@@ -393,35 +345,35 @@ async def test_caller_that_leaves_while_sending_gets_nothing_and_breaks_nothing(
     ],
 )
 async def test_wrong_path_or_method_is_answered_in_json(
-    service: Service, method: str, path: str, status: int, code: str
+    bench: Bench, method: str, path: str, status: int, code: str
 ) -> None:
-    response = await service.http.request(method, path)
+    response = await bench.http.request(method, path)
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-async def test_unknown_model_is_refused_with_where_to_look(service: Service) -> None:
-    response = await service.post(example(model={"model_name": "nobody"}))
+async def test_unknown_model_is_refused_with_where_to_look(bench: Bench) -> None:
+    response = await bench.post(example(model={"model_name": "nobody"}))
 
     assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
     assert "/tsfm/models" in response.json()["error"]["message"]
 
 
 async def test_model_the_environment_does_not_allow_is_forbidden_with_the_reason() -> None:
-    service = Service(make_config(environment=Environment.PROD))
-    response = await service.post(example(model={"model_name": "moirai"}))
-    await service.http.aclose()
+    bench = Bench(make_config(environment=Environment.PROD))
+    response = await bench.post(example(model={"model_name": "moirai"}))
+    await bench.http.aclose()
 
     assert (response.status_code, response.json()["error"]["code"]) == (403, "model_not_allowed")
     assert "CC-BY-NC-4.0" in response.json()["error"]["message"]
 
 
-async def test_fault_of_ours_is_a_plain_500_without_a_trace(service: Service) -> None:
+async def test_fault_of_ours_is_a_plain_500_without_a_trace(bench: Bench) -> None:
     def explode(_: object) -> ModelFailure:
         raise RuntimeError("secret detail")
 
-    service.model.outcome = explode
-    response = await service.post(EXAMPLE, **{"X-Request-ID": "abc-1"})
+    bench.model.outcome = explode
+    response = await bench.post(EXAMPLE, **{"X-Request-ID": "abc-1"})
 
     assert response.status_code == 500
     assert response.json()["error"]["request_id"] == "abc-1"
@@ -429,27 +381,27 @@ async def test_fault_of_ours_is_a_plain_500_without_a_trace(service: Service) ->
 
 
 @pytest.mark.parametrize("given", ["a b", "x" * 129, "<b>"])
-async def test_request_id_that_could_do_harm_is_replaced(service: Service, given: str) -> None:
-    response = await service.post(b"{", **{"X-Request-ID": given})
+async def test_request_id_that_could_do_harm_is_replaced(bench: Bench, given: str) -> None:
+    response = await bench.post(b"{", **{"X-Request-ID": given})
 
     assert response.json()["error"]["request_id"] != given
 
 
-async def test_models_are_listed_with_their_licences(service: Service) -> None:
-    models = {m["name"]: m for m in (await service.http.get("/tsfm/models")).json()["models"]}
+async def test_models_are_listed_with_their_licences(bench: Bench) -> None:
+    models = {m["name"]: m for m in (await bench.http.get("/tsfm/models")).json()["models"]}
 
     assert models["fracast-0"]["license"] == "Apache-2.0"
     assert "chronos" in models["fracast-0"]["aliases"]
     assert models["moirai-2.0-R-small"]["license_tag"] == "research_only"
 
 
-async def test_health_and_readiness_do_not_depend_on_the_model(service: Service) -> None:
-    service.model.outcome = ModelFailure(
+async def test_health_and_readiness_do_not_depend_on_the_model(bench: Bench) -> None:
+    bench.model.outcome = ModelFailure(
         FallbackReason.BREAKER_OPEN, make_answer().breaker_state, retry_in_s=9.0
     )
-    await service.post(EXAMPLE)
+    await bench.post(EXAMPLE)
 
-    assert (await service.http.get("/healthz")).json() == {"status": "ok"}
-    ready = await service.http.get("/readyz")
+    assert (await bench.http.get("/healthz")).json() == {"status": "ok"}
+    ready = await bench.http.get("/readyz")
     assert ready.status_code == 200
     assert ready.json()["breakers"] == {"fracast-0": "closed"}

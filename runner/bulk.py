@@ -1,0 +1,179 @@
+"""Many requests at once, under one deadline: cached ones from the cache, the rest together.
+
+Equal requests are computed once. What the model must do travels in chunks, each a call to the
+Runner, which pools them with everything else that waits there; whatever fails goes to the baseline,
+again together. Answers leave as they come, each with the number of its request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from runner.answers import Answers, Forecast, Outcome
+from runner.config import Config
+from runner.errors import RequestError
+from runner.forecaster import Fallback
+from runner.models import Registry
+from runner.plan import Plan, make_plan
+from runner.types import (
+    FallbackReason,
+    ForecastRequest,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+    Priority,
+)
+
+T = TypeVar("T")
+Numbered = tuple[int, Forecast | RequestError]
+Equal = Sequence[tuple[int, Plan]]  # numbers of requests that must get the same bands
+Failed = tuple[int, Plan, FallbackReason]
+PAUSE_EVERY = 32  # plans made between two looks at other callers: about 3 ms of work
+BASELINE_CHUNK = 256  # about 5 ms of the baseline's work
+MAX_CHUNK_BYTES = 2_000_000  # half of what one call between replicas may carry
+
+
+class BulkModelPort(Protocol):
+    """The way to the model for many; failures come back as values, never as exceptions."""
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        """Each item's bands, or why there are none, in order."""
+        ...
+
+
+class BulkForecaster:
+    """Answers lists of requests beside a `Forecaster`, from the same kept answers."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        answers: Answers,
+        model: BulkModelPort,
+        fallback: Fallback,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._answers = answers
+        self._model = model
+        self._fallback = fallback
+        self._clock = clock
+
+    async def forecast(
+        self, requests: Sequence[tuple[int, ForecastRequest]], deadline: float
+    ) -> AsyncIterator[Numbered]:
+        """Every request's forecast or refusal with its number, as they come, by ``deadline``."""
+        waiting: dict[bytes, list[tuple[int, Plan]]] = {}
+        unsuited: list[Failed] = []
+        for count, (number, request) in enumerate(requests):
+            if count % PAUSE_EVERY == PAUSE_EVERY - 1:
+                await asyncio.sleep(0)
+            try:
+                plan = make_plan(request, self._registry, self._config)
+            except RequestError as refused:
+                yield number, refused
+                continue
+            fresh = self._answers.fresh(plan)
+            if plan.unsuited is not None:
+                unsuited.append((number, plan, plan.unsuited))
+            elif fresh is not None:
+                yield number, fresh
+            else:
+                waiting.setdefault(plan.cache_key, []).append((number, plan))
+        async for answer in self._compute(list(waiting.values()), unsuited, deadline):
+            yield answer
+
+    async def _compute(
+        self,
+        waiting: Sequence[Equal],
+        unsuited: list[Failed],
+        deadline: float,
+    ) -> AsyncIterator[Numbered]:
+        work = [asyncio.ensure_future(self._fall_back(unsuited, deadline))]
+        for chunk in chunks(waiting, self._config.batching.max_batch_size):
+            work.append(asyncio.ensure_future(self._ask_model(chunk, deadline)))
+        try:
+            for finished in asyncio.as_completed(work):
+                for answer in await finished:
+                    yield answer
+        finally:  # the caller left: what is not sent yet must not be
+            for task in work:
+                task.cancel()
+
+    async def _ask_model(self, chunk: Sequence[Equal], deadline: float) -> list[Numbered]:
+        """Answers for a chunk; each of its entries holds the requests that are equal."""
+        outcomes = await self._outcomes([equal[0][1] for equal in chunk], deadline)
+        done: list[Numbered] = []
+        failed: list[Failed] = []
+        for equal, outcome in zip(chunk, outcomes, strict=True):
+            if isinstance(outcome, ModelAnswer):
+                done.extend((n, self._answers.from_model(p, outcome)) for n, p in equal)
+            else:
+                failed.extend((n, p, outcome.reason) for n, p in equal)
+        return done + await self._fall_back(failed, deadline)
+
+    async def _outcomes(self, plans: Sequence[Plan], deadline: float) -> Sequence[Outcome]:
+        """What the model makes of plans that share a key, or why it is not asked."""
+        known = self._answers.known_open(plans[0])
+        if known is not None:
+            return [known] * len(plans)
+        budget_s = deadline - self._config.fallback.reserve_ms / 1e3 - self._clock()
+        state = self._answers.breaker_state(plans[0].key.model)
+        late = [ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)] * len(plans)
+        if budget_s <= 0:
+            return late
+        items = [plan.for_model(budget_s, Priority.BULK) for plan in plans]
+        try:
+            async with asyncio.timeout(budget_s):
+                outcomes = await self._model.forecast_many(items)
+        except TimeoutError:
+            return late
+        for plan, outcome in zip(plans, outcomes, strict=True):
+            self._answers.learn(plan, outcome)
+        return outcomes
+
+    async def _fall_back(self, failed: Sequence[Failed], deadline: float) -> list[Numbered]:
+        """An old answer of the model where there is one, else the baseline for all the others."""
+        done: list[Numbered] = []
+        rest: list[Failed] = []
+        for number, plan, reason in failed:
+            stale = None if plan.unsuited else self._answers.stale(plan, reason)
+            if stale is None:
+                rest.append((number, plan, reason))
+            else:
+                done.append((number, stale))
+        for part in cut(rest, lambda item: item[1], BASELINE_CHUNK):
+            forecasts = await self._fallback.many([(p, r) for _, p, r in part], deadline)
+            done.extend(zip((n for n, _, _ in part), forecasts, strict=True))
+        return done
+
+
+def chunks(waiting: Iterable[Equal], most: int) -> Iterator[list[Equal]]:
+    """Entries of one batch key together, so that a chunk fits into one runtime call."""
+    by_key = sorted(waiting, key=lambda equal: repr(equal[0][1].key))
+    for _, same in groupby(by_key, key=lambda equal: equal[0][1].key):
+        yield from cut(same, lambda equal: equal[0][1], most)
+
+
+def cut(items: Iterable[T], plan_of: Callable[[T], Plan], most: int) -> Iterator[list[T]]:
+    """The items in order, in parts of at most ``most`` and `MAX_CHUNK_BYTES` each way."""
+    part: list[T] = []
+    size = 0
+    for item in items:
+        added = size_bytes(plan_of(item))
+        if part and (len(part) == most or size + added > MAX_CHUNK_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += added
+    if part:
+        yield part
+
+
+def size_bytes(plan: Plan) -> int:
+    """What a plan adds to a call between replicas, the way there and the way back together."""
+    there = plan.series.y_prob.nbytes * (1 + len(plan.series.x_past))
+    back = 8 * plan.key.horizon_steps * (len(plan.key.levels) + len(plan.request.x_future))
+    return there + back

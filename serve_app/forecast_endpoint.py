@@ -1,0 +1,84 @@
+"""``POST /tsfm/forecast``: bytes in, bytes out."""
+
+import hashlib
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from runner.cache import AnswerCache, Entry
+from runner.types import ModelAnswer
+from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
+from serve_app.encoding import Circumstances, EncodedAnswer, encode
+from serve_app.schemas import ForecastWire, to_request
+from serve_app.service import Service
+
+JSON_HEADERS = [(b"content-type", b"application/json")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    encoded: EncodedAnswer
+    model: str
+    answer: Entry[ModelAnswer]  # decides how long the bytes are good
+
+
+class ForecastEndpoint:
+    """Answers one request.
+
+    Answers of the model are also kept by the digest of the request's bytes: the same bytes within
+    the time to live are answered without being parsed.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clock = service.clock
+        self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; raises RequestError and ValidationError for the handlers."""
+        began = self._clock()
+        limits = self._service.config.request
+        try:
+            body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
+        except ClientDisconnect:
+            return
+        digest = hashlib.blake2b(body, digest_size=16).digest()
+        answer = self._answer_kept(digest, began)
+        if answer is None:
+            header = Headers(scope=scope).get(DEADLINE_HEADER)
+            answer = await self._answer(body, digest, header, began)
+        await _send(send, answer)
+
+    def _answer_kept(self, digest: bytes, began: float) -> bytes | None:
+        entry = self._kept.fresh(digest, began)
+        if entry is None or began >= entry.value.answer.fresh_until:
+            return None
+        kept = entry.value
+        state = self._service.answers.breaker_state(kept.model)
+        age_s = began - kept.answer.stored_at
+        return kept.encoded.fill(Circumstances(state, self._elapsed_ms(began), age_s))
+
+    async def _answer(self, body: bytes, digest: bytes, header: str | None, began: float) -> bytes:
+        config = self._service.config
+        wire = ForecastWire.model_validate_json(body)
+        request = to_request(wire, config.request, config.transform)
+        limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header)
+        forecast = await self._service.forecaster.forecast(request, began + limit_ms / 1e3)
+        encoded = encode(forecast)
+        if forecast.kept is not None and not forecast.cache_stale:
+            kept = _Kept(encoded, forecast.plan.key.model, forecast.kept)
+            self._kept.put(digest, kept, self._clock())
+        return encoded.fill(
+            Circumstances(forecast.breaker_state, self._elapsed_ms(began), forecast.cache_age_s)
+        )
+
+    def _elapsed_ms(self, began: float) -> float:
+        return (self._clock() - began) * 1e3
+
+
+async def _send(send: Send, body: bytes) -> None:
+    headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

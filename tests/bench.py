@@ -1,0 +1,53 @@
+"""The ingress app with fakes behind it, driven over ASGI."""
+
+from typing import Any
+
+import httpx
+import orjson
+from httpx import ASGITransport
+
+from runner.answers import Answers
+from runner.bulk import BulkForecaster
+from runner.config import Config
+from runner.forecaster import Fallback, Forecaster
+from serve_app.ingress import build_app
+from serve_app.service import Service
+from tests.builders import make_answer, make_bands, make_config, make_registry
+from tests.fakes import FakeBaselinePort, FakeClock, FakeModelPort
+
+REGISTRY = make_registry()
+# The customer document's own example, verbatim.
+EXAMPLE = (
+    b'{"market_id":"m-1","as_of_ts":"2026-02-20T12:00:00Z","freq":"5m","horizon_steps":12,'
+    b'"quantiles":[0.1,0.5,0.9],"y":[0.41,0.42,0.40,0.43,0.44,0.45,0.46,0.45,0.44,0.43,0.42,0.41,'
+    b"0.40,0.41,0.42,0.43,0.44,0.45,0.46,0.47,0.48,0.47,0.46,0.45,0.44,0.43,0.42,0.41,0.40,0.41,"
+    b'0.42,0.43],"transform":{"space":"logit","eps":1e-6},"model":{"provider":"tollama",'
+    b'"model_name":"chronos","params":{"temperature":0.0}}}'
+)
+
+
+class Bench:
+    """The ingress app with fakes behind it, driven over ASGI."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.clock = FakeClock()
+        self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
+        self.baseline = FakeBaselinePort()
+        config = config or make_config()
+        answers = Answers(config, self.clock, lambda: 0.0)
+        fallback = Fallback(config, answers, self.baseline, self.clock)
+        shared = (config, REGISTRY, answers)
+        forecaster = Forecaster(*shared, self.model, fallback, self.clock)
+        bulk = BulkForecaster(*shared, self.model, fallback, self.clock)
+        self.app = build_app(Service(*shared, forecaster, bulk, self.clock))
+        transport = ASGITransport(self.app, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    async def post(self, body: Any, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.http.post("/tsfm/forecast", content=content, headers=headers)
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(EXAMPLE) | changes
+    return {k: v for k, v in body.items() if v is not ...}
