@@ -14,8 +14,8 @@ import numpy as np
 
 from runner.bands import repair
 from runner.breaker import Outcome, Permit, outcome_of
-from runner.config import BandsSection, TollamaSection
 from runner.call_outcome import CallOutcome
+from runner.config import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform

@@ -86,7 +86,7 @@ def test_serve_config_names_deployments_and_files_that_exist(path: Path) -> None
         assert f"def {function}(" in source
         folder = "".join(p.read_text() for p in (ROOT / "serve_app").glob("*.py"))
         for deployment in application["deployments"]:
-            assert re.search(rf"^class {deployment['name']}\b", folder, re.MULTILINE)
+            assert re.search(rf"^(class )?{deployment['name']}\b", folder, re.MULTILINE)
         if "args" in application:
             assert (ROOT / AppArgs(**application["args"]).config).is_file()
 

@@ -8,9 +8,18 @@ from runner.errors import ModelError, TsfmError
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, TsfmError)]
 SAMPLES: dict[str, object] = {
-    "path": "y.3", "message": "Do this.", "limit": 9, "limit_bytes": 10, "limit_s": 5.0, "model": "chronos2",
-    "environment": "prod", "why": "licence", "note": "late", "retry_after_s": 2.0, "retry_in_s": 3.0,
-}  # fmt: skip
+    "path": "y.3",
+    "message": "Do this.",
+    "limit": 9,
+    "limit_bytes": 10,
+    "limit_s": 5.0,
+    "model": "chronos2",
+    "environment": "prod",
+    "why": "licence",
+    "note": "late",
+    "retry_after_s": 2.0,
+    "retry_in_s": 3.0,
+}
 
 
 def make(cls: type[TsfmError]) -> TsfmError:

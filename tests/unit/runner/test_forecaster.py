@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ class Bench:
             self.config, REGISTRY, self.answers, self.model, fallback, self.clock
         )
 
-    async def ask(self, budget_s: float = 1.5, **changes: object) -> Forecast:
+    async def ask(self, budget_s: float = 1.5, **changes: Any) -> Forecast:
         return await self.forecaster.forecast(make_request(**changes), self.clock.now + budget_s)
 
 
@@ -91,7 +92,7 @@ async def test_corrections_of_the_bands_are_warnings() -> None:
     ],
 )
 async def test_unsuited_series_goes_to_the_baseline_without_asking_the_model(
-    changes: dict[str, object], reason: FallbackReason
+    changes: dict[str, Any], reason: FallbackReason
 ) -> None:
     bench = Bench()
 
@@ -146,7 +147,7 @@ async def test_cached_answer_expires() -> None:
         {"transform": Transform(Space.IDENTITY, 1e-6)},
     ],
 )
-async def test_whatever_shapes_the_answer_is_part_of_the_key(change: dict[str, object]) -> None:
+async def test_whatever_shapes_the_answer_is_part_of_the_key(change: dict[str, Any]) -> None:
     bench = Bench()
     await bench.ask()
     await bench.ask(**change)
@@ -324,12 +325,12 @@ async def test_window_with_a_single_observation_reaches_the_baseline_filled() ->
     ],
 )
 async def test_models_that_may_not_be_served_are_refused(
-    changes: dict[str, object], environment: str, error: type[Exception]
+    changes: dict[str, Any], environment: str, error: type[Exception]
 ) -> None:
     bench = Bench(environment=environment)
     answer: Awaitable[Forecast] = bench.ask(**changes)
 
-    with pytest.raises(error, match="[mM]odel"):
+    with pytest.raises(error, match=r"[mM]odel"):
         await answer
 
 

@@ -137,7 +137,10 @@ def test_every_error_on_the_way_has_a_reason(error: Exception, reason: FallbackR
 async def test_late_results_are_kept_for_the_next_caller() -> None:
     bench = Bench()
     now = bench.clock.now
-    late = [Served(make_bands(), 2, now - 2.0, now), RuntimeTimeoutError()]
+    late: list[Served | Exception] = [
+        Served(make_bands(), 2, now - 2.0, now),
+        RuntimeTimeoutError(),
+    ]
     requests = [make_model_request(cache_key=b"a"), make_model_request(cache_key=b"b")]
     bench.service.keep_late(requests, late)
     answers = [await bench.service.forecast(r) for r in requests]
