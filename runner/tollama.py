@@ -30,7 +30,7 @@ from runner.retry_budget import RetryBudget
 from runner.tollama_errors import blamed
 from runner.tollama_http import Answer, exchange, is_refused_connection
 from runner.tollama_split import BatchSplit, Outcome
-from runner.tollama_wire import decode_forecasts, encode_series, join_request
+from runner.tollama_wire import check_levels, decode_forecasts, encode_series, join_request
 from runner.types import BatchKey, ModelSeries
 
 
@@ -77,8 +77,9 @@ class TollamaRuntime:
                 only within ``settings.timeout_s``, the callers' patience.
 
         Raises:
-            ModelError: the first call failed as a whole, so nobody has anything.
+            ModelError: the first call failed as a whole, or may not be made; nobody has anything.
         """
+        check_levels(key.levels)
         split = BatchSplit(encode_series(series))
         patience_ends = self._clock() + min(self._settings.timeout_s, budget_s)
         try:

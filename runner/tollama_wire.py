@@ -36,6 +36,19 @@ def series_id(index: int) -> str:
     return f"s{index}"
 
 
+def check_levels(levels: Sequence[float]) -> None:
+    """Refuses levels that tollama 0.1.0 cannot survive.
+
+    Its runners name levels in ``%g`` form. A level that this rounds to 1 fails their own check,
+    which ends the model process; three tries later tollama's breaker is open for everybody.
+
+    Raises:
+        RuntimeRejectedError: a level is too close to 1.
+    """
+    if any(float(f"{level:g}") >= 1.0 for level in levels):
+        raise RuntimeRejectedError("a level is so close to 1 that it would crash the runtime")
+
+
 def encode_series(batch: Sequence[ModelSeries]) -> list[bytes | RuntimeRejectedError]:
     """Each series as a JSON object, or why it may not be sent.
 

@@ -252,6 +252,17 @@ async def test_body_over_our_own_limit_is_halved_without_being_sent():
     assert kinds(outcomes) == ["ok"] * 4
 
 
+@pytest.mark.parametrize(("level", "calls"), [(0.9999994, 1), (0.9999995, 0), (1e-300, 1)])
+async def test_level_that_would_crash_the_runtimes_model_process_is_not_sent(level, calls):
+    daemon = Daemon()
+    key = BatchKey("mock", 3, (min(level, 0.5), max(level, 0.5)))
+
+    with contextlib.suppress(RuntimeRejectedError):
+        await make_runtime(daemon).forecast(key, [make_series()], budget_s=1.0)
+
+    assert len(daemon.calls) == calls
+
+
 REFUSED = httpx.ConnectError("refused")
 
 
