@@ -99,7 +99,7 @@ def start(
     env: Mapping[str, str] | None = None,
     port: int | None = None,
     *,
-    applications: Collection[str] | None = None,
+    without: Collection[str] = (),
     high_throughput: bool = sys.platform == "linux",
 ) -> Service:
     """Starts Serve with a copy of ``config_path`` on ``port`` (None: a free one).
@@ -108,15 +108,13 @@ def start(
         config_path: a Serve config; paths in it are seen from the repository root.
         env: variables on top of ours, for example ``TSFM_TOLLAMA__BASE_URL``.
         port: the HTTP port.
-        applications: the names to keep; None keeps all of them.
+        without: applications to leave out, for example ``EMBEDDED_RUNTIME``.
         high_throughput: HAProxy and the optimised data path, both or neither.
     """
     block = free_block(_BLOCK)
     port = port or block
     folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: sockets live in it
-    config = adapted_config(
-        yaml.safe_load(Path(config_path).read_text("utf-8")), port, applications
-    )
+    config = adapted_config(yaml.safe_load(Path(config_path).read_text("utf-8")), port, without)
     copy = folder / "serve_config.yaml"
     copy.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
     variables = environment(os.environ, folder, port, block, high_throughput) | dict(env or {})
@@ -134,13 +132,11 @@ def start(
 
 
 def adapted_config(
-    config: Mapping[str, Any], port: int, applications: Collection[str] | None = None
+    config: Mapping[str, Any], port: int, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The Serve config on another port, with only the named applications."""
+    """The Serve config on another port, less some applications."""
     http = {**config.get("http_options", {}), "host": "127.0.0.1", "port": port}
-    kept = [
-        app for app in config["applications"] if applications is None or app["name"] in applications
-    ]
+    kept = [app for app in config["applications"] if app["name"] not in without]
     return {**config, "http_options": http, "applications": kept}
 
 

@@ -205,7 +205,7 @@ def _ready(runtime: Runtime) -> dict[str, Any]:
 
 
 def _tags(settings: Settings) -> dict[str, Any]:
-    return {"models": [_tag(model) for model in settings.models]}
+    return {"models": [_tag(model) for model in settings.models if model != "*"]}
 
 
 def _tag(model: str) -> dict[str, Any]:

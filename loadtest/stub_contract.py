@@ -4,7 +4,7 @@ Statuses, texts and hints were observed on a tollama 0.1.0 daemon.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -74,8 +74,9 @@ def check(payload: Any) -> None:
         raise RefusedError(400, complaints)
 
 
-def require_installed(model: str, installed: Iterable[str]) -> None:
-    if model not in installed:
+def require_installed(model: str, installed: Collection[str]) -> None:
+    """404 for a model that is not there; ``*`` among the installed ones stands for any."""
+    if model not in installed and "*" not in installed:
         raise RefusedError(404, f"model {model!r} is not installed")
 
 

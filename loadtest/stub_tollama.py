@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=0, help="0 takes a free one and prints it")
     add("--ms-per-call", type=float, default=37.0, help="fixed inference time of a call")
     add("--ms-per-series", type=float, default=0.9, help="inference time per series on top")
-    add("--model", action="append", help="an installed model; may be repeated (mock)")
+    add("--model", action="append", help="an installed model (mock); * for any")
     add("--api-key", help="refuse calls without this bearer token")
     add("--series-limit", action="append", type=_limit, default=[], metavar="MODEL=N")
     add("--fault", type=_fault_argument, metavar="KIND[=ARG]")

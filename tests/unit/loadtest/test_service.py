@@ -38,7 +38,7 @@ def close(service: Service) -> None:
 
 
 def test_the_config_keeps_everything_but_the_address_and_the_unwanted():
-    config = adapted_config(CONFIG, 1234, ["b"])
+    config = adapted_config(CONFIG, 1234, without=["a"])
 
     assert config["http_options"] == {"host": "127.0.0.1", "port": 1234, "request_timeout_s": 30}
     assert config["applications"] == [{"name": "b"}]

@@ -126,6 +126,15 @@ async def test_a_model_with_a_series_limit_refuses_more_without_naming_one():
     assert response.json()["detail"]["code"] == "BAD_REQUEST"
 
 
+async def test_a_star_stands_for_any_model_and_is_not_listed():
+    async with runtime(models=("*",)) as client:
+        response = await client.post("/v1/forecast", json=request_of(model="anything"))
+        tags = await client.get("/api/tags")
+
+    assert response.status_code == 200
+    assert tags.json() == {"models": []}
+
+
 async def test_the_request_id_is_echoed_or_made():
     async with runtime() as client:
         echoed = await client.get("/v1/health", headers={"x-request-id": "abc"})

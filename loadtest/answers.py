@@ -1,0 +1,39 @@
+"""What is wrong with an answer: status 200 alone proves nothing about the bands in it."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+
+def read(body: bytes) -> Any:
+    """The JSON in a body, or None where there is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def problem_of(answer: Any, horizon: int, levels: Sequence[float]) -> str | None:
+    """The first thing wrong with a forecast: a level, its length, a value, or their order."""
+    bands = answer.get("yhat_q") if isinstance(answer, Mapping) else None
+    if not isinstance(bands, Mapping) or not isinstance(answer.get("meta"), Mapping):
+        return "not a forecast"
+    paths = {float(level): path for level, path in bands.items()}
+    if sorted(paths) != sorted(levels):
+        return "levels differ from those asked for"
+    ordered = [paths[level] for level in sorted(paths)]
+    if any(len(path) != horizon for path in ordered):
+        return "a path is not as long as the horizon"
+    if not all(_is_probability(value) for path in ordered for value in path):
+        return "a value is not a probability"
+    if any(any(map(operator.gt, below, above)) for below, above in pairwise(ordered)):
+        return "quantiles cross"
+    return None
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1

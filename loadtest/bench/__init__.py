@@ -1,0 +1,1 @@
+"""``python -m loadtest.bench``: does the service keep its promises on this machine?"""

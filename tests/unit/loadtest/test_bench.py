@@ -1,0 +1,167 @@
+"""The bench: numbers from outcomes, pass or fail from numbers, and the command as a whole."""
+
+import asyncio
+import math
+import sys
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from loadtest.bench.verdict import (
+    Budgets,
+    Outcome,
+    failures,
+    judge,
+    last_line,
+    percentile,
+    summarise,
+    table,
+)
+from loadtest.service import ROOT
+from tests.unit.loadtest.fake_service import answer, forecast, serving
+
+BUDGETS = Budgets(p95_ms=100, cycle_s=60, fallback_fraction=0.05)
+FAST = Outcome(10.0)
+LEVELS = [0.1, 0.5, 0.9]
+
+
+def broken(outcomes: list[Outcome], elapsed_s: float = 1.0) -> str:
+    return "; ".join(failures(summarise(outcomes, elapsed_s), BUDGETS))
+
+
+def test_the_numbers_of_a_run():
+    outcomes = [Outcome(float(ms), cache_hit=ms > 50, fallback=ms == 1) for ms in range(1, 101)]
+    summary = summarise(outcomes, 4.0)
+
+    assert (summary.p50_ms, summary.p95_ms, summary.p99_ms) == (50.0, 95.0, 99.0)
+    assert (summary.hit_fraction, summary.fallback_fraction) == (0.5, 0.01)
+    assert summary.per_second == 25.0
+
+
+def test_a_percentile_is_a_value_that_was_measured():
+    assert percentile([3.0], 99) == 3.0
+    assert percentile([1.0, 9.0], 51) == 9.0
+    assert math.isnan(percentile([], 95))
+
+
+def test_a_run_within_its_budgets_passes():
+    assert broken([FAST] * 20) == ""
+    assert last_line([]) == "SLO_PASS"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "elapsed_s", "words"),
+    [
+        ([FAST] * 9 + [Outcome(101.0)], 1.0, "p95 101.0 ms is over 100 ms"),
+        ([FAST], 61.0, "the cycle took 61.0 s of 60 s"),
+        ([FAST] * 9 + [Outcome(1.0, "status 500")], 1.0, "1 of 10 answers are bad (1x status 500)"),
+        ([FAST] * 9 + [Outcome(1.0, fallback=True)], 1.0, "from the fallback (10.0% of 5.0%)"),
+        ([], 1.0, "p95 nan"),
+    ],
+)
+def test_a_broken_promise_is_named(outcomes: list[Outcome], elapsed_s: float, words: str):
+    assert words in broken(outcomes, elapsed_s)
+    assert last_line(["why", "how"]) == "SLO_FAIL: why; how"
+
+
+def test_an_answer_is_judged_by_its_bands_and_its_meta():
+    body = b'{"quantiles": [0.1, 0.5, 0.9], "horizon_steps": 2}'
+
+    assert judge(200, forecast(body, cache_hit=True), 5, 2, LEVELS) == Outcome(5, None, True, False)
+    assert judge(200, forecast(body, fallback_used=True), 5, 2, LEVELS).fallback
+    assert judge(200, forecast(body), 5, 3, LEVELS).problem
+    assert judge(429, None, 5, 2, LEVELS).problem == "status 429"
+
+
+def test_the_table_names_every_number():
+    text = table(summarise([FAST], 1.0))
+
+    for word in ("requests", "elapsed", "throughput", "p50", "p95", "p99", "hits", "fallbacks"):
+        assert word in text
+
+
+async def bench(*arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "loadtest.bench",
+        *arguments,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def service(delay_s: float = 0, **meta: Any) -> Callable[[bytes], Awaitable[bytes]]:
+    seen: set[bytes] = set()
+
+    async def handle(body: bytes) -> bytes:
+        await asyncio.sleep(delay_s)
+        hit = body in seen
+        seen.add(body)
+        return answer(forecast(body, cache_hit=hit, **meta))
+
+    return handle
+
+
+async def test_a_healthy_service_passes_with_its_numbers():
+    async with serving(service()) as url:
+        code, out, _ = await bench("--url", url, "--requests", "200", "--unique", "20")
+
+    assert out.splitlines()[-1] == "SLO_PASS"
+    assert code == 0
+    assert "200" in out.splitlines()[0]
+    assert "90.0%" in next(line for line in out.splitlines() if "hits" in line)
+
+
+async def test_a_service_that_only_falls_back_does_not_pass():
+    async with serving(service(fallback_used=True)) as url:
+        code, out, _ = await bench("--url", url)
+
+    assert code == 1
+    assert "SLO_FAIL: too many answers came from the fallback (100.0%" in out.splitlines()[-1]
+
+
+async def test_progress_is_shown_while_it_runs():
+    async with serving(service(delay_s=0.3)) as url:
+        arguments = ["--requests", "40", "--concurrency", "8", "--warm-up", "0"]
+        _, out, err = await bench("--url", url, *arguments, "--budget-p95-ms", "1")
+
+    assert "/40 requests" in err
+    assert "SLO_FAIL: p95" in out.splitlines()[-1]
+
+
+async def test_hang_ups_and_errors_are_bad_answers():
+    numbers = count()
+
+    async def moody(body: bytes) -> bytes:
+        return [b"", answer({"error": {}}, 500), answer(forecast(body))][next(numbers) % 3]
+
+    async with serving(moody) as url:
+        code, out, _ = await bench("--url", url, "--requests", "30", "--warm-up", "0")
+
+    assert code == 1
+    assert "answers are bad" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nope"], ["--requests", "0"], ["--budget-p95-ms", "nan"], ["--url", "nowhere"]],
+)
+async def test_a_flag_it_does_not_know_gets_a_usage_line(arguments: list[str]):
+    code, _, err = await bench(*arguments)
+
+    assert code == 2
+    assert "usage: python -m loadtest.bench" in err
+
+
+async def test_nobody_listening_is_a_failure_and_not_a_traceback():
+    code, out, err = await bench("--url", "http://127.0.0.1:9", "--requests", "2")
+
+    assert code == 1
+    assert "SLO_FAIL: 2 of 2 answers are bad (2x ConnectionRefusedError)" in out
+    assert "Traceback" not in err
