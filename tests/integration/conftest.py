@@ -1,0 +1,97 @@
+"""A real local Serve with the stand-in runtime behind it: one of each for the whole run."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from loadtest.payloads import Shape, forecast_bodies
+from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.stub_process import StubProcess, start_stub
+
+SHAPE = Shape(points=64)
+COOLDOWN_S = 1.0
+STUB_MODELS = ("--model", "mock", "--model", "fracast-0")
+
+
+def body(seed: int, **changes: Any) -> dict[str, Any]:
+    """A request for a market that no other seed has."""
+    request: dict[str, Any] = orjson.loads(forecast_bodies(1, SHAPE, seed)[0])
+    return {k: v for k, v in (request | changes).items() if v is not ...}
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running service and the runtime it calls."""
+
+    service: Service
+    stub: StubProcess
+    http: httpx.AsyncClient
+
+    async def forecast(self, request: dict[str, Any]) -> dict[str, Any]:
+        response = await self.http.post("/tsfm/forecast", json=request)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        assert_valid(answer)
+        return answer
+
+    async def meta(self, seed: int, **changes: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = (await self.forecast(body(seed, **changes)))["meta"]
+        return meta
+
+
+def assert_valid(answer: dict[str, Any]) -> None:
+    """Every level, every step, finite, in [0, 1], ordered."""
+    paths = [answer["yhat_q"][str(level)] for level in answer["quantiles"]]
+    assert [len(path) for path in paths] == [answer["horizon_steps"]] * len(paths)
+    for step in zip(*paths, strict=True):
+        assert list(step) == sorted(step)
+        assert all(0.0 <= value <= 1.0 for value in step)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> None:
+    """Polls a condition; fails when it does not come true in time."""
+    end = time.monotonic() + limit_s
+    while not await holds():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def stub() -> Iterator[StubProcess]:
+    with start_stub(*STUB_MODELS) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def service(stub: StubProcess) -> Iterator[Service]:
+    env = {
+        "TSFM_TOLLAMA__BASE_URL": stub.url,
+        "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": str(COOLDOWN_S),
+        "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
+    }
+    service = start(env=env, without=[EMBEDDED_RUNTIME])
+    service.wait_ready()
+    yield service
+    assert service.stop() == [], "processes were left behind"
+
+
+@pytest.fixture
+async def stack(service: Service, stub: StubProcess) -> AsyncIterator[Stack]:
+    """The stack with a runtime that works and a breaker that is closed."""
+    stub.control(ms_per_call=20, ms_per_series=0.5)
+    stub.reset()
+    async with httpx.AsyncClient(base_url=service.url, timeout=10, trust_env=False) as http:
+        stack = Stack(service, stub, http)
+
+        async def model_answers() -> bool:
+            return not (await stack.meta(seed=time.monotonic_ns()))["fallback_used"]
+
+        await until(model_answers)
+        stub.reset()
+        yield stack

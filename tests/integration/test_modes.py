@@ -1,0 +1,64 @@
+"""The service as `make run` starts it, and in Serve's plain mode."""
+
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
+from loadtest.stub_process import start_stub
+from tests.bench import EXAMPLE
+from tests.integration.conftest import STUB_MODELS, assert_valid
+
+pytestmark = pytest.mark.integration
+
+
+def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behind() -> None:
+    service = start()
+    try:
+        service.wait_ready()
+        service.wait_ready(path="/runtime/health/ready")
+        url = f"{service.url}/tsfm/forecast"
+        answer = httpx.post(url, content=EXAMPLE, timeout=10, trust_env=False).json()
+    finally:
+        left = service.stop()
+
+    assert_valid(answer)
+    assert answer["meta"]["runtime"] == "tollama"
+    assert answer["meta"]["model_name"] == "fracast-0"
+    assert answer["meta"]["fallback_used"] is False
+    assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
+    assert left == []
+
+
+def test_plain_mode_serves_the_same() -> None:
+    with start_stub(*STUB_MODELS) as stub:
+        env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
+        service = start(env=env, without=[EMBEDDED_RUNTIME], high_throughput=False)
+        try:
+            service.wait_ready()
+            url = f"{service.url}/tsfm/forecast"
+            answer = httpx.post(url, content=EXAMPLE, timeout=10, trust_env=False).json()
+        finally:
+            left = service.stop()
+
+    assert_valid(answer)
+    assert answer["meta"]["runtime"] == "tollama"
+    assert left == []
+
+
+def test_wrong_setting_is_one_sentence_before_anything_starts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serve_app.launcher"],
+        cwd=ROOT,
+        env={"TSFM_TOLLAMA__TIMEOUT_S": "soon", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "tollama.timeout_s" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,186 @@
+"""What a user meets: the service in high-throughput mode against a runtime over real HTTP."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.integration.conftest import Stack, body, until
+
+pytestmark = pytest.mark.integration
+
+
+async def test_forecast_comes_from_the_model_and_says_so(stack: Stack) -> None:
+    answer = await stack.forecast(body(1))
+
+    assert answer["meta"]["runtime"] == "tollama"
+    assert answer["meta"]["model_name"] == "fracast-0"
+    assert answer["meta"]["fallback_used"] is False
+    assert answer["meta"]["circuit_breaker_state"] == "closed"
+
+
+async def test_any_levels_and_horizon_are_served(stack: Stack) -> None:
+    answer = await stack.forecast(body(2, quantiles=[0.025, 0.5, 0.55, 0.975], horizon_steps=30))
+
+    assert set(answer["yhat_q"]) == {"0.025", "0.5", "0.55", "0.975"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"liquidity_bucket": "low"}, "low_liquidity"),
+        ({"y": [0.5] * 10}, "too_few_points"),
+        ({"y": [0.5] * 40 + [None] * 13 + [0.5] * 40}, "gap_too_long"),
+    ],
+)
+async def test_series_that_do_not_suit_the_model_get_the_baseline(
+    stack: Stack, changes: dict[str, Any], reason: str
+) -> None:
+    meta = await stack.meta(3, **changes)
+
+    assert (meta["runtime"], meta["fallback_reason"]) == ("baseline", reason)
+    assert stack.stub.stats()["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"fault": "503"}, "runtime_error"),
+        ({"fault": "404"}, "model_not_installed"),
+        ({"fault": "401"}, "runtime_unauthorized"),
+        ({"fault": "429"}, "runtime_overloaded"),
+        ({"fault": "missing_quantile"}, "bad_output"),
+        ({"fault": "reset_mid_body"}, "runtime_unreachable"),
+        ({"fault": "hang", "arg": 30}, "runtime_timeout"),
+    ],
+    ids=lambda v: str(v)[:30],
+)
+async def test_failure_of_the_runtime_gets_the_baseline_with_its_reason(
+    stack: Stack, fault: dict[str, Any], reason: str
+) -> None:
+    stack.stub.control(**fault)
+
+    meta = await stack.meta(4)
+
+    assert (meta["runtime"], meta["fallback_reason"]) == ("baseline", reason)
+    assert meta["latency_ms"] < 1550
+
+
+async def test_breaker_opens_after_five_failures_and_closes_by_one_probe(stack: Stack) -> None:
+    stack.stub.control(fault="503")
+    for seed in range(5):
+        assert (await stack.meta(100 + seed))["fallback_reason"] == "runtime_error"
+    opened = await stack.meta(110)
+    calls = stack.stub.stats()["calls"]
+    await stack.meta(111)
+    assert opened["fallback_reason"] == "breaker_open"
+    assert opened["circuit_breaker_state"] == "open"
+    assert stack.stub.stats()["calls"] == calls
+
+    stack.stub.reset()
+
+    async def model_is_back() -> bool:
+        return not (await stack.meta(112))["fallback_used"]
+
+    await until(model_is_back)
+    assert stack.stub.stats()["calls"] == 1
+
+
+async def test_sixty_four_at_once_become_a_few_calls(stack: Stack) -> None:
+    stack.stub.control(ms_per_call=300)
+    mock = {"provider": "tollama", "model_name": "mock"}  # takes any number of series a call
+    metas = await asyncio.gather(*(stack.meta(200 + i, model=mock) for i in range(64)))
+
+    assert Counter(m["runtime"] for m in metas) == {"tollama": 64}
+    assert stack.stub.stats()["calls"] <= 6
+    assert max(m["batch_size"] for m in metas) >= 16
+
+
+@pytest.mark.parametrize("fault", ["poisoned", "poisoned_blind"])
+async def test_one_poisoned_series_does_not_hurt_the_others(stack: Stack, fault: str) -> None:
+    stack.stub.control(fault=fault, arg=9.0)
+    poisoned = body(300, y=[0.99999] * 64)
+    answers = await asyncio.gather(
+        stack.forecast(poisoned), *(stack.forecast(body(301 + i)) for i in range(63))
+    )
+
+    reasons = Counter(a["meta"]["fallback_reason"] for a in answers)
+    assert reasons == {None: 63, "runtime_rejected": 1}
+    assert answers[0]["meta"]["fallback_used"] is True
+
+
+async def test_equal_requests_at_once_cost_one_series(stack: Stack) -> None:
+    await asyncio.gather(*(stack.meta(400) for _ in range(20)))
+
+    assert sum(stack.stub.stats()["series_per_call"]) == 1
+
+
+async def test_deadline_of_the_caller_holds_and_the_late_answer_is_kept(stack: Stack) -> None:
+    stack.stub.control(fault="latency", arg=600)
+    hasty = await stack.meta(500, deadline_ms=300)
+    stack.stub.reset()
+
+    async def kept() -> bool:
+        return bool((await stack.meta(500))["cache_hit"])
+
+    assert hasty["fallback_reason"] == "deadline_exceeded"
+    assert hasty["latency_ms"] < 350
+    await until(kept)
+    assert stack.stub.stats()["calls"] == 0
+
+
+async def test_headers_of_serve_cannot_switch_the_deadline_off(stack: Stack) -> None:
+    stack.stub.control(fault="hang", arg=30)
+    response = await stack.http.post(
+        "/tsfm/forecast",
+        json=body(510, deadline_ms=200),
+        headers={"x-request-timeout-seconds": "-1", "x-request-disconnect-disabled": "?1"},
+    )
+
+    assert response.json()["meta"]["fallback_reason"] == "deadline_exceeded"
+
+
+async def test_batch_of_a_cycle_takes_few_calls_and_errs_item_by_item(stack: Stack) -> None:
+    requests: list[Any] = [body(600 + i) for i in range(300)]
+    requests[7] = body(607, y=[2.0, 3.0])
+    response = await stack.http.post("/tsfm/forecast/batch", json={"requests": requests})
+
+    results = response.json()["results"]
+    assert response.status_code == 200
+    assert [i for i, r in enumerate(results) if "error" in r] == [7]
+    assert Counter(r["ok"]["meta"]["runtime"] for r in results if "ok" in r) == {"tollama": 299}
+    assert stack.stub.stats()["calls"] <= 2 + 300 // 16  # the model takes 16 series a call
+
+
+async def test_batch_can_be_streamed(stack: Stack) -> None:
+    requests = [body(1000 + i) for i in range(40)]
+    async with stack.http.stream(
+        "POST",
+        "/tsfm/forecast/batch",
+        json={"requests": requests},
+        headers={"accept": "application/x-ndjson"},
+    ) as response:
+        lines = [orjson.loads(line) async for line in response.aiter_lines()]
+
+    assert sorted(line["index"] for line in lines) == list(range(40))
+
+
+async def test_errors_are_json_with_the_callers_request_id(stack: Stack) -> None:
+    response = await stack.http.post(
+        "/tsfm/forecast", content=b"{", headers={"x-request-id": "abc-1"}
+    )
+
+    assert response.status_code == 400
+    assert response.json()["error"]["request_id"] == "abc-1"
+    assert response.headers["x-request-id"] == "abc-1"
+
+
+async def test_service_is_ready_while_its_model_is_not(stack: Stack) -> None:
+    stack.stub.control(fault="503")
+    for seed in range(6):
+        await stack.meta(700 + seed)
+
+    assert (await stack.http.get("/healthz")).status_code == 200
+    assert (await stack.http.get("/readyz")).json()["status"] == "ready"
