@@ -227,6 +227,17 @@ async def test_an_item_whose_caller_left_before_the_first_cut_is_not_sent():
     assert desk.lane().batch_sizes == (1,)
 
 
+async def test_an_item_whose_caller_left_makes_room_in_a_full_line():
+    desk = Desk(Runtime(), max_queued_items=1)
+    running = desk.put("a")
+    await asyncio.sleep(0.01)
+    desk.put("b").cancel()
+    await asyncio.sleep(0.01)
+
+    assert desk.lane().queued == 0
+    assert await answers([running, desk.put("c")]) == ["A", "C"]
+
+
 async def test_no_call_is_made_when_every_caller_left_before_the_cut():
     runtime = Runtime()
     desk = Desk(runtime)

@@ -20,6 +20,7 @@ from tests.virtual_time import VirtualTimeLoop, run_virtual
 
 LEASE_S = 6.0
 TIMER_GRAIN_S = 0.001
+ROUNDING_S = 1e-6  # a loop fires timers up to its clock's resolution early
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ class ScriptedRuntime:
     rules: Rules
     calls: list[Call] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    known: CallTimes[str] = field(default_factory=lambda: CallTimes(10))
+    lessons: list[tuple[str, int, float, float]] = field(default_factory=list)
 
     async def __call__(self, key: str, items: list[Item]) -> CallOutcome[Any]:
         now = asyncio.get_running_loop().time()
@@ -135,17 +136,16 @@ class ScriptedRuntime:
 
     def complaints(self, call: Call) -> list[str]:
         """What must not be at the moment a call begins; raising would look like a failed call."""
-        open_calls = [c for c in self.calls if c.frees_slot_at > call.started_at]
+        open_calls = [c for c in self.calls if c.frees_slot_at > call.started_at + ROUNDING_S]
         same_lane = [c for c in open_calls if c.key[0] == call.key[0]]
         total_bytes = sum(item.arrival.size_bytes for item in call.items)
-        expected_s = self.known.at(call.key, call.started_at).seconds(len(call.items))
-        finish = call.started_at + expected_s
+        finish = call.started_at + self.expected_s(call)
         verdicts = {
             "more calls than slots": len(same_lane) >= self.rules.slots,
             "size": not 1 <= len(call.items) <= self.rules.max_batch_size,
             "mixed keys": {item.arrival.key for item in call.items} != {call.key},
             "bytes": len(call.items) > 1 and total_bytes > self.rules.max_batch_bytes,
-            "too late": any(finish > item.deadline + 1e-6 for item in call.items),
+            "too late": any(finish > item.deadline + ROUNDING_S for item in call.items),
             "sent twice": any(item.sent_at != inf for item in call.items),
             "had its answer": any(item.answered_at < call.started_at for item in call.items),
         }
@@ -179,7 +179,18 @@ class ScriptedRuntime:
 
     def learn(self, call: Call, seconds: float) -> None:
         now = asyncio.get_running_loop().time()
-        self.known.observe(call.key, len(call.items), seconds, now)
+        self.lessons.append((call.key, len(call.items), seconds, now))
+
+    def expected_s(self, call: Call) -> float:
+        """The shorter of two forecasts: a call that ended this very moment may be known or not."""
+        known: CallTimes[str] = CallTimes(10)
+        forecasts = []
+        for fresh in (False, True):
+            for lesson in self.lessons:
+                if (lesson[-1] > call.started_at - ROUNDING_S) is fresh:
+                    known.observe(*lesson)
+            forecasts.append(known.at(call.key, call.started_at).seconds(len(call.items)))
+        return min(forecasts)
 
 
 async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[list[Item], Any]:
@@ -221,7 +232,7 @@ async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[
     return items, runtime.calls
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ARRIVALS, ACTS, RULES)
 def test_whatever_happens_each_item_gets_one_right_answer_in_time_and_in_order(
     arrivals, acts, rules
@@ -232,7 +243,7 @@ def test_whatever_happens_each_item_gets_one_right_answer_in_time_and_in_order(
         assert item.answer is not None
         if item.sent_at == inf and not item.answer.cancelled():
             assert isinstance(item.answer.exception(), TooLateError | QueueFullError)
-            assert item.answered_at <= item.deadline + TIMER_GRAIN_S + 1e-6
+            assert item.answered_at <= item.deadline + TIMER_GRAIN_S + ROUNDING_S
         elif not item.answer.cancelled() and item.answer.exception() is None:
             assert item.answer.result() == item.serial
     for key in ("a1", "a2", "b1"):
