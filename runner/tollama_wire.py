@@ -5,6 +5,7 @@ No network here: bytes in, values out. What is wrong with one series stays with 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
     }
     if key.params:
         head["options"] = dict(key.params)
-    return b"".join((orjson.dumps(head)[:-1], b',"series":[', b",".join(parts), b"]}"))
+    pieces = [orjson.dumps(head)[:-1], b',"series":[', *_separated(parts), b"]}"]
+    return b"".join(pieces)  # in one go: at 1.6 MB for 128 series a second copy costs 2 ms
 
 
 def decode_forecasts(
@@ -87,6 +89,12 @@ def decode_forecasts(
         if isinstance(forecast, dict):
             by_id.setdefault(str(forecast.get("id")), []).append(forecast)
     return [_read_one(by_id.get(series_id(i), ()), key) for i in indexes]
+
+
+def _separated(parts: Sequence[bytes]) -> list[bytes]:
+    with_commas = [b","] * (2 * len(parts) - 1)
+    with_commas[::2] = parts
+    return with_commas
 
 
 def _encode_one(
@@ -163,14 +171,22 @@ def _read_one(found: Sequence[Mapping[str, Any]], key: BatchKey) -> FloatArray |
     return _to_array(rows)
 
 
-def _rows(quantiles: Mapping[str, Any], levels: Sequence[float]) -> list[Any] | None:
-    """The path of each level, matched by number: the runtime writes keys in ``%g`` form."""
-    numbered = [(_number(name), row) for name, row in quantiles.items()]
-    by_level = {level: row for level, row in numbered if level is not None}
-    if len(by_level) < sum(level is not None for level, _ in numbered):
+def _rows(quantiles: Mapping[str, Any], levels: tuple[float, ...]) -> list[Any] | None:
+    """The path of each level, or None when one is missing or came twice."""
+    names = _names(tuple(quantiles), levels)
+    return None if names is None else [quantiles[name] for name in names]
+
+
+@lru_cache(maxsize=256)  # the series of a batch share it, and so do batches
+def _names(given: tuple[str, ...], levels: tuple[float, ...]) -> tuple[str, ...] | None:
+    """What the runtime calls each level, matched by number: it writes them in ``%g`` form."""
+    numbers = [(_number(name), name) for name in given]
+    by_level = {number: name for number, name in numbers if number is not None}
+    if len(by_level) < sum(number is not None for number, _ in numbers):
         return None
-    rows = [by_level.get(level, by_level.get(float(f"{level:g}"))) for level in levels]
-    return None if any(row is None for row in rows) else rows
+    names = [by_level.get(level) or by_level.get(float(f"{level:g}")) for level in levels]
+    found = tuple(name for name in names if name is not None)
+    return found if len(found) == len(levels) else None
 
 
 def _number(text: str) -> float | None:
