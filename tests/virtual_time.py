@@ -6,7 +6,7 @@ A loop with nothing to do and no timer would wait for ever; that is an error her
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,16 +15,26 @@ T = TypeVar("T")
 class NothingLeftToWaitForError(RuntimeError):
     """Every task waits for something that no timer and no other task will bring."""
 
+    def __str__(self) -> str:
+        return "nothing left to wait for"
+
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """``time()`` starts at 0 and only moves while nothing can run."""
 
     def __init__(self) -> None:
         self._now = 0.0
+        self.timers_set = 0
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
         return self._now
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        self.timers_set += 1
+        return super().call_at(when, callback, *args, context=context)
 
     def jump(self, seconds: float) -> None:
         self._now += seconds

@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +16,7 @@ from runner.errors import (
     TooLateError,
 )
 from tests.dispatching import BULK, Desk, Runtime, answers
-from tests.virtual_time import VirtualTimeLoop
+from tests.virtual_time import NothingLeftToWaitForError, VirtualTimeLoop, run_virtual
 
 
 @pytest.fixture
@@ -518,6 +521,57 @@ async def test_the_lease_of_a_call_that_ended_in_time_bothers_nobody():
 
     assert await desk.put("b") == "B"
     assert desk.now() == pytest.approx(6)
+
+
+class Payload:
+    """Something a weak reference can point to."""
+
+
+async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
+    async def call(key, items):
+        return CallOutcome([None for _ in items])
+
+    desk = Desk(call)
+    item = Payload()
+    kept = weakref.ref(item)
+    await desk.put(item)
+
+    del item
+    await asyncio.sleep(0.01)
+    gc.collect()
+
+    assert kept() is None
+
+
+async def test_waiting_items_share_one_timer():
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    desk = Desk(Runtime())
+    running = desk.put("a")
+    await asyncio.sleep(0.01)
+    before = loop.timers_set
+
+    waiting = desk.put_all("b" * 500)
+
+    assert loop.timers_set == before + 1
+    await answers([running, *waiting])
+
+
+def test_closing_leaves_no_timer_behind():
+    async def close_and_wait_for_ever() -> None:
+        desk = Desk(Runtime(), lease_s=5.0)
+        desk.put("a")
+        await asyncio.sleep(0.01)
+        desk.put("b", within_s=2)
+        await desk.dispatcher.aclose()
+        clock.append(desk.now)
+        await asyncio.get_running_loop().create_future()
+
+    clock: list[Callable[[], float]] = []
+
+    with pytest.raises(NothingLeftToWaitForError, match="nothing left"):
+        run_virtual(close_and_wait_for_ever())
+    assert clock[0]() == pytest.approx(0.1)
 
 
 async def test_stats_tell_what_waits_what_runs_and_how_large_the_calls_were():
