@@ -36,7 +36,7 @@ than its lease.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import TypedDict
 
 from runner.call_window import CallWindow, WindowRow
@@ -48,10 +48,10 @@ from runner.types import BreakerState
 class Verdict(StrEnum):
     """What a finished call says about the health of the model."""
 
-    SUCCESS = "success"
-    FAILURE = "failure"
-    IGNORED = "ignored"  # the caller's fault, or cancelled: the permit goes back, nothing counts
-    NO_INFORMATION = "no_information"  # the call never reached the model
+    SUCCESS = auto()
+    FAILURE = auto()
+    IGNORED = auto()  # the caller's fault, or cancelled: the permit goes back, nothing counts
+    NO_INFORMATION = auto()  # the call never reached the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +225,7 @@ class Breaker:
         """What time alone does: a cooldown ends, leases expire."""
         if self._state is BreakerState.OPEN and now >= self._open_until:
             self._enter(BreakerState.HALF_OPEN)
-        if self._leases:
-            self._leases = {lease: until for lease, until in self._leases.items() if until > now}
+        self._leases = {lease: until for lease, until in self._leases.items() if until > now}
 
     def _count(self, verdict: Verdict, slow: bool, now: float) -> None:
         if verdict not in (Verdict.SUCCESS, Verdict.FAILURE):

@@ -128,7 +128,7 @@ def test_results_count_only_while_closed_or_half_open(before, event):
 @pytest.mark.parametrize(
     ("state", "answer"),
     [
-        (CLOSED, Permit(generation=0)),
+        (CLOSED, Permit(generation=0, lease=None)),
         (OPEN, Refusal(retry_in_s=100.0)),
         (HALF_OPEN, Permit(generation=2, lease="p1")),
         (FORCED_OPEN, Refusal(retry_in_s=100.0)),
@@ -209,6 +209,23 @@ class TestClosed:
             states.append(breaker.state(NOW))
 
         assert states == [CLOSED, CLOSED, CLOSED, OPEN]
+
+    def test_stays_closed_just_under_the_slow_call_rate(self):
+        breaker = make_breaker(slow_call_rate=0.5, min_calls=5)
+
+        for duration_s in (SLOW_S, SLOW_S, FAST_S, FAST_S, FAST_S):
+            call(breaker, SUCCESS, NOW, duration_s)
+
+        assert breaker.state(NOW) is CLOSED
+
+    def test_calls_from_before_an_outage_do_not_count_after_it(self):
+        breaker = make_breaker(failure_rate=0.5, min_calls=4, cooldown_s=1.0)
+        open_by_failures(breaker, 0.0)
+        call(breaker, SUCCESS, 1.0)
+
+        call(breaker, FAILURE, 1.0)
+
+        assert breaker.state(1.0) is CLOSED
 
     def test_the_two_rates_are_told_apart(self):
         failing = make_breaker(consecutive_failures=99, slow_call_rate=0.1, min_calls=1)
@@ -322,6 +339,14 @@ class TestOpen:
 
         assert breaker.retry_in_s(111.0) == 100.0
 
+    def test_after_a_reset_no_cooldown_is_remembered(self):
+        breaker = make_breaker()
+        open_by_failures(breaker, 0.0)
+
+        breaker.reset(1.0, command=1)
+
+        assert breaker.snapshot(1.0)["cooldown_s"] == 0.0
+
 
 class TestHalfOpen:
     def test_hands_out_no_more_probes_than_allowed(self):
@@ -363,6 +388,15 @@ class TestHalfOpen:
         breaker.record(lost, outcome, FAST_S, NOW + 5.0)
 
         assert breaker.snapshot(NOW + 5.0) == untouched
+
+    def test_a_lease_expires_even_if_nobody_looked_meanwhile(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+        late = permit_of(breaker.acquire(NOW))
+
+        breaker.record(late, SUCCESS, FAST_S, NOW + 5.0)
+
+        assert breaker.state(NOW + 5.0) is HALF_OPEN
 
     def test_a_result_told_twice_counts_once(self):
         breaker = make_breaker(successes_to_close=2)
@@ -524,6 +558,30 @@ class TestForced:
 
 
 class TestSnapshot:
+    def test_of_a_new_breaker_holds_nothing(self):
+        assert make_breaker().snapshot(NOW) == {
+            "state": "closed",
+            "generation": 0,
+            "command": 0,
+            "evidence_age_s": None,
+            "consecutive": 0,
+            "successes": 0,
+            "cooldown_s": 0.0,
+            "retry_in_s": 0.0,
+            "leases": {},
+            "window": [],
+        }
+
+    def test_a_copy_closes_on_the_successes_that_were_still_missing(self):
+        first, second = make_breaker(successes_to_close=2), make_breaker(successes_to_close=2)
+        bring_to(first, HALF_OPEN)
+        call(first, SUCCESS, NOW)
+
+        second.adopt(first.snapshot(NOW), now=0.0)
+        call(second, SUCCESS, 0.0)
+
+        assert second.state(0.0) is CLOSED
+
     @pytest.mark.parametrize("state", list(TABLE))
     def test_goes_through_json_and_lives_on_under_another_clock(self, state):
         subject = Subject(state, probes=2)
@@ -555,7 +613,7 @@ class TestSnapshot:
 
         assert second.state(1.0) is CLOSED
 
-    def test_counts_in_a_window_and_successes_are_carried_along(self):
+    def test_calls_in_the_window_are_carried_along_with_their_age(self):
         first = make_breaker(consecutive_failures=99, failure_rate=1.0, min_calls=4)
         second = make_breaker(consecutive_failures=99, failure_rate=1.0, min_calls=4)
         open_by_failures(first, NOW, failures=3)
@@ -601,7 +659,7 @@ class TestSnapshot:
     ],
 )
 def test_only_what_the_model_did_counts(error, verdict):
-    assert outcome_of(error) == Outcome(verdict)
+    assert outcome_of(error) == Outcome(verdict, wait_s=0.0)
 
 
 def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():

@@ -251,6 +251,12 @@ class TestMerge:
 
         assert merged(ours, theirs)["state"] == "open"
 
+    def test_a_second_is_still_the_same_moment(self):
+        ours = opened_at(NOW - 101.0)
+        theirs = opened_at(NOW - 100.0, cooldown_s=120.0)
+
+        assert merged(ours, theirs)["state"] == "half_open"
+
     @pytest.mark.parametrize(
         ("ours", "theirs", "taken"),
         [

@@ -150,6 +150,8 @@ class TestSync:
     def test_an_answer_that_was_overtaken_is_dropped(self):
         shared = make_shared()
         one, two = met(shared, "r1", "r2")
+        tell(two, SUCCESS, NOW)
+        sync(two, shared, NOW)
         early = shared.sync(one.news(), NOW)
         tell(two, FAILURE, NOW, times=3)
         sync(two, shared, NOW)
@@ -167,6 +169,7 @@ class TestSync:
         replies = [shared.sync(replica.news(), NOW), shared.acquire("m", replica.news(), NOW)]
 
         assert [r.version for r in replies] == [2, 3]
+        assert [r.answer for r in replies] == [None, Permit(0)]
 
     def test_unconfirmed_results_are_bounded_and_the_oldest_go_first(self):
         replica = make_replica(consecutive_failures=9999)
@@ -377,6 +380,16 @@ class TestReseeding:
 
         assert entry(new)["consecutive"] == 2
         assert replica.news().reports == ()
+
+    def test_everything_is_the_whole_board_up_to_the_newest_result(self):
+        replica = make_replica()
+        tell(replica, FAILURE, NOW, times=2)
+
+        told = replica.everything(NOW)
+
+        assert (told.replica, told.epoch, told.last_number, told.reports) == ("r1", 0, 2, ())
+        assert told.known is not None
+        assert told.known["m"]["consecutive"] == 2
 
     def test_results_that_came_in_during_the_merge_survive_it(self):
         new = make_shared(epoch=2000)

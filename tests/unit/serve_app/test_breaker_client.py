@@ -157,11 +157,14 @@ class TestProbes:
 
     def test_a_good_probe_opens_the_door_for_its_replica_at_once(self):
         async def main():
-            (breakers,) = await half_open(FakeActor(), "r1")
+            actor = FakeActor()
+            (breakers,) = await half_open(actor, "r1")
 
             breakers.record("m", await breakers.acquire("m"), SUCCESS, FAST_S)
 
+            assert breakers.state("m") is CLOSED
             assert await breakers.acquire("m") == Permit(3)
+            assert actor.asked == 1
 
         run_virtual(main())
 
@@ -182,17 +185,21 @@ class TestProbes:
 
         run_virtual(main())
 
-    def test_asking_counts_by_name_and_ends_with_the_answer(self):
+    def test_a_crowd_asks_once_for_each_probe_allowed_and_again_when_answered(self):
         async def main():
-            actor = FakeActor()
+            actor = FakeActor(make_shared(probes=2))
             (breakers,) = await half_open(actor, "r1", probes=2)
+            actor.delay_s = 0.1
 
-            for n in (1, 2, 3):
-                permit = await breakers.acquire("m")
-                breakers.record("m", permit, IGNORED, FAST_S)
-                assert permit == Permit(2, f"shared1000-{n}") or n > 2
+            asked = []
+            for _ in range(3):
+                crowd = (breakers.acquire("m") for _ in range(50))
+                answers = await asyncio.gather(*crowd, return_exceptions=True)
+                for permit in (a for a in answers if isinstance(a, Permit)):
+                    breakers.record("m", permit, IGNORED, FAST_S)
+                asked.append(actor.asked)
 
-            assert actor.asked == 3
+            assert asked == [2, 4, 6]
 
         run_virtual(main())
 
