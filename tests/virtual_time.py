@@ -7,9 +7,11 @@ A loop with nothing to do and no timer would wait for ever; that is an error her
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class NothingLeftToWaitForError(RuntimeError):
@@ -31,7 +33,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         self.timers_set += 1
         return super().call_at(when, callback, *args, context=context)
