@@ -35,5 +35,16 @@ def problem_of(answer: Any, horizon: int, levels: Sequence[float]) -> str | None
     return None
 
 
+def batch_problem_of(answer: Any, count: int, horizon: int, levels: Sequence[float]) -> str | None:
+    """The first thing wrong with a batch: one good forecast for each request, in its place."""
+    results = answer.get("results") if isinstance(answer, Mapping) else None
+    if not isinstance(results, list) or len(results) != count:
+        return "not one result for each request"
+    for index, result in enumerate(results):
+        if problem := problem_of(result.get("ok"), horizon, levels):
+            return f"result {index}: {problem}"
+    return None
+
+
 def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
