@@ -4,7 +4,7 @@ Names resolve in this order: the environment's own aliases, then registered name
 and the models' aliases. Only ``runtime_name`` ever travels to the runtime.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from runner.config import Count, Environment, Section, complaints, read_yaml
+from runner.config import Count, Environment, Level, Section, complaints, read_yaml
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
 from runner.types import ParamValue
 
@@ -75,6 +75,7 @@ class ModelEntry(Section):
         version: what runs when it is known and fixed; a runtime does not tell.
         max_series_per_call: how many series one runtime call may carry; None is no limit.
         max_context: how many past points the model looks at; None is no limit.
+        levels: the only quantile levels it gives; None is any, () is none at all.
         allowed_params: what a caller may set in ``model.params``; everything else is dropped.
         note: one sentence for people who choose a model.
     """
@@ -87,6 +88,7 @@ class ModelEntry(Section):
     version: Name | None
     max_series_per_call: Count | None
     max_context: Count | None
+    levels: tuple[Level, ...] | None
     allowed_params: Mapping[Name, ParamRule]
     note: str | None
 
@@ -94,6 +96,10 @@ class ModelEntry(Section):
     def names(self) -> frozenset[str]:
         """Every name the model answers to by itself."""
         return frozenset((self.name, self.runtime_name, *self.aliases))
+
+    def gives(self, levels: Sequence[float]) -> bool:
+        """Whether the model has every one of the levels."""
+        return self.levels is None or set(levels) <= set(self.levels)
 
     def filter_params(self, params: Mapping[str, Any]) -> tuple[Params, tuple[str, ...]]:
         """``(kept, dropped)``: allowed pairs sorted by name, and the names that may not pass.

@@ -78,9 +78,7 @@ def make_plan(request: ForecastRequest, registry: Registry, config: Config) -> P
         entry=entry,
         series=series,
         key=key,
-        unsuited=unsuited(
-            series, request.liquidity_bucket, request.max_gap_minutes, config.fallback
-        ),
+        unsuited=unsuited(request, series, entry, config.fallback),
         cache_key=_digest(key, series, request),
         warnings=_warnings(request, entry, series, bool(dropped)),
     )

@@ -36,6 +36,7 @@ class FallbackReason(StrEnum):
     TOO_FEW_POINTS = "too_few_points"
     LOW_LIQUIDITY = "low_liquidity"
     GAP_TOO_LONG = "gap_too_long"
+    LEVELS_NOT_SUPPORTED = "levels_not_supported"
     BREAKER_OPEN = "breaker_open"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     OVERLOADED = "overloaded"

@@ -21,6 +21,7 @@ Number = Annotated[float, Field(strict=True)]
 Moment = Annotated[AwareDatetime, Field(strict=True)]
 Series = Annotated[list[Number], Field(min_length=1)]
 
+MIN_LEVEL = 1e-6  # tollama writes levels with six digits, and takes a "1" for a crash
 _STEP_S = {"m": 60, "h": 3600, "d": 86400}
 # The runtime keeps times in nanoseconds of 64 bits: 1677 to 2262. Ours end a little inside.
 _EARLIEST = datetime(1700, 1, 1, tzinfo=UTC).timestamp()
@@ -214,8 +215,9 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
     if len(values) > limits.max_levels:
         raise InvalidRequestError("quantiles", f"Send at most {limits.max_levels} levels.")
     for i, level in enumerate(values):
-        if not 0.0 < level < 1.0:
-            raise InvalidRequestError(f"quantiles.{i}", "Levels lie strictly between 0 and 1.")
+        if not MIN_LEVEL <= level <= 1.0 - MIN_LEVEL:
+            message = f"Levels lie between {MIN_LEVEL:f} and {1.0 - MIN_LEVEL:f}."
+            raise InvalidRequestError(f"quantiles.{i}", message)
         if i and level <= values[i - 1]:
             raise InvalidRequestError(f"quantiles.{i}", "Levels must ascend and be unique.")
     return tuple(values)

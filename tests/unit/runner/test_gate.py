@@ -4,16 +4,22 @@ import pytest
 from runner.gate import unsuited
 from runner.series import regularise
 from runner.types import FallbackReason
-from tests.builders import make_config, walk
+from tests.builders import make_config, make_registry, make_request, walk
 
 FALLBACK = make_config().fallback
+REGISTRY = make_registry()
 
 
 def judge(
     y: np.ndarray, bucket: str | None = None, gap_minutes: float = 60.0
 ) -> FallbackReason | None:
+    return judge_for("fracast-0", y, liquidity_bucket=bucket, max_gap_minutes=gap_minutes)
+
+
+def judge_for(model: str, y: np.ndarray, **changes: object) -> FallbackReason | None:
+    request = make_request(y_prob=y, **changes)
     series = regularise(y, None, {}, step_s=300, max_steps=288)
-    return unsuited(series, bucket, gap_minutes, FALLBACK)
+    return unsuited(request, series, REGISTRY.models[model], FALLBACK)
 
 
 def test_lively_series_suits_the_model() -> None:
@@ -51,3 +57,18 @@ def test_caller_may_allow_less_than_the_default_gap() -> None:
     y[40] = np.nan
 
     assert judge(y, gap_minutes=0.0) is FallbackReason.GAP_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    ("model", "levels", "reason"),
+    [
+        ("timesfm-2.5-200m", (0.1, 0.5, 0.9), None),
+        ("timesfm-2.5-200m", (0.05, 0.5), FallbackReason.LEVELS_NOT_SUPPORTED),
+        ("granite-ttm-r2", (0.5,), FallbackReason.LEVELS_NOT_SUPPORTED),
+        ("chronos2", (0.05, 0.5), None),
+    ],
+)
+def test_levels_that_the_model_does_not_give_cost_no_call(
+    model: str, levels: tuple[float, ...], reason: FallbackReason | None
+) -> None:
+    assert judge_for(model, walk(100), levels=levels) is reason

@@ -20,6 +20,7 @@ def make_entry(name, **changes):
         "version": None,
         "max_series_per_call": None,
         "max_context": None,
+        "levels": None,
         "allowed_params": {},
         "note": None,
     }

@@ -214,6 +214,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"quantiles": [0.1, 0.1]}, "quantiles.1"),
     ({"quantiles": [0.0, 0.5]}, "quantiles.0"),
     ({"quantiles": [0.5, 1.0]}, "quantiles.1"),
+    ({"quantiles": [0.5, 0.9999995]}, "quantiles.1"),
     ({"quantiles": [(i + 1) / 30 for i in range(22)]}, "quantiles"),
     ({"quantiles": ["0.5"]}, "quantiles.0"),
     ({"y": [0.5]}, "y"),
