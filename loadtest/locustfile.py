@@ -35,7 +35,7 @@ Judge = Callable[[Any], str | None]
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     add = parser.add_argument  # not of a group: the web page shows only the parser's own
-    add("--curve", choices=CURVES, default="steady", help="load over time")
+    add("--curve", choices=list(CURVES), default="steady", help="load over time")
     add("--rate", type=float, default=50.0, help="requests per second at the start")
     add("--peak-rate", type=float, default=200.0, help="where the curve leads")
     add("--duration-s", type=float, default=60.0)

@@ -1,14 +1,17 @@
 """Limits of a locust run, and a short run of locust itself against a fake service."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
 from loadtest.limits import Entry, Limits, broken
+from loadtest.ports import free_block
 from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import Handler, answer, forecast, serving
 
@@ -45,18 +48,23 @@ def test_one_invalid_body_is_too_many():
     assert words(invalid=1, unique=GOOD) == "1 invalid bodies, 0 allowed"
 
 
-async def locust(url: str, *arguments: str) -> tuple[int | None, str]:
-    """A headless run of a few seconds."""
+async def start_locust(url: str, *arguments: str) -> asyncio.subprocess.Process:
     command = [str(Path(sys.executable).with_name("locust")), "-f", "loadtest/locustfile.py"]
-    options = ["--headless", "--only-summary", "--host", url, "--duration-s", "3", "--rate", "20"]
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *command,
-        *options,
+        "--host",
+        url,
         *arguments,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+
+
+async def locust(url: str, *arguments: str) -> tuple[int | None, str]:
+    """A headless run of a few seconds."""
+    options = ["--headless", "--only-summary", "--duration-s", "3", "--rate", "20"]
+    process = await start_locust(url, *options, *arguments)
     out, _ = await process.communicate()
     return process.returncode, out.decode()
 
@@ -114,3 +122,28 @@ async def test_a_curve_or_limit_it_does_not_know_is_refused(arguments: list[str]
 
     assert code == 2
     assert f"error: argument {arguments[0]}" in out
+
+
+async def test_the_web_page_offers_the_curves_and_the_limits():
+    port = free_block(1)
+    web = ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    process = await start_locust("http://127.0.0.1:9", *web)
+    try:
+        page = await first_page(f"http://127.0.0.1:{port}/")
+    finally:
+        process.terminate()
+        await process.communicate()
+
+    assert '"choices": ["steady", "step", "spike", "ramp"]' in page
+    assert '"limit_p95_ms"' in page
+
+
+async def first_page(url: str) -> str:
+    """The page at ``url`` as soon as somebody answers there with 200."""
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                response = await client.get(url)
+                if response.status_code == 200:
+                    return response.text
+            await asyncio.sleep(0.1)  # it does not say when it listens
