@@ -1,10 +1,42 @@
-"""The calibrated EWMA baseline: quantile bands for a whole batch at once, from two points up.
+"""The EWMA baseline: calibrated quantile bands for a whole batch at once, from two points up.
 
-Pure: no clock, no chance, numpy only; it cannot fail on validated input. The level is the last
-value, the variance of the one-step increments is an EWMA (RiskMetrics, J.P. Morgan 1996, section
-5.2), the band widens with the square root of the step, and the tails are those of a Student t with
-four degrees of freedom, whose quantile has a closed form (Shaw, "Sampling Student's T
-distribution", J. Computational Finance 9(4), 2006).
+Pure: no clock, no chance, numpy only; it cannot fail on validated input. A price on a prediction
+market stays where it is most of the time, then jumps. So, h steps ahead, the answer is a mixture
+(after Croston, "Forecasting and Stock Control for Intermittent Demands", Operational Research
+Quarterly 23(3), 1972, who keeps how often and how much apart):
+
+    with probability stay(h)        the last value, exactly
+    otherwise                       level + scale(h) T,   T Student with 2 degrees of freedom
+
+    stay(h)  = (1 - active_next) (1 - active_later)^(h - 1)
+    scale(h) = width_factor move active_later^-0.4 slope spread(h)
+    spread(h) = sqrt((1 + (h - 1) growth) / (1 - stay(h))) (1 - 0.6 stay(h))
+
+Its quantiles are in closed form: with t = tau / (1 - stay), the lower quantile is the level where
+t >= 1/2, else level - scale (1 - 2 t) / sqrt(2 t (1 - t)); the upper ones mirror it. In a quiet
+market the central quantiles therefore fall together on the last value while the outer ones do not,
+and the band never narrows with h. The estimates come from ``runner/past.py``:
+
+* move, active: EWMAs of the absolute increment and of "it moved", in several memories at once
+  (Zumbach, "The RiskMetrics 2006 Methodology", 2007). A short memory is believed as far as it
+  holds moves, which is how the smoothing of the scale follows the series. The move is discounted
+  where moves tend to be taken back, by a variance ratio.
+* level and growth: the last value and a random walk's growth of 1, unless an average predicts the
+  next value clearly better; then that average and the square of its smoothing.
+* active_later^-0.4: the same movement a step spreads farther in a few large moves than in many
+  small ones. The power would be 0.5 if moves were independent and 0 if only their sum counted;
+  they come in bursts. Dividing by 1 - stay is that argument over h steps.
+* 1 - 0.6 stay: a band that holds the last value, and prices on a grid, covers more than asked;
+  what is drawn in here brings the early steps back, for under 0.1 % of pinball loss.
+
+Tails: the outer quantiles of real moves ask for more than four degrees of freedom give; two have
+the simplest quantile there is (Jones, "Student's Simplest Distribution", The Statistician 51(1),
+2002). Only quantiles are used, so it does not matter that the variance is infinite.
+
+Near the bounds: moves are measured in log-odds, where they are alike at all prices, and carried to
+probability by the slope p (1 - p) of the logistic curve. There they are laid on evenly: a price is
+close to a martingale, so up and down must balance in probability; a band symmetric in log-odds
+leans away from the bound and scores worse. The identity space measures moves in probability.
 """
 
 from collections.abc import Sequence
@@ -12,7 +44,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from runner.config import BaselineSection
+from runner.ewma import fill_forward
+from runner.logit import from_model_space, to_model_space
+from runner.past import Past, read_past
 from runner.types import FloatArray, Space, Transform
+
+# Fitted on each half of the event groups of 759 market series; the two fits agree to a tenth.
+_BURST_POWER = 0.4
+_ATOM_SHADE = 0.6
+_CHUNK_CELLS = 65_536  # half a megabyte: larger work arrays leave the processor's cache
 
 
 def ewma_bands(
@@ -24,18 +64,19 @@ def ewma_bands(
 ) -> FloatArray:
     """Quantile bands ``(B, H, Q)`` in probability: finite, inside [0, 1], ordered along Q.
 
+    A row does not depend on the other rows, nor on how much padding they brought.
+
     Args:
         y_prob: ``(B, T)`` probabilities; NaN is a missing value, and every row has two others.
         horizon_steps: H, at least 1.
         levels: ``(Q,)`` quantile levels, ascending inside (0, 1).
-        transform: the space the bands are built in.
+        transform: the space in which moves are measured.
         settings: what the operator can change.
     """
-    y = _to_space(_fill_forward(y_prob), transform)  # (B, T), NaN on the left only
-    scale = _scale(y, y_prob, settings)  # (B,)
-    steps = np.sqrt(np.arange(1.0, horizon_steps + 1))  # (H,)
-    spread = scale[:, None, None] * steps[:, None] * _unit_quantiles(levels)  # (B, H, Q)
-    return _to_prob(y[:, -1, None, None] + spread, transform)
+    cells_a_row = max(y_prob.shape[1], horizon_steps * len(levels))
+    rows = max(1, _CHUNK_CELLS // cells_a_row)
+    chunks = [y_prob[start : start + rows] for start in range(0, len(y_prob), rows)]
+    return np.concatenate([_bands(y, horizon_steps, levels, transform, settings) for y in chunks])
 
 
 def pad_left(series: Sequence[FloatArray]) -> FloatArray:
@@ -47,40 +88,45 @@ def pad_left(series: Sequence[FloatArray]) -> FloatArray:
     return padded
 
 
-def _fill_forward(y: FloatArray) -> FloatArray:
-    """Missing values take the last one before them."""
-    seen = np.where(np.isnan(y), 0, np.arange(y.shape[1]))
-    return np.take_along_axis(y, np.maximum.accumulate(seen, axis=1), axis=1)
+def _bands(
+    y_prob: FloatArray,
+    horizon_steps: int,
+    levels: FloatArray,
+    transform: Transform,
+    settings: BaselineSection,
+) -> FloatArray:
+    filled = fill_forward(to_model_space(y_prob, transform))
+    past = read_past(filled, settings)
+    steps = np.arange(float(horizon_steps))  # (H,), steps after the first
+    stay = _stay(past, steps)  # (B, H)
+    moving = 1 - stay
+    spread = np.sqrt((1 + steps * past.growth[:, None]) / moving) * (1 - _ATOM_SHADE * stay)
+    scale = settings.width_factor * past.move * past.active_later**-_BURST_POWER
+    scale *= _slope(past.level, transform)
+    moved = from_model_space(past.level, transform) - from_model_space(filled.y[:, -1], transform)
+    centre = y_prob[np.arange(len(y_prob)), filled.last] + moved  # exact when the level is the last
+    offsets = (scale[:, None] * spread)[..., None] * _mixture_quantiles(levels, moving[..., None])
+    bands: FloatArray = np.clip(centre[:, None, None] + offsets, 0, 1)
+    return bands
 
 
-def _scale(y: FloatArray, y_prob: FloatArray, settings: BaselineSection) -> FloatArray:
-    """Standard deviation ``(B,)`` of a one-step increment, by EWMA; a gap counts as no move."""
-    squares = np.nan_to_num(np.diff(y, axis=1)) ** 2
-    known = ~np.isnan(y[:, :-1])
-    ages = np.arange(squares.shape[1])[::-1]
-    weights = 0.5 ** (ages / settings.scale_half_life_steps)
-    variance: FloatArray = squares @ weights / (known @ weights)
-    return np.sqrt(variance)
+def _stay(past: Past, steps: FloatArray) -> FloatArray:
+    """Chance ``(B, H)`` that nothing has moved by each step."""
+    later: FloatArray = (1 - past.active_later)[:, None] ** steps
+    return (past.sticky * (1 - past.active_next))[:, None] * later
 
 
-def _unit_quantiles(levels: FloatArray) -> FloatArray:
-    """Quantiles of a Student t with 4 degrees of freedom and variance 1 (Shaw 2006, eq. 37)."""
-    root = np.sqrt(4 * levels * (1 - levels))
-    tail = np.cos(np.arccos(root) / 3) / root
-    quantiles: FloatArray = np.sign(levels - 0.5) * 2 * np.sqrt(np.maximum(tail - 1, 0)) / 2**0.5
+def _mixture_quantiles(levels: FloatArray, moving: FloatArray) -> FloatArray:
+    """Quantiles of "0, or with chance ``moving`` a Student t with 2 degrees of freedom"."""
+    tail = np.minimum(np.minimum(levels, 1 - levels) / moving, 0.5)
+    quantiles: FloatArray = np.sign(levels - 0.5) * (1 - 2 * tail) / np.sqrt(2 * tail * (1 - tail))
     return quantiles
 
 
-def _to_space(y_prob: FloatArray, transform: Transform) -> FloatArray:
+def _slope(level: FloatArray, transform: Transform) -> FloatArray:
+    """Probability per unit of model space, ``(B,)``."""
     if transform.space is Space.IDENTITY:
-        return y_prob
-    p = np.clip(y_prob, transform.eps, 1 - transform.eps)
-    y_logit: FloatArray = np.log(p) - np.log1p(-p)
-    return y_logit
-
-
-def _to_prob(y: FloatArray, transform: Transform) -> FloatArray:
-    if transform.space is Space.IDENTITY:
-        return np.clip(y, 0, 1)
-    y_prob: FloatArray = 0.5 * (1 + np.tanh(y / 2))
-    return y_prob
+        return np.ones_like(level)
+    p = from_model_space(level, transform)
+    slope: FloatArray = p * (1 - p)
+    return slope

@@ -160,9 +160,18 @@ class FallbackSection(Section):
 
 
 class BaselineSection(Section):
-    """How the EWMA baseline draws its bands."""
+    """How the EWMA baseline reads a series; see runner/baseline.py for the formulas."""
 
-    scale_half_life_steps: Positive
+    half_lives_steps: Annotated[tuple[Positive, ...], Field(min_length=1)]  # memories of the scale
+    trust_moves: Positive  # moves in a memory at which it counts as much as the next longer one
+    level_alphas: tuple[Level, ...]  # smoothings tried against the last value; none: never smooth
+    width_factor: Positive  # widens or narrows every band
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.half_lives_steps) != sorted(set(self.half_lives_steps)):
+            raise ValueError("half_lives_steps must ascend and be unique")
+        return self
 
 
 class BandsSection(Section):

@@ -16,7 +16,7 @@ def to_logit(y_prob: FloatArray, eps: float) -> FloatArray:
     [0.0, 13.8155]
     """
     p = np.clip(y_prob, eps, 1.0 - eps)
-    return np.log(p) - np.log1p(-p)
+    return np.log(p / (1.0 - p))
 
 
 def to_prob(y_logit: FloatArray) -> FloatArray:
