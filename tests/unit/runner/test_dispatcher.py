@@ -565,9 +565,12 @@ async def test_waiting_items_share_one_timer():
     await asyncio.sleep(0.01)
     before = loop.timers_set
 
-    waiting = desk.put_all("b" * 500)
+    waiting = desk.put_all("b" * 500, within_s=0.1)
 
     assert loop.timers_set == before + 1
+    waiting[-1].cancel()
+    await asyncio.sleep(0.08)
+    assert loop.timers_set == before + 2
     await answers([running, *waiting])
 
 

@@ -1,3 +1,4 @@
+import random
 import weakref
 from dataclasses import dataclass
 from math import inf
@@ -260,6 +261,20 @@ def test_items_that_left_long_before_their_deadline_are_not_kept_in_memory():
     assert sum(ref() is not None for ref in left) <= 66
     assert line.next_deadline() == inf
     assert next_call(line) == "a"
+
+
+def test_deadlines_stay_in_order_when_most_items_have_left():
+    rng = random.Random(3)
+    items = [urgent("a", deadline=rng.random()) for _ in range(400)]
+    line = line_of(*items, max_items=1000)
+    for item in rng.sample(items, 330):
+        line.remove(item)
+    line.put(urgent("b", deadline=2))
+
+    deadlines = [item.deadline for item in line.expire(1)]
+
+    assert deadlines == sorted(item.deadline for item in items if item.deadline in deadlines)
+    assert len(deadlines) == 70
 
 
 def test_clearing_gives_everybody_back_once():
