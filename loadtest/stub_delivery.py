@@ -1,7 +1,6 @@
 """How an answer goes out: whole, or broken on the wire the way networks and proxies break it."""
 
 import asyncio
-import socket
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
@@ -11,6 +10,7 @@ from functools import lru_cache
 from starlette.types import Scope, Send
 
 from loadtest.stub_faults import Fault, Kind
+from loadtest.tcp import reset
 
 MB = 1024 * 1024
 TRANSPORTS: MutableMapping[tuple[str, int], asyncio.Transport] = {}  # by the caller's address
@@ -128,13 +128,6 @@ async def _reset(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
     host, port = scope["client"]
     await asyncio.sleep(0.02)  # let the first half leave: a reset throws away what is queued
     reset(TRANSPORTS[host, port])
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Closes so that the peer gets RST: no lingering, no goodbye."""
-    raw = transport.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 _WAYS: Mapping[Kind, Callable[[Reply, Fault, Scope, Send], Awaitable[None]]] = {

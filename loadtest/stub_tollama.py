@@ -9,13 +9,8 @@ steer it while it runs; ``--help`` lists the faults.
 import argparse
 import asyncio
 import json
-import os
-import socket
-from types import FrameType
-from typing import NoReturn
 
-import uvicorn
-
+from loadtest.http_server import Server
 from loadtest.stub_app import build_app
 from loadtest.stub_delivery import TRANSPORTS
 from loadtest.stub_faults import Fault, Kind, parse_fault
@@ -24,7 +19,7 @@ from loadtest.stub_runtime import Settings
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 except ImportError:  # httptools is optional in uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore # one of two
 
 
 class TrackedProtocol(HttpProtocol):
@@ -41,18 +36,6 @@ class TrackedProtocol(HttpProtocol):
         super().connection_lost(exc)
 
 
-class StubServer(uvicorn.Server):
-    """Says where it listens once it does, and leaves at the first signal."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = self.force_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-
-
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     settings = Settings(
@@ -60,21 +43,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     settings.series_limits = dict(args.series_limit)
     app = build_app(settings, _fault(args), args.seed)
-    config = uvicorn.Config(
-        app,
-        host=args.host,
-        port=args.port,
-        http=TrackedProtocol,
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-    )
-    asyncio.run(_serve(StubServer(config)))
+    server = Server(app, _announce, host=args.host, port=args.port, http=TrackedProtocol)
+    asyncio.run(server.serve_and_leave())
 
 
-async def _serve(server: StubServer) -> NoReturn:
-    await server.serve()
-    os._exit(0)  # calls that hang would only be cancelled, and each cancellation logged
+def _announce(url: str) -> None:
+    print(json.dumps({"url": url}), flush=True)
 
 
 def _fault(args: argparse.Namespace) -> Fault | None:
