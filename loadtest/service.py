@@ -28,6 +28,7 @@ HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIM
 EMBEDDED_RUNTIME = "embedded-runtime"
 _REPLICA_PORTS = 40
 _BLOCK = 10 + 2 * _REPLICA_PORTS
+_BUILD_FAILED = "Task build_serve_application failed"  # Serve would stay up and say no more
 _pause = threading.Event().wait  # nobody sets it
 
 
@@ -48,11 +49,14 @@ class Service:
         """Returns the seconds since the start once ``path`` answers 200.
 
         Raises:
-            RuntimeError: the process ended, or the deadline passed; with the end of its log.
+            RuntimeError: the process ended, the application could not be built, or the deadline
+                passed; with the end of its log.
         """
         while not _answers(self.url + path):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the service ended with {self.process.returncode}{self.log()}")
+            if _BUILD_FAILED in self.log():
+                raise RuntimeError(f"the application could not be built{self.log()}")
             if time.monotonic() - self.started > deadline_s:
                 raise RuntimeError(f"{path} did not answer in {deadline_s:g} s{self.log()}")
             _pause(0.1)

@@ -30,10 +30,12 @@ def main(argv: list[str] | None = None) -> int:
         with _service(args) as url:
             summary = asyncio.run(measure(url, args))
     except KeyboardInterrupt:
-        print("SLO_FAIL: interrupted")
+        print(last_line(["interrupted"]))
         return 130
     except (RuntimeError, OSError) as exc:
-        print(f"SLO_FAIL: {exc}")
+        reason, _, log = str(exc).partition("\n")
+        _say(log)
+        print(last_line([reason]))
         return 1
     budgets = Budgets(args.budget_p95_ms, args.budget_cycle_s, args.budget_fallback_fraction)
     broken = failures(summary, budgets)

@@ -95,6 +95,15 @@ def test_a_service_that_ends_before_it_is_ready_is_reported_with_its_last_words(
     close(service)
 
 
+def test_an_application_that_cannot_be_built_is_reported_at_once(tmp_path: Path):
+    with a_service(tmp_path, "import time; time.sleep(60)") as service:
+        (tmp_path / "service.log").write_text("Task build_serve_application failed. ValueError: x")
+
+        with pytest.raises(RuntimeError, match=r"(?s)could not be built.*ValueError: x"):
+            service.wait_ready()
+        close(service)
+
+
 def test_a_service_that_is_not_ready_in_time_is_reported(tmp_path: Path):
     with a_service(tmp_path, "import time; time.sleep(60)") as service:
         with pytest.raises(RuntimeError, match=r"did not answer in 0.2 s"):
