@@ -1,0 +1,191 @@
+"""What calibration has learned, as a value, and the versioned JSON file it is kept in.
+
+    {"schema_version": 1, "target_coverage": 0.8, "levels": [0.1, 0.9], "sources": {
+      "ewma": {"all": {"sample_size": [412, ...], "lower": [1.02, ...], "upper": [0.98, ...]}}}}
+
+``lower`` and ``upper`` stretch the half of the band below and above its centre, one number a step:
+1 leaves it, 1.5 makes it half as wide again. ``sample_size`` is how many outcomes stand behind it.
+A file that says anything else is refused whole: bands must not lean on half a calibration.
+"""
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from runner.errors import ConfigError
+from runner.types import FloatArray
+
+SCHEMA_VERSION = 1
+EVERYTHING = "all"  # the segment that every outcome belongs to
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # nothing multiplies its way back from 0 or infinity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """What one segment of one source has taught, step by step.
+
+    Attributes:
+        factors: ``(H, 2)`` stretch of the lower and of the upper half of the band.
+        sample_size: ``(H,)`` outcomes behind each step.
+    """
+
+    factors: FloatArray
+    sample_size: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConformalState:
+    """Tracks by source (a model's runtime name, or the baseline's) and segment."""
+
+    target_coverage: float
+    tracks: Mapping[str, Mapping[str, Track]] = field(default_factory=dict)
+
+    def find(
+        self, source: str, segments: Sequence[str], horizon_steps: int, min_samples: int
+    ) -> tuple[str, Track] | None:
+        """The first of ``segments`` with enough outcomes at every step, by name."""
+        tracks = self.tracks.get(source, {})
+        for name in segments:
+            track = tracks.get(name)
+            if track is None or len(track.factors) < horizon_steps:
+                continue
+            if track.sample_size[:horizon_steps].min() >= min_samples:
+                return name, track
+        return None
+
+
+def tails(target_coverage: float) -> tuple[float, float]:
+    """The two levels between which the share ``target_coverage`` lies.
+
+    >>> tails(0.8)
+    (0.1, 0.9)
+    """
+    return round((1 - target_coverage) / 2, 9), round((1 + target_coverage) / 2, 9)
+
+
+def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> ConformalState:
+    """The state in a file, if it is sound and meant for this service.
+
+    Args:
+        path: the JSON file.
+        target_coverage: what the configuration asks for.
+        sources: names of every source that can answer here.
+
+    Raises:
+        ConfigError: the file is missing, is no JSON, has another schema or other levels, knows
+            other sources, or holds a number that cannot be.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: the conformal state cannot be read ({exc})") from exc
+    try:
+        file = _File.model_validate_json(text)
+    except ValidationError as exc:
+        raise ConfigError(f"{path}: {_first_complaint(exc)}") from exc
+    if tuple(file.levels) != tails(target_coverage):
+        raise ConfigError(
+            f"{path}: levels are {file.levels}, but conformal.target_coverage "
+            f"{target_coverage:g} needs {list(tails(target_coverage))}"
+        )
+    strangers = sorted(set(file.sources) - set(sources))
+    if strangers:
+        raise ConfigError(f"{path}: sources.{strangers[0]} is no model of this service")
+    return file.to_state()
+
+
+def save_state(path: Path, state: ConformalState) -> None:
+    """Writes the file anew: whoever reads it finds the old one or the new one, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")  # the same folder: a rename is atomic
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(to_json(state))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def to_json(state: ConformalState) -> str:
+    """The file's text, one line a track, so that an operator can read and compare it."""
+    sources = ",\n".join(
+        f"  {json.dumps(source)}: {{\n{_lines(tracks)}\n  }}"
+        for source, tracks in sorted(state.tracks.items())
+    )
+    return (
+        f'{{"schema_version": {SCHEMA_VERSION}, "target_coverage": {state.target_coverage!r}, '
+        f'"levels": {list(tails(state.target_coverage))},\n "sources": {{\n{sources}\n }}}}\n'
+    )
+
+
+def _lines(tracks: Mapping[str, Track]) -> str:
+    return ",\n".join(
+        f"    {json.dumps(segment)}: {json.dumps(_track_json(track), allow_nan=False)}"
+        for segment, track in sorted(tracks.items())
+    )
+
+
+def _track_json(track: Track) -> dict[str, Any]:
+    lower, upper = track.factors.T.round(6).tolist()
+    return {"sample_size": track.sample_size.tolist(), "lower": lower, "upper": upper}
+
+
+Factor = Annotated[float, Field(ge=SMALLEST_FACTOR, le=LARGEST_FACTOR, strict=True)]
+Samples = Annotated[int, Field(ge=0, strict=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _TrackJson(_Strict):
+    sample_size: Annotated[list[Samples], Field(min_length=1)]
+    lower: list[Factor]
+    upper: list[Factor]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.sample_size) == len(self.lower) == len(self.upper):
+            raise ValueError("sample_size, lower and upper must have one number a step each")
+        return self
+
+    def to_track(self) -> Track:
+        factors = np.array([self.lower, self.upper], dtype=np.float64).T
+        return Track(factors, np.array(self.sample_size, dtype=np.int64))
+
+
+class _File(_Strict):
+    schema_version: Literal[1]
+    target_coverage: Annotated[float, Field(gt=0, lt=1)]
+    levels: list[float]
+    sources: dict[str, dict[str, _TrackJson]]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if tuple(self.levels) != tails(self.target_coverage):
+            raise ValueError("levels and target_coverage contradict each other")
+        return self
+
+    def to_state(self) -> ConformalState:
+        tracks = {
+            source: {name: track.to_track() for name, track in segments.items()}
+            for source, segments in self.sources.items()
+        }
+        return ConformalState(self.target_coverage, tracks)
+
+
+def _first_complaint(exc: ValidationError) -> str:
+    """What is wrong first; a file with another schema would have many complaints."""
+    found = exc.errors(include_url=False, include_context=False, include_input=False)
+    schema = [e for e in found if e["loc"] == ("schema_version",)]
+    first = (schema or found)[0]
+    where = ".".join(map(str, first["loc"])) or "the conformal state"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
