@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,10 +105,13 @@ def test_a_fill_item_over_the_byte_limit_travels_alone_when_there_is_no_lead():
     assert names(plan.send) == "x"
 
 
-def test_a_call_is_cut_to_its_expected_time():
-    plan = plan_cut(items("abcdef"), items("x"), limits(max_call_s=0.5, call_time=line(0.1, 0.1)))
+@pytest.mark.parametrize(("max_call_s", "sent"), [(25, "a"), (30, "ab"), (40, "abc"), (55, "abcd")])
+def test_a_call_is_cut_to_its_expected_time(max_call_s, sent):
+    plan = plan_cut(
+        items("abcdef"), items("x"), limits(max_call_s=max_call_s, call_time=line(10, 10))
+    )
 
-    assert names(plan.send) == "abcd"
+    assert names(plan.send) == sent
 
 
 def test_one_item_travels_however_long_its_call_takes():
@@ -170,6 +174,12 @@ def test_fill_stops_before_it_makes_the_lead_late():
 
     assert names(plan.send) == "abxy"
     assert plan.lost == []
+
+
+def test_fill_heeds_the_tightest_of_the_lead():
+    lead = [Item("a"), Item("b", deadline=4), Item("c")]
+
+    assert names(plan_cut(lead, items("xyz"), limits(call_time=line(1, 1))).send) == "abc"
 
 
 def test_fill_stops_before_it_makes_other_fill_late():
