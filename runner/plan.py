@@ -87,8 +87,11 @@ def make_plan(request: ForecastRequest, registry: Registry, config: Config) -> P
 def _digest(key: BatchKey, series: RegularSeries, request: ForecastRequest) -> bytes:
     """A hash of everything that shapes the bands; the market's name does not."""
     digest = hashlib.blake2b(digest_size=16)
-    shape = (key, request.step_s, request.as_of.timestamp(), request.transform)
-    digest.update(repr(shape).encode())
+    transform, end_ts = request.transform, request.as_of.timestamp()
+    digest.update(
+        f"{key.model}|{key.horizon_steps}|{key.levels}|{key.params}|{request.step_s}|{end_ts}"
+        f"|{transform.space.value}|{transform.eps}".encode()
+    )
     _add(digest, "y", series.y_prob)
     for kind, covariates in (("past", series.x_past), ("future", request.x_future)):
         for name in sorted(covariates):

@@ -19,18 +19,15 @@ class RegularSeries:
         y_prob: ``(T,)`` with the last known value carried forward over gaps; finite.
         observed_prob: ``(T,)`` with NaN where a step saw no observation.
         x_past: covariates on the same grid, each ``(T,)``.
+        points: how many steps hold a real observation.
         longest_gap_minutes: the longest stretch of steps without an observation.
     """
 
     y_prob: FloatArray
     observed_prob: FloatArray
     x_past: Mapping[str, FloatArray]
+    points: int
     longest_gap_minutes: float
-
-    @property
-    def points(self) -> int:
-        """How many steps hold a real observation."""
-        return int(np.isfinite(self.observed_prob).sum())
 
     @property
     def gaps_filled(self) -> int:
@@ -54,8 +51,22 @@ def regularise(
         step_s: grid step in seconds.
         max_steps: how many steps to keep.
     """
-    first = int(np.argmax(np.isfinite(y_prob)))  # nothing to carry forward before the first value
+    window = y_prob[-max_steps:]
+    if y_ts is None and not np.isnan(window).any():  # the rule: nothing to lay out or to fill
+        covariates = {name: x[-max_steps:] for name, x in x_past.items()}
+        return RegularSeries(window, window, covariates, window.size, 0.0)
     times = np.arange(y_prob.size) * float(step_s) if y_ts is None else y_ts
+    return _on_grid(y_prob, times, x_past, step_s, max_steps)
+
+
+def _on_grid(
+    y_prob: FloatArray,
+    times: FloatArray,
+    x_past: Mapping[str, FloatArray],
+    step_s: int,
+    max_steps: int,
+) -> RegularSeries:
+    first = int(np.argmax(np.isfinite(y_prob)))  # nothing to carry forward before the first value
     times, values = times[first:], y_prob[first:]
     steps = min(max_steps, int((times[-1] - times[0]) // step_s) + 1)
     grid = times[-1] - step_s * np.arange(steps - 1, -1, -1, dtype=np.float64)
@@ -66,7 +77,8 @@ def regularise(
     y = values[taken]
     beside = np.searchsorted(times, grid + _TOLERANCE_S, side="right") - 1
     covariates = {name: x[first:][beside] for name, x in x_past.items()}
-    return RegularSeries(y, np.where(fresh, y, np.nan), covariates, _longest_gap(fresh, step_s))
+    observed, points = np.where(fresh, y, np.nan), int(fresh.sum())
+    return RegularSeries(y, observed, covariates, points, _longest_gap(fresh, step_s))
 
 
 _TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best

@@ -201,6 +201,8 @@ def _probabilities(values: list[float | None], limits: RequestSection) -> FloatA
     if len(values) > limits.max_points:
         raise InvalidRequestError("y", f"Send at most {limits.max_points} values.")
     y_prob = np.array(values, dtype=np.float64)  # None becomes NaN
+    if y_prob.min() >= 0.0 and y_prob.max() <= 1.0:  # False where there is a NaN
+        return y_prob
     outside = np.flatnonzero((y_prob < 0.0) | (y_prob > 1.0))
     if outside.size:
         raise InvalidRequestError(f"y.{outside[0]}", "Probabilities lie between 0 and 1.")
