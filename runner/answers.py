@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from runner.cache import AnswerCache, Entry
+from runner.calibration import UNCALIBRATED, Calibration
 from runner.config import Config
+from runner.conformal import Adjusted
+from runner.conformal_state import ConformalState
 from runner.plan import Plan
 from runner.types import (
+    BASELINE_MODEL,
     Bands,
     BreakerState,
     FallbackReason,
@@ -29,6 +33,8 @@ class Forecast:
         model: the call behind the bands, also when they were cached; None for the baseline.
         cache_age_s: how old a cached answer is; None when it did not come from a cache.
         kept: the fresh cache entry that an equal request will get.
+        conformal_asked: whether calibrated paths are wanted beside the raw ones.
+        conformal: those paths ``(1, H, Q)``; None too where they are wanted and cannot be had.
     """
 
     plan: Plan
@@ -41,6 +47,8 @@ class Forecast:
     cache_stale: bool = False
     cache_age_s: float | None = None
     kept: Entry[ModelAnswer] | None = None
+    conformal_asked: bool = False
+    conformal: Adjusted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +63,13 @@ class Answers:
     """Kept answers and breaker news of one replica; ``clock`` is monotonic, in seconds."""
 
     def __init__(
-        self, config: Config, clock: Callable[[], float], spread: Callable[[], float]
+        self,
+        config: Config,
+        clock: Callable[[], float],
+        spread: Callable[[], float],
+        conformal: ConformalState | None = None,
     ) -> None:
+        self._calibration = Calibration(config.conformal, conformal)
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(config.cache, spread)
@@ -89,7 +102,7 @@ class Answers:
 
     def from_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
         """The forecast of an answer that just came."""
-        return Forecast(
+        forecast = Forecast(
             plan=plan,
             bands=answer.bands,
             source=Source.MODEL,
@@ -99,6 +112,7 @@ class Answers:
             cache_age_s=answer.age_s,
             kept=self._cache.fresh(plan.cache_key, self._clock()),
         )
+        return self._calibrated(forecast, plan.key.model)
 
     def fresh(self, plan: Plan) -> Forecast | None:
         """The forecast of a kept answer that is still good."""
@@ -123,7 +137,7 @@ class Answers:
     ) -> Forecast:
         """The forecast of baseline bands, with why and where they were made."""
         where = ("baseline_in_process",) if in_process else ()
-        return Forecast(
+        forecast = Forecast(
             plan=plan,
             bands=bands,
             source=Source.BASELINE,
@@ -131,6 +145,17 @@ class Answers:
             warnings=(*plan.warnings, f"fallback_{reason}", *where, *bands.corrections),
             fallback_reason=reason,
         )
+        return self._calibrated(forecast, BASELINE_MODEL)
+
+    def _calibrated(self, forecast: Forecast, source: str) -> Forecast:
+        """The forecast with calibrated paths beside its own, if its caller wants them."""
+        request = forecast.plan.request
+        if not self._calibration.asked(request):
+            return forecast
+        adjusted = self._calibration.of(request, source, forecast.bands)
+        missing = (UNCALIBRATED,) if adjusted is None else ()
+        warnings = (*forecast.warnings, *missing)
+        return replace(forecast, conformal_asked=True, conformal=adjusted, warnings=warnings)
 
     def _from_entry(self, plan: Plan, entry: Entry[ModelAnswer]) -> Forecast:
         return replace(

@@ -33,11 +33,14 @@ class Repaired:
     y_prob: FloatArray
     usable: NDArray[np.bool_]  # (B,): False where a value was not finite
     changed: dict[Correction, NDArray[np.bool_]]  # each (B,)
+    before_limits: FloatArray  # (B, H, Q), sound but of any width
 
     def row(self, b: int) -> Bands:
         """The bands of one series with the names of their corrections."""
-        names = tuple(kind.value for kind, rows in self.changed.items() if rows[b])
-        return Bands(self.y_prob[b], names)
+        kinds = [kind for kind, rows in self.changed.items() if rows[b]]
+        limited = Correction.WIDENED in kinds or Correction.NARROWED in kinds
+        names = tuple(kind.value for kind in kinds)
+        return Bands(self.y_prob[b], names, self.before_limits[b] if limited else None)
 
 
 def repair(y_prob: FloatArray, levels: FloatArray, limits: BandsSection) -> Repaired:
@@ -59,16 +62,17 @@ def repair(y_prob: FloatArray, levels: FloatArray, limits: BandsSection) -> Repa
         Correction.REARRANGED: _any(np.diff(clipped, axis=2) < -_ROUNDING),
     }
     if levels.size < 2:
-        return Repaired(ordered, usable, changed)
+        return Repaired(ordered, usable, changed, ordered)
     width = ordered[..., -1] - ordered[..., 0]
     narrow, wide = width < limits.min_interval_width, width > limits.max_interval_width
     changed[Correction.WIDENED] = _any(narrow[..., None])
     changed[Correction.NARROWED] = _any(wide[..., None])
+    before_limits = ordered.copy()
     if narrow.any():
         ordered[narrow] = _widen(ordered[narrow], limits.min_interval_width)
     if wide.any():
         ordered[wide] = _narrow(ordered[wide], levels, limits.max_interval_width)
-    return Repaired(ordered, usable, changed)
+    return Repaired(ordered, usable, changed, before_limits)
 
 
 def _any(where: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runner.conformal_section import ConformalSection
 from runner.errors import ConfigError
 from runner.types import Space
 
@@ -263,6 +264,7 @@ class Config(BaseSettings):
     bands: BandsSection
     cache: CacheSection
     circuit_breaker: CircuitBreakerSection
+    conformal: ConformalSection
     observability: ObservabilitySection
     slo: SloSection
 
@@ -306,7 +308,12 @@ def load_config(path: str | Path) -> Config:
         config = Config(**values)
     except ValidationError as exc:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
-    return config.model_copy(update={"models_file": _beside(file, config.models_file)})
+    conformal = config.conformal
+    if conformal.state_file is not None:
+        state_file = _beside(file, conformal.state_file)
+        conformal = conformal.model_copy(update={"state_file": state_file})
+    found = {"models_file": _beside(file, config.models_file), "conformal": conformal}
+    return config.model_copy(update=found)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

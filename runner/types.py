@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 ParamValue = str | int | float | bool | None
+BASELINE_MODEL = "ewma"  # what answers and calibration call the baseline
 
 
 class Space(StrEnum):
@@ -104,6 +105,7 @@ class ForecastRequest:
     params: Mapping[str, ParamValue]
     liquidity_bucket: str | None
     max_gap_minutes: float
+    conformal: bool | None = None  # whether calibrated bands are wanted; None: as configured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,10 +167,17 @@ class Bands:
     """Quantile paths fit to leave: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
 
     ``corrections`` names what had to be changed to make that true, each kind once.
+    ``before_limits`` is ``(H, Q)`` before the width limits, None where these changed nothing.
     """
 
     y_prob: FloatArray
     corrections: tuple[str, ...] = ()
+    before_limits: FloatArray | None = None
+
+    @property
+    def unlimited(self) -> FloatArray:
+        """The paths as their source meant them, sound but of any width."""
+        return self.y_prob if self.before_limits is None else self.before_limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ from runner.breaker_board import BreakerBoard
 from runner.breaker_sync import ReplicaBoard
 from runner.bulk import BulkForecaster
 from runner.config import Config
+from runner.conformal_state import ConformalState
 from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
@@ -133,11 +134,12 @@ class Ingress:
         registry: Registry,
         runner: DeploymentHandle[Any],
         baseline: DeploymentHandle[Any],
+        conformal: ConformalState | None,
     ) -> None:
         _set_up_logging(config)
         self._baseline = BaselineHandle(baseline)
         clock, model = time.monotonic, RunnerHandle(runner)
-        answers = Answers(config, clock, random.random)
+        answers = Answers(config, clock, random.random, conformal)
         fallback = Fallback(config, answers, self._baseline, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)

@@ -4,6 +4,7 @@ What differs between callers comes last in ``meta``, so that a kept answer needs
 encoding again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import orjson
 
 from runner.answers import Forecast
-from runner.types import BreakerState, Source
+from runner.conformal import Adjusted
+from runner.types import BASELINE_MODEL, BreakerState, FloatArray, Source
 from serve_app.schemas import format_level, iso
 
-BASELINE_MODEL = "ewma"
+LAST_STEP_LEVELS = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # customer document, Stage 5
+LAST_STEP_FIELDS = (*LAST_STEP_LEVELS, "target_coverage", "sample_size", "segment")
 _BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
 
 
@@ -48,18 +51,39 @@ class EncodedAnswer:
 def encode(forecast: Forecast) -> EncodedAnswer:
     """The body of ``forecast`` with its paths and every lasting fact of ``meta``."""
     request = forecast.plan.request
-    paths = np.ascontiguousarray(forecast.bands.y_prob.T)  # (Q, H)
     body = {
         "market_id": request.market_id,
         "as_of_ts": iso(request.as_of),
         "freq": request.freq,
         "horizon_steps": request.horizon_steps,
         "quantiles": request.levels,
-        "yhat_q": {format_level(level): paths[i] for i, level in enumerate(request.levels)},
+        "yhat_q": _by_level(forecast.bands.y_prob, request.levels),
+        **(_calibrated(forecast.conformal, request.levels) if forecast.conformal_asked else {}),
         "meta": _meta(forecast),
     }
     encoded = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     return EncodedAnswer(encoded[:-2] + b",")  # open again: "}}" closes meta and body
+
+
+def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArray]:
+    paths = np.ascontiguousarray(y_prob.T)  # (Q, H)
+    return {format_level(level): paths[i] for i, level in enumerate(levels)}
+
+
+def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str, Any]:
+    """The calibrated paths and their last step in short; nulls where there is no calibration."""
+    last: dict[str, Any] = dict.fromkeys(LAST_STEP_FIELDS)
+    if adjusted is None:
+        return {"yhat_q_conformal": None, "conformal_last_step": last}
+    path = adjusted.paths[0]
+    at_end = dict(zip(levels, path[-1].tolist(), strict=True))
+    last |= {name: at_end.get(level) for name, level in LAST_STEP_LEVELS.items()}
+    last |= {
+        "target_coverage": adjusted.target_coverage,
+        "sample_size": adjusted.sample_size,
+        "segment": adjusted.segment_used,
+    }
+    return {"yhat_q_conformal": _by_level(path, levels), "conformal_last_step": last}
 
 
 def _meta(forecast: Forecast) -> dict[str, Any]:

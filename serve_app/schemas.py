@@ -84,6 +84,9 @@ class ForecastWire(Wire):
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
         None, description="Answer by then; can only tighten the service's own deadline."
     )
+    conformal: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Whether calibrated paths come with the answer; null: as configured."
+    )
 
 
 class BatchWire(Wire):
@@ -158,6 +161,7 @@ def to_request(
         max_gap_minutes=(
             limits.max_gap_minutes if wire.max_gap_minutes is None else wire.max_gap_minutes
         ),
+        conformal=wire.conformal,
     )
 
 

@@ -9,6 +9,7 @@ from httpx import ASGITransport
 from runner.answers import Answers
 from runner.bulk import BulkForecaster
 from runner.config import Config
+from runner.conformal_state import ConformalState
 from runner.forecaster import Fallback, Forecaster
 from serve_app.ingress import build_app
 from serve_app.service import Service
@@ -29,12 +30,14 @@ EXAMPLE = (
 class Bench:
     """The ingress app with fakes behind it, driven over ASGI."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, conformal: ConformalState | None = None
+    ) -> None:
         self.clock = FakeClock()
         self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
         self.baseline = FakeBaselinePort()
         config = config or make_config()
-        answers = Answers(config, self.clock, lambda: 0.0)
+        answers = Answers(config, self.clock, lambda: 0.0, conformal)
         fallback = Fallback(config, answers, self.baseline, self.clock)
         shared = (config, REGISTRY, answers)
         forecaster = Forecaster(*shared, self.model, fallback, self.clock)

@@ -104,3 +104,14 @@ def test_input_array_is_left_alone() -> None:
     repair(paths, LEVELS, LIMITS)
 
     np.testing.assert_array_equal(paths, 0.4)
+
+
+def test_bands_remember_what_they_were_before_the_width_limits() -> None:
+    widened = one_step(0.500, 0.501, 0.502).row(0)
+    narrowed = one_step(0.01, 0.5, 0.99).row(0)
+    sound = one_step(0.4, 0.5, 0.6).row(0)
+
+    np.testing.assert_array_equal(widened.unlimited, [[0.500, 0.501, 0.502]])
+    np.testing.assert_array_equal(narrowed.unlimited, [[0.01, 0.5, 0.99]])
+    assert sound.before_limits is None
+    np.testing.assert_array_equal(sound.unlimited, sound.y_prob)
