@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 
 from runner.config import Config
 from runner.fallback import BaselineRequest
@@ -16,6 +17,14 @@ from runner.types import (
     ModelRequest,
     Priority,
 )
+
+
+class Notice(StrEnum):
+    """What was dropped or filled on the way in; the values are warnings in ``meta``."""
+
+    PARAMS_DROPPED = "model_params_dropped"
+    VERSION_NOT_SELECTABLE = "model_version_not_selectable"
+    GAPS_FILLED = "gaps_filled"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +118,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     version = request.model_version
     found = {
-        "model_params_dropped": params_dropped,
-        "model_version_not_selectable": version is not None and version != entry.version,
-        "gaps_filled": series.gaps_filled > 0,
+        Notice.PARAMS_DROPPED: params_dropped,
+        Notice.VERSION_NOT_SELECTABLE: version is not None and version != entry.version,
+        Notice.GAPS_FILLED: series.gaps_filled > 0,
     }
-    return tuple(name for name, holds in found.items() if holds)
+    return tuple(notice.value for notice, holds in found.items() if holds)
