@@ -13,28 +13,26 @@ from typing import Annotated, Any, ClassVar, Self
 import yaml
 from pydantic import (
     AnyHttpUrl,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from runner.conformal_section import ConformalSection
 from runner.errors import ConfigError
+from runner.section import Count, CountOrNone, Fraction, Level, NonNegative, Positive, Section
+from runner.security import SecuritySection
 from runner.types import Space
 
 ENV_PREFIX = "TSFM_"
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
-Level = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
 def _none_from_text(value: object) -> object:
@@ -53,12 +51,6 @@ class Environment(StrEnum):
 
     DEV = "dev"
     PROD = "prod"
-
-
-class Section(BaseModel):
-    """Frozen, complete, and free of surprises."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RequestSection(Section):
@@ -265,6 +257,7 @@ class Config(BaseSettings):
     cache: CacheSection
     circuit_breaker: CircuitBreakerSection
     conformal: ConformalSection
+    security: SecuritySection
     observability: ObservabilitySection
     slo: SloSection
 
@@ -277,6 +270,8 @@ class Config(BaseSettings):
                 "circuit_breaker.probe_lease_s must not be under the longest call that "
                 "tollama.timeout_s, max_retries and backoff_max_s allow: no probe would end in time"
             )
+        if self.environment is Environment.PROD and not self.security.require_tokens:
+            raise ValueError("security.require_tokens must be true where environment is prod")
         return self
 
     @classmethod
@@ -308,6 +303,8 @@ def load_config(path: str | Path) -> Config:
         config = Config(**values)
     except ValidationError as exc:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
+    except SettingsError as exc:
+        raise ConfigError(f"A {ENV_PREFIX} variable is not valid JSON ({exc})") from exc
     conformal = config.conformal
     if conformal.state_file is not None:
         state_file = _beside(file, conformal.state_file)
@@ -368,7 +365,11 @@ def _refuse_unknown_overrides() -> None:
 
 def complaints(exc: ValidationError) -> str:
     """Every complaint with its key, without the values: they may be secrets."""
-    parts = (f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in exc.errors())
+    found = exc.errors(include_url=False, include_context=False, include_input=False)
+    parts = (
+        f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in found
+    )
     return "; ".join(parts)
 
 

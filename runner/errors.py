@@ -6,6 +6,9 @@
     |   |-- BodyTooLargeError
     |   |-- BodyTimeoutError
     |   |-- BatchTooLongError
+    |   |-- UnauthorizedError         no token, or not a known one
+    |   |-- InsufficientScopeError    a token for something else
+    |   |-- RateLimitedError          wait
     |   |-- UnknownModelError
     |   `-- ModelNotAllowedError    this environment may not serve it
     |-- ModelError              the runtime: each leaf has its own fallback reason
@@ -85,6 +88,43 @@ class BatchTooLongError(RequestError):
 
     def __str__(self) -> str:
         return f"A batch holds at most {self.limit} requests; send it in parts."
+
+
+class UnauthorizedError(RequestError):
+    """The caller showed no token (``presented`` is False) or none that is known."""
+
+    def __init__(self, presented: bool) -> None:
+        super().__init__(presented)
+        self.presented = presented
+
+    def __str__(self) -> str:
+        if self.presented:
+            return "The token is not known; send Authorization: Bearer and a whole token."
+        return "A token is needed; send it as Authorization: Bearer <token>."
+
+
+class InsufficientScopeError(RequestError):
+    """The token is known and not good for this; any one of ``scopes`` would be."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        super().__init__(scopes)
+        self.scopes = scopes
+
+    def __str__(self) -> str:
+        return f"The token lacks the scope {' or '.join(self.scopes)}."
+
+
+class RateLimitedError(RequestError):
+    """The caller has used up its allowance, of which some is back in ``retry_after_s``."""
+
+    def __init__(self, retry_after_s: float, burst_steps: int, refill_steps_per_s: float) -> None:
+        super().__init__(retry_after_s, burst_steps, refill_steps_per_s)
+        self.retry_after_s = retry_after_s
+        self.burst_steps = burst_steps
+        self.refill_steps_per_s = refill_steps_per_s
+
+    def __str__(self) -> str:
+        return f"This token has used up its allowance; try again in {self.retry_after_s:.1f} s."
 
 
 class UnknownModelError(RequestError):

@@ -18,6 +18,7 @@ from runner.answers import Forecast
 from runner.errors import BatchTooLongError, InvalidRequestError, RequestError
 from runner.types import ForecastRequest
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
+from serve_app.allowance import allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, encode
 from serve_app.errors import error_object
 from serve_app.schemas import BatchWire, ForecastWire, LooseBatchWire, to_request
@@ -41,9 +42,13 @@ class BatchEndpoint:
         began = self._service.clock()
         limits = self._service.config.request
         body = await read_body(request.receive, limits.max_batch_body_bytes, limits.body_timeout_s)
+        allowance = allowance_of(request.scope)
+        allowance.admit(body_steps(body))
         wires, field_ms = parse_batch(body)
         if len(wires) > limits.max_batch_requests:
             raise BatchTooLongError(limits.max_batch_requests)
+        steps = sum(series_steps(w, limits) for w in wires if isinstance(w, ForecastWire))
+        allowance.spend(max(0, steps - body_steps(body)))
         header = request.headers.get(DEADLINE_HEADER)
         limit_ms = deadline_ms(limits.batch_deadline_ms, field_ms, header)
         lines = self._lines(wires, began, began + limit_ms / 1e3)

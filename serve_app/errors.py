@@ -4,6 +4,7 @@ Callers see our own words only: never a stack trace, another system's text, or t
 """
 
 import logging
+import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,16 @@ from runner.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     ConfigError,
+    InsufficientScopeError,
     InvalidRequestError,
     ModelNotAllowedError,
+    RateLimitedError,
     RequestError,
     TsfmError,
+    UnauthorizedError,
     UnknownModelError,
 )
+from serve_app.access_headers import access_headers
 from serve_app.schemas import field_path
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,9 @@ STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     BodyTooLargeError: (413, "body_too_large"),
     BatchTooLongError: (413, "batch_too_long"),
     BodyTimeoutError: (408, "body_timeout"),
+    UnauthorizedError: (401, "unauthorized"),
+    InsufficientScopeError: (403, "insufficient_scope"),
+    RateLimitedError: (429, "rate_limited"),
     UnknownModelError: (404, "unknown_model"),
     ModelNotAllowedError: (403, "model_not_allowed"),
     RequestError: (400, "bad_request"),
@@ -88,7 +96,13 @@ def error_object(error: RequestError | ValidationError) -> dict[str, Any]:
 def on_request_error(request: Request, exc: Exception) -> Response:
     """The caller must change something: say what."""
     assert isinstance(exc, RequestError | ValidationError)
-    return _respond(request, describe(exc))
+    return _respond(request, describe(exc), retry_after(exc) | access_headers(exc))
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """The Retry-After header of errors that know when to come back, in whole seconds."""
+    wait_s = getattr(error, "retry_after_s", None)
+    return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
 
 
 def on_http_error(request: Request, exc: Exception) -> Response:

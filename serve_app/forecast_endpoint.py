@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from runner.cache import AnswerCache, Entry
 from runner.types import ModelAnswer
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
+from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
 from serve_app.schemas import ForecastWire, to_request
 from serve_app.service import Service
@@ -21,6 +22,7 @@ JSON_HEADERS = [(b"content-type", b"application/json")]
 class _Kept:
     encoded: EncodedAnswer
     model: str
+    steps: int
     answer: Entry[ModelAnswer]  # decides how long the bytes are good
 
 
@@ -45,30 +47,37 @@ class ForecastEndpoint:
         except ClientDisconnect:
             return
         digest = hashlib.blake2b(body, digest_size=16).digest()
-        answer = self._answer_kept(digest, began)
+        allowance = allowance_of(scope)
+        answer = self._answer_kept(digest, allowance, began)
         if answer is None:
             header = Headers(scope=scope).get(DEADLINE_HEADER)
-            answer = await self._answer(body, digest, header, began)
+            answer = await self._answer(body, digest, header, allowance, began)
         await _send(send, answer)
 
-    def _answer_kept(self, digest: bytes, began: float) -> bytes | None:
+    def _answer_kept(self, digest: bytes, allowance: Unlimited, began: float) -> bytes | None:
         entry = self._kept.fresh(digest, began)
         if entry is None or began >= entry.value.answer.fresh_until:
             return None
         kept = entry.value
+        allowance.admit(kept.steps)
         state = self._service.answers.breaker_state(kept.model)
         age_s = began - kept.answer.stored_at
         return kept.encoded.fill(Circumstances(state, self._elapsed_ms(began), age_s))
 
-    async def _answer(self, body: bytes, digest: bytes, header: str | None, began: float) -> bytes:
+    async def _answer(
+        self, body: bytes, digest: bytes, header: str | None, allowance: Unlimited, began: float
+    ) -> bytes:
         config = self._service.config
+        allowance.admit(body_steps(body))
         wire = ForecastWire.model_validate_json(body)
+        steps = max(series_steps(wire, config.request), body_steps(body))
+        allowance.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header)
         forecast = await self._service.forecaster.forecast(request, began + limit_ms / 1e3)
         encoded = encode(forecast)
         if forecast.kept is not None and not forecast.cache_stale:
-            kept = _Kept(encoded, forecast.plan.key.model, forecast.kept)
+            kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
             self._kept.put(digest, kept, self._clock())
         return encoded.fill(
             Circumstances(forecast.breaker_state, self._elapsed_ms(began), forecast.cache_age_s)

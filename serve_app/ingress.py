@@ -1,6 +1,7 @@
 """The HTTP surface: routes and handlers. No Ray here, so all of it runs bare in tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from runner.errors import RequestError
 from runner.models import ServedModel
 from serve_app import errors
+from serve_app.access import Access
 from serve_app.batch_endpoint import BatchEndpoint
 from serve_app.forecast_endpoint import ForecastEndpoint
 from serve_app.service import Service
@@ -23,6 +25,7 @@ def build_app(service: Service) -> Starlette:
     served = service.registry.served(service.config.environment)
     models = orjson.dumps({"models": _models(served)})
     batch = BatchEndpoint(service)
+    access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
         return await batch(request)
@@ -37,13 +40,16 @@ def build_app(service: Service) -> Starlette:
         body = orjson.dumps({"status": "ready", "breakers": service.answers.breaker_states()})
         return Response(body, media_type="application/json")
 
+    def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
+        return Route(path, endpoint, methods=[method], middleware=access.gate(path))
+
     return Starlette(
         routes=[
-            Route("/tsfm/forecast", ForecastEndpoint(service), methods=["POST"]),
-            Route("/tsfm/forecast/batch", forecast_batch, methods=["POST"]),
-            Route("/tsfm/models", list_models),
-            Route("/healthz", live),
-            Route("/readyz", ready),
+            route("/tsfm/forecast", ForecastEndpoint(service), "POST"),
+            route("/tsfm/forecast/batch", forecast_batch, "POST"),
+            route("/tsfm/models", list_models),
+            route("/healthz", live),
+            route("/readyz", ready),
         ],
         exception_handlers={
             RequestError: errors.on_request_error,

@@ -1,5 +1,6 @@
 """Every file an operator edits: it loads, and it says what Serve understands."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 from runner.config import Config, Environment, load_config
 from runner.errors import ConfigError
 from runner.models import LicenseTag, load_registry
-from serve_app.app import AppArgs
+from serve_app.app import AppArgs, build
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 
@@ -17,8 +18,14 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SETTINGS = [p for p in CONFIGS if p.name != "tsfm_models.yaml"]
 
 
+TOKENS = json.dumps([{"name": "alerts", "sha256": "ab" * 32, "scopes": ["forecast"]}])
+
+
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.name)
-def test_shipped_configuration_loads_with_its_models(path: Path) -> None:
+def test_shipped_configuration_loads_with_its_models(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", TOKENS)
     config = load_config(path)
 
     assert load_registry(config.models_file).served(config.environment)
@@ -48,6 +55,46 @@ def test_prod_serves_nothing_that_is_for_research_only() -> None:
     served = registry.served(Environment.PROD)
 
     assert [m.entry.name for m in served if m.entry.license_tag is LicenseTag.RESEARCH_ONLY] == []
+
+
+def test_prod_without_tokens_refuses_in_one_sentence() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(AppArgs(config=ROOT / "configs/prod.yaml"))
+
+    assert str(caught.value).count("\n") == 0
+    assert "require_tokens is true and tokens is empty" in str(caught.value)
+    assert "TSFM_SECURITY__TOKENS" in str(caught.value)
+
+
+def test_prod_cannot_be_told_to_do_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_SECURITY__REQUIRE_TOKENS", "false")
+
+    with pytest.raises(ConfigError, match="require_tokens must be true where environment is prod"):
+        load_config(ROOT / "configs/prod.yaml")
+
+
+def test_tokens_come_from_the_environment_and_replace_the_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", TOKENS)
+
+    section = load_config(ROOT / "configs/local.yaml").security
+
+    assert [(t.name, t.sha256, t.scopes) for t in section.tokens] == [
+        ("alerts", "ab" * 32, ("forecast",))
+    ]
+
+
+@pytest.mark.parametrize("value", ["changeme", "[{", '"secret"', '[{"name": "a"}]'])
+def test_tokens_that_are_no_list_of_entries_are_refused_without_showing_them(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", value)
+
+    with pytest.raises(ConfigError, match="security") as caught:
+        load_config(ROOT / "configs/local.yaml")
+
+    assert value not in str(caught.value)
 
 
 SERVE_FILES = [ROOT / "serve_config.yaml"]
