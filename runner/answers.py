@@ -6,12 +6,13 @@ Every `Forecast` is made here, so that its metadata tells the truth in one place
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from runner.bands import Correction
 from runner.cache import AnswerCache, Entry
 from runner.calibration import UNCALIBRATED, Calibration
 from runner.config import Config
 from runner.conformal import Adjusted
 from runner.conformal_state import ConformalState
-from runner.plan import Plan
+from runner.plan import Notice, Plan
 from runner.types import (
     BASELINE_MODEL,
     Bands,
@@ -23,6 +24,15 @@ from runner.types import (
 )
 
 Outcome = ModelAnswer | ModelFailure
+
+IN_PROCESS = "baseline_in_process"  # warning: the baseline service did not answer in time
+WARNINGS = (  # every warning that an answer can carry; documented in docs/api.md
+    *(f"fallback_{reason}" for reason in FallbackReason),
+    IN_PROCESS,
+    *(notice.value for notice in Notice),
+    *(correction.value for correction in Correction),
+    UNCALIBRATED,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +146,7 @@ class Answers:
         self, plan: Plan, bands: Bands, reason: FallbackReason, *, in_process: bool
     ) -> Forecast:
         """The forecast of baseline bands, with why and where they were made."""
-        where = ("baseline_in_process",) if in_process else ()
+        where = (IN_PROCESS,) if in_process else ()
         forecast = Forecast(
             plan=plan,
             bands=bands,
