@@ -13,13 +13,14 @@
 
 A report is sent again until it is confirmed and counted once, so neither a lost request nor a lost
 answer distorts a count. Replaying means that the copy is never older than what the replica itself
-just did, even when results came in while an answer was under way. Answers carry a version: an older
-one that overtakes nothing any more is dropped.
+just did, even when results came in while an answer was under way. Answers carry a version: one that
+was overtaken by a newer one is dropped.
 
 A replica that cannot reach the shared board goes on alone, probes included. Having probed alone it
-no longer calls itself known, so that at the next contact its view is merged, not overwritten.
-What it knows is sent only when asked for: requests can lie in the queue of a stopped actor for
-minutes, and ages in them would by then be wrong.
+no longer calls itself known, so that at the next contact its view is merged, not overwritten; for
+the same reason it drops answers to what it sent before that probe. What it knows is sent only when
+asked for: requests can lie in the queue of a stopped actor for minutes, and ages in them would by
+then be wrong.
 """
 
 from collections import OrderedDict, deque
@@ -55,6 +56,7 @@ class SyncRequest:
         last_number: of the newest result in ``reports`` or ``known``.
         reports: results that are not confirmed yet, oldest first.
         known: its whole board, when asked for.
+        probes_alone: how many probes it took without asking so far.
     """
 
     replica: str
@@ -62,6 +64,7 @@ class SyncRequest:
     last_number: int
     reports: tuple[Report, ...] = ()
     known: BoardSnapshot | None = None
+    probes_alone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class SyncReply:
         confirmed: the newest report of this replica that is counted, or part of a merge.
         entries: the whole board; None asks the replica for what it knows.
         answer: to a request for a probe.
+        probes_alone: as the request had it.
     """
 
     epoch: int
@@ -81,6 +85,7 @@ class SyncReply:
     confirmed: int = 0
     entries: BoardSnapshot | None = None
     answer: Permit | Refusal | None = None
+    probes_alone: int = 0
 
 
 class SharedBoard:
@@ -146,6 +151,7 @@ class SharedBoard:
             self._confirmed[request.replica],
             self._board.snapshot(now),
             answer,
+            request.probes_alone,
         )
 
 
@@ -158,6 +164,7 @@ class ReplicaBoard:
         self._epoch = NO_EPOCH
         self._version = 0
         self._last_number = 0
+        self._probes_alone = 0
         self._unconfirmed: deque[Report] = deque(maxlen=MAX_REPORTS)
 
     def acquire(self, name: str, now: float) -> Permit | Refusal | None:
@@ -172,6 +179,7 @@ class ReplicaBoard:
         answer = self._board.acquire(name, now)
         if isinstance(answer, Permit) and answer.lease is not None:
             self._epoch = NO_EPOCH
+            self._probes_alone += 1
         return answer
 
     def record(
@@ -192,18 +200,30 @@ class ReplicaBoard:
 
     def news(self) -> SyncRequest:
         """What the shared board has not confirmed yet."""
-        return SyncRequest(self._replica, self._epoch, self._last_number, tuple(self._unconfirmed))
+        return SyncRequest(
+            self._replica,
+            self._epoch,
+            self._last_number,
+            reports=tuple(self._unconfirmed),
+            probes_alone=self._probes_alone,
+        )
 
     def everything(self, now: float) -> SyncRequest:
         """What this replica knows, for a shared board that asked."""
-        known = self._board.snapshot(now)
-        return SyncRequest(self._replica, NO_EPOCH, self._last_number, known=known)
+        return SyncRequest(
+            self._replica,
+            NO_EPOCH,
+            self._last_number,
+            known=self._board.snapshot(now),
+            probes_alone=self._probes_alone,
+        )
 
     def receive(self, reply: SyncReply, now: float) -> bool:
-        """Adopt an answer; False if it asks for ``everything``."""
+        """Adopt an answer unless it is out of date; False if it asks for ``everything``."""
         if reply.entries is None:
             return False
-        if reply.epoch == self._epoch and reply.version < self._version:
+        overtaken = reply.epoch == self._epoch and reply.version < self._version
+        if overtaken or reply.probes_alone < self._probes_alone:
             return True
         self._epoch, self._version = reply.epoch, reply.version
         while self._unconfirmed and self._unconfirmed[0].number <= reply.confirmed:

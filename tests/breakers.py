@@ -3,10 +3,11 @@
 from itertools import count
 from typing import Any
 
-from runner.breaker import Breaker, Outcome, Permit, Refusal, Verdict
+from runner.breaker import Breaker, BreakerSnapshot, Outcome, Permit, Refusal, Verdict
 from runner.breaker_board import BreakerBoard
 from runner.breaker_sync import ReplicaBoard, SharedBoard
 from runner.config import CircuitBreakerSection
+from runner.types import BreakerState
 
 SUCCESS = Outcome(Verdict.SUCCESS)
 FAILURE = Outcome(Verdict.FAILURE)
@@ -44,7 +45,7 @@ def make_breaker(*, jitter: float = 0.5, owner: str = "p", **changes: Any) -> Br
     return Breaker(make_settings(**changes), lambda: jitter, (f"{owner}{n}" for n in count(1)))
 
 
-def permit_of(answer: Permit | Refusal) -> Permit:
+def permit_of(answer: Permit | Refusal | None) -> Permit:
     """The permit that must have been given."""
     assert isinstance(answer, Permit), f"refused: {answer}"
     return answer
@@ -58,6 +59,36 @@ def call(breaker: Breaker, outcome: Outcome, now: float, duration_s: float = FAS
 def open_by_failures(breaker: Breaker, now: float, failures: int = 3) -> None:
     for _ in range(failures):
         call(breaker, FAILURE, now)
+
+
+COOLDOWN_S = 100.0
+NOW = 1000.0  # by then a breaker under test has reached its state
+
+
+def bring_to(breaker: Breaker, state: BreakerState) -> None:
+    """The state, reached at ``NOW`` (from closed)."""
+    if state is BreakerState.OPEN:
+        open_by_failures(breaker, NOW)
+    elif state is BreakerState.HALF_OPEN:
+        open_by_failures(breaker, NOW - COOLDOWN_S)
+    elif state is BreakerState.FORCED_OPEN:
+        breaker.force_open(NOW, command=1)
+    elif state is BreakerState.FORCED_CLOSED:
+        breaker.force_close(NOW, command=1)
+
+
+class Subject:
+    """A breaker in a known state at ``NOW``, with a permit of that state where there can be one."""
+
+    def __init__(self, state: BreakerState, **changes: Any) -> None:
+        self.breaker = make_breaker(slow_call_rate=0.9, **changes)
+        self.permit = Permit(generation=-1)
+        bring_to(self.breaker, state)
+        if state not in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
+            self.permit = permit_of(self.breaker.acquire(NOW))
+
+    def ends(self, outcome: Outcome, duration_s: float = FAST_S) -> None:
+        self.breaker.record(self.permit, outcome, duration_s, NOW)
 
 
 def make_board(*, owner: str = "r1", max_breakers: int = 8, **changes: Any) -> BreakerBoard:
@@ -94,3 +125,23 @@ def tell(replica: ReplicaBoard, outcome: Outcome, now: float, times: int = 1) ->
         answer = replica.acquire("m", now)
         assert isinstance(answer, Permit)
         replica.record("m", answer, outcome, FAST_S, now)
+
+
+def met(shared: SharedBoard, *names: str, now: float = NOW, **changes: Any) -> list[ReplicaBoard]:
+    """Replicas that the shared board already knows."""
+    replicas = [make_replica(name, **changes) for name in names]
+    for replica in replicas:
+        sync(replica, shared, now)
+    return replicas
+
+
+def entry_of(shared: SharedBoard, now: float = NOW) -> BreakerSnapshot:
+    return shared.status(now)["m"]
+
+
+def ask(replica: ReplicaBoard, shared: SharedBoard, now: float) -> Permit | Refusal | None:
+    """The answer of the shared board to a replica that wants to probe."""
+    assert replica.acquire("m", now) is None
+    reply = shared.acquire("m", replica.news(), now)
+    replica.receive(reply, now)
+    return reply.answer

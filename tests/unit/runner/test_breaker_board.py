@@ -19,7 +19,6 @@ from tests.breakers import (
 
 CLOSED = BreakerState.CLOSED
 OPEN = BreakerState.OPEN
-HALF_OPEN = BreakerState.HALF_OPEN
 
 NOW = 1000.0
 

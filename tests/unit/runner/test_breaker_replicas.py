@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from runner.breaker import Outcome, Permit, Verdict
+from runner.breaker import BreakerSnapshot, Outcome, Permit, Verdict
 from runner.breaker_board import Command
 from runner.breaker_sync import ReplicaBoard, SharedBoard, SyncReply, SyncRequest
 from runner.types import BreakerState
@@ -26,6 +26,7 @@ NAMES = st.sampled_from(["m", "n"])
 REPLICAS = st.integers(0, 3)  # taken modulo the number there is
 OUTCOMES = st.sampled_from(
     [
+        SUCCESS,
         SUCCESS,
         FAILURE,
         FAILURE,
@@ -45,6 +46,16 @@ class Process:
     offset_s: float
     board: ReplicaBoard
     calls: list[tuple[str, Permit]] = field(default_factory=list)
+    heard: tuple[int, int] = (0, 0)  # epoch and version of the newest answer
+
+    def known(self, name: str, now: float) -> BreakerSnapshot | None:
+        return (self.board.everything(self.offset_s + now).known or {}).get(name)
+
+    def receive(self, reply: SyncReply, now: float) -> bool:
+        accepted = self.board.receive(reply, self.offset_s + now)
+        if accepted:
+            self.heard = max(self.heard, (reply.epoch, reply.version))
+        return accepted
 
 
 class Reliable(RuleBasedStateMachine):
@@ -69,6 +80,7 @@ class Reliable(RuleBasedStateMachine):
         self.now = 0.0
         self.lives = 0
         self.probes_out: dict[str, dict[str, float]] = {"m": {}, "n": {}}  # lease to its end
+        self.results = {"m": 0, "n": 0}
         self.shared = self.born()
         self.processes = [
             Process(f"r{n}", 1000.0 * n, self.replica_board(f"r{n}")) for n in range(replicas)
@@ -95,9 +107,9 @@ class Reliable(RuleBasedStateMachine):
 
     def exchange(self, process: Process) -> None:
         board = process.board
-        if not board.receive(self.ask_sync(board.news()), self.at(process)):
+        if not process.receive(self.ask_sync(board.news()), self.now):
             reply = self.ask_sync(board.everything(self.at(process)))
-            assert board.receive(reply, self.at(process))
+            assert process.receive(reply, self.now)
 
     def ask_sync(self, request: SyncRequest) -> SyncReply:
         return self.shared.sync(request, self.shared_now())
@@ -106,7 +118,7 @@ class Reliable(RuleBasedStateMachine):
         answer = process.board.acquire(name, self.at(process))
         if answer is None:
             reply = self.shared.acquire(name, process.board.news(), self.shared_now())
-            process.board.receive(reply, self.at(process))
+            process.receive(reply, self.now)
             answer = reply.answer
         return answer if isinstance(answer, Permit) else None
 
@@ -134,6 +146,7 @@ class Reliable(RuleBasedStateMachine):
         process = self.pick(number)
         if process.calls:
             name, permit = process.calls.pop(which % len(process.calls))
+            self.results[name] += outcome in (SUCCESS, FAILURE)
             process.board.record(name, permit, outcome, FAST_S, self.at(process))
             self.probes_out[name].pop(permit.lease or "", None)
 
@@ -185,6 +198,29 @@ class Reliable(RuleBasedStateMachine):
                 wait_s = process.board.retry_in_s(name, self.at(process))
                 assert 0.0 <= wait_s <= self.settings.cooldown_max_s
 
+    @invariant()
+    def nobody_counts_more_results_than_there_were(self) -> None:
+        views = [self.shared.status(self.shared_now()).get("m")]
+        views += [process.known("m", self.now) for process in self.processes]
+        for view in views:
+            assert view is None or calls_in(view) <= self.results["m"]
+
+    @invariant()
+    def no_copy_is_older_than_what_its_own_replica_just_saw(self) -> None:
+        for process in self.processes:
+            known = process.known("m", self.now)
+            if known is not None and known["state"] == BreakerState.CLOSED:
+                assert known["consecutive"] >= self.failures_at_the_end(process, known)
+
+    def failures_at_the_end(self, process: Process, known: BreakerSnapshot) -> int:
+        """Failures in a row that only this replica knows of yet."""
+        failures = 0
+        for report in process.board.news().reports:
+            if report.name == "m" and report.permit.generation == known["generation"]:
+                failures += report.outcome == FAILURE
+                failures *= report.outcome != SUCCESS
+        return failures
+
     def teardown(self) -> None:
         """Whatever came before, a model that is well again is soon in use everywhere."""
         if not hasattr(self, "processes"):
@@ -207,6 +243,7 @@ class Reliable(RuleBasedStateMachine):
             self.exchange(process)
             permit = self.acquire(process, name)
             if permit is not None:
+                self.results[name] += 1
                 process.board.record(name, permit, SUCCESS, FAST_S, self.at(process))
             self.exchange(process)
 
@@ -254,6 +291,39 @@ class LossyMachine(Reliable):
     def answer_is_lost(self, number: int) -> None:
         self.ask_sync(self.pick(number).board.news())
 
+    @rule(number=REPLICAS, successes=st.integers(1, 5))
+    def results_are_told_twice_because_an_answer_was_lost(self, number, successes):
+        process = self.pick(number)
+        self.exchange(process)
+        before = self.shared.status(self.shared_now()).get("m")
+        for _ in range(successes):
+            self.call_succeeds(process)
+        self.ask_sync(process.board.news())
+        self.exchange(process)
+
+        after = self.shared.status(self.shared_now()).get("m")
+        if before and after and before["state"] == after["state"] == BreakerState.CLOSED:
+            assert calls_in(after) == calls_in(before) + successes
+
+    @rule(number=REPLICAS, successes=st.integers(1, 5))
+    def results_come_in_while_an_answer_is_under_way(self, number, successes):
+        process = self.pick(number)
+        self.exchange(process)
+        reply = self.ask_sync(process.board.news())
+        for _ in range(successes):
+            self.call_succeeds(process)
+        before = process.known("m", self.now)
+
+        process.receive(reply, self.now)
+
+        assert process.known("m", self.now) == before
+
+    def call_succeeds(self, process: Process) -> None:
+        permit = self.acquire(process, "m")
+        if permit is not None:
+            self.results["m"] += 1
+            process.board.record("m", permit, SUCCESS, FAST_S, self.at(process))
+
     @rule(number=REPLICAS)
     def answer_is_late(self, number: int) -> None:
         process = self.pick(number)
@@ -263,7 +333,13 @@ class LossyMachine(Reliable):
     @rule()
     def late_answer_arrives(self) -> None:
         process, reply = self.answers.pop(0)
-        process.board.receive(reply, self.at(process))
+        before = process.board.news(), process.known("m", self.now)
+        overtaken = (reply.epoch, reply.version) < process.heard
+
+        process.receive(reply, self.now)
+
+        if overtaken and process.board.news().epoch == before[0].epoch == reply.epoch:
+            assert (process.board.news(), process.known("m", self.now)) == before
 
     @rule(number=REPLICAS)
     def request_is_late(self, number: int) -> None:
@@ -291,9 +367,11 @@ class LossyMachine(Reliable):
         super().teardown()
 
 
-ReliableMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None
-)
-LossyMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+ReliableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+LossyMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestWithoutFaults = ReliableMachine.TestCase
 TestWithFaults = LossyMachine.TestCase
+
+
+def calls_in(entry: BreakerSnapshot) -> int:
+    return sum(calls for _, calls, _, _ in entry["window"])

@@ -1,0 +1,233 @@
+import math
+
+import pytest
+
+from runner.breaker import Outcome, Permit, Refusal, Verdict
+from runner.types import BreakerState
+from tests.breakers import (
+    FAILURE,
+    FAST_S,
+    IGNORED,
+    NO_INFORMATION,
+    NOW,
+    SLOW_S,
+    SUCCESS,
+    bring_to,
+    call,
+    make_breaker,
+    open_by_failures,
+    permit_of,
+)
+
+CLOSED = BreakerState.CLOSED
+OPEN = BreakerState.OPEN
+HALF_OPEN = BreakerState.HALF_OPEN
+
+
+class TestHalfOpen:
+    def test_hands_out_no_more_probes_than_allowed(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+
+        answers = [breaker.acquire(NOW), breaker.acquire(NOW + 1.0), breaker.acquire(NOW + 2.0)]
+
+        assert answers == [Permit(2, "p1"), Permit(2, "p2"), Refusal(retry_in_s=3.0)]
+
+    def test_an_ended_probe_frees_its_place(self):
+        breaker = make_breaker(successes_to_close=2)
+        bring_to(breaker, HALF_OPEN)
+
+        call(breaker, SUCCESS, NOW)
+        second = breaker.acquire(NOW)
+
+        assert second == Permit(generation=2, lease="p2")
+
+    def test_a_lost_probe_frees_its_place_when_its_lease_ends(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+        breaker.acquire(NOW)
+
+        just_before = breaker.acquire(NOW + 4.5)
+        just_then = breaker.acquire(NOW + 5.0)
+
+        assert just_before == Refusal(retry_in_s=0.5)
+        assert just_then == Permit(generation=2, lease="p2")
+
+    @pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, IGNORED, NO_INFORMATION])
+    def test_the_result_of_an_expired_lease_changes_nothing(self, outcome):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+        lost = permit_of(breaker.acquire(NOW))
+        breaker.acquire(NOW + 5.0)
+        untouched = breaker.snapshot(NOW + 5.0)
+
+        breaker.record(lost, outcome, FAST_S, NOW + 5.0)
+
+        assert breaker.snapshot(NOW + 5.0) == untouched
+
+    def test_a_lease_expires_even_if_nobody_looked_meanwhile(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+        late = permit_of(breaker.acquire(NOW))
+
+        breaker.record(late, SUCCESS, FAST_S, NOW + 5.0)
+
+        assert breaker.state(NOW + 5.0) is HALF_OPEN
+
+    def test_a_result_told_twice_counts_once(self):
+        breaker = make_breaker(successes_to_close=2)
+        bring_to(breaker, HALF_OPEN)
+        permit = permit_of(breaker.acquire(NOW))
+
+        breaker.record(permit, SUCCESS, FAST_S, NOW)
+        breaker.record(permit, SUCCESS, FAST_S, NOW)
+
+        assert breaker.state(NOW) is HALF_OPEN
+
+    def test_closes_after_enough_successes(self):
+        breaker = make_breaker(successes_to_close=3)
+        bring_to(breaker, HALF_OPEN)
+
+        states = []
+        for _ in range(3):
+            call(breaker, SUCCESS, NOW)
+            states.append(breaker.state(NOW))
+
+        assert states == [HALF_OPEN, HALF_OPEN, CLOSED]
+
+    def test_successes_of_an_earlier_half_open_do_not_count(self):
+        breaker = make_breaker(successes_to_close=2)
+        bring_to(breaker, HALF_OPEN)
+        call(breaker, SUCCESS, NOW)
+        call(breaker, FAILURE, NOW)
+
+        call(breaker, SUCCESS, NOW + 200.0)
+
+        assert breaker.state(NOW + 200.0) is HALF_OPEN
+
+    def test_one_failed_probe_opens_again_and_the_other_probe_comes_too_late(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
+
+        breaker.record(first, FAILURE, FAST_S, NOW)
+        breaker.record(second, SUCCESS, FAST_S, NOW)
+
+        assert breaker.state(NOW) is OPEN
+        assert breaker.retry_in_s(NOW) == 200.0
+
+    def test_a_slow_success_closes_while_the_slow_rule_is_off(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+
+        call(breaker, SUCCESS, NOW, SLOW_S)
+
+        assert breaker.state(NOW) is CLOSED
+
+    def test_a_slow_probe_that_was_cancelled_says_nothing(self):
+        breaker = make_breaker(slow_call_rate=0.9)
+        bring_to(breaker, HALF_OPEN)
+
+        call(breaker, IGNORED, NOW, SLOW_S)
+
+        assert breaker.acquire(NOW) == Permit(generation=2, lease="p2")
+
+    def test_no_information_waits_the_seconds_named_without_growth(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+
+        call(breaker, NO_INFORMATION, NOW)
+        wait_s = breaker.retry_in_s(NOW)
+        call(breaker, FAILURE, NOW + 16.0)
+
+        assert wait_s == 16.0
+        assert breaker.retry_in_s(NOW + 16.0) == 200.0
+
+    @pytest.mark.parametrize("wait_s", [1e9, math.inf, math.nan])
+    def test_no_information_never_waits_longer_than_the_longest_cooldown(self, wait_s):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+
+        call(breaker, Outcome(Verdict.NO_INFORMATION, wait_s), NOW)
+
+        assert breaker.retry_in_s(NOW) == 350.0
+
+    def test_an_ordinary_permit_of_this_generation_is_no_probe(self):
+        breaker = make_breaker()
+        bring_to(breaker, HALF_OPEN)
+
+        breaker.record(Permit(generation=2), SUCCESS, FAST_S, NOW)
+
+        assert breaker.state(NOW) is HALF_OPEN
+
+    def test_a_probe_keeps_its_place_when_its_generation_is_over(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        late = permit_of(breaker.acquire(NOW))
+        call(breaker, Outcome(Verdict.NO_INFORMATION, 0.0), NOW)
+
+        answers = [breaker.acquire(NOW), breaker.acquire(NOW)]
+        breaker.record(late, FAILURE, FAST_S, NOW)
+        answers.append(breaker.acquire(NOW))
+
+        assert answers == [Permit(4, "p3"), Refusal(5.0), Permit(4, "p4")]
+
+    def test_leases_that_still_run_hold_nothing_back_once_closed(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
+        breaker.record(first, SUCCESS, FAST_S, NOW)
+        breaker.acquire(NOW)
+
+        breaker.record(second, FAILURE, FAST_S, NOW)
+
+        assert breaker.retry_in_s(NOW) == 0.0
+        assert breaker.acquire(NOW) == Permit(3)
+        assert breaker.snapshot(NOW)["consecutive"] == 0
+
+    def test_with_more_leases_than_places_the_wait_lasts_until_a_place_is_free(self):
+        breaker = make_breaker(probes=2)
+        bring_to(breaker, HALF_OPEN)
+        entry = breaker.snapshot(NOW)
+        entry["leases"] = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
+
+        breaker.adopt(entry, NOW)
+
+        assert breaker.acquire(NOW) == Refusal(3.0)
+        assert breaker.acquire(NOW + 3.0) == Permit(2, "p1")
+
+
+class TestForced:
+    def test_forced_open_outlasts_every_cooldown(self):
+        breaker = make_breaker()
+
+        breaker.force_open(NOW, command=1)
+
+        assert breaker.acquire(NOW + 1e6) == Refusal(retry_in_s=100.0)
+
+    def test_forced_closed_lets_everything_through_whatever_fails(self):
+        breaker = make_breaker(probes=1)
+        breaker.force_close(NOW, command=1)
+
+        open_by_failures(breaker, NOW, failures=20)
+
+        assert breaker.acquire(NOW) == Permit(generation=1)
+
+    def test_a_forced_breaker_that_is_reset_starts_from_nothing(self):
+        breaker = make_breaker()
+        open_by_failures(breaker, NOW, failures=2)
+        breaker.force_close(NOW, command=1)
+        breaker.reset(NOW, command=2)
+
+        open_by_failures(breaker, NOW, failures=2)
+
+        assert breaker.state(NOW) is CLOSED
+
+    def test_the_number_of_the_last_command_is_kept(self):
+        breaker = make_breaker()
+
+        breaker.force_open(NOW, command=7)
+        breaker.force_close(NOW, command=8)
+        breaker.reset(NOW, command=9)
+
+        assert breaker.snapshot(NOW)["command"] == 9

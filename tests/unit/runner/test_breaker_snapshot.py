@@ -1,0 +1,156 @@
+import json
+import pickle
+from asyncio import CancelledError
+
+import pytest
+
+from runner.breaker import Outcome, Permit, Refusal, Verdict, outcome_of
+from runner.errors import (
+    BadOutputError,
+    ModelError,
+    ModelNotInstalledError,
+    RuntimeCircuitOpenError,
+    RuntimeFailedError,
+    RuntimeOverloadedError,
+    RuntimeRejectedError,
+    RuntimeTimeoutError,
+    RuntimeTooLargeError,
+    RuntimeUnauthorizedError,
+    RuntimeUnreachableError,
+    TooLateError,
+)
+from runner.types import BreakerState
+from tests.breakers import (
+    FAILURE,
+    FAST_S,
+    IGNORED,
+    NO_INFORMATION,
+    NOW,
+    SUCCESS,
+    Subject,
+    bring_to,
+    call,
+    make_breaker,
+    open_by_failures,
+    permit_of,
+)
+
+CLOSED = BreakerState.CLOSED
+OPEN = BreakerState.OPEN
+HALF_OPEN = BreakerState.HALF_OPEN
+
+
+class TestSnapshot:
+    def test_of_a_new_breaker_holds_nothing(self):
+        assert make_breaker().snapshot(NOW) == {
+            "state": "closed",
+            "generation": 0,
+            "command": 0,
+            "evidence_age_s": None,
+            "consecutive": 0,
+            "successes": 0,
+            "cooldown_s": 0.0,
+            "retry_in_s": 0.0,
+            "leases": {},
+            "window": [],
+        }
+
+    def test_a_copy_closes_on_the_successes_that_were_still_missing(self):
+        first, second = make_breaker(successes_to_close=2), make_breaker(successes_to_close=2)
+        bring_to(first, HALF_OPEN)
+        call(first, SUCCESS, NOW)
+
+        second.adopt(first.snapshot(NOW), now=0.0)
+        call(second, SUCCESS, 0.0)
+
+        assert second.state(0.0) is CLOSED
+
+    @pytest.mark.parametrize("state", list(BreakerState))
+    def test_goes_through_json_and_lives_on_under_another_clock(self, state):
+        subject = Subject(state, probes=2)
+        subject.ends(IGNORED)
+        subject.breaker.acquire(NOW)
+        copy = make_breaker(probes=2, slow_call_rate=0.9)
+
+        copy.adopt(json.loads(json.dumps(subject.breaker.snapshot(NOW))), now=5.0)
+
+        there, here = subject.breaker.snapshot(NOW + 3.0), copy.snapshot(8.0)
+        assert json.loads(json.dumps(here)) == json.loads(json.dumps(there))
+
+    def test_a_copy_opens_on_the_failures_that_were_still_missing(self):
+        first, second = make_breaker(), make_breaker()
+        open_by_failures(first, NOW, failures=2)
+
+        second.adopt(first.snapshot(NOW), now=0.0)
+        call(second, FAILURE, 0.0)
+
+        assert second.state(0.0) is OPEN
+
+    def test_a_copy_takes_the_result_of_a_lease_it_heard_of(self):
+        first, second = make_breaker(), make_breaker(owner="q")
+        bring_to(first, HALF_OPEN)
+        permit = permit_of(first.acquire(NOW))
+
+        second.adopt(first.snapshot(NOW), now=0.0)
+        second.record(permit, SUCCESS, FAST_S, 1.0)
+
+        assert second.state(1.0) is CLOSED
+
+    def test_calls_in_the_window_are_carried_along_with_their_age(self):
+        first = make_breaker(consecutive_failures=99, failure_rate=1.0, min_calls=4)
+        second = make_breaker(consecutive_failures=99, failure_rate=1.0, min_calls=4)
+        open_by_failures(first, NOW, failures=3)
+
+        second.adopt(first.snapshot(NOW + 1.0), now=0.0)
+        call(second, FAILURE, 58.9)
+
+        assert second.state(58.9) is OPEN
+
+    def test_evidence_is_as_old_as_the_last_change_by_a_result_or_an_operator(self):
+        breaker = make_breaker(successes_to_close=2)
+        ages = [breaker.snapshot(0.0)["evidence_age_s"]]
+
+        open_by_failures(breaker, 0.0)
+        call(breaker, NO_INFORMATION, 100.0)
+        call(breaker, SUCCESS, 130.0)
+        ages.append(breaker.snapshot(130.0)["evidence_age_s"])
+        call(breaker, SUCCESS, 130.0)
+        ages.append(breaker.snapshot(131.0)["evidence_age_s"])
+        breaker.reset(140.0, command=1)
+        ages.append(breaker.snapshot(142.0)["evidence_age_s"])
+
+        assert ages == [None, 130.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (None, Verdict.SUCCESS),
+        (ModelError("odd"), Verdict.FAILURE),
+        (RuntimeTimeoutError(), Verdict.FAILURE),
+        (RuntimeUnreachableError(), Verdict.FAILURE),
+        (RuntimeOverloadedError(), Verdict.FAILURE),
+        (RuntimeUnauthorizedError(), Verdict.FAILURE),
+        (ModelNotInstalledError(), Verdict.FAILURE),
+        (RuntimeFailedError(), Verdict.FAILURE),
+        (BadOutputError(), Verdict.FAILURE),
+        (RuntimeRejectedError(), Verdict.IGNORED),
+        (RuntimeTooLargeError(), Verdict.IGNORED),
+        (TooLateError(), Verdict.IGNORED),
+        (CancelledError(), Verdict.IGNORED),
+        (ValueError("a bug of ours"), Verdict.IGNORED),
+    ],
+)
+def test_only_what_the_model_did_counts(error, verdict):
+    assert outcome_of(error) == Outcome(verdict, wait_s=0.0)
+
+
+def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():
+    error = RuntimeCircuitOpenError("", 20.0)
+
+    assert outcome_of(error) == Outcome(Verdict.NO_INFORMATION, wait_s=20.0)
+
+
+@pytest.mark.parametrize("value", [Permit(3, "p1"), Refusal(2.5), Outcome(Verdict.FAILURE)])
+def test_values_cross_processes_unchanged(value):
+    assert pickle.loads(pickle.dumps(value)) == value
