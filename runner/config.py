@@ -28,21 +28,25 @@ from pydantic_settings import (
 
 from runner.conformal_section import ConformalSection
 from runner.errors import ConfigError
-from runner.section import Count, CountOrNone, Fraction, Level, NonNegative, Positive, Section
+from runner.section import (
+    Count,
+    CountOrNone,
+    Fraction,
+    Level,
+    NonNegative,
+    Positive,
+    Section,
+    none_from_text,
+)
 from runner.security import SecuritySection
 from runner.types import Space
 
 ENV_PREFIX = "TSFM_"
 
 
-def _none_from_text(value: object) -> object:
-    """The environment can only hand over text, so ``null`` has to be read here."""
-    return None if value == "null" else value
-
-
 RateOrOff = Annotated[
     Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
-    BeforeValidator(_none_from_text),
+    BeforeValidator(none_from_text),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from runner.section import Count, Level, Section
+from runner.section import Count, Level, Section, none_from_text
 
 
 class Dimension(StrEnum):
@@ -18,16 +18,11 @@ class Dimension(StrEnum):
     WIDTH = "width"  # how wide the band is by itself, at its last step
 
 
-def _none_from_text(value: object) -> object:
-    """The environment can only hand over text, so ``null`` has to be read here."""
-    return None if value == "null" else value
-
-
 class ConformalSection(Section):
     """Calibrated bands beside the raw ones; see docs/calibration.md."""
 
     enabled_by_default: bool  # for requests that do not say
-    state_file: Annotated[Path | None, BeforeValidator(_none_from_text)]  # null: uncalibrated
+    state_file: Annotated[Path | None, BeforeValidator(none_from_text)]  # null: uncalibrated
     target_coverage: Level
     min_samples: Count  # outcomes that must stand behind each step of a segment
     segments: tuple[Dimension, ...]  # the first one is given up first
