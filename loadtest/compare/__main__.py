@@ -21,7 +21,6 @@ from loadtest.compare.report import missed, table
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
 from loadtest.stub_process import start_stub
 
-
 MARK, END_MARK = "<!-- bench -->", "<!-- /bench -->"
 
 

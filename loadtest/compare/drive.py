@@ -30,11 +30,13 @@ async def closed_loop(url: str, path: str, bodies: Sequence[bytes], connections:
 
     async def work() -> None:
         connection = Connection(target, TIMEOUT_S)
-        for body in waiting:
-            began = perf_counter()
-            await _post(connection, body)
-            latencies.append((perf_counter() - began) * 1e3)
-        connection.close()
+        try:
+            for body in waiting:
+                began = perf_counter()
+                await _post(connection, body)
+                latencies.append((perf_counter() - began) * 1e3)
+        finally:
+            connection.close()
 
     began = perf_counter()
     await asyncio.gather(*(work() for _ in range(connections)))

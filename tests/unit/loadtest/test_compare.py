@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -13,6 +13,8 @@ from loadtest.compare.report import ROWS, Row, missed, table
 async def answering(status: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A server that answers every request with ``status`` and remembers the bodies."""
     bodies: list[bytes] = []
+    started: list[asyncio.StreamWriter] = []
+    ended: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b"":
@@ -21,15 +23,20 @@ async def answering(status: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
             writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\n{}")
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        started.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionResetError):
             await serve(reader, writer)
-        except asyncio.IncompleteReadError:
-            writer.close()
+        writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
+        ended.append(writer)
 
     server = await asyncio.start_server(guarded, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", bodies
-    server.close()
+    async with server:
+        yield f"http://127.0.0.1:{port}", bodies
+        while len(ended) < len(started):  # noqa: ASYNC110 - a few turns of the loop
+            await asyncio.sleep(0)
 
 
 async def test_closed_loop_sends_every_body_once() -> None:
