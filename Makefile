@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration bench lint fmt types layers lock load ci clean
+.PHONY: help setup run test unit integration bench lint fmt types layers audit lock load ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ types: setup ## mypy
 layers: setup ## who may import whom
 	$(BIN)/lint-imports
 
+audit: setup ## known vulnerabilities of everything locked
+	$(BIN)/python .ci/audit.py
+
 lock: setup ## lock the dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 
@@ -51,7 +54,7 @@ bench: setup ## the service against an empty Serve application and the bare runt
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
 
-ci: lint types layers test ## what continuous integration runs
+ci: lint types layers audit test ## what continuous integration runs
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis

@@ -7,6 +7,7 @@ costs as well. The document's example, 32 points and 12 steps at 3 levels, costs
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import ceil
 
 from starlette.types import Scope
@@ -86,14 +87,21 @@ def rate_limit_headers(burst: int, refill_steps_per_s: float, missing_s: float) 
     """RateLimit-* of draft-ietf-httpapi-ratelimit-headers-07; ``missing_s`` until all is back.
 
     >>> [value for _, value in rate_limit_headers(1000, 10.0, 2.5)]
-    [b'1000', b'975', b'3', b'1000;w=100']
+    [b'975', b'3', b'1000', b'1000;w=100']
     """
     left = max(0, int(burst - missing_s * refill_steps_per_s + 1e-3))  # the clock's own rounding
+    return [
+        (b"ratelimit-remaining", b"%d" % left),
+        (b"ratelimit-reset", b"%d" % ceil(missing_s)),
+        *_policy(burst, refill_steps_per_s),
+    ]
+
+
+@lru_cache(maxsize=1)  # there is one policy in a process
+def _policy(burst: int, refill_steps_per_s: float) -> RawHeaders:
     window_s = ceil(burst / refill_steps_per_s)
     return [
         (b"ratelimit-limit", b"%d" % burst),
-        (b"ratelimit-remaining", b"%d" % left),
-        (b"ratelimit-reset", b"%d" % ceil(missing_s)),
         (b"ratelimit-policy", b"%d;w=%d" % (burst, window_s)),
     ]
 

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 from runner.config import load_config
 from runner.errors import ConfigError
 from runner.models import load_registry
+from serve_app.listeners import exposure_of
 from serve_app.serve_check import read_serve_config
 
 SERVE_CONFIG = Path("serve_config.yaml")
@@ -27,7 +28,7 @@ HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIM
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 EXAMPLE = """\
-curl -s {url}/tsfm/forecast -H 'content-type: application/json' -d '{{
+curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
   "market_id": "m-1", "as_of_ts": "2026-02-20T12:00:00Z", "freq": "5m", "horizon_steps": 12,
   "y": [0.41,0.42,0.40,0.43,0.44,0.45,0.46,0.45,0.44,0.43,0.42,0.41,0.40,0.41,0.42,0.43,
         0.44,0.45,0.46,0.47,0.48,0.47,0.46,0.45,0.44,0.43,0.42,0.41,0.40,0.41,0.42,0.43]}}'"""
@@ -46,11 +47,25 @@ class Target:
     host: str
     port: int
     ready_paths: tuple[str, ...]
+    callers: int  # that have a token; with none at all, everybody may call
 
     @property
     def url(self) -> str:
         """The address without a path."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def access(self) -> str:
+        """Who may call, in a sentence."""
+        if self.callers:
+            return f"Callers need a token; {self.callers} have one."
+        return "No tokens are configured: whoever reaches this port may call."
+
+    @property
+    def example(self) -> str:
+        """A request to try."""
+        token = ' -H "authorization: Bearer $TOKEN"' if self.callers else ""
+        return EXAMPLE.format(url=self.url, token=token)
 
 
 def check_files(serve_config: Path) -> Target:
@@ -60,9 +75,11 @@ def check_files(serve_config: Path) -> Target:
         ConfigError: a file is missing or wrong, or the port is taken.
     """
     values = read_serve_config(serve_config)
-    for application in values["applications"]:
-        if "config" in application.get("args", {}):
-            load_registry(load_config(application["args"]["config"]).models_file)
+    named = (application.get("args", {}).get("config") for application in values["applications"])
+    configs = [load_config(path) for path in named if path]
+    for config in configs:
+        load_registry(config.models_file)
+    callers = {entry.name for config in configs for entry in config.security.tokens}
     host, port = values["http_options"]["host"], values["http_options"]["port"]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,7 +92,7 @@ def check_files(serve_config: Path) -> Target:
             ) from exc
     prefixes = (application["route_prefix"] for application in values["applications"])
     ready = ("/readyz" if prefix == "/" else f"{prefix}/health/ready" for prefix in prefixes)
-    return Target(host, port, tuple(ready))
+    return Target(host, port, tuple(ready), len(callers))
 
 
 def main() -> int:
@@ -96,8 +113,9 @@ def main() -> int:
     )
     try:
         if _wait_ready(target, child, told):
-            example = EXAMPLE.format(url=target.url)
-            _say(f"\nListening on {target.url}. Try:\n\n{example}\n")
+            open_ports = exposure_of(child.pid, target.port, told.wait)
+            _say(f"\nListening on {target.url}. {target.access}")
+            _say(f"{open_ports}\n\nTry:\n\n{target.example}\n")
         while child.poll() is None and not told.wait(0.5):
             pass
     finally:

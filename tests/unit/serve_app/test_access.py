@@ -5,6 +5,7 @@ import pytest
 from runner.security import TokenScope
 from serve_app.access import NEEDS, Access
 from tests.bench import EXAMPLE, Bench
+from tests.builders import ROOT
 from tests.fakes import FakeClock
 from tests.tokens import (
     ALERTS,
@@ -144,6 +145,16 @@ async def test_table_names_no_route_that_is_not_there(guarded: Bench) -> None:
     paths = {getattr(route, "path", "") for route in guarded.app.routes}
 
     assert set(NEEDS) == paths
+
+
+@pytest.mark.parametrize("path", NEEDS)
+def test_document_says_what_each_route_needs(path: str) -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    line = next(line for line in text.splitlines() if f" {path}`" in line)
+
+    needs = NEEDS[path]
+    word = "open" if not needs else "any" if needs == set(TokenScope) else f"`{min(needs)}`"
+    assert word in line.split("|")[2]
 
 
 def test_route_that_the_table_does_not_name_cannot_be_built() -> None:

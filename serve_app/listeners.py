@@ -1,0 +1,91 @@
+"""What the service listens on that other machines may reach: asked of the system, not of us.
+
+Serve binds its own port as configured, but HAProxy's metrics and statistics and Ray's own ports
+bind every address whatever the configuration says.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import groupby
+
+import psutil
+
+_LOOKS = 20
+_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Listener:
+    """A port that a process of ours accepts connections on."""
+
+    process: str
+    port: int
+    address: str
+
+
+def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
+    """One line about what a process and its descendants listen on beyond loopback.
+
+    HAProxy is replaced by a successor once or twice while the service comes up, and between the two
+    its sockets have no owner: looked again, with a pause, until ``port`` is among what is found.
+    """
+    try:
+        for _ in range(_LOOKS):
+            found = listeners_of(pid)
+            if port in {listener.port for listener in found}:
+                return exposure(found)
+            pause(_PAUSE_S)
+    except psutil.Error:  # macOS shows it to root only
+        pass
+    return "What listens beyond this machine cannot be read here."
+
+
+def listeners_of(pid: int) -> list[Listener]:
+    """Every listening TCP socket of a process and its descendants.
+
+    Raises:
+        psutil.Error: the system does not show it, or there is no such process.
+    """
+    sockets = [s for s in psutil.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
+    root = psutil.Process(pid)
+    names = dict(_names((root, *root.children(recursive=True))))
+    return [
+        Listener(names[s.pid], s.laddr.port, s.laddr.ip)
+        for s in sockets
+        if s.laddr and s.pid in names
+    ]
+
+
+def exposure(listeners: Iterable[Listener]) -> str:
+    """One line about what is bound beyond loopback, grouped by process.
+
+    >>> exposure([Listener("haproxy", 8404, "0.0.0.0"), Listener("haproxy", 8000, "127.0.0.1")])
+    'Reachable from other machines: haproxy 8404. Keep a firewall in front: docs/security.md.'
+    >>> exposure([Listener("haproxy", 8000, "::1")])
+    'Nothing listens beyond this machine.'
+    """
+    exposed = sorted({(x.process, x.port) for x in listeners if not _is_loopback(x.address)})
+    if not exposed:
+        return "Nothing listens beyond this machine."
+    parts = (
+        f"{process} {' '.join(str(port) for _, port in of_one)}"
+        for process, of_one in groupby(exposed, key=lambda found: found[0])
+    )
+    return (
+        f"Reachable from other machines: {', '.join(parts)}. "
+        "Keep a firewall in front: docs/security.md."
+    )
+
+
+def _names(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            yield process.pid, process.name().removeprefix("ray::")
+
+
+def _is_loopback(address: str) -> bool:
+    ip = ip_address(address)
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
