@@ -141,6 +141,20 @@ class BatchingSection(Section):
     estimate_forgets_after_s: Positive  # a call-time estimate older than this is not trusted
 
 
+class OverloadSection(Section):
+    """What happens when more comes in than can be done; counts are per ingress replica."""
+
+    shed_above: Count  # requests under way beyond which the baseline answers in place
+    refuse_above: Count  # and beyond which callers are asked to come back
+    retry_after_s: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shed_above > self.refuse_above:
+            raise ValueError("shed_above must not be over refuse_above")
+        return self
+
+
 class FallbackSection(Section):
     """When the baseline answers, and how long each way out may take."""
 
@@ -255,6 +269,7 @@ class Config(BaseSettings):
     transform: TransformSection
     tollama: TollamaSection
     batching: BatchingSection
+    overload: OverloadSection
     fallback: FallbackSection
     baseline: BaselineSection
     bands: BandsSection

@@ -6,6 +6,7 @@
     |   |-- BodyTooLargeError
     |   |-- BodyTimeoutError
     |   |-- BatchTooLongError
+    |   |-- OverloadedError         come back later
     |   |-- UnauthorizedError         no token, or not a known one
     |   |-- InsufficientScopeError    a token for something else
     |   |-- RateLimitedError          wait
@@ -88,6 +89,17 @@ class BatchTooLongError(RequestError):
 
     def __str__(self) -> str:
         return f"A batch holds at most {self.limit} requests; send it in parts."
+
+
+class OverloadedError(RequestError):
+    """Too much is under way; the caller should come back after ``retry_after_s``."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return "Too many requests are under way; come back after the time in Retry-After."
 
 
 class UnauthorizedError(RequestError):

@@ -62,23 +62,34 @@ class Forecaster:
         self._fallback = fallback
         self._flights: SingleFlight[Outcome] = SingleFlight()
 
-    async def forecast(self, request: ForecastRequest, deadline: float) -> Forecast:
+    async def forecast(
+        self, request: ForecastRequest, deadline: float, *, shed: bool = False
+    ) -> Forecast:
         """A valid answer by ``deadline`` (on the clock), whatever the model does.
+
+        With ``shed`` there is too much to do: only what is kept here, else the baseline in place.
 
         Raises:
             RequestError: the model is unknown, or not allowed in this environment.
         """
         plan = make_plan(request, self._registry, self._config)
-        if plan.unsuited is not None:
+        if plan.unsuited is not None and not shed:
             return await self._fallback.one(plan, plan.unsuited, deadline)
-        fresh = self._answers.fresh(plan)
+        fresh = None if plan.unsuited else self._answers.fresh(plan)
         if fresh is not None:
             return fresh
+        if shed:
+            return self._shed(plan)
         outcome = await self._ask_model(plan, deadline)
         if isinstance(outcome, ModelAnswer):
             return self._answers.from_model(plan, outcome)
         stale = self._answers.stale(plan, outcome.reason)
         return stale or await self._fallback.one(plan, outcome.reason, deadline)
+
+    def _shed(self, plan: Plan) -> Forecast:
+        stale = self._answers.stale(plan, FallbackReason.OVERLOADED)
+        reason = plan.unsuited or FallbackReason.OVERLOADED
+        return stale or self._fallback.in_place([(plan, reason)])[0]
 
     async def _ask_model(self, plan: Plan, deadline: float) -> Outcome:
         """The model's answer within the time, joining whoever asks the same already."""
@@ -136,11 +147,24 @@ class Fallback:
         self, failed: Sequence[tuple[Plan, FallbackReason]], deadline: float
     ) -> list[Forecast]:
         """The baseline's forecast for each plan, in order, computed together."""
-        requests = [plan.for_baseline() for plan, _ in failed]
-        bands = await self._ask(requests, deadline)
-        in_process = bands is None
+        bands = await self._ask([plan.for_baseline() for plan, _ in failed], deadline)
         if bands is None:
-            bands = baseline_bands(requests, self._config.baseline, self._config.bands)
+            return self.in_place(failed)
+        return self._forecasts(failed, bands, in_process=False)
+
+    def in_place(self, failed: Sequence[tuple[Plan, FallbackReason]]) -> list[Forecast]:
+        """The same, computed here and now."""
+        requests = [plan.for_baseline() for plan, _ in failed]
+        bands = baseline_bands(requests, self._config.baseline, self._config.bands)
+        return self._forecasts(failed, bands, in_process=True)
+
+    def _forecasts(
+        self,
+        failed: Sequence[tuple[Plan, FallbackReason]],
+        bands: Sequence[Bands],
+        *,
+        in_process: bool,
+    ) -> list[Forecast]:
         return [
             self._answers.from_baseline(plan, b, reason, in_process=in_process)
             for (plan, reason), b in zip(failed, bands, strict=True)

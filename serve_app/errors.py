@@ -25,6 +25,7 @@ from runner.errors import (
     InsufficientScopeError,
     InvalidRequestError,
     ModelNotAllowedError,
+    OverloadedError,
     RateLimitedError,
     RequestError,
     TsfmError,
@@ -36,10 +37,13 @@ from serve_app.schemas import field_path
 
 logger = logging.getLogger(__name__)
 
+INVALID_JSON = (400, "invalid_json")
+INTERNAL = (500, "internal_error")
 STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     InvalidRequestError: (422, "invalid_request"),
     BodyTooLargeError: (413, "body_too_large"),
     BatchTooLongError: (413, "batch_too_long"),
+    OverloadedError: (429, "overloaded"),
     BodyTimeoutError: (408, "body_timeout"),
     UnauthorizedError: (401, "unauthorized"),
     InsufficientScopeError: (403, "insufficient_scope"),
@@ -47,20 +51,25 @@ STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     UnknownModelError: (404, "unknown_model"),
     ModelNotAllowedError: (403, "model_not_allowed"),
     RequestError: (400, "bad_request"),
-    ConfigError: (500, "internal_error"),
+    ConfigError: INTERNAL,
 }
 HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing here; POST /tsfm/forecast is where forecasts are made."),
     405: ("method_not_allowed", "This path does not take that method; see the Allow header."),
 }
+CODES = frozenset(  # every code that a caller can meet
+    [INVALID_JSON[1]]
+    + [code for _, code in STATUS_AND_CODE.values()]
+    + [code for code, _ in HTTP_CODES.values()]
+)
 MAX_DETAILS = 10
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """The caller's or the platform's request id when it is harmless, else a fresh one."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,12 @@ class Described:
         """What stands under ``error`` in a body."""
         fields: dict[str, Any] = {"code": self.code, "message": self.message}
         return fields | {"detail": self.detail} if self.detail else fields
+
+
+UNEXPECTED = Described(
+    *INTERNAL,
+    "Something failed on our side; retry, and quote the request id if it happens again.",
+)
 
 
 def describe(error: RequestError | ValidationError) -> Described:
@@ -115,15 +130,14 @@ def on_http_error(request: Request, exc: Exception) -> Response:
 def on_unexpected_error(request: Request, exc: Exception) -> Response:
     """A fault of ours: logged with its trace, answered without it."""
     logger.error("unexpected error", exc_info=exc)
-    message = "Something failed on our side; retry, and quote the request id if it happens again."
-    return _respond(request, Described(500, "internal_error", message))
+    return _respond(request, UNEXPECTED)
 
 
 def _describe_validation(error: ValidationError) -> Described:
     """Complaints of pydantic: where and what, never the value."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
-        return Described(400, "invalid_json", "The body is not valid JSON.")
+        return Described(*INVALID_JSON, "The body is not valid JSON.")
     return _invalid(
         [
             {"path": field_path(e["loc"]), "message": _OWN_WORDS.get(e["type"], e["msg"])}

@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from runner.cache import AnswerCache, Entry
+from runner.errors import OverloadedError
 from runner.types import ModelAnswer
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
@@ -37,6 +38,7 @@ class ForecastEndpoint:
         self._service = service
         self._clock = service.clock
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; raises RequestError and ValidationError for the handlers."""
@@ -51,7 +53,11 @@ class ForecastEndpoint:
         answer = self._answer_kept(digest, allowance, began)
         if answer is None:
             header = Headers(scope=scope).get(DEADLINE_HEADER)
-            answer = await self._answer(body, digest, header, allowance, began)
+            self._under_way += 1
+            try:
+                answer = await self._answer(body, digest, header, allowance, began)
+            finally:
+                self._under_way -= 1
         await _send(send, answer)
 
     def _answer_kept(self, digest: bytes, allowance: Unlimited, began: float) -> bytes | None:
@@ -67,14 +73,18 @@ class ForecastEndpoint:
     async def _answer(
         self, body: bytes, digest: bytes, header: str | None, allowance: Unlimited, began: float
     ) -> bytes:
-        config = self._service.config
+        config, overload = self._service.config, self._service.config.overload
+        if self._under_way > overload.refuse_above:
+            raise OverloadedError(overload.retry_after_s)
         allowance.admit(body_steps(body))
         wire = ForecastWire.model_validate_json(body)
         steps = max(series_steps(wire, config.request), body_steps(body))
         allowance.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header)
-        forecast = await self._service.forecaster.forecast(request, began + limit_ms / 1e3)
+        forecast = await self._service.forecaster.forecast(
+            request, began + limit_ms / 1e3, shed=self._under_way > overload.shed_above
+        )
         encoded = encode(forecast)
         if forecast.kept is not None and not forecast.cache_stale:
             kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)

@@ -38,8 +38,9 @@ class Bench:
             self.config, REGISTRY, self.answers, self.model, fallback, self.clock
         )
 
-    async def ask(self, budget_s: float = 1.5, **changes: Any) -> Forecast:
-        return await self.forecaster.forecast(make_request(**changes), self.clock.now + budget_s)
+    async def ask(self, budget_s: float = 1.5, *, shed: bool = False, **changes: Any) -> Forecast:
+        deadline = self.clock.now + budget_s
+        return await self.forecaster.forecast(make_request(**changes), deadline, shed=shed)
 
 
 def failing(reason: FallbackReason, retry_in_s: float = 0.0) -> FakeModelPort:
@@ -339,3 +340,33 @@ async def test_model_version_that_cannot_be_chosen_is_a_warning() -> None:
 
     assert (await bench.ask(model_version="9")).warnings == ("model_version_not_selectable",)
     assert (await bench.ask(model_version="0.1.0")).warnings == ()
+
+
+async def test_under_too_much_load_the_baseline_answers_in_place() -> None:
+    bench = Bench()
+
+    forecast = await bench.ask(shed=True)
+
+    assert forecast.fallback_reason is FallbackReason.OVERLOADED
+    assert "baseline_in_process" in forecast.warnings
+    assert bench.model.requests == []
+    assert bench.baseline.requests == []
+
+
+async def test_under_too_much_load_kept_answers_come_first_fresh_then_stale() -> None:
+    bench = Bench()
+    await bench.ask()
+    fresh = await bench.ask(shed=True)
+    bench.clock.now += 100.0
+    stale = await bench.ask(shed=True)
+
+    assert fresh.fallback_reason is None
+    assert stale.fallback_reason is FallbackReason.STALE_IF_ERROR
+    assert stale.warnings == ("fallback_overloaded",)
+
+
+async def test_unsuited_series_keeps_its_own_reason_under_load() -> None:
+    forecast = await Bench().ask(shed=True, liquidity_bucket="low")
+
+    assert forecast.fallback_reason is FallbackReason.LOW_LIQUIDITY
+    assert "baseline_in_process" in forecast.warnings

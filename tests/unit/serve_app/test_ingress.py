@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -406,3 +407,38 @@ async def test_health_and_readiness_do_not_depend_on_the_model(bench: Bench) -> 
     ready = await bench.http.get("/readyz")
     assert ready.status_code == 200
     assert ready.json()["breakers"] == {"fracast-0": "closed"}
+
+
+async def crowd(bench: Bench, count: int) -> list[httpx.Response]:
+    """The answers of ``count`` callers who all came before the model gave its first one."""
+    bench.model.gate = asyncio.Event()
+    asking = [
+        asyncio.ensure_future(bench.post(example(y=[0.3 + i / 1000] * 40))) for i in range(count)
+    ]
+    while sum(task.done() for task in asking) + len(bench.model.requests) < count:  # noqa: ASYNC110 - a few turns of the loop
+        await asyncio.sleep(0)
+    bench.model.gate.set()
+    return list(await asyncio.gather(*asking))
+
+
+async def test_overload_goes_to_the_baseline_first_and_then_to_429() -> None:
+    bench = Bench(make_config(overload={"shed_above": 2, "refuse_above": 4, "retry_after_s": 1.5}))
+    for _ in range(2):  # the places are free again after the crowd has gone
+        bench.model.requests.clear()
+        bench.clock.now += 1000.0
+        answers = await crowd(bench, 3)
+
+        reasons = [a.json()["meta"]["fallback_reason"] for a in answers]
+        assert sorted(map(str, reasons)) == ["None", "None", "overloaded"]
+    await bench.http.aclose()
+
+
+async def test_caller_beyond_the_hard_cap_is_told_when_to_come_back() -> None:
+    bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 1, "retry_after_s": 1.5}))
+    answers = await crowd(bench, 3)
+    await bench.http.aclose()
+
+    refused = [a for a in answers if a.status_code == 429]
+    assert len(refused) == 2
+    assert {a.json()["error"]["code"] for a in refused} == {"overloaded"}
+    assert {a.headers["retry-after"] for a in refused} == {"2"}
