@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from runner.bands import repair
-from runner.breaker import Outcome, Permit, outcome_of
+from runner.breaker import Outcome, Permit, Verdict, outcome_of
 from runner.call_outcome import CallOutcome
 from runner.config import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
@@ -92,6 +92,8 @@ class BatchCall:
             await asyncio.wait((call,), timeout=self._tollama.timeout_s)
         except asyncio.CancelledError:
             call.cancel()
+            ignored = Outcome(Verdict.IGNORED)  # gives a probe's permit back
+            self._breakers.record(key.model, permit, ignored, self._clock() - began)
             raise
         raw = _finished(call, len(requests))
         self._breakers.record(key.model, permit, _verdict(raw), self._clock() - began)

@@ -55,7 +55,8 @@ def regularise(
     if y_ts is None and not np.isnan(window).any():  # the rule: nothing to lay out or to fill
         covariates = {name: x[-max_steps:] for name, x in x_past.items()}
         return RegularSeries(window, window, covariates, window.size, 0.0)
-    times = np.arange(y_prob.size) * float(step_s) if y_ts is None else y_ts
+    regular: FloatArray = np.arange(y_prob.size, dtype=np.float64) * step_s
+    times = regular if y_ts is None else y_ts
     return _on_grid(y_prob, times, x_past, step_s, max_steps)
 
 

@@ -34,7 +34,7 @@ class RunnerHandle:
     """The way to the Runner deployment."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+        self._handle = _plainly_pickled(handle)
 
     async def forecast(self, request: ModelRequest) -> Outcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
@@ -58,7 +58,7 @@ class BaselineHandle:
     """The way to the Baseline deployment."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+        self._handle = _plainly_pickled(handle)
 
     async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
         """Bands of every item, in order.
@@ -85,6 +85,14 @@ async def warm_up(baseline: BaselineHandle, config: Config) -> None:
     baseline_bands([item], config.baseline, config.bands)
     with contextlib.suppress(TimeoutError, BaselineUnavailableError):
         await asyncio.wait_for(baseline.forecast([item]), WARM_UP_LIMIT_S)
+
+
+def _plainly_pickled(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
+    """The handle with the C pickler: what we send are arrays and dataclasses of importable modules.
+
+    Serve's default, cloudpickle, takes 78 us for one item of 288 points where this takes 23.
+    """
+    return handle.options(request_serialization="pickle", response_serialization="pickle")
 
 
 async def _call(method: Any, request: object) -> Any:

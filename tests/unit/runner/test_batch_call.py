@@ -204,6 +204,7 @@ async def test_cancelled_batch_call_cancels_the_call() -> None:
     await asyncio.sleep(0)
 
     assert bench.runtime.cancelled
+    assert bench.breakers.recorded == [("fracast-0", Verdict.IGNORED)]
 
 
 def test_a_batch_of_one_transform_is_transformed_like_each_alone() -> None:
