@@ -1,6 +1,6 @@
 """The HTTP surface: routes and handlers. No Ray here, so all of it runs bare in tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,18 +12,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runner.errors import RequestError
-from runner.models import ServedModel
 from serve_app import errors
 from serve_app.access import Access
 from serve_app.batch_endpoint import BatchEndpoint
 from serve_app.forecast_endpoint import ForecastEndpoint
+from serve_app.openapi import build_document
+from serve_app.schemas_out import models_answer
 from serve_app.service import Service
 
 
 def build_app(service: Service) -> Starlette:
     """The ASGI app around a service; runs no lifespan."""
     served = service.registry.served(service.config.environment)
-    models = orjson.dumps({"models": _models(served)})
+    models = models_answer(served).model_dump_json().encode()
+    document = orjson.dumps(build_document(service.config))
     batch = BatchEndpoint(service)
     access = Access(service.config.security, service.clock)
 
@@ -32,6 +34,9 @@ def build_app(service: Service) -> Starlette:
 
     async def list_models(_: Request) -> Response:
         return Response(models, media_type="application/json")
+
+    async def describe(_: Request) -> Response:
+        return Response(document, media_type="application/json")
 
     async def live(_: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
@@ -48,6 +53,7 @@ def build_app(service: Service) -> Starlette:
             route("/tsfm/forecast", ForecastEndpoint(service), "POST"),
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
             route("/tsfm/models", list_models),
+            route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),
         ],
@@ -58,21 +64,3 @@ def build_app(service: Service) -> Starlette:
             Exception: errors.on_unexpected_error,
         },
     )
-
-
-def _models(served: Sequence[ServedModel]) -> list[dict[str, object]]:
-    return [
-        {
-            "name": model.entry.name,
-            "runtime_name": model.entry.runtime_name,
-            "aliases": model.aliases,
-            "version": model.entry.version,
-            "license": model.entry.license,
-            "license_tag": model.entry.license_tag,
-            "max_series_per_call": model.entry.max_series_per_call,
-            "max_context": model.entry.max_context,
-            "params": sorted(model.entry.allowed_params),
-            "note": model.entry.note,
-        }
-        for model in served
-    ]

@@ -105,28 +105,6 @@ class LooseBatchWire(Wire):
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = None
 
 
-class ErrorDetail(Wire):
-    """One wrong field."""
-
-    path: str
-    message: str
-
-
-class ErrorWire(Wire):
-    """What went wrong, for programs (`code`) and people (`message`)."""
-
-    code: str
-    message: str
-    detail: list[ErrorDetail] | None = None
-    request_id: str | None = None
-
-
-class ErrorEnvelope(Wire):
-    """The body of every answer that is not a forecast."""
-
-    error: ErrorWire
-
-
 def to_request(
     wire: ForecastWire, limits: RequestSection, transform: TransformSection
 ) -> ForecastRequest:

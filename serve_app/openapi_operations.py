@@ -1,0 +1,134 @@
+"""What can be asked of the service: each operation with its bodies, its examples, its errors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from runner.config import Config, RequestSection
+from runner.errors import (
+    BatchTooLongError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    InvalidRequestError,
+    ModelNotAllowedError,
+    OverloadedError,
+    RateLimitedError,
+    RequestError,
+    UnknownModelError,
+)
+from serve_app import schemas_out as out
+from serve_app.batch_endpoint import NDJSON
+from serve_app.errors import describe
+from serve_app.openapi_examples import ANSWERS, BASELINE_ANSWER, FORECAST, MODEL_ANSWER, REQUESTS
+from serve_app.schemas import BatchWire, ForecastWire
+
+Examples = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What stands under a path: one method each.
+
+    ``errors`` are its own; the gate's and our own faults are the same for all.
+    """
+
+    method: str
+    summary: str
+    answer: type[BaseModel]
+    description: str = ""
+    examples: Examples = field(default_factory=dict)
+    request: type[BaseModel] | None = None
+    request_examples: Examples = field(default_factory=dict)
+    lines: tuple[type[BaseModel], ...] = ()  # of an NDJSON answer
+    line_examples: Examples = field(default_factory=dict)
+    errors: Sequence[RequestError | ValidationError] = ()
+
+    @property
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """The wire models of all its bodies."""
+        return (self.answer, *self.lines, *([self.request] if self.request else []))
+
+
+def operations_of(config: Config) -> Mapping[str, Operation]:
+    """Every operation of a service with this configuration, by path."""
+    limits, retry_after_s = config.request, config.overload.retry_after_s
+    security = config.security
+    spent = RateLimitedError(1.0, security.burst_steps, security.refill_steps_per_s)
+    not_allowed = ModelNotAllowedError(
+        "moirai-2.0-R-small", "prod", "its licence (CC-BY-NC-4.0) is tagged research_only"
+    )
+    return {
+        "/tsfm/forecast": Operation(
+            "post",
+            "Forecast one market",
+            out.ForecastAnswer,
+            _forecast_description(limits),
+            ANSWERS,
+            ForecastWire,
+            REQUESTS,
+            errors=(
+                *_body_errors(ForecastWire, limits.max_body_bytes, limits),
+                *(UnknownModelError(), not_allowed, OverloadedError(retry_after_s), spent),
+            ),
+        ),
+        "/tsfm/forecast/batch": Operation(
+            "post",
+            "Forecast a whole cycle",
+            out.BatchAnswer,
+            _batch_description(limits),
+            {"results": {"value": {"results": [{"ok": MODEL_ANSWER}, _REFUSED_ITEM]}}},
+            BatchWire,
+            {"two": {"value": {"requests": [FORECAST, REQUESTS["short"]["value"]]}}},
+            lines=(out.LineOk, out.LineError),
+            line_examples={"line": {"value": {"index": 0, "ok": BASELINE_ANSWER}}},
+            errors=(
+                *_body_errors(BatchWire, limits.max_batch_body_bytes, limits),
+                *(BatchTooLongError(limits.max_batch_requests), spent),
+            ),
+        ),
+        "/tsfm/models": Operation("get", "Models this environment serves", out.ModelsAnswer),
+        "/healthz": Operation("get", "Whether the process answers", out.LiveAnswer),
+        "/readyz": Operation("get", "Whether forecasts can be answered", out.ReadyAnswer),
+        "/openapi.json": Operation("get", "This document", out.Document),
+    }
+
+
+_WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
+_REFUSED_ITEM = {"error": describe(_WRONG_VALUE).as_object()}
+
+
+def _forecast_description(limits: RequestSection) -> str:
+    return (
+        f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
+        f"{limits.input_len_steps} steps of `y` are used."
+    )
+
+
+def _batch_description(limits: RequestSection) -> str:
+    return (
+        f"Up to {limits.max_batch_requests} requests, answered within "
+        f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad request "
+        f"is an error for itself alone. With `Accept: {NDJSON}` each result is a line, sent when "
+        "it is there."
+    )
+
+
+def _body_errors(
+    model: type[BaseModel], limit_bytes: int, limits: RequestSection
+) -> tuple[RequestError | ValidationError, ...]:
+    return (
+        _not_json(model),
+        _WRONG_VALUE,
+        BodyTooLargeError(limit_bytes),
+        BodyTimeoutError(limits.body_timeout_s),
+    )
+
+
+def _not_json(model: type[BaseModel]) -> ValidationError:
+    try:
+        model.model_validate_json(b"{")
+    except ValidationError as refused:
+        return refused
+    raise AssertionError("half an object was taken for a whole one")

@@ -1,0 +1,58 @@
+"""The service's own document as tests use it: schemas that know every field there is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from serve_app.openapi import build_document
+from tests.builders import make_config
+
+DOCUMENT: dict[str, Any] = orjson.loads(orjson.dumps(build_document(make_config())))
+
+
+def closed(schema: Any) -> Any:
+    """The schema with every object closed: callers must expect new fields, tests must not."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: closed(part) for key, part in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get("additionalProperties"):
+        inner["additionalProperties"] = False
+    return inner
+
+
+CLOSED = closed(DOCUMENT["components"]["schemas"])
+
+
+def complaints(schema: dict[str, Any], value: object) -> list[str]:
+    """What is wrong with ``value`` under a schema of the document; empty when nothing is."""
+    whole = {**schema, "components": {"schemas": CLOSED}}
+    return [error.message for error in Draft202012Validator(whole).iter_errors(value)]
+
+
+def named(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def operation(path: str) -> dict[str, Any]:
+    """What the document says of the one method of a path."""
+    (found,) = DOCUMENT["paths"][path].values()
+    return dict(found)
+
+
+def response_schema(path: str, status: int, media_type: str = "application/json") -> dict[str, Any]:
+    content = operation(path)["responses"][str(status)]["content"]
+    return dict(content[media_type]["schema"])
+
+
+def media() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every place of the document that holds a body, with its schema and examples."""
+    for path in DOCUMENT["paths"]:
+        found = operation(path)
+        bodies = {"request": found["requestBody"]} if "requestBody" in found else {}
+        for where, body in (bodies | found["responses"]).items():
+            for media_type, content in body["content"].items():
+                yield f"{path} {where} {media_type}", content
