@@ -1,0 +1,1 @@
+"""``python -m loadtest.faults``: is there a valid answer in time, whatever the runtime does?"""

@@ -1,0 +1,110 @@
+"""The fault suite: cases the stand-in and the proxy know, rows, and pass or fail."""
+
+import dataclasses
+
+import orjson
+import pytest
+
+from loadtest.fault_proxy import toxics_of
+from loadtest.faults.cases import CASES, POISON_LIMIT, Case, chosen
+from loadtest.faults.run import SHAPE, bodies_of
+from loadtest.faults.verdict import Row, failures, last_line, row_of, table
+from loadtest.samples import Sample
+from loadtest.stub_runtime import Runtime, Settings
+
+GOOD = Sample(0.0, 0.1, source="model", breaker="closed")
+FALLBACK = Sample(0.0, 0.2, source="baseline", reason="runtime_error", breaker="open")
+
+
+def row(*samples: Sample, strikes: int = 1, back_s: float | None = 0.5) -> Row:
+    return row_of("hang", samples, strikes, back_s)
+
+
+def broken(found: Row) -> str:
+    return "; ".join(failures([found], 1500))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_case_is_an_order_that_is_understood(case: Case):
+    runtime = Runtime(Settings())
+    if case.order:
+        runtime.control(case.order)
+
+    assert (runtime.plan.fault is not None) == bool(case.order)
+    assert toxics_of(dict(case.toxics)) is not None
+    assert not (case.order and case.toxics)
+
+
+def test_cases_have_names_of_their_own_and_are_chosen_by_them():
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert [case.name for case in chosen(["hang", "401"])] == ["hang", "401"]
+    assert chosen([]) == CASES
+
+
+def test_an_unknown_case_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"no such fault: flood; there are .*hang"):
+        chosen(["flood"])
+
+
+def test_poisoned_markets_are_as_many_as_asked_and_past_the_limit():
+    bodies = bodies_of(Case("poisoned", poison_every=10), 20, seed=3)
+    tails = [orjson.loads(body)["y"][-1] for body in bodies]
+
+    assert [index for index, tail in enumerate(tails) if tail > 0.99] == [0, 10]
+    assert POISON_LIMIT < 11.5  # the log-odds of 0.99999
+    assert len(set(bodies)) == 20
+
+
+def test_two_cases_never_ask_about_the_same_market():
+    first, second = (bodies_of(CASES[0], 20, seed) for seed in (1, 2))
+
+    assert not {orjson.dumps(orjson.loads(b)["y"]) for b in first} & {
+        orjson.dumps(orjson.loads(b)["y"]) for b in second
+    }
+    assert SHAPE.model == "mock"
+
+
+def test_a_row_counts_sources_reasons_and_states():
+    found = row(GOOD, FALLBACK)
+
+    assert (found.requests, found.valid, found.max_ms) == (2, 2, 200.0)
+    assert found.sources == {"model": 1, "baseline": 1}
+    assert found.reasons == {"runtime_error": 1}
+    assert found.breaker == "closed > open"
+
+
+def test_a_row_that_holds_every_promise_passes():
+    assert broken(row(GOOD, FALLBACK, Sample(0.0, 1.55, source="baseline"))) == ""
+    assert last_line([]) == "FAULTS_PASS"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (row(GOOD, Sample(0, 1, "status 500")), "hang: 1 of 2 bad (1x status 500)"),
+        (row(Sample(0.0, 1.551)), "hang: max 1551 ms is over 1550 ms"),
+        (row(GOOD, strikes=0), "hang: it never took effect"),
+        (row(GOOD, back_s=None), "hang: the model did not come back"),
+        (row(), "hang: max nan ms is over 1550 ms"),
+    ],
+)
+def test_each_broken_promise_is_named(found: Row, words: str):
+    assert words in broken(found)
+    assert last_line([words]).startswith("FAULTS_FAIL: hang")
+
+
+def test_the_table_has_a_line_for_each_row_and_says_what_nobody_can_find_out():
+    lines = table([row(GOOD, FALLBACK), row(GOOD)]).splitlines()
+    widths = {line.count("|") for line in lines[:4]}
+
+    assert widths == {14}
+    assert "| hang | 2 | 100 % | 1 | 1 | 0 | 100 | 200 | 200 | 200 | 0.5 |" in lines[2]
+    assert lines[-1].startswith("Swapped ids cannot be found out")
+
+
+def test_a_share_that_is_not_whole_never_reads_as_whole():
+    good = [GOOD] * 9999
+    text = table([row(*good, dataclasses.replace(GOOD, problem="status 500"))])
+
+    assert "99.9 %" in text
+    assert "100 %" not in text
