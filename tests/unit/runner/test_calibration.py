@@ -41,6 +41,12 @@ def test_forecast_belongs_to_its_bucket_and_its_width_first() -> None:
     )
 
 
+def test_width_is_that_of_the_last_step() -> None:
+    growing = Bands(np.array([[0.499, 0.5, 0.501], [0.49, 0.5, 0.51], [0.4, 0.5, 0.6]]))
+
+    assert Calibration(SETTINGS).segments(make_request(), growing) == ("width=0.1..1", "all")
+
+
 def test_levels_without_the_calibrated_interval_have_no_width() -> None:
     request = make_request(levels=(0.2, 0.5, 0.9))
 

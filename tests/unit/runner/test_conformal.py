@@ -56,6 +56,21 @@ def test_all_levels_move_along_with_the_calibrated_ones() -> None:
     np.testing.assert_allclose(answer.paths, [[[0.35, 0.45, 0.65, 1.0]]])
 
 
+def test_side_of_a_level_is_told_at_the_median() -> None:
+    levels = np.array([0.45, 0.5, 0.55])
+
+    answer = adjusted(np.array([[[0.48, 0.50, 0.52]]]), make_state((0.5, 2.0)), levels)
+
+    np.testing.assert_allclose(answer.paths, [[[0.49, 0.50, 0.54]]])
+
+
+def test_sample_size_is_that_of_the_last_step_asked_for() -> None:
+    track = Track(np.ones((3, 2)), np.array([500, 400, 300]))
+    state = ConformalState(0.8, {"ewma": {"all": track}})
+
+    assert adjusted(np.tile(PATH, (1, 2, 1)), state).sample_size == 400
+
+
 def test_each_step_has_its_own_factors_and_later_ones_are_not_needed() -> None:
     paths = np.tile(PATH, (2, 2, 1))
 
