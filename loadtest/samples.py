@@ -26,6 +26,7 @@ class Sample:
     reason: str | None = None
     breaker: str = ""
     cached: bool = False
+    inside_ms: float = 0.0  # as the service measured it: the rest is the way there and back
 
     @property
     def latency_ms(self) -> float:
@@ -77,6 +78,7 @@ def judge(sent_s: float, done_s: float, status: int, answer: Any, shape: Shape) 
         reason=meta.get("fallback_reason"),
         breaker=str(meta.get("circuit_breaker_state", "")),
         cached=bool(meta.get("cache_hit")),
+        inside_ms=float(meta.get("latency_ms", 0.0)),
     )
 
 

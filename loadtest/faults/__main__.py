@@ -20,6 +20,7 @@ from loadtest.faults.verdict import Row, failures, last_line, table
 from loadtest.service import EMBEDDED_RUNTIME, start
 from loadtest.stub_process import start_stub
 
+STUB = ("--model", "mock", "--ms-per-call", "150")  # slow enough for calls of several series
 SETTINGS = {  # short, so that a run of all faults takes minutes
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
@@ -59,7 +60,7 @@ async def _run(bench: Bench, cases: Sequence[Case], rows: list[Row]) -> None:
 @contextlib.contextmanager
 def _bench(args: argparse.Namespace) -> Iterator[Bench]:
     with (
-        start_stub("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5") as stub,
+        start_stub(*STUB) as stub,
         start_proxy(stub.url) as proxy,
         start(
             env=SETTINGS | {"TSFM_TOLLAMA__BASE_URL": proxy.url}, without=[EMBEDDED_RUNTIME]

@@ -14,7 +14,7 @@ NOTE = (
 )
 _HEAD = (
     "| fault | requests | valid | model | baseline | stale | p50 ms | p95 ms | p99 ms | max ms "
-    "| back after s | reasons | breaker |"
+    "| max inside ms | back after s | reasons | breaker |"
 )
 
 
@@ -22,8 +22,9 @@ _HEAD = (
 class Row:
     """What one fault did to the callers.
 
-    ``strikes`` is how often the fault took effect, ``back_s`` how long after its end the model
-    answered again (None: not while we waited).
+    ``max_inside_ms`` is the longest by the service's own clock, ``strikes`` how often the fault
+    took effect, ``back_s`` how long after its end the model answered again (None: not while we
+    waited).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     p95_ms: float
     p99_ms: float
     max_ms: float
+    max_inside_ms: float
     breaker: str
     strikes: int
     back_s: float | None
@@ -57,6 +59,7 @@ def row_of(name: str, samples: Sequence[Sample], strikes: int, back_s: float | N
         percentile(latencies, 95),
         percentile(latencies, 99),
         percentile(latencies, 100),
+        max((sample.inside_ms for sample in samples), default=0.0),
         breaker_path(samples),
         strikes,
         back_s,
@@ -84,20 +87,24 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for people, as Markdown."""
-    rule = "|---|" + "---:|" * 10 + "---|---|"
+    rule = "|---|" + "---:|" * 11 + "---|---|"
     return "\n".join([_HEAD, rule, *map(_line, rows), "", NOTE])
 
 
 def _line(row: Row) -> str:
     share = row.valid / row.requests if row.requests else 0.0
     sources = [row.sources[name] for name in ("model", "baseline", "stale")]
-    times = [f"{ms:.0f}" for ms in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)]
+    times = [f"{ms:.0f}" for ms in _times(row)]
     back = "-" if row.back_s is None else f"{row.back_s:.1f}"
     reasons = ", ".join(f"{count} {reason}" for reason, count in row.reasons.most_common())
     # a share that is not whole must never read as whole
     percent = "100 %" if row.valid == row.requests else f"{min(share * 100, 99.9):.1f} %"
     cells = [row.name, row.requests, percent, *sources, *times, back, reasons or "-", row.breaker]
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _times(row: Row) -> tuple[float, ...]:
+    return row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms, row.max_inside_ms
 
 
 def last_line(broken: Sequence[str]) -> str:

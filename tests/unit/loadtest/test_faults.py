@@ -97,8 +97,8 @@ def test_the_table_has_a_line_for_each_row_and_says_what_nobody_can_find_out():
     lines = table([row(GOOD, FALLBACK), row(GOOD)]).splitlines()
     widths = {line.count("|") for line in lines[:4]}
 
-    assert widths == {14}
-    assert "| hang | 2 | 100 % | 1 | 1 | 0 | 100 | 200 | 200 | 200 | 0.5 |" in lines[2]
+    assert widths == {15}
+    assert "| hang | 2 | 100 % | 1 | 1 | 0 | 100 | 200 | 200 | 200 | 0 | 0.5 |" in lines[2]
     assert lines[-1].startswith("Swapped ids cannot be found out")
 
 
