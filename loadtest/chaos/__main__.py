@@ -64,7 +64,7 @@ async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> Non
         window_s=args.window_s,
         lead_s=min(2.0, args.window_s / 4),
         pause_s=args.pause_s,
-        first_timeout_s=args.deadline_ms / 1e3 + 0.5,
+        deadline_s=args.deadline_ms / 1e3,
         retry_after_s=args.retry_after_s,
         retry_timeout_s=10.0,
         replace_limit_s=60.0,

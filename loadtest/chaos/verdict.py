@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loadtest.bench.verdict import percentile
 from loadtest.faults.verdict import TOLERANCE_MS
-from loadtest.samples import Sample
+from loadtest.samples import OF_THE_PROXY, Sample
 
 _HEAD = (
     "| blow | requests | valid at once | lost | recovered by one retry | from the model "
@@ -47,7 +47,8 @@ class Row:
 
 def is_lost(sample: Sample) -> bool:
     """No answer of ours: the connection died or hung, or the proxy spoke for a dead replica."""
-    return sample.lost or sample.problem in ("TimeoutError", "status 500", "status 502")
+    problem = sample.problem or ""
+    return sample.lost or problem == "TimeoutError" or problem.endswith(OF_THE_PROXY)
 
 
 def row_of(

@@ -66,7 +66,8 @@ def test_every_target_is_killed_and_stopped():
     ("sample", "lost"),
     [
         (LOST, True),
-        (Sample(0, 1, "status 500"), True),
+        (Sample(0, 1, "status 500 of the proxy"), True),
+        (Sample(0, 1, "status 500"), False),
         (Sample(0, 2, "TimeoutError"), True),
         (Sample(0, 1, "status 429"), False),
         (Sample(0, 1, "quantiles cross"), False),

@@ -41,7 +41,8 @@ def test_a_status_or_bad_bands_are_a_problem():
     bad = forecast(BODY)
     bad["yhat_q"]["0.1"][0] = 2.0
 
-    assert judge(0, 1, 500, None, SHAPE).problem == "status 500"
+    assert judge(0, 1, 500, {"error": {}}, SHAPE).problem == "status 500"
+    assert judge(0, 1, 500, None, SHAPE).problem == "status 500 of the proxy"
     assert judge(0, 1, 200, bad, SHAPE).problem == "a value is not a probability"
 
 
