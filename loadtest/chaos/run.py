@@ -43,6 +43,8 @@ async def run_blow(scene: Field, blow: Blow, plan: Plan, seed: int) -> Row:
     before = len(await asyncio.to_thread(scene.processes, blow.target))
     bodies = forecast_bodies(int(plan.per_second * plan.window_s), SHAPE, seed)
     try:
+        if blow.target.model_down:
+            scene.stub.control(fault="503")
         asking = asyncio.create_task(_ask(client, second, bodies, plan))
         await asyncio.sleep(plan.lead_s)
         blow_s = client.now_s()
@@ -50,6 +52,7 @@ async def run_blow(scene: Field, blow: Blow, plan: Plan, seed: int) -> Row:
         replaced_s = await _replaced(scene, blow, victim, before, plan, client.now_s)
         took_s = None if replaced_s is None else client.now_s() - blow_s
         attempts = await asking
+        scene.stub.reset()
         await _wait_model(second, seed, plan)
     finally:
         scene.go_on()

@@ -13,12 +13,14 @@ RUNTIME = "runtime"
 class Target:
     """A kind of process: ``pattern`` is how its command line begins or what it holds.
 
-    ``carries`` says that callers' connections run through it: they may be lost with it.
+    ``carries`` says that callers' connections run through it: they may be lost with it. With
+    ``model_down`` the runtime fails as well, for nobody would miss the target otherwise.
     """
 
     name: str
     pattern: str
     carries: bool = False
+    model_down: bool = False
 
     def found_in(self, processes: Mapping[int, str]) -> list[int]:
         """The ids of its processes, lowest first."""
@@ -28,7 +30,7 @@ class Target:
 TARGETS = (
     Target("Runner replica", r"^ray::\S*ServeReplica:tsfm:Runner\b"),
     Target("Ingress replica", r"^ray::\S*ServeReplica:tsfm:Ingress\b", carries=True),
-    Target("Baseline replica", r"^ray::\S*ServeReplica:tsfm:Baseline\b"),
+    Target("Baseline replica", r"^ray::\S*ServeReplica:tsfm:Baseline\b", model_down=True),
     Target("breaker actor", r"^ray::\S*BreakerActor\b"),
     Target("proxy (HAProxy)", r"/haproxy -db -f ", carries=True),
     Target("Serve controller", r"^ray::\S*ServeController\b"),
@@ -45,7 +47,8 @@ class Blow:
 
     @property
     def name(self) -> str:
-        return f"{self.signal.name} {self.target.name}"
+        model = ", model down" if self.target.model_down else ""
+        return f"{self.signal.name} {self.target.name}{model}"
 
 
 def blows(only: list[str]) -> list[Blow]:

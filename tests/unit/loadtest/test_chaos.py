@@ -56,8 +56,8 @@ def test_every_target_is_killed_and_stopped():
     assert len(blows([])) == 2 * len(TARGETS)
     assert [b.name for b in blows(["sigstop ingress", "baseline"])] == [
         "SIGSTOP Ingress replica",
-        "SIGKILL Baseline replica",
-        "SIGSTOP Baseline replica",
+        "SIGKILL Baseline replica, model down",
+        "SIGSTOP Baseline replica, model down",
     ]
     assert {b.signal for b in blows([])} == {signal.SIGKILL, signal.SIGSTOP}
 
