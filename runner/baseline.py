@@ -43,10 +43,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runner.config import BaselineSection
 from runner.ewma import fill_forward
 from runner.logit import from_model_space, to_model_space
 from runner.past import Past, read_past
+from runner.sections import BaselineSection
 from runner.types import FloatArray, Space, Transform
 
 # Fitted on each half of the event groups of 759 market series; the two fits agree to a tenth.

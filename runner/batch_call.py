@@ -15,9 +15,9 @@ import numpy as np
 from runner.bands import repair
 from runner.breaker import Outcome, Permit, Verdict, outcome_of
 from runner.call_outcome import CallOutcome
-from runner.config import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
+from runner.sections import BandsSection, TollamaSection
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
 
 Raw = FloatArray | ModelError

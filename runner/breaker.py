@@ -40,8 +40,8 @@ from enum import StrEnum, auto
 from typing import TypedDict
 
 from runner.call_window import CallWindow, WindowRow
-from runner.config import CircuitBreakerSection
 from runner.errors import ModelError, RuntimeCircuitOpenError
+from runner.sections import CircuitBreakerSection
 from runner.types import BreakerState
 
 

@@ -31,7 +31,7 @@ from enum import StrEnum
 from itertools import count
 
 from runner.breaker import Breaker, BreakerSnapshot, Outcome, Permit, Refusal
-from runner.config import CircuitBreakerSection
+from runner.sections import CircuitBreakerSection
 from runner.types import BreakerState
 
 SAME_MOMENT_S = 1.0

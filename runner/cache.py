@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from runner.config import CacheSection
+from runner.sections import CacheSection
 
 V = TypeVar("V")
 

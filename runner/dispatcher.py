@@ -24,10 +24,10 @@ from typing import Generic, TypeVar
 from runner.call_outcome import CallOutcome as CallOutcome  # callers meet it here
 from runner.call_outcome import fault_of, invoke, outcome_of, settle
 from runner.call_time import CallTimes
-from runner.config import BatchingSection
 from runner.cut import CutLimits
 from runner.errors import QueueFullError, TooLateError
 from runner.lane_queue import LaneQueue, Waiting
+from runner.sections import BatchingSection
 from runner.types import Priority
 
 K = TypeVar("K", bound=Hashable)

@@ -7,7 +7,7 @@ import numpy as np
 
 from runner.bands import repair
 from runner.baseline import ewma_bands, pad_left
-from runner.config import BandsSection, BaselineSection
+from runner.sections import BandsSection, BaselineSection
 from runner.types import Bands, FloatArray, Transform
 
 

@@ -1,7 +1,7 @@
 """Whether a series suits the model, decided before anything is sent."""
 
-from runner.config import FallbackSection
 from runner.models import ModelEntry
+from runner.sections import FallbackSection
 from runner.series import RegularSeries
 from runner.types import FallbackReason, ForecastRequest
 

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from runner.batch_call import Served
 from runner.cache import AnswerCache
-from runner.config import CacheSection
 from runner.dispatcher import Dispatcher
 from runner.errors import BreakerOpenError, ModelError, QueueFullError, TooLateError
+from runner.sections import CacheSection
 from runner.types import (
     BatchKey,
     BreakerState,

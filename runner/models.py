@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from runner.config import Environment, complaints, read_yaml
+from runner.config import complaints, read_yaml
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
 from runner.section import Count, Level, Section
+from runner.sections import Environment
 from runner.types import ParamValue
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]

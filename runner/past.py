@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config import BaselineSection
 from runner.ewma import Filled, decayed_sums, smoothed
+from runner.sections import BaselineSection
 from runner.types import FloatArray
 
 # Fitted on each half of the event groups of 759 market series; the two fits agree, and the score

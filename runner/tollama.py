@@ -17,7 +17,6 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from runner.config import TollamaSection
 from runner.errors import (
     BadOutputError,
     ModelError,
@@ -27,6 +26,7 @@ from runner.errors import (
     RuntimeTooLargeError,
 )
 from runner.retry_budget import RetryBudget
+from runner.sections import TollamaSection
 from runner.tollama_errors import blamed
 from runner.tollama_http import Answer, exchange, is_refused_connection
 from runner.tollama_split import BatchSplit, Outcome

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import httpx
 
-from runner.config import TollamaSection
 from runner.errors import (
     BadOutputError,
     ConfigError,
     RuntimeRejectedError,
     RuntimeUnreachableError,
 )
+from runner.sections import TollamaSection
 from runner.tollama_errors import error_for
 
 _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first

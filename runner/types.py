@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 ParamValue = str | int | float | bool | None
+MIN_EPS = 1e-12  # 1 - eps must stay clear of 1, where log-odds end: doubles are 1e-16 apart there
 BASELINE_MODEL = "ewma"  # what answers and calibration call the baseline
 
 
@@ -72,7 +73,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The space a series is modelled in; ``eps`` keeps log-odds finite, 0 < eps < 0.5."""
+    """The space a series is modelled in; ``eps`` keeps log-odds finite, MIN_EPS <= eps < 0.5."""
 
     space: Space
     eps: float

@@ -12,8 +12,8 @@ from math import ceil
 
 from starlette.types import Scope
 
-from runner.config import RequestSection
 from runner.errors import RateLimitedError
+from runner.sections import RequestSection
 from runner.security import SecuritySection
 from serve_app.schemas import ForecastWire
 

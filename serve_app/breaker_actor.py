@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from runner.breaker_board import BoardSnapshot, BreakerBoard, Command
 from runner.breaker_sync import SharedBoard, SyncReply, SyncRequest
-from runner.config import CircuitBreakerSection
+from runner.sections import CircuitBreakerSection
 
 
 class BreakerActor:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from runner.breaker import Outcome, Permit, Refusal
 from runner.breaker_sync import ReplicaBoard, SyncReply, SyncRequest
-from runner.config import CircuitBreakerSection
 from runner.errors import BreakerOpenError
+from runner.sections import CircuitBreakerSection
 from runner.types import BreakerState
 
 _LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from runner.config import Config, RequestSection
+from runner.config import Config
 from runner.errors import (
     BatchTooLongError,
     BodyTimeoutError,
@@ -18,6 +18,7 @@ from runner.errors import (
     RequestError,
     UnknownModelError,
 )
+from runner.sections import RequestSection
 from serve_app import schemas_out as out
 from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import describe

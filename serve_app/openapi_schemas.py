@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import DefsRef, GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from runner.config import RequestSection, TransformSection
+from runner.sections import RequestSection, TransformSection
 from serve_app.schemas import MIN_LEVEL
 
 Schema = dict[str, Any]

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from runner.config import RequestSection, TransformSection
 from runner.errors import InvalidRequestError
-from runner.types import FloatArray, ForecastRequest, ParamValue, Space, Transform
+from runner.sections import RequestSection, TransformSection
+from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Number = Annotated[float, Field(strict=True)]
@@ -38,7 +38,7 @@ class TransformWire(Wire):
     """The space the series is modelled in."""
 
     space: Space | None = Field(None, description="`logit` (default) or `identity`.")
-    eps: Annotated[float, Field(gt=0, lt=0.5, strict=True)] | None = Field(
+    eps: Annotated[float, Field(ge=MIN_EPS, lt=0.5, strict=True)] | None = Field(
         None, description="Probabilities are clipped to [eps, 1 - eps] before log-odds."
     )
 

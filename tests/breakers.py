@@ -6,7 +6,7 @@ from typing import Any
 from runner.breaker import Breaker, BreakerSnapshot, Outcome, Permit, Refusal, Verdict
 from runner.breaker_board import BreakerBoard
 from runner.breaker_sync import ReplicaBoard, SharedBoard
-from runner.config import CircuitBreakerSection
+from runner.sections import CircuitBreakerSection
 from runner.types import BreakerState
 
 SUCCESS = Outcome(Verdict.SUCCESS)

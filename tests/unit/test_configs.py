@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config import Config, Environment, load_config
+from runner.config import Config, load_config
 from runner.errors import ConfigError
 from runner.models import LicenseTag, load_registry
+from runner.sections import Environment
 from serve_app.app import AppArgs, build
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from runner.bands import Correction, Repaired, repair
-from runner.config import BandsSection
+from runner.sections import BandsSection
 
 LIMITS = BandsSection(min_interval_width=0.02, max_interval_width=0.9)
 LEVELS = np.array([0.1, 0.5, 0.9])

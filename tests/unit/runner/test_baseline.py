@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from runner.baseline import ewma_bands, pad_left
-from runner.config import BaselineSection
+from runner.sections import BaselineSection
 from runner.types import Space, Transform
 
 LOGIT = Transform(Space.LOGIT, 1e-6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from runner.answers import Answers, Forecast
-from runner.config import Environment
 from runner.errors import ModelNotAllowedError, UnknownModelError
 from runner.forecaster import Fallback, Forecaster
+from runner.sections import Environment
 from runner.types import (
     BreakerState,
     FallbackReason,

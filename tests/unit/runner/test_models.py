@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config import Environment
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
 from runner.models import LicenseTag, Registry, load_registry
+from runner.sections import Environment
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "tsfm_models.yaml"
 

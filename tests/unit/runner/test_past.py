@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from runner.config import BaselineSection
 from runner.ewma import fill_forward
 from runner.past import read_past
+from runner.sections import BaselineSection
 
 NAN = np.nan
 ONE_MEMORY = BaselineSection(

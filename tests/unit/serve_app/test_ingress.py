@@ -6,7 +6,7 @@ import httpx
 import orjson
 import pytest
 
-from runner.config import Environment
+from runner.sections import Environment
 from runner.types import FallbackReason, ModelFailure
 from tests.bench import EXAMPLE, Bench, example
 from tests.builders import make_answer, make_bands, make_config

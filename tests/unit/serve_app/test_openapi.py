@@ -7,7 +7,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from runner.answers import WARNINGS
-from runner.config import Environment
+from runner.sections import Environment
 from runner.types import BreakerState, FallbackReason, ModelFailure
 from serve_app.errors import CODES
 from serve_app.openapi import build_document
