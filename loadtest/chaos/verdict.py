@@ -10,7 +10,7 @@ from loadtest.samples import OF_THE_PROXY, Sample
 
 _HEAD = (
     "| blow | requests | valid at once | lost | recovered by one retry | from the model "
-    "| p99 ms | max ms | hurt for s | replaced after s | reasons |"
+    "| p99 ms | max ms | max inside ms | hurt for s | replaced after s | reasons |"
 )
 
 
@@ -26,8 +26,9 @@ class Attempt:
 class Row:
     """What one blow did to the callers.
 
-    ``hurt_s`` is the time from the blow to the last answer that was not the model's at once,
-    ``replaced_s`` until as many processes lived as before (None: not while we waited).
+    ``max_inside_ms`` is the longest by the service's own clock. ``hurt_s`` is the time from the
+    blow to the last answer that was not the model's at once, ``replaced_s`` until as many processes
+    lived as before (None: not while we waited).
     """
 
     name: str
@@ -40,9 +41,11 @@ class Row:
     from_model: int
     p99_ms: float
     max_ms: float
+    max_inside_ms: float
     hurt_s: float
     replaced_s: float | None
     reasons: Counter[str]
+    retry_problems: Counter[str]
 
 
 def is_lost(sample: Sample) -> bool:
@@ -74,9 +77,11 @@ def row_of(
         from_model=sum(sample.source == "model" for sample in firsts),
         p99_ms=percentile(latencies, 99),
         max_ms=percentile(latencies, 100),
+        max_inside_ms=max((sample.inside_ms for sample in firsts), default=0.0),
         hurt_s=max((_end(a) - blow_s for a in attempts if a.first.source != "model"), default=0.0),
         replaced_s=replaced_s,
         reasons=Counter(s.reason for s in firsts if s.reason),
+        retry_problems=Counter(a.retry.problem for a in lost if a.retry and a.retry.problem),
     )
 
 
@@ -96,7 +101,8 @@ def _failures(row: Row, deadline_ms: float) -> list[str]:
     if row.lost and not row.carries:
         found.append(f"{row.lost} lost ({_words(row.problems)})")
     if row.recovered < row.lost:
-        found.append(f"{row.lost - row.recovered} of {row.lost} lost ones not recovered")
+        missing, why = row.lost - row.recovered, _words(row.retry_problems)
+        found.append(f"{missing} of {row.lost} lost ones not recovered ({why})")
     if row.max_ms > deadline_ms + TOLERANCE_MS:
         found.append(f"max {row.max_ms:.0f} ms is over {deadline_ms + TOLERANCE_MS:.0f} ms")
     if row.replaced_s is None:
@@ -106,12 +112,13 @@ def _failures(row: Row, deadline_ms: float) -> list[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for people, as Markdown."""
-    return "\n".join([_HEAD, "|---|" + "---:|" * 9 + "---|", *map(_line, rows)])
+    return "\n".join([_HEAD, "|---|" + "---:|" * 10 + "---|", *map(_line, rows)])
 
 
 def _line(row: Row) -> str:
     counts = [row.requests, row.valid, row.lost, row.recovered, row.from_model]
-    times = [f"{row.p99_ms:.0f}", f"{row.max_ms:.0f}", f"{max(0.0, row.hurt_s):.1f}"]
+    times = [f"{ms:.0f}" for ms in (row.p99_ms, row.max_ms, row.max_inside_ms)]
+    times.append(f"{max(0.0, row.hurt_s):.1f}")
     replaced = "-" if row.replaced_s is None else f"{row.replaced_s:.1f}"
     cells = [row.name, *counts, *times, replaced, _words(row.reasons) or "-"]
     return "| " + " | ".join(map(str, cells)) + " |"
