@@ -132,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=50.0, help="requests a second, whatever is under way")
     add("--window-s", type=float, default=12.0, help="requests for this long around each blow")
     add("--pause-s", type=float, default=4.0, help="how long a stopped process stays stopped")
-    add("--retry-after-s", type=float, default=8.0, help="a client's wait when its connection died")
+    add(
+        "--retry-after-s", type=float, default=15.0, help="a client's wait when its connection died"
+    )
     add("--serve-defaults", action="store_true", help="without our settings for quick repair")
     add("--only", action="append", default=[], metavar="WORD", help="blows that hold the word")
     add("--deadline-ms", type=float, default=1500.0, help="the service's own")
