@@ -30,7 +30,7 @@ class Field:
         return target.found_in(self._of_service())
 
     async def strike(self, target: Target, sig: signal.Signals, pause_s: float) -> int:
-        """Signals the first of the target's processes; returns its id.
+        """Signals the newest of the target's processes; returns its id.
 
         A stopped process goes on after ``pause_s``, a killed runtime is started again then.
         Serve replaces its own.
@@ -41,15 +41,16 @@ class Field:
         victims = await asyncio.to_thread(self.processes, target)
         if not victims:
             raise RuntimeError(f"no process of the {target.name} was found")
-        os.kill(victims[0], sig)
+        victim = victims[-1]  # an older HAProxy may only be there to finish what it holds
+        os.kill(victim, sig)
         if sig != KILL:
-            self.stopped.add(victims[0])
+            self.stopped.add(victim)
             await asyncio.sleep(pause_s)
             self.go_on()
         elif target.name == RUNTIME:
             await asyncio.sleep(pause_s)
             await asyncio.to_thread(self._restart_runtime)
-        return victims[0]
+        return victim
 
     def go_on(self) -> None:
         """SIGCONT to all that were stopped."""
