@@ -119,6 +119,14 @@ class Dispatcher(Generic[K, T, R]):
             self._watch(lane)
         return answer
 
+    def is_stuck(self, key: K) -> bool:
+        """Whether every slot that ``key`` could use is held by a call that was given up.
+
+        Nobody knows how long that lasts: waiting would cost a caller its whole deadline.
+        """
+        lane = self._lanes.get(self._lane_of(key))
+        return lane is not None and lane.lingering_slots >= self._settings.slots_per_model
+
     def stats(self) -> Mapping[Hashable, LaneStats]:
         """A picture of every lane that has ever been used."""
         now = self._clock()
@@ -198,6 +206,8 @@ class Dispatcher(Generic[K, T, R]):
             answered = any(not isinstance(result, BaseException) for result in outcome.results)
             self._release(call, taught=answered)
         else:
+            call.lingers = True
+            call.lane.lingering_slots += 1
             outcome.lingering.add_done_callback(partial(self._end_lingering, call))
 
     def _end_lingering(self, call: "_Call[K, T, R]", lingering: asyncio.Future[None]) -> None:
@@ -220,6 +230,7 @@ class Dispatcher(Generic[K, T, R]):
             now = self._clock()
             self._call_times.observe(call.batch[0].key, len(call.batch), now - call.started_at, now)
         call.lane.taken_slots -= 1
+        call.lane.lingering_slots -= call.lingers
         self._wake(call.lane)
 
     def _watch(self, lane: "_Lane[K, T, R]") -> None:
@@ -252,6 +263,7 @@ class _Entry(Waiting[K], Generic[K, T, R]):
 class _Lane(Generic[K, T, R]):
     queue: LaneQueue[K, _Entry[K, T, R]]
     taken_slots: int = 0
+    lingering_slots: int = 0
     woken: bool = False
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
@@ -281,6 +293,7 @@ class _Call(Generic[K, T, R]):
     task: asyncio.Task[CallOutcome[R]]
     lease: asyncio.TimerHandle = field(init=False)
     lease_ended: bool = False
+    lingers: bool = False
 
 
 def _leave(queue: LaneQueue[K, _Entry[K, T, R]], entry: _Entry[K, T, R], _: object) -> None:

@@ -60,6 +60,8 @@ class ModelService:
         retry_in_s = self._breakers.retry_in_s(request.key.model)
         if retry_in_s > 0:
             return self._failure(request, FallbackReason.BREAKER_OPEN, retry_in_s)
+        if self._dispatcher.is_stuck(request.key):
+            return self._failure(request, FallbackReason.RUNTIME_TIMEOUT, 0.0)
         try:
             served = await self._dispatcher.submit(
                 request.key,

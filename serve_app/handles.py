@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from runner.answers import Outcome
@@ -47,11 +48,17 @@ class RunnerHandle:
     async def forecast(self, request: ModelRequest) -> Outcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
         try:
-            handle = self._handle.options(session_id=request.cache_key.hex())
-            return await _call(handle, request)  # type: ignore[no-any-return]
+            return await self._to_its_replica(request)
         except Exception as exc:  # noqa: BLE001 - every failure of the hop has the same way out
             logger.warning("runner not reached: %s", type(exc).__name__)
             return ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
+
+    async def _to_its_replica(self, request: ModelRequest) -> Outcome:
+        handle = self._handle.options(session_id=request.cache_key.hex())
+        try:
+            return await _call(handle, request)  # type: ignore[no-any-return]
+        except RayActorError:  # it died under the call; a forecast does no harm twice
+            return await _call(handle, request)  # type: ignore[no-any-return]
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
         """Each item's bands, or why there are none, in order."""

@@ -25,6 +25,14 @@ from serve_app.serve_check import read_serve_config
 
 SERVE_CONFIG = Path("serve_config.yaml")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+# How soon Serve notices a process of its own that died: its defaults take tens of seconds, and give
+# up a request whose replica died before it answered.
+QUICK_REPAIR = {
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
+}
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 EXAMPLE = """\
@@ -37,7 +45,7 @@ curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
 def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str, str]:
     """The child's environment: high-throughput mode where it exists, unless already decided."""
     defaults = HIGH_THROUGHPUT if platform.startswith("linux") else {}
-    return {"RAY_USAGE_STATS_ENABLED": "0"} | defaults | dict(environment)
+    return {"RAY_USAGE_STATS_ENABLED": "0"} | QUICK_REPAIR | defaults | dict(environment)
 
 
 @dataclass(frozen=True, slots=True)

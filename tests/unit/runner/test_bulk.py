@@ -139,7 +139,7 @@ async def test_old_answers_stand_in_for_a_model_that_fails() -> None:
 async def test_model_that_does_not_answer_in_time_is_not_waited_for() -> None:
     bench = Bench()
     bench.model.hangs = True
-    answers = await bench.ask(*markets(3), budget_s=0.09)
+    answers = await bench.ask(*markets(3), budget_s=0.13)
 
     assert sources(answers) == [Source.BASELINE] * 3
     assert {a.fallback_reason for a in answers if isinstance(a, Forecast)} == {

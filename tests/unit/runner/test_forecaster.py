@@ -69,7 +69,7 @@ async def test_runner_gets_what_is_left_of_the_deadline_less_the_reserve() -> No
     bench = Bench()
     await bench.ask(budget_s=1.0)
 
-    assert bench.model.requests[0].budget_s == pytest.approx(0.92)
+    assert bench.model.requests[0].budget_s == pytest.approx(0.88)
 
 
 async def test_corrections_of_the_bands_are_warnings() -> None:
@@ -187,7 +187,7 @@ async def test_equal_requests_at_once_share_one_model_call() -> None:
 async def test_no_time_for_the_model_means_baseline_at_once() -> None:
     bench = Bench()
 
-    forecast = await bench.ask(budget_s=0.08)
+    forecast = await bench.ask(budget_s=0.12)
 
     assert forecast.fallback_reason is FallbackReason.DEADLINE_EXCEEDED
     assert bench.model.requests == []
@@ -196,7 +196,7 @@ async def test_no_time_for_the_model_means_baseline_at_once() -> None:
 async def test_late_answer_of_the_model_still_fills_the_cache() -> None:
     bench = Bench()
     bench.model.gate = asyncio.Event()
-    late = await bench.ask(budget_s=0.081)
+    late = await bench.ask(budget_s=0.121)
     bench.model.gate.set()
     await settle()
     again = await bench.ask()

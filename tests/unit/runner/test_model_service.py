@@ -45,6 +45,7 @@ class Bench:
         self.breakers = FakeBreakerView()
         self.batches: list[Sequence[ModelRequest]] = []
         self.error: Exception | None = None
+        self.lingering: asyncio.Future[None] | None = None
         config = make_config()
         dispatcher: Dispatcher[BatchKey, ModelRequest, Served] = Dispatcher(
             self._call,
@@ -63,6 +64,8 @@ class Bench:
         self.batches.append(requests)
         if self.error is not None:
             raise self.error
+        if self.lingering is not None:
+            return CallOutcome([RuntimeTimeoutError()] * len(requests), self.lingering)
         now = self.clock.now
         return CallOutcome([Served(make_bands(), len(requests), now, now + 0.04) for _ in requests])
 
@@ -155,3 +158,19 @@ def test_size_counts_points_covariates_and_what_is_known_ahead() -> None:
     rich = make_model_request(y_prob=walk(100), x_past={"v": walk(100)}, x_future={"v": walk(3)})
 
     assert size_bytes(rich) - size_bytes(plain) == 48 * 103
+
+
+async def test_runtime_that_hangs_costs_the_next_callers_no_wait() -> None:
+    bench = Bench()
+    bench.lingering = asyncio.get_running_loop().create_future()
+    first = await bench.service.forecast(make_model_request(cache_key=b"a"))
+    second = await bench.service.forecast(make_model_request(cache_key=b"b"))
+    bench.lingering.set_result(None)
+    bench.lingering = None
+    await asyncio.sleep(0)
+    third = await bench.service.forecast(make_model_request(cache_key=b"c"))
+
+    timed_out = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, BreakerState.CLOSED)
+    assert (first, second) == (timed_out, timed_out)
+    assert len(bench.batches) == 2
+    assert isinstance(third, ModelAnswer)
