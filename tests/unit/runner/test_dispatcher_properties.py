@@ -19,6 +19,7 @@ from tests.dispatching import BULK, URGENT, Desk, Runtime, answers
 from tests.virtual_time import VirtualTimeLoop, run_virtual
 
 LEASE_S = 6.0
+FORGETS_S = 10
 TIMER_GRAIN_S = 0.001
 ROUNDING_S = 1e-6  # a loop fires timers up to its clock's resolution early
 
@@ -183,7 +184,7 @@ class ScriptedRuntime:
 
     def expected_s(self, call: Call) -> float:
         """The shorter of two forecasts: a call that ended this very moment may be known or not."""
-        known: CallTimes[str] = CallTimes(10)
+        known: CallTimes[str] = CallTimes(FORGETS_S)
         forecasts = []
         for fresh in (False, True):
             for lesson in self.lessons:
@@ -204,6 +205,7 @@ async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[
         max_queued_items=rules.max_queued_items,
         slots_per_model=rules.slots,
         bulk_batch_size=2,
+        estimate_forgets_after_s=FORGETS_S,
     )
     items = []
     for serial, arrival in enumerate(arrivals):
