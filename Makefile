@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration bench faults chaos lint fmt types layers audit lock load ci clean
+.PHONY: help setup run test unit integration bench faults chaos lint fmt types layers audit lock load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ chaos: setup ## every process of the service killed and stopped in turn
 
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
+
+fuzz: setup ## ten thousand hostile bodies; FUZZ_ARGS='--url http://127.0.0.1:8000' for a running service
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 ci: lint types layers audit test ## what continuous integration runs
 

@@ -105,7 +105,8 @@ def _variance_ratio(series: Filled, moves: _Moves) -> FloatArray:
     if series.first.any():
         far *= np.arange(far.shape[1]) >= series.first[:, None]  # nothing starts in the padding
     pairs = np.maximum(series.y.shape[1] - _RATIO_LAG - series.first, 0)
-    one = np.einsum("bt,bt->b", moves.size, moves.size) / moves.known.sum(axis=1)
+    steps = np.maximum(moves.known.sum(axis=1), 1)  # none where a window is a single step long
+    one = np.einsum("bt,bt->b", moves.size, moves.size) / steps
     many = np.einsum("bt,bt->b", far, far) / (_RATIO_LAG * np.maximum(pairs, 1))
     ratio = np.where((pairs > 0) & (one > 0), many / (one + _TINY), 1.0)
     shrunk: FloatArray = (ratio + _RATIO_PRIOR) / (1 + _RATIO_PRIOR)

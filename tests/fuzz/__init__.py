@@ -1,0 +1,1 @@
+"""Bodies made to do harm, by the thousand: `python -m tests.fuzz --help`."""

@@ -1,0 +1,106 @@
+"""The whole service in this process but for Ray: real queue, transforms, adapter, baseline."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from loadtest.stub_app import build_app as build_runtime
+from loadtest.stub_runtime import Settings
+from runner.answers import Answers, Outcome
+from runner.batch_call import BatchCall, Served
+from runner.breaker import Outcome as CallResult
+from runner.breaker import Permit
+from runner.bulk import BulkForecaster
+from runner.config import Config
+from runner.dispatcher import Dispatcher
+from runner.fallback import BaselineRequest, baseline_bands
+from runner.forecaster import Fallback, Forecaster
+from runner.model_service import ModelService
+from runner.tollama import TollamaRuntime
+from runner.tollama_http import build_http_client
+from runner.types import Bands, BatchKey, BreakerState, ModelRequest
+from serve_app.ingress import build_app
+from serve_app.service import Service
+from tests.builders import make_config, make_registry
+
+Clock = Callable[[], float]
+SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here
+
+
+class ClosedBreakers:
+    """Lets every call through, so that every body gets as far as it can."""
+
+    async def acquire(self, name: str) -> Permit:
+        return Permit(0)
+
+    def record(self, name: str, permit: Permit, outcome: CallResult, duration_s: float) -> None:
+        pass
+
+    def state(self, name: str) -> BreakerState:
+        return BreakerState.CLOSED
+
+    def retry_in_s(self, name: str) -> float:
+        return 0.0
+
+
+class ModelHere:
+    """The model port without a network: the Runner's own objects in front of the stand-in."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        registry, breakers = make_registry(), ClosedBreakers()
+        transport = httpx.ASGITransport(build_runtime(Settings(models=("*",))))
+        self._http = build_http_client(config.tollama, transport)
+        runtime = TollamaRuntime(self._http, config.tollama, sleep=asyncio.sleep, clock=clock)
+        call = BatchCall(
+            runtime, breakers, config.tollama, config.bands, clock, lambda requests, results: None
+        )
+        dispatcher: Dispatcher[BatchKey, ModelRequest, Served] = Dispatcher(
+            call,
+            lane_of=lambda key: key.model,
+            batch_limit=lambda key: registry.batch_limit(key.model, config.batching.max_batch_size),
+            max_batch_bytes=config.tollama.max_request_bytes,
+            settings=config.batching,
+            lease_s=config.tollama.lease_s,
+            clock=clock,
+        )
+        self._service = ModelService(dispatcher, breakers, config.cache, clock, lambda: 0.0)
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        return await self._service.forecast(request)
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        return await asyncio.gather(*map(self.forecast, requests))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+class BaselineHere:
+    """The baseline port without a network."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        return baseline_bands(requests, self._config.baseline, self._config.bands)
+
+
+class Stack:
+    """The ingress app over all of that; build it inside the loop that will run it."""
+
+    def __init__(self, **sections: Any) -> None:
+        clock: Clock = asyncio.get_running_loop().time
+        config = make_config(**({"request": {"body_timeout_s": SILENCE_S}} | sections))
+        self._model = ModelHere(config, clock)
+        answers = Answers(config, clock, lambda: 0.0)
+        fallback = Fallback(config, answers, BaselineHere(config), clock)
+        shared = (config, make_registry(), answers)
+        forecaster = Forecaster(*shared, self._model, fallback, clock)
+        bulk = BulkForecaster(*shared, self._model, fallback, clock)
+        self.app: Starlette = build_app(Service(*shared, forecaster, bulk, clock))
+
+    async def aclose(self) -> None:
+        await self._model.aclose()

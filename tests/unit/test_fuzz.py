@@ -1,0 +1,123 @@
+"""A short run of the fuzzer, and proof that it sees what it looks for."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+
+from serve_app.openapi_examples import BASELINE_ANSWER, FORECAST
+from tests.fuzz.by_document import by_document
+from tests.fuzz.cli import report
+from tests.fuzz.kinds import KINDS, planned
+from tests.fuzz.run import Tally, run_kind
+from tests.fuzz.senders import InProcess, OverTheWire
+from tests.fuzz.shots import FORECAST_PATH, JSON, MARKER, NoReplyError, Reply, Shot, whole
+from tests.fuzz.verdict import broken_bands, faults
+
+SOUND = whole((FORECAST_PATH, orjson.dumps(FORECAST)))
+ERROR = {"code": "invalid_request", "message": "y.0: no", "request_id": "1"}
+
+
+def reply(status: int, body: object, elapsed_s: float = 0.1) -> Reply:
+    return Reply(status, ((b"content-type", b"application/json"),), orjson.dumps(body), elapsed_s)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[InProcess]:
+    service = InProcess()
+    yield service
+    service.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_bodies_of_every_kind_do_no_harm(service: InProcess, kind: str) -> None:
+    tally = run_kind(kind, KINDS[kind].shots, service, 10, seed_of_run=1)
+
+    assert tally.failure is None
+    assert tally.bodies >= 10
+
+
+def test_requests_made_from_the_document_do_no_harm(service: InProcess) -> None:
+    tallies = list(by_document(service, 20, seed_of_run=1))
+
+    assert [tally.failure for tally in tallies if tally.failure] == []
+    assert {tally.kind.split()[1] for tally in tallies} >= {FORECAST_PATH, "/readyz"}
+
+
+def test_kinds_share_all_bodies() -> None:
+    assert sum(many for _, _, many in planned(1000)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (reply(500, {"error": ERROR}), "status 500"),
+        (reply(418, {"error": ERROR}), "not in the document"),
+        (reply(422, {"error": ERROR | {"message": f"not {MARKER}"}}), "echoed in an error"),
+        (reply(422, {"error": ERROR | {"trace": "..."}}), "trace"),
+        (reply(422, {"error": ERROR}), "refused a sound request"),
+        (reply(200, BASELINE_ANSWER, elapsed_s=6.0), "took 6.0 s"),
+        (reply(200, {}), "required"),
+        (Reply(200, ((b"x", MARKER.encode()),), b"{}", 0.1), "echoed in a header"),
+        (Reply(200, (), b"no json", 0.1), "cannot be read"),
+    ],
+)
+def test_harm_is_seen(answer: Reply, words: str) -> None:
+    shot = Shot(FORECAST_PATH, SOUND.chunks, JSON, is_sound=True)
+
+    assert any(words in fault for fault in faults(shot, answer))
+
+
+def test_forecast_for_what_is_no_request_is_seen() -> None:
+    shot = Shot(FORECAST_PATH, (b"{",), JSON, is_bad=True)
+
+    assert "took what is no request for one" in faults(shot, reply(200, BASELINE_ANSWER))
+    assert faults(SOUND, reply(200, BASELINE_ANSWER)) == []
+
+
+@pytest.mark.parametrize(
+    ("yhat_q", "words"),
+    [
+        ({"0.1": [0.1, 0.1]}, "levels"),
+        ({"0.1": [0.1], "0.9": [0.2, 0.3]}, "steps"),
+        ({"0.1": [0.1, None], "0.9": [0.2, 0.3]}, "not finite"),
+        ({"0.1": [0.1, 0.2], "0.9": [0.2, 1.5]}, "not in"),
+        ({"0.1": [0.1, 0.4], "0.9": [0.2, 0.3]}, "crossed"),
+    ],
+)
+def test_broken_bands_are_seen(yhat_q: dict[str, list[float | None]], words: str) -> None:
+    answer = {"quantiles": [0.1, 0.9], "horizon_steps": 2, "yhat_q": yhat_q}
+
+    assert any(words in fault for fault in broken_bands(answer))
+
+
+def test_harmful_body_is_made_small_and_shown() -> None:
+    def fails_on_numbers(shot: Shot) -> Reply:
+        if b"9" in shot.body:
+            raise NoReplyError("nothing came")
+        return reply(422, {"error": ERROR})
+
+    tally = run_kind("numbers", KINDS["numbers"].shots, fails_on_numbers, 200, seed_of_run=1)
+
+    assert tally.failure is not None
+    assert tally.failure.startswith("nothing came\n    POST /tsfm/forecast")
+
+
+def test_last_line_and_exit_code_are_the_verdict() -> None:
+    lines: list[str] = []
+    good = Tally("depth", 3, Counter({400: 3}), 0.01)
+    bad = Tally("noise", 1, failure="status 500")
+
+    assert report([good], lines.append) == 0
+    assert lines[-1] == "FUZZ_PASS"
+    assert report([good, bad], lines.append) == 1
+    assert lines[-1] == "FUZZ_FAIL"
+    assert "noise: status 500" in "\n".join(lines)
+
+
+def test_only_this_machine_is_fired_at() -> None:
+    refused: Callable[[str], object] = OverTheWire
+
+    with pytest.raises(ValueError, match="on this machine only"):
+        refused("http://192.0.2.1:8000")
