@@ -35,11 +35,7 @@ PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serializ
 
 
 class RunnerHandle:
-    """The way to the Runner deployment.
-
-    Equal requests name the same session, so that Serve's consistent-hash router sends them to the
-    same replica, whichever ingress they came in by: its cache is the second level behind ours.
-    """
+    """The way to the Runner deployment."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle.options(method_name="forecast", **PICKLED)
@@ -48,17 +44,16 @@ class RunnerHandle:
     async def forecast(self, request: ModelRequest) -> Outcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
         try:
-            return await self._to_its_replica(request)
+            return await self._ask_twice(request)
         except Exception as exc:  # noqa: BLE001 - every failure of the hop has the same way out
             logger.warning("runner not reached: %s", type(exc).__name__)
             return ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
 
-    async def _to_its_replica(self, request: ModelRequest) -> Outcome:
-        handle = self._handle.options(session_id=request.cache_key.hex())
+    async def _ask_twice(self, request: ModelRequest) -> Outcome:
         try:
-            return await _call(handle, request)  # type: ignore[no-any-return]
+            return await _call(self._handle, request)  # type: ignore[no-any-return]
         except RayActorError:  # it died under the call; a forecast does no harm twice
-            return await _call(handle, request)  # type: ignore[no-any-return]
+            return await _call(self._handle, request)  # type: ignore[no-any-return]
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
         """Each item's bands, or why there are none, in order."""
