@@ -167,6 +167,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("deadline_ms: 1500", "deadline_ms: 120", "fallback.reserve_ms"),
         ("min_interval_width: 0.02", "min_interval_width: 0.95", "max_interval_width"),
         ("cooldown_s: 120", "cooldown_s: 1200", "cooldown_max_s"),
+        ("shed_above: 256", "shed_above: 9999", "shed_above must not be over refuse_above"),
         ("environment: dev", "environment: [", "changed.yaml"),
     ],
 )
