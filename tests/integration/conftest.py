@@ -56,9 +56,10 @@ def assert_valid(answer: dict[str, Any]) -> None:
 
 async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> None:
     """Polls a condition; fails when it does not come true in time."""
-    end = time.monotonic() + limit_s
+    clock = asyncio.get_running_loop().time
+    end = clock() + limit_s
     while not await holds():
-        assert time.monotonic() < end, "the condition did not come true in time"
+        assert clock() < end, "the condition did not come true in time"
         await asyncio.sleep(0.05)
 
 
