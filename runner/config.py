@@ -126,15 +126,38 @@ def read_yaml(file: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
+    match read_documents(file):
+        case [dict() as values]:
+            return values
+    raise ConfigError(f"{file}: must hold a mapping of sections")
+
+
+def read_documents(file: Path) -> list[Any]:
+    """Every document in a YAML file, less the empty ones; duplicate keys are refused.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or repeats a key.
+    """
     try:
-        values = yaml.load(file.read_text("utf-8"), Loader=_StrictLoader)
+        return parse_documents(file.read_text("utf-8"), str(file))
     except OSError as exc:
         raise ConfigError(f"{file}: cannot be read ({exc.strerror})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{file}: is not text in UTF-8") from exc
+
+
+def parse_documents(text: str, place: str) -> list[Any]:
+    """Every document in a YAML text; ``place`` is what complaints call it.
+
+    Raises:
+        ConfigError: the text is not YAML, or repeats a key.
+    """
+    try:
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))
     except yaml.YAMLError as exc:
-        raise ConfigError(f"{file}: {exc}") from exc
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: must hold a mapping of sections")
-    return values
+        words = " ".join(str(exc).split()).replace('in "<unicode string>", ', "at ")
+        raise ConfigError(f"{place}: {words}") from exc
+    return [document for document in documents if document is not None]
 
 
 class _StrictLoader(yaml.SafeLoader):

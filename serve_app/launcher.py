@@ -103,10 +103,10 @@ def check_files(serve_config: Path) -> Target:
     return Target(host, port, tuple(ready), len(callers))
 
 
-def main() -> int:
+def main(serve_config: Path = SERVE_CONFIG) -> int:
     """Start, say where, wait, stop; the exit code for the shell."""
     try:
-        target = check_files(SERVE_CONFIG)
+        target = check_files(serve_config)
     except ConfigError as exc:
         _say(f"The service cannot start: {exc}")
         return 2
@@ -115,7 +115,7 @@ def main() -> int:
         signal.signal(name, lambda *_: told.set())
     _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
     child = subprocess.Popen(
-        [str(Path(sys.executable).with_name("serve")), "run", str(SERVE_CONFIG)],
+        [str(Path(sys.executable).with_name("serve")), "run", str(serve_config)],
         env=serve_environment(os.environ, sys.platform),
         start_new_session=True,
     )

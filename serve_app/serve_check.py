@@ -1,6 +1,6 @@
 """Checks a Serve config more strictly than Serve does, which ignores keys it does not know."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,25 @@ def read_serve_config(path: Path) -> dict[str, Any]:
         ConfigError: it names the file and every key that is unknown or wrong.
     """
     values = read_yaml(path)
+    check_serve_config(values, str(path))
+    return values
+
+
+def check_serve_config(values: Mapping[str, Any], place: str) -> None:
+    """Refuses a Serve config with anything that Serve would ignore or refuse.
+
+    Raises:
+        ConfigError: it names ``place`` and every key that is unknown or wrong.
+    """
     validator = Draft202012Validator(_closed(ServeDeploySchema.model_json_schema()))
     errors = (leaf for error in validator.iter_errors(values) for leaf in _unknown(error))
     found = sorted({_key(error) for error in errors})
     if found:
-        raise ConfigError(f"{path}: Serve knows no such key: {', '.join(found)}")
+        raise ConfigError(f"{place}: Serve knows no such key: {', '.join(found)}")
     try:
         ServeDeploySchema.model_validate(values)
     except ModelValidationError as exc:
-        raise ConfigError(f"{path}: {complaints(exc)}") from exc
-    return values
+        raise ConfigError(f"{place}: {complaints(exc)}") from exc
 
 
 def _closed(schema: Any) -> Any:

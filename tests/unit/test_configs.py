@@ -190,6 +190,16 @@ def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) 
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="mapping"):
         load_config(odd)
+    odd.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(odd)
+
+
+def test_variables_that_name_no_section_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_URL", "http://127.0.0.1:8000")
+    monkeypatch.setenv("TSFM_TOKEN", "x")
+
+    assert load_config(ROOT / "configs/local.yaml").environment is Environment.DEV
 
 
 def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:

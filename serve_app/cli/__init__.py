@@ -1,0 +1,26 @@
+"""The ``tsfm`` command: one file for each command, put together here.
+
+A command file imports what is light at its top and what is heavy (Ray, httpx, numpy) where it is
+used, so that ``tsfm --help`` answers at once. Errors travel up as exceptions: ``terminal.Commands``
+is the one place that makes a sentence and an exit code of them.
+"""
+
+import typer
+
+from serve_app.cli.bench import bench
+from serve_app.cli.check_config import check_config
+from serve_app.cli.serve import serve
+from serve_app.cli.terminal import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    help="Quantile bands for prediction markets: run the service, ask it, look after it.",
+    epilog="Exit codes: 0 done, 1 the service said no or failed, 2 wrong input or not reachable.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: examples keep their lines, and pipes get no boxes
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command()(check_config)
+app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(bench)

@@ -1,0 +1,94 @@
+"""What kind of configuration a file is, and whether it is sound: for people, CI and manifests.
+
+    kind            known by                 checked with
+    --------------  -----------------------  ----------------------------------------------------
+    configuration   ``request``, ``slo``     runner.config, and the model registry that it names
+    models          ``models``               runner.models
+    Serve config    ``applications``         Serve's own schema, closed; and the files it names
+    RayService      ``kind: RayService``     the Serve config inside it, likewise
+
+A Serve config's paths belong to the machine it will run on: in a manifest, those that are not here
+are left alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.config import load_config, parse_documents, read_documents
+from runner.errors import ConfigError
+from runner.models import load_registry
+
+_UNKNOWN = (
+    "is neither a configuration of this service, nor a model registry, a Serve config or a "
+    "RayService manifest"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A file that can be used, and what it is."""
+
+    file: Path
+    kind: str
+
+
+def check_file(file: Path) -> Iterator[Sound]:
+    """What was found to be sound: the file, and those it names.
+
+    Raises:
+        ConfigError: it names the file, and what is wrong in it by its path.
+    """
+    documents = read_documents(file)
+    manifests = [d for d in documents if isinstance(d, dict) and d.get("kind") == "RayService"]
+    if manifests:
+        yield from _manifests(file, manifests)
+    elif len(documents) == 1 and isinstance(documents[0], dict):
+        yield from _single(file, documents[0])
+    else:
+        raise ConfigError(f"{file}: {_UNKNOWN}")
+
+
+def _single(file: Path, values: Mapping[str, Any]) -> Iterator[Sound]:
+    if "applications" in values:
+        yield from _serve_config(file, str(file), values, must_exist=True)
+    elif "models" in values:
+        load_registry(file)
+        yield Sound(file, "model registry")
+    elif "request" in values or "slo" in values:
+        yield from _configuration(file)
+    else:
+        raise ConfigError(f"{file}: {_UNKNOWN}")
+
+
+def _configuration(file: Path) -> Iterator[Sound]:
+    models_file = load_config(file).models_file
+    load_registry(models_file)
+    yield Sound(file, "configuration")
+
+
+def _manifests(file: Path, manifests: list[dict[str, Any]]) -> Iterator[Sound]:
+    for manifest in manifests:
+        place = f"{file}: spec.serveConfigV2"
+        text = (manifest.get("spec") or {}).get("serveConfigV2")
+        if not isinstance(text, str):
+            raise ConfigError(f"{place}: must hold a Serve config as text")
+        match parse_documents(text, place):
+            case [dict() as values]:
+                yield from _serve_config(file, place, values, must_exist=False)
+            case _:
+                raise ConfigError(f"{place}: must hold a Serve config as text")
+
+
+def _serve_config(
+    file: Path, place: str, values: Mapping[str, Any], *, must_exist: bool
+) -> Iterator[Sound]:
+    from serve_app.serve_check import check_serve_config  # loads Ray: a second
+
+    check_serve_config(values, place)
+    yield Sound(file, "Serve config" if must_exist else "RayService manifest")
+    named = ((app.get("args") or {}).get("config") for app in values["applications"])
+    for config in (Path(name) for name in named if name):
+        if must_exist or config.is_file():
+            yield from _configuration(config)
