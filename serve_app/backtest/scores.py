@@ -1,0 +1,97 @@
+"""How good bands are, per window and step: coverage, width, and proper scores from scoringrules.
+
+Interval score: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation",
+JASA 102(477), 2007, section 6.2; pinball loss: Koenker and Bassett, "Regression Quantiles",
+Econometrica 46(1), 1978. Lower is better, except for coverage, which should be what is asked.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.types import FloatArray
+from serve_app.backtest.extras import need
+
+LEVELS = np.array([0.05, 0.1, 0.5, 0.9, 0.95])
+PINBALL_LEVELS = (0.1, 0.5, 0.9)  # the mean over these is "the" pinball loss
+INTERVALS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}  # coverage: its two levels
+_ROUNDING = 1e-9  # prices come with as many digits as a float32 has
+_NUMPY = "numpy"  # scoringrules would take numba where that is installed, and compile first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Scores ``(B, H)`` by name; those of ``INTERVALS`` carry their coverage, as in ``width_80``.
+
+    ``real`` is 1 where a breach was followed by a real move, 0 where not, NaN where there was no
+    breach or nothing comes after it.
+    """
+
+    by_name: dict[str, FloatArray]
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self.by_name[name]
+
+
+def score_bands(bands: FloatArray, actual: FloatArray) -> Scores:
+    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` against what came ``(B, H)``.
+
+    Raises:
+        ConfigError: scoringrules is not installed.
+    """
+    need(("scoringrules",), "backtest", "Scoring")
+    import scoringrules  # of an optional extra
+
+    losses = scoringrules.quantile_score(actual[..., None], bands, LEVELS, backend=_NUMPY)
+    error = actual - _path(bands, 0.5)
+    found = {
+        "pinball": losses[..., [_place(level) for level in PINBALL_LEVELS]].mean(axis=-1),
+        "crps": scoringrules.crps_quantile(actual, bands, LEVELS, backend=_NUMPY),
+        "absolute_error": np.abs(error),
+        "squared_error": error**2,
+        "real": real_moves(bands, actual),
+    }
+    for coverage, (low_level, up_level) in INTERVALS.items():
+        low, up = _path(bands, low_level), _path(bands, up_level)
+        name = f"{round(coverage * 100)}"
+        found[f"covered_{name}"] = inside(low, up, actual).astype(float)
+        found[f"width_{name}"] = up - low
+        winkler = scoringrules.interval_score(actual, low, up, 1 - coverage, backend=_NUMPY)
+        found[f"interval_{name}"] = np.reshape(winkler, actual.shape)  # it drops axes of length 1
+    return Scores(found)
+
+
+def inside(low: FloatArray, up: FloatArray, actual: FloatArray) -> NDArray[np.bool_]:
+    """Whether outcomes lie in their bands, edges included."""
+    within: NDArray[np.bool_] = (low - _ROUNDING <= actual) & (actual <= up + _ROUNDING)
+    return within
+
+
+def real_moves(bands: FloatArray, actual: FloatArray) -> FloatArray:
+    """Which first breaches ``(B, H)`` were real moves: 1 or 0; NaN elsewhere.
+
+    The first price of a window outside its 80 % band is what an alert would be sent for. It was a
+    real move if at the end of the horizon the price is still beyond the edge that it broke, and a
+    spike if it has come back. A breach in the last step has nothing behind it and does not count.
+    """
+    low, up = (_path(bands, level) for level in INTERVALS[0.8])
+    breach = ~inside(low, up, actual)
+    windows, steps = np.arange(len(actual)), breach.argmax(axis=1)
+    broken = breach.any(axis=1) & (steps < actual.shape[1] - 1)
+    windows, steps = windows[broken], steps[broken]
+    upward = actual[windows, steps] > up[windows, steps]
+    end = actual[windows, -1]
+    stayed = np.where(upward, end > up[windows, steps], end < low[windows, steps])
+    real = np.full(actual.shape, np.nan)
+    real[windows, steps] = stayed
+    return real
+
+
+def _place(level: float) -> int:
+    return int(np.flatnonzero(level == LEVELS)[0])
+
+
+def _path(bands: FloatArray, level: float) -> FloatArray:
+    path: FloatArray = bands[..., _place(level)]
+    return path

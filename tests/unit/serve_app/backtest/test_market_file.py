@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from runner.errors import ConfigError
+from serve_app.backtest.market_file import LONGEST_GAP_STEPS, load_series
+
+HEAD = "market_id,ts,price"
+
+
+def csv(folder: Path, *rows: str, head: str = HEAD) -> Path:
+    file = folder / "prices.csv"
+    file.write_text("\n".join([head, *rows]) + "\n", "utf-8")
+    return file
+
+
+def test_rows_of_several_markets_may_be_mixed_and_each_has_its_own_step(tmp_path: Path) -> None:
+    rows = ["a,0,0.1", "b,0,0.5", "a,300,0.2", "b,3600,0.6", "a,600,0.3", "b,7200,0.7"]
+    a, b = load_series(csv(tmp_path, *rows))
+
+    assert (a.market_id, a.step_s, a.y_prob.tolist()) == ("a", 300, [0.1, 0.2, 0.3])
+    assert (b.market_id, b.step_s, b.y_prob.tolist()) == ("b", 3600, [0.5, 0.6, 0.7])
+
+
+def test_times_may_be_iso_8601(tmp_path: Path) -> None:
+    rows = ["a,2026-02-20T12:00:00Z,0.1", "a,2026-02-20T12:05:00Z,0.2"]
+    [series] = load_series(csv(tmp_path, *rows))
+
+    assert (series.start_ts, series.step_s) == (1771588800, 300)
+
+
+def test_a_parquet_file_reads_as_the_csv_does(tmp_path: Path) -> None:
+    file = tmp_path / "prices.parquet"
+    times = pd.to_datetime([0, 60, 120], unit="s", utc=True)
+    frame = {"market_id": "a", "ts": times, "price": [0.1, 0.2, 0.3], "platform": "p"}
+    pd.DataFrame(frame).to_parquet(file)
+    [series] = load_series(file)
+
+    assert (series.step_s, series.labels["platform"]) == (60, "p")
+    assert series.y_prob.tolist() == [0.1, 0.2, 0.3]
+
+
+def test_a_short_gap_is_carried_forward_and_marked(tmp_path: Path) -> None:
+    rows = [f"a,{300 * t},0.{t % 9 + 1}" for t in range(40) if t != 7]
+    [series] = load_series(csv(tmp_path, *rows))
+
+    assert np.flatnonzero(~series.known).tolist() == [7]
+    assert series.y_prob[7] == series.y_prob[6]
+
+
+def test_a_long_gap_ends_the_series_and_begins_another(tmp_path: Path) -> None:
+    late = 30 + LONGEST_GAP_STEPS
+    rows = [f"a,{300 * t},0.5" for t in [*range(30), *range(late, late + 5)]]
+    first, second = load_series(csv(tmp_path, *rows))
+
+    assert (len(first.y_prob), len(second.y_prob)) == (30, 5)
+    assert second.start_ts == 300 * late
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column", "why"),
+    [
+        (["a,0,0.1", "a,300,1.2"], 2, "price", "between 0 and 1"),
+        (["a,0,-0.1", "a,300,0.2"], 1, "price", "between 0 and 1"),
+        (["a,0,0.1", "a,300,"], 2, "price", "no number"),
+        (["a,0,nan", "a,300,0.1"], 1, "price", "no number"),
+        (["a,0,0.1", "a,soon,0.2"], 2, "ts", "no time"),
+        (["a,1700000000000,0.1", "a,1700000300000,0.1"], 1, "ts", "milliseconds"),
+        (["a,0,0.1", ",300,0.2"], 2, "market_id", "empty"),
+        (["a,0,0.1", "b,0,0.1", "a,0,0.2"], 3, "ts", "already has a price"),
+        (["a,300,0.1", "b,300,0.1", "a,0,0.2"], 3, "ts", "sort the file by time"),
+        ([f"a,{t},0.1" for t in (0, 300, 600, 720)], 4, "ts", "mixed frequencies: 120 s"),
+        (
+            [f"a,{t},0.1" for t in (*range(0, 6000, 300), *range(9300, 60000, 3600))],
+            21,
+            "ts",
+            "mixed frequencies: 3600 s",
+        ),
+    ],
+)
+def test_a_bad_row_is_one_sentence_with_row_and_column(
+    tmp_path: Path, rows: list[str], row: int, column: str, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why) as refused:
+        load_series(csv(tmp_path, *rows))
+
+    said = str(refused.value)
+    assert said.startswith(f"prices.csv: row {row} (line {row + 1}), column {column}: ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("missing", ["market_id", "ts", "price"])
+def test_a_missing_column_is_named(tmp_path: Path, missing: str) -> None:
+    head = HEAD.replace(missing, "other")
+
+    with pytest.raises(ConfigError, match=f"row 1, column {missing}: there is no such column"):
+        load_series(csv(tmp_path, "a,0,0.1", head=head))
+
+
+def test_a_file_that_is_missing_or_empty_or_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("", "utf-8")
+    (tmp_path / "no.parquet").write_text("market_id", "utf-8")
+
+    with pytest.raises(ConfigError, match="no such file"):
+        load_series(tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="no table"):
+        load_series(tmp_path / "empty.csv")
+    with pytest.raises(ConfigError, match="no table"):
+        load_series(tmp_path / "no.parquet")
+    with pytest.raises(ConfigError, match="holds no rows"):
+        load_series(csv(tmp_path))
+
+
+def test_a_market_with_one_row_has_no_step_and_is_left_out(tmp_path: Path) -> None:
+    assert load_series(csv(tmp_path, "a,0,0.1")) == []

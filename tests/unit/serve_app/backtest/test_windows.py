@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from runner.errors import ConfigError
+from serve_app.backtest.market_file import Series
+from serve_app.backtest.windows import Shape, cut_windows, sample, split_events, split_time
+from tests.markets import made_windows
+
+
+def series(steps: int, name: str = "a", unknown: tuple[int, ...] = (), **labels: str) -> Series:
+    known = np.ones(steps, dtype=bool)
+    known[list(unknown)] = False
+    return Series(name, 1000.0, 60.0, np.linspace(0, 1, steps), known, labels)
+
+
+def test_origins_are_spread_evenly_and_the_last_forecast_ends_with_the_series() -> None:
+    origins = Shape(points=20, horizon_steps=5, max_origins=4).origins(100)
+
+    assert origins.tolist() == [20, 45, 70, 95]
+
+
+def test_origins_keep_their_distance_and_number() -> None:
+    shape = Shape(points=10, horizon_steps=4, max_origins=40)
+
+    assert np.diff(shape.origins(60)).min() >= 4
+    assert len(shape.origins(10_000)) == 40
+    assert len(Shape(points=10, horizon_steps=4, stride=20).origins(60)) == 3
+
+
+def test_a_window_is_what_was_seen_and_what_came() -> None:
+    windows = cut_windows([series(20)], Shape(points=4, horizon_steps=2, max_origins=2))
+
+    assert windows.past[0].tolist() == np.linspace(0, 1, 20)[:4].tolist()
+    assert windows.future[0].tolist() == np.linspace(0, 1, 20)[4:6].tolist()
+    assert windows.origin_ts.tolist() == [1000 + 60 * 3, 1000 + 60 * 17]
+
+
+def test_outcomes_that_were_carried_forward_make_no_window() -> None:
+    shape = Shape(points=4, horizon_steps=2, max_origins=100)
+    windows = cut_windows([series(12, unknown=(7,))], shape)
+
+    assert windows.origin_ts.tolist() == [1000 + 60 * (origin - 1) for origin in (4, 8, 10)]
+
+
+def test_series_that_are_too_short_are_refused_when_there_is_no_other() -> None:
+    with pytest.raises(ConfigError, match="--points"):
+        cut_windows([series(9)], Shape(points=8, horizon_steps=2))
+
+
+def test_a_market_without_an_event_is_one_of_its_own() -> None:
+    shape = Shape(points=4, horizon_steps=2, max_origins=1)
+    windows = cut_windows([series(9), series(9, "b", event="e")], shape)
+
+    assert windows.labels["event"].tolist() == ["a", "e"]
+    assert windows.labels["market_id"].tolist() == ["a", "b"]
+
+
+def test_a_window_moves_with_twelve_changes() -> None:
+    past = np.full((2, 40), 0.5)
+    past[0, :13] = np.arange(13) / 100  # twelve changes among themselves, one to the rest
+    past[1, :12] = np.arange(12) / 100
+    past[:, 13:] = past[:, 12:13]
+
+    assert made_windows(past, past[:, :2]).changes.tolist() == [12, 12]
+    assert made_windows(past[:, 1:], past[:, :2]).moving.tolist() == [False, False]
+    assert made_windows(past, past[:, :2]).moving.tolist() == [True, True]
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order() -> None:
+    windows = made_windows(np.arange(60.0).reshape(30, 2) / 60, np.zeros((30, 1)))
+    once, again = sample(windows, 10, seed=1), sample(windows, 10, seed=1)
+
+    assert once.past.tolist() == again.past.tolist()
+    assert (np.diff(once.origin_ts) > 0).all()
+    assert len(sample(windows, None, 1)) == len(sample(windows, 99, 1)) == 30
+
+
+def test_held_out_events_share_nothing_with_the_others() -> None:
+    events = [f"e{i % 10}" for i in range(50)]
+    windows = made_windows(np.zeros((50, 2)), np.zeros((50, 1)), event=events)
+    split = split_events(windows, 0.3, seed=3)
+    held = set(windows.labels["event"][split.held_out])
+
+    assert len(held) == 3
+    assert not held & set(windows.labels["event"][split.fit])
+    assert (split.fit ^ split.held_out).all()
+
+
+def test_a_split_in_time_leaves_out_what_reaches_over_the_cut() -> None:
+    windows = made_windows(np.zeros((10, 2)), np.zeros((10, 24)))  # two hours ahead, hourly origins
+    split = split_time(windows, 0.5)
+
+    assert split.held_out.tolist() == [False] * 5 + [True] * 5
+    assert split.fit.tolist() == [True] * 3 + [False] * 7
