@@ -24,6 +24,7 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/forecast": frozenset({TokenScope.FORECAST}),
     "/tsfm/forecast/batch": frozenset({TokenScope.BATCH}),
     "/tsfm/models": ANY,
+    "/tsfm/status": ANY,
     "/openapi.json": ANY,
     "/healthz": OPEN,  # probes carry no token
     "/readyz": OPEN,

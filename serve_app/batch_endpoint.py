@@ -85,9 +85,13 @@ class BatchEndpoint:
         return to_request(wire, config.request, config.transform)
 
     def _ok(self, forecast: Forecast, began: float) -> bytes:
-        elapsed_ms = (self._service.clock() - began) * 1e3
-        now = Circumstances(forecast.breaker_state, elapsed_ms, forecast.cache_age_s)
-        return b'"ok":%b' % encode(forecast).fill(now)
+        now, age_s = self._service.clock(), forecast.cache_age_s
+        elapsed_ms = (now - began) * 1e3
+        self._service.traffic.answered(
+            now, elapsed_ms, forecast.fallback_reason, cached=age_s is not None
+        )
+        circumstances = Circumstances(forecast.breaker_state, elapsed_ms, age_s)
+        return b'"ok":%b' % encode(forecast).fill(circumstances)
 
 
 def parse_batch(body: bytes) -> tuple[list[Parsed], float | None]:

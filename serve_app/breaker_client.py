@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from runner.breaker import Outcome, Permit, Refusal
+from runner.breaker_board import BoardSnapshot
 from runner.breaker_sync import ReplicaBoard, SyncReply, SyncRequest
 from runner.errors import BreakerOpenError
 from runner.sections import CircuitBreakerSection
@@ -112,6 +113,10 @@ class SharedBreakers:
     def retry_in_s(self, name: str) -> float:
         """How long asking is pointless, 0.0 if it is not."""
         return self._board.retry_in_s(name, self._clock())
+
+    def known(self) -> BoardSnapshot:
+        """Every breaker, as far as this replica knows."""
+        return self._board.everything(self._clock()).known or {}
 
     def start(self) -> None:
         """Keep in step with the actor from now on; needs a running event loop."""

@@ -33,9 +33,11 @@ from runner.tollama_http import build_http_client
 from runner.types import Bands, BatchKey, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
+from serve_app.fleet import RayFleet
 from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
 from serve_app.service import Service
+from serve_app.traffic import Traffic
 
 BREAKER = "breaker"
 
@@ -100,6 +102,12 @@ class Runner:
         self._breakers.start()
         return await asyncio.gather(*map(self._service.forecast, requests))
 
+    async def breakers(self) -> list[tuple[str, str, float]]:
+        """Name, state and seconds to the next probe of every breaker, for the status page."""
+        self._breakers.start()
+        known = self._breakers.known()
+        return [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
+
     @serve.batch
     async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
         return [asyncio.ensure_future(self._service.forecast(r)) for r in requests]
@@ -143,12 +151,14 @@ class Ingress:
         fallback = Fallback(config, answers, self._baseline, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
-        self._service = Service(config, registry, answers, forecaster, bulk, clock)
+        traffic = Traffic(clock, time.time)
+        self._service = Service(config, registry, answers, forecaster, bulk, clock, traffic)
+        self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
         await warm_up(self._baseline, self._service.config)
-        return build_app(self._service)
+        return build_app(self._service, self._fleet)
 
 
 def _set_up_logging(config: Config) -> None:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from runner.cache import AnswerCache, Entry
 from runner.errors import OverloadedError
-from runner.types import ModelAnswer
+from runner.types import FallbackReason, ModelAnswer
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
@@ -40,6 +40,11 @@ class ForecastEndpoint:
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
         self._under_way = 0
 
+    @property
+    def under_way(self) -> int:
+        """Requests that are being worked on."""
+        return self._under_way
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; raises RequestError and ValidationError for the handlers."""
         began = self._clock()
@@ -68,7 +73,8 @@ class ForecastEndpoint:
         allowance.admit(kept.steps)
         state = self._service.answers.breaker_state(kept.model)
         age_s = began - kept.answer.stored_at
-        return kept.encoded.fill(Circumstances(state, self._elapsed_ms(began), age_s))
+        elapsed_ms = self._left(began, None, cached=True)
+        return kept.encoded.fill(Circumstances(state, elapsed_ms, age_s))
 
     async def _answer(
         self, body: bytes, digest: bytes, header: str | None, allowance: Unlimited, began: float
@@ -89,12 +95,16 @@ class ForecastEndpoint:
         if forecast.kept is not None and not forecast.cache_stale:
             kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
             self._kept.put(digest, kept, self._clock())
-        return encoded.fill(
-            Circumstances(forecast.breaker_state, self._elapsed_ms(began), forecast.cache_age_s)
-        )
+        age_s = forecast.cache_age_s
+        elapsed_ms = self._left(began, forecast.fallback_reason, cached=age_s is not None)
+        return encoded.fill(Circumstances(forecast.breaker_state, elapsed_ms, age_s))
 
-    def _elapsed_ms(self, began: float) -> float:
-        return (self._clock() - began) * 1e3
+    def _left(self, began: float, reason: FallbackReason | None, *, cached: bool) -> float:
+        """Counts an answer; how long it took, in ms."""
+        now = self._clock()
+        elapsed_ms = (now - began) * 1e3
+        self._service.traffic.answered(now, elapsed_ms, reason, cached=cached)
+        return elapsed_ms
 
 
 async def _send(send: Send, body: bytes) -> None:

@@ -19,14 +19,17 @@ from serve_app.forecast_endpoint import ForecastEndpoint
 from serve_app.openapi import build_document
 from serve_app.schemas_out import models_answer
 from serve_app.service import Service
+from serve_app.status import Fleet, StatusEndpoint
 
 
-def build_app(service: Service) -> Starlette:
+def build_app(service: Service, fleet: Fleet) -> Starlette:
     """The ASGI app around a service; runs no lifespan."""
     served = service.registry.served(service.config.environment)
     models = models_answer(served).model_dump_json().encode()
     document = orjson.dumps(build_document(service.config))
+    forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
+    status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
@@ -34,6 +37,9 @@ def build_app(service: Service) -> Starlette:
 
     async def list_models(_: Request) -> Response:
         return Response(models, media_type="application/json")
+
+    async def show_status(request: Request) -> Response:
+        return await status(request)
 
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
@@ -50,9 +56,10 @@ def build_app(service: Service) -> Starlette:
 
     return Starlette(
         routes=[
-            route("/tsfm/forecast", ForecastEndpoint(service), "POST"),
+            route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
             route("/tsfm/models", list_models),
+            route("/tsfm/status", show_status),
             route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),

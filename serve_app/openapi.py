@@ -7,7 +7,6 @@ functions are asked.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 
 from pydantic import BaseModel
 
@@ -28,6 +27,7 @@ from serve_app.errors import (
 )
 from serve_app.openapi_operations import Operation, operations_of
 from serve_app.openapi_schemas import Schema, ref, schemas_of
+from serve_app.version import package_version
 
 JSON = "application/json"
 Refused = tuple[Described, Mapping[str, str]]  # with the headers of the answer
@@ -49,7 +49,11 @@ def build_document(config: Config) -> Schema:
     guarded = bool(config.security.tokens)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "TSFM Runner", "version": _version(), "description": _INTRODUCTION},
+        "info": {
+            "title": "TSFM Runner",
+            "version": package_version(),
+            "description": _INTRODUCTION,
+        },
         "paths": {
             path: {operation.method: _operation(path, operation, guarded)}
             for path, operation in operations.items()
@@ -151,8 +155,5 @@ def _refusal(errors: Sequence[Refused]) -> Schema:
     return schema | ({"headers": headers} if headers else {})
 
 
-def _version() -> str:
-    try:
-        return version("tsfm-runner")
-    except PackageNotFoundError:  # run from the sources, without being installed
-        return "0"
+def _info() -> Schema:
+    return {"title": "TSFM Runner", "version": package_version(), "description": _INTRODUCTION}

@@ -24,6 +24,7 @@ from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import describe
 from serve_app.openapi_examples import ANSWERS, BASELINE_ANSWER, FORECAST, MODEL_ANSWER, REQUESTS
 from serve_app.schemas import BatchWire, ForecastWire
+from serve_app.schemas_status import StatusAnswer
 
 Examples = Mapping[str, Mapping[str, Any]]
 
@@ -90,6 +91,7 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
             ),
         ),
         "/tsfm/models": Operation("get", "Models this environment serves", out.ModelsAnswer),
+        "/tsfm/status": Operation("get", "What the service is doing", StatusAnswer),
         "/healthz": Operation("get", "Whether the process answers", out.LiveAnswer),
         "/readyz": Operation("get", "Whether forecasts can be answered", out.ReadyAnswer),
         "/openapi.json": Operation("get", "This document", out.Document),

@@ -13,8 +13,9 @@ from runner.conformal_state import ConformalState
 from runner.forecaster import Fallback, Forecaster
 from serve_app.ingress import build_app
 from serve_app.service import Service
-from tests.builders import make_answer, make_bands, make_config, make_registry
-from tests.fakes import FakeBaselinePort, FakeClock, FakeModelPort
+from serve_app.traffic import Traffic
+from tests.builders import AS_OF, make_answer, make_bands, make_config, make_registry
+from tests.fakes import FakeBaselinePort, FakeClock, FakeFleet, FakeModelPort
 
 REGISTRY = make_registry()
 # The customer document's own example, verbatim.
@@ -42,7 +43,10 @@ class Bench:
         shared = (config, REGISTRY, answers)
         forecaster = Forecaster(*shared, self.model, fallback, self.clock)
         bulk = BulkForecaster(*shared, self.model, fallback, self.clock)
-        self.app = build_app(Service(*shared, forecaster, bulk, self.clock))
+        self.traffic = Traffic(self.clock, AS_OF.timestamp)
+        self.fleet = FakeFleet()
+        service = Service(*shared, forecaster, bulk, self.clock, self.traffic)
+        self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 

@@ -1,12 +1,13 @@
 """Fakes of the ports, beside nothing else: FakeX stands in for port X."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from runner.answers import Outcome
 from runner.errors import BaselineUnavailableError
 from runner.fallback import BaselineRequest
 from runner.types import Bands, ModelRequest
+from serve_app.schemas_status import BreakerItem
 from tests.builders import make_answer, make_bands
 
 
@@ -58,3 +59,17 @@ class FakeBaselinePort:
         if self.fails:
             raise BaselineUnavailableError
         return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]
+
+
+class FakeFleet:
+    """Knows nothing of the other replicas until it is told."""
+
+    def __init__(self) -> None:
+        self.known_breakers: list[BreakerItem] | None = None
+        self.known_replicas: dict[str, int] | None = None
+
+    async def breakers(self) -> Sequence[BreakerItem] | None:
+        return self.known_breakers
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        return self.known_replicas

@@ -24,7 +24,9 @@ from runner.tollama_http import build_http_client
 from runner.types import Bands, BatchKey, BreakerState, ModelRequest
 from serve_app.ingress import build_app
 from serve_app.service import Service
-from tests.builders import make_config, make_registry
+from serve_app.traffic import Traffic
+from tests.builders import AS_OF, make_config, make_registry
+from tests.fakes import FakeFleet
 
 Clock = Callable[[], float]
 SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here
@@ -100,7 +102,8 @@ class Stack:
         shared = (config, make_registry(), answers)
         forecaster = Forecaster(*shared, self._model, fallback, clock)
         bulk = BulkForecaster(*shared, self._model, fallback, clock)
-        self.app: Starlette = build_app(Service(*shared, forecaster, bulk, clock))
+        service = Service(*shared, forecaster, bulk, clock, Traffic(clock, AS_OF.timestamp))
+        self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:
         await self._model.aclose()

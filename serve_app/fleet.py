@@ -1,0 +1,50 @@
+"""What an ingress replica finds out about the others: asked of Serve and of the Runner, when asked.
+
+Answers are kept for a moment, so that many who watch cost no more than one.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from runner.types import BreakerState
+from serve_app.recent import Recent
+from serve_app.schemas_status import BreakerItem
+from serve_app.status import breaker_item
+
+KEPT_S = 2.0
+LIMIT_S = 1.0
+
+
+class RayFleet:
+    """The other replicas of an application, through Serve; ``clock`` is monotonic."""
+
+    def __init__(
+        self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
+    ) -> None:
+        handle = runner.options(method_name="breakers")
+        self._breakers = Recent(lambda: _breakers(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
+        self._replicas = Recent(
+            lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
+        )
+
+    async def breakers(self) -> Sequence[BreakerItem] | None:
+        """As one of the Runners knows them; they agree within a second."""
+        return await self._breakers()
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        """As Serve's controller knows them."""
+        return await self._replicas()
+
+
+async def _breakers(handle: Any) -> list[BreakerItem]:
+    found: Sequence[tuple[str, str, float]] = await handle.remote()
+    return [breaker_item(name, BreakerState(state), retry) for name, state, retry in found]
+
+
+def _replicas(application: str) -> dict[str, int]:
+    overview = serve.status().applications[application].deployments
+    return {name: one.replica_states.get("RUNNING", 0) for name, one in overview.items()}  # type: ignore[call-overload] # the keys are texts

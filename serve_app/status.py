@@ -1,0 +1,118 @@
+"""``GET /tsfm/status``: the service at a glance, as the replica that is asked sees it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.types import BreakerState
+from serve_app.schemas_out import models_answer
+from serve_app.schemas_status import BreakerItem, Moment, Queue, Requests, StatusAnswer
+from serve_app.service import Service
+from serve_app.traffic import KEPT_S, SLOT_S, Traffic, summary
+from serve_app.version import package_version
+
+WINDOW_S = 300
+DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
+
+
+class Fleet(Protocol):
+    """What a replica can find out about the others; unknown is None, never an exception."""
+
+    async def breakers(self) -> Sequence[BreakerItem] | None:
+        """The breakers of all models asked for so far, with the time to the next probe."""
+        ...
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        """How many replicas of each deployment are running."""
+        ...
+
+
+class StatusEndpoint:
+    """Answers with the status; ``in_flight`` counts the requests under way."""
+
+    def __init__(self, service: Service, fleet: Fleet, in_flight: Callable[[], int]) -> None:
+        self._service = service
+        self._fleet = fleet
+        self._in_flight = in_flight
+        served = service.registry.served(service.config.environment)
+        self._models = models_answer(served).models
+
+    async def __call__(self, _: Request) -> Response:
+        """The status as JSON."""
+        body = (await self.status()).model_dump_json()
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+    async def status(self) -> StatusAnswer:
+        """The status of this moment."""
+        service, traffic = self._service, self._service.traffic
+        replicas = await self._fleet.replicas() or {}
+        recent = traffic.last(WINDOW_S)
+        return StatusAnswer(
+            version=package_version(),
+            environment=service.config.environment,
+            uptime_s=round(traffic.uptime_s, 3),
+            scope="replica",
+            window_s=WINDOW_S,
+            requests=_requests(traffic),
+            history=history(traffic),
+            fallback_reasons=dict(recent.reasons.most_common()),
+            queue=self._queue(),
+            breakers=await self._breakers(),
+            replicas={name: replicas.get(name) for name in DEPLOYMENTS},
+            coverage=list(service.coverage()),
+            models=self._models,
+        )
+
+    def _queue(self) -> Queue:
+        overload = self._service.config.overload
+        return Queue(
+            in_flight=self._in_flight(),
+            shed_above=overload.shed_above,
+            refuse_above=overload.refuse_above,
+        )
+
+    async def _breakers(self) -> list[BreakerItem]:
+        """As the Runner knows them, else as they were last heard of here."""
+        found = await self._fleet.breakers()
+        if found is not None:
+            return list(found)
+        heard = self._service.answers.breaker_states()
+        return [breaker_item(model, state, 0.0) for model, state in heard.items()]
+
+
+def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:
+    """A breaker for callers; one forced open has no next probe: it waits for a person."""
+    waits = retry_in_s > 0 and state is not BreakerState.FORCED_OPEN
+    return BreakerItem(
+        model=model, state=state, next_probe_in_s=round(retry_in_s, 3) if waits else None
+    )
+
+
+def _requests(traffic: Traffic) -> Requests:
+    recent = traffic.last(WINDOW_S)
+    seconds = min(max(traffic.uptime_s, 1.0), WINDOW_S)
+    return Requests(
+        total=recent.requests,
+        rate_per_s=round(recent.requests / seconds, 3),
+        fallback_share=recent.fallback_share,
+        cache_hit_share=recent.cache_hit_share,
+        p50_ms=recent.p50_ms,
+        p95_ms=recent.p95_ms,
+    )
+
+
+def history(traffic: Traffic) -> list[Moment]:
+    """Every slot of the last ten minutes, since the replica began at the earliest."""
+    slots = traffic.slots()[-KEPT_S // SLOT_S :]
+    return [
+        Moment(
+            t=traffic.at(slot),
+            requests=one.requests,
+            fallbacks=one.fallbacks,
+            p50_ms=one.p50_ms,
+            p95_ms=one.p95_ms,
+        )
+        for slot, one in ((slot, summary([slot])) for slot in slots)
+    ]
