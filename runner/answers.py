@@ -12,6 +12,7 @@ from runner.calibration import UNCALIBRATED, Calibration
 from runner.config import Config
 from runner.conformal import Adjusted
 from runner.conformal_state import ConformalState
+from runner.notes import Notes
 from runner.plan import Notice, Plan
 from runner.types import (
     BASELINE_MODEL,
@@ -70,7 +71,10 @@ class _Heard:
 
 
 class Answers:
-    """Kept answers and breaker news of one replica; ``clock`` is monotonic, in seconds."""
+    """Kept answers and breaker news of one replica; ``clock`` is monotonic, in seconds.
+
+    With ``notes`` every answer that is not a kept one is noted there, to be learned from.
+    """
 
     def __init__(
         self,
@@ -78,8 +82,10 @@ class Answers:
         clock: Callable[[], float],
         spread: Callable[[], float],
         conformal: ConformalState | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self._calibration = Calibration(config.conformal, conformal)
+        self._notes = notes
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(config.cache, spread)
@@ -110,8 +116,16 @@ class Answers:
             return None
         return ModelFailure(FallbackReason.BREAKER_OPEN, heard.state, heard.until - now)
 
+    def calibrate_by(self, state: ConformalState) -> None:
+        """Answers are calibrated by this state from now on."""
+        self._calibration = replace(self._calibration, state=state)
+
     def from_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
         """The forecast of an answer that just came."""
+        self._note(plan, plan.key.model, answer.bands)
+        return self._of_model(plan, answer)
+
+    def _of_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
         forecast = Forecast(
             plan=plan,
             bands=answer.bands,
@@ -146,6 +160,7 @@ class Answers:
         self, plan: Plan, bands: Bands, reason: FallbackReason, *, in_process: bool
     ) -> Forecast:
         """The forecast of baseline bands, with why and where they were made."""
+        self._note(plan, BASELINE_MODEL, bands)
         where = (IN_PROCESS,) if in_process else ()
         forecast = Forecast(
             plan=plan,
@@ -156,6 +171,10 @@ class Answers:
             fallback_reason=reason,
         )
         return self._calibrated(forecast, BASELINE_MODEL)
+
+    def _note(self, plan: Plan, source: str, bands: Bands) -> None:
+        if self._notes is not None:
+            self._notes.add(plan, source, bands)
 
     def _calibrated(self, forecast: Forecast, source: str) -> Forecast:
         """The forecast with calibrated paths beside its own, if its caller wants them."""
@@ -169,7 +188,7 @@ class Answers:
 
     def _from_entry(self, plan: Plan, entry: Entry[ModelAnswer]) -> Forecast:
         return replace(
-            self.from_model(plan, entry.value),
+            self._of_model(plan, entry.value),
             breaker_state=self.breaker_state(plan.key.model),
             cache_age_s=self._clock() - entry.stored_at,
         )

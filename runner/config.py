@@ -112,10 +112,9 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
     except SettingsError as exc:
         raise ConfigError(f"A {ENV_PREFIX} variable is not valid JSON ({exc})") from exc
-    conformal = config.conformal
-    if conformal.state_file is not None:
-        state_file = _beside(file, conformal.state_file)
-        conformal = conformal.model_copy(update={"state_file": state_file})
+    files = {name: getattr(config.conformal, name) for name in ("state_file", "learned_file")}
+    beside = {name: _beside(file, path) for name, path in files.items() if path is not None}
+    conformal = config.conformal.model_copy(update=beside)
     found = {"models_file": _beside(file, config.models_file), "conformal": conformal}
     return config.model_copy(update=found)
 

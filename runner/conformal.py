@@ -124,10 +124,24 @@ def score(
         ``(B, H, 2)`` from 0 to infinity (a half without width, and the outcome there); NaN where
         the outcome, the centre or one of the two levels is missing.
     """
+    found = core(paths, levels, target_coverage)
+    return np.full((*actual.shape, 2), np.nan) if found is None else score_core(found, actual)
+
+
+def core(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
+    """All that scoring needs of a path: its interval's lower end, centre and upper end.
+
+    Returns:
+        ``(B, H, 3)``, or None where one of the three levels is missing.
+    """
     low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
     centre = _at(paths, levels, 0.5)
-    if low is None or up is None or centre is None:
-        return np.full((*actual.shape, 2), np.nan)
+    return None if low is None or up is None or centre is None else np.stack([low, centre, up], -1)
+
+
+def score_core(found: FloatArray, actual: FloatArray) -> FloatArray:
+    """What `score` gives, ``(..., 2)``, for ``(..., 3)`` from `core` and outcomes ``(...)``."""
+    low, centre, up = np.moveaxis(found, -1, 0)
     away = np.stack([centre - actual, actual - centre], axis=-1)
     half = np.stack([centre - low, up - centre], axis=-1)
     away = np.where(away > _ROUNDING, away, np.where(np.isnan(away), np.nan, 0.0))

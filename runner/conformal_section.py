@@ -5,9 +5,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from runner.section import Count, Level, Section, none_from_text
+from runner.section import Count, CountOrNone, Level, Positive, Section, none_from_text
+
+FileOrNone = Annotated[Path | None, BeforeValidator(none_from_text)]
 
 
 class Dimension(StrEnum):
@@ -22,11 +24,24 @@ class ConformalSection(Section):
     """Calibrated bands beside the raw ones; see docs/calibration.md."""
 
     enabled_by_default: bool  # for requests that do not say
-    state_file: Annotated[Path | None, BeforeValidator(none_from_text)]  # null: uncalibrated
+    state_file: FileOrNone  # what a calibration has found; null: nothing
     target_coverage: Level
     min_samples: Count  # outcomes that must stand behind each step of a segment
     segments: tuple[Dimension, ...]  # the first one is given up first
     width_edges: tuple[Level, ...]  # where the dimension `width` is cut
+    min_changes: CountOrNone  # a window with fewer teaches nothing: see `has_moved`
+    online: bool  # whether what comes of forecasts is learned while the service runs
+    online_rate: Annotated[float, Field(gt=0, le=1)]  # of `conformal.update`: how fast to follow
+    learned_file: FileOrNone  # where it is kept; null: a restart starts from `state_file`
+    save_interval_s: Positive  # how much learning a crash may cost
+    exchange_interval_s: Positive  # between replicas and the one process that learns
+    rolling_points: Annotated[int, Field(ge=2)]  # outcomes that the reported figures speak of
+    max_queued: Count  # answers that wait in a replica for the next exchange
+    max_markets: Count  # whose forecasts wait for outcomes
+    max_pending_per_market: Count  # forecasts of one market that are waiting, or remembered as done
+    max_steps: Count  # of a forecast that are scored, the first ones
+    max_segments: Count  # of all sources together
+    max_outcomes: Count  # in one POST /tsfm/outcomes
 
     @model_validator(mode="after")
     def _check(self) -> Self:

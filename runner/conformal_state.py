@@ -60,6 +60,11 @@ class ConformalState:
                 return name, track
         return None
 
+    def without(self, source: str, segment: str) -> "ConformalState":
+        """The state less one track, if it is there."""
+        of_source = {k: v for k, v in self.tracks.get(source, {}).items() if k != segment}
+        return ConformalState(self.target_coverage, {**self.tracks, source: of_source})
+
 
 def tails(target_coverage: float) -> tuple[float, float]:
     """The two levels between which the share ``target_coverage`` lies.
@@ -83,30 +88,35 @@ def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> 
             other sources, or holds a number that cannot be.
     """
     try:
-        text = path.read_text("utf-8")
+        file = StateFile.model_validate_json(read_text(path))
+    except ValidationError as exc:
+        raise ConfigError(f"{path}: {first_complaint(exc)}") from exc
+    return file.state_for(path, target_coverage, sources)
+
+
+def read_text(path: Path) -> str:
+    """What is in a file of learned numbers.
+
+    Raises:
+        ConfigError: it is missing, or is no text.
+    """
+    try:
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: the conformal state cannot be read ({exc})") from exc
-    try:
-        file = _File.model_validate_json(text)
-    except ValidationError as exc:
-        raise ConfigError(f"{path}: {_first_complaint(exc)}") from exc
-    if tuple(file.levels) != tails(target_coverage):
-        raise ConfigError(
-            f"{path}: levels are {file.levels}, but conformal.target_coverage "
-            f"{target_coverage:g} needs {list(tails(target_coverage))}"
-        )
-    strangers = sorted(set(file.sources) - set(sources))
-    if strangers:
-        raise ConfigError(f"{path}: sources.{strangers[0]} is no model of this service")
-    return file.to_state()
 
 
 def save_state(path: Path, state: ConformalState) -> None:
-    """Writes the file anew: whoever reads it finds the old one or the new one, never a part."""
+    """Writes the file anew, whole or not at all."""
+    write_whole(path, to_json(state))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file anew: whoever reads it finds the old one or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")  # the same folder: a rename is atomic
     try:
         with draft.open("w", encoding="utf-8") as file:
-            file.write(to_json(state))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -162,7 +172,9 @@ class _TrackJson(_Strict):
         return Track(factors, np.array(self.sample_size, dtype=np.int64))
 
 
-class _File(_Strict):
+class StateFile(_Strict):
+    """The file as JSON."""
+
     schema_version: Literal[1]
     target_coverage: Annotated[float, Field(gt=0, lt=1)]
     levels: list[float]
@@ -174,7 +186,22 @@ class _File(_Strict):
             raise ValueError("levels and target_coverage contradict each other")
         return self
 
-    def to_state(self) -> ConformalState:
+    def state_for(
+        self, path: Path, target_coverage: float, sources: Collection[str]
+    ) -> ConformalState:
+        """The state, if it is meant for this service.
+
+        Raises:
+            ConfigError: it is for other levels, or knows sources that cannot answer here.
+        """
+        if tuple(self.levels) != tails(target_coverage):
+            raise ConfigError(
+                f"{path}: levels are {self.levels}, but conformal.target_coverage "
+                f"{target_coverage:g} needs {list(tails(target_coverage))}"
+            )
+        strangers = sorted(set(self.sources) - set(sources))
+        if strangers:
+            raise ConfigError(f"{path}: sources.{strangers[0]} is no model of this service")
         tracks = {
             source: {name: track.to_track() for name, track in segments.items()}
             for source, segments in self.sources.items()
@@ -182,7 +209,7 @@ class _File(_Strict):
         return ConformalState(self.target_coverage, tracks)
 
 
-def _first_complaint(exc: ValidationError) -> str:
+def first_complaint(exc: ValidationError) -> str:
     """What is wrong first; a file with another schema would have many complaints."""
     found = exc.errors(include_url=False, include_context=False, include_input=False)
     schema = [e for e in found if e["loc"] == ("schema_version",)]

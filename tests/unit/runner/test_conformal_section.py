@@ -15,6 +15,19 @@ SETTINGS = {
     "min_samples": 200,
     "segments": ["liquidity", "width"],
     "width_edges": [0.01, 0.1],
+    "min_changes": 12,
+    "online": True,
+    "online_rate": 0.1,
+    "learned_file": None,
+    "save_interval_s": 30.0,
+    "exchange_interval_s": 2.0,
+    "rolling_points": 1000,
+    "max_queued": 100,
+    "max_markets": 100,
+    "max_pending_per_market": 10,
+    "max_steps": 12,
+    "max_segments": 10,
+    "max_outcomes": 100,
 }
 
 
@@ -36,6 +49,9 @@ def test_calibration_is_shipped_off_and_without_a_state() -> None:
         ({"min_samples": 8}, "min_samples must not be under 9: .* target_coverage of 0.8"),
         ({"target_coverage": 0.98, "min_samples": 98}, "min_samples must not be under 99"),
         ({"target_coverage": 1.0}, "target_coverage"),
+        ({"online_rate": 0.0}, "online_rate"),
+        ({"online_rate": 1.5}, "online_rate"),
+        ({"rolling_points": 1}, "rolling_points"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
@@ -55,6 +71,12 @@ def test_state_file_is_found_beside_the_configuration(monkeypatch: pytest.Monkey
     config = load_config(ROOT / "configs/local.yaml")
 
     assert config.conformal.state_file == ROOT / "state/conformal.json"
+
+
+def test_file_of_what_was_learned_is_found_beside_the_configuration() -> None:
+    config = load_config(ROOT / "configs/local.yaml")
+
+    assert config.conformal.learned_file == ROOT / ".state/conformal_learned.json"
 
 
 def test_state_file_can_be_switched_off_from_the_environment(
