@@ -26,6 +26,9 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,
     "/openapi.json": ANY,
+    "/": OPEN,  # pages are no secret; what they show is asked for with a token
+    "/docs": OPEN,
+    "/console/{name:path}": OPEN,
     "/healthz": OPEN,  # probes carry no token
     "/readyz": OPEN,
 }

@@ -59,7 +59,7 @@ def build_document(config: Config) -> Schema:
             for path, operation in operations.items()
         },
         "components": {
-            "schemas": schemas_of(models, config.request, config.transform),
+            "schemas": schemas_of(models, config),
             "responses": {str(s): _refusal([_http(s)]) for s in HTTP_CODES},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },

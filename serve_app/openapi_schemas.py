@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import DefsRef, GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from runner.sections import RequestSection, TransformSection
+from runner.config import Config
 from serve_app.schemas import MIN_LEVEL
 
 Schema = dict[str, Any]
@@ -42,12 +42,10 @@ class _Generator(GenerateJsonSchema):
         return super().default_schema(schema)
 
 
-def schemas_of(
-    models: Sequence[type[BaseModel]], limits: RequestSection, transform: TransformSection
-) -> dict[str, Schema]:
+def schemas_of(models: Sequence[type[BaseModel]], config: Config) -> dict[str, Schema]:
     """The schema of each model and of all they are made of, by public name."""
     schemas: dict[str, Schema] = orjson.loads(_unlimited(tuple(models)))
-    for name, properties in _limits(limits, transform).items():
+    for name, properties in _limits(config).items():
         for prop, extra in properties.items():
             _add(schemas[name]["properties"][prop], extra)
     return schemas
@@ -71,9 +69,8 @@ def ref(model: type[BaseModel]) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _limits(
-    request: RequestSection, transform: TransformSection
-) -> Mapping[str, Mapping[str, Schema]]:
+def _limits(config: Config) -> Mapping[str, Mapping[str, Schema]]:
+    request, transform = config.request, config.transform
     level = {"minimum": MIN_LEVEL, "maximum": 1 - MIN_LEVEL}
     levels = {"maxItems": request.max_levels, "uniqueItems": True, "items": level}
     return {
@@ -89,6 +86,7 @@ def _limits(
             "x_past": {"maxProperties": request.max_covariates},
             "x_future": {"maxProperties": request.max_covariates},
             "max_gap_minutes": {"default": request.max_gap_minutes},
+            "liquidity_bucket": {"examples": list(config.fallback.baseline_only_liquidity)},
         },
         "BatchRequest": {
             "requests": {"maxItems": request.max_batch_requests},
@@ -108,7 +106,7 @@ def _add(schema: Schema, extra: Schema) -> None:
     for key, value in extra.items():
         if key == "items":
             _add(part["items"], value)
-        elif key == "default":
+        elif key in ("default", "examples"):
             schema[key] = value
         else:
             part[key] = value

@@ -79,7 +79,9 @@ class ForecastWire(Wire):
     )
     transform: TransformWire | None = None
     model: ModelWire | None = None
-    liquidity_bucket: Name | None = None
+    liquidity_bucket: Name | None = Field(
+        None, description="How liquid the market is; the examples go to the baseline."
+    )
     max_gap_minutes: Annotated[float, Field(ge=0, strict=True)] | None = None
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
         None, description="Answer by then; can only tighten the service's own deadline."

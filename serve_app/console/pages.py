@@ -1,0 +1,58 @@
+"""Routes of the pages and of everything they load."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.console.shelf import Shelf, Source, from_package
+
+STATIC = Path(__file__).parent / "static"
+PAGES: Mapping[str, str] = {"/": "index.html", "/docs": "docs.html"}
+FILES = "/console/{name:path}"
+Endpoint = Callable[[Request], Any]
+
+
+def endpoints() -> dict[str, Endpoint]:
+    """The handler of every page and of the files, by route."""
+    shelf = Shelf(sources())
+
+    def page(name: str) -> Endpoint:
+        async def show(request: Request) -> Response:
+            return await _answer(shelf, name, request)
+
+        return show
+
+    async def file(request: Request) -> Response:
+        return await _answer(shelf, request.path_params["name"], request)
+
+    return {path: page(name) for path, name in PAGES.items()} | {FILES: file}
+
+
+def sources() -> dict[str, Source]:
+    """Every file there is, by the name under which it is asked for."""
+    libraries = _libraries()
+    names = {name.rsplit("/", 1)[-1]: f"console/{name}" for name in libraries}
+    ours = {
+        path.name: Source(path, names=names if path.suffix == ".html" else None)
+        for path in STATIC.iterdir()
+    }
+    return ours | libraries
+
+
+def _libraries() -> dict[str, Source]:
+    swagger = {name: f"dist/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css")}
+    return {
+        **from_package("plotly", "plotly", {"plotly.min.js": "package_data/plotly.min.js"}),
+        **from_package("flask_swagger_ui", "flask-swagger-ui", swagger),
+    }
+
+
+async def _answer(shelf: Shelf, name: str, request: Request) -> Response:
+    packed = await shelf.take(name)
+    if packed is None:
+        raise HTTPException(404)
+    return packed.answer(request.headers)

@@ -1,0 +1,101 @@
+// What the service reports of itself, as tiles, small charts and tables.
+
+import { h, millis, percent, span, table } from "./dom.js";
+import { CONFIG, layout, plotly } from "./plot.js";
+import { colour } from "./theme.js";
+import { BREAKERS, reasonWords } from "./words.js";
+
+/** Everything but the charts, for which places are left that stay between two drawings. */
+export function drawStatus(place, status) {
+  if (!place.querySelector(".trend")) place.replaceChildren(...frame());
+  place.classList.remove("old");
+  const parts = { tiles: tiles(status), breakers: breakers(status), reasons: reasons(status), coverage: coverage(status), models: models(status) };
+  for (const [name, content] of Object.entries(parts)) {
+    const part = place.querySelector(`[data-part=${name}]`);
+    if (part.childElementCount === 0 || !part.contains(document.activeElement)) part.replaceChildren(...content);
+  }
+}
+
+function frame() {
+  const part = (name, kind = "card scroll") => h("div", { class: kind, "data-part": name, tabindex: kind.includes("scroll") ? "0" : null, role: kind.includes("scroll") ? "region" : null, "aria-label": kind.includes("scroll") ? NAMES[name] : null });
+  const trend = (name, title) => h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title)), h("div", { class: "trend", "data-trend": name, role: "img", "aria-label": title }));
+  return [
+    part("tiles", "tiles"),
+    h("div", { class: "grid" }, trend("latency", "Answer times"), trend("fallback", "Share of fallbacks"), part("breakers"), part("reasons"), part("coverage"), part("models")),
+  ];
+}
+
+const NAMES = { breakers: "Breakers", reasons: "Fallbacks by reason", coverage: "Coverage", models: "Models" };
+
+function tiles({ requests, queue, replicas, uptime_s: uptime, version, environment, window_s: window }) {
+  const tile = (name, value, hint) => h("div", { class: "card tile" }, h("p", { class: "name" }, name), h("p", { class: "value" }, value), h("p", { class: "hint" }, hint));
+  return [
+    tile("Requests", `${rate(requests?.rate_per_s)}/s`, `${requests?.total ?? 0} in the last ${span(window ?? 300)}`),
+    tile("Fallbacks", percent(requests?.fallback_share, 1), "answers not made by the model"),
+    tile("From the cache", percent(requests?.cache_hit_share), "of all answers"),
+    tile("Answer time", millis(requests?.p50_ms), `p50; p95 ${millis(requests?.p95_ms)}`),
+    tile("Under way", `${queue?.in_flight ?? 0}`, queue ? `baseline above ${queue.shed_above}, refused above ${queue.refuse_above}` : ""),
+    tile("Replicas", Object.values(replicas ?? {}).filter((n) => n !== null).reduce((a, b) => a + b, 0) || "–", counts(replicas)),
+    tile("Up for", span(uptime ?? 0), `version ${version}, ${environment}`),
+  ];
+}
+
+const rate = (value) => (value === null || value === undefined ? "–" : value < 10 ? value.toFixed(1) : Math.round(value));
+
+const counts = (replicas) => Object.entries(replicas ?? {}).map(([name, n]) => `${name} ${n ?? "–"}`).join(", ");
+
+function breakers({ breakers: known = [] }) {
+  if (!known.length) return [h("h3", {}, "Breakers"), h("p", { class: "hint" }, "No model has been asked yet.")];
+  return [table("Breakers", ["Model", "State", "Next probe"], known.map((one) => [
+    one.model,
+    h("span", { class: "state", "data-state": one.state, title: BREAKERS[one.state] }, one.state.replace("_", " ")),
+    one.next_probe_in_s > 0 ? h("span", { "data-left": one.next_probe_in_s.toFixed(1) }, left(one.next_probe_in_s)) : "–",
+  ]))];
+}
+
+const left = (seconds) => (seconds > 0 ? `in ${Math.ceil(seconds)} s` : "any moment");
+
+/** A second has passed: countdowns go on between two answers of the service. */
+export function tick(place) {
+  for (const cell of place.querySelectorAll("[data-left]")) {
+    cell.dataset.left = String(Math.max(0, Number(cell.dataset.left) - 1));
+    cell.textContent = left(Number(cell.dataset.left));
+  }
+}
+
+function reasons({ fallback_reasons: found = {} }) {
+  const rows = Object.entries(found).sort(([, a], [, b]) => b - a);
+  if (!rows.length) return [h("h3", {}, "Fallbacks by reason"), h("p", { class: "hint" }, "None in the last minutes.")];
+  return [table("Fallbacks by reason", ["Reason", "Answers"], rows.map(([code, n]) => [h("span", { title: code }, reasonWords(code)), String(n)]))];
+}
+
+function coverage({ coverage: found = [] }) {
+  if (!found?.length) return [h("h3", {}, "Coverage"), h("p", { class: "hint" }, "No outcomes have been recorded yet: nothing is known about coverage.")];
+  return [table("Coverage", ["Source", "Segment", "Target", "Covered", "Outcomes", "Width"], found.map((one) => [
+    one.source, one.segment, percent(one.target), percent(one.coverage, 1), String(one.samples),
+    one.mean_width === null || one.mean_width === undefined ? "–" : one.mean_width.toFixed(3),
+  ]))];
+}
+
+function models({ models: known = [] }) {
+  return [table("Models", ["Model", "Also called", "Licence", "Use"], known.map((one) => [
+    one.name, (one.aliases ?? []).join(", ") || "–", one.license ?? "–",
+    h("span", { class: "state", "data-state": one.license_tag }, (one.license_tag ?? "").replace("_", " ")),
+  ]))];
+}
+
+export async function drawCharts(place, { history = [] }) {
+  const Plotly = await plotly();
+  const x = history.map(({ t }) => (typeof t === "number" ? new Date(1000 * t).toISOString() : t));
+  const draw = (name, traces, axis) => {
+    const shown = layout({ margin: { l: 44, r: 8, t: 6, b: 26 }, height: 150, xaxis: { type: "date", nticks: 4, tickformat: "%H:%M", hoverformat: "%H:%M:%S UTC" }, yaxis: { rangemode: "tozero", nticks: 4, ...axis }, dragmode: false });
+    return Plotly.react(place.querySelector(`[data-trend=${name}]`), traces, shown, CONFIG);
+  };
+  const line = (name, hue, y, unit, more = {}) => ({ x, y, name, mode: "lines", line: { color: colour(hue), width: 1.8 }, hovertemplate: unit, ...more });
+  const share = history.map(({ requests, fallbacks }) => (requests ? fallbacks / requests : null));
+  await draw("latency", [
+    line("p95", "base", history.map((one) => one.p95_ms), "%{y:.0f} ms"),
+    line("p50", "accent", history.map((one) => one.p50_ms), "%{y:.0f} ms"),
+  ], { ticksuffix: " ms" });
+  await draw("fallback", [line("fallbacks", "base", share, "%{y:.0%}", { fill: "tozeroy", fillcolor: colour("base", 0.15), connectgaps: false })], { tickformat: ".0%", range: [0, 1.02] });
+}

@@ -1,0 +1,49 @@
+// What the codes of an answer mean, in words. A test holds the keys against those of the service.
+
+export const REASONS = {
+  too_few_points: "The series has too few observations for a model.",
+  low_liquidity: "The liquidity bucket is one that only the baseline serves.",
+  gap_too_long: "The series has a gap that is longer than allowed.",
+  levels_not_supported: "The model does not give every level that was asked for.",
+  breaker_open: "The model failed too often a moment ago, and is left alone for a while.",
+  deadline_exceeded: "The model's answer would have come after the deadline.",
+  overloaded: "More is waiting for the model than it can do.",
+  runtime_timeout: "The model took too long.",
+  runtime_unreachable: "The model's runtime cannot be reached.",
+  runtime_overloaded: "The model's runtime has too much to do.",
+  runtime_rejected: "The model's runtime does not accept this series.",
+  runtime_unauthorized: "The model's runtime wants a key, or its licence has not been accepted.",
+  runtime_error: "The model's runtime failed.",
+  model_not_installed: "The model's runtime does not have this model.",
+  bad_output: "The model's answer lacked levels or steps, or held values that are no numbers.",
+  runner_unavailable: "The part of the service that calls models could not be reached.",
+  stale_if_error: "The model has no answer now; this is its last one, a little past its time.",
+};
+
+export const WARNINGS = {
+  baseline_in_process: "The baseline service did not answer in time; the same bands were computed in place.",
+  gaps_filled: "Missing values were filled with the last one before them.",
+  model_params_dropped: "Options that the model does not allow were dropped.",
+  model_version_not_selectable: "The version asked for cannot be chosen; the one installed answered.",
+  values_clipped: "Values outside 0 to 1 were moved to the edge.",
+  quantiles_rearranged: "Levels that crossed each other were put in order.",
+  interval_widened: "The band was narrower than allowed, and was widened.",
+  interval_narrowed: "The band was wider than allowed, and was narrowed.",
+  conformal_uncalibrated: "No calibration is there yet for this kind of forecast.",
+};
+
+export const BREAKERS = {
+  closed: "closed: the model is asked",
+  open: "open: the model is left alone",
+  half_open: "half open: one call tries the model",
+  forced_open: "held open by an operator",
+  forced_closed: "held closed by an operator",
+};
+
+/** A warning in words; one this page does not know yet stays as it is. */
+export function warningWords(code) {
+  const reason = code.startsWith("fallback_") ? REASONS[code.slice(9)] : undefined;
+  return reason ?? WARNINGS[code] ?? code;
+}
+
+export const reasonWords = (code) => REASONS[code] ?? code;

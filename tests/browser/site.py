@@ -1,0 +1,114 @@
+"""The ingress app under uvicorn, with ports in place of Serve: pages can be tried in a second."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from runner.answers import Answers, Outcome
+from runner.bulk import BulkForecaster
+from runner.config import Config
+from runner.fallback import BaselineRequest, baseline_bands
+from runner.forecaster import Fallback, Forecaster
+from runner.types import (
+    Bands,
+    BreakerState,
+    FallbackReason,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+)
+from serve_app.ingress import build_app
+from serve_app.service import Service
+from tests.builders import make_config, make_registry
+
+PAUSE = threading.Event().wait  # nobody sets it
+
+
+@dataclass
+class Ports:
+    """Model and baseline of a site: bands of the real baseline, the model's a little narrower."""
+
+    config: Config
+    failure: FallbackReason | None = None
+    requests: list[ModelRequest] = field(default_factory=list)
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        return [await self.ask(request) for request in requests]
+
+    async def ask(self, request: ModelRequest) -> Outcome:
+        self.requests.append(request)
+        if self.failure is not None:
+            return ModelFailure(self.failure, BreakerState.OPEN, 30.0)
+        key = request.key
+        item = BaselineRequest(request.y_prob, key.horizon_steps, key.levels, request.transform)
+        (bands,) = baseline_bands([item], self.config.baseline, self.config.bands)
+        middle = bands.y_prob.mean(axis=1, keepdims=True)
+        bend = 0.03 * np.sin(np.linspace(0, 3, key.horizon_steps))[:, None]
+        narrower = np.clip(middle + 0.6 * (bands.y_prob - middle) + bend, 0.0, 1.0)
+        return ModelAnswer(Bands(narrower), BreakerState.CLOSED, 3, 0.8, 41.5)
+
+
+@dataclass(frozen=True)
+class ModelPort:
+    ports: Ports
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        return await self.ports.ask(request)
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        return await self.ports.forecast_many(requests)
+
+
+@dataclass(frozen=True)
+class BaselinePort:
+    config: Config
+
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        return baseline_bands(requests, self.config.baseline, self.config.bands)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running site and what stands behind it."""
+
+    url: str
+    ports: Ports
+
+
+def make_service(config: Config, ports: Ports) -> Service:
+    clock, model = time.monotonic, ModelPort(ports)
+    registry = make_registry()
+    answers = Answers(config, clock, random.random)
+    fallback = Fallback(config, answers, BaselinePort(config), clock)
+    shared = (config, registry, answers)
+    forecaster = Forecaster(*shared, model, fallback, clock)
+    return Service(*shared, forecaster, BulkForecaster(*shared, model, fallback, clock), clock)
+
+
+@contextmanager
+def running_site(config: Config | None = None, port: int = 0) -> Iterator[Site]:
+    """A site on a port of 127.0.0.1; 0 takes a free one."""
+    config = config or make_config()
+    ports = Ports(config)
+    app: Any = build_app(make_service(config, ports))
+    settings = uvicorn.Config(app, port=port, log_level="warning", lifespan="off")
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    for _ in range(200):
+        if server.started:
+            break
+        PAUSE(0.05)
+    assert server.started, "the site did not start"
+    try:
+        yield Site(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", ports)
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,134 @@
+"""What the pages consist of: every file they name is there, and their words are the service's."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from runner.answers import WARNINGS
+from runner.types import BreakerState, FallbackReason
+from serve_app.console.pages import FILES, PAGES, STATIC, sources
+from tests.bench import Bench
+from tests.openapi import DOCUMENT
+from tests.tokens import make_guarded_config
+
+SCRIPTS = sorted(STATIC.glob("*.js"))
+WORDS = (STATIC / "words.js").read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """The attributes of every element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def every(self, attribute: str) -> list[str]:
+        return [found[attribute] for _, found in self.elements if attribute in found]
+
+
+@pytest.fixture(params=PAGES)
+async def page(request: pytest.FixtureRequest, bench: Bench) -> Page:
+    response = await bench.http.get(request.param)
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    return Page(response.text)
+
+
+async def test_every_file_a_page_names_is_served(page: Page, bench: Bench) -> None:
+    local = [link for link in page.every("src") + page.every("href") if link[0] != "#"]
+    answers = {link: (await bench.http.get(f"/{link}")).status_code for link in local}
+
+    assert len(local) > 3
+    assert answers == dict.fromkeys(local, 200)
+
+
+async def test_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(page: Page) -> None:
+    links = page.every("src") + page.every("href")
+    inline = [found for tag, found in page.elements if tag == "script" and "src" not in found]
+
+    assert not any(link.startswith(("http", "//", "data", "javascript")) for link in links)
+    assert inline == []
+    assert page.every("style") == []
+
+
+async def test_labels_and_descriptions_point_to_elements_that_are_there(page: Page) -> None:
+    ids = page.every("id")
+    described = [one for value in page.every("aria-describedby") for one in value.split()]
+
+    assert len(ids) == len(set(ids))
+    assert set(page.every("for")) | set(described) <= set(ids)
+    assert set(page.every("aria-labelledby")) <= set(ids)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_import_of_a_script_is_there(script: Path) -> None:
+    text = script.read_text("utf-8")
+    imported = re.findall(r'from "\./([^"]+)"', text)
+
+    assert {name for name in imported if not (STATIC / name).is_file()} == set()
+    assert "innerHTML" not in text  # text of an answer is never read as markup
+    assert "eval(" not in text
+
+
+def test_ids_that_scripts_ask_for_are_on_a_page() -> None:
+    text = "".join((STATIC / name).read_text("utf-8") for name in PAGES.values())
+    asked = {
+        found
+        for path in SCRIPTS
+        for found in re.findall(r'byId\("([^"]+)"\)', path.read_text("utf-8"))
+    }
+
+    assert {name for name in asked if f'id="{name}"' not in text} == set()
+
+
+def test_every_reason_warning_and_breaker_state_has_words() -> None:
+    known = {*FallbackReason, *BreakerState}
+    known |= {code for code in WARNINGS if not code.startswith("fallback_")}
+
+    assert {
+        code for code in known if not re.search(rf"^  {code}: \"", WORDS, re.MULTILINE)
+    } == set()
+
+
+def test_every_field_of_a_request_has_a_place_for_its_errors() -> None:
+    text = (STATIC / "index.html").read_text("utf-8")
+    placed = {one for paths in re.findall(r'data-paths="([^"]+)"', text) for one in paths.split()}
+    fields = set(DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"])
+
+    assert fields - placed == {"conformal"}  # a check box, which cannot be wrong
+
+
+def test_bucket_that_asks_for_the_baseline_stands_in_the_document() -> None:
+    fields = DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"]
+
+    assert fields["liquidity_bucket"]["examples"] == ["low"]
+
+
+async def test_pages_need_no_token_and_tell_nothing_of_the_service() -> None:
+    guarded, local = Bench(make_guarded_config()), Bench()
+    for path in PAGES:
+        shown = await guarded.http.get(path)
+
+        assert shown.status_code == 200
+        assert shown.content == (await local.http.get(path)).content
+    await guarded.http.aclose()
+    await local.http.aclose()
+
+
+async def test_file_that_is_not_there_is_answered_like_any_wrong_path(bench: Bench) -> None:
+    response = await bench.http.get("/console/nothing.js")
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+
+
+def test_every_file_has_a_route_and_a_type() -> None:
+    assert FILES == "/console/{name:path}"
+    assert {path.name for path in STATIC.iterdir()} <= set(sources())
