@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration bench faults chaos lint fmt types layers audit lock load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser bench faults chaos lint fmt types layers audit lock load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -21,6 +21,8 @@ run: setup ## the service with its embedded model on http://127.0.0.1:8000
 	@$(BIN)/python -m serve_app.launcher
 
 test: setup unit integration ## every test, with coverage and the doctests
+	@if command -v chromium >/dev/null; then $(MAKE) test-browser; \
+	else echo "NO BROWSER TESTS: there is no chromium on this machine; apt-get install chromium"; fi
 
 unit: setup
 	$(BIN)/coverage run -m pytest tests/unit runner serve_app --doctest-modules -q
@@ -29,6 +31,10 @@ unit: setup
 
 integration: setup ## a real local Serve with the stand-in runtime
 	$(BIN)/python -m pytest tests/integration -q
+
+test-browser: setup ## the web pages in a real chromium
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
+	$(BIN)/python -m pytest tests/browser -q
 
 lint: setup ## style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -47,6 +53,7 @@ audit: setup ## known vulnerabilities of everything locked
 
 lock: setup ## lock the dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/uv pip compile -q --group browser -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-browser.lock
 
 bench: setup ## the service against an empty Serve application and the bare runtime
 	$(BIN)/python -m loadtest.compare --write docs/performance.md

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FILES = ("requirements.lock", "requirements-torch.txt")  # one by one: hashed and not do not mix
+FILES = (
+    "requirements.lock",
+    "requirements-browser.lock",
+    "requirements-torch.txt",
+)  # one by one: hashed and not do not mix
 
 
 def verdict(packages: Sequence[dict[str, Any]]) -> tuple[str, int]:

@@ -98,7 +98,7 @@ def running_site(config: Config | None = None, port: int = 0) -> Iterator[Site]:
     config = config or make_config()
     ports = Ports(config)
     app: Any = build_app(make_service(config, ports))
-    settings = uvicorn.Config(app, port=port, log_level="warning", lifespan="off")
+    settings = uvicorn.Config(app, port=port, log_level="warning", lifespan="off", ws="none")
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -24,21 +24,37 @@ export function csvOf({ answers }) {
 
 export function save(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type }));
+  download(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+function download(url, name) {
   const link = document.createElement("a");
   link.href = url;
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
-export async function savePng(chart, filename, title) {
+const PICTURE = { width: 900, height: 480, scale: 2 };
+
+/** All charts side by side in one picture; `charts` are `{chart, title}`. */
+export async function savePng(charts, filename) {
+  const pictures = await Promise.all(charts.map(pictureOf));
+  const canvas = document.createElement("canvas");
+  canvas.width = pictures.reduce((width, one) => width + one.width, 0);
+  canvas.height = pictures[0].height;
+  const brush = canvas.getContext("2d");
+  pictures.forEach((one, i) => brush.drawImage(one, i * one.width, 0));
+  download(canvas.toDataURL("image/png"), filename);
+}
+
+async function pictureOf({ chart, title }) {
   const Plotly = await plotly();
-  const layout = { ...chart.layout, title: { text: title, font: { size: 16 } }, margin: { l: 60, r: 20, t: 50, b: 50 }, width: 1000, height: 500 };
-  const url = await Plotly.toImage({ data: chart.data, layout }, { format: "png", width: 1000, height: 500, scale: 2 });
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `${filename}.png`;
-  link.click();
+  const layout = { ...chart.layout, title: { text: title, font: { size: 16 } }, margin: { l: 60, r: 24, t: 56, b: 50 } };
+  const picture = new Image();
+  picture.src = await Plotly.toImage({ data: chart.data, layout }, { format: "png", ...PICTURE });
+  await picture.decode();
+  return picture;
 }
 
 /** Whether the text of an element could be put on the clipboard. */

@@ -72,7 +72,7 @@ export function view(request, answers, whole) {
   const end = Date.parse(first.as_of_ts);
   const ahead = first.horizon_steps * stepMs(first.freq);
   const oldest = Date.parse(history.x[0]);
-  const begin = whole ? oldest : Math.max(oldest, end - Math.max(4 * ahead, 48 * stepMs(first.freq)));
+  const begin = whole ? oldest : Math.max(oldest, end - Math.max(6 * ahead, 72 * stepMs(first.freq)));
   const seen = history.y.filter((value, i) => value !== null && Date.parse(history.x[i]) >= begin);
   const values = answers.flatMap((one) => [one.yhat_q, one.yhat_q_conformal].flatMap((paths) => Object.values(paths ?? {}).flat()));
   return { x: [begin, end + ahead].map((at) => new Date(at).toISOString()), y: room([...seen, ...values]) };

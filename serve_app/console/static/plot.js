@@ -1,12 +1,18 @@
 // The charting library: fetched when the first chart is drawn, and told the page's colours.
 
+import { h } from "./dom.js";
 import { colour } from "./theme.js";
+
+// The library would put the styles of its maps into the page as it loads. The page's policy refuses
+// them, with an error on the console; it does not try where an element of this id is there.
+const MAP_STYLES = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
 
 let loading = null;
 
 /** The library; every caller waits for the same download. */
 export function plotly() {
   loading ??= new Promise((resolve, reject) => {
+    document.head.append(h("meta", { id: MAP_STYLES }));
     const script = document.createElement("script");
     script.src = document.getElementById("plotly").href;
     script.addEventListener("load", () => resolve(globalThis.Plotly));

@@ -19,6 +19,7 @@ export async function show(request, main, baseline) {
   byId("values-table").replaceChildren(valuesTable(answers));
   drawWhy(byId("why-body"), main);
   byId("announce").textContent = summary(main.body);
+  if (byId("result").getBoundingClientRect().top > innerHeight / 2) byId("result").scrollIntoView(); // a phone
   await redraw();
 }
 
@@ -40,11 +41,10 @@ export async function redraw() {
 export function startTools() {
   const stem = () => `forecast-${shown.request.market_id.replace(/[^\w.-]+/g, "_")}`;
   byId("csv").addEventListener("click", () => save(`${stem()}.csv`, csvOf(shown), "text/csv"));
-  byId("png").addEventListener("click", async () => {
-    for (const [i, chart] of [...document.querySelectorAll("#charts .chart")].entries()) {
-      await savePng(chart, i ? `${stem()}-baseline` : stem(), shown.answers[i].title);
-    }
-  });
+  byId("png").addEventListener("click", () => savePng(
+    [...document.querySelectorAll("#charts .chart")].map((chart, i) => ({ chart, title: shown.answers[i].title })),
+    `${stem()}.png`,
+  ));
   byId("zoom").addEventListener("click", async () => {
     whole = !whole;
     byId("zoom").setAttribute("aria-pressed", String(whole));

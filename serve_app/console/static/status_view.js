@@ -88,7 +88,7 @@ export async function drawCharts(place, { history = [] }) {
   const Plotly = await plotly();
   const x = history.map(({ t }) => (typeof t === "number" ? new Date(1000 * t).toISOString() : t));
   const draw = (name, traces, axis) => {
-    const shown = layout({ margin: { l: 44, r: 8, t: 6, b: 26 }, height: 150, xaxis: { type: "date", nticks: 4, tickformat: "%H:%M", hoverformat: "%H:%M:%S UTC" }, yaxis: { rangemode: "tozero", nticks: 4, ...axis }, dragmode: false });
+    const shown = layout({ margin: { l: 58, r: 8, t: 6, b: 26 }, height: 150, xaxis: { type: "date", nticks: 4, tickformat: "%H:%M", hoverformat: "%H:%M:%S UTC" }, yaxis: { rangemode: "tozero", nticks: 4, ...axis }, dragmode: false });
     return Plotly.react(place.querySelector(`[data-trend=${name}]`), traces, shown, CONFIG);
   };
   const line = (name, hue, y, unit, more = {}) => ({ x, y, name, mode: "lines", line: { color: colour(hue), width: 1.8 }, hovertemplate: unit, ...more });

@@ -1,0 +1,106 @@
+"""A tab as a person uses it, and what the browser complained of meanwhile."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import ConsoleMessage, Locator, Page
+
+from tests.builders import walk
+
+GRAVE = {"serious", "critical"}
+MOST_TABS = 60
+
+
+class Desk:
+    """A page, and its problems but for those that match ``expected``.
+
+    A browser writes a line for every answer over 399: a test that wants a refusal says so.
+    """
+
+    def __init__(self, page: Page, expected: str = "") -> None:
+        self.page = page
+        self.problems: list[str] = []
+        self._expected = expected
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        wanted = bool(self._expected) and re.search(self._expected, message.text)
+        if message.type in ("error", "warning") and not wanted:
+            self.problems.append(f"{message.type}: {message.text}")
+
+    def by_id(self, name: str) -> Locator:
+        return self.page.locator(f"#{name}")
+
+    def paste(self, text: str) -> None:
+        """A series, once the form has heard of the models."""
+        self._wait_models()
+        self.by_id("series").fill(text)
+
+    def pick(self, sample: str) -> None:
+        self._wait_models()
+        self.by_id("sample").select_option(sample)
+
+    def _wait_models(self) -> None:
+        self.page.wait_for_function("document.querySelector('#model').options.length > 0")
+
+    def drop(self, text: str) -> None:
+        """A file of that text on the field of the series."""
+        self.page.evaluate(
+            """(text) => {
+                const data = new DataTransfer();
+                data.items.add(new File([text], "prices.csv", { type: "text/csv" }));
+                const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+                document.querySelector("#series").dispatchEvent(event);
+            }""",
+            text,
+        )
+
+    def forecast(self, text: str) -> None:
+        """Pastes and asks; returns when the charts are drawn."""
+        self.paste(text)
+        self.by_id("go").click()
+        self.wait_drawn()
+
+    def wait_drawn(self) -> None:
+        self.page.locator("#charts .chart .main-svg").first.wait_for()
+        self.page.wait_for_function("document.querySelector('#result').ariaBusy === 'false'")
+
+    def open_details(self) -> None:
+        self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
+
+    def download(self, button: str) -> str:
+        """The file that a button gives."""
+        with self.page.expect_download() as started:
+            self.by_id(button).click()
+        return str(started.value.path())
+
+    def tab_to(self, name: str) -> None:
+        """Presses Tab until that element has the focus."""
+        for _ in range(MOST_TABS):
+            if self.page.evaluate("document.activeElement.id") == name:
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"the Tab key does not lead to {name}")
+
+    def grave_findings(self) -> list[str]:
+        """What axe calls serious or critical, with the first element of each."""
+        found: list[dict[str, Any]] = Axe().run(self.page).response["violations"]
+        return [
+            f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in GRAVE
+        ]
+
+    def overflow_px(self) -> int:
+        """By how much the page is wider than the screen."""
+        width: int = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        return width
+
+
+OpenDesk = Callable[..., Desk]
+
+
+def series(seed: int, points: int = 60) -> str:
+    """Values to paste that no other seed has."""
+    return ", ".join(f"{value:.4f}" for value in walk(points, seed))

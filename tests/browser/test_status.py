@@ -1,0 +1,89 @@
+"""How the console shows what the service reports of itself."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.desk import Desk, OpenDesk
+from tests.browser.site import Site
+from tests.browser.status import make_status
+
+pytestmark = pytest.mark.browser
+
+
+def part(desk: Desk, name: str) -> Any:
+    return desk.page.locator(f"[data-part={name}]")
+
+
+def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_desk: OpenDesk) -> None:
+    desk = open_desk(site.url)
+    expect(desk.page.locator(".trend .main-svg").nth(1)).to_be_attached()
+
+    expect(part(desk, "tiles")).to_contain_text("3.1 %")
+    expect(part(desk, "breakers")).to_contain_text("in 7")
+    expect(part(desk, "reasons")).to_contain_text("The model's runtime cannot be reached.")
+    expect(part(desk, "coverage")).to_contain_text("77.4 %")
+    expect(part(desk, "models")).to_contain_text("CC-BY-NC-4.0")
+    expect(part(desk, "models")).to_contain_text("research only")
+    expect(desk.by_id("health")).to_have_text("In service")
+
+
+def test_countdown_to_the_probe_goes_on_between_two_reports(
+    site: Site, open_desk: OpenDesk
+) -> None:
+    breaker = {"model": "fracast-0", "state": "open", "next_probe_in_s": 2.0}
+    desk = open_desk(site.url, status=make_status(breakers=[breaker]))
+
+    expect(part(desk, "breakers")).to_contain_text("in 1 s")
+    expect(part(desk, "breakers")).to_contain_text("any moment")
+
+
+def test_report_with_nothing_in_it_yet_is_no_trouble(site: Site, open_desk: OpenDesk) -> None:
+    nothing = dict.fromkeys(make_status()["requests"]) | {"total": 0}
+    empty = make_status(
+        requests=nothing, history=[], fallback_reasons={}, breakers=[], coverage=[], replicas={}
+    )
+    desk = open_desk(site.url, status=empty)
+
+    expect(part(desk, "breakers")).to_contain_text("No model has been asked yet.")
+    expect(part(desk, "coverage")).to_contain_text("No outcomes have been recorded yet")
+    expect(part(desk, "tiles")).to_contain_text("p95 –")  # noqa: RUF001 - the dash for no value
+
+
+def test_hidden_page_asks_no_more_until_it_is_seen_again(site: Site, open_desk: OpenDesk) -> None:
+    desk = open_desk(site.url)
+    expect(part(desk, "tiles")).to_contain_text("3.1 %")
+    asked: list[str] = []
+
+    def count(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json=make_status())
+
+    desk.page.route("**/tsfm/status", count)
+    see(desk, "hidden")
+    desk.page.wait_for_timeout(6000)  # longer than the time between two reports
+    while_hidden = len(asked)
+    with desk.page.expect_request("**/tsfm/status"):
+        see(desk, "visible")
+
+    assert while_hidden == 0
+
+
+def see(desk: Desk, state: str) -> None:
+    desk.page.evaluate(
+        """(state) => {
+            const value = state === "hidden";
+            Object.defineProperty(document, "hidden", { value, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )
+
+
+def test_service_without_a_report_can_still_be_used(site: Site, open_desk: OpenDesk) -> None:
+    desk = open_desk(site.url, expect="status of 404")
+    desk.page.route("**/tsfm/status", lambda route: route.fulfill(status=404, json={}))
+    desk.page.reload()
+
+    expect(desk.by_id("status-note")).to_have_text("This service does not report its status.")
