@@ -15,7 +15,7 @@ from runner.errors import RequestError
 from serve_app import errors
 from serve_app.access import Access
 from serve_app.batch_endpoint import BatchEndpoint
-from serve_app.console.pages import endpoints
+from serve_app.console.pages import page_routes
 from serve_app.forecast_endpoint import ForecastEndpoint
 from serve_app.openapi import build_document
 from serve_app.schemas_out import models_answer
@@ -55,10 +55,6 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
         return Route(path, endpoint, methods=[method], middleware=access.gate(path))
 
-    pages = [route(path, endpoint) for path, endpoint in endpoints().items()]
-    for page in pages:
-        page.include_in_schema = False  # for people: the document describes the API
-
     return Starlette(
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
@@ -68,7 +64,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
             route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),
-            *pages,
+            *page_routes(access.gate),
         ],
         exception_handlers={
             RequestError: errors.on_request_error,

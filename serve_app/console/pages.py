@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from serve_app.console.shelf import Shelf, Source, from_package
 
@@ -16,8 +18,8 @@ FILES = "/console/{name:path}"
 Endpoint = Callable[[Request], Any]
 
 
-def endpoints() -> dict[str, Endpoint]:
-    """The handler of every page and of the files, by route."""
+def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
+    """A route for every page, and one for the files; ``gate`` is what stands before a path."""
     shelf = Shelf(sources())
 
     def page(name: str) -> Endpoint:
@@ -29,7 +31,11 @@ def endpoints() -> dict[str, Endpoint]:
     async def file(request: Request) -> Response:
         return await _answer(shelf, request.path_params["name"], request)
 
-    return {path: page(name) for path, name in PAGES.items()} | {FILES: file}
+    endpoints = {path: page(name) for path, name in PAGES.items()} | {FILES: file}
+    return [  # not in the document, which describes the API for programs
+        Route(path, endpoint, middleware=gate(path), include_in_schema=False)
+        for path, endpoint in endpoints.items()
+    ]
 
 
 def sources() -> dict[str, Source]:

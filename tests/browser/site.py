@@ -26,7 +26,9 @@ from runner.types import (
 )
 from serve_app.ingress import build_app
 from serve_app.service import Service
+from serve_app.traffic import Traffic
 from tests.builders import make_config, make_registry
+from tests.fakes import FakeFleet
 
 PAUSE = threading.Event().wait  # nobody sets it
 
@@ -89,7 +91,8 @@ def make_service(config: Config, ports: Ports) -> Service:
     fallback = Fallback(config, answers, BaselinePort(config), clock)
     shared = (config, registry, answers)
     forecaster = Forecaster(*shared, model, fallback, clock)
-    return Service(*shared, forecaster, BulkForecaster(*shared, model, fallback, clock), clock)
+    bulk = BulkForecaster(*shared, model, fallback, clock)
+    return Service(*shared, forecaster, bulk, clock, Traffic(clock, time.time))
 
 
 @contextmanager
@@ -97,7 +100,7 @@ def running_site(config: Config | None = None, port: int = 0) -> Iterator[Site]:
     """A site on a port of 127.0.0.1; 0 takes a free one."""
     config = config or make_config()
     ports = Ports(config)
-    app: Any = build_app(make_service(config, ports))
+    app: Any = build_app(make_service(config, ports), FakeFleet())
     settings = uvicorn.Config(app, port=port, log_level="warning", lifespan="off", ws="none")
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -3,11 +3,16 @@
 import math
 from typing import Any
 
+from runner.sections import Environment
+from serve_app.schemas_out import models_answer
+from serve_app.schemas_status import StatusAnswer
+from tests.builders import make_registry
+
 NOW = 1_771_588_800  # 2026-02-20T12:00:00Z
 
 
 def make_status(**changes: Any) -> dict[str, Any]:
-    return {
+    values = {
         "version": "0.1.0",
         "environment": "dev",
         "uptime_s": 5400,
@@ -33,12 +38,9 @@ def make_status(**changes: Any) -> dict[str, Any]:
             _covered("fracast-0", "all", 0.812, 1240, 0.061),
             _covered("ewma", "width:0.03..0.1", 0.774, 312, 0.054),
         ],
-        "models": [
-            _model("chronos2", "Apache-2.0", "commercial_ok"),
-            _model("fracast-0", "Apache-2.0", "commercial_ok", "chronos", "fracast"),
-            _model("moirai-2.0-R-small", "CC-BY-NC-4.0", "research_only", "moirai"),
-        ],
-    } | changes
+        "models": models_answer(make_registry().served(Environment.DEV)).models,
+    }
+    return StatusAnswer.model_validate(values | changes).model_dump(mode="json")
 
 
 def _moment(i: int) -> dict[str, Any]:
@@ -61,7 +63,3 @@ def _covered(source: str, segment: str, coverage: float, samples: int, width: fl
         "mean_width": width,
         "breach_rate": 1 - coverage,
     }
-
-
-def _model(name: str, spdx: str, tag: str, *aliases: str) -> dict[str, Any]:
-    return {"name": name, "license": spdx, "license_tag": tag, "aliases": list(aliases)}
