@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser bench faults chaos lint fmt types layers audit lock load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers audit lock load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ integration: setup ## a real local Serve with the stand-in runtime
 test-browser: setup ## the web pages in a real chromium
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
 	$(BIN)/python -m pytest tests/browser -q
+
+screenshots: setup ## the pictures of the console in docs/images
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
+	$(BIN)/python -m tests.browser.screenshots
 
 lint: setup ## style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

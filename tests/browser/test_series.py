@@ -1,0 +1,65 @@
+"""How pasted text and files are read, in the browser that reads them."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.desk import OpenDesk
+from tests.browser.site import Site
+
+pytestmark = pytest.mark.browser
+
+READ = "async (text) => (await import('./console/series.js')).readSeries(text)"
+STEP = "async (times) => (await import('./console/series.js')).stepOf(times)"
+NOON, FIVE_PAST = "2026-02-20T12:00:00Z", "2026-02-20T12:05:00Z"
+CASES: list[tuple[str, list[Any], list[str] | None]] = [
+    ("0.1, 0.2,0.3", [0.1, 0.2, 0.3], None),
+    ("0.1 0.2\n0.3\n", [0.1, 0.2, 0.3], None),
+    ("[0.1, null, 0.3]", [0.1, None, 0.3], None),
+    ("0.1,\n0.2,\n,0.3", [0.1, 0.2, None, 0.3], None),
+    ("price\n0.1\n0.2", [0.1, 0.2], None),
+    ("0.1; nan; 0.3", [0.1, None, 0.3], None),
+    ("0.1, abc, 1e-3", [0.1, "abc", 0.001], None),
+    ("", [], None),
+    (f"time,value\n{NOON},0.1\n{FIVE_PAST},", [0.1, None], [NOON, FIVE_PAST]),
+    ("12.02.2026,0.1\n13.02.2026,0.2", ["12.02.2026", 0.1, "13.02.2026", 0.2], None),
+    ("1771588800,0.1\n1771589100,0.2", [0.1, 0.2], [NOON, FIVE_PAST]),
+    ("1771588800000\t0.1\n1771589100000\t0.2", [0.1, 0.2], [NOON, FIVE_PAST]),
+    ("id;p;ts\n7;0.1;2026-02-20 12:00\n7;0.2;2026-02-20 12:05", [0.1, 0.2], [NOON, FIVE_PAST]),
+    (
+        '"when","odds"\r\n"2026-02-20T13:00:00+01:00","0.1"\r\n"2026-02-20 12:05:00","0.2"\r\n',
+        [0.1, 0.2],
+        [NOON, FIVE_PAST],
+    ),
+    (
+        f"time,value\n{NOON},0.1\nsoon,0.2\n{FIVE_PAST},0.3",
+        [0.1, 0.2, 0.3],
+        [NOON, "soon", FIVE_PAST],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "values", "times"), CASES)
+def test_text_is_read_as_people_write_it(
+    site: Site, open_desk: OpenDesk, text: str, values: list[Any], times: list[str] | None
+) -> None:
+    read = open_desk(site.url).page.evaluate(READ, text)
+
+    assert read == {"values": values, "times": times}
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        ([NOON, FIVE_PAST], "5m"),
+        (["2026-02-20T10:00:00Z", "2026-02-20T11:00:00Z", NOON], "1h"),
+        (["2026-02-18T00:00:00Z", "2026-02-20T00:00:00Z"], "2d"),
+        ([NOON], None),
+        ([NOON, NOON], None),
+        (None, None),
+    ],
+)
+def test_step_is_that_of_most_neighbours(
+    site: Site, open_desk: OpenDesk, times: list[str] | None, step: str | None
+) -> None:
+    assert open_desk(site.url).page.evaluate(STEP, times) == step

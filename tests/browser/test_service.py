@@ -1,0 +1,76 @@
+"""The console over the whole service, whose runtime is stopped and started again."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import expect
+
+from loadtest.ports import free_block
+from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.stub_process import start_stub
+from tests.browser.desk import Desk, OpenDesk, series
+
+pytestmark = pytest.mark.browser
+
+MODELS = ("--model", "mock", "--model", "fracast-0")
+COOLDOWN_S = 3
+SOON_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def runtime_port() -> int:
+    return free_block(1)
+
+
+@pytest.fixture(scope="module")
+def service(runtime_port: int) -> Iterator[Service]:
+    env = {
+        "TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{runtime_port}",
+        "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": str(COOLDOWN_S),
+        "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
+    }
+    service = start(env=env, without=[EMBEDDED_RUNTIME])
+    service.wait_ready()
+    yield service
+    assert service.stop() == [], "processes were left behind"
+
+
+def ask_until(desk: Desk, words: str, first_seed: int, tries: int = 20) -> None:
+    """Forecasts new series until an answer is explained by ``words``."""
+    for seed in range(first_seed, first_seed + tries):
+        desk.forecast(series(seed))
+        if re.search(words, desk.page.locator(".verdict").inner_text()):
+            return
+        desk.page.wait_for_timeout(500)
+    raise AssertionError(f"no answer said {words}, but: {desk.page.inner_text('.verdict')}")
+
+
+def test_runtime_that_stops_is_seen_and_its_return_as_well(
+    service: Service, runtime_port: int, open_desk: OpenDesk
+) -> None:
+    breakers = "[data-part=breakers]"
+    desk = open_desk(service.url, status=None)
+    with ExitStack() as running:
+        running.enter_context(start_stub("--port", str(runtime_port), *MODELS))
+        ask_until(desk, "^The model fracast-0", 100)
+
+    ask_until(desk, "The model's runtime cannot be reached", 200)
+    ask_until(desk, "failed too often", 300)
+    expect(desk.page.locator(breakers)).to_contain_text("open", timeout=SOON_MS)
+
+    with start_stub("--port", str(runtime_port), *MODELS):
+        ask_until(desk, "^The model fracast-0", 400)
+        expect(desk.page.locator(breakers)).to_contain_text("closed", timeout=SOON_MS)
+        expect(desk.page.locator("[data-part=reasons]")).to_contain_text("cannot be reached")
+        expect(desk.by_id("health")).to_have_text("In service")
+
+
+def test_pages_pass_the_proxy_as_they_were_written(service: Service, open_desk: OpenDesk) -> None:
+    desk = open_desk(service.url, "/docs", status=None)
+    desk.page.locator(".opblock").first.wait_for()
+    again = desk.page.request.get(f"{service.url}/openapi.json")
+
+    assert json.loads(again.body())["openapi"] == "3.1.0"
