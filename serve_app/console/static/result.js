@@ -68,6 +68,7 @@ function legend(title, hue, body) {
     h("strong", {}, title),
     h("span", { class: `key ${hue}` }, outer),
     body.yhat_q_conformal && h("span", { class: "key calibrated" }, "calibrated"),
+    h("span", {}, "UTC"),
   ].filter(Boolean);
 }
 

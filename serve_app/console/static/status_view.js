@@ -18,12 +18,18 @@ export function drawStatus(place, status) {
 
 function frame() {
   const part = (name, kind = "card scroll") => h("div", { class: kind, "data-part": name, tabindex: kind.includes("scroll") ? "0" : null, role: kind.includes("scroll") ? "region" : null, "aria-label": kind.includes("scroll") ? NAMES[name] : null });
-  const trend = (name, title) => h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title)), h("div", { class: "trend", "data-trend": name, role: "img", "aria-label": title }));
+  const trend = (name, title, keys = []) => h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title), keys), h("div", { class: "trend", "data-trend": name, role: "img", "aria-label": title }));
   return [
     part("tiles", "tiles"),
-    h("div", { class: "grid" }, trend("latency", "Answer times"), trend("fallback", "Share of fallbacks"), part("breakers"), part("reasons"), part("coverage"), part("models")),
+    h("div", { class: "grid" },
+      trend("latency", "Answer times", [key("p95", "base"), key("p50", "accent")]),
+      trend("fallback", "Share of fallbacks"),
+      h("div", { class: "stack" }, part("breakers"), part("reasons"), part("coverage")),
+      part("models")),
   ];
 }
+
+const key = (text, hue) => h("span", { class: `key ${hue}` }, text);
 
 const NAMES = { breakers: "Breakers", reasons: "Fallbacks by reason", coverage: "Coverage", models: "Models" };
 

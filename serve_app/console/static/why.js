@@ -53,7 +53,7 @@ function calibrationWords({ conformal_last_step: last }) {
 }
 
 function timings(meta, headers, tookMs) {
-  const steps = [...called(meta), ...stages(headers), ["In the service", meta.latency_ms], ["Until it was here", tookMs]];
+  const steps = [...called(meta), ...stages(headers), ["In the service", meta.latency_ms], ["Seen from this browser", tookMs]];
   const longest = Math.max(...steps.map(([, ms]) => ms), 1);
   return table("Where the time went", ["Stage", "Time", "Share"], steps.map(([name, ms]) => [name, millis(ms), meter(ms, longest)]));
 }
