@@ -7,7 +7,9 @@ is the one place that makes a sentence and an exit code of them.
 
 import typer
 
+from serve_app.cli.backtest import backtest
 from serve_app.cli.bench import bench
+from serve_app.cli.calibrate import calibrate
 from serve_app.cli.check_config import check_config
 from serve_app.cli.serve import serve
 from serve_app.cli.terminal import Commands
@@ -23,4 +25,6 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(check_config)
+app.command()(backtest)
+app.command()(calibrate)
 app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(bench)

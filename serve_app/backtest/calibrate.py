@@ -1,0 +1,88 @@
+"""A conformal state fitted on a backtest: judged on windows that were held out, then written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runner.config import Config
+from runner.conformal_state import EVERYTHING, ConformalState, save_state
+from runner.errors import ConfigError
+from runner.types import FloatArray
+from serve_app.backtest.calibration_check import check
+from serve_app.backtest.forecasters import BASELINE
+from serve_app.backtest.held_out import Answers, Calibrator
+from serve_app.backtest.report import Served, baseline_answers
+from serve_app.backtest.summary import Summary
+from serve_app.backtest.windows import Split, Windows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A state, and what one like it is worth on windows that it never saw."""
+
+    state: ConformalState
+    check: Summary
+
+
+def fit_state(
+    windows: Windows,
+    bands: Mapping[str, FloatArray],
+    served: Served | None,
+    split: Split,
+    config: Config,
+    *,
+    keep_held_out: bool,
+) -> Fitted:
+    """The state of the baseline, and of the model where a service was asked.
+
+    Args:
+        windows: what was forecast.
+        bands: of the baseline.
+        served: of the model.
+        split: the check is fitted on one part and judged on the other.
+        config: coverage, segments and sample sizes.
+        keep_held_out: leave the held-out part out of the state as well, to judge it elsewhere.
+
+    Raises:
+        ConfigError: too few windows move.
+    """
+    sources = [baseline_answers(bands[BASELINE]), *([served.answers] if served else [])]
+    for answers in sources:
+        _check_enough(answers, windows, split, config.conformal.min_samples)
+    where = split.fit if keep_held_out else np.ones(len(windows), dtype=bool)
+    state = Calibrator(windows, config.conformal).fitted(sources, where)
+    return Fitted(state, check(sources, windows, config.conformal, [split]))
+
+
+def write_state(path: Path, state: ConformalState) -> None:
+    """The state as a file, whole or not at all.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        save_state(path, state)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be written ({exc.strerror}).") from exc
+
+
+def told(state: ConformalState) -> list[tuple[str, str, int]]:
+    """Source, segment and the fewest outcomes behind one of its steps, the widest segment first."""
+    return [
+        (source, segment, int(tracks[segment].sample_size.min()))
+        for source, tracks in sorted(state.tracks.items())
+        for segment in sorted(tracks, key=lambda name: (name != EVERYTHING, name))
+    ]
+
+
+def _check_enough(answers: Answers, windows: Windows, split: Split, min_samples: int) -> None:
+    usable = answers.usable & windows.moving
+    for part, where in (("to fit", split.fit), ("to judge", split.held_out)):
+        found = int((usable & where).sum())
+        if found < min_samples:
+            raise ConfigError(
+                f"{answers.source}: {found} forecasts on moving markets {part} are too few, "
+                f"conformal.min_samples is {min_samples}; use more data or another --holdout."
+            )

@@ -1,0 +1,98 @@
+"""Bands of every source for every window: in chunks, in several processes, kept as they come."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from runner.types import FloatArray
+from serve_app.backtest.forecasters import BaselineSettings, forecast
+from serve_app.backtest.store import Store
+from serve_app.backtest.windows import Windows
+
+CHUNK = 500  # windows: a few seconds of the slowest source, so that little is lost
+
+Finished = Callable[[str, int], None]  # source, and how many more windows it has answered for
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some windows for one source."""
+
+    source: str
+    index: int
+
+    @property
+    def rows(self) -> slice:
+        """Which windows."""
+        return slice(self.index * CHUNK, (self.index + 1) * CHUNK)
+
+
+def chunks(source: str, count: int) -> list[Chunk]:
+    """All chunks of ``count`` windows."""
+    return [Chunk(source, index) for index in range(-(-count // CHUNK))]
+
+
+def compute(
+    sources: Sequence[str],
+    windows: Windows,
+    baseline: BaselineSettings,
+    store: Store,
+    processes: int,
+    finished: Finished,
+) -> dict[str, FloatArray]:
+    """Bands ``(B, H, Q)`` of each source; what the store has is not computed again.
+
+    Args:
+        sources: names of `forecasters`.
+        windows: what to forecast.
+        baseline: its settings.
+        store: where finished chunks are kept.
+        processes: how many at a time; 1 stays in this one.
+        finished: is told of every chunk that is there.
+    """
+    todo = []
+    for chunk in (c for source in sources for c in chunks(source, len(windows))):
+        if store.load(chunk.source, chunk.index) is None:
+            todo.append(chunk)
+        else:
+            finished(chunk.source, len(windows.past[chunk.rows]))
+    for chunk, bands in _computed(todo, windows, baseline, processes):
+        store.save(chunk.source, chunk.index, {"bands": bands})
+        finished(chunk.source, len(bands))
+    return {source: gather(store, source, len(windows))["bands"] for source in sources}
+
+
+def gather(store: Store, source: str, count: int) -> dict[str, FloatArray]:
+    """All finished chunks of a source as one, by array name."""
+    parts = [store.load(source, chunk.index) for chunk in chunks(source, count)]
+    there = [part for part in parts if part is not None]
+    return {name: np.concatenate([part[name] for part in there]) for name in there[0]}
+
+
+def _computed(
+    todo: Sequence[Chunk], windows: Windows, baseline: BaselineSettings, processes: int
+) -> Iterator[tuple[Chunk, FloatArray]]:
+    """Chunks as they are ready, in any order."""
+    if processes <= 1 or len(todo) <= 1:
+        for chunk in todo:
+            yield chunk, forecast(chunk.source, windows.take(chunk.rows), baseline)
+        return
+    context = get_context("spawn")  # a fork would copy the threads of what is already loaded
+    with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
+        under_way: dict[Future[FloatArray], Chunk] = {}
+        waiting = list(reversed(todo))
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < 2 * processes:  # no more windows in flight
+                    chunk = waiting.pop()
+                    part = windows.take(chunk.rows)
+                    under_way[pool.submit(forecast, chunk.source, part, baseline)] = chunk
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield under_way.pop(future), future.result()
+        finally:
+            for future in under_way:
+                future.cancel()

@@ -1,0 +1,70 @@
+"""Bands of finished chunks on disk, so that a run can be taken up where it ended.
+
+A folder belongs to one content of the data file, one set of settings and one version of the code:
+whatever else is asked for lands in another. A chunk is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import runner
+import serve_app
+
+_CODE = ("runner", "serve_app/backtest")  # what can change a band
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The finished chunks of one backtest."""
+
+    folder: Path
+
+    def load(self, source: str, chunk: int) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a chunk, or None where it is not finished."""
+        try:
+            with np.load(self._file(source, chunk)) as found:
+                return dict(found)
+        except FileNotFoundError:
+            return None
+
+    def save(self, source: str, chunk: int, arrays: Mapping[str, Any]) -> None:
+        """Keeps a finished chunk; whoever looks finds all of it or nothing."""
+        file = self._file(source, chunk)
+        draft = file.with_name(f".{os.getpid()}.{file.name}")
+        with draft.open("wb") as out:
+            np.savez(out, **arrays)
+        draft.replace(file)
+
+    def _file(self, source: str, chunk: int) -> Path:
+        slug = "".join(c if c.isalnum() or c in ".-" else "-" for c in source)
+        return self.folder / f"{slug}.{chunk:04d}.npz"
+
+
+def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
+    """The folder in ``work`` for this data and these settings, made if need be."""
+    told = json.dumps(settings, sort_keys=True, default=str)
+    key = hashlib.sha256(f"{_digest([data])} {told} {_digest(_code())}".encode()).hexdigest()[:16]
+    folder = work / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return Store(folder)
+
+
+def _code() -> list[Path]:
+    home = Path(next(iter(runner.__path__))).parent, Path(next(iter(serve_app.__path__))).parent
+    return sorted({file for root in home for part in _CODE for file in (root / part).glob("*.py")})
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

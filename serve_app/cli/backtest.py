@@ -1,0 +1,119 @@
+"""``tsfm backtest``: how good bands are on real prices."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serve_app.cli.terminal import note, print_json
+
+if TYPE_CHECKING:
+    from serve_app.backtest.summary import Summary
+
+
+class SplitBy(StrEnum):
+    """What is held out when calibration is judged."""
+
+    EVENT = "event"
+    TIME = "time"
+
+
+Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
+Points = Annotated[int, typer.Option(min=2, help="Steps that a forecast sees.")]
+Horizon = Annotated[int, typer.Option(min=1, help="Steps ahead.")]
+Origins = Annotated[int, typer.Option(min=1, help="At most so many forecasts a series.")]
+Stride = Annotated[
+    int | None, typer.Option(min=1, help="Fewest steps between two of them; default: --horizon.")
+]
+Sample = Annotated[int | None, typer.Option(min=1, help="Take so many forecasts by chance.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn by chance.")]
+Model = Annotated[str | None, typer.Option(help="Ask a running service for this model as well.")]
+Url = Annotated[str, typer.Option(help="Where that service is.")]
+Token = Annotated[
+    str | None, typer.Option(envvar="TSFM_TOKEN", show_envvar=True, help="Its API token.")
+]
+By = Annotated[SplitBy, typer.Option("--split", help="What is held out to judge calibration.")]
+Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Which fraction of it.")]
+Splits = Annotated[int, typer.Option(min=1, help="So many random splits of the events.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each core.")]
+Work = Annotated[Path, typer.Option(help="Finished parts are kept here, to be taken up again.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The service's configuration.")]
+
+
+def backtest(
+    data: Data,
+    points: Points = 288,
+    horizon: Horizon = 12,
+    origins: Origins = 40,
+    stride: Stride = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    model: Model = None,
+    url: Url = "http://127.0.0.1:8000",
+    token: Token = None,
+    references: Annotated[bool, typer.Option(help="Last value, random walk and so on.")] = True,
+    statsforecast: Annotated[
+        bool, typer.Option("--statsforecast", help="Naive, SES and AutoETS of statsforecast.")
+    ] = False,
+    split: By = SplitBy.EVENT,
+    holdout: Holdout = 0.5,
+    splits: Splits = 4,
+    processes: Processes = None,
+    work: Work = Path(".tsfm-backtest"),
+    config: ConfigFile = Path("configs/local.yaml"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result as JSON only.")] = False,
+) -> None:
+    r"""Judge bands on files of real prices, by forecasts from many origins.
+
+    \b
+    The file has a row for each price: market_id, ts (seconds or ISO-8601), price in [0, 1],
+    and if you have them platform, category, event, liquidity. Needs tsfm-runner[backtest].
+
+    \b
+    Examples:
+      tsfm backtest prices.csv
+      tsfm backtest prices.parquet --model chronos --html report.html --json report.json
+      tsfm backtest prices.csv --statsforecast --sample 1600
+    """
+    import os
+
+    from runner.config import load_config
+    from serve_app.backtest.job import Job
+    from serve_app.backtest.windows import Shape
+    from serve_app.cli.backtest_run import run, write
+
+    job = Job(
+        data=data,
+        shape=Shape(points, horizon, origins, stride),
+        sample=sample,
+        seed=seed,
+        model=model,
+        url=url,
+        token=token,
+        references=references,
+        statsforecast=statsforecast,
+        split=split.value,
+        holdout_fraction=holdout,
+        splits=splits,
+        processes=processes or os.cpu_count() or 1,
+        work=work,
+    )
+    result = run(job, load_config(config))
+    _show(result, quiet)
+    write(result, json_file, html_file)
+
+
+def _show(result: "Summary", quiet: bool) -> None:
+    from serve_app.backtest.tables import all_tables
+    from serve_app.cli.tables import print_table
+
+    if quiet:
+        print_json(result)
+        return
+    for table in all_tables(result):
+        print_table(table)
+    if result["calibration"] is None:
+        note("Too few moving windows to fit calibration on one part and judge it on the other.")

@@ -1,0 +1,96 @@
+"""``tsfm calibrate``: what the service's calibrated bands start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve_app.cli.backtest import (
+    By,
+    ConfigFile,
+    Data,
+    Holdout,
+    Horizon,
+    Model,
+    Origins,
+    Points,
+    Processes,
+    Sample,
+    Seed,
+    SplitBy,
+    Stride,
+    Token,
+    Url,
+    Work,
+)
+from serve_app.cli.terminal import note
+
+
+def calibrate(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The state file to write; a good one is replaced.")],
+    points: Points = 288,
+    horizon: Horizon = 12,
+    origins: Origins = 40,
+    stride: Stride = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    model: Model = None,
+    url: Url = "http://127.0.0.1:8000",
+    token: Token = None,
+    split: By = SplitBy.EVENT,
+    holdout: Holdout = 0.5,
+    keep_held_out: Annotated[
+        bool, typer.Option("--keep-held-out", help="Leave the held-out part out of the file too.")
+    ] = False,
+    processes: Processes = None,
+    work: Work = Path(".tsfm-backtest"),
+    config: ConfigFile = Path("configs/local.yaml"),
+) -> None:
+    r"""Fit calibration on a file of real prices, check it, and write the state file.
+
+    \b
+    First a check: fitted on one part, judged on the part that was held out.
+    Then the file, fitted on all of it, for conformal.state_file. Needs tsfm-runner[backtest].
+
+    \b
+    Examples:
+      tsfm calibrate prices.csv --out .state/conformal.json
+      tsfm calibrate prices.parquet --model chronos --out .state/conformal.json
+    """
+    import os
+
+    from runner.config import load_config
+    from serve_app.backtest.calibrate import fit_state, told, write_state
+    from serve_app.backtest.job import Job, splits_of
+    from serve_app.backtest.tables import calibration_table
+    from serve_app.backtest.windows import Shape
+    from serve_app.cli.backtest_run import bands_of
+    from serve_app.cli.tables import print_table
+
+    job = Job(
+        data=data,
+        shape=Shape(points, horizon, origins, stride),
+        sample=sample,
+        seed=seed,
+        model=model,
+        url=url,
+        token=token,
+        references=False,
+        split=split.value,
+        holdout_fraction=holdout,
+        splits=1,
+        processes=processes or os.cpu_count() or 1,
+        work=work,
+    )
+    settings = load_config(config)
+    windows, bands, served = bands_of(job, settings)
+    [part] = splits_of(job, windows)
+    fitted = fit_state(windows, bands, served, part, settings, keep_held_out=keep_held_out)
+    print_table(calibration_table(fitted.check))
+    write_state(out, fitted.state)
+    for source, segment, samples in told(fitted.state):
+        typer.echo(f"{source}  {segment}  {samples} outcomes")
+    note(
+        f"Wrote {out}; conformal.state_file or TSFM_CONFORMAL__STATE_FILE points the service at it."
+    )
