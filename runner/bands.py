@@ -5,6 +5,7 @@ never worsens the pinball loss (Chernozhukov, Fernandez-Val, Galichon, "Quantile
 curves without crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ from runner.sections import BandsSection
 from runner.types import Bands, FloatArray
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the model
+_SAME_PRICE = 1e-7  # prices closer than this are one price with the rounding of a float32
 
 
 class Correction(StrEnum):
@@ -43,13 +45,19 @@ class Repaired:
         return Bands(self.y_prob[b], names, self.before_limits[b] if limited else None)
 
 
-def repair(y_prob: FloatArray, levels: FloatArray, limits: BandsSection) -> Repaired:
+def repair(
+    y_prob: FloatArray,
+    levels: FloatArray,
+    limits: BandsSection,
+    min_width: FloatArray | None = None,
+) -> Repaired:
     """Paths inside [0, 1], ordered along Q, with outermost widths inside the limits.
 
     Args:
         y_prob: ``(B, H, Q)`` in probability, possibly out of range, crossed or not finite.
         levels: ``(Q,)`` ascending in (0, 1).
         limits: width limits between the outermost levels; a single level has no width.
+        min_width: ``(B,)`` from `min_widths`; None: ``limits.min_interval_width`` for all.
 
     Returns:
         The repaired paths; rows with a value that is not finite are flagged as not usable.
@@ -64,27 +72,58 @@ def repair(y_prob: FloatArray, levels: FloatArray, limits: BandsSection) -> Repa
     if levels.size < 2:
         return Repaired(ordered, usable, changed, ordered)
     width = ordered[..., -1] - ordered[..., 0]
-    narrow, wide = width < limits.min_interval_width, width > limits.max_interval_width
+    least = np.full(len(ordered), limits.min_interval_width) if min_width is None else min_width
+    narrow, wide = width < least[:, None], width > limits.max_interval_width
     changed[Correction.WIDENED] = _any(narrow[..., None])
     changed[Correction.NARROWED] = _any(wide[..., None])
     before_limits = ordered.copy()
     if narrow.any():
-        ordered[narrow] = _widen(ordered[narrow], limits.min_interval_width)
+        ordered[narrow] = _widen(ordered[narrow], least[narrow.nonzero()[0]])
     if wide.any():
         ordered[wide] = _narrow(ordered[wide], levels, limits.max_interval_width)
     return Repaired(ordered, usable, changed, before_limits)
+
+
+def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:
+    """The least width of each series ``(B,)``, or None where all have the configured one.
+
+    A width of 0.02 is many times what a market that trades in tenths of a cent ever moves. With
+    ``min_interval_ticks`` such a market may have as many ticks of its own instead, if they are
+    less; a market that shows a single price shows no tick.
+
+    Args:
+        series: what each forecast sees, ``(T,)`` probabilities; NaN where nothing was observed.
+        limits: the configured limits.
+    """
+    ticks = limits.min_interval_ticks
+    if ticks is None:
+        return None
+    least = limits.min_interval_width
+    return np.array([min(ticks * observed_tick(y_prob), least) for y_prob in series])
+
+
+def observed_tick(y_prob: FloatArray) -> float:
+    """The smallest distance between two prices of a series; infinite where it shows only one.
+
+    >>> round(observed_tick(np.array([0.41, 0.44, np.nan, 0.42])), 6)
+    0.01
+    """
+    apart = np.diff(np.unique(y_prob[np.isfinite(y_prob)]))
+    return float(apart[apart > _SAME_PRICE].min(initial=np.inf))
 
 
 def _any(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(where.any(axis=(1, 2)))
 
 
-def _widen(paths: FloatArray, width: float) -> FloatArray:
+def _widen(paths: FloatArray, width: FloatArray) -> FloatArray:
     """Moves the outermost levels apart about their middle, shifted where a bound is in the way.
+
+    ``paths`` ``(N, Q)`` are steps that were too narrow, ``width`` ``(N,)`` how wide they must be.
 
     Inner levels stay: they lie between the old outer ones, hence between the new ones.
     """
-    low = (paths[:, 0] + paths[:, -1] - width) / 2  # (N, Q) steps that were too narrow
+    low = (paths[:, 0] + paths[:, -1] - width) / 2
     low = np.clip(low, 0.0, 1.0 - width)
     paths[:, 0] = np.minimum(low, paths[:, 0])
     paths[:, -1] = np.maximum(low + width, paths[:, -1])

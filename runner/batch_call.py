@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from runner.bands import repair
+from runner.bands import min_widths, repair
 from runner.breaker import Outcome, Permit, Verdict, outcome_of
 from runner.call_outcome import CallOutcome
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
@@ -132,7 +132,8 @@ class BatchCall:
             return results
         rows, paths = list(good), np.stack(list(good.values()))  # (B, H, Q)
         y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
-        repaired = repair(y_prob, np.asarray(key.levels), self._limits)
+        least = min_widths((requests[i].y_prob for i in rows), self._limits)
+        repaired = repair(y_prob, np.asarray(key.levels), self._limits, least)
         ended = self._clock()
         for b, i in enumerate(rows):
             if repaired.usable[b]:

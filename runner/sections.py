@@ -25,6 +25,10 @@ RateOrOff = Annotated[
     BeforeValidator(none_from_text),
 ]
 
+TicksOrOff = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(none_from_text)
+]
+
 
 class Environment(StrEnum):
     """Where the service runs; decides which models and which laxness are allowed."""
@@ -165,6 +169,7 @@ class BandsSection(Section):
     """Width limits between the outermost levels, in probability."""
 
     min_interval_width: Annotated[float, Field(ge=0, lt=1)]
+    min_interval_ticks: TicksOrOff  # if so many of a series' own ticks are less; null: never
     max_interval_width: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")

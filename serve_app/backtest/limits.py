@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runner.bands import repair
+from runner.bands import min_widths, repair
 from runner.sections import BandsSection
 from runner.types import FloatArray
 from serve_app.backtest.scores import PINBALL_LEVELS, Scores, score_bands
@@ -13,10 +13,18 @@ _ASKED = np.array(PINBALL_LEVELS)  # as requests ask by default: the limits act 
 
 
 def cost(bands: FloatArray, windows: Windows, limits: BandsSection) -> list[Summary]:
-    """Scores of the default levels without limits and with those of the configuration."""
+    """Scores without limits, with the two widths that are configured, and with ticks as well.
+
+    Where ``min_interval_ticks`` is not set, what one tick would gain is told.
+    """
+    fixed = limits.model_copy(update={"min_interval_ticks": None})
+    ticks = limits.min_interval_ticks or 1.0
+    own = limits.model_copy(update={"min_interval_ticks": ticks})
+    widths = f"{limits.min_interval_width:g} to {limits.max_interval_width:g}"
     kinds = {
         "without limits": bands,
-        f"{limits.min_interval_width:g} to {limits.max_interval_width:g}": limited(bands, limits),
+        widths: limited(bands, windows, fixed),
+        f"{widths}, or {ticks:g} own ticks": limited(bands, windows, own),
     }
     every = np.ones(len(windows), dtype=bool)
     return [
@@ -25,12 +33,13 @@ def cost(bands: FloatArray, windows: Windows, limits: BandsSection) -> list[Summ
     ]
 
 
-def limited(bands: FloatArray, limits: BandsSection) -> FloatArray:
+def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatArray:
     """Bands ``(B, H, Q)`` at ``LEVELS`` as they leave when the default levels are asked for.
 
     The outermost two, which nobody asked for, make room for the others.
     """
-    inner = repair(bands[..., 1:-1], _ASKED, limits).y_prob
+    least = min_widths(windows.past, limits)
+    inner = repair(bands[..., 1:-1], _ASKED, limits, least).y_prob
     low, up = np.minimum(bands[..., 0], inner[..., 0]), np.maximum(bands[..., -1], inner[..., -1])
     return np.concatenate([low[..., None], inner, up[..., None]], axis=-1)
 

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from runner.bands import Correction, Repaired, repair
+from runner.bands import Correction, Repaired, min_widths, observed_tick, repair
 from runner.sections import BandsSection
 
-LIMITS = BandsSection(min_interval_width=0.02, max_interval_width=0.9)
+LIMITS = BandsSection(min_interval_width=0.02, min_interval_ticks=None, max_interval_width=0.9)
+TICKS = LIMITS.model_copy(update={"min_interval_ticks": 2.0})
 LEVELS = np.array([0.1, 0.5, 0.9])
 
 
@@ -115,3 +116,30 @@ def test_bands_remember_what_they_were_before_the_width_limits() -> None:
     np.testing.assert_array_equal(narrowed.unlimited, [[0.01, 0.5, 0.99]])
     assert sound.before_limits is None
     np.testing.assert_array_equal(sound.unlimited, sound.y_prob)
+
+
+def test_a_series_tick_is_the_least_distance_of_its_prices() -> None:
+    float32 = np.array([0.1, 0.3, 0.105, 0.3], dtype=np.float32).astype(np.float64)
+
+    assert observed_tick(np.array([0.5, 0.2, np.nan, 0.23])) == pytest.approx(0.03)
+    assert observed_tick(float32 + np.array([0, 0, 0, 2e-8])) == pytest.approx(0.005)
+    assert observed_tick(np.array([0.5, 0.5])) == np.inf
+
+
+def test_the_least_width_is_so_many_ticks_but_not_over_the_fixed_one() -> None:
+    fine, coarse, still = np.array([0.5, 0.501]), np.array([0.5, 0.55]), np.array([0.5, 0.5])
+
+    assert min_widths([fine, coarse, still], LIMITS) is None
+    np.testing.assert_allclose(
+        np.asarray(min_widths([fine, coarse, still], TICKS)), [0.002, 0.02, 0.02]
+    )
+
+
+def test_each_series_of_a_batch_has_its_own_least_width() -> None:
+    still = np.full((3, 2, 3), 0.4)
+    repaired = repair(still, LEVELS, LIMITS, np.array([0.002, 0.0, 0.02]))
+
+    widths = repaired.y_prob[..., -1] - repaired.y_prob[..., 0]
+    np.testing.assert_allclose(widths, [[0.002] * 2, [0.0] * 2, [0.02] * 2], atol=1e-15)
+    named = [repaired.row(b).corrections for b in range(3)]
+    assert named == [(Correction.WIDENED,), (), (Correction.WIDENED,)]

@@ -17,6 +17,7 @@ from runner.errors import (
     RuntimeTimeoutError,
 )
 from runner.logit import to_logit
+from runner.sections import BandsSection
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.builders import make_config, make_model_request, walk
 from tests.fakes import FakeClock
@@ -64,7 +65,9 @@ class FakeBreakers:
 
 
 class Bench:
-    def __init__(self, runtime: FakeRuntime, *, is_open: bool = False) -> None:
+    def __init__(
+        self, runtime: FakeRuntime, *, is_open: bool = False, limits: BandsSection = CONFIG.bands
+    ) -> None:
         self.runtime = runtime
         self.breakers = FakeBreakers(is_open=is_open)
         self.late: list[Served | Exception] = []
@@ -72,7 +75,7 @@ class Bench:
             runtime,
             self.breakers,
             CONFIG.tollama,
-            CONFIG.bands,
+            limits,
             FakeClock(),
             lambda _, results: self.late.extend(results),
         )
@@ -214,3 +217,14 @@ def test_a_batch_of_one_transform_is_transformed_like_each_alone() -> None:
 
     for request, y in zip(requests, together, strict=True):
         np.testing.assert_array_equal(y, to_logit(request.y_prob, 1e-6))
+
+
+async def test_the_least_width_follows_the_ticks_of_each_series_not_of_its_neighbour() -> None:
+    limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
+    flat = np.full_like(PATHS, to_logit(np.array(0.4), 1e-6))
+    bench = Bench(FakeRuntime(RuntimeFailedError(), flat, flat), limits=limits)
+    prices = [np.array([0.4, 0.4 + tick]) for tick in (0.3, 0.001, 0.005)]
+    outcome = await bench.run(*(make_model_request(y_prob=y) for y in prices))
+
+    widths = [np.ptp(bands(result), axis=1) for result in outcome.results[1:]]
+    np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3])

@@ -34,3 +34,13 @@ def test_flat_market_gets_the_least_width_and_says_so() -> None:
 
 def test_no_requests_no_answers() -> None:
     assert ask() == []
+
+
+def test_a_flat_market_that_trades_in_mills_may_have_a_band_of_a_mill() -> None:
+    prices = np.array([0.401, 0.402, *[0.4] * 48])
+    quiet = BaselineRequest(prices, 3, (0.4, 0.5, 0.6), LOGIT)
+    limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
+
+    bands = baseline_bands([quiet], CONFIG.baseline, limits)[0]
+
+    np.testing.assert_allclose(bands.y_prob[:, -1] - bands.y_prob[:, 0], 0.001)

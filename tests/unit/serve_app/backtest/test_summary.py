@@ -66,13 +66,15 @@ def test_outcomes_on_a_level_count_half() -> None:
 
 def test_limits_act_on_the_levels_that_are_asked_for_by_default() -> None:
     narrow = np.array([[[0.498, 0.499, 0.5, 0.501, 0.502]]])
-    limits = make_config().bands
+    window, limits = made_windows(np.array([[0.4, 0.5]]), np.array([[0.5]])), make_config().bands
 
-    np.testing.assert_allclose(limited(narrow, limits), [[[0.49, 0.49, 0.5, 0.51, 0.51]]])
+    np.testing.assert_allclose(limited(narrow, window, limits), [[[0.49, 0.49, 0.5, 0.51, 0.51]]])
 
 
 def test_the_cost_of_limits_is_told_beside_bands_of_any_width() -> None:
-    free, narrowed = cost(BANDS / 100, WINDOWS, make_config().bands)
+    free, fixed, own = cost(BANDS / 100, WINDOWS, make_config().bands)
 
-    assert free["all"]["width_80"] < 0.02 <= narrowed["all"]["width_80"] + 1e-12
-    assert narrowed["limits"] == "0.02 to 0.9"
+    assert [row["limits"] for row in (fixed, own)] == ["0.02 to 0.9", "0.02 to 0.9, or 1 own ticks"]
+    assert free["all"]["width_80"] < 0.01
+    assert own["all"]["width_80"] == pytest.approx(0.01)  # these prices are whole cents
+    assert fixed["all"]["width_80"] == pytest.approx(0.02)
