@@ -28,6 +28,7 @@ from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.models import Registry
+from runner.sections import CircuitBreakerSection
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import build_http_client
 from runner.types import Bands, BatchKey, ModelRequest
@@ -42,12 +43,19 @@ from serve_app.traffic import Traffic
 BREAKER = "breaker"
 
 
+class ClockedBreakerActor(BreakerActor):
+    """The breaker actor with the clocks of the process it lives in."""
+
+    def __init__(self, settings: CircuitBreakerSection) -> None:
+        super().__init__(settings, time.monotonic, time.time)
+
+
 def breaker_actor(config: Config) -> DeploymentActorConfig:
     """The singleton that holds breaker state, owned by the Runner deployment."""
     return DeploymentActorConfig(
         name=BREAKER,
-        actor_class=ray.remote(BreakerActor),
-        init_args=(config.circuit_breaker, time.monotonic, time.time),
+        actor_class=ray.remote(ClockedBreakerActor),
+        init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
         actor_options={"num_cpus": 0},
     )
 

@@ -7,7 +7,9 @@ import pytest
 from runner.breaker import Permit
 from runner.breaker_sync import SyncRequest
 from serve_app.breaker_actor import BreakerActor
+from serve_app.deployments import breaker_actor
 from tests.breakers import FAILURE, FAST_S, make_replica, make_settings
+from tests.builders import make_config
 
 EPOCH = 1_700_000_000_000
 
@@ -71,3 +73,10 @@ async def test_an_unknown_command_is_refused():
 
 def test_jitter_is_chance_unless_told_otherwise():
     assert inspect.signature(BreakerActor).parameters["jitter"].default is random.random
+
+
+def test_what_serve_tells_about_it_is_json():
+    """`serve status` and KubeRay read it; a clock among the arguments once broke both."""
+    told = breaker_actor(make_config()).model_dump(exclude={"actor_class"})
+
+    assert json.loads(json.dumps(told))["init_args"][0]["probes"] == 1
