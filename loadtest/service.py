@@ -121,7 +121,10 @@ def start(
     config = adapted_config(yaml.safe_load(Path(config_path).read_text("utf-8")), port, without)
     copy = folder / "serve_config.yaml"
     copy.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
-    variables = environment(os.environ, folder, port, block, high_throughput) | dict(env or {})
+    variables = environment(os.environ, folder, port, block, high_throughput)
+    if EMBEDDED_RUNTIME in without:
+        del variables["TSFM_TOLLAMA__BASE_URL"]
+    variables |= env or {}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("serve")), "run", str(copy)],

@@ -17,6 +17,7 @@ from runner.breaker import Outcome, Permit, Verdict, outcome_of
 from runner.call_outcome import CallOutcome
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
+from runner.runtimes import Runtimes
 from runner.sections import BandsSection, TollamaSection
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
 
@@ -53,6 +54,30 @@ class BreakersPort(Protocol):
     def record(self, name: str, permit: Permit, outcome: Outcome, duration_s: float) -> None:
         """How the call of a permit ended."""
         ...
+
+
+class BreakersOfRuntime:
+    """The breakers of all models at one runtime."""
+
+    def __init__(self, breakers: BreakersPort, runtimes: Runtimes, runtime: int) -> None:
+        self._breakers = breakers
+        self._runtimes = runtimes
+        self._runtime = runtime
+
+    async def acquire(self, model: str) -> Permit:
+        """Leave for one call of a model here.
+
+        Raises:
+            BreakerOpenError: the model may not be called here now.
+        """
+        return await self._breakers.acquire(self._lane(model))
+
+    def record(self, model: str, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+        """How the call of a permit ended."""
+        self._breakers.record(self._lane(model), permit, outcome, duration_s)
+
+    def _lane(self, model: str) -> str:
+        return self._runtimes.lanes(model)[self._runtime]
 
 
 class BatchCall:

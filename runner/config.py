@@ -106,6 +106,7 @@ def load_config(path: str | Path) -> Config:
     values = read_yaml(file)
     _refuse_secrets(file, values)
     _refuse_unknown_overrides()
+    _refuse_short_address(file, values)
     try:
         config = Config(**values)
     except ValidationError as exc:
@@ -190,6 +191,15 @@ def _refuse_unknown_overrides() -> None:
             section = name.removeprefix(ENV_PREFIX).partition("__")[0]
             if section.upper() not in known:
                 raise ConfigError(f"{name}: there is no section {section.lower()!r}")
+
+
+def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
+    """The short form is for the environment, which holds one address or the list of them."""
+    if "base_url" in (values.get("tollama") or {}):
+        raise ConfigError(f"{file}: tollama.base_url is now a list: write base_urls: [...]")
+    short = f"{ENV_PREFIX}TOLLAMA__BASE_URL"
+    if {short, f"{short}S"} <= {name.upper() for name in os.environ}:
+        raise ConfigError(f"{short} and {short}S are both set; unset one of them")
 
 
 def complaints(exc: ValidationError) -> str:

@@ -3,13 +3,23 @@
 Failures leave as values: each one is ordinary here, and an exception would cost a trace a request.
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from runner.batch_call import Served
 from runner.cache import AnswerCache
+from runner.call_outcome import settle
 from runner.dispatcher import Dispatcher
-from runner.errors import BreakerOpenError, ModelError, QueueFullError, TooLateError
+from runner.errors import (
+    BreakerOpenError,
+    ModelError,
+    QueueFullError,
+    RuntimeTimeoutError,
+    TooLateError,
+)
+from runner.runtimes import Route, Runtimes
 from runner.sections import CacheSection
 from runner.types import (
     BatchKey,
@@ -40,43 +50,80 @@ class ModelService:
 
     def __init__(
         self,
-        dispatcher: Dispatcher[BatchKey, ModelRequest, Served],
+        dispatcher: Dispatcher[Route, ModelRequest, Served],
+        runtimes: Runtimes,
         breakers: BreakerView,
         cache: CacheSection,
         clock: Callable[[], float],
         spread: Callable[[], float],
     ) -> None:
         self._dispatcher = dispatcher
+        self._runtimes = runtimes
         self._breakers = breakers
         self._clock = clock
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(cache, spread)
+        self._under_way: defaultdict[str, set[asyncio.Future[Served]]] = defaultdict(set)
 
     async def forecast(self, request: ModelRequest) -> ModelAnswer | ModelFailure:
         """Bands for one item, or why there are none."""
         arrived = self._clock()
         entry = self._cache.fresh(request.cache_key, arrived)
         if entry is not None:
-            return _aged(entry.value, arrived - entry.stored_at, self._state(request))
-        retry_in_s = self._breakers.retry_in_s(request.key.model)
-        if retry_in_s > 0:
-            return self._failure(request, FallbackReason.BREAKER_OPEN, retry_in_s)
-        if self._dispatcher.is_stuck(request.key):
-            return self._failure(request, FallbackReason.RUNTIME_TIMEOUT, 0.0)
-        try:
-            served = await self._dispatcher.submit(
-                request.key,
-                request,
-                deadline=arrived + request.budget_s,
-                size_bytes=size_bytes(request),
-                priority=request.priority,
-            )
-        except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
-            return self._failure(
-                request, reason_of(exc), self._breakers.retry_in_s(request.key.model)
-            )
-        answer = self._answer(request, served, arrived)
-        self._cache.put(request.cache_key, answer, self._clock())
+            return _aged(entry.value, arrived - entry.stored_at, self._best_state(request.key))
+        answer = await self._ask(request, arrived)
+        if isinstance(answer, ModelAnswer):
+            self._cache.put(request.cache_key, answer, self._clock())
         return answer
+
+    async def _ask(self, request: ModelRequest, arrived: float) -> ModelAnswer | ModelFailure:
+        """One runtime after the other, as long as the next may do better in the time left."""
+        lanes = self._runtimes.lanes(request.key.model)
+        left = set(range(len(lanes)))
+        failure: ModelFailure | None = None
+        while (route := self._route(request.key, lanes, left)) is not None:
+            try:
+                served = await self._send(route, request, arrived)
+            except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
+                failure = self._failure(lanes, self._breakers.state(route.lane), reason_of(exc))
+                left.discard(route.runtime)
+                if not may_move(exc):
+                    break
+            else:
+                return _answer(served, arrived, self._breakers.state(route.lane))
+        return failure or self._refusal(request.key, lanes)
+
+    def _route(self, key: BatchKey, lanes: Sequence[str], left: set[int]) -> Route | None:
+        """Where to send an item that has not failed at the runtimes that are ``left``."""
+        usable = [r for r in left if self._is_usable(Route(r, lanes[r], key))]
+        chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[lanes[r]]))
+        return None if chosen is None else Route(chosen, lanes[chosen], key)
+
+    def _is_usable(self, route: Route) -> bool:
+        return self._breakers.retry_in_s(route.lane) <= 0 and not self._dispatcher.is_stuck(route)
+
+    async def _send(self, route: Route, request: ModelRequest, arrived: float) -> Served:
+        answer = self._dispatcher.submit(
+            route,
+            request,
+            deadline=arrived + request.budget_s,
+            size_bytes=size_bytes(request),
+            priority=request.priority,
+        )
+        under_way = self._under_way[route.lane]
+        under_way.add(answer)
+        try:
+            return await answer
+        except RuntimeTimeoutError:
+            self._move_on(route)
+            raise
+        finally:
+            under_way.discard(answer)
+
+    def _move_on(self, route: Route) -> None:
+        """Sends those on who wait behind a call that was given up, where there is another way."""
+        if len(self._runtimes) > 1 and self._dispatcher.is_stuck(route):
+            for answer in list(self._under_way[route.lane]):
+                settle(answer, RuntimeTimeoutError("the call before it was given up"))
 
     def keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
@@ -84,25 +131,42 @@ class ModelService:
         """Puts what came too late for its callers into the cache for the next ones."""
         for request, result in zip(requests, results, strict=True):
             if isinstance(result, Served):
-                answer = self._answer(request, result, result.began)
+                answer = _answer(result, result.began, self._best_state(request.key))
                 self._cache.put(request.cache_key, answer, self._clock())
 
-    def _answer(self, request: ModelRequest, served: Served, arrived: float) -> ModelAnswer:
-        return ModelAnswer(
-            bands=served.bands,
-            breaker_state=self._state(request),
-            batch_size=served.batch_size,
-            queue_ms=(served.began - arrived) * 1e3,
-            runtime_ms=(served.ended - served.began) * 1e3,
-        )
+    def _refusal(self, key: BatchKey, lanes: Sequence[str]) -> ModelFailure:
+        """Why no runtime may be asked now: all are shut, or some are held up by a call."""
+        shut = all(self._breakers.retry_in_s(lane) > 0 for lane in lanes)
+        reason = FallbackReason.BREAKER_OPEN if shut else FallbackReason.RUNTIME_TIMEOUT
+        return self._failure(lanes, self._best_state(key), reason)
 
     def _failure(
-        self, request: ModelRequest, reason: FallbackReason, retry_in_s: float
+        self, lanes: Sequence[str], state: BreakerState, reason: FallbackReason
     ) -> ModelFailure:
-        return ModelFailure(reason, self._state(request), retry_in_s)
+        """A failure; to ask again is pointless only while every runtime is shut."""
+        return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, lanes)))
 
-    def _state(self, request: ModelRequest) -> BreakerState:
-        return self._breakers.state(request.key.model)
+    def _best_state(self, key: BatchKey) -> BreakerState:
+        """The state of the breaker that is open least."""
+        lanes = self._runtimes.lanes(key.model)
+        return self._breakers.state(min(lanes, key=self._breakers.retry_in_s))
+
+
+def _answer(served: Served, arrived: float, state: BreakerState) -> ModelAnswer:
+    return ModelAnswer(
+        bands=served.bands,
+        breaker_state=state,
+        batch_size=served.batch_size,
+        queue_ms=(served.began - arrived) * 1e3,
+        runtime_ms=(served.ended - served.began) * 1e3,
+    )
+
+
+def may_move(error: Exception) -> bool:
+    """Whether another runtime may do better: not where series, queue or deadline are to blame."""
+    if isinstance(error, ModelError):
+        return error.reason is not FallbackReason.RUNTIME_REJECTED
+    return isinstance(error, BreakerOpenError)
 
 
 def reason_of(error: Exception) -> FallbackReason:

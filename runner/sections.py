@@ -4,10 +4,11 @@ Rules across fields stand in one validator a section and name both fields.
 """
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from runner.runtime_url import RuntimeUrl, runtime_name
 from runner.section import (
     Count,
     CountOrNone,
@@ -20,6 +21,7 @@ from runner.section import (
 )
 from runner.types import MIN_EPS, Space
 
+MAX_RUNTIMES = 64  # each has connections and breakers of its own in every Runner
 RateOrOff = Annotated[
     Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
     BeforeValidator(none_from_text),
@@ -79,7 +81,7 @@ class TransformSection(Section):
 class TollamaSection(Section):
     """How we talk to the runtime (tollama, contract of /v1/forecast)."""
 
-    base_url: AnyHttpUrl
+    base_urls: Annotated[tuple[RuntimeUrl, ...], Field(min_length=1, max_length=MAX_RUNTIMES)]
     timeout_s: Positive  # of one call, enforced in our client only: tollama's own kills the model
     lease_s: Positive  # how long a call that timed out may keep its slot
     max_retries: CountOrNone
@@ -93,6 +95,15 @@ class TollamaSection(Section):
     max_response_bytes: Count
     api_key: SecretStr | None = None  # from the environment only: TSFM_TOLLAMA__API_KEY
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_address(cls, values: Any) -> Any:
+        """``TSFM_TOLLAMA__BASE_URL`` is the short form for one runtime: it replaces the list."""
+        if isinstance(values, dict) and "base_url" in values:
+            rest = {key: value for key, value in values.items() if key != "base_url"}
+            return rest | {"base_urls": [values["base_url"]]}
+        return values
+
     @property
     def longest_call_s(self) -> float:
         """How long one call can take with all its retries and pauses."""
@@ -100,6 +111,8 @@ class TollamaSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len({runtime_name(url) for url in self.base_urls}) < len(self.base_urls):
+            raise ValueError("base_urls: the same runtime stands twice")
         if self.max_keepalive_connections > self.max_connections:
             raise ValueError("max_keepalive_connections must not be over max_connections")
         if self.lease_s < self.timeout_s:

@@ -17,9 +17,9 @@ _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s:
 
 
 def build_http_client(
-    settings: TollamaSection, transport: httpx.AsyncBaseTransport | None = None
+    settings: TollamaSection, base_url: object, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
-    """A client for the runtime alone: no proxies from the environment, no redirects.
+    """A client for one runtime alone: no proxies from the environment, no redirects.
 
     Only connecting has a time limit of its own. httpx counts the others per read, so that an
     answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
@@ -28,7 +28,7 @@ def build_http_client(
         ConfigError: the key cannot be sent in a header.
     """
     return httpx.AsyncClient(
-        base_url=str(settings.base_url),
+        base_url=str(base_url),
         headers=_headers(settings),
         limits=httpx.Limits(
             max_connections=settings.max_connections,

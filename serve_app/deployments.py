@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from runner.answers import Answers, Outcome
-from runner.batch_call import BatchCall, Served
+from runner.batch_call import BatchCall, BreakersOfRuntime, Served
 from runner.breaker_board import BreakerBoard
 from runner.breaker_sync import ReplicaBoard
 from runner.bulk import BulkForecaster
@@ -28,10 +28,11 @@ from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.models import Registry
+from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.sections import CircuitBreakerSection
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import build_http_client
-from runner.types import Bands, BatchKey, ModelRequest
+from runner.types import Bands, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
 from serve_app.fleet import RayFleet
@@ -72,28 +73,26 @@ class Runner:
         _set_up_logging(config)
         batching, tollama = config.batching, config.tollama
         name = serve.get_replica_context().replica_tag
-        self._http = build_http_client(tollama)
+        runtimes = Runtimes(len(tollama.base_urls), _place)
         self._breakers = SharedBreakers(
             ReplicaBoard(BreakerBoard(config.circuit_breaker, random.random, name), name),
             RayBreakerPort(lambda: serve.get_deployment_actor(BREAKER)),
             config.circuit_breaker,
             time.monotonic,
         )
-        runtime = TollamaRuntime(self._http, tollama, sleep=asyncio.sleep, clock=time.monotonic)
-        call = BatchCall(
-            runtime, self._breakers, tollama, config.bands, time.monotonic, self._keep_late
-        )
-        self._dispatcher: Dispatcher[BatchKey, ModelRequest, Served] = Dispatcher(
-            call,
-            lane_of=lambda key: key.model,
-            batch_limit=lambda key: registry.batch_limit(key.model, batching.max_batch_size),
+        self._dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+            RoutedCalls([self._call(config, runtimes, i) for i in range(len(runtimes))]),
+            lane_of=lambda route: route.lane,
+            batch_limit=lambda route: registry.batch_limit(
+                route.key.model, batching.max_batch_size
+            ),
             max_batch_bytes=tollama.max_request_bytes,
             settings=batching,
             lease_s=tollama.lease_s,
             clock=time.monotonic,
         )
         self._service = ModelService(
-            self._dispatcher, self._breakers, config.cache, time.monotonic, random.random
+            self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
@@ -119,6 +118,14 @@ class Runner:
     @serve.batch
     async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
         return [asyncio.ensure_future(self._service.forecast(r)) for r in requests]
+
+    def _call(self, config: Config, runtimes: Runtimes, runtime: int) -> BatchCall:
+        """The calls of one runtime, with connections and breakers of its own."""
+        tollama, clock = config.tollama, time.monotonic
+        http = build_http_client(tollama, tollama.base_urls[runtime])
+        port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
+        breakers = BreakersOfRuntime(self._breakers, runtimes, runtime)
+        return BatchCall(port, breakers, tollama, config.bands, clock, self._keep_late)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
@@ -167,6 +174,12 @@ class Ingress:
         """Serve runs this on the replica, after the constructor."""
         await warm_up(self._baseline, self._service.config)
         return build_app(self._service, self._fleet)
+
+
+def _place() -> Place:
+    """Where this replica stands now; Serve may give it another rank while it runs."""
+    context = serve.get_replica_context()
+    return Place(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
 def _set_up_logging(config: Config) -> None:

@@ -19,9 +19,10 @@ from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
+from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import build_http_client
-from runner.types import Bands, BatchKey, BreakerState, ModelRequest
+from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.ingress import build_app
 from serve_app.service import Service
 from serve_app.traffic import Traffic
@@ -54,21 +55,26 @@ class ModelHere:
     def __init__(self, config: Config, clock: Clock) -> None:
         registry, breakers = make_registry(), ClosedBreakers()
         transport = httpx.ASGITransport(build_runtime(Settings(models=("*",))))
-        self._http = build_http_client(config.tollama, transport)
+        self._http = build_http_client(config.tollama, "http://stand-in", transport)
         runtime = TollamaRuntime(self._http, config.tollama, sleep=asyncio.sleep, clock=clock)
         call = BatchCall(
             runtime, breakers, config.tollama, config.bands, clock, lambda requests, results: None
         )
-        dispatcher: Dispatcher[BatchKey, ModelRequest, Served] = Dispatcher(
-            call,
-            lane_of=lambda key: key.model,
-            batch_limit=lambda key: registry.batch_limit(key.model, config.batching.max_batch_size),
+        dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+            RoutedCalls((call,)),
+            lane_of=lambda route: route.lane,
+            batch_limit=lambda route: registry.batch_limit(
+                route.key.model, config.batching.max_batch_size
+            ),
             max_batch_bytes=config.tollama.max_request_bytes,
             settings=config.batching,
             lease_s=config.tollama.lease_s,
             clock=clock,
         )
-        self._service = ModelService(dispatcher, breakers, config.cache, clock, lambda: 0.0)
+        runtimes = Runtimes(1, lambda: Place(0, 1))
+        self._service = ModelService(
+            dispatcher, runtimes, breakers, config.cache, clock, lambda: 0.0
+        )
 
     async def forecast(self, request: ModelRequest) -> Outcome:
         return await self._service.forecast(request)

@@ -154,6 +154,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("freq: 5m", "freq: 5m\n  fequency: 5m", "request.fequency"),
         ("freq: 5m", "", "request.freq"),
         ("freq: 5m", "freq: 5m\n  freq: 6m", "stands twice"),
+        ("timeout_s: 1.2", "timeout_s: 1.2\n  base_url: http://a", "write base_urls: [...]"),
         ("timeout_s: 1.2", "timeout_s: soon", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
@@ -210,12 +211,59 @@ def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__API_KEY", "s3cret")
     config = load_config(ROOT / "configs/local.yaml")
 
-    assert str(config.tollama.base_url) == "http://127.0.0.1:11435/"
+    assert [str(url) for url in config.tollama.base_urls] == ["http://127.0.0.1:11435/"]
     assert config.request.deadline_ms == 300
     assert config.circuit_breaker.cooldown_s == 2
     assert config.request.quantiles == (0.05, 0.95)
     assert config.tollama.api_key is not None
     assert "s3cret" not in repr(config)
+
+
+def test_several_runtimes_come_as_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["http://a:11435", "http://b:11435/x"]')
+
+    urls = load_config(ROOT / "configs/local.yaml").tollama.base_urls
+
+    assert [str(url) for url in urls] == ["http://a:11435/", "http://b:11435/x"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "words"),
+    [
+        ('["http://169.254.169.254"]', "tollama.base_urls.0: must not be a link-local address"),
+        ('["http://a", "ftp://b"]', "tollama.base_urls.1: URL scheme should be 'http' or 'https'"),
+        ('["http://a", "http://a:80/"]', "the same runtime stands twice"),
+        ('["http://u:hunter2@a"]', "TSFM_TOLLAMA__API_KEY"),
+        ("[]", "tollama.base_urls"),
+    ],
+)
+def test_addresses_that_cannot_be_runtimes_are_refused_without_showing_them(
+    monkeypatch: pytest.MonkeyPatch, urls: str, words: str
+) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", urls)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/local.yaml")
+
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_short_address_cannot_go_round_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://[fe80::1]:11435")
+
+    with pytest.raises(ConfigError, match="link-local"):
+        load_config(ROOT / "configs/local.yaml")
+
+
+def test_two_forms_of_the_address_in_the_environment_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://a")
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["http://b"]')
+
+    with pytest.raises(ConfigError, match="are both set; unset one"):
+        load_config(ROOT / "configs/local.yaml")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runner.batch_call import BatchCall, Raw, Served, model_series
+from runner.batch_call import BatchCall, BreakersOfRuntime, Raw, Served, model_series
 from runner.breaker import Outcome, Permit, Verdict
 from runner.call_outcome import CallOutcome
 from runner.errors import (
@@ -17,6 +17,7 @@ from runner.errors import (
     RuntimeTimeoutError,
 )
 from runner.logit import to_logit
+from runner.runtimes import Place, Runtimes
 from runner.sections import BandsSection
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.builders import make_config, make_model_request, walk
@@ -228,3 +229,24 @@ async def test_the_least_width_follows_the_ticks_of_each_series_not_of_its_neigh
 
     widths = [np.ptp(bands(result), axis=1) for result in outcome.results[1:]]
     np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3])
+
+
+async def test_each_runtime_has_breakers_of_its_own():
+    class Breakers:
+        def __init__(self):
+            self.seen = []
+
+        async def acquire(self, name):
+            self.seen.append(name)
+            return Permit(0)
+
+        def record(self, name, permit, outcome, duration_s):
+            self.seen.append((name, duration_s))
+
+    breakers = Breakers()
+    runtimes = Runtimes(2, lambda: Place(0, 1))
+    of_second = BreakersOfRuntime(breakers, runtimes, 1)
+    permit = await of_second.acquire("m")
+    of_second.record("m", permit, Outcome(Verdict.IGNORED), 0.5)
+
+    assert breakers.seen == ["m@2", ("m@2", 0.5)]

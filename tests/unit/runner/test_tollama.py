@@ -101,7 +101,7 @@ class Daemon:
 
 def make_runtime(daemon, **changes):
     settings = BASE.model_copy(update=SETTINGS | changes)
-    http = build_http_client(settings, httpx.MockTransport(daemon))
+    http = build_http_client(settings, "http://host/runtime", httpx.MockTransport(daemon))
     return TollamaRuntime(http, settings, sleep=daemon.sleep, clock=daemon.clock)
 
 

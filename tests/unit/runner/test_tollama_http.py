@@ -20,8 +20,12 @@ BASE = make_config().tollama
 JSON = {"content-type": "application/json"}
 
 
-def make_client(handler, **changes):
-    return build_http_client(BASE.model_copy(update=changes), httpx.MockTransport(handler))
+URL = "http://127.0.0.1:11435"
+
+
+def make_client(handler, base_url=URL, **changes):
+    settings = BASE.model_copy(update=changes)
+    return build_http_client(settings, base_url, httpx.MockTransport(handler))
 
 
 async def ask(handler, *, max_bytes=10_000, **changes):
@@ -83,14 +87,14 @@ def test_key_that_no_header_can_hold_is_a_config_error_without_the_key(key):
     settings = BASE.model_copy(update={"api_key": SecretStr(key)})
 
     with pytest.raises(ConfigError, match=r"^TSFM_TOLLAMA__API_KEY: must be printable"):
-        build_http_client(settings)
+        build_http_client(settings, URL)
 
 
 async def test_environment_cannot_send_the_runtimes_traffic_elsewhere(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:1")
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:1")
 
-    async with build_http_client(BASE) as http:
+    async with build_http_client(BASE, URL) as http:
         assert http.trust_env is False
         assert http.follow_redirects is False
 

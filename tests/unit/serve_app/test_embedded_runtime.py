@@ -25,8 +25,8 @@ def app():
 
 @pytest.fixture
 async def runtime(app):
-    settings = make_config().tollama.model_copy(update={"base_url": "http://runtime"})
-    async with build_http_client(settings, httpx.ASGITransport(app)) as http:
+    settings = make_config().tollama
+    async with build_http_client(settings, "http://runtime", httpx.ASGITransport(app)) as http:
         yield TollamaRuntime(http, settings, sleep=asyncio.sleep, clock=FakeClock())
 
 

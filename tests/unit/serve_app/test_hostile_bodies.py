@@ -83,7 +83,7 @@ async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench:
     )
     settings = make_config().tollama
     runtime = TollamaRuntime(
-        build_http_client(settings, httpx.MockTransport(daemon)),
+        build_http_client(settings, "http://runtime", httpx.MockTransport(daemon)),
         settings,
         sleep=no_wait,
         clock=bench.clock,

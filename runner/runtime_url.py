@@ -1,0 +1,71 @@
+"""Where a runtime may live: an http(s) address, and none that a cloud keeps for its own secrets.
+
+Whoever can set a runtime's address makes this service send requests there. Link-local addresses
+answer with a machine's credentials in most clouds, and no runtime of anybody's lives there.
+"""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, AnyHttpUrl
+
+_FORBIDDEN = (
+    ip_network("169.254.0.0/16"),  # RFC 3927, and the metadata service of most clouds
+    ip_network("fe80::/10"),  # RFC 4291, 2.5.6
+    ip_network("fd00:ec2::/32"),  # metadata over IPv6
+    ip_network("100.100.100.200/32"),  # metadata where it is not link-local
+)
+_FORBIDDEN_NAMES = ("metadata", "instance-data", "metadata.goog")
+_FORBIDDEN_TREES = (".metadata.goog", "metadata.google.internal", "metadata.azure.internal")
+
+
+def _check(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username or url.password:
+        raise ValueError("must hold no user or password; set TSFM_TOLLAMA__API_KEY instead")
+    if url.query is not None or url.fragment is not None:
+        raise ValueError("must end with its path: nothing may stand behind ? or #")
+    if is_forbidden_host(url.host or ""):
+        raise ValueError(
+            "must not be a link-local address or a cloud's metadata service; give the address "
+            "of a tollama daemon, such as http://tollama:11435"
+        )
+    return url
+
+
+RuntimeUrl = Annotated[AnyHttpUrl, AfterValidator(_check)]
+
+
+def is_forbidden_host(host: str) -> bool:
+    """Whether a host, as a URL names it, is link-local or known to hand out credentials.
+
+    Names are not resolved: what a name stands for may change after the check.
+
+    >>> [is_forbidden_host(host) for host in ("169.254.169.254", "[fe80::1]", "10.0.0.7")]
+    [True, True, False]
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    address = _address(name)
+    if address is None:
+        ends = name.endswith((*_FORBIDDEN_TREES, *(f"{n}.ec2.internal" for n in _FORBIDDEN_NAMES)))
+        return name in _FORBIDDEN_NAMES or ends
+    return any(address in network for network in _FORBIDDEN)
+
+
+def runtime_name(url: AnyHttpUrl) -> str:
+    """A runtime's address without the scheme: two of one name are the same runtime.
+
+    >>> runtime_name(AnyHttpUrl("http://tollama-0.tollama:11435/"))
+    'tollama-0.tollama:11435'
+    >>> runtime_name(AnyHttpUrl("https://gateway/a"))
+    'gateway:443/a'
+    """
+    return f"{url.host}:{url.port}{url.path or ''}".rstrip("/")
+
+
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    """The address that ``name`` is, IPv4 in IPv6 unpacked; None where it is a name."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
