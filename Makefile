@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers audit lock load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers audit lock manifests validate-deploy load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -58,6 +58,13 @@ audit: setup ## known vulnerabilities of everything locked
 lock: setup ## lock the dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile -q --group browser -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-browser.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra image --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock -o deploy/requirements.lock
+
+manifests: ## write what stands twice under deploy/ (needs kubectl or kustomize)
+	$(PYTHON) .ci/manifests.py
+
+validate-deploy: setup ## the Serve config, the Kubernetes manifests and the Dockerfile
+	$(BIN)/python -m pytest tests/unit/deploy -q
 
 bench: setup ## the service against an empty Serve application and the bare runtime
 	$(BIN)/python -m loadtest.compare --write docs/performance.md
