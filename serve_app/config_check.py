@@ -7,16 +7,19 @@
     Serve config    ``applications``         Serve's own schema, closed; and the files it names
     RayService      ``kind: RayService``     the Serve config inside it, likewise
 
+A configuration is checked with the settings among an application's ``env_vars``, as it will run.
 A Serve config's paths belong to the machine it will run on: in a manifest, those that are not here
 are left alone.
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config import load_config, parse_documents, read_documents
+from runner.config import ENV_PREFIX, load_config, parse_documents, read_documents
 from runner.errors import ConfigError
 from runner.models import load_registry
 
@@ -84,11 +87,26 @@ def _manifests(file: Path, manifests: list[dict[str, Any]]) -> Iterator[Sound]:
 def _serve_config(
     file: Path, place: str, values: Mapping[str, Any], *, must_exist: bool
 ) -> Iterator[Sound]:
-    from serve_app.serve_check import check_serve_config  # loads Ray: a second
+    from serve_app.serve_check import check_serve_config, variables_of  # loads Ray: a second
 
     check_serve_config(values, place)
     yield Sound(file, "Serve config" if must_exist else "RayService manifest")
-    named = ((app.get("args") or {}).get("config") for app in values["applications"])
-    for config in (Path(name) for name in named if name):
-        if must_exist or config.is_file():
-            yield from _configuration(config)
+    for application in values["applications"]:
+        name = (application.get("args") or {}).get("config")
+        if name and (must_exist or Path(name).is_file()):
+            with _set(variables_of(application)):
+                yield from list(_configuration(Path(name)))
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Our settings among ``variables`` over those of this shell, as a replica has them."""
+    ours = {name: value for name, value in variables.items() if name.startswith(ENV_PREFIX)}
+    before = {name: os.environ[name] for name in ours if name in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ.update(before)

@@ -39,6 +39,18 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
         ServeDeploySchema.model_validate(values)
     except ModelValidationError as exc:
         raise ConfigError(f"{place}: {complaints(exc)}") from exc
+    for at, application in enumerate(values["applications"]):
+        for name, value in variables_of(application).items():
+            if not isinstance(value, str):  # Ray itself finds out when replicas are started
+                raise ConfigError(
+                    f"{place}: applications.{at}.runtime_env.env_vars.{name}: "
+                    "must be text; put it in quotes"
+                )
+
+
+def variables_of(application: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The environment variables that an application of a Serve config asks for."""
+    return (application.get("runtime_env") or {}).get("env_vars") or {}
 
 
 def _closed(schema: Any) -> Any:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,41 @@ def test_serve_config_that_names_a_missing_file_is_refused(
 
     with pytest.raises(ConfigError, match=r"configs/local\.yaml: cannot be read"):
         list(check_file(file))
+
+
+def with_variables(**variables: object) -> str:
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["applications"][0]["runtime_env"] = {"env_vars": variables}
+    return yaml.safe_dump(config)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"TSFM_REVISION": 2}, "applications.0.runtime_env.env_vars.TSFM_REVISION: must be text"),
+        ({"TSFM_TOLLAMA__TIMEOUT_S": "soon"}, "configs/local.yaml: tollama.timeout_s"),
+        ({"TSFM_TOLLAMA__BASE_URLS": '["http://169.254.169.254"]'}, "link-local"),
+    ],
+)
+def test_settings_that_a_serve_config_hands_to_its_replicas_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, object], words: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+
+    with pytest.raises(ConfigError, match=words):
+        list(check_file(write(tmp_path, with_variables(**variables))))
+
+
+def test_settings_of_a_serve_config_leave_this_shells_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "soon")
+    file = write(
+        tmp_path, with_variables(TSFM_REQUEST__DEADLINE_MS="900", TSFM_SLO__CYCLE_S="50", OTHER="x")
+    )
+    found = [sound.kind for sound in check_file(file)]
+
+    assert found == ["Serve config", "configuration"]
+    assert os.environ["TSFM_REQUEST__DEADLINE_MS"] == "soon"
+    assert not {"TSFM_SLO__CYCLE_S", "OTHER"} & set(os.environ)
