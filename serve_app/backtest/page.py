@@ -1,11 +1,12 @@
 """The result as one HTML file that needs nothing else: tables, and charts as inline SVG."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from serve_app.backtest import plots
 from serve_app.backtest.extras import need
 from serve_app.backtest.summary import Summary
-from serve_app.backtest.tables import TableText, all_tables
+from serve_app.backtest.tables import all_tables
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -37,15 +38,18 @@ price that never moves is always right: judge coverage on the windows that move.
 {% for name, count in service.answered_by.items() %}{{ name }} ({{ "{:,}".format(count) }})
 {% endfor %}{% for reason, count in service.fallback_reasons.items() %}; {{ reason }}:
 {{ "{:,}".format(count) }}{% endfor %}.</p>{% endif %}
-{% for section in sections %}
-<h2>{{ section.title }}</h2>
-{% if section.chart %}<figure role="img" aria-label="{{ section.title }}">{{ section.chart|safe }}
-<figcaption>{{ section.note }}</figcaption></figure>
-{% else %}<div class="scroll"><table>
-<thead><tr>{% for cell in section.table.head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in section.table.rows %}
+{% for table in tables %}
+<h2>{{ table.title }}</h2>
+<div class="scroll"><table>
+<thead><tr>{% for cell in table.head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in table.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table></div><p class="note">{{ section.table.note }}</p>{% endif %}
+</tbody></table></div><p class="note">{{ table.note }}</p>
+{% endfor %}
+{% for chart in charts %}
+<h2>{{ chart.title }}</h2>
+<figure role="img" aria-label="{{ chart.title }}">{{ chart.svg|safe }}
+<figcaption>{{ chart.note }}</figcaption></figure>
 {% endfor %}
 <h2>How it was run</h2>
 <p class="note">{% for name, value in settings.items() %}{{ name }}: {{ value }}{{ "; " if not
@@ -53,6 +57,16 @@ loop.last }}{% endfor %}</p>
 </body>
 </html>
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart: a name for a file, a title, what it shows, and the SVG text."""
+
+    name: str
+    title: str
+    note: str
+    svg: str
 
 
 def render(result: Summary) -> str:
@@ -72,30 +86,34 @@ def render(result: Summary) -> str:
         settings=result["settings"],
         first=_day(data["from"]),
         last=_day(data["to"]),
-        sections=[*_tables(result), *_charts(result)],
+        tables=all_tables(result),
+        charts=charts(result),
     )
 
 
-def _tables(result: Summary) -> list[dict[str, str | TableText]]:
-    return [{"title": table.title, "table": table} for table in all_tables(result)]
-
-
-def _charts(result: Summary) -> list[dict[str, str]]:
+def charts(result: Summary) -> list[Chart]:
+    """Every chart of a result."""
     sources, calibration = result["sources"], result["calibration"]
     found = [
-        ("Coverage by step", plots.coverage_by_step(sources), "Moving windows; asked: 0.80."),
-        ("Reliability", plots.reliability(sources), "Moving windows; on the line is right."),
-        (
-            "Examples of the baseline",
-            plots.fans(result["examples"]),
-            "Past, median, bands of 80 and 90 %, and what came (dots).",
+        Chart(
+            "coverage", "Coverage by step", "Moving windows; asked: 0.80.",
+            plots.coverage_by_step(sources),
         ),
-    ]
-    if calibration:
+        Chart(
+            "reliability", "Reliability", "Moving windows; on the line is right.",
+            plots.reliability(sources),
+        ),
+        Chart(
+            "examples", "Examples of the baseline",
+            "Past, median, bands of 80 and 90 %, and what came (dots).",
+            plots.fans(result["examples"]),
+        ),
+    ]  # fmt: skip
+    if calibration and any(len(row["with"]) > 1 for row in calibration["recovery"]["rows"]):
         drawn = plots.recovery(calibration["recovery"], calibration["target"])
         note = "Coverage when, from one moment on, prices end three times as far from the median."
-        found.append(("After a change of volatility", drawn, note))
-    return [{"title": title, "chart": chart, "note": note} for title, chart, note in found]
+        found.append(Chart("recovery", "After a change of volatility", note, drawn))
+    return found
 
 
 def _day(ts: float) -> str:

@@ -4,6 +4,7 @@ Text stays text, and nothing random or dated goes in: the same result gives the 
 """
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
+_UNUSED_ID = re.compile(r'<g id="[^"]*">')  # the same in every chart: a page must not repeat them
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
 
@@ -37,6 +39,7 @@ def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str
         axes.plot(np.arange(1, len(coverage) + 1), coverage, "o-", ms=3, lw=1.3, color=colour)
         axes.plot([], [], color=colour, label=name)
     axes.set(xlabel="step", ylabel="coverage of the 80 % band", ylim=(0.4, 1.01))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     _legend_beside(axes)
     return _svg(figure)
 
@@ -69,7 +72,8 @@ def fans(examples: Sequence[Summary]) -> str:
 
 def recovery(found: Summary, target: float) -> str:
     """Coverage of block after block of scored windows once volatility has changed."""
-    block, rows = found["block"], found["rows"]
+    block = found["block"]
+    rows = [row for row in found["rows"] if len(row["with"]) > 1]
     injected = f"moves x {found['factor']:g}"
     runs = {
         "with": f"{injected}, updated",
@@ -82,7 +86,8 @@ def recovery(found: Summary, target: float) -> str:
             blocks = row[name][:12]
             axes.plot(block * np.arange(1, len(blocks) + 1), blocks, color=colour, label=label)
         axes.axhspan(target - 0.04, target + 0.04, color="black", alpha=0.08, lw=0)
-        axes.set(title=row["segment"], ylim=(0.2, 1), xlabel="scored windows since")
+        axes.set(ylim=(0.2, 1), xlabel="scored windows since")
+        axes.set_title(row["segment"], fontsize=8)
     panels.flat[0].legend(fontsize=7)
     return _svg(figure)
 
@@ -120,7 +125,7 @@ def _svg(figure: Any) -> str:
     salt = {"svg.hashsalt": figure.get_gid()}  # pages hold several charts: their ids must differ
     with mpl.rc_context(_STYLE | salt):
         figure.savefig(text, format="svg", metadata=_NO_METADATA)
-    drawn = text.getvalue()
+    drawn = _UNUSED_ID.sub("<g>", text.getvalue())
     return drawn[drawn.index("<svg") :]
 
 

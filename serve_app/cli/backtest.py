@@ -64,6 +64,9 @@ def backtest(
     config: ConfigFile = Path("configs/local.yaml"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
+    charts: Annotated[
+        Path | None, typer.Option(help="Write its charts into this folder, as SVG.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the result as JSON only.")] = False,
 ) -> None:
     r"""Judge bands on files of real prices, by forecasts from many origins.
@@ -103,7 +106,7 @@ def backtest(
     )
     result = run(job, load_config(config))
     _show(result, quiet)
-    write(result, json_file, html_file)
+    write(result, json_file, html_file, charts)
 
 
 def _show(result: "Summary", quiet: bool) -> None:

@@ -25,7 +25,7 @@ from serve_app.backtest.job import (
     splits_of,
     store_of,
 )
-from serve_app.backtest.page import render
+from serve_app.backtest.page import charts, render
 from serve_app.backtest.report import Served, build
 from serve_app.backtest.summary import Summary
 from serve_app.backtest.windows import Windows
@@ -55,12 +55,17 @@ def bands_of(job: Job, config: Config) -> tuple[Windows, dict[str, FloatArray], 
     return windows, bands, served
 
 
-def write(result: Summary, json_file: Path | None, html_file: Path | None) -> None:
+def write(
+    result: Summary, json_file: Path | None, html_file: Path | None, charts_folder: Path | None
+) -> None:
     """The result as files, where they were asked for."""
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1) + "\n")
     if html_file is not None:
         _write(html_file, render(result))
+    if charts_folder is not None:
+        for chart in charts(result):
+            _write(charts_folder / f"{chart.name}.svg", chart.svg)
 
 
 def _write(file: Path, text: str) -> None:

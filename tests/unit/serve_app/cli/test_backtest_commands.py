@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def options(folder: Path) -> list[str]:
 
 def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_path: Path) -> None:
     files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    files += ["--charts", str(tmp_path)]
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *files])
     result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text("utf-8"))
     page = (tmp_path / "r.html").read_text("utf-8")
@@ -37,8 +39,11 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
     assert result["sources"]["baseline"]["all"]["points"] == 40 * 20 * 4
     assert result["against_flat"]["flat recipe"] == 0
     assert len(result["examples"]) == 6
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 3
+    ids = re.findall(r'id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
     assert "<script" not in page
+    assert (tmp_path / "coverage.svg").read_text("utf-8") in page
     assert " src=" not in page
     assert 'href="http' not in page
 
