@@ -14,7 +14,7 @@ from runner.conformal_state import ConformalState
 from runner.segments import segment_chain
 from runner.types import FloatArray
 from serve_app.backtest.scores import LEVELS
-from serve_app.backtest.windows import BoolArray, Windows
+from serve_app.backtest.windows import BoolArray, Windows, freq
 
 Chain = tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Calibrator:
                 self.settings.segments,
                 self.settings.width_edges,
                 liquidity=str(self.windows.labels["liquidity"][b]) or None,
-                freq=f"{self.windows.step_s[b] / 60:g}m",
+                freq=freq(self.windows.step_s[b]),
                 width=None if width is None else float(width[b, -1]),
             )
             for b in range(len(self.windows))

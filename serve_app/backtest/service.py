@@ -27,7 +27,7 @@ from runner.errors import ConfigError
 from serve_app.backtest.run import Finished, chunks
 from serve_app.backtest.scores import LEVELS
 from serve_app.backtest.store import Store
-from serve_app.backtest.windows import Windows
+from serve_app.backtest.windows import Windows, freq
 
 BATCH = 250  # requests in one body: a few seconds of a model on a CPU
 _ATTEMPTS = 6
@@ -70,12 +70,18 @@ def ask_all(
 
 
 def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
-    """The body of one request for each window."""
+    """The body of one request for each window.
+
+    Raises:
+        ConfigError: a step is no whole number of minutes.
+    """
+    for step_s in windows.step_s[windows.step_s % 60 != 0][:1]:
+        raise ConfigError(f"The service takes steps of whole minutes; these are {step_s:g} s.")
     return [
         {
             "market_id": str(windows.labels["market_id"][b])[:128],
             "as_of_ts": datetime.fromtimestamp(windows.origin_ts[b], UTC).isoformat(),
-            "freq": freq(float(windows.step_s[b])),
+            "freq": freq(windows.step_s[b]),
             "horizon_steps": windows.future.shape[1],
             "quantiles": LEVELS.tolist(),
             "y": windows.past[b].tolist(),
@@ -85,20 +91,6 @@ def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
         }
         for b in range(len(windows))
     ]
-
-
-def freq(step_s: float) -> str:
-    """A step as requests say it.
-
-    >>> freq(300.0), freq(86400.0)
-    ('5m', '1440m')
-
-    Raises:
-        ConfigError: no whole number of minutes.
-    """
-    if step_s % 60:
-        raise ConfigError(f"The service takes steps of whole minutes; these are {step_s:g} s.")
-    return f"{int(step_s // 60)}m"
 
 
 def read_answers(answers: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

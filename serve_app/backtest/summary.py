@@ -7,7 +7,7 @@ import numpy as np
 
 from runner.types import FloatArray
 from serve_app.backtest.scores import LEVELS, Scores, score_bands
-from serve_app.backtest.windows import BoolArray, Windows
+from serve_app.backtest.windows import BoolArray, Windows, freq
 
 PRICE_EDGES = (0.0, 0.02, 0.05, 0.2, 0.8, 0.95)
 CHANGE_EDGES = (12, 24, 48, 96, 192)
@@ -37,7 +37,7 @@ def segments(windows: Windows) -> Iterator[tuple[str, str, BoolArray]]:
     yield from _ranges("price", windows.past[:, -1], PRICE_EDGES, last="1")
     yield from _ranges("changes", windows.changes, CHANGE_EDGES, last="")
     for step_s in np.unique(windows.step_s):
-        yield "step", f"{step_s / 60:g} min", windows.step_s == step_s
+        yield "step", freq(step_s), windows.step_s == step_s
 
 
 def summarise(bands: FloatArray, windows: Windows) -> Summary:

@@ -113,6 +113,17 @@ def _label(series: Series, name: str) -> str:
     return series.labels.get(name) or (series.market_id if name == "event" else "")
 
 
+def freq(step_s: float) -> str:
+    """A step as requests and segments write it.
+
+    >>> freq(300.0), freq(7200.0), freq(86400.0), freq(90.0)
+    ('5m', '2h', '1d', '90s')
+    """
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    unit, seconds = next((u for u in units if step_s % u[1] == 0), units[-1])
+    return f"{step_s / seconds:g}{unit}"
+
+
 def sample(windows: Windows, count: int | None, seed: int) -> Windows:
     """At most ``count`` windows, drawn by chance and in their old order; None: all of them."""
     if count is None or count >= len(windows):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serve_app.cli.terminal import note, print_json
+from serve_app.cli.terminal import AsJson, note, print_json
 
 if TYPE_CHECKING:
     from serve_app.backtest.summary import Summary
@@ -62,12 +62,12 @@ def backtest(
     processes: Processes = None,
     work: Work = Path(".tsfm-backtest"),
     config: ConfigFile = Path("configs/local.yaml"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
     charts: Annotated[
         Path | None, typer.Option(help="Write its charts into this folder, as SVG.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result as JSON only.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     r"""Judge bands on files of real prices, by forecasts from many origins.
 
@@ -78,7 +78,7 @@ def backtest(
     \b
     Examples:
       tsfm backtest prices.csv
-      tsfm backtest prices.parquet --model chronos --html report.html --json report.json
+      tsfm backtest prices.parquet --model chronos --html report.html --save report.json
       tsfm backtest prices.csv --statsforecast --sample 1600
     """
     import os
@@ -105,15 +105,15 @@ def backtest(
         work=work,
     )
     result = run(job, load_config(config))
-    _show(result, quiet)
-    write(result, json_file, html_file, charts)
+    _show(result, as_json)
+    write(result, save, html_file, charts)
 
 
-def _show(result: "Summary", quiet: bool) -> None:
+def _show(result: "Summary", as_json: bool) -> None:
     from serve_app.backtest.tables import all_tables
     from serve_app.cli.tables import print_table
 
-    if quiet:
+    if as_json:
         print_json(result)
         return
     for table in all_tables(result):

@@ -27,7 +27,7 @@ def test_segments_are_named_by_what_they_hold() -> None:
     names = {(by, name) for by, name, where in segments(WINDOWS)}
 
     assert {("platform", "a"), ("price", "0..0.02"), ("price", "0.95..1")} <= names
-    assert {("changes", "12..24"), ("changes", "192.."), ("step", "5 min")} <= names
+    assert {("changes", "12..24"), ("changes", "192.."), ("step", "5m")} <= names
 
 
 def test_a_price_of_one_is_in_the_highest_segment() -> None:

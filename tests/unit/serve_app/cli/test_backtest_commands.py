@@ -26,7 +26,7 @@ def options(folder: Path) -> list[str]:
 
 
 def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_path: Path) -> None:
-    files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    files = ["--save", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
     files += ["--charts", str(tmp_path)]
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *files])
     result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text("utf-8"))
@@ -49,7 +49,7 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
 
 
 def test_a_second_run_takes_up_what_the_first_one_finished(prices: Path, tmp_path: Path) -> None:
-    command = ["backtest", str(prices), *options(tmp_path), "--no-references", "--quiet"]
+    command = ["backtest", str(prices), *options(tmp_path), "--no-references", "--json"]
     first = terminal.invoke(app, command)
     [folder] = tmp_path.iterdir()
     kept = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -131,7 +131,7 @@ def test_no_service_to_ask_is_one_sentence(prices: Path, tmp_path: Path) -> None
 
 
 def test_a_split_in_time_judges_the_latest_windows(prices: Path, tmp_path: Path) -> None:
-    command = ["backtest", str(prices), *options(tmp_path), "--split", "time", "--quiet"]
+    command = ["backtest", str(prices), *options(tmp_path), "--split", "time", "--json"]
     result = json.loads(terminal.invoke(app, command).stdout)
 
     assert result["calibration"]["splits"] == 1
