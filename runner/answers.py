@@ -109,6 +109,10 @@ class Answers:
             known_open_s = min(outcome.retry_in_s, self._memory_s)
             self._heard[model] = _Heard(outcome.breaker_state, now + known_open_s)
 
+    def told(self, model: str, state: BreakerState) -> None:
+        """Takes an operator's word for the state of a breaker; what was heard is forgotten."""
+        self._heard[model] = _Heard(state)
+
     def known_open(self, plan: Plan) -> ModelFailure | None:
         """The failure that asking the model now is known to end in, if any."""
         heard, now = self._heard.get(plan.key.model, _Heard()), self._clock()

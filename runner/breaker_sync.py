@@ -111,10 +111,14 @@ class SharedBoard:
         answer = self._board.acquire(name, now)
         return self._reply(request, now, answer)
 
-    def command(self, name: str, command: Command, now: float) -> None:
-        """Do as the operator says; numbered so that later lives of this board count on."""
+    def command(self, name: str, command: Command, now: float) -> BreakerState:
+        """Do as the operator says; numbered so that later lives of this board count on.
+
+        The answer is the state that it leads to.
+        """
         self._commands += 1
         self._board.command(name, command, self._epoch + self._commands, now)
+        return self._board.state(name, now)
 
     def status(self, now: float) -> BoardSnapshot:
         """Every breaker as the whole application sees it."""

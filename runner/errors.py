@@ -7,6 +7,7 @@
     |   |-- BodyTimeoutError
     |   |-- BatchTooLongError
     |   |-- OverloadedError         come back later
+    |   |-- BreakerUnreachableError   likewise: an operator's word could not be passed on
     |   |-- UnauthorizedError         no token, or not a known one
     |   |-- InsufficientScopeError    a token for something else
     |   |-- RateLimitedError          wait
@@ -100,6 +101,15 @@ class OverloadedError(RequestError):
 
     def __str__(self) -> str:
         return "Too many requests are under way; come back after the time in Retry-After."
+
+
+class BreakerUnreachableError(RequestError):
+    """The shared breaker did not take an operator's command; it can be given again."""
+
+    retry_after_s: ClassVar[float] = 1.0
+
+    def __str__(self) -> str:
+        return "The breaker cannot be reached now and may be unchanged; send the command again."
 
 
 class UnauthorizedError(RequestError):

@@ -25,6 +25,7 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/forecast/batch": frozenset({TokenScope.BATCH}),
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,
+    "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),
     "/openapi.json": ANY,
     "/": OPEN,  # pages are no secret; what they show is asked for with a token
     "/docs": OPEN,

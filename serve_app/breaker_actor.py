@@ -6,6 +6,7 @@ from collections.abc import Callable
 from runner.breaker_board import BoardSnapshot, BreakerBoard, Command
 from runner.breaker_sync import SharedBoard, SyncReply, SyncRequest
 from runner.sections import CircuitBreakerSection
+from runner.types import BreakerState
 
 
 class BreakerActor:
@@ -38,13 +39,15 @@ class BreakerActor:
         """The same, and a permit or a refusal that holds for all replicas."""
         return self._shared.acquire(name, request, self._clock())
 
-    async def command(self, name: str, command: str) -> None:
-        """``force_open``, ``force_close`` or ``reset`` one breaker; replicas hear of it by sync.
+    async def command(self, name: str, command: str) -> BreakerState:
+        """``force_open``, ``force_close`` or ``reset`` one breaker: its state after that.
+
+        Replicas hear of it by sync.
 
         Raises:
             ValueError: there is no such command.
         """
-        self._shared.command(name, Command(command), self._clock())
+        return self._shared.command(name, Command(command), self._clock())
 
     async def status(self) -> BoardSnapshot:
         """Every breaker as the whole application sees it, fit for JSON."""

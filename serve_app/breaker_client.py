@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from runner.breaker import Outcome, Permit, Refusal
-from runner.breaker_board import BoardSnapshot
+from runner.breaker_board import BoardSnapshot, Command
 from runner.breaker_sync import ReplicaBoard, SyncReply, SyncRequest
 from runner.errors import BreakerOpenError
 from runner.sections import CircuitBreakerSection
@@ -36,6 +36,10 @@ class SharedBreakerPort(Protocol):
         """See SharedBoard.acquire."""
         ...
 
+    async def command(self, name: str, command: Command) -> BreakerState:
+        """See SharedBoard.command."""
+        ...
+
 
 class RayBreakerPort:
     """The actor behind a Ray handle.
@@ -50,18 +54,24 @@ class RayBreakerPort:
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         """One round trip to the actor."""
-        return await self._call("sync", request)
+        reply: SyncReply = await self._call("sync", request)
+        return reply
 
     async def acquire(self, name: str, request: SyncRequest) -> SyncReply:
         """One round trip to the actor."""
-        return await self._call("acquire", name, request)
+        reply: SyncReply = await self._call("acquire", name, request)
+        return reply
 
-    async def _call(self, method: str, *args: object) -> SyncReply:
+    async def command(self, name: str, command: Command) -> BreakerState:
+        """One round trip to the actor."""
+        state: BreakerState = await self._call("command", name, command.value)
+        return state
+
+    async def _call(self, method: str, *args: object) -> Any:
         try:
-            reply: SyncReply = await getattr(self._get_actor(), method).remote(*args)
+            return await getattr(self._get_actor(), method).remote(*args)
         except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on
             raise SharedBreakerLostError(type(exc).__name__) from exc
-        return reply
 
 
 class SharedBreakers:
@@ -117,6 +127,16 @@ class SharedBreakers:
     def known(self) -> BoardSnapshot:
         """Every breaker, as far as this replica knows."""
         return self._board.everything(self._clock()).known or {}
+
+    async def command(self, name: str, command: Command) -> BreakerState:
+        """Pass an operator's word on to all replicas; the state it leads to.
+
+        Raises:
+            SharedBreakerLostError: the actor did not take it.
+        """
+        state = await self._port.command(name, command)
+        await self.sync()
+        return state
 
     def start(self) -> None:
         """Keep in step with the actor from now on; needs a running event loop."""

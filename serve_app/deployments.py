@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from runner.answers import Answers, Outcome
 from runner.batch_call import BatchCall, BreakersOfRuntime, Served
-from runner.breaker_board import BreakerBoard
+from runner.breaker_board import BreakerBoard, Command
 from runner.breaker_sync import ReplicaBoard
 from runner.bulk import BulkForecaster
 from runner.config import Config
@@ -32,7 +32,7 @@ from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.sections import CircuitBreakerSection
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import build_http_client
-from runner.types import Bands, ModelRequest
+from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
 from serve_app.fleet import RayFleet
@@ -73,7 +73,7 @@ class Runner:
         _set_up_logging(config)
         batching, tollama = config.batching, config.tollama
         name = serve.get_replica_context().replica_tag
-        runtimes = Runtimes(len(tollama.base_urls), _place)
+        self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
         self._breakers = SharedBreakers(
             ReplicaBoard(BreakerBoard(config.circuit_breaker, random.random, name), name),
             RayBreakerPort(lambda: serve.get_deployment_actor(BREAKER)),
@@ -114,6 +114,12 @@ class Runner:
         self._breakers.start()
         known = self._breakers.known()
         return [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
+
+    async def command(self, model: str, command: Command) -> BreakerState:
+        """An operator's word to a model's breakers, of all replicas and runtimes: their state."""
+        self._breakers.start()
+        told = [await self._breakers.command(n, command) for n in self._runtimes.lanes(model)]
+        return told[0]
 
     @serve.batch
     async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
@@ -167,7 +173,7 @@ class Ingress:
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
         traffic = Traffic(clock, time.time)
-        self._service = Service(config, registry, answers, forecaster, bulk, clock, traffic)
+        self._service = Service(config, registry, answers, forecaster, bulk, clock, traffic, model)
         self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:

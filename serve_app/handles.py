@@ -15,8 +15,9 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from runner.answers import Outcome
+from runner.breaker_board import Command
 from runner.config import Config
-from runner.errors import BaselineUnavailableError
+from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.types import (
     Bands,
@@ -29,6 +30,7 @@ from runner.types import (
 
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0
+COMMAND_LIMIT_S = 5.0  # an operator waits longer than a forecast may
 # We send arrays and dataclasses of importable modules, which the C pickler handles: one item of 288
 # points takes it 23 us where Serve's default, cloudpickle, takes 78.
 PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
@@ -40,6 +42,7 @@ class RunnerHandle:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle.options(method_name="forecast", **PICKLED)
         self._many = handle.options(method_name="forecast_many", **PICKLED)
+        self._command = handle.options(method_name="command", **PICKLED)
 
     async def forecast(self, request: ModelRequest) -> Outcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
@@ -63,6 +66,19 @@ class RunnerHandle:
             logger.warning("runner not reached: %s", type(exc).__name__)
             lost = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
             return [lost] * len(requests)
+
+    async def command(self, model: str, command: Command) -> BreakerState:
+        """The state of a model's breaker after an operator's command.
+
+        Raises:
+            BreakerUnreachableError: no Runner, or not the shared breaker behind it, took it.
+        """
+        try:
+            async with asyncio.timeout(COMMAND_LIMIT_S):
+                return await _call(self._command, model, command)  # type: ignore[no-any-return]
+        except Exception as exc:
+            logger.warning("breaker not reached: %s", type(exc).__name__)
+            raise BreakerUnreachableError from exc
 
 
 class BaselineHandle:
@@ -98,9 +114,9 @@ async def warm_up(baseline: BaselineHandle, config: Config) -> None:
         await asyncio.wait_for(baseline.forecast([item]), WARM_UP_LIMIT_S)
 
 
-async def _call(handle: DeploymentHandle[Any], request: object) -> Any:
+async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:
     """The answer of a handle call; cancelling us cancels the work at the other end."""
-    response: Any = handle.remote(request)
+    response: Any = handle.remote(*arguments)
     try:
         return await response
     except asyncio.CancelledError:

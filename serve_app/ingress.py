@@ -14,6 +14,7 @@ from starlette.routing import Route
 from runner.errors import RequestError
 from serve_app import errors
 from serve_app.access import Access
+from serve_app.admin import BREAKER_PATH, BreakerEndpoint
 from serve_app.batch_endpoint import BatchEndpoint
 from serve_app.console.pages import page_routes
 from serve_app.forecast_endpoint import ForecastEndpoint
@@ -31,6 +32,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
+    breaker = BreakerEndpoint(service)
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
@@ -41,6 +43,9 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
 
     async def show_status(request: Request) -> Response:
         return await status(request)
+
+    async def command_breaker(request: Request) -> Response:
+        return await breaker(request)
 
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
@@ -61,6 +66,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
             route("/tsfm/models", list_models),
             route("/tsfm/status", show_status),
+            route(BREAKER_PATH, command_breaker, "POST"),
             route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),

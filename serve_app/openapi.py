@@ -77,8 +77,10 @@ def _operation(path: str, operation: Operation, guarded: bool) -> Schema:
     }
     if operation.description:
         schema["description"] = operation.description
+    if operation.parameters:
+        schema["parameters"] = operation.parameters
     if operation.request:
-        schema["parameters"] = _HEADERS
+        schema["parameters"] = (*operation.parameters, *_HEADERS)
         content = {"schema": ref(operation.request), "examples": operation.request_examples}
         schema["requestBody"] = {"required": True, "content": {JSON: content}}
     return schema

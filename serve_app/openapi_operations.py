@@ -11,6 +11,7 @@ from runner.errors import (
     BatchTooLongError,
     BodyTimeoutError,
     BodyTooLargeError,
+    BreakerUnreachableError,
     InvalidRequestError,
     ModelNotAllowedError,
     OverloadedError,
@@ -20,6 +21,13 @@ from runner.errors import (
 )
 from runner.sections import RequestSection
 from serve_app import schemas_out as out
+from serve_app.admin import (
+    BREAKER_PATH,
+    MAX_BODY_BYTES,
+    NOT_JSON,
+    BreakerAction,
+    BreakerCommandWire,
+)
 from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import describe
 from serve_app.openapi_examples import ANSWERS, BASELINE_ANSWER, FORECAST, MODEL_ANSWER, REQUESTS
@@ -43,6 +51,7 @@ class Operation:
     examples: Examples = field(default_factory=dict)
     request: type[BaseModel] | None = None
     request_examples: Examples = field(default_factory=dict)
+    parameters: Sequence[Mapping[str, Any]] = ()  # in the path
     lines: tuple[type[BaseModel], ...] = ()  # of an NDJSON answer
     line_examples: Examples = field(default_factory=dict)
     errors: Sequence[RequestError | ValidationError] = ()
@@ -92,12 +101,34 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
         ),
         "/tsfm/models": Operation("get", "Models this environment serves", out.ModelsAnswer),
         "/tsfm/status": Operation("get", "What the service is doing", StatusAnswer),
+        BREAKER_PATH: Operation(
+            "post",
+            "Force a breaker open or closed, or reset it",
+            out.BreakerAnswer,
+            "What is forced stays forced until the next command. All replicas know within 1 s.",
+            {"forced": {"value": {"model": "mock", "state": "forced_open"}}},
+            BreakerCommandWire,
+            {action.value: {"value": {"action": action.value}} for action in BreakerAction},
+            parameters=(_MODEL_IN_PATH,),
+            errors=(
+                *(_not_json(BreakerCommandWire), NOT_JSON, BodyTooLargeError(MAX_BODY_BYTES)),
+                *(BodyTimeoutError(limits.body_timeout_s), UnknownModelError(), not_allowed),
+                BreakerUnreachableError(),
+            ),
+        ),
         "/healthz": Operation("get", "Whether the process answers", out.LiveAnswer),
         "/readyz": Operation("get", "Whether forecasts can be answered", out.ReadyAnswer),
         "/openapi.json": Operation("get", "This document", out.Document),
     }
 
 
+_MODEL_IN_PATH = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "Alias or runtime name; see /tsfm/models.",
+    "schema": {"type": "string", "minLength": 1},
+}
 _WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
 _REFUSED_ITEM = {"error": describe(_WRONG_VALUE).as_object()}
 

@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 PUBLIC_NAMES: Mapping[str, str] = {
     "ForecastWire": "ForecastRequest",
     "BatchWire": "BatchRequest",
+    "BreakerCommandWire": "BreakerCommand",
     "ModelWire": "ModelChoice",
     "TransformWire": "TransformChoice",
 }

@@ -175,6 +175,13 @@ class ModelsAnswer(Out):
     models: list[ModelItem]
 
 
+class BreakerAnswer(Out):
+    """What an operator's command led to."""
+
+    model: str = Field(description="What the runtime calls it.")
+    state: BreakerState
+
+
 class LiveAnswer(Out):
     """The process answers."""
 

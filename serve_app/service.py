@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from runner.answers import Answers
+from runner.breaker_board import Command
 from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.forecaster import Forecaster
 from runner.models import Registry
+from runner.types import BreakerState
 from serve_app.schemas_status import CoverageItem
 from serve_app.traffic import Traffic
+
+
+class OperatorPort(Protocol):
+    """The way of an operator's word to the breakers."""
+
+    async def command(self, model: str, command: Command) -> BreakerState:
+        """The state that a command leads to; raises BreakerUnreachableError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +34,5 @@ class Service:
     bulk: BulkForecaster
     clock: Callable[[], float]
     traffic: Traffic
+    operator: OperatorPort
     coverage: Callable[[], Sequence[CoverageItem]] = tuple  # of recorded outcomes: none so far

@@ -15,7 +15,13 @@ from serve_app.ingress import build_app
 from serve_app.service import Service
 from serve_app.traffic import Traffic
 from tests.builders import AS_OF, make_answer, make_bands, make_config, make_registry
-from tests.fakes import FakeBaselinePort, FakeClock, FakeFleet, FakeModelPort
+from tests.fakes import (
+    FakeBaselinePort,
+    FakeClock,
+    FakeFleet,
+    FakeModelPort,
+    FakeOperatorPort,
+)
 
 REGISTRY = make_registry()
 # The customer document's own example, verbatim.
@@ -45,7 +51,8 @@ class Bench:
         bulk = BulkForecaster(*shared, self.model, fallback, self.clock)
         self.traffic = Traffic(self.clock, AS_OF.timestamp)
         self.fleet = FakeFleet()
-        service = Service(*shared, forecaster, bulk, self.clock, self.traffic)
+        self.operator = FakeOperatorPort()
+        service = Service(*shared, forecaster, bulk, self.clock, self.traffic, self.operator)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")

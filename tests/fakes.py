@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from runner.answers import Outcome
-from runner.errors import BaselineUnavailableError
+from runner.breaker_board import Command
+from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.fallback import BaselineRequest
-from runner.types import Bands, ModelRequest
+from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.schemas_status import BreakerItem
 from tests.builders import make_answer, make_bands
 
@@ -73,3 +74,21 @@ class FakeFleet:
 
     async def replicas(self) -> Mapping[str, int] | None:
         return self.known_replicas
+
+
+class FakeOperatorPort:
+    """Does as it is told, unless the breaker cannot be reached."""
+
+    def __init__(self) -> None:
+        self.unreachable = False
+        self.commands: list[tuple[str, Command]] = []
+
+    async def command(self, model: str, command: Command) -> BreakerState:
+        if self.unreachable:
+            raise BreakerUnreachableError
+        self.commands.append((model, command))
+        return {
+            Command.FORCE_OPEN: BreakerState.FORCED_OPEN,
+            Command.FORCE_CLOSE: BreakerState.FORCED_CLOSED,
+            Command.RESET: BreakerState.CLOSED,
+        }[command]

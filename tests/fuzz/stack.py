@@ -27,7 +27,7 @@ from serve_app.ingress import build_app
 from serve_app.service import Service
 from serve_app.traffic import Traffic
 from tests.builders import AS_OF, make_config, make_registry
-from tests.fakes import FakeFleet
+from tests.fakes import FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
 SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here
@@ -108,7 +108,8 @@ class Stack:
         shared = (config, make_registry(), answers)
         forecaster = Forecaster(*shared, self._model, fallback, clock)
         bulk = BulkForecaster(*shared, self._model, fallback, clock)
-        service = Service(*shared, forecaster, bulk, clock, Traffic(clock, AS_OF.timestamp))
+        traffic = Traffic(clock, AS_OF.timestamp)
+        service = Service(*shared, forecaster, bulk, clock, traffic, FakeOperatorPort())
         self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:

@@ -61,8 +61,7 @@ async def test_commands_are_plain_words(command, state):
     actor = make_actor()
     await opened(actor)
 
-    await actor.command("m", command)
-
+    assert await actor.command("m", command) == state
     assert (await actor.status())["m"]["state"] == state
 
 

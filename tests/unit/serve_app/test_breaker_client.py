@@ -49,6 +49,11 @@ class FakeActor:
         self.asked += 1
         return await self._answer(lambda: self.shared.acquire(name, request, clock()))
 
+    async def command(self, name: str, command: Command) -> BreakerState:
+        if self.gone:
+            raise SharedBreakerLostError("ActorDiedError")
+        return self.shared.command(name, command, clock())
+
     async def _answer(self, decide: Callable[[], SyncReply]) -> SyncReply:
         if self.gone:
             raise SharedBreakerLostError("ActorDiedError")
@@ -139,6 +144,47 @@ class TestOrdinaryCalls:
             await two.stop()
 
         run_virtual(main())
+
+
+class TestCommands:
+    def test_both_replicas_obey_within_half_a_second_and_the_one_asked_at_once(self):
+        async def main():
+            actor = FakeActor()
+            one, two = make_breakers(actor, "r1"), make_breakers(actor, "r2")
+            one.start()
+            two.start()
+            await asyncio.sleep(10.1)
+
+            told = await one.command("m", Command.FORCE_OPEN)
+            at_once = one.state("m")
+            await asyncio.sleep(0.5)
+
+            assert (told, at_once, two.state("m")) == (FORCED_OPEN, FORCED_OPEN, FORCED_OPEN)
+            await one.stop()
+            await two.stop()
+
+        run_virtual(main())
+
+    async def test_without_the_actor_nobody_is_told_anything(self):
+        actor = FakeActor()
+        actor.gone = True
+        breakers = make_breakers(actor)
+
+        with pytest.raises(SharedBreakerLostError):
+            await breakers.command("m", Command.FORCE_OPEN)
+        assert breakers.state("m") is CLOSED
+
+    async def test_command_reaches_the_actor_as_a_plain_word(self):
+        seen = []
+
+        async def answer(*given):
+            seen.append(given)
+            return FORCED_OPEN
+
+        port = RayBreakerPort(lambda: SimpleNamespace(command=SimpleNamespace(remote=answer)))
+
+        assert await port.command("m", Command.FORCE_OPEN) is FORCED_OPEN
+        assert seen == [("m", "force_open")]
 
 
 class TestProbes:

@@ -1,0 +1,72 @@
+"""``POST /tsfm/admin/breakers/{model}``: an operator's word to the breaker of one model.
+
+It holds for all replicas, and until the next one: what is forced stays forced. Only JSON that says
+so is taken, so that no web page can send it unasked from the browser of whoever has the service on
+this machine.
+"""
+
+import logging
+from enum import StrEnum
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.breaker_board import Command
+from runner.errors import InvalidRequestError
+from serve_app.admission import read_body
+from serve_app.schemas import Wire
+from serve_app.schemas_out import BreakerAnswer
+from serve_app.service import Service
+
+BREAKER_PATH = "/tsfm/admin/breakers/{model}"
+MAX_BODY_BYTES = 1024
+JSON = "application/json"
+NOT_JSON = InvalidRequestError("content-type", f"Send {JSON}.")
+
+logger = logging.getLogger(__name__)
+
+
+class BreakerAction(StrEnum):
+    """What can be ordered; the forced ones are named after the state they lead to."""
+
+    FORCE_OPEN = "force_open"
+    FORCE_CLOSED = "force_closed"
+    RESET = "reset"
+
+
+_COMMANDS = {
+    BreakerAction.FORCE_OPEN: Command.FORCE_OPEN,
+    BreakerAction.FORCE_CLOSED: Command.FORCE_CLOSE,
+    BreakerAction.RESET: Command.RESET,
+}
+
+
+class BreakerCommandWire(Wire):
+    """What a breaker is to do from now on."""
+
+    action: BreakerAction = Field(
+        description="`force_open`: no calls; `force_closed`: every call; `reset`: as on the "
+        "first day."
+    )
+
+
+class BreakerEndpoint:
+    """Passes a command on; raises RequestError and ValidationError for the handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, request: Request) -> Response:
+        """One command, and the state that it led to."""
+        config, registry = self._service.config, self._service.registry
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            raise NOT_JSON
+        body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
+        action = BreakerCommandWire.model_validate_json(body).action
+        model = registry.resolve(request.path_params["model"], config.environment).runtime_name
+        state = await self._service.operator.command(model, _COMMANDS[action])
+        self._service.answers.told(model, state)
+        logger.warning("an operator ordered %s for the breaker of %s", action, model)
+        answer = BreakerAnswer(model=model, state=state)
+        return Response(answer.model_dump_json(), media_type=JSON)

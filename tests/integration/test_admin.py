@@ -1,0 +1,39 @@
+"""An operator's word to the breaker, through every process of a running service."""
+
+import itertools
+
+import pytest
+
+from tests.integration.conftest import Stack, until
+
+pytestmark = pytest.mark.integration
+ROUTE = "/tsfm/admin/breakers/chronos"
+KNOWN_WITHIN_S = 1.0
+
+
+async def test_forced_breaker_holds_for_everybody_within_a_second_until_it_is_reset(
+    stack: Stack,
+) -> None:
+    seeds = itertools.count(70_000)
+
+    async def state_and_reason() -> tuple[str, str | None]:
+        meta = await stack.meta(seed=next(seeds))
+        return meta["circuit_breaker_state"], meta["fallback_reason"]
+
+    async def is_forced() -> bool:
+        return await state_and_reason() == ("forced_open", "breaker_open")
+
+    async def is_closed() -> bool:
+        return await state_and_reason() == ("closed", None)
+
+    forced = await stack.http.post(ROUTE, json={"action": "force_open"})
+    await until(is_forced, KNOWN_WITHIN_S)
+    calls = stack.stub.stats()["calls"]
+    still = [await is_forced() for _ in range(20)]
+    calls_while_forced = stack.stub.stats()["calls"] - calls
+    reset = await stack.http.post(ROUTE, json={"action": "reset"})
+    await until(is_closed, KNOWN_WITHIN_S)
+
+    assert forced.json() == {"model": "fracast-0", "state": "forced_open"}
+    assert (all(still), calls_while_forced) == (True, 0)
+    assert reset.json() == {"model": "fracast-0", "state": "closed"}
