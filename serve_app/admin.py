@@ -57,7 +57,7 @@ class BreakerEndpoint:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def __call__(self, request: Request) -> Response:
+    async def order(self, request: Request) -> Response:
         """One command, and the state that it led to."""
         config, registry = self._service.config, self._service.registry
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:

@@ -32,7 +32,6 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
-    breaker = BreakerEndpoint(service)
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
@@ -43,9 +42,6 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
 
     async def show_status(request: Request) -> Response:
         return await status(request)
-
-    async def command_breaker(request: Request) -> Response:
-        return await breaker(request)
 
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
@@ -66,7 +62,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
             route("/tsfm/models", list_models),
             route("/tsfm/status", show_status),
-            route(BREAKER_PATH, command_breaker, "POST"),
+            route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
             route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),

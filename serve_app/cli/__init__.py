@@ -9,9 +9,13 @@ import typer
 
 from serve_app.cli.backtest import backtest
 from serve_app.cli.bench import bench
+from serve_app.cli.breaker import breaker
 from serve_app.cli.calibrate import calibrate
 from serve_app.cli.check_config import check_config
+from serve_app.cli.forecast import forecast
+from serve_app.cli.models import models
 from serve_app.cli.serve import serve
+from serve_app.cli.status import status
 from serve_app.cli.terminal import Commands
 
 app = typer.Typer(
@@ -23,8 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve)
-app.command()(check_config)
-app.command()(backtest)
-app.command()(calibrate)
+for command in (serve, forecast, models, status, breaker, check_config, backtest, calibrate):
+    app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(bench)

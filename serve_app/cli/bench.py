@@ -14,7 +14,7 @@ from serve_app.cli.terminal import WRONG_INPUT, fail
 def bench(
     arguments: Annotated[list[str] | None, typer.Argument(help="As of loadtest.bench.")] = None,
 ) -> None:
-    r"""Measure the service (needs the repository).
+    """Measure the service (needs the repository).
 
     \b
     Examples:

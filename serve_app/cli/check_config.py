@@ -15,7 +15,7 @@ def check_config(
     ],
     as_json: AsJson = False,
 ) -> None:
-    r"""Check configuration files strictly.
+    """Check configuration files strictly.
 
     \b
     Keys that Serve does not know, and ignores, are found here.

@@ -14,7 +14,7 @@ def serve(
     ),
     prod: Annotated[bool, typer.Option("--prod", help=f"Run {PROD} instead.")] = False,
 ) -> None:
-    r"""Run the service here until Ctrl-C.
+    """Run the service here until Ctrl-C.
 
     \b
     Files are checked before anything starts, in high-throughput mode where the system has it.

@@ -14,12 +14,16 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from runner.errors import ConfigError
+    from rich.console import Console
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+class InputError(Exception):
+    """A file or a value that cannot be used; the text says which and why."""
 
 
 class Commands(TyperGroup):
@@ -31,14 +35,23 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
-        except _wrong_files() as exc:  # looked up only when something was raised: it loads numpy
+        except InputError as exc:
             fail(str(exc), WRONG_INPUT)
+        except _errors_of_others() as exc:  # looked up only when something was raised: it is heavy
+            fail(str(exc), _code_of(exc))
 
 
-def _wrong_files() -> type["ConfigError"]:
+def _errors_of_others() -> tuple[type[Exception], ...]:
     from runner.errors import ConfigError
+    from serve_app.client import ClientError
 
-    return ConfigError
+    return ConfigError, ClientError
+
+
+def _code_of(error: BaseException) -> int:
+    from serve_app.client import ServiceError
+
+    return SERVICE_FAILED if isinstance(error, ServiceError) else WRONG_INPUT
 
 
 def fail(sentence: str, code: int) -> NoReturn:
@@ -55,3 +68,11 @@ def note(text: str) -> None:
 def print_json(value: Any) -> None:
     """Data for programs."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def screen() -> "Console":
+    """The terminal behind stdout; in a pipe it is wide, so that no row is broken."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)

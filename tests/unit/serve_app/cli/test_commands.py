@@ -10,7 +10,7 @@ from serve_app.cli import app
 from serve_app.cli.bench import repository
 from tests.builders import ROOT
 
-COMMANDS = ("serve", "check-config", "bench")
+COMMANDS = ("serve", "forecast", "models", "status", "breaker", "check-config", "bench")
 terminal = CliRunner()
 
 

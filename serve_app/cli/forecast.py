@@ -1,0 +1,169 @@
+"""``tsfm forecast FILE``: bands for the markets in a file."""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serve_app.cli.service import HERE, Token, Url, connect
+from serve_app.cli.terminal import SERVICE_FAILED, AsJson, InputError, note, print_json, screen
+
+if TYPE_CHECKING:
+    from serve_app.client import Client, Forecast, ServiceError
+
+    Result = Forecast | ServiceError
+
+
+def forecast(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON, .gz too; - for stdin.")],
+    model: Annotated[str | None, typer.Option(help="A name that `tsfm models` shows.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="How many steps ahead.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Quantile levels, like 0.05,0.5,0.95.")] = None,
+    freq: Annotated[str | None, typer.Option(help="Step of the series, like 5m or 1h.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Time of the last value, ISO-8601.")] = None,
+    conformal: Annotated[bool, typer.Option("--conformal", help="Calibrated paths too.")] = False,
+    market: Annotated[list[str] | None, typer.Option(help="Only this market; repeatable.")] = None,
+    points: Annotated[int, typer.Option(help="Newest values sent of each market.", min=2)] = 1000,
+    deadline_ms: Annotated[float | None, typer.Option(help="Answer by then.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .json as well.")] = None,
+    url: Url = HERE,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast the markets in a file, and show their bands.
+
+    \b
+    A CSV has a header with columns like ts, price and, for several markets, market_id; or it is one
+    column of values. JSON may be values, requests as the API takes them, or rows.
+    Exit code 1 when the service refused one of the markets.
+
+    \b
+    Examples:
+      tsfm forecast prices.csv
+      tsfm forecast markets.csv.gz --market m-1 --horizon 24 --levels 0.05,0.5,0.95
+      tsfm forecast markets.csv --out bands.csv
+      printf '0.41\\n0.42\\n0.44\\n' | tsfm forecast - --json
+    """
+    from serve_app.cli.series_file import read_source, requests_of
+
+    if out is not None and out.suffix not in (".csv", ".json"):
+        raise InputError(f"--out {out}: end the name in .csv or .json")
+    wanted = _overrides(model, horizon, levels, freq, as_of, conformal)
+    found = requests_of(read_source(file, points))
+    bodies = [body | wanted for body in found if not market or body.get("market_id") in market]
+    if not bodies:
+        raise InputError(f"{file}: holds none of the markets asked for")
+    with connect(url, token) as client:
+        results = _ask(client, bodies, deadline_ms)
+    if out is not None:
+        _write(out, results)
+    _show(bodies, results, as_json=as_json)
+
+
+def _overrides(
+    model: str | None,
+    horizon: int | None,
+    levels: str | None,
+    freq: str | None,
+    as_of: str | None,
+    conformal: bool,
+) -> dict[str, Any]:
+    """What the options change in every request, by the API's names."""
+    try:
+        quantiles = [float(level) for level in levels.split(",")] if levels else None
+    except ValueError as exc:
+        raise InputError(f"--levels {levels}: write numbers, like 0.05,0.5,0.95") from exc
+    given = {
+        "model": {"model_name": model} if model else None,
+        "horizon_steps": horizon,
+        "quantiles": quantiles,
+        "freq": freq,
+        "as_of_ts": as_of,
+        "conformal": conformal or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _ask(
+    client: "Client", bodies: list[dict[str, Any]], deadline_ms: float | None
+) -> "list[Result]":
+    """A result for each request: alone it may fail, among others it has an error of its own."""
+    if len(bodies) == 1:
+        return [client.send(bodies[0], deadline_ms=deadline_ms)]
+    from rich.console import Console
+    from rich.progress import track
+
+    err = Console(stderr=True)
+    items = track(
+        client.forecast_many(bodies, deadline_ms=deadline_ms),
+        "Forecasting",
+        total=len(bodies),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
+    return [result for _, result in sorted(items, key=lambda item: item[0])]
+
+
+def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: bool) -> None:
+    from serve_app.client import Forecast
+
+    pairs = list(zip(bodies, results, strict=True))
+    answered = [(r, body["y"]) for body, r in pairs if isinstance(r, Forecast)]
+    if as_json:
+        print_json(_wire(results[0]) if len(results) == 1 else {"results": _items(results)})
+    elif len(results) == 1:
+        from serve_app.cli.bands_view import show_one
+
+        show_one(screen(), *answered[0])
+    elif answered:
+        from serve_app.cli.bands_view import show_many
+
+        show_many(screen(), answered)
+    for body, result in pairs:
+        if not isinstance(result, Forecast):
+            note(f"{body.get('market_id', '?')}: {result}")
+    if len(answered) < len(results):
+        raise typer.Exit(SERVICE_FAILED)
+
+
+def _wire(result: "Result") -> Any:
+    from serve_app.client import Forecast
+
+    if isinstance(result, Forecast):
+        return result.wire
+    return {"code": result.code, "message": result.message, "detail": result.detail}
+
+
+def _items(results: "Iterable[Result]") -> list[dict[str, Any]]:
+    from serve_app.client import Forecast
+
+    return [{"ok" if isinstance(r, Forecast) else "error": _wire(r)} for r in results]
+
+
+def _write(out: Path, results: "list[Result]") -> None:
+    from serve_app.client import Forecast
+
+    try:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            if out.suffix == ".json":
+                json.dump({"results": _items(results)}, file)
+            else:
+                rows = csv.writer(file)
+                rows.writerow(("market_id", "step", "ts", "level", "value", "model", "reason"))
+                for result in results:
+                    if isinstance(result, Forecast):
+                        rows.writerows(_rows(result))
+    except OSError as exc:
+        raise InputError(f"--out {out}: cannot be written ({exc.strerror})") from exc
+
+
+def _rows(forecast: "Forecast") -> Iterable[tuple[Any, ...]]:
+    meta = forecast.meta
+    for i, moment in enumerate(forecast.times):
+        for level, value in zip(forecast.levels, forecast.paths[i], strict=True):
+            step = (forecast.market_id, i + 1, moment.isoformat())
+            yield *step, level, f"{value:.6f}", meta.model_name, meta.fallback_reason or ""

@@ -1,0 +1,196 @@
+"""Requests out of a file: CSV with a header or a bare column, JSON in any form it may have.
+
+    CSV     a time column, a value column and, for several markets, a market column, by their usual
+            names; or one column of values without a header
+    JSON    a list of numbers; numbers by market id; a request, a list of requests or a batch, as
+            the API takes them; a list of rows like those of a CSV; one of these a line (JSON lines)
+
+Times are ISO-8601 or POSIX seconds. Values without times end when the file was last changed.
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serve_app.cli.terminal import InputError
+from serve_app.client.body import request_body, to_moment
+
+TIME_NAMES = ("ts", "time", "timestamp", "datetime", "date")
+VALUE_NAMES = ("price", "value", "y", "probability", "prob", "close")
+MARKET_NAMES = ("market_id", "market", "id", "symbol")
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where values come from, and which of them are wanted.
+
+    Attributes:
+        ended: when values without times end.
+        points: how many of the newest values of each market are kept.
+    """
+
+    name: str
+    text: str
+    ended: datetime
+    points: int
+
+
+def read_source(path: Path, points: int) -> Source:
+    """A file, unzipped where its name ends in .gz; ``-`` is stdin.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if str(path) == "-":
+            content, changed = sys.stdin.buffer.read(), os.fstat(0).st_mtime
+        else:
+            content, changed = path.read_bytes(), path.stat().st_mtime
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+    except (UnicodeDecodeError, EOFError) as exc:
+        raise InputError(f"{path}: is not text in UTF-8") from exc
+    name = "stdin" if str(path) == "-" else path.name.removesuffix(".gz")
+    return Source(name, text, datetime.fromtimestamp(changed, UTC), points)
+
+
+def requests_of(source: Source) -> list[Body]:
+    """The requests in a source, in its order.
+
+    Raises:
+        InputError: it holds nothing that could be forecast, and why.
+    """
+    try:
+        bodies = _of_json(source) if source.text.lstrip()[:1] in ("{", "[") else _of_csv(source)
+    except ValueError as exc:
+        raise InputError(f"{source.name}: {exc}") from exc
+    if not bodies:
+        raise InputError(f"{source.name}: holds no values")
+    return bodies
+
+
+def _of_json(source: Source) -> list[Body]:
+    try:
+        value = json.loads(source.text)
+    except json.JSONDecodeError as first:
+        try:
+            value = [json.loads(line) for line in source.text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise ValueError(f"is not JSON (line {first.lineno}: {first.msg})") from first
+    return _of_value(source, value)
+
+
+def _of_value(source: Source, value: Any) -> list[Body]:
+    match value:
+        case {"requests": [*items]}:
+            return _of_value(source, items)
+        case {"y": [*_]}:
+            return [dict(value)]
+        case dict() if all(isinstance(series, list) for series in value.values()):
+            return [_untimed(source, market, series) for market, series in value.items()]
+        case [dict(), *_] if all(isinstance(item, dict) and "y" in item for item in value):
+            return [dict(item) for item in value] if _whole(value) else _of_rows(source, value)
+        case [dict(), *_] if all(isinstance(item, dict) for item in value):
+            return _of_rows(source, value)
+        case []:
+            return []
+        case [*numbers]:
+            return [_untimed(source, _stem(source), numbers)]
+    raise ValueError("is JSON, but neither values nor requests")
+
+
+def _whole(items: Iterable[Mapping[str, Any]]) -> bool:
+    return all(isinstance(item["y"], list) for item in items)
+
+
+def _of_csv(source: Source) -> list[Body]:
+    sample = source.text[:4096]
+    delimiter = max(",;\t", key=sample.count)
+    rows = [row for row in csv.reader(io.StringIO(source.text), delimiter=delimiter) if any(row)]
+    if rows and len(rows[0]) == 1 and _is_value(rows[0][0]):
+        return [_untimed(source, _stem(source), [_number(row[0], i) for i, row in enumerate(rows)])]
+    if not rows:
+        return []
+    names = [name.strip() for name in rows[0]]
+    return _of_rows(source, [dict(zip(names, row, strict=False)) for row in rows[1:]], names)
+
+
+def _of_rows(
+    source: Source, rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()
+) -> list[Body]:
+    names = names or list(rows[0])
+    value, time = _column(names, VALUE_NAMES), _column(names, TIME_NAMES)
+    if value is None and len(names) == 1:
+        value = names[0]
+    if value is None:
+        raise ValueError(
+            f"no column of values among {', '.join(names) or 'none'}; "
+            f"call it {' or '.join(VALUE_NAMES[:2])}"
+        )
+    market = _column(names, MARKET_NAMES)
+    found: defaultdict[str, list[tuple[Any, float | None]]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        moment = _moment(row.get(time), i) if time else None
+        name = str(row.get(market)) if market else _stem(source)
+        found[name].append((moment, _number(row.get(value), i)))
+    return [_timed(source, name, pairs) for name, pairs in found.items()]
+
+
+def _timed(source: Source, market: str, pairs: list[tuple[Any, float | None]]) -> Body:
+    if pairs[0][0] is None:
+        return _untimed(source, market, [value for _, value in pairs])
+    newest = sorted(pairs, key=lambda pair: pair[0])[-source.points :]
+    return request_body(market, [v for _, v in newest], times=[moment for moment, _ in newest])
+
+
+def _untimed(source: Source, market: str, values: list[Any]) -> Body:
+    return request_body(market, values[-source.points :], as_of=source.ended)
+
+
+def _column(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    by_name = {name.lower(): name for name in reversed(names)}
+    return next((by_name[name] for name in wanted if name in by_name), None)
+
+
+def _is_value(text: str) -> bool:
+    return _float(text) is not None
+
+
+def _number(value: Any, row: int) -> float | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "nan")):
+        return None
+    number = _float(value)
+    if number is None:
+        raise ValueError(f"row {row + 1}: a value is no number")
+    return number
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _moment(value: Any, row: int) -> datetime:
+    number = _float(value)
+    try:
+        return to_moment(value if number is None else number)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise ValueError(f"row {row + 1}: a time is neither ISO-8601 nor seconds") from exc
+
+
+def _stem(source: Source) -> str:
+    return source.name.partition(".")[0] or source.name

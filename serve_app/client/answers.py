@@ -1,0 +1,139 @@
+"""Answers as Python values. Fields that a newer service adds are left out, not refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = NDArray[np.float64]
+
+_STEP = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class _FromWire:
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """The fields known here, of a JSON object."""
+        known = (f.name for f in fields(cls))  # type: ignore[arg-type] # dataclasses, all of them
+        return cls(**{name: wire[name] for name in known if name in wire})
+
+
+@dataclass(frozen=True, slots=True)
+class Meta(_FromWire):
+    """Where the bands come from, and what happened on the way; docs/api.md explains each field."""
+
+    runtime: str
+    model_requested: str
+    model_name: str
+    model_version: str | None
+    input_len: int
+    gaps_filled: int
+    transform: Mapping[str, Any]
+    fallback_used: bool
+    fallback_reason: str | None
+    warnings: tuple[str, ...]
+    cache_hit: bool
+    cache_stale: bool
+    circuit_breaker_state: str
+    latency_ms: float
+    cache_age_s: float | None = None
+    batch_size: int | None = None
+    queue_ms: float | None = None
+    runtime_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastStep(_FromWire):
+    """The calibrated band at the end of the horizon; None where there is no calibration."""
+
+    q10: float | None
+    q50: float | None
+    q90: float | None
+    target_coverage: float | None
+    sample_size: int | None
+    segment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model(_FromWire):
+    """A model that the service may serve."""
+
+    name: str
+    runtime_name: str
+    aliases: tuple[str, ...]
+    version: str | None
+    license: str
+    license_tag: str
+    max_series_per_call: int | None
+    max_context: int | None
+    params: tuple[str, ...]
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecast:
+    """Bands for the next steps of one market.
+
+    Attributes:
+        levels: Q quantile levels, ascending.
+        paths: ``(H, Q)`` probabilities: finite, ordered, in [0, 1].
+        conformal: the calibrated ``(H, Q)``; None where it was not asked for, or cannot be had.
+        wire: the answer as it came.
+    """
+
+    market_id: str
+    as_of: datetime
+    freq: str
+    levels: tuple[float, ...]
+    paths: FloatArray
+    meta: Meta
+    conformal: FloatArray | None
+    conformal_last_step: LastStep | None
+    wire: Mapping[str, Any]
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """The forecast of an answer's JSON object."""
+        levels = tuple(wire["quantiles"])
+        calibrated, last = wire.get("yhat_q_conformal"), wire.get("conformal_last_step")
+        return cls(
+            market_id=wire["market_id"],
+            as_of=datetime.fromisoformat(wire["as_of_ts"]),
+            freq=wire["freq"],
+            levels=levels,
+            paths=_array(wire["yhat_q"], levels),
+            meta=Meta.from_wire(wire["meta"]),
+            conformal=None if calibrated is None else _array(calibrated, levels),
+            conformal_last_step=None if last is None else LastStep.from_wire(last),
+            wire=wire,
+        )
+
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        """When each of the H steps is."""
+        step = timedelta(**{_STEP[self.freq[-1]]: int(self.freq[:-1])})
+        return tuple(self.as_of + step * (i + 1) for i in range(len(self.paths)))
+
+    def path(self, level: float) -> FloatArray:
+        """``(H,)`` values of one level; KeyError where it was not asked for."""
+        if level not in self.levels:
+            raise KeyError(level)
+        path: FloatArray = self.paths[:, self.levels.index(level)]
+        return path
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for each step, a column for each level; pandas has to be installed."""
+        import pandas as pd
+
+        return pd.DataFrame(self.paths, index=pd.DatetimeIndex(self.times), columns=self.levels)
+
+
+def _array(by_level: Mapping[str, Any], levels: tuple[float, ...]) -> FloatArray:
+    paths = {float(level): path for level, path in by_level.items()}
+    return np.array([paths[level] for level in levels], dtype=np.float64).T

@@ -1,0 +1,48 @@
+"""A service that answers from memory, for the examples in docstrings and for trying things out."""
+
+import httpx
+import orjson
+
+META = {
+    "runtime": "baseline",
+    "model_requested": "chronos",
+    "model_name": "ewma",
+    "model_version": None,
+    "input_len": 3,
+    "gaps_filled": 0,
+    "transform": {"space": "logit", "eps": 1e-6},
+    "fallback_used": True,
+    "fallback_reason": "too_few_points",
+    "warnings": ["fallback_too_few_points"],
+    "cache_stale": False,
+    "cache_hit": False,
+    "cache_age_s": None,
+    "circuit_breaker_state": "closed",
+    "latency_ms": 1.5,
+}
+
+
+def answer_to(request: httpx.Request) -> httpx.Response:
+    """Two flat steps at the last value, for a forecast or each of a batch."""
+    body = orjson.loads(request.content)
+    if request.url.path == "/tsfm/forecast":
+        return httpx.Response(200, content=orjson.dumps(_forecast(body)))
+    lines = (orjson.dumps({"index": i, "ok": _forecast(b)}) for i, b in enumerate(body["requests"]))
+    return httpx.Response(200, content=b"\n".join(lines))
+
+
+def _forecast(body: dict[str, object]) -> dict[str, object]:
+    y = body["y"]
+    assert isinstance(y, list)
+    return {
+        "market_id": body["market_id"],
+        "as_of_ts": body["as_of_ts"],
+        "freq": body.get("freq", "5m"),
+        "horizon_steps": 2,
+        "quantiles": [0.1, 0.5, 0.9],
+        "yhat_q": {"0.1": [y[-1] - 0.02] * 2, "0.5": [y[-1]] * 2, "0.9": [y[-1] + 0.02] * 2},
+        "meta": META,
+    }
+
+
+TRANSPORT = httpx.MockTransport(answer_to)

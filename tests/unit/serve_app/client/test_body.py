@@ -1,0 +1,156 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from serve_app.client import Forecast, request_body
+from serve_app.client.sample import META
+
+AS_OF = "2026-02-20T12:00:00+00:00"
+
+
+def frame() -> "pd.Series[float]":
+    index = pd.date_range("2026-02-20 11:30", periods=3, freq="15min", tz="UTC")
+    return pd.Series([0.4, np.nan, 0.5], index=index)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0.4, None, 0.5],
+        (0.4, float("nan"), 0.5),
+        np.array([0.4, np.nan, 0.5]),
+        np.array([0.4, np.nan, 0.5]).astype(object),
+        pd.Series([0.4, np.nan, 0.5]),
+    ],
+    ids=["list", "tuple", "array", "array of objects", "pandas"],
+)
+def test_values_of_any_kind_are_the_same_request(y: Any) -> None:
+    body = request_body("m-1", y, as_of=AS_OF)
+
+    assert body == {"market_id": "m-1", "y": [0.4, None, 0.5], "as_of_ts": AS_OF}
+
+
+def test_series_of_pandas_brings_its_times_and_step() -> None:
+    body = request_body("m-1", frame())
+
+    assert body["y"] == [0.4, None, 0.5]
+    assert body["y_ts"] == [f"2026-02-20T{t}:00+00:00" for t in ("11:30", "11:45", "12:00")]
+    assert (body["as_of_ts"], body["freq"]) == (AS_OF, "15m")
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    naive = frame().tz_localize(None)
+
+    assert request_body("m-1", naive) == request_body("m-1", frame())
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 2, 20, 12, tzinfo=UTC),
+        datetime(2026, 2, 20, 12),  # noqa: DTZ001 - what callers send
+        "2026-02-20T12:00:00Z",
+        "2026-02-20 13:00:00+01:00",
+        1771588800,
+        1771588800.0,
+        np.datetime64("2026-02-20T12:00"),
+        np.int64(1771588800),
+        pd.Timestamp("2026-02-20T12:00Z"),
+    ],
+    ids=repr,
+)
+def test_moments_of_any_kind_are_understood(moment: Any) -> None:
+    body = request_body("m-1", [0.4, 0.5], as_of=moment)
+
+    assert datetime.fromisoformat(body["as_of_ts"]) == datetime(2026, 2, 20, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "freq"), [(60, "1m"), (3600, "60m"), (86400, "1440m"), (7 * 86400, "168h")]
+)
+def test_usual_distance_of_times_is_the_step(step_s: int, freq: str) -> None:
+    times = [1771588800 + i * step_s for i in (0, 1, 2, 3, 5)]
+
+    assert request_body("m-1", [0.4] * 5, times=times)["freq"] == freq
+
+
+def test_step_of_odd_times_is_left_to_the_service() -> None:
+    assert "freq" not in request_body("m-1", [0.4, 0.5], times=[0, 17])
+    assert "freq" not in request_body("m-1", [0.4], times=[0])
+
+
+def test_options_take_the_names_of_the_wire() -> None:
+    body = request_body(
+        "m-1",
+        [0.4, 0.5],
+        as_of=AS_OF,
+        freq="1h",
+        horizon_steps=3,
+        levels=np.array([0.1, 0.9]),
+        model="chronos",
+        conformal=True,
+        liquidity_bucket="low",
+        max_gap_minutes=5.0,
+        x_past={"volume": np.array([1, 2])},
+        x_future={"volume": [3, 4, 5]},
+    )
+
+    assert body == {
+        "market_id": "m-1",
+        "y": [0.4, 0.5],
+        "as_of_ts": AS_OF,
+        "freq": "1h",
+        "horizon_steps": 3,
+        "quantiles": [0.1, 0.9],
+        "model": {"model_name": "chronos"},
+        "conformal": True,
+        "liquidity_bucket": "low",
+        "max_gap_minutes": 5.0,
+        "x_past": {"volume": [1.0, 2.0]},
+        "x_future": {"volume": [3.0, 4.0, 5.0]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "words"),
+    [
+        ([0.4, 0.5], {}, "as_of is needed"),
+        (["a"], {"as_of": AS_OF}, "y must hold numbers"),
+        ([0.4, float("inf")], {"as_of": AS_OF}, "y must be one row of finite numbers"),
+        ([[0.4], [0.5]], {"as_of": AS_OF}, "y must be one row"),
+        (5, {"as_of": AS_OF}, "y must hold numbers"),
+        ([0.4], {"as_of": "soon"}, "Invalid isoformat"),
+        ([0.4], {"as_of": None}, "None is no time"),
+        ([0.4], {"as_of": AS_OF, "x_past": {"v": ["a"]}}, r"x_past\.v must hold numbers"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_words(
+    y: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        request_body("m-1", y, **options)  # type: ignore[typeddict-item] # wrong ones too
+
+
+def test_forecast_becomes_a_frame_of_pandas() -> None:
+    wire = {
+        "market_id": "m-1",
+        "as_of_ts": AS_OF,
+        "freq": "1h",
+        "horizon_steps": 2,
+        "quantiles": [0.1, 0.9],
+        "yhat_q": {"0.9": [0.5, 0.6], "0.1": [0.3, 0.2]},
+        "yhat_q_conformal": {"0.1": [0.25, 0.1], "0.9": [0.55, 0.7]},
+        "meta": META | {"new": 1},
+    }
+    forecast = Forecast.from_wire(wire)
+    table = forecast.to_pandas()
+
+    assert table[0.1].tolist() == [0.3, 0.2]
+    assert table.index[1] == pd.Timestamp("2026-02-20T14:00Z")
+    assert forecast.conformal is not None
+    assert forecast.conformal.tolist() == [[0.25, 0.55], [0.1, 0.7]]
+    with pytest.raises(KeyError, match=r"0\.5"):
+        forecast.path(0.5)

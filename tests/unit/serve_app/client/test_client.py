@@ -1,0 +1,316 @@
+"""Both clients through one script each: they must do the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from runner.errors import ConfigError
+from serve_app.client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    Forecast,
+    RequestRefusedError,
+    Retries,
+    ServiceError,
+    ServiceFailedError,
+    UnreachableError,
+)
+from serve_app.client.connection import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
+from serve_app.client.sample import answer_to
+from tests.bench import Bench
+from tests.builders import ROOT
+
+AS_OF = "2026-02-20T12:00:00+00:00"
+Y = [0.41, 0.42, 0.43]
+Use = Callable[[Any], Any]
+
+
+def refusal(status: int, code: str = "internal_error", **headers: str) -> httpx.Response:
+    error = {"code": code, "message": "No.", "request_id": "a1"}
+    return httpx.Response(status, json={"error": error}, headers=headers)
+
+
+class Script:
+    """Answers with the given ones in turn, then from memory; notes what was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers: Iterator[httpx.Response | Exception] = iter(answers)
+        self.requests: list[httpx.Request] = []
+        self.naps: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = next(self.answers, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer or answer_to(request)
+
+
+class Sync:
+    """A script for the client of ordinary code."""
+
+    async def run(self, script: Script, use: Use, **settings: Any) -> Any:
+        transport = httpx.MockTransport(script)
+        with Client(transport=transport, sleep=script.naps.append, **settings) as client:
+            result = use(client)
+            return list(result) if isinstance(result, Iterator) else result
+
+
+class Async:
+    """The same for the client of asyncio."""
+
+    async def run(self, script: Script, use: Use, **settings: Any) -> Any:
+        async def sleep(seconds: float) -> None:
+            script.naps.append(seconds)
+
+        transport = httpx.MockTransport(script)
+        async with AsyncClient(transport=transport, sleep=sleep, **settings) as client:
+            result = use(client)
+            if hasattr(result, "__aiter__"):
+                return [item async for item in result]
+            return await result
+
+
+@pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+def ask(client: Any, **options: Any) -> Any:
+    return client.forecast("m-1", Y, as_of=AS_OF, **options)
+
+
+async def test_forecast_comes_as_arrays_with_its_meta(kind: Any) -> None:
+    script = Script()
+    forecast = await kind.run(script, ask, url="http://there:1/", token="t" * 32)
+
+    assert forecast.path(0.9).tolist() == [0.45, 0.45]
+    assert forecast.paths.shape == (2, 3)
+    assert forecast.times[1].isoformat() == "2026-02-20T12:10:00+00:00"
+    assert forecast.meta.fallback_reason == "too_few_points"
+    assert (forecast.conformal, forecast.conformal_last_step) == (None, None)
+    assert str(script.requests[0].url) == "http://there:1/tsfm/forecast"
+    assert script.requests[0].headers["authorization"] == "Bearer " + "t" * 32
+
+
+async def test_address_and_token_come_from_the_environment(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSFM_URL", "http://there:2")
+    monkeypatch.setenv("TSFM_TOKEN", "e" * 32)
+    script = Script()
+    await kind.run(script, ask)
+
+    assert script.requests[0].url.port == 2
+    assert script.requests[0].headers["authorization"] == "Bearer " + "e" * 32
+
+
+@pytest.mark.parametrize("url", ["there", "ftp://there", "http://"])
+def test_address_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        Client(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind_of_error"),
+    [
+        (422, "invalid_request", RequestRefusedError),
+        (404, "unknown_model", RequestRefusedError),
+        (401, "unauthorized", RequestRefusedError),
+        (500, "internal_error", ServiceFailedError),
+    ],
+)
+async def test_error_carries_code_and_request_id_and_is_not_tried_again(
+    kind: Any, status: int, code: str, kind_of_error: type[ServiceError]
+) -> None:
+    script = Script(refusal(status, code))
+    with pytest.raises(kind_of_error) as caught:
+        await kind.run(script, ask)
+
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert str(caught.value) == f"{code}: No. (request a1)"
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: httpx.ConnectError("refused"),
+        lambda: httpx.ReadTimeout("slow"),
+        lambda: httpx.RemoteProtocolError("broken"),
+        lambda: refusal(503),
+        lambda: refusal(429, "overloaded"),
+        lambda: httpx.Response(404, text="404 from a proxy"),
+        lambda: httpx.Response(200, text="<html>"),
+        lambda: httpx.Response(502, json=["not ours"]),
+    ],
+    ids=["refused", "slow", "broken", "503", "429", "proxy's 404", "page", "foreign 502"],
+)
+async def test_what_may_pass_is_tried_again(kind: Any, fail: Callable[[], Any]) -> None:
+    script = Script(fail())
+    forecast = await kind.run(script, ask)
+
+    assert forecast.market_id == "m-1"
+    assert len(script.requests) == 2
+    assert len(script.naps) == 1
+
+
+async def test_retry_after_is_waited_for_unless_it_is_long(kind: Any) -> None:
+    soon = Script(refusal(429, "overloaded", **{"retry-after": "2"}))
+    late = Script(refusal(429, "rate_limited", **{"retry-after": "60"}))
+    odd = Script(refusal(503, **{"retry-after": "Fri, 20 Feb 2026 12:00:00 GMT"}))
+    await kind.run(soon, ask)
+    await kind.run(odd, ask)
+    with pytest.raises(RequestRefusedError) as caught:
+        await kind.run(late, ask)
+
+    assert soon.naps == [2.0]
+    assert 0.1 <= odd.naps[0] <= 0.3
+    assert (caught.value.retry_after_s, late.naps) == (60.0, [])
+
+
+async def test_attempts_end_with_the_last_failure(kind: Any) -> None:
+    script = Script(*[httpx.ConnectError("refused")] * 9)
+    with pytest.raises(UnreachableError, match=r":8000 cannot be reached: nothing listens"):
+        await kind.run(script, ask, retries=Retries(attempts=4))
+
+    assert len(script.requests) == 4
+
+
+async def test_budget_stops_retries_of_an_outage_and_successes_refill_it(kind: Any) -> None:
+    def outage(client: Any) -> Any:
+        return client.forecast_many([{"market_id": str(i), "y": Y} for i in range(1)])
+
+    thrifty = Retries(attempts=9, tokens=4.0, ratio=0.5)
+    script = Script(*[refusal(503)] * 9)
+    with pytest.raises(ServiceFailedError):
+        await kind.run(script, outage, retries=thrifty)
+
+    assert len(script.requests) == 2
+
+
+async def test_deadline_is_passed_on_and_bounds_all_attempts(kind: Any) -> None:
+    script = Script(httpx.ConnectError("refused"), httpx.ConnectError("refused"))
+    with pytest.raises(UnreachableError):
+        await kind.run(script, lambda c: ask(c, deadline_ms=100), retries=Retries(first_wait_s=1.0))
+
+    assert script.requests[0].headers["x-request-deadline-ms"] == "100"
+    assert len(script.requests) == 1  # the pause alone would have been longer than the deadline
+
+
+async def test_without_a_deadline_the_service_keeps_its_own(kind: Any) -> None:
+    script = Script()
+    await kind.run(script, ask)
+
+    assert "x-request-deadline-ms" not in script.requests[0].headers
+
+
+async def test_many_are_split_over_batches_and_numbered(kind: Any) -> None:
+    script = Script()
+    series = {f"m-{i}": [i / 2000, 0.5] for i in range(MAX_BATCH_REQUESTS + 1)}
+    items = await kind.run(script, lambda c: c.forecast_many(series, as_of=AS_OF))
+
+    assert [number for number, _ in items] == list(range(MAX_BATCH_REQUESTS + 1))
+    assert [f.market_id for _, f in items] == list(series)
+    assert len(script.requests) == 2
+    assert script.requests[0].headers["accept"] == "application/x-ndjson"
+
+
+def test_parts_keep_under_the_limit_of_bytes() -> None:
+    body = b"x" * (MAX_BATCH_BYTES // 2)
+
+    assert [list(part) for part in parts([body] * 5)] == [[0, 1], [2, 3], [4]]
+
+
+async def test_broken_batch_is_asked_for_what_is_missing_only(kind: Any) -> None:
+    bodies = [{"market_id": str(i), "y": Y, "as_of_ts": AS_OF} for i in range(3)]
+    whole = answer_to(
+        httpx.Request("POST", "http://x/tsfm/forecast/batch", json={"requests": bodies})
+    )
+    first_line = whole.content.splitlines()[0]
+    script = Script(httpx.Response(200, content=first_line))
+    items = await kind.run(script, lambda c: c.forecast_many(bodies))
+
+    asked_again = orjson.loads(script.requests[1].content)["requests"]
+    assert sorted(number for number, _ in items) == [0, 1, 2]
+    assert {f.market_id: number for number, f in items} == {"0": 0, "1": 1, "2": 2}
+    assert [body["market_id"] for body in asked_again] == ["1", "2"]
+
+
+async def test_refused_request_of_a_batch_is_an_error_among_forecasts(kind: Any) -> None:
+    error = {"code": "invalid_request", "message": "y: No.", "detail": [{"path": "y"}]}
+    line = orjson.dumps({"index": 0, "error": error})
+    script = Script(httpx.Response(200, content=line))
+    [(number, result)] = await kind.run(script, lambda c: c.forecast_many([{"y": []}]))
+
+    assert number == 0
+    assert isinstance(result, RequestRefusedError)
+    assert (str(result), result.detail) == ("invalid_request: y: No.", ({"path": "y"},))
+
+
+async def test_batch_that_is_refused_as_a_whole_raises(kind: Any) -> None:
+    script = Script(refusal(413, "body_too_large"))
+    with pytest.raises(RequestRefusedError, match="body_too_large"):
+        await kind.run(script, lambda c: c.forecast_many([{"y": []}]))
+
+
+async def test_breaker_order_says_the_new_state(kind: Any) -> None:
+    script = Script(httpx.Response(200, json={"model": "mock", "state": "forced_open"}))
+    state = await kind.run(script, lambda c: c.order_breaker("mock", "force_open"))
+
+    assert state == "forced_open"
+    assert script.requests[0].url.path == "/tsfm/admin/breakers/mock"
+    assert orjson.loads(script.requests[0].content) == {"action": "force_open"}
+
+
+async def test_status_is_the_services_own_words(kind: Any) -> None:
+    script = Script(httpx.Response(200, json={"version": "1", "new": True}))
+
+    assert await kind.run(script, lambda c: c.status()) == {"version": "1", "new": True}
+
+
+async def test_real_answers_of_the_service_are_understood(bench: Bench) -> None:
+    async with AsyncClient(transport=bench.http._transport) as client:
+        forecast = await client.forecast("m-1", [0.4, 0.5] * 20, as_of=AS_OF, conformal=True)
+        [(_, many)] = [i async for i in client.forecast_many({"m-1": [0.4, 0.5] * 20}, as_of=AS_OF)]
+        models = await client.models()
+        state = await client.order_breaker("chronos", "force_open")
+        with pytest.raises(RequestRefusedError, match="unknown_model") as caught:
+            await client.forecast("m-1", Y, as_of=AS_OF, model="nobody")
+
+    assert (forecast.meta.runtime, forecast.paths.shape) == ("tollama", (12, 3))
+    assert forecast.conformal_last_step is not None
+    assert forecast.conformal_last_step.target_coverage is None
+    assert isinstance(many, Forecast)
+    assert "fracast-0" in {model.name for model in models}
+    assert state == "forced_open"
+    assert caught.value.request_id
+
+
+async def test_sent_body_is_the_callers_own(kind: Any) -> None:
+    script = Script()
+    body = {"market_id": "m-9", "y": Y, "as_of_ts": AS_OF, "liquidity_bucket": "low"}
+    await kind.run(script, lambda c: c.send(body))
+
+    assert orjson.loads(script.requests[0].content) == body
+
+
+def test_client_loads_neither_ray_nor_a_server() -> None:
+    script = (
+        "import sys, serve_app.client\n"
+        "heavy = {'ray', 'starlette', 'pandas', 'pydantic', 'uvicorn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_errors_of_the_client_have_one_root() -> None:
+    assert issubclass(ServiceError, ClientError)
+    assert issubclass(UnreachableError, ClientError)
+    assert not issubclass(ConfigError, ClientError)
