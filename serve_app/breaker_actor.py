@@ -1,7 +1,8 @@
 """The actor that holds the shared breakers of one application; every decision is made in runner."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from runner.breaker_board import BoardSnapshot, BreakerBoard, Command
 from runner.breaker_sync import SharedBoard, SyncReply, SyncRequest
@@ -13,7 +14,7 @@ class BreakerActor:
     """A plain class for Ray to wrap: one instance per application, its state lost with it.
 
     Args:
-        settings: of every breaker.
+        settings: of every breaker; Serve 2.60 makes a dict of a pydantic model on the way here.
         clock: monotonic seconds, of the process the actor lives in.
         wall_clock: POSIX seconds. Read once, and not by the builder: Ray builds a crashed actor
             again from the same arguments, and each life needs a higher epoch than the last.
@@ -22,14 +23,15 @@ class BreakerActor:
 
     def __init__(
         self,
-        settings: CircuitBreakerSection,
+        settings: CircuitBreakerSection | Mapping[str, Any],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         jitter: Callable[[], float] = random.random,
     ) -> None:
         epoch = int(wall_clock() * 1000)
+        section = CircuitBreakerSection.model_validate(settings)
         self._clock = clock
-        self._shared = SharedBoard(BreakerBoard(settings, jitter, f"shared{epoch}"), epoch)
+        self._shared = SharedBoard(BreakerBoard(section, jitter, f"shared{epoch}"), epoch)
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         """A replica's results in, the whole board out."""

@@ -77,7 +77,7 @@ class RunnerHandle:
             async with asyncio.timeout(COMMAND_LIMIT_S):
                 return await _call(self._command, model, command)  # type: ignore[no-any-return]
         except Exception as exc:
-            logger.warning("breaker not reached: %s", type(exc).__name__, exc_info=True)
+            logger.warning("breaker not reached: %s", type(exc).__name__)
             raise BreakerUnreachableError from exc
 
 

@@ -60,22 +60,21 @@ def source(forecast: Forecast) -> str:
 
 
 def chart(forecast: Forecast, past: Sequence[float | None], width: int, *, colour: bool) -> Any:
-    """The past and the bands, as a text that fits a terminal."""
-    from plotext import figure, uncolorize
+    """The past up to step 0 and the bands after it, as a text that fits a terminal."""
+    from plotext import figure
     from rich.text import Text
 
     figure.clear()
-    figure.theme("clear")
+    figure.theme("simple" if colour else "colorless")
     figure.plot_size(width, _HEIGHT)
-    shown = [(i, v) for i, v in enumerate(past[-CHART_POINTS:]) if v is not None]
-    start = len(past[-CHART_POINTS:])
-    steps = list(range(start, start + len(forecast.paths)))
-    lines = [([i for i, _ in shown], [v for _, v in shown])]
+    newest = past[-CHART_POINTS:]
+    known = [(i + 1 - len(newest), v) for i, v in enumerate(newest) if v is not None]
+    steps = list(range(1, 1 + len(forecast.paths)))
+    lines = [([i for i, _ in known], [v for _, v in known])]
     lines += [(steps, forecast.path(level).tolist()) for level in forecast.levels]
     for x, y in lines:
         figure.draw(figure.signal(x, y, marker="braille").lines())
-    text = str(figure.build())
-    return Text.from_ansi(text if colour else uncolorize(text))
+    return Text.from_ansi(str(figure.build()))
 
 
 def _short_source(forecast: Forecast) -> str:

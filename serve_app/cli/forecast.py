@@ -26,7 +26,7 @@ def forecast(
     as_of: Annotated[str | None, typer.Option(help="Time of the last value, ISO-8601.")] = None,
     conformal: Annotated[bool, typer.Option("--conformal", help="Calibrated paths too.")] = False,
     market: Annotated[list[str] | None, typer.Option(help="Only this market; repeatable.")] = None,
-    points: Annotated[int, typer.Option(help="Newest values sent of each market.", min=2)] = 1000,
+    points: Annotated[int, typer.Option(help="Newest values sent of each market.", min=2)] = 500,
     deadline_ms: Annotated[float | None, typer.Option(help="Answer by then.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .json as well.")] = None,
     url: Url = HERE,

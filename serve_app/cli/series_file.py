@@ -124,44 +124,49 @@ def _of_csv(source: Source) -> list[Body]:
     if not rows:
         return []
     names = [name.strip() for name in rows[0]]
-    return _of_rows(source, [dict(zip(names, row, strict=False)) for row in rows[1:]], names)
+    width = len(names)
+    cells = ((row + [""] * (width - len(row)))[:width] for row in rows[1:])
+    return _of_table(source, names, cells)
 
 
-def _of_rows(
-    source: Source, rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()
-) -> list[Body]:
-    names = names or list(rows[0])
+def _of_rows(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[Body]:
+    names = list(rows[0])
+    return _of_table(source, names, ([row.get(name) for name in names] for row in rows))
+
+
+def _of_table(source: Source, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Body]:
     value, time = _column(names, VALUE_NAMES), _column(names, TIME_NAMES)
-    if value is None and len(names) == 1:
-        value = names[0]
-    if value is None:
-        raise ValueError(
-            f"no column of values among {', '.join(names) or 'none'}; "
-            f"call it {' or '.join(VALUE_NAMES[:2])}"
-        )
     market = _column(names, MARKET_NAMES)
-    found: defaultdict[str, list[tuple[Any, float | None]]] = defaultdict(list)
+    if value is None and len(names) == 1:
+        value = 0
+    if value is None:
+        words = f"no column of values among {', '.join(names) or 'none'}"
+        raise ValueError(f"{words}; call it {' or '.join(VALUE_NAMES[:2])}")
+    found: defaultdict[str, list[tuple[float, float | None]]] = defaultdict(list)
     for i, row in enumerate(rows):
-        moment = _moment(row.get(time), i) if time else None
-        name = str(row.get(market)) if market else _stem(source)
-        found[name].append((moment, _number(row.get(value), i)))
-    return [_timed(source, name, pairs) for name, pairs in found.items()]
+        seconds = float(i) if time is None else _seconds(row[time], i)
+        name = _stem(source) if market is None else str(row[market])
+        found[name].append((seconds, _number(row[value], i)))
+    form = _untimed_rows if time is None else _timed
+    return [form(source, name, pairs) for name, pairs in found.items()]
 
 
-def _timed(source: Source, market: str, pairs: list[tuple[Any, float | None]]) -> Body:
-    if pairs[0][0] is None:
-        return _untimed(source, market, [value for _, value in pairs])
-    newest = sorted(pairs, key=lambda pair: pair[0])[-source.points :]
+def _timed(source: Source, market: str, pairs: list[tuple[float, float | None]]) -> Body:
+    newest = sorted(dict(pairs).items())[-source.points :]  # of equal times the last row counts
     return request_body(market, [v for _, v in newest], times=[moment for moment, _ in newest])
+
+
+def _untimed_rows(source: Source, market: str, pairs: list[tuple[float, float | None]]) -> Body:
+    return _untimed(source, market, [value for _, value in pairs])
 
 
 def _untimed(source: Source, market: str, values: list[Any]) -> Body:
     return request_body(market, values[-source.points :], as_of=source.ended)
 
 
-def _column(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    by_name = {name.lower(): name for name in reversed(names)}
-    return next((by_name[name] for name in wanted if name in by_name), None)
+def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    lower = [name.lower() for name in names]
+    return next((lower.index(name) for name in wanted if name in lower), None)
 
 
 def _is_value(text: str) -> bool:
@@ -184,11 +189,11 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _moment(value: Any, row: int) -> datetime:
+def _seconds(value: Any, row: int) -> float:
     number = _float(value)
     try:
-        return to_moment(value if number is None else number)
-    except (ValueError, OverflowError, OSError) as exc:
+        return to_moment(value).timestamp() if number is None else number
+    except ValueError as exc:
         raise ValueError(f"row {row + 1}: a time is neither ISO-8601 nor seconds") from exc
 
 

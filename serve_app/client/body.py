@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
     times: Iterable[Any]
     freq: str
     horizon_steps: int
-    levels: Sequence[float]
+    levels: Iterable[float]
     model: str
     conformal: bool
     liquidity_bucket: str
@@ -86,10 +86,17 @@ def to_moment(value: Any) -> datetime:
     elif isinstance(value, str):
         value = datetime.fromisoformat(value)
     elif isinstance(value, _NUMBERS):
-        value = datetime.fromtimestamp(float(value), UTC)
+        value = _from_posix(float(value))
     if not isinstance(value, datetime):
         raise ValueError(f"{value!r} is no time")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _from_posix(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise ValueError(f"{seconds:g} is no time; POSIX times are in seconds") from exc
 
 
 def usual_freq(moments: Sequence[datetime]) -> str | None:

@@ -28,7 +28,7 @@ from serve_app.ingress import build_app
 from serve_app.service import Service
 from serve_app.traffic import Traffic
 from tests.builders import make_config, make_registry
-from tests.fakes import FakeFleet
+from tests.fakes import FakeFleet, FakeOperatorPort
 
 PAUSE = threading.Event().wait  # nobody sets it
 
@@ -92,7 +92,8 @@ def make_service(config: Config, ports: Ports) -> Service:
     shared = (config, registry, answers)
     forecaster = Forecaster(*shared, model, fallback, clock)
     bulk = BulkForecaster(*shared, model, fallback, clock)
-    return Service(*shared, forecaster, bulk, clock, Traffic(clock, time.time))
+    traffic = Traffic(clock, time.time)
+    return Service(*shared, forecaster, bulk, clock, traffic, FakeOperatorPort())
 
 
 @contextmanager

@@ -235,10 +235,10 @@ async def test_caller_that_left_takes_its_work_along() -> None:
     assert bench.model.cancelled == 1
 
 
-async def test_open_breaker_is_remembered_for_a_second_so_that_an_outage_costs_no_hop() -> None:
+async def test_open_breaker_is_remembered_for_a_moment_so_that_an_outage_costs_no_hop() -> None:
     bench = Bench(failing(FallbackReason.BREAKER_OPEN, retry_in_s=100.0))
     first = await bench.ask()
-    bench.clock.now += 0.9
+    bench.clock.now += 0.4
     second = await bench.ask()
     bench.clock.now += 0.2
     await bench.ask()
@@ -248,6 +248,17 @@ async def test_open_breaker_is_remembered_for_a_second_so_that_an_outage_costs_n
     assert second.breaker_state is BreakerState.OPEN
     assert len(bench.model.requests) == 2
     assert bench.answers.breaker_states() == {"fracast-0": BreakerState.OPEN}
+
+
+async def test_word_of_an_operator_makes_forget_that_a_breaker_was_open() -> None:
+    bench = Bench(failing(FallbackReason.BREAKER_OPEN, retry_in_s=100.0))
+    await bench.ask()
+    bench.answers.told("fracast-0", BreakerState.CLOSED)
+    bench.model.outcome = make_answer()
+    forecast = await bench.ask()
+
+    assert forecast.breaker_state is BreakerState.CLOSED
+    assert len(bench.model.requests) == 2
 
 
 async def test_expired_answer_stands_in_while_the_model_is_away() -> None:

@@ -65,6 +65,15 @@ async def test_commands_are_plain_words(command, state):
     assert (await actor.status())["m"]["state"] == state
 
 
+async def test_settings_survive_that_serve_makes_a_dict_of_them():
+    sent = breaker_actor(make_config()).model_dump()["init_args"]
+    assert isinstance(sent[0], dict)
+
+    actor = BreakerActor(*sent)
+
+    assert await actor.command("m", "force_open") == "forced_open"
+
+
 async def test_an_unknown_command_is_refused():
     with pytest.raises(ValueError, match="explode"):
         await make_actor().command("m", "explode")

@@ -70,6 +70,12 @@ def test_two_lines_of_requests_are_two_requests() -> None:
     assert len(requests_of(source('{"y":[0.4]}\n\n{"y":[0.5]}\n'))) == 2
 
 
+def test_last_of_two_rows_of_one_time_counts() -> None:
+    [body] = requests_of(source("ts,y\n0,0.1\n60,0.2\n60,0.3\n"))
+
+    assert body["y"] == [0.1, 0.3]
+
+
 def test_gaps_are_kept_and_only_the_newest_values_are_sent() -> None:
     [body] = requests_of(source("ts,y\n0,0.1\n60,\n120,nan\n180,0.4\n", points=3))
 
@@ -86,7 +92,8 @@ def test_gaps_are_kept_and_only_the_newest_values_are_sent() -> None:
         ("a,b\n1,2\n", "no column of values among a, b; call it price or value"),
         ("price\n0.4\nmuch\n", "row 2: a value is no number"),
         ("ts,price\nsoon,0.4\n", "row 1: a time is neither ISO-8601 nor seconds"),
-        ("ts,price\n1e300,0.4\n", "row 1: a time is neither"),
+        ("ts,price\n1e300,0.4\n", "1e+300 is no time; POSIX times are in seconds"),
+        ("ts,price\n1771588800000,0.4\n", "1.77159e+12 is no time"),
         ("0.4\n0.5\nx\n", "row 3: a value is no number"),
         ("{,}", "is not JSON (line 1"),
         ('{"a": 1}', "is JSON, but neither values nor requests"),

@@ -131,7 +131,7 @@ def test_what_cannot_be_sent_is_refused_in_words(
     y: Any, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        request_body("m-1", y, **options)  # type: ignore[typeddict-item] # wrong ones too
+        request_body("m-1", y, **options)
 
 
 def test_forecast_becomes_a_frame_of_pandas() -> None:
