@@ -10,7 +10,10 @@ from serve_app.cli import app
 from serve_app.cli.bench import repository
 from tests.builders import ROOT
 
-COMMANDS = ("serve", "forecast", "models", "status", "breaker", "check-config", "bench")
+COMMANDS = (
+    *("serve", "forecast", "models", "status", "breaker", "check-config", "backtest", "calibrate"),
+    "bench",
+)
 terminal = CliRunner()
 
 
