@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -47,7 +47,7 @@ BREAKER = "breaker"
 class ClockedBreakerActor(BreakerActor):
     """The breaker actor with the clocks of the process it lives in."""
 
-    def __init__(self, settings: CircuitBreakerSection) -> None:
+    def __init__(self, settings: CircuitBreakerSection | Mapping[str, Any]) -> None:
         super().__init__(settings, time.monotonic, time.time)
 
 

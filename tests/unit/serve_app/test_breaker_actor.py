@@ -7,7 +7,7 @@ import pytest
 from runner.breaker import Permit
 from runner.breaker_sync import SyncRequest
 from serve_app.breaker_actor import BreakerActor
-from serve_app.deployments import breaker_actor
+from serve_app.deployments import ClockedBreakerActor, breaker_actor
 from tests.breakers import FAILURE, FAST_S, make_replica, make_settings
 from tests.builders import make_config
 
@@ -69,7 +69,7 @@ async def test_settings_survive_that_serve_makes_a_dict_of_them():
     sent = breaker_actor(make_config()).model_dump()["init_args"]
     assert isinstance(sent[0], dict)
 
-    actor = BreakerActor(*sent)
+    actor = ClockedBreakerActor(*sent)
 
     assert await actor.command("m", "force_open") == "forced_open"
 
