@@ -123,7 +123,7 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
         if _wait_ready(target, child, told):
             open_ports = exposure_of(child.pid, target.port, told.wait)
             _say(f"\nListening on {target.url}. {target.access}")
-            _say(f"{open_ports}\n\nTry:\n\n{target.example}\n")
+            _say(f"{open_ports}\n\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
         while child.poll() is None and not told.wait(0.5):
             pass
     finally:

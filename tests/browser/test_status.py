@@ -40,7 +40,7 @@ def test_countdown_to_the_probe_goes_on_between_two_reports(
 
 
 def test_report_with_nothing_in_it_yet_is_no_trouble(site: Site, open_desk: OpenDesk) -> None:
-    nothing = dict.fromkeys(make_status()["requests"]) | {"total": 0}
+    nothing = dict.fromkeys(make_status()["requests"]) | {"total": 0, "rate_per_s": 0}
     empty = make_status(
         requests=nothing, history=[], fallback_reasons={}, breakers=[], coverage=[], replicas={}
     )

@@ -66,6 +66,7 @@ async function compared(request) {
 function said(error) {
   if (error.status === undefined) byId("announce").textContent = error.message; // a chart, not the service
   else refused(error);
+  if (error.status === 0) status.refresh();
 }
 
 function busy(yes) {

@@ -20,7 +20,7 @@ export function sampleText(id, nowMs) {
   for (let i = 0; i < sample.points; i += 1) {
     if (random() > sample.calm) logit += sample.noise * normal(random);
     if (i === sample.jumpAt) logit += sample.jump;
-    const missing = sample.gaps && (i % 41 < 3 || i === 150);
+    const missing = sample.gaps && ((i > 2 && i % 41 < 3) || i === 150);
     const when = new Date(end - (sample.points - 1 - i) * STEP_MS).toISOString().replace(".000Z", "Z");
     lines.push(`${when},${missing && i < sample.points - 1 ? "" : (1 / (1 + Math.exp(-logit))).toFixed(4)}`);
   }
