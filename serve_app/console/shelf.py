@@ -16,9 +16,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 MEDIA_TYPES: Mapping[str, str] = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
 ASK_AGAIN = "no-cache"  # kept, but not used without asking whether it has changed
@@ -94,11 +94,8 @@ def pack(source: Source) -> Packed:
     for name, value in (source.names or {}).items():
         plain = plain.replace(b"{{%b}}" % name.encode(), value.encode())
     digest = hashlib.sha256(plain).hexdigest()[:32]
-    media_type = MEDIA_TYPES[source.path.suffix]
     headers = {
-        "content-type": media_type
-        if media_type.startswith("image")
-        else f"{media_type}; charset=utf-8",
+        "content-type": MEDIA_TYPES[source.path.suffix],
         "cache-control": source.keep,
         "etag": f'W/"{digest}"',
         "vary": "accept-encoding",

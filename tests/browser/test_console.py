@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from runner.types import FallbackReason
 from tests.browser.desk import Desk, OpenDesk, series
@@ -151,6 +151,22 @@ def test_second_equal_request_is_shown_as_kept(desk: Desk) -> None:
         desk.wait_drawn()
 
     expect(desk.page.locator(".verdict")).to_contain_text("from the cache")
+
+
+def test_stages_of_the_answer_are_shown(desk: Desk) -> None:
+    timing = "admission;dur=0.4, queue;dur=1.2, runtime;dur=80.0, post;dur=0.2, total;dur=83.1"
+
+    def timed(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, headers={**answer.headers, "server-timing": timing})
+
+    desk.page.route("**/tsfm/forecast", timed)
+    desk.forecast(series(12))
+
+    rows = desk.page.locator("#why tbody tr")
+    expect(rows.nth(0)).to_contain_text("Reading and admission0.4 ms")
+    expect(rows.nth(2)).to_contain_text("Model call80 ms")
+    expect(rows.last).to_contain_text("Seen from this browser")
 
 
 def test_csv_is_dropped_and_its_times_are_found(desk: Desk) -> None:

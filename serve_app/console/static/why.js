@@ -53,7 +53,10 @@ function calibrationWords({ conformal_last_step: last }) {
 }
 
 function timings(meta, headers, tookMs) {
-  const steps = [...called(meta), ...stages(headers), ["In the service", meta.latency_ms], ["Seen from this browser", tookMs]];
+  const own = stages(headers);
+  const call = meta.cache_hit || !own.length ? called(meta) : [];
+  const rest = restOf(meta, meta.cache_hit ? own : [...own, ...call]);
+  const steps = [...own, ...call, ...rest, ["In the service, all in all", meta.latency_ms], ["Seen from this browser", tookMs]];
   const longest = Math.max(...steps.map(([, ms]) => ms), 1);
   return table("Where the time went", ["Stage", "Time", "Share"], steps.map(([name, ms]) => [name, millis(ms), meter(ms, longest)]));
 }
@@ -65,13 +68,20 @@ function called(meta) {
   return [[`Waiting for the model${note}`, meta.queue_ms], [`Model call${note}`, meta.runtime_ms]];
 }
 
+/** What is left of the service's time when its known stages are taken away. */
+function restOf(meta, known) {
+  const ms = meta.latency_ms - known.reduce((sum, [, one]) => sum + one, 0);
+  return known.length && ms > 0.05 ? [["Between the parts of the service", ms]] : [];
+}
+
 const STAGES = {
-  admission: "Admission", admit: "Admission", plan: "Planning", gate: "Planning", cache: "Cache", queue: "Queue",
-  model: "Model and the way there", runtime: "Runtime", baseline: "Baseline", post: "Post-processing",
-  postprocess: "Post-processing", postprocessing: "Post-processing", encode: "Writing the answer", total: "Total",
+  admission: "Reading and admission",
+  queue: "Waiting for the model",
+  runtime: "Model call",
+  post: "Post-processing",
 };
 
-/** The Server-Timing header, where the service sends one. */
+/** The stages of the Server-Timing header, where the service sends one; the total is in `meta`. */
 export function stages(headers) {
   return (headers.get("server-timing") ?? "").split(",").flatMap((part) => {
     const name = part.split(";")[0].trim();
