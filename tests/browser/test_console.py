@@ -66,6 +66,16 @@ def test_charts_hold_the_values_of_the_answers(desk: Desk) -> None:
             assert drawn[name][1:] == answer["yhat_q"][level]
 
 
+def test_levels_at_the_edge_are_drawn_and_listed(desk: Desk) -> None:
+    desk.paste(series(13))
+    desk.by_id("levels").fill("0.00001 0.999999")
+    desk.page.keyboard.press("Control+Enter")
+    desk.wait_drawn()
+
+    assert len(traces(desk)["0.001 %"]) == len(traces(desk)["99.9999 %"]) == 13
+    expect(desk.page.locator("#values-table thead")).to_contain_text("fracast-0 0.00001")
+
+
 def is_answer_of(model: str) -> Any:
     return lambda r: r.url.endswith("/tsfm/forecast") and r.json()["meta"]["model_name"] == model
 

@@ -3,7 +3,7 @@
 import { plotly } from "./plot.js";
 import { timesAfter } from "./fan.js";
 import { token } from "./api.js";
-import { columnsOf } from "./result.js";
+import { columnsOf } from "./columns.js";
 
 /** The request as a command; the token stays out of it. */
 export function curlOf(request) {

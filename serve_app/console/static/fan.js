@@ -1,5 +1,6 @@
 // The fan chart: history, the bands of one answer, and its calibrated ones as dashed lines.
 
+import { pathOf } from "./columns.js";
 import { colour } from "./theme.js";
 import { CONFIG, layout, plotly } from "./plot.js";
 
@@ -20,8 +21,6 @@ export function historyOf(request, answer) {
   return { x, y: request.y };
 }
 
-export const pathsOf = (paths, levels) => levels.map((level) => paths[String(level)] ?? paths[level.toFixed(6)]);
-
 const label = (level) => `${Number((100 * level).toFixed(4))} %`;
 
 /** Every trace of a chart, the widest band first. */
@@ -30,7 +29,7 @@ export function traces(request, answer, hue) {
   const join = { x: history.x.at(-1), y: history.y.findLast((value) => value !== null) };
   const x = timesAfter(answer.as_of_ts, answer.freq, answer.horizon_steps);
   const levels = answer.quantiles;
-  const paths = Object.values(pathsOf(answer.yhat_q, levels));
+  const paths = levels.map((level) => pathOf(answer.yhat_q, level));
   const fan = { x: [join.x, ...x], join: join.y, levels, paths };
   return [
     ...bands(fan, hue),
@@ -60,9 +59,8 @@ function middle({ x, join, levels, paths }, hue) {
 function calibrated(answer, x, levels) {
   if (!answer.yhat_q_conformal) return [];
   const ends = levels.length > 1 ? [0, levels.length - 1] : [0];
-  const paths = pathsOf(answer.yhat_q_conformal, levels);
   const line = { color: colour("calibrated"), width: 1.6, dash: "dash" };
-  return ends.map((at) => ({ x, y: paths[at], mode: "lines", line, name: `${label(levels[at])} calibrated`, hovertemplate: "%{y:.4f}" }));
+  return ends.map((at) => ({ x, y: pathOf(answer.yhat_q_conformal, levels[at]), mode: "lines", line, name: `${label(levels[at])} calibrated`, hovertemplate: "%{y:.4f}" }));
 }
 
 /** What part of time and of probability all charts show. */
@@ -89,7 +87,7 @@ export async function drawFan(place, request, answer, hue, range) {
   const shown = layout({
     margin: { l: 46, r: 10, t: 8, b: 36 },
     height: 320,
-    xaxis: { type: "date", range: range.x, hoverformat: "%d %b %H:%M UTC", tickformatstops: undefined, nticks: 6 },
+    xaxis: { type: "date", range: range.x, hoverformat: "%d %b %H:%M UTC", nticks: 6 },
     yaxis: { range: range.y, tickformat: ".2f", nticks: 7 },
     shapes: [{ type: "line", x0: answer.as_of_ts, x1: answer.as_of_ts, yref: "paper", y0: 0, y1: 1, line: { color: colour("line"), width: 1, dash: "dot" } }],
   });

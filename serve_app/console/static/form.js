@@ -62,7 +62,7 @@ export function fillModels(models, wanted) {
     const model = models.find((one) => one.name === select.value || one.aliases.includes(select.value));
     byId("model-hint").textContent = model ? [model.license, model.note].filter(Boolean).join(". ") : "";
   };
-  select.addEventListener("change", describe);
+  select.onchange = describe; // one, however often the models are read
   describe();
 }
 

@@ -85,7 +85,9 @@ function startForm() {
     forecast();
   });
   byId("form").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) forecast();
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault(); // a text field would submit the form as well
+    forecast();
   });
   series.addEventListener("input", describeSeries);
   byId("sample").append(...SAMPLES.map(({ id, name }) => h("option", { value: id }, name)));

@@ -1,5 +1,6 @@
 // The result: charts side by side, the same values as a table, and ways to take them along.
 
+import { columnsOf, pathOf } from "./columns.js";
 import { byId, h, table } from "./dom.js";
 import { copyText, csvOf, curlOf, save, savePng } from "./export.js";
 import { drawFan, timesAfter, view } from "./fan.js";
@@ -74,22 +75,14 @@ function legend(title, hue, body) {
 
 /** The last step in a sentence, for those who do not see the chart. */
 function summary(body) {
-  const last = body.quantiles.map((level) => `${level}: ${body.yhat_q[keyOf(body.yhat_q, level)].at(-1).toFixed(3)}`);
+  const last = body.quantiles.map((level) => `${level}: ${pathOf(body.yhat_q, level).at(-1).toFixed(3)}`);
   return `${verdict(body.meta)} After ${body.horizon_steps} steps the levels are ${last.join(", ")}.`;
 }
-
-const keyOf = (paths, level) => (String(level) in paths ? String(level) : Object.keys(paths).find((key) => Number(key) === level));
 
 function valuesTable(answers) {
   const [first] = answers;
   const times = timesAfter(first.body.as_of_ts, first.body.freq, first.body.horizon_steps);
-  const columns = answers.flatMap((one) => columnsOf(one));
+  const columns = answers.flatMap(columnsOf);
   return table("Values by step", ["Time, UTC", ...columns.map(({ name }) => name)],
     times.map((time, i) => [time.slice(0, 16).replace("T", " "), ...columns.map(({ path }) => path[i].toFixed(4))]));
-}
-
-/** Every path of an answer with a name; also the columns of the CSV. */
-export function columnsOf({ title, body }) {
-  return [["", body.yhat_q], [" calibrated", body.yhat_q_conformal]].flatMap(([kind, paths]) =>
-    Object.entries(paths ?? {}).map(([level, path]) => ({ name: `${title}${kind} ${level}`, path })));
 }

@@ -11,8 +11,7 @@ export function drawStatus(place, status) {
   place.classList.remove("old");
   const parts = { tiles: tiles(status), breakers: breakers(status), reasons: reasons(status), coverage: coverage(status), models: models(status) };
   for (const [name, content] of Object.entries(parts)) {
-    const part = place.querySelector(`[data-part=${name}]`);
-    if (part.childElementCount === 0 || !part.contains(document.activeElement)) part.replaceChildren(...content);
+    place.querySelector(`[data-part=${name}]`).replaceChildren(...content);
   }
 }
 
