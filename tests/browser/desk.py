@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from tests.builders import walk
 
 GRAVE = {"serious", "critical"}
 MOST_TABS = 60
+WAIT_MS = 20_000
 
 
 class Desk:
@@ -36,15 +37,15 @@ class Desk:
 
     def paste(self, text: str) -> None:
         """A series, once the form has heard of the models."""
-        self._wait_models()
+        self.wait_models()
         self.by_id("series").fill(text)
 
     def pick(self, sample: str) -> None:
-        self._wait_models()
+        self.wait_models()
         self.by_id("sample").select_option(sample)
 
-    def _wait_models(self) -> None:
-        self.page.wait_for_function("document.querySelector('#model').options.length > 0")
+    def wait_models(self) -> None:  # not by a function: the page's policy refuses eval
+        expect(self.page.locator("#model option")).not_to_have_count(0, timeout=WAIT_MS)
 
     def drop(self, text: str) -> None:
         """A file of that text on the field of the series."""
@@ -66,7 +67,7 @@ class Desk:
 
     def wait_drawn(self) -> None:
         self.page.locator("#charts .chart .main-svg").first.wait_for()
-        self.page.wait_for_function("document.querySelector('#result').ariaBusy === 'false'")
+        expect(self.by_id("result")).to_have_attribute("aria-busy", "false", timeout=WAIT_MS)
 
     def open_details(self) -> None:
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")

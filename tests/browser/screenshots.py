@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, start
 from tests.browser.desk import Desk
+from tests.browser.site import PAUSE
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
 MOST_BYTES = 200_000
@@ -26,7 +27,7 @@ def main() -> int:
     chromium = shutil.which("chromium")
     assert chromium is not None, "apt-get install chromium"
     with start() as service, sync_playwright() as playwright:
-        service.wait_ready()
+        service.wait_ready(path="/runtime/health/ready")
         use(service)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         pictures(browser, service.url)
@@ -37,10 +38,11 @@ def main() -> int:
 
 
 def use(service: Service) -> None:
-    """Some traffic, so that the status has something to say."""
+    """Half a minute of traffic, so that the status has something to say."""
     with httpx.Client(base_url=service.url, trust_env=False, timeout=10) as http:
         for body in forecast_bodies(60, Shape(points=288), seed=3):
             http.post("/tsfm/forecast", content=body)
+            PAUSE(0.4)
 
 
 def pictures(browser: Browser, url: str) -> None:
@@ -48,7 +50,6 @@ def pictures(browser: Browser, url: str) -> None:
     light = tab(browser, url, WIDE, color_scheme="light")
     picked(light, "lively")
     take(light, "console-light")
-    light.by_id("status-title").scroll_into_view_if_needed()
     light.page.locator("#status").screenshot(path=IMAGES / "console-status.png")
     dark = tab(browser, url, WIDE, color_scheme="dark")
     picked(dark, "jump")
@@ -58,7 +59,7 @@ def pictures(browser: Browser, url: str) -> None:
     take(light, "console-fallback")
     phone = tab(browser, url, PHONE, color_scheme="light", has_touch=True)
     picked(phone, "lively")
-    take(phone, "console-phone")
+    phone.page.screenshot(path=IMAGES / "console-phone.png")  # where a forecast leads on a phone
 
 
 def tab(browser: Browser, url: str, size: Any, **look: Any) -> Desk:
@@ -75,6 +76,7 @@ def picked(desk: Desk, sample: str) -> None:
 
 
 def take(desk: Desk, name: str) -> None:
+    desk.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
     desk.page.screenshot(path=IMAGES / f"{name}.png")
 
 

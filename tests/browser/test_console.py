@@ -298,7 +298,7 @@ def test_page_has_no_grave_barrier_and_fits_the_screen(
 
 def test_everything_can_be_done_with_the_keyboard(desk: Desk) -> None:
     keys = desk.page.keyboard
-    desk.page.wait_for_function("document.querySelector('#model').options.length > 0")
+    desk.wait_models()
     desk.tab_to("series")
     keys.insert_text(series(11))
     desk.tab_to("levels")
