@@ -29,7 +29,7 @@ from serve_app.backtest.scores import LEVELS
 from serve_app.backtest.store import Store
 from serve_app.backtest.windows import Windows, freq
 
-BATCH = 250  # requests in one body: a few seconds of a model on a CPU
+BATCH = 64  # requests in one body: even a slow model has answered within the batch deadline
 _ATTEMPTS = 6
 _PAUSE_S = 2.0
 _KEYS = [repr(float(level)) for level in LEVELS]  # as the service writes its levels
