@@ -16,7 +16,7 @@ from serve_app.cli.forecast import forecast
 from serve_app.cli.models import models
 from serve_app.cli.serve import serve
 from serve_app.cli.status import status
-from serve_app.cli.terminal import Commands
+from serve_app.cli.terminal import Commands, help_of
 
 app = typer.Typer(
     cls=Commands,
@@ -28,5 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (serve, forecast, models, status, breaker, check_config, backtest, calibrate):
-    app.command()(command)
-app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(bench)
+    app.command(help=help_of(command))(command)
+app.command(
+    help=help_of(bench), context_settings={"ignore_unknown_options": True}, add_help_option=False
+)(bench)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serve_app.cli.service import HERE, Token, Url
 from serve_app.cli.terminal import AsJson, note, print_json
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ Stride = Annotated[
 Sample = Annotated[int | None, typer.Option(min=1, help="Take so many forecasts by chance.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn by chance.")]
 Model = Annotated[str | None, typer.Option(help="Ask a running service for this model as well.")]
-Url = Annotated[str, typer.Option(help="Where that service is.")]
-Token = Annotated[
-    str | None, typer.Option(envvar="TSFM_TOKEN", show_envvar=True, help="Its API token.")
-]
 By = Annotated[SplitBy, typer.Option("--split", help="What is held out to judge calibration.")]
 Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Which fraction of it.")]
 Splits = Annotated[int, typer.Option(min=1, help="So many random splits of the events.")]
@@ -50,7 +47,7 @@ def backtest(
     sample: Sample = None,
     seed: Seed = 0,
     model: Model = None,
-    url: Url = "http://127.0.0.1:8000",
+    url: Url = HERE,
     token: Token = None,
     references: Annotated[bool, typer.Option(help="Last value, random walk and so on.")] = True,
     statsforecast: Annotated[

@@ -19,10 +19,9 @@ from serve_app.cli.backtest import (
     Seed,
     SplitBy,
     Stride,
-    Token,
-    Url,
     Work,
 )
+from serve_app.cli.service import HERE, Token, Url
 from serve_app.cli.terminal import note
 
 
@@ -36,7 +35,7 @@ def calibrate(
     sample: Sample = None,
     seed: Seed = 0,
     model: Model = None,
-    url: Url = "http://127.0.0.1:8000",
+    url: Url = HERE,
     token: Token = None,
     split: By = SplitBy.EVENT,
     holdout: Holdout = 0.5,

@@ -1,18 +1,14 @@
-"""Tables on the terminal."""
+"""Tables of a backtest on the terminal."""
 
-from rich.console import Console
 from rich.table import Table
 
 from serve_app.backtest.tables import TableText
-
-_PIPE_WIDTH = 200  # nothing is cut off where there is no terminal
+from serve_app.cli.terminal import screen
 
 
 def print_table(text: TableText) -> None:
-    """A table on stdout, as wide as the terminal lets it be."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)
+    """A table on stdout; in a pipe no row is broken."""
+    console = screen()
     table = Table(title=text.title, title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(text.head):
         table.add_column(name, justify="right" if i else "left", no_wrap=not i)

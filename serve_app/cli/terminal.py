@@ -7,7 +7,9 @@ code   when
 2      wrong usage, a file or value that cannot be used, or a service not reachable
 """
 
+import inspect
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -52,6 +54,14 @@ def _code_of(error: BaseException) -> int:
     from serve_app.client import ServiceError
 
     return SERVICE_FAILED if isinstance(error, ServiceError) else WRONG_INPUT
+
+
+def help_of(command: Callable[..., None]) -> str:
+    r"""A command's docstring as click wants it: the ``\b`` of a raw one is a real backspace there.
+
+    It stands before lines that are to stay as they are.
+    """
+    return inspect.cleandoc(command.__doc__ or "").replace("\\b", "\b")
 
 
 def fail(sentence: str, code: int) -> NoReturn:

@@ -22,7 +22,8 @@ def test_help_of_every_command_shows_an_example(command: str) -> None:
     result = terminal.invoke(app, [command, "--help"])
 
     assert result.exit_code == 0
-    assert f"  tsfm {command}" in result.stdout.split("Example")[1]
+    assert f"\n    tsfm {command}" in result.stdout.split("Example")[1]  # on a line of its own
+    assert "\\b" not in result.stdout
 
 
 def test_help_lists_every_command_without_loading_what_is_heavy() -> None:
