@@ -85,7 +85,6 @@ def _read(path: Path) -> _Table:
     need(("pandas", "pyarrow"), "backtest", "Reading price files")
     import pandas as pd  # of an optional extra
 
-    wanted = {*REQUIRED, *LABELS}
     try:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
@@ -103,10 +102,16 @@ def _read(path: Path) -> _Table:
             )
     if frame.empty:
         raise ConfigError(f"{path.name}: row 1, column {REQUIRED[0]}: the file holds no rows.")
-    market, names = pd.factorize(frame["market_id"].astype(str))
-    labels = {name: frame[name].astype(str).to_numpy() for name in wanted & set(frame) & {*LABELS}}
+    market, names = pd.factorize(_text(frame["market_id"]))
+    labels = {name: _text(frame[name]) for name in LABELS if name in frame.columns}
     price = pd.to_numeric(frame["price"], errors="coerce").to_numpy(dtype=np.float64)
     return _Table(path, market, [str(n) for n in names], _times(frame["ts"]), price, labels)
+
+
+def _text(column: Any) -> NDArray[Any]:
+    """Text, "" where there is nothing."""
+    texts: NDArray[Any] = column.astype("string").fillna("").to_numpy(dtype=object)
+    return texts
 
 
 def _times(column: Any) -> FloatArray:

@@ -42,6 +42,16 @@ def test_a_parquet_file_reads_as_the_csv_does(tmp_path: Path) -> None:
     assert series.y_prob.tolist() == [0.1, 0.2, 0.3]
 
 
+def test_an_empty_cell_of_a_parquet_file_is_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "prices.parquet"
+    pd.DataFrame(
+        {"market_id": ["a", None], "ts": [0, 60], "price": [0.1, 0.2], "event": [None, None]}
+    ).to_parquet(file)
+
+    with pytest.raises(ConfigError, match=r"^prices.parquet: row 2, column market_id: is empty"):
+        load_series(file)
+
+
 def test_a_short_gap_is_carried_forward_and_marked(tmp_path: Path) -> None:
     rows = [f"a,{300 * t},0.{t % 9 + 1}" for t in range(40) if t != 7]
     [series] = load_series(csv(tmp_path, *rows))
