@@ -7,7 +7,6 @@ again together. Answers leave as they come, each with the number of its request.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Protocol, TypeVar
 
 from runner.answers import Answers, Forecast, Outcome
@@ -17,6 +16,7 @@ from runner.forecaster import Fallback
 from runner.models import Registry
 from runner.plan import Plan, make_plan
 from runner.types import (
+    BatchKey,
     FallbackReason,
     ForecastRequest,
     ModelAnswer,
@@ -62,39 +62,28 @@ class BulkForecaster:
         self._clock = clock
 
     async def forecast(
-        self, requests: Sequence[tuple[int, ForecastRequest]], deadline: float
+        self, requests: Iterable[tuple[int, ForecastRequest]], deadline: float
     ) -> AsyncIterator[Numbered]:
-        """Every request's forecast or refusal with its number, as they come, by ``deadline``."""
-        waiting: dict[bytes, list[tuple[int, Plan]]] = {}
-        unsuited: list[Failed] = []
-        for count, (number, request) in enumerate(requests):
-            if count % PAUSE_EVERY == PAUSE_EVERY - 1:
-                await asyncio.sleep(0)
-            try:
-                plan = make_plan(request, self._registry, self._config)
-            except RequestError as refused:
-                yield number, refused
-                continue
-            fresh = self._answers.fresh(plan)
-            if plan.unsuited is not None:
-                unsuited.append((number, plan, plan.unsuited))
-            elif fresh is not None:
-                yield number, fresh
-            else:
-                waiting.setdefault(plan.cache_key, []).append((number, plan))
-        async for answer in self._compute(list(waiting.values()), unsuited, deadline):
-            yield answer
+        """Every request's forecast or refusal with its number, as they come, by ``deadline``.
 
-    async def _compute(
-        self,
-        waiting: Sequence[Equal],
-        unsuited: list[Failed],
-        deadline: float,
-    ) -> AsyncIterator[Numbered]:
-        work = [asyncio.ensure_future(self._fall_back(unsuited, deadline))]
-        for chunk in chunks(waiting, self._config.batching.max_batch_size):
-            work.append(asyncio.ensure_future(self._ask_model(chunk, deadline)))
+        ``requests`` is read as it goes: the first full chunk is on its way to the model while the
+        rest is still being planned.
+        """
+        batch = _Batch(self._config.batching.max_batch_size)
+        work: list[asyncio.Future[list[Numbered]]] = []
+
+        def send(chunks: Iterable[list[Equal]]) -> None:
+            asked = (self._ask_model(batch, chunk, deadline) for chunk in chunks)
+            work.extend(map(asyncio.ensure_future, asked))
+
         try:
+            async for number, request in _paced(requests):
+                done = self._plan(batch, number, request)
+                if done is not None:
+                    yield number, done
+                send(batch.full_chunks())
+            send(batch.chunks_left())
+            work.append(asyncio.ensure_future(self._fall_back(batch.unsuited, deadline)))
             for finished in asyncio.as_completed(work):
                 for answer in await finished:
                     yield answer
@@ -102,9 +91,28 @@ class BulkForecaster:
             for task in work:
                 task.cancel()
 
-    async def _ask_model(self, chunk: Sequence[Equal], deadline: float) -> list[Numbered]:
+    def _plan(
+        self, batch: "_Batch", number: int, request: ForecastRequest
+    ) -> Forecast | RequestError | None:
+        """What can be said at once, else None: then the batch has it."""
+        try:
+            plan = make_plan(request, self._registry, self._config)
+        except RequestError as refused:
+            return refused
+        if plan.unsuited is not None:
+            batch.unsuited.append((number, plan, plan.unsuited))
+            return None
+        fresh = self._answers.fresh(plan)
+        if fresh is None:
+            batch.add(number, plan)
+        return fresh
+
+    async def _ask_model(
+        self, batch: "_Batch", chunk: Sequence[Equal], deadline: float
+    ) -> list[Numbered]:
         """Answers for a chunk; each of its entries holds the requests that are equal."""
         outcomes = await self._outcomes([equal[0][1] for equal in chunk], deadline)
+        batch.landed(chunk)
         done: list[Numbered] = []
         failed: list[Failed] = []
         for equal, outcome in zip(chunk, outcomes, strict=True):
@@ -150,11 +158,53 @@ class BulkForecaster:
         return done
 
 
-def chunks(waiting: Iterable[Equal], most: int) -> Iterator[list[Equal]]:
-    """Entries of one batch key together, so that a chunk fits into one runtime call."""
-    by_key = sorted(waiting, key=lambda equal: repr(equal[0][1].key))
-    for _, same in groupby(by_key, key=lambda equal: equal[0][1].key):
-        yield from cut(same, lambda equal: equal[0][1], most)
+async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with looks at other callers in between."""
+    for count, item in enumerate(items):
+        if count % PAUSE_EVERY == PAUSE_EVERY - 1:
+            await asyncio.sleep(0)
+        yield item
+
+
+class _Batch:
+    """What a batch asks of the model, pooled by key, and what is not for the model.
+
+    A request that equals an earlier one joins it, waiting or under way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.unsuited: list[Failed] = []
+        self._most = most
+        self._equal: dict[bytes, list[tuple[int, Plan]]] = {}
+        self._pools: dict[BatchKey, list[Equal]] = {}
+        self._full: list[BatchKey] = []
+
+    def add(self, number: int, plan: Plan) -> None:
+        equal = self._equal.setdefault(plan.cache_key, [])
+        equal.append((number, plan))
+        if len(equal) == 1:
+            pool = self._pools.setdefault(plan.key, [])
+            pool.append(equal)
+            if len(pool) == self._most:
+                self._full.append(plan.key)
+
+    def landed(self, chunk: Sequence[Equal]) -> None:
+        """Nobody can join these any more."""
+        for equal in chunk:
+            del self._equal[equal[0][1].cache_key]
+
+    def full_chunks(self) -> Iterator[list[Equal]]:
+        """Those that have become full, once."""
+        while self._full:
+            yield from self._cut(self._pools.pop(self._full.pop()))
+
+    def chunks_left(self) -> Iterator[list[Equal]]:
+        """Entries of one batch key together, so that a chunk fits into one runtime call."""
+        for pool in self._pools.values():
+            yield from self._cut(pool)
+
+    def _cut(self, pool: Sequence[Equal]) -> Iterator[list[Equal]]:
+        return cut(pool, lambda equal: equal[0][1], self._most)
 
 
 def cut(items: Iterable[T], plan_of: Callable[[T], Plan], most: int) -> Iterator[list[T]]:

@@ -127,6 +127,7 @@ class BatchingSection(Section):
 
     max_batch_size: Count
     collect_wait_s: Annotated[float, Field(ge=0, le=0.005)]
+    share_calls_s: Annotated[float, Field(ge=0, le=0.05)]  # between calls of an ingress to a lane
     slots_per_model: Count  # tollama holds one lock per model family: more only queues inside it
     max_queued_items: Count  # per model; bulk items are refused and evicted first
     bulk_batch_size: Count  # bulk items in one call while interactive ones wait

@@ -4,9 +4,8 @@ A bad item is an error for itself alone. As JSON the results come in order; as N
 with its index as soon as it is there.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -25,7 +24,6 @@ from serve_app.schemas import BatchWire, ForecastWire, LooseBatchWire, to_reques
 from serve_app.service import Service
 
 NDJSON = "application/x-ndjson"
-PAUSE_EVERY = 64  # items converted between two looks at other callers: about 3 ms of work
 
 Parsed = ForecastWire | ValidationError
 Line = tuple[int, bytes]
@@ -62,19 +60,29 @@ class BatchEndpoint:
         self, wires: list[Parsed], began: float, deadline: float
     ) -> AsyncIterator[Line]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they come."""
-        requests: list[tuple[int, ForecastRequest]] = []
-        for index, wire in enumerate(wires):
-            if index % PAUSE_EVERY == PAUSE_EVERY - 1:
-                await asyncio.sleep(0)
-            try:
-                requests.append((index, self._convert(wire)))
-            except (RequestError, ValidationError) as refused:
-                yield index, _refusal(refused)
+        refused: list[Line] = []
+        requests = self._sound(wires, refused)
         async for index, result in self._service.bulk.forecast(requests, deadline):
+            while refused:
+                yield refused.pop()
             if isinstance(result, Forecast):
                 yield index, self._ok(result, began)
             else:
                 yield index, _refusal(result)
+        for line in refused:
+            yield line
+
+    def _sound(
+        self, wires: Sequence[Parsed], refused: list[Line]
+    ) -> Iterator[tuple[int, ForecastRequest]]:
+        """The items that can be asked, one at a time; the others' answers go to ``refused``."""
+        for index, wire in enumerate(wires):
+            try:
+                request = self._convert(wire)
+            except (RequestError, ValidationError) as error:
+                refused.append((index, _refusal(error)))
+            else:
+                yield index, request
 
     def _convert(self, wire: Parsed) -> ForecastRequest:
         if isinstance(wire, ValidationError):

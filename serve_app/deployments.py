@@ -7,7 +7,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import ray
@@ -36,9 +37,11 @@ from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
 from serve_app.fleet import RayFleet
+from serve_app.groups import Desk, Group
 from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
 from serve_app.service import Service
+from serve_app.shared_calls import Answers as Parts
 from serve_app.traffic import Traffic
 
 BREAKER = "breaker"
@@ -94,20 +97,21 @@ class Runner:
         self._service = ModelService(
             self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
+        self._desk: Desk[ModelRequest, Outcome] = Desk(self._service.forecast)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(batching.collect_wait_s)
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
-        """Bands for one item, or why there are none."""
+    async def forecast(self, group: Group[ModelRequest]) -> AsyncIterator[Parts[Outcome]]:
+        """Bands for each item, or why there are none, with its number, as they come."""
         self._breakers.start()
-        answer: asyncio.Future[Outcome] = await self._collect(request)
-        return await answer
+        async with aclosing(self._desk.parts(await self._collect(group))) as parts:
+            async for part in parts:
+                yield part
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
-        """Each item's bands, or why there are none; they are collected already."""
-        self._breakers.start()
-        return await asyncio.gather(*map(self._service.forecast, requests))
+    def forget(self, sender: str, numbers: Sequence[int]) -> None:
+        """Drops items that nobody waits for any more."""
+        self._desk.forget(sender, numbers)
 
     async def breakers(self) -> list[tuple[str, str, float]]:
         """Name, state and seconds to the next probe of every breaker, for the status page."""
@@ -122,8 +126,10 @@ class Runner:
         return told[0]
 
     @serve.batch
-    async def _collect(self, requests: list[ModelRequest]) -> list[asyncio.Future[Outcome]]:
-        return [asyncio.ensure_future(self._service.forecast(r)) for r in requests]
+    async def _collect(
+        self, groups: list[Group[ModelRequest]]
+    ) -> list[dict[asyncio.Future[Outcome], int]]:
+        return self._desk.take(groups)
 
     def _call(self, config: Config, runtimes: Runtimes, runtime: int) -> BatchCall:
         """The calls of one runtime, with connections and breakers of its own."""
@@ -166,8 +172,9 @@ class Ingress:
         conformal: ConformalState | None,
     ) -> None:
         _set_up_logging(config)
-        self._baseline = BaselineHandle(baseline)
-        clock, model = time.monotonic, RunnerHandle(runner)
+        name = serve.get_replica_context().replica_tag
+        self._baseline = BaselineHandle(baseline, config.batching)
+        clock, model = time.monotonic, RunnerHandle(runner, name, config.batching)
         answers = Answers(config, clock, random.random, conformal)
         fallback = Fallback(config, answers, self._baseline, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)

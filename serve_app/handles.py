@@ -7,7 +7,8 @@ them means the same to a caller's request: the next best answer.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from runner.breaker_board import Command
 from runner.config import Config
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.fallback import BaselineRequest, baseline_bands
+from runner.sections import BatchingSection
 from runner.types import (
     Bands,
     BreakerState,
@@ -27,45 +29,79 @@ from runner.types import (
     ModelRequest,
     Transform,
 )
+from serve_app.groups import Group
+from serve_app.shared_calls import Answers, Items, SharedCalls
 
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0
+FORGET_LIMIT_S = 5.0
 COMMAND_LIMIT_S = 5.0  # an operator waits longer than a forecast may
 # We send arrays and dataclasses of importable modules, which the C pickler handles: one item of 288
 # points takes it 23 us where Serve's default, cloudpickle, takes 78.
 PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+LOST = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
 
 
 class RunnerHandle:
-    """The way to the Runner deployment."""
+    """The way to the Runner deployment; single items that leave together share a call."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle.options(method_name="forecast", **PICKLED)
-        self._many = handle.options(method_name="forecast_many", **PICKLED)
+    def __init__(self, handle: DeploymentHandle[Any], name: str, batching: BatchingSection) -> None:
+        self._handle = handle
+        self._stream = handle.options(method_name="forecast", stream=True, **PICKLED)
         self._command = handle.options(method_name="command", **PICKLED)
+        self._name = name
+        self._bulk_numbers = count(-1, -1)  # never those of single items
+        self._shared: SharedCalls[ModelRequest, Outcome] = SharedCalls(
+            self._ask_twice, self._forget, batching.share_calls_s, batching.max_batch_size
+        )
 
     async def forecast(self, request: ModelRequest) -> Outcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
         try:
-            return await self._ask_twice(request)
+            return await self._shared.ask(request.key.model, request)
         except Exception as exc:  # noqa: BLE001 - every failure of the hop has the same way out
             logger.warning("runner not reached: %s", type(exc).__name__)
-            return ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
-
-    async def _ask_twice(self, request: ModelRequest) -> Outcome:
-        try:
-            return await _call(self._handle, request)  # type: ignore[no-any-return]
-        except RayActorError:  # it died under the call; a forecast does no harm twice
-            return await _call(self._handle, request)  # type: ignore[no-any-return]
+            return LOST
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
         """Each item's bands, or why there are none, in order."""
+        items = list(zip(self._bulk_numbers, requests, strict=False))
+        found: dict[int, Outcome] = {}
         try:
-            return await _call(self._many, requests)  # type: ignore[no-any-return]
+            async for part in self._ask_twice(items):
+                found.update(part)
         except Exception as exc:  # noqa: BLE001 - as above
             logger.warning("runner not reached: %s", type(exc).__name__)
-            lost = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
-            return [lost] * len(requests)
+        return [found.get(number, LOST) for number, _ in items]
+
+    async def _ask_twice(self, items: Items[ModelRequest]) -> AsyncIterator[Answers[Outcome]]:
+        """A Runner that dies under the call is asked once more; a forecast does no harm twice."""
+        left = dict(items)
+        try:
+            async for part in self._ask(items):
+                for number, _ in part:
+                    del left[number]
+                yield part
+        except RayActorError:
+            async for part in self._ask(list(left.items())):
+                yield part
+
+    async def _ask(self, items: Items[ModelRequest]) -> AsyncIterator[Answers[Outcome]]:
+        response: Any = self._stream.remote(Group(self._name, items))
+        try:
+            async for part in response:
+                yield part
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+    async def _forget(self, numbers: Sequence[int]) -> None:
+        """Any Runner may hold them, and those that do not know them do not mind."""
+        try:
+            told = self._handle.broadcast("forget", self._name, numbers)
+            await told.results_async(timeout_s=FORGET_LIMIT_S, return_exceptions=True)
+        except Exception as exc:  # noqa: BLE001 - the work is done for nobody, no more than that
+            logger.debug("runners not told who left: %s", type(exc).__name__)
 
     async def command(self, model: str, command: Command) -> BreakerState:
         """The state of a model's breaker after an operator's command.
@@ -82,10 +118,13 @@ class RunnerHandle:
 
 
 class BaselineHandle:
-    """The way to the Baseline deployment."""
+    """The way to the Baseline deployment; single items that leave together share a call."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], batching: BatchingSection) -> None:
         self._handle = handle.options(method_name="forecast", **PICKLED)
+        self._shared: SharedCalls[BaselineRequest, Bands] = SharedCalls(
+            self._send, _no_need, batching.share_calls_s, batching.max_batch_size
+        )
 
     async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
         """Bands of every item, in order.
@@ -94,10 +133,20 @@ class BaselineHandle:
             BaselineUnavailableError: the deployment did not answer.
         """
         try:
+            if len(requests) == 1:
+                return [await self._shared.ask(None, requests[0])]
             return await _call(self._handle, requests)  # type: ignore[no-any-return]
         except Exception as exc:
             logger.warning("baseline not reached: %s", type(exc).__name__)
             raise BaselineUnavailableError from exc
+
+    async def _send(self, items: Items[BaselineRequest]) -> AsyncIterator[Answers[Bands]]:
+        bands = await _call(self._handle, [request for _, request in items])
+        yield [(number, b) for (number, _), b in zip(items, bands, strict=True)]
+
+
+async def _no_need(_: Sequence[int]) -> None:
+    """A baseline takes less time than the news that nobody wants it."""
 
 
 async def warm_up(baseline: BaselineHandle, config: Config) -> None:

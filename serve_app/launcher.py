@@ -33,6 +33,8 @@ QUICK_REPAIR = {
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
 }
+# Serve gives a proxy 5 s to come up and then starts another one; on a busy machine none ever does.
+PATIENT_START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 EXAMPLE = """\
@@ -45,7 +47,13 @@ curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
 def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str, str]:
     """The child's environment: high-throughput mode where it exists, unless already decided."""
     defaults = HIGH_THROUGHPUT if platform.startswith("linux") else {}
-    return {"RAY_USAGE_STATS_ENABLED": "0"} | QUICK_REPAIR | defaults | dict(environment)
+    return (
+        {"RAY_USAGE_STATS_ENABLED": "0"}
+        | QUICK_REPAIR
+        | PATIENT_START
+        | defaults
+        | dict(environment)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,9 +77,12 @@ def service(stub: StubProcess) -> Iterator[Service]:
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
     }
     service = start(env=env, without=[EMBEDDED_RUNTIME])
-    service.wait_ready()
-    yield service
-    assert service.stop() == [], "processes were left behind"
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        left = service.stop()
+    assert left == [], "processes were left behind"
 
 
 @pytest.fixture

@@ -1,17 +1,18 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from runner.answers import Answers, Forecast, Outcome
-from runner.bulk import MAX_CHUNK_BYTES, PAUSE_EVERY, BulkForecaster, chunks, cut, size_bytes
+from runner.bulk import MAX_CHUNK_BYTES, PAUSE_EVERY, BulkForecaster, cut, size_bytes
 from runner.errors import UnknownModelError
 from runner.forecaster import Fallback
 from runner.plan import Plan, make_plan
 from runner.types import (
     BreakerState,
     FallbackReason,
+    ForecastRequest,
     ModelFailure,
     ModelRequest,
     Priority,
@@ -205,13 +206,39 @@ def plan(**changes: object) -> Plan:
     return make_plan(make_request(**changes), REGISTRY, make_config())
 
 
-def test_chunks_hold_one_key_each() -> None:
-    entries = [[(i, plan(horizon_steps=3 + i % 2))] for i in range(6)]
+async def test_calls_hold_one_key_each() -> None:
+    bench = Bench()
+    changes = [{"y_prob": walk(40, i), "horizon_steps": 3 + i % 2} for i in range(6)]
+    answers = await bench.ask(*changes)
 
-    cuts = list(chunks(entries, most=100))
+    assert sources(answers) == [Source.MODEL] * 6
+    assert [len({r.key for r in call}) for call in bench.model.calls] == [1, 1]
+    assert sorted(len(call) for call in bench.model.calls) == [3, 3]
 
-    assert [len(c) for c in cuts] == [3, 3]
-    assert all(len({e[0][1].key for e in c}) == 1 for c in cuts)
+
+async def test_first_full_chunk_leaves_while_the_rest_is_still_read() -> None:
+    bench = Bench(batching={"max_batch_size": PAUSE_EVERY})
+    calls_seen: list[int] = []
+
+    def reading() -> Iterator[tuple[int, ForecastRequest]]:
+        for number, change in enumerate(markets(3 * PAUSE_EVERY)):
+            calls_seen.append(len(bench.model.calls))
+            yield number, make_request(**change)
+
+    answered = [n async for n, _ in bench.bulk.forecast(reading(), bench.clock.now + 5)]
+
+    assert len(answered) == 3 * PAUSE_EVERY
+    assert calls_seen[-1] > calls_seen[0] == 0
+
+
+async def test_twin_of_what_has_failed_already_is_answered_too() -> None:
+    bench = Bench(batching={"max_batch_size": 1})
+    bench.model.failing = FallbackReason.RUNTIME_ERROR
+    twin = markets(1)
+    others: list[dict[str, object]] = [{"y_prob": walk(40, 99 + i)} for i in range(2 * PAUSE_EVERY)]
+    answers = await bench.ask(*twin, *others, *twin)
+
+    assert sources(answers) == [Source.BASELINE] * (2 * PAUSE_EVERY + 2)
 
 
 def test_parts_are_bounded_in_bytes_both_ways() -> None:
