@@ -60,7 +60,7 @@ def breaker_actor(config: Config) -> DeploymentActorConfig:
         name=BREAKER,
         actor_class=ray.remote(ClockedBreakerActor),
         init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
-        actor_options={"num_cpus": 0},
+        actor_options={"num_cpus": 0.01},  # with none it may land on a head that takes no work
     )
 
 

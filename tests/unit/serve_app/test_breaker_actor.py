@@ -88,3 +88,4 @@ def test_what_serve_tells_about_it_is_json():
     told = breaker_actor(make_config()).model_dump(exclude={"actor_class"})
 
     assert json.loads(json.dumps(told))["init_args"][0]["probes"] == 1
+    assert told["actor_options"]["num_cpus"] > 0  # else it may land on a head that takes no work
