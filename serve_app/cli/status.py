@@ -1,7 +1,10 @@
 """``tsfm status``: how the service is doing."""
 
+import json
 import threading
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,11 +31,12 @@ def status(
     Examples:
       tsfm status
       tsfm status --watch
+      tsfm status --watch --json >> status.jsonl
       tsfm status --json | jq .breakers
     """
     with connect(url, token) as client:
         if watch:
-            _watch(client, every)
+            _watch(client, every, as_json=as_json)
         elif as_json:
             print_json(client.status())
         else:
@@ -41,15 +45,32 @@ def status(
             screen().print(status_view(client.status()))
 
 
-def _watch(client: "Client", every_s: float) -> None:
+def _watch(client: "Client", every_s: float, *, as_json: bool) -> None:
+    """On a terminal the view is drawn anew; a pipe gets one after the other, or a line of JSON."""
     from rich.live import Live
 
     from serve_app.cli.status_view import status_view
 
-    pause = threading.Event().wait  # nobody sets it: Ctrl-C ends it
+    console, pause = screen(), threading.Event().wait  # nobody sets it: Ctrl-C ends it
+    if as_json:
+        keep_showing(client.status, lambda s: typer.echo(json.dumps(s)), lambda: pause(every_s))
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            update = partial(live.update, refresh=True)
+            keep_showing(client.status, lambda s: update(status_view(s)), lambda: pause(every_s))
+    else:
+        keep_showing(client.status, lambda s: console.print(status_view(s)), lambda: pause(every_s))
+
+
+def keep_showing(
+    look: Callable[[], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], object],
+    pause: Callable[[], bool],
+) -> None:
+    """Shows what a look finds, until a pause says that it is enough, or Ctrl-C does."""
     try:
-        with Live(status_view(client.status()), console=screen(), auto_refresh=False) as live:
-            while not pause(every_s):
-                live.update(status_view(client.status()), refresh=True)
+        show(look())
+        while not pause():
+            show(look())
     except KeyboardInterrupt:
         return

@@ -20,8 +20,9 @@ class _FromWire:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """The fields known here, of a JSON object."""
-        known = (f.name for f in fields(cls))  # type: ignore[arg-type] # dataclasses, all of them
-        return cls(**{name: wire[name] for name in known if name in wire})
+        names = (f.name for f in fields(cls))  # type: ignore[arg-type] # dataclasses, all of them
+        known = {name: wire[name] for name in names if name in wire}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from serve_app.cli.bands_view import chart
+from serve_app.cli.status import keep_showing
 from serve_app.cli.status_view import status_view
 from serve_app.client import Forecast
 from serve_app.client.sample import META
@@ -189,6 +190,24 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
 
     assert text.count("\n") == 3
     assert "no model has been asked yet" in text
+
+
+def test_watching_shows_every_look_until_it_is_enough() -> None:
+    seen: list[Any] = []
+    pauses = iter([False, False, True])
+    keep_showing(lambda: {"n": len(seen)}, seen.append, lambda: next(pauses))
+
+    assert seen == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_interrupt_ends_watching_without_a_word() -> None:
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    seen: list[Any] = []
+    keep_showing(dict, seen.append, interrupt)
+
+    assert seen == [{}]
 
 
 def make_forecast() -> Forecast:

@@ -94,6 +94,7 @@ async def test_forecast_comes_as_arrays_with_its_meta(kind: Any) -> None:
     assert forecast.paths.shape == (2, 3)
     assert forecast.times[1].isoformat() == "2026-02-20T12:10:00+00:00"
     assert forecast.meta.fallback_reason == "too_few_points"
+    assert forecast.meta.warnings == ("fallback_too_few_points",)
     assert (forecast.conformal, forecast.conformal_last_step) == (None, None)
     assert str(script.requests[0].url) == "http://there:1/tsfm/forecast"
     assert script.requests[0].headers["authorization"] == "Bearer " + "t" * 32

@@ -1,0 +1,62 @@
+"""The pages for users: links lead somewhere, and commands that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from serve_app.cli import app
+from tests.builders import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets on the usual forges."""
+    kept = re.sub(r"[^\w\- ]", "", heading.lower().replace("`", ""))
+    return kept.strip().replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {
+        slug(line.lstrip("#")) for line in page.read_text("utf-8").splitlines() if line[:1] == "#"
+    }
+
+
+def broken(page: Path) -> list[str]:
+    found = []
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        if target.startswith(("http:", "https:")):
+            continue
+        file = (page.parent / target) if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            found.append(f"{target}#{anchor}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken(page) == []
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_it_links() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target, _ in LINK.findall(page.read_text("utf-8"))
+        if target
+    }
+
+    assert [p.name for p in (ROOT / "docs").rglob("*.md") if p.resolve() not in linked] == []
+
+
+def test_page_of_the_command_names_every_command() -> None:
+    text = (ROOT / "docs/cli.md").read_text("utf-8")
+    names = [
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    ]
+
+    assert [name for name in names if f"| `tsfm {name}" not in text] == []
