@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers audit docs lock manifests validate-deploy load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers alerts audit docs lock manifests validate-deploy load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ layers: setup ## who may import whom
 
 docs: setup ## the pages that are written from the code
 	$(BIN)/python .ci/config_reference.py
+
+alerts: ## the alert rules against their tests, by promtool
+	promtool check config deploy/prometheus/prometheus.yaml
+	promtool test rules deploy/prometheus/alerts_test.yaml
 
 audit: setup ## known vulnerabilities of everything locked
 	$(BIN)/python .ci/audit.py

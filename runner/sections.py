@@ -6,7 +6,7 @@ Rules across fields stand in one validator a section and name both fields.
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
 
 from runner.runtime_url import RuntimeUrl, runtime_name
 from runner.section import (
@@ -236,10 +236,22 @@ class CircuitBreakerSection(Section):
         return self
 
 
+class Traces(StrEnum):
+    """Where OpenTelemetry spans go."""
+
+    NONE = "none"
+    CONSOLE = "console"
+    OTLP = "otlp"
+
+
 class ObservabilitySection(Section):
     """What is written down while the service runs."""
 
     log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")]
+    log_fallbacks_every_s: NonNegative  # one line for each reason, with how many there were
+    traces: Traces  # none costs nothing
+    traces_endpoint: AnyHttpUrl  # of an OTLP collector, over HTTP
+    traces_share: Fraction  # of those that begin here; a caller's traceparent decides for its own
 
 
 class SloSection(Section):

@@ -161,6 +161,7 @@ class ModelRequest:
     priority: Priority = Priority.INTERACTIVE
     x_past: Mapping[str, FloatArray] = field(default_factory=dict)
     x_future: Mapping[str, FloatArray] = field(default_factory=dict)
+    trace: str | None = None  # W3C traceparent of whoever waits for it, while traces are written
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,
     "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),
+    "/metrics": frozenset({TokenScope.METRICS}),
     "/openapi.json": ANY,
     "/": OPEN,  # pages are no secret; what they show is asked for with a token
     "/docs": OPEN,

@@ -5,7 +5,8 @@ with its index as soon as it is there.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,9 +20,11 @@ from runner.types import ForecastRequest
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
 from serve_app.allowance import allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, encode
-from serve_app.errors import error_object
+from serve_app.errors import error_object, request_id
 from serve_app.schemas import BatchWire, ForecastWire, LooseBatchWire, to_request
 from serve_app.service import Service
+from serve_app.stages import stages_of
+from serve_app.watch import Route
 
 NDJSON = "application/x-ndjson"
 
@@ -49,7 +52,8 @@ class BatchEndpoint:
         allowance.spend(max(0, steps - body_steps(body)))
         header = request.headers.get(DEADLINE_HEADER)
         limit_ms = deadline_ms(limits.batch_deadline_ms, field_ms, header)
-        lines = self._lines(wires, began, began + limit_ms / 1e3)
+        called = partial(request_id, request.headers)
+        lines = self._lines(wires, began, began + limit_ms / 1e3, called)
         if NDJSON in request.headers.get("accept", ""):
             return StreamingResponse(_ndjson(lines), media_type=NDJSON)
         results = [result async for _, result in _in_order(lines)]
@@ -57,7 +61,11 @@ class BatchEndpoint:
         return Response(content, media_type="application/json")
 
     async def _lines(
-        self, wires: list[Parsed], began: float, deadline: float
+        self,
+        wires: list[Parsed],
+        began: float,
+        deadline: float,
+        called: Callable[[], str],
     ) -> AsyncIterator[Line]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they come."""
         refused: list[Line] = []
@@ -66,9 +74,9 @@ class BatchEndpoint:
             while refused:
                 yield refused.pop()
             if isinstance(result, Forecast):
-                yield index, self._ok(result, began)
+                yield index, self._ok(result, began, called)
             else:
-                yield index, _refusal(result)
+                yield index, self._refusal(result)
         for line in refused:
             yield line
 
@@ -80,7 +88,7 @@ class BatchEndpoint:
             try:
                 request = self._convert(wire)
             except (RequestError, ValidationError) as error:
-                refused.append((index, _refusal(error)))
+                refused.append((index, self._refusal(error)))
             else:
                 yield index, request
 
@@ -92,14 +100,18 @@ class BatchEndpoint:
         config = self._service.config
         return to_request(wire, config.request, config.transform)
 
-    def _ok(self, forecast: Forecast, began: float) -> bytes:
-        now, age_s = self._service.clock(), forecast.cache_age_s
-        elapsed_ms = (now - began) * 1e3
-        self._service.traffic.answered(
-            now, elapsed_ms, forecast.fallback_reason, cached=age_s is not None
-        )
-        circumstances = Circumstances(forecast.breaker_state, elapsed_ms, age_s)
-        return b'"ok":%b' % encode(forecast).fill(circumstances)
+    def _ok(self, forecast: Forecast, began: float, called: Callable[[], str]) -> bytes:
+        answered = self._service.clock()
+        encoded = encode(forecast)
+        now = self._service.clock()
+        stages = stages_of(began, None, answered, now, forecast)
+        self._service.watch.answered(Route.BATCH, now, forecast, stages, called)
+        circumstances = Circumstances(forecast.breaker_state, stages.total_ms, forecast.cache_age_s)
+        return b'"ok":%b' % encoded.fill(circumstances)
+
+    def _refusal(self, error: RequestError | ValidationError) -> bytes:
+        self._service.watch.refused(Route.BATCH, "refused")
+        return b'"error":%b' % orjson.dumps(error_object(error))
 
 
 def parse_batch(body: bytes) -> tuple[list[Parsed], float | None]:
@@ -123,10 +135,6 @@ def _parse_item(item: Any) -> Parsed:
         return ForecastWire.model_validate_json(json.dumps(item))  # json keeps NaN to be refused
     except ValidationError as refused:
         return refused
-
-
-def _refusal(error: RequestError | ValidationError) -> bytes:
-    return b'"error":%b' % orjson.dumps(error_object(error))
 
 
 async def _in_order(lines: AsyncIterator[Line]) -> AsyncIterator[Line]:

@@ -4,14 +4,15 @@ Their decisions live in `runner`; what a deployment adds is a place to run.
 """
 
 import asyncio
-import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import ray
+from opentelemetry.trace import Tracer
 from ray import serve
 from ray.serve.config import DeploymentActorConfig
 from ray.serve.handle import DeploymentHandle
@@ -26,7 +27,7 @@ from runner.config import Config
 from runner.conformal_state import ConformalState
 from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
-from runner.forecaster import Fallback, Forecaster
+from runner.forecaster import BaselinePort, Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.models import Registry
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
@@ -40,9 +41,19 @@ from serve_app.fleet import RayFleet
 from serve_app.groups import Desk, Group
 from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
+from serve_app.logs import set_up_logging
+from serve_app.ports import ModelPorts
+from serve_app.pump import Pump
+from serve_app.ray_metrics import RaySink
+from serve_app.recorder import Recorder
+from serve_app.request_log import RequestLog
+from serve_app.runner_watch import Call, Queues, WatchedCall
 from serve_app.service import Service
 from serve_app.shared_calls import Answers as Parts
+from serve_app.tracer import configured_tracer
+from serve_app.tracing import TracedBaseline, TracedCall, TracedItems, TracedModel, forward
 from serve_app.traffic import Traffic
+from serve_app.watch import Watch
 
 BREAKER = "breaker"
 
@@ -73,7 +84,10 @@ class Runner:
     """
 
     def __init__(self, config: Config, registry: Registry) -> None:
-        _set_up_logging(config)
+        tracer = _set_up_telling(config)
+        recorder = Recorder()
+        self._queues = Queues(recorder)
+        self._pump = Pump(recorder, RaySink(), self._look)
         batching, tollama = config.batching, config.tollama
         name = serve.get_replica_context().replica_tag
         self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
@@ -83,8 +97,9 @@ class Runner:
             config.circuit_breaker,
             time.monotonic,
         )
+        watched = partial(_watched, recorder, tracer)
         self._dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
-            RoutedCalls([self._call(config, runtimes, i) for i in range(len(runtimes))]),
+            RoutedCalls([watched(self._call(config, i, tracer)) for i in range(len(runtimes))]),
             lane_of=lambda route: route.lane,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, batching.max_batch_size
@@ -97,14 +112,17 @@ class Runner:
         self._service = ModelService(
             self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
-        self._desk: Desk[ModelRequest, Outcome] = Desk(self._service.forecast)
+        item: Callable[[ModelRequest], Coroutine[Any, Any, Outcome]] = self._service.forecast
+        if tracer is not None:
+            item = TracedItems(self._service.forecast, tracer, time.time_ns)
+        self._desk: Desk[ModelRequest, Outcome] = Desk(item)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(batching.collect_wait_s)
 
     async def forecast(self, group: Group[ModelRequest]) -> AsyncIterator[Parts[Outcome]]:
         """Bands for each item, or why there are none, with its number, as they come."""
-        self._breakers.start()
+        self._start()
         async with aclosing(self._desk.parts(await self._collect(group))) as parts:
             async for part in parts:
                 yield part
@@ -115,13 +133,13 @@ class Runner:
 
     async def breakers(self) -> list[tuple[str, str, float]]:
         """Name, state and seconds to the next probe of every breaker, for the status page."""
-        self._breakers.start()
+        self._start()
         known = self._breakers.known()
         return [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
 
     async def command(self, model: str, command: Command) -> BreakerState:
         """An operator's word to a model's breakers, of all replicas and runtimes: their state."""
-        self._breakers.start()
+        self._start()
         told = [await self._breakers.command(n, command) for n in self._runtimes.lanes(model)]
         return told[0]
 
@@ -131,13 +149,22 @@ class Runner:
     ) -> list[dict[asyncio.Future[Outcome], int]]:
         return self._desk.take(groups)
 
-    def _call(self, config: Config, runtimes: Runtimes, runtime: int) -> BatchCall:
+    def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
         """The calls of one runtime, with connections and breakers of its own."""
         tollama, clock = config.tollama, time.monotonic
         http = build_http_client(tollama, tollama.base_urls[runtime])
+        if tracer is not None:
+            http.event_hooks = {"request": [forward]}
         port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
-        breakers = BreakersOfRuntime(self._breakers, runtimes, runtime)
+        breakers = BreakersOfRuntime(self._breakers, self._runtimes, runtime)
         return BatchCall(port, breakers, tollama, config.bands, clock, self._keep_late)
+
+    def _start(self) -> None:
+        self._breakers.start()
+        self._pump.start()
+
+    def _look(self) -> None:
+        self._queues.look(self._dispatcher.stats(), self._breakers.known())
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
@@ -150,7 +177,7 @@ class Baseline:
     """The EWMA baseline as a service of its own."""
 
     def __init__(self, config: Config) -> None:
-        _set_up_logging(config)
+        _set_up_telling(config)
         self._config = config
 
     async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
@@ -171,21 +198,31 @@ class Ingress:
         baseline: DeploymentHandle[Any],
         conformal: ConformalState | None,
     ) -> None:
-        _set_up_logging(config)
+        tracer = _set_up_telling(config)
         name = serve.get_replica_context().replica_tag
-        self._baseline = BaselineHandle(baseline, config.batching)
-        clock, model = time.monotonic, RunnerHandle(runner, name, config.batching)
+        self._baseline: BaselinePort = BaselineHandle(baseline, config.batching)
+        clock, handle = time.monotonic, RunnerHandle(runner, name, config.batching)
+        model: ModelPorts = handle
+        if tracer is not None:
+            model = TracedModel(model, tracer)
+            self._baseline = TracedBaseline(self._baseline, tracer)
         answers = Answers(config, clock, random.random, conformal)
         fallback = Fallback(config, answers, self._baseline, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
-        traffic = Traffic(clock, time.time)
-        self._service = Service(config, registry, answers, forecaster, bulk, clock, traffic, model)
+        recorder = Recorder()
+        log = RequestLog(config.observability.log_fallbacks_every_s)
+        watch = Watch(recorder, Traffic(clock, time.time), log)
+        self._pump = Pump(recorder, RaySink(), watch.look)
+        self._service = Service(
+            config, registry, answers, forecaster, bulk, clock, watch, handle, tracer
+        )
         self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
         await warm_up(self._baseline, self._service.config)
+        self._pump.start()
         return build_app(self._service, self._fleet)
 
 
@@ -195,6 +232,15 @@ def _place() -> Place:
     return Place(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
-def _set_up_logging(config: Config) -> None:
-    for name in ("runner", "serve_app"):
-        logging.getLogger(name).setLevel(config.observability.log_level)
+def _watched(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
+    """The calls of one runtime, counted, and traced where spans are wanted."""
+    watched = WatchedCall(call, recorder, time.monotonic)
+    return TracedCall(watched, tracer) if tracer else watched
+
+
+def _set_up_telling(config: Config) -> Tracer | None:
+    """Log lines and spans of this replica; the tracer, where spans are wanted."""
+    replica = serve.get_replica_context()
+    context = {"deployment": replica.deployment, "replica": replica.replica_tag}
+    set_up_logging(config.observability.log_level, context)
+    return configured_tracer(config.observability, context)

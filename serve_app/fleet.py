@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from runner.types import BreakerState
+from serve_app.exposition import exposition
 from serve_app.recent import Recent
 from serve_app.schemas_status import BreakerItem
+from serve_app.scrape import gather, metric_urls
 from serve_app.status import breaker_item
 
 KEPT_S = 2.0
@@ -27,6 +30,7 @@ class RayFleet:
     ) -> None:
         handle = runner.options(method_name="breakers")
         self._breakers = Recent(lambda: _breakers(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
+        self._metrics = Recent(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
         self._replicas = Recent(
             lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
         )
@@ -35,9 +39,17 @@ class RayFleet:
         """As one of the Runners knows them; they agree within a second."""
         return await self._breakers()
 
+    async def metrics(self) -> bytes:
+        """As Ray's agents on all nodes have them."""
+        return await self._metrics() or exposition([], {"read": 0})
+
     async def replicas(self) -> Mapping[str, int] | None:
         """As Serve's controller knows them."""
         return await self._replicas()
+
+
+async def _scrape() -> bytes:
+    return await gather(metric_urls(await asyncio.to_thread(ray.nodes)))
 
 
 async def _breakers(handle: Any) -> list[BreakerItem]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -9,13 +10,17 @@ from starlette.types import Receive, Scope, Send
 
 from runner.cache import AnswerCache, Entry
 from runner.errors import OverloadedError
-from runner.types import FallbackReason, ModelAnswer
+from runner.types import ModelAnswer
 from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
+from serve_app.errors import request_id
 from serve_app.schemas import ForecastWire, to_request
 from serve_app.service import Service
+from serve_app.stages import stages_of
+from serve_app.watch import Route
 
+Answer = tuple[bytes, bytes]  # the body, and where its time went
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -55,17 +60,19 @@ class ForecastEndpoint:
             return
         digest = hashlib.blake2b(body, digest_size=16).digest()
         allowance = allowance_of(scope)
-        answer = self._answer_kept(digest, allowance, began)
+        answer = self._answer_kept(digest, allowance, began, scope)
         if answer is None:
             header = Headers(scope=scope).get(DEADLINE_HEADER)
             self._under_way += 1
             try:
-                answer = await self._answer(body, digest, header, allowance, began)
+                answer = await self._answer(body, digest, header, allowance, began, scope)
             finally:
                 self._under_way -= 1
-        await _send(send, answer)
+        await _send(send, *answer)
 
-    def _answer_kept(self, digest: bytes, allowance: Unlimited, began: float) -> bytes | None:
+    def _answer_kept(
+        self, digest: bytes, allowance: Unlimited, began: float, scope: Scope
+    ) -> Answer | None:
         entry = self._kept.fresh(digest, began)
         if entry is None or began >= entry.value.answer.fresh_until:
             return None
@@ -73,12 +80,20 @@ class ForecastEndpoint:
         allowance.admit(kept.steps)
         state = self._service.answers.breaker_state(kept.model)
         age_s = began - kept.answer.stored_at
-        elapsed_ms = self._left(began, None, cached=True)
-        return kept.encoded.fill(Circumstances(state, elapsed_ms, age_s))
+        now = self._clock()
+        total_ms = (now - began) * 1e3
+        timing = self._service.watch.kept(now, total_ms, partial(_request_id, scope))
+        return kept.encoded.fill(Circumstances(state, total_ms, age_s)), timing
 
     async def _answer(
-        self, body: bytes, digest: bytes, header: str | None, allowance: Unlimited, began: float
-    ) -> bytes:
+        self,
+        body: bytes,
+        digest: bytes,
+        header: str | None,
+        allowance: Unlimited,
+        began: float,
+        scope: Scope,
+    ) -> Answer:
         config, overload = self._service.config, self._service.config.overload
         if self._under_way > overload.refuse_above:
             raise OverloadedError(overload.retry_after_s)
@@ -88,26 +103,32 @@ class ForecastEndpoint:
         allowance.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header)
+        admitted = self._clock()
         forecast = await self._service.forecaster.forecast(
             request, began + limit_ms / 1e3, shed=self._under_way > overload.shed_above
         )
+        answered = self._clock()
         encoded = encode(forecast)
         if forecast.kept is not None and not forecast.cache_stale:
             kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
             self._kept.put(digest, kept, self._clock())
-        age_s = forecast.cache_age_s
-        elapsed_ms = self._left(began, forecast.fallback_reason, cached=age_s is not None)
-        return encoded.fill(Circumstances(forecast.breaker_state, elapsed_ms, age_s))
-
-    def _left(self, began: float, reason: FallbackReason | None, *, cached: bool) -> float:
-        """Counts an answer; how long it took, in ms."""
-        now = self._clock()
-        elapsed_ms = (now - began) * 1e3
-        self._service.traffic.answered(now, elapsed_ms, reason, cached=cached)
-        return elapsed_ms
+        now, age_s = self._clock(), forecast.cache_age_s
+        stages = stages_of(began, admitted, answered, now, forecast)
+        called = partial(_request_id, scope)
+        self._service.watch.answered(Route.FORECAST, now, forecast, stages, called)
+        body = encoded.fill(Circumstances(forecast.breaker_state, stages.total_ms, age_s))
+        return body, stages.header()
 
 
-async def _send(send: Send, body: bytes) -> None:
-    headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]
+def _request_id(scope: Scope) -> str:
+    return request_id(Headers(scope=scope))
+
+
+async def _send(send: Send, body: bytes, timing: bytes) -> None:
+    headers = [
+        *JSON_HEADERS,
+        (b"content-length", b"%d" % len(body)),
+        (b"server-timing", timing),
+    ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ from runner.breaker_board import Command
 from runner.config import Config
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.fallback import BaselineRequest, baseline_bands
+from runner.forecaster import BaselinePort
 from runner.sections import BatchingSection
 from runner.types import (
     Bands,
@@ -149,7 +150,7 @@ async def _no_need(_: Sequence[int]) -> None:
     """A baseline takes less time than the news that nobody wants it."""
 
 
-async def warm_up(baseline: BaselineHandle, config: Config) -> None:
+async def warm_up(baseline: BaselinePort, config: Config) -> None:
     """One fallback before the first caller needs one: the first call of a handle is slow.
 
     A baseline that is not up yet holds nobody up: the ingress computes the same bands itself.

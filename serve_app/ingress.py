@@ -4,14 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from opentelemetry.trace import Tracer
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runner.errors import RequestError
+from runner.errors import OverloadedError, RequestError
 from serve_app import errors
 from serve_app.access import Access
 from serve_app.admin import BREAKER_PATH, BreakerEndpoint
@@ -21,7 +23,13 @@ from serve_app.forecast_endpoint import ForecastEndpoint
 from serve_app.openapi import build_document
 from serve_app.schemas_out import models_answer
 from serve_app.service import Service
-from serve_app.status import Fleet, StatusEndpoint
+from serve_app.status import Fleet, MetricsEndpoint, StatusEndpoint
+from serve_app.tracing import TracedApp
+from serve_app.watch import Route as Asked
+from serve_app.watch import Watch
+
+Handler = Callable[[Request, Exception], Response]
+FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Asked.BATCH}
 
 
 def build_app(service: Service, fleet: Fleet) -> Starlette:
@@ -32,6 +40,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
+    service.watch.follow(lambda: forecast.under_way, service.coverage)
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
@@ -39,9 +48,6 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
 
     async def list_models(_: Request) -> Response:
         return Response(models, media_type="application/json")
-
-    async def show_status(request: Request) -> Response:
-        return await status(request)
 
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
@@ -54,24 +60,53 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
         return Response(body, media_type="application/json")
 
     def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
-        return Route(path, endpoint, methods=[method], middleware=access.gate(path))
+        middleware = [*traced(path, service.tracer), *access.gate(path)]
+        return Route(path, endpoint, methods=[method], middleware=middleware)
 
     return Starlette(
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
             route("/tsfm/models", list_models),
-            route("/tsfm/status", show_status),
+            route("/tsfm/status", status.show),
             route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
+            route("/metrics", MetricsEndpoint(fleet).show),
             route("/openapi.json", describe),
             route("/healthz", live),
             route("/readyz", ready),
             *page_routes(access.gate),
         ],
         exception_handlers={
-            RequestError: errors.on_request_error,
-            ValidationError: errors.on_request_error,
+            RequestError: counted(errors.on_request_error, service.watch),
+            ValidationError: counted(errors.on_request_error, service.watch),
             HTTPException: errors.on_http_error,
-            Exception: errors.on_unexpected_error,
+            Exception: counted(errors.on_unexpected_error, service.watch),
         },
     )
+
+
+def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
+    """What makes a span of each request on a route for forecasts, while somebody wants spans."""
+    if tracer is None or path not in FORECAST_ROUTES:
+        return []
+    return [Middleware(TracedApp, tracer, path)]
+
+
+def counted(handler: Handler, watch: Watch) -> Handler:
+    """The handler of an error, which on a route for forecasts is counted as what it is."""
+
+    def handle(request: Request, exc: Exception) -> Response:
+        response = handler(request, exc)
+        asked = FORECAST_ROUTES.get(request.scope["path"])
+        if asked is not None:
+            watch.refused(asked, outcome_of(exc, response.status_code))
+        return response
+
+    return handle
+
+
+def outcome_of(error: Exception, status: int) -> str:
+    """Whose doing it is that there is no forecast."""
+    if isinstance(error, OverloadedError):
+        return "overloaded"
+    return "failed" if status >= 500 else "refused"

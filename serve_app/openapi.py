@@ -107,11 +107,12 @@ def _answer(operation: Operation) -> Schema:
     plain: Schema = {"schema": ref(operation.answer)}
     if operation.examples:
         plain["examples"] = operation.examples
-    content = {JSON: plain}
+    content = {operation.media_type: plain}
     if operation.lines:
         schema = {"anyOf": [ref(model) for model in operation.lines]}
         content[NDJSON] = {"schema": schema, "examples": operation.line_examples}
-    return {"description": operation.summary, "content": content}
+    answer: Schema = {"description": operation.summary, "content": content}
+    return answer | ({"headers": operation.headers} if operation.headers else {})
 
 
 def _all_errors(path: str, operation: Operation) -> list[Refused]:

@@ -32,7 +32,8 @@ from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import describe
 from serve_app.openapi_examples import ANSWERS, BASELINE_ANSWER, FORECAST, MODEL_ANSWER, REQUESTS
 from serve_app.schemas import BatchWire, ForecastWire
-from serve_app.schemas_status import StatusAnswer
+from serve_app.schemas_status import MetricsText, StatusAnswer
+from serve_app.stages import Stages
 
 Examples = Mapping[str, Mapping[str, Any]]
 
@@ -55,6 +56,8 @@ class Operation:
     lines: tuple[type[BaseModel], ...] = ()  # of an NDJSON answer
     line_examples: Examples = field(default_factory=dict)
     errors: Sequence[RequestError | ValidationError] = ()
+    media_type: str = "application/json"
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the answer
 
     @property
     def models(self) -> tuple[type[BaseModel], ...]:
@@ -79,6 +82,7 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
             ANSWERS,
             ForecastWire,
             REQUESTS,
+            headers={"Server-Timing": _SERVER_TIMING},
             errors=(
                 *_body_errors(ForecastWire, limits.max_body_bytes, limits),
                 *(UnknownModelError(), not_allowed, OverloadedError(retry_after_s), spent),
@@ -116,6 +120,12 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
                 BreakerUnreachableError(),
             ),
         ),
+        "/metrics": Operation(
+            "get",
+            "Numbers of all replicas, for Prometheus",
+            MetricsText,
+            media_type="text/plain",
+        ),
         "/healthz": Operation("get", "Whether the process answers", out.LiveAnswer),
         "/readyz": Operation("get", "Whether forecasts can be answered", out.ReadyAnswer),
         "/openapi.json": Operation("get", "This document", out.Document),
@@ -131,6 +141,13 @@ _MODEL_IN_PATH = {
 }
 _WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
 _REFUSED_ITEM = {"error": describe(_WRONG_VALUE).as_object()}
+
+
+_SERVER_TIMING = {
+    "description": "Where the time went, in ms.",
+    "schema": {"type": "string"},
+    "example": Stages(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
+}
 
 
 def _forecast_description(limits: RequestSection) -> str:

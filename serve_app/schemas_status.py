@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, RootModel
 
 from runner.sections import Environment
 from runner.types import BreakerState, FallbackReason
@@ -13,7 +13,10 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Requests(Out):
-    """Forecasts answered within `window_s`, items of batches included; refusals do not count."""
+    """Forecasts answered within `window_s`; refusals do not count.
+
+    Items of batches count as well, but for the percentiles.
+    """
 
     total: Count
     rate_per_s: Seconds
@@ -81,3 +84,7 @@ class StatusAnswer(Out):
     )
     coverage: list[CoverageItem] = Field(description="Empty where no outcomes are recorded.")
     models: list[ModelItem]
+
+
+class MetricsText(RootModel[str]):
+    """Prometheus' text format."""

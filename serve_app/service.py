@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from opentelemetry.trace import Tracer
+
 from runner.answers import Answers
 from runner.breaker_board import Command
 from runner.bulk import BulkForecaster
@@ -12,7 +14,7 @@ from runner.forecaster import Forecaster
 from runner.models import Registry
 from runner.types import BreakerState
 from serve_app.schemas_status import CoverageItem
-from serve_app.traffic import Traffic
+from serve_app.watch import Watch
 
 
 class OperatorPort(Protocol):
@@ -33,6 +35,7 @@ class Service:
     forecaster: Forecaster
     bulk: BulkForecaster
     clock: Callable[[], float]
-    traffic: Traffic
+    watch: Watch
     operator: OperatorPort
+    tracer: Tracer | None = None  # None: nobody wants spans
     coverage: Callable[[], Sequence[CoverageItem]] = tuple  # of recorded outcomes: none so far

@@ -1,8 +1,9 @@
-"""``GET /tsfm/status``: the service at a glance, as the replica that is asked sees it."""
+"""``GET /tsfm/status``, the service at a glance, and ``GET /metrics``, all its numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +25,10 @@ class Fleet(Protocol):
         """The breakers of all models asked for so far, with the time to the next probe."""
         ...
 
+    async def metrics(self) -> bytes:
+        """The numbers of all replicas in Prometheus' text format."""
+        ...
+
     async def replicas(self) -> Mapping[str, int] | None:
         """How many replicas of each deployment are running."""
         ...
@@ -39,14 +44,14 @@ class StatusEndpoint:
         served = service.registry.served(service.config.environment)
         self._models = models_answer(served).models
 
-    async def __call__(self, _: Request) -> Response:
+    async def show(self, _: Request) -> Response:
         """The status as JSON."""
         body = (await self.status()).model_dump_json()
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def status(self) -> StatusAnswer:
         """The status of this moment."""
-        service, traffic = self._service, self._service.traffic
+        service, traffic = self._service, self._service.watch.traffic
         replicas = await self._fleet.replicas() or {}
         recent = traffic.last(WINDOW_S)
         return StatusAnswer(
@@ -80,6 +85,17 @@ class StatusEndpoint:
             return list(found)
         heard = self._service.answers.breaker_states()
         return [breaker_item(model, state, 0.0) for model, state in heard.items()]
+
+
+class MetricsEndpoint:
+    """Answers Prometheus."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def show(self, _: Request) -> Response:
+        """The numbers of all replicas, as text."""
+        return Response(await self._fleet.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:

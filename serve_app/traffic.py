@@ -70,15 +70,16 @@ class Traffic:
         self._current = self._slots[-1]
 
     def answered(
-        self, now: float, latency_ms: float, reason: FallbackReason | None, *, cached: bool
+        self, now: float, latency_ms: float | None, reason: FallbackReason | None, *, cached: bool
     ) -> None:
-        """One answer left at ``now`` (on the clock)."""
+        """One answer left at ``now`` (on the clock); one of many at once has no time of its own."""
         if now >= self._current.began + SLOT_S:
             self._turn(now)
         slot = self._current
         slot.requests += 1
         slot.cache_hits += cached
-        slot.latencies[_bucket(latency_ms)] += 1
+        if latency_ms is not None:
+            slot.latencies[_bucket(latency_ms)] += 1
         if reason is not None:
             slot.reasons[reason] += 1
 

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import orjson
 from httpx import ASGITransport
+from opentelemetry.trace import Tracer
 
 from runner.answers import Answers
 from runner.bulk import BulkForecaster
@@ -12,9 +13,9 @@ from runner.config import Config
 from runner.conformal_state import ConformalState
 from runner.forecaster import Fallback, Forecaster
 from serve_app.ingress import build_app
+from serve_app.recorder import Recorder
 from serve_app.service import Service
-from serve_app.traffic import Traffic
-from tests.builders import AS_OF, make_answer, make_bands, make_config, make_registry
+from tests.builders import make_answer, make_bands, make_config, make_registry, make_watch
 from tests.fakes import (
     FakeBaselinePort,
     FakeClock,
@@ -38,7 +39,10 @@ class Bench:
     """The ingress app with fakes behind it, driven over ASGI."""
 
     def __init__(
-        self, config: Config | None = None, conformal: ConformalState | None = None
+        self,
+        config: Config | None = None,
+        conformal: ConformalState | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
@@ -49,10 +53,11 @@ class Bench:
         shared = (config, REGISTRY, answers)
         forecaster = Forecaster(*shared, self.model, fallback, self.clock)
         bulk = BulkForecaster(*shared, self.model, fallback, self.clock)
-        self.traffic = Traffic(self.clock, AS_OF.timestamp)
+        self.recorder = Recorder()
+        self.watch = make_watch(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
-        service = Service(*shared, forecaster, bulk, self.clock, self.traffic, self.operator)
+        service = Service(*shared, forecaster, bulk, self.clock, self.watch, self.operator, tracer)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")

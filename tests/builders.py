@@ -1,6 +1,6 @@
 """Sane values for tests: each builder takes what the test is about and fills in the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from runner.types import (
     Space,
     Transform,
 )
+from serve_app.recorder import Recorder
+from serve_app.request_log import RequestLog
+from serve_app.traffic import Traffic
+from serve_app.watch import Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGIT = Transform(Space.LOGIT, 1e-6)
@@ -96,3 +100,9 @@ def make_model_request(**changes: Any) -> ModelRequest:
         "cache_key": b"k",
     }
     return ModelRequest(**(values | changes))
+
+
+def make_watch(clock: Callable[[], float], recorder: Recorder | None = None) -> Watch:
+    """What writes answers down; the time of day begins at ``AS_OF``."""
+    traffic = Traffic(clock, AS_OF.timestamp)
+    return Watch(recorder or Recorder(), traffic, RequestLog(every_s=60.0))

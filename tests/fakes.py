@@ -72,6 +72,9 @@ class FakeFleet:
     async def breakers(self) -> Sequence[BreakerItem] | None:
         return self.known_breakers
 
+    async def metrics(self) -> bytes:
+        return b"# TYPE tsfm_nodes gauge\n"
+
     async def replicas(self) -> Mapping[str, int] | None:
         return self.known_replicas
 

@@ -26,8 +26,7 @@ from runner.types import (
 )
 from serve_app.ingress import build_app
 from serve_app.service import Service
-from serve_app.traffic import Traffic
-from tests.builders import make_config, make_registry
+from tests.builders import make_config, make_registry, make_watch
 from tests.fakes import FakeFleet, FakeOperatorPort
 
 PAUSE = threading.Event().wait  # nobody sets it
@@ -92,8 +91,7 @@ def make_service(config: Config, ports: Ports) -> Service:
     shared = (config, registry, answers)
     forecaster = Forecaster(*shared, model, fallback, clock)
     bulk = BulkForecaster(*shared, model, fallback, clock)
-    traffic = Traffic(clock, time.time)
-    return Service(*shared, forecaster, bulk, clock, traffic, FakeOperatorPort())
+    return Service(*shared, forecaster, bulk, clock, make_watch(clock), FakeOperatorPort())
 
 
 @contextmanager

@@ -25,8 +25,7 @@ from runner.tollama_http import build_http_client
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.ingress import build_app
 from serve_app.service import Service
-from serve_app.traffic import Traffic
-from tests.builders import AS_OF, make_config, make_registry
+from tests.builders import make_config, make_registry, make_watch
 from tests.fakes import FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
@@ -108,8 +107,8 @@ class Stack:
         shared = (config, make_registry(), answers)
         forecaster = Forecaster(*shared, self._model, fallback, clock)
         bulk = BulkForecaster(*shared, self._model, fallback, clock)
-        traffic = Traffic(clock, AS_OF.timestamp)
-        service = Service(*shared, forecaster, bulk, clock, traffic, FakeOperatorPort())
+        watch = make_watch(clock)
+        service = Service(*shared, forecaster, bulk, clock, watch, FakeOperatorPort())
         self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:

@@ -43,11 +43,11 @@ def found_in(response: httpx.Response, path: str) -> list[str]:
     """What the document has against an answer; a status it does not name is an error."""
     media_type = response.headers["content-type"].partition(";")[0]
     schema = response_schema(path, response.status_code, media_type)
-    values = (
-        [orjson.loads(line) for line in response.text.splitlines()]
-        if "ndjson" in media_type
-        else [response.json()]
-    )
+    values: list[object] = [response.text]
+    if "ndjson" in media_type:
+        values = [orjson.loads(line) for line in response.text.splitlines()]
+    elif "json" in media_type:
+        values = [response.json()]
     return [complaint for value in values for complaint in complaints(schema, value)]
 
 

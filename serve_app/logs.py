@@ -1,0 +1,48 @@
+"""Log lines as JSON on stderr: one object a line, for whatever collects them."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import orjson
+
+OURS = ("runner", "serve_app")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object; what was given as ``extra`` stands beside the message."""
+
+    def __init__(self, context: Mapping[str, str]) -> None:
+        super().__init__()
+        self._context = dict(context)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._context,
+            **{k: v for k, v in vars(record).items() if k not in _STANDARD},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def set_up_logging(level: str, context: Mapping[str, str], stream: TextIO | None = None) -> None:
+    """Our own loggers write JSON lines from ``level`` on; those of others stay as they are.
+
+    ``context`` stands in every line, for example which replica it is.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter(context))
+    for name in OURS:
+        ours = logging.getLogger(name)
+        ours.handlers = [handler]
+        ours.propagate = False
+        ours.setLevel(level)

@@ -1,0 +1,95 @@
+from collections.abc import Sequence
+
+import pytest
+
+from runner.batch_call import Served
+from runner.breaker_board import BoardSnapshot, BreakerBoard, Command
+from runner.call_outcome import CallOutcome
+from runner.dispatcher import LaneStats
+from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
+from runner.types import BatchKey, BreakerState, ModelRequest
+from serve_app import metrics
+from serve_app.recorder import Recorder
+from serve_app.runner_watch import Queues, WatchedCall
+from tests.builders import make_bands, make_config, make_model_request
+from tests.fakes import FakeClock
+
+SERVED = Served(make_bands(), 2, 0.0, 0.1)
+KEY = BatchKey("m", 3, (0.1, 0.5, 0.9))
+
+
+class FakeCall:
+    """A runtime call with fixed results, or one that is refused."""
+
+    def __init__(self, clock: FakeClock, *results: Served | Exception) -> None:
+        self._clock = clock
+        self._results = results
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        self._clock.now += 0.25
+        if not self._results:
+            raise BreakerOpenError(1.0)
+        return CallOutcome(self._results)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        ((SERVED, SERVED), "ok"),
+        ((RuntimeRejectedError(), SERVED), "ok"),
+        ((RuntimeTimeoutError(), RuntimeTimeoutError()), "runtime_timeout"),
+    ],
+)
+async def test_call_is_counted_by_its_result_and_timed(
+    recorder: Recorder, clock: FakeClock, results: tuple[Served | Exception, ...], told: str
+) -> None:
+    call = WatchedCall(FakeCall(clock, *results), recorder, clock)
+    outcome = await call(KEY, [make_model_request()] * 2)
+
+    assert outcome.results == results
+    assert recorder.counter(metrics.RUNTIME_CALLS, "m", told).value == 1
+    assert recorder.histogram(metrics.RUNTIME, "m").sum == pytest.approx(0.25)
+    assert recorder.histogram(metrics.BATCH_SIZE, "m").sum == 2
+
+
+async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock: FakeClock) -> None:
+    with pytest.raises(BreakerOpenError, match=r".*"):
+        await WatchedCall(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
+
+    assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
+
+
+def board(command: Command) -> BoardSnapshot:
+    breakers = BreakerBoard(make_config().circuit_breaker, lambda: 0.0, "test")
+    breakers.command("m", command, 1, 0.0)
+    return breakers.snapshot(0.0)
+
+
+def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
+    queues = Queues(recorder)
+    for command in (Command.RESET, Command.FORCE_OPEN, Command.FORCE_OPEN, Command.RESET):
+        queues.look({}, board(command))
+
+    states = {s: recorder.gauge(metrics.BREAKER, "m", s).value for s in BreakerState}
+    assert states == {s: float(s is BreakerState.CLOSED) for s in BreakerState}
+    assert recorder.counter(metrics.TRANSITIONS, "m", "forced_open").value == 1
+    assert recorder.counter(metrics.TRANSITIONS, "m", "closed").value == 1
+
+
+def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
+    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8))}, {})
+
+    assert recorder.gauge(metrics.QUEUED, "m").value == 5
+    assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
