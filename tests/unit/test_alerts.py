@@ -90,6 +90,15 @@ def test_every_metric_is_on_the_dashboard_but_those_that_only_judge() -> None:
     assert hidden == {"tsfm_coverage_samples", "tsfm_nodes"}
 
 
+def test_every_metric_is_explained_in_the_words_of_the_code() -> None:
+    operations = (ROOT / "docs/operations.md").read_text("utf-8")
+
+    for metric in METRICS:
+        (row,) = (line for line in operations.splitlines() if line.startswith(f"| `{metric.name}`"))
+        assert metric.help.rstrip(".") in row
+        assert all(f"`{tag}`" in row for tag in metric.tags)
+
+
 @pytest.mark.parametrize("alert", alerts())
 def test_every_alert_has_a_test_and_a_runbook(alert: str) -> None:
     tests = (PROMETHEUS / "alerts_test.yaml").read_text("utf-8")
