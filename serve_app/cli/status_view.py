@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from serve_app.cli.sparkline import sparkline
 
@@ -76,8 +77,7 @@ def _breakers(breakers: Sequence[Mapping[str, Any]]) -> RenderableType:
         wait_s, state = breaker.get("next_probe_in_s"), str(breaker.get("state"))
         colour = "green" if state == "closed" else "yellow" if "closed" in state else "red"
         probe = f"in {wait_s:.0f} s" if wait_s else ""
-        shown = f"[{colour}]{state.replace('_', ' ')}[/]"
-        table.add_row(str(breaker.get("model")), shown, probe)
+        table.add_row(str(breaker.get("model")), Text(state.replace("_", " "), colour), probe)
     return table
 
 

@@ -84,5 +84,6 @@ def screen() -> "Console":
     """The terminal behind stdout; in a pipe it is wide, so that no row is broken."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    plain: Any = {"highlight": False, "markup": False, "emoji": False}  # names may hold [ and :
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=160)

@@ -20,7 +20,6 @@ from serve_app.client.connection import (
     Numbered,
     batch_body,
     bodies_of,
-    item_of,
     parts,
 )
 from serve_app.client.errors import UnreachableError
@@ -156,7 +155,7 @@ class AsyncClient:
                 if answer.status_code != 200:
                     self._connection.read(answer.status_code, answer.headers, await answer.aread())
                 async for line in answer.aiter_lines():
-                    yield item_of(line, numbers)
+                    yield self._connection.item_of(line, numbers)
         except httpx.HTTPError as exc:
             raise self._connection.lost(exc) from exc
         if waiting:

@@ -80,6 +80,21 @@ class Connection:
             why = f"something that is not this service answered with status {status}"
             raise UnreachableError(self.url, why) from exc
 
+    def item_of(self, line: str, numbers: list[int]) -> Item:
+        """A line of a batch's answer, with the number of its request.
+
+        Raises:
+            UnreachableError: it was cut, or is not of the service.
+        """
+        try:
+            value = orjson.loads(line)
+            number = numbers[value["index"]]
+            if "error" in value:
+                return number, service_error(0, value["error"])
+            return number, Forecast.from_wire(value["ok"])
+        except (ValueError, LookupError, TypeError) as exc:
+            raise UnreachableError(self.url, "the answer was cut short") from exc
+
 
 def bodies_of(series: Bodies, options: Options) -> list[bytes]:
     """Requests as bytes: of JSON objects, or of market ids with values, as in a DataFrame."""
@@ -111,15 +126,6 @@ def parts(bodies: list[bytes]) -> Iterator[Numbered]:
 def batch_body(waiting: Numbered) -> bytes:
     """The body of a batch."""
     return b'{"requests":[%b]}' % b",".join(waiting.values())
-
-
-def item_of(line: str, numbers: list[int]) -> Item:
-    """A line of a batch's answer, with the number of its request."""
-    value = orjson.loads(line)
-    number = numbers[value["index"]]
-    if "error" in value:
-        return number, service_error(0, value["error"])
-    return number, Forecast.from_wire(value["ok"])
 
 
 def _seconds(retry_after: str | None) -> float | None:

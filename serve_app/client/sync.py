@@ -20,7 +20,6 @@ from serve_app.client.connection import (
     Numbered,
     batch_body,
     bodies_of,
-    item_of,
     parts,
 )
 from serve_app.client.errors import UnreachableError
@@ -159,7 +158,7 @@ class Client:
                 if answer.status_code != 200:
                     self._connection.read(answer.status_code, answer.headers, answer.read())
                 for line in answer.iter_lines():
-                    yield item_of(line, numbers)
+                    yield self._connection.item_of(line, numbers)
         except httpx.HTTPError as exc:
             raise self._connection.lost(exc) from exc
         if waiting:

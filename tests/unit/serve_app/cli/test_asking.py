@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from serve_app.cli.bands_view import chart
+from serve_app.cli.bands_view import chart, show_one
 from serve_app.cli.status import keep_showing
 from serve_app.cli.status_view import status_view
 from serve_app.client import Forecast
@@ -221,6 +221,28 @@ def make_forecast() -> Forecast:
         "meta": META,
     }
     return Forecast.from_wire(wire)
+
+
+def test_terminal_gets_a_chart_and_the_calibrated_end() -> None:
+    last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
+    calibrated = {"conformal_last_step": last | {"sample_size": 412, "segment": "all"}}
+    forecast = Forecast.from_wire({**make_forecast().wire, **calibrated})
+    console = Console(width=90, force_terminal=True, no_color=True, highlight=False)
+    with console.capture() as capture:
+        show_one(console, forecast, Y)
+
+    assert "┌" in capture.get()
+    assert "0.1 to 0.8, for a coverage of 80%" in capture.get()
+
+
+def test_names_are_no_markup(tsfm: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps({"[red]a[/b]": Y, ":smile:": Y}))
+    result = tsfm("forecast", path)
+
+    assert result.exit_code == 0
+    assert "[red]a[/b]" in result.stdout
+    assert ":smile:" in result.stdout
 
 
 def test_chart_fits_the_terminal_and_takes_gaps() -> None:

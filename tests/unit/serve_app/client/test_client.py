@@ -244,6 +244,23 @@ async def test_broken_batch_is_asked_for_what_is_missing_only(kind: Any) -> None
     assert [body["market_id"] for body in asked_again] == ["1", "2"]
 
 
+async def test_line_that_was_cut_is_asked_for_again(kind: Any) -> None:
+    script = Script(httpx.Response(200, content=b'{"index": 0, "ok": {"market'))
+    [(_, forecast)] = await kind.run(
+        script, lambda c: c.forecast_many([{"market_id": "m-1", "y": Y, "as_of_ts": AS_OF}])
+    )
+
+    assert forecast.market_id == "m-1"
+    assert len(script.requests) == 2
+
+
+async def test_batch_whose_connection_breaks_is_asked_for_again(kind: Any) -> None:
+    script = Script(httpx.ReadError("broken"))
+    items = await kind.run(script, lambda c: c.forecast_many({"m-1": Y}, as_of=AS_OF))
+
+    assert [number for number, _ in items] == [0]
+
+
 async def test_refused_request_of_a_batch_is_an_error_among_forecasts(kind: Any) -> None:
     error = {"code": "invalid_request", "message": "y: No.", "detail": [{"path": "y"}]}
     line = orjson.dumps({"index": 0, "error": error})
