@@ -163,6 +163,7 @@ def environment(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/h/metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": f"{folder}/h",
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/h/server-state",
+        "TSFM_CONFORMAL__LEARNED_FILE": f"{folder}/learned.json",  # of stand-ins, so not for later
         "TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{port}/runtime",  # where the embedded one is
     }
     for name in HIGH_THROUGHPUT:

@@ -114,9 +114,14 @@ def coverage_row(source: str, segment: str, rolling: Rolling) -> CoverageRow:
         source=source,
         segment=segment,
         points=rolling.points,
-        coverage=sums["covered"] / weight,
-        mean_width=sums["width"] / weight,
-        breach_rate=sums["breached"] / weight,
-        calibrated_coverage=sums["calibrated_covered"] / calibrated if calibrated else None,
-        calibrated_mean_width=sums["calibrated_width"] / calibrated if calibrated else None,
+        coverage=_share(sums["covered"], weight),
+        mean_width=_share(sums["width"], weight),
+        breach_rate=_share(sums["breached"], weight),
+        calibrated_coverage=_share(sums["calibrated_covered"], calibrated) if calibrated else None,
+        calibrated_mean_width=_share(sums["calibrated_width"], calibrated) if calibrated else None,
     )
+
+
+def _share(part: float, whole: float) -> float:
+    """Never past 1 by the rounding of two long sums."""
+    return min(part / whole, 1.0)

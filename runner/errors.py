@@ -3,11 +3,10 @@
     TsfmError
     |-- RequestError            the caller: fix the request
     |   |-- InvalidRequestError     a field is wrong; carries the path
-    |   |-- BodyTooLargeError
-    |   |-- BodyTimeoutError
-    |   |-- BatchTooLongError
+    |   |-- BodyTooLargeError, BodyTimeoutError, BatchTooLongError
     |   |-- OverloadedError         come back later
     |   |-- BreakerUnreachableError   likewise: an operator's word could not be passed on
+    |   |   `-- OutcomesUnavailableError
     |   |-- UnauthorizedError         no token, or not a known one
     |   |-- InsufficientScopeError    a token for something else
     |   |-- RateLimitedError          wait
@@ -82,14 +81,14 @@ class BodyTimeoutError(RequestError):
 
 
 class BatchTooLongError(RequestError):
-    """More requests in one body than are taken."""
+    """More requests or outcomes in one body than are taken."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"A batch holds at most {self.limit} requests; send it in parts."
+        return f"A body holds at most {self.limit} items; send them in parts."
 
 
 class OverloadedError(RequestError):
@@ -110,6 +109,13 @@ class BreakerUnreachableError(RequestError):
 
     def __str__(self) -> str:
         return "The breaker cannot be reached now and may be unchanged; send the command again."
+
+
+class OutcomesUnavailableError(OverloadedError):
+    """What learns from outcomes cannot be reached; come back after ``retry_after_s``."""
+
+    def __str__(self) -> str:
+        return "Outcomes cannot be taken at the moment; send them again after Retry-After."
 
 
 class UnauthorizedError(RequestError):

@@ -16,7 +16,7 @@ from runner.conformal_section import ConformalSection
 from runner.conformal_state import ConformalState, tails
 from runner.coverage import Count, CoverageReport, Rolling, coverage_row
 from runner.pending import Hits, Pending, PendingForecasts, Window, meet
-from runner.seen import Outcome, OutcomeCounts, Seen
+from runner.seen import Actual, OutcomeCounts, Seen
 from runner.segments import segment_chain
 from runner.types import FloatArray
 
@@ -75,7 +75,7 @@ class Learner:
         for seen in batch:
             self._pending.close(seen.market_id, seen.step_s, seen.as_of)
 
-    def outcomes(self, sent: Sequence[Outcome]) -> OutcomeCounts:
+    def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
         """Scores what values that callers sent by themselves decide."""
         pairs: list[tuple[Pending, Window]] = []
         found: list[int] = []  # whose value each pair holds

@@ -27,6 +27,7 @@ class TokenScope(StrEnum):
 
     FORECAST = "forecast"
     BATCH = "batch"
+    OUTCOMES = "outcomes"
     ADMIN = "admin"
     METRICS = "metrics"
 

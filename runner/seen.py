@@ -32,7 +32,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Actual:
     """A value of a market that a caller has sent by itself; ``ts`` in POSIX seconds."""
 
     market_id: str

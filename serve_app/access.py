@@ -23,6 +23,7 @@ ANY: Scopes = frozenset(TokenScope)
 NEEDS: Mapping[str, Scopes] = {
     "/tsfm/forecast": frozenset({TokenScope.FORECAST}),
     "/tsfm/forecast/batch": frozenset({TokenScope.BATCH}),
+    "/tsfm/outcomes": frozenset({TokenScope.OUTCOMES}),
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,
     "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),

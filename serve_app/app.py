@@ -4,20 +4,16 @@ No ``from __future__ import annotations`` here: Serve would see the builder's an
 string and hand over a bare, unvalidated dict.
 """
 
-import logging
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application, Deployment
 
-from runner.config import Config, load_config
-from runner.conformal_state import ConformalState, load_state
-from runner.errors import ConfigError
+from runner.config import load_config
 from runner.models import Registry, load_registry
 from runner.types import BASELINE_MODEL
-from serve_app.deployments import Baseline, Ingress, Runner, breaker_actor
-
-logger = logging.getLogger(__name__)
+from serve_app.conformal_files import fitted_state
+from serve_app.deployments import Baseline, Ingress, Runner, breaker_actor, learning_actor
 
 
 class AppArgs(BaseModel):
@@ -36,27 +32,24 @@ def build(args: AppArgs) -> Application:
     """
     config = load_config(args.config)
     registry = load_registry(config.models_file)
+    conformal = fitted_state(config.conformal, sources_of(registry))
     runner = _deployment(Runner).options(deployment_actors=[breaker_actor(config)])
-    return _deployment(Ingress).bind(
+    ingress = _deployment(Ingress)
+    if config.conformal.online:
+        actor = learning_actor(config, sources_of(registry))
+        ingress = ingress.options(deployment_actors=[actor])
+    return ingress.bind(
         config,
         registry,
         runner.bind(config, registry),
         _deployment(Baseline).bind(config),
-        load_calibration(config, registry),
+        conformal,
     )
 
 
-def load_calibration(config: Config, registry: Registry) -> ConformalState | None:
-    """The configured conformal state; with an unusable one the service runs, and says so."""
-    settings = config.conformal
-    if settings.state_file is None:
-        return None
-    sources = {BASELINE_MODEL, *(entry.runtime_name for entry in registry.models.values())}
-    try:
-        return load_state(settings.state_file, settings.target_coverage, sources)
-    except ConfigError as exc:
-        logger.warning("answers leave uncalibrated: %s", exc)
-        return None
+def sources_of(registry: Registry) -> frozenset[str]:
+    """Names of everything that can answer, as the conformal state knows them."""
+    return frozenset({BASELINE_MODEL, *(e.runtime_name for e in registry.models.values())})
 
 
 def _deployment(decorated: object) -> Deployment:

@@ -4,9 +4,10 @@ Their decisions live in `runner`; what a deployment adds is a place to run.
 """
 
 import asyncio
+import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -24,12 +25,15 @@ from runner.breaker_board import BreakerBoard, Command
 from runner.breaker_sync import ReplicaBoard
 from runner.bulk import BulkForecaster
 from runner.config import Config
+from runner.conformal_section import ConformalSection
 from runner.conformal_state import ConformalState
+from runner.coverage import CoverageReport
 from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import BaselinePort, Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.models import Registry
+from runner.notes import Notes
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.sections import CircuitBreakerSection
 from runner.tollama import TollamaRuntime
@@ -41,6 +45,8 @@ from serve_app.fleet import RayFleet
 from serve_app.groups import Desk, Group
 from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
 from serve_app.ingress import build_app
+from serve_app.learning_actor import LearningActor
+from serve_app.learning_client import Learning, RayLearningPort
 from serve_app.logs import set_up_logging
 from serve_app.ports import ModelPorts
 from serve_app.pump import Pump
@@ -56,6 +62,7 @@ from serve_app.traffic import Traffic
 from serve_app.watch import Watch
 
 BREAKER = "breaker"
+LEARNING = "learning"
 
 
 class ClockedBreakerActor(BreakerActor):
@@ -72,6 +79,25 @@ def breaker_actor(config: Config) -> DeploymentActorConfig:
         actor_class=ray.remote(ClockedBreakerActor),
         init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
         actor_options={"num_cpus": 0.01},  # with none it may land on a head that takes no work
+    )
+
+
+class ClockedLearningActor(LearningActor):
+    """The learning actor with the clocks, and in the process, of its own."""
+
+    def __init__(self, settings: str, sources: Sequence[str]) -> None:
+        os.nice(10)  # learning gives way to answering
+        section = ConformalSection.model_validate_json(settings)
+        super().__init__(section, sources, time.monotonic, time.time)
+
+
+def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorConfig:
+    """The singleton that learns for all replicas, owned by the Ingress deployment."""
+    return DeploymentActorConfig(
+        name=LEARNING,
+        actor_class=ray.remote(ClockedLearningActor),
+        init_args=(config.conformal.model_dump_json(), sorted(sources)),  # Serve tells them as JSON
+        actor_options={"num_cpus": 0.01},  # as the breaker's
     )
 
 
@@ -206,7 +232,9 @@ class Ingress:
         if tracer is not None:
             model = TracedModel(model, tracer)
             self._baseline = TracedBaseline(self._baseline, tracer)
-        answers = Answers(config, clock, random.random, conformal)
+        notes = Notes(config.conformal.max_queued) if config.conformal.online else None
+        answers = Answers(config, clock, random.random, conformal, notes)
+        self._learning = None if notes is None else _learning(config, notes, answers)
         fallback = Fallback(config, answers, self._baseline, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
@@ -214,16 +242,27 @@ class Ingress:
         log = RequestLog(config.observability.log_fallbacks_every_s)
         watch = Watch(recorder, Traffic(clock, time.time), log)
         self._pump = Pump(recorder, RaySink(), watch.look)
-        self._service = Service(
-            config, registry, answers, forecaster, bulk, clock, watch, handle, tracer
-        )
+        shared = (config, registry, answers, forecaster, bulk, clock, watch, handle, tracer)
+        self._service = Service(*shared, self._learning)
         self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
         await warm_up(self._baseline, self._service.config)
         self._pump.start()
+        if self._learning is not None:
+            self._learning.start()
         return build_app(self._service, self._fleet)
+
+
+def _learning(config: Config, notes: Notes, answers: Answers) -> Learning:
+    return Learning(
+        notes,
+        RayLearningPort(lambda: serve.get_deployment_actor(LEARNING)),
+        answers.calibrate_by,
+        config.conformal.exchange_interval_s,
+        CoverageReport(config.conformal.target_coverage),
+    )
 
 
 def _place() -> Place:

@@ -1,6 +1,7 @@
 """The HTTP surface: routes and handlers. No Ray here, so all of it runs bare in tests."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,9 +22,10 @@ from serve_app.batch_endpoint import BatchEndpoint
 from serve_app.console.pages import page_routes
 from serve_app.forecast_endpoint import ForecastEndpoint
 from serve_app.openapi import build_document
+from serve_app.outcomes_endpoint import OutcomesEndpoint
 from serve_app.schemas_out import models_answer
 from serve_app.service import Service
-from serve_app.status import Fleet, MetricsEndpoint, StatusEndpoint
+from serve_app.status import Fleet, MetricsEndpoint, StatusEndpoint, coverage_items
 from serve_app.tracing import TracedApp
 from serve_app.watch import Route as Asked
 from serve_app.watch import Watch
@@ -40,7 +42,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
-    service.watch.follow(lambda: forecast.under_way, service.coverage)
+    service.watch.follow(lambda: forecast.under_way, partial(coverage_items, service.learning))
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:
@@ -67,6 +69,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
+            route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
             route("/tsfm/models", list_models),
             route("/tsfm/status", status.show),
             route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),

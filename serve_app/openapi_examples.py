@@ -155,3 +155,20 @@ ANSWERS: Mapping[str, Example] = {
         },
     },
 }
+
+OUTCOMES: Mapping[str, Example] = {
+    "two": {
+        "value": {
+            "outcomes": [
+                {"market_id": "m-1", "ts": "2026-02-20T12:05:00Z", "value": 0.44},
+                {"market_id": "m-9", "ts": "2026-02-20T12:05:00Z", "value": 0.97},
+            ]
+        }
+    }
+}
+OUTCOMES_ANSWERS: Mapping[str, Example] = {
+    "one unknown": {
+        "summary": "Nobody has asked for a forecast of m-9",
+        "value": {"accepted": 2, "scored": 1, "unknown": 1, "points": 1},
+    }
+}

@@ -14,6 +14,7 @@ from runner.errors import (
     BreakerUnreachableError,
     InvalidRequestError,
     ModelNotAllowedError,
+    OutcomesUnavailableError,
     OverloadedError,
     RateLimitedError,
     RequestError,
@@ -30,8 +31,17 @@ from serve_app.admin import (
 )
 from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import describe
-from serve_app.openapi_examples import ANSWERS, BASELINE_ANSWER, FORECAST, MODEL_ANSWER, REQUESTS
+from serve_app.openapi_examples import (
+    ANSWERS,
+    BASELINE_ANSWER,
+    FORECAST,
+    MODEL_ANSWER,
+    OUTCOMES,
+    OUTCOMES_ANSWERS,
+    REQUESTS,
+)
 from serve_app.schemas import BatchWire, ForecastWire
+from serve_app.schemas_outcomes import OutcomesAnswer, OutcomesWire
 from serve_app.schemas_status import MetricsText, StatusAnswer
 from serve_app.stages import Stages
 
@@ -103,6 +113,20 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
                 *(BatchTooLongError(limits.max_batch_requests), spent),
             ),
         ),
+        "/tsfm/outcomes": Operation(
+            "post",
+            "Say what came of forecasts",
+            OutcomesAnswer,
+            _OUTCOMES_DESCRIPTION,
+            OUTCOMES_ANSWERS,
+            OutcomesWire,
+            OUTCOMES,
+            errors=(
+                *_body_errors(OutcomesWire, limits.max_body_bytes, limits, _WRONG_OUTCOME),
+                *(BatchTooLongError(config.conformal.max_outcomes), spent),
+                OutcomesUnavailableError(max(1.0, config.conformal.exchange_interval_s)),
+            ),
+        ),
         "/tsfm/models": Operation("get", "Models this environment serves", out.ModelsAnswer),
         "/tsfm/status": Operation("get", "What the service is doing", StatusAnswer),
         BREAKER_PATH: Operation(
@@ -140,6 +164,11 @@ _MODEL_IN_PATH = {
     "schema": {"type": "string", "minLength": 1},
 }
 _WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
+_WRONG_OUTCOME = InvalidRequestError("outcomes.3.value", "Input should be less than or equal to 1")
+_OUTCOMES_DESCRIPTION = (
+    "For callers whose requests do not carry the values that earlier ones forecast: those need "
+    "nothing. A list is taken whole or not at all; to send it again does no harm."
+)
 _REFUSED_ITEM = {"error": describe(_WRONG_VALUE).as_object()}
 
 
@@ -167,11 +196,14 @@ def _batch_description(limits: RequestSection) -> str:
 
 
 def _body_errors(
-    model: type[BaseModel], limit_bytes: int, limits: RequestSection
+    model: type[BaseModel],
+    limit_bytes: int,
+    limits: RequestSection,
+    wrong: InvalidRequestError = _WRONG_VALUE,
 ) -> tuple[RequestError | ValidationError, ...]:
     return (
         _not_json(model),
-        _WRONG_VALUE,
+        wrong,
         BodyTooLargeError(limit_bytes),
         BodyTimeoutError(limits.body_timeout_s),
     )

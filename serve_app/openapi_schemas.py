@@ -22,6 +22,8 @@ PUBLIC_NAMES: Mapping[str, str] = {
     "ForecastWire": "ForecastRequest",
     "BatchWire": "BatchRequest",
     "BreakerCommandWire": "BreakerCommand",
+    "OutcomesWire": "OutcomesRequest",
+    "OutcomeWire": "Outcome",
     "ModelWire": "ModelChoice",
     "TransformWire": "TransformChoice",
 }
@@ -93,6 +95,7 @@ def _limits(config: Config) -> Mapping[str, Mapping[str, Schema]]:
             "requests": {"maxItems": request.max_batch_requests},
             "deadline_ms": {"default": request.batch_deadline_ms},
         },
+        "OutcomesRequest": {"outcomes": {"maxItems": config.conformal.max_outcomes}},
         "ModelChoice": {"model_name": {"default": request.model}},
         "TransformChoice": {
             "space": {"default": transform.space.value},

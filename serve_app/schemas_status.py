@@ -55,15 +55,19 @@ class BreakerItem(Out):
 
 
 class CoverageItem(Out):
-    """How often outcomes of one kind of forecast fell inside their band."""
+    """What became of one kind of forecast lately, at all replicas; docs/calibration.md."""
 
     source: str
     segment: str
     target: Share
-    coverage: Share | None
-    samples: Count
+    coverage: Share | None = Field(description="Share of outcomes inside the interval answered.")
+    samples: Count = Field(description="Outcomes behind it, each step of a forecast for itself.")
     mean_width: Share | None
     breach_rate: Share | None = Field(description="Share of outcomes outside the band.")
+    calibrated_coverage: Share | None = Field(
+        None, description="Likewise of the calibrated interval."
+    )
+    calibrated_mean_width: Share | None = None
 
 
 class StatusAnswer(Out):

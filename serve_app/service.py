@@ -10,10 +10,11 @@ from runner.answers import Answers
 from runner.breaker_board import Command
 from runner.bulk import BulkForecaster
 from runner.config import Config
+from runner.coverage import CoverageReport
 from runner.forecaster import Forecaster
 from runner.models import Registry
+from runner.seen import Actual, OutcomeCounts
 from runner.types import BreakerState
-from serve_app.schemas_status import CoverageItem
 from serve_app.watch import Watch
 
 
@@ -22,6 +23,24 @@ class OperatorPort(Protocol):
 
     async def command(self, model: str, command: Command) -> BreakerState:
         """The state that a command leads to; raises BreakerUnreachableError."""
+        ...
+
+
+class LearningPort(Protocol):
+    """What answers are learned from, as far as the HTTP surface sees it."""
+
+    @property
+    def report(self) -> CoverageReport:
+        """What became of forecasts lately, at all replicas."""
+        ...
+
+    @property
+    def dropped_notes(self) -> int:
+        """Answers of this replica that were never learned from."""
+        ...
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """Scores actuals; raises OutcomesUnavailableError."""
         ...
 
 
@@ -38,4 +57,4 @@ class Service:
     watch: Watch
     operator: OperatorPort
     tracer: Tracer | None = None  # None: nobody wants spans
-    coverage: Callable[[], Sequence[CoverageItem]] = tuple  # of recorded outcomes: none so far
+    learning: LearningPort | None = None  # None where `conformal.online` is switched off

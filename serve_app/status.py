@@ -7,10 +7,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runner.coverage import CoverageReport
 from runner.types import BreakerState
 from serve_app.schemas_out import models_answer
-from serve_app.schemas_status import BreakerItem, Moment, Queue, Requests, StatusAnswer
-from serve_app.service import Service
+from serve_app.schemas_status import (
+    BreakerItem,
+    CoverageItem,
+    Moment,
+    Queue,
+    Requests,
+    StatusAnswer,
+)
+from serve_app.service import LearningPort, Service
 from serve_app.traffic import KEPT_S, SLOT_S, Traffic, summary
 from serve_app.version import package_version
 
@@ -66,7 +74,7 @@ class StatusEndpoint:
             queue=self._queue(),
             breakers=await self._breakers(),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
-            coverage=list(service.coverage()),
+            coverage=coverage_items(service.learning),
             models=self._models,
         )
 
@@ -104,6 +112,25 @@ def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerI
     return BreakerItem(
         model=model, state=state, next_probe_in_s=round(retry_in_s, 3) if waits else None
     )
+
+
+def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
+    """The coverage that was learned of; empty where nothing is."""
+    report = learning.report if learning is not None else CoverageReport(0.0)
+    return [
+        CoverageItem(
+            source=row.source,
+            segment=row.segment,
+            target=report.target_coverage,
+            coverage=row.coverage,
+            samples=row.points,
+            mean_width=row.mean_width,
+            breach_rate=row.breach_rate,
+            calibrated_coverage=row.calibrated_coverage,
+            calibrated_mean_width=row.calibrated_mean_width,
+        )
+        for row in report.rows
+    ]
 
 
 def _requests(traffic: Traffic) -> Requests:

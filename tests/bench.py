@@ -14,17 +14,19 @@ from runner.conformal_state import ConformalState
 from runner.forecaster import Fallback, Forecaster
 from serve_app.ingress import build_app
 from serve_app.recorder import Recorder
-from serve_app.service import Service
+from serve_app.service import LearningPort, Service
 from tests.builders import make_answer, make_bands, make_config, make_registry, make_watch
 from tests.fakes import (
     FakeBaselinePort,
     FakeClock,
     FakeFleet,
+    FakeLearning,
     FakeModelPort,
     FakeOperatorPort,
 )
 
 REGISTRY = make_registry()
+TAKES_OUTCOMES = FakeLearning()
 # The customer document's own example, verbatim.
 EXAMPLE = (
     b'{"market_id":"m-1","as_of_ts":"2026-02-20T12:00:00Z","freq":"5m","horizon_steps":12,'
@@ -43,6 +45,7 @@ class Bench:
         config: Config | None = None,
         conformal: ConformalState | None = None,
         tracer: Tracer | None = None,
+        learning: LearningPort | None = TAKES_OUTCOMES,
     ) -> None:
         self.clock = FakeClock()
         self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
@@ -57,7 +60,8 @@ class Bench:
         self.watch = make_watch(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
-        service = Service(*shared, forecaster, bulk, self.clock, self.watch, self.operator, tracer)
+        shared_by_all = (*shared, forecaster, bulk, self.clock, self.watch, self.operator, tracer)
+        service = Service(*shared_by_all, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")

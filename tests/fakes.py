@@ -5,8 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from runner.answers import Outcome
 from runner.breaker_board import Command
-from runner.errors import BaselineUnavailableError, BreakerUnreachableError
+from runner.coverage import CoverageReport
+from runner.errors import (
+    BaselineUnavailableError,
+    BreakerUnreachableError,
+    OutcomesUnavailableError,
+)
 from runner.fallback import BaselineRequest
+from runner.seen import Actual, OutcomeCounts
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.schemas_status import BreakerItem
 from tests.builders import make_answer, make_bands
@@ -60,6 +66,24 @@ class FakeBaselinePort:
         if self.fails:
             raise BaselineUnavailableError
         return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]
+
+
+class FakeLearning:
+    """Takes outcomes, of which the first ``unknown`` are unknown; ``gone``: cannot be reached."""
+
+    def __init__(self) -> None:
+        self.report = CoverageReport(0.8)
+        self.dropped_notes = 0
+        self.sent: list[Actual] = []
+        self.unknown = 0
+        self.gone = False
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        if self.gone:
+            raise OutcomesUnavailableError(2.0)
+        self.sent += sent
+        scored = len(sent) - self.unknown
+        return OutcomeCounts(len(sent), scored, self.unknown, scored)
 
 
 class FakeFleet:

@@ -8,16 +8,17 @@ from tests.builders import make_answer, make_bands, make_config, make_registry, 
 from tests.fakes import FakeClock
 from tests.learning import make_state
 
+CONFIG, REGISTRY = make_config(), make_registry()
 REASON = FallbackReason.BREAKER_OPEN
 
 
 def make_answers(notes: Notes | None = None) -> tuple[Answers, FakeClock]:
     clock = FakeClock()
-    return Answers(make_config(), clock, lambda: 0.0, None, notes), clock
+    return Answers(CONFIG, clock, lambda: 0.0, None, notes), clock
 
 
 def plan(**changes: object) -> Plan:
-    return make_plan(make_request(**changes), make_registry(), make_config())
+    return make_plan(make_request(**changes), REGISTRY, CONFIG)
 
 
 def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() -> None:

@@ -4,7 +4,7 @@ import pytest
 from runner.conformal_section import Dimension
 from runner.coverage import Count, CoverageRow
 from runner.learner import Learned, Learner
-from runner.seen import Outcome, OutcomeCounts
+from runner.seen import Actual, OutcomeCounts
 from runner.types import Bands
 from tests.learning import (
     START,
@@ -219,8 +219,8 @@ def test_nothing_is_learned_from_nothing() -> None:
     assert learner.outcomes([]) == OutcomeCounts(0, 0, 0, 0)
 
 
-def outcome(step: float, value: float, market: str = "m-1") -> Outcome:
-    return Outcome(market, START + step * STEP_S, value)
+def outcome(step: float, value: float, market: str = "m-1") -> Actual:
+    return Actual(market, START + step * STEP_S, value)
 
 
 def test_outcomes_that_are_sent_score_every_forecast_of_their_time() -> None:
@@ -238,7 +238,7 @@ def test_outcomes_that_are_sent_score_every_forecast_of_their_time() -> None:
     [outcome(9, 0.5), outcome(0, 0.5), outcome(1, 0.5, "other"), outcome(1.5, 0.5)],
     ids=["too late", "before", "other market", "between steps"],
 )
-def test_outcomes_of_unknown_forecasts_are_counted_and_ignored(sent: Outcome) -> None:
+def test_outcomes_of_unknown_forecasts_are_counted_and_ignored(sent: Actual) -> None:
     learner = make_learner()
     learner.learn([make_seen(0, 0.5)])
 

@@ -5,9 +5,11 @@ from runner.notes import Notes, seen
 from runner.plan import make_plan
 from tests.builders import make_bands, make_config, make_registry, make_request
 
+CONFIG, REGISTRY = make_config(), make_registry()
+
 
 def plan_of(market: str, **changes):
-    return make_plan(make_request(market_id=market, **changes), make_registry(), make_config())
+    return make_plan(make_request(market_id=market, **changes), REGISTRY, CONFIG)
 
 
 def told(notes: Notes) -> list[str]:

@@ -1,36 +1,24 @@
-from pathlib import Path
+import json
 
-import pytest
-
-from runner.conformal_state import ConformalState, save_state
-from serve_app.app import load_calibration
+from runner.conformal_section import ConformalSection
+from serve_app.app import sources_of
+from serve_app.deployments import LEARNING, learning_actor
 from tests.builders import make_config, make_registry
 
 
-def test_without_a_state_file_there_is_no_calibration() -> None:
-    assert load_calibration(make_config(), make_registry()) is None
-
-
-def test_states_of_the_baseline_and_of_every_registered_model_are_loaded(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
+def test_sources_are_the_baseline_and_every_registered_model() -> None:
     registry = make_registry()
-    names = ["ewma", *(entry.runtime_name for entry in registry.models.values())]
-    save_state(path, ConformalState(0.8, {name: {} for name in names}))
 
-    state = load_calibration(make_config(conformal={"state_file": path}), registry)
-
-    assert state is not None
-    assert set(state.tracks) == set(names)
+    assert sources_of(registry) == {"ewma", *(e.runtime_name for e in registry.models.values())}
 
 
-def test_unusable_state_file_is_named_and_the_service_goes_on_without(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "state.json"
-    path.write_text('{"schema_version": 1')
+def test_what_serve_tells_about_the_learning_actor_is_json_that_it_can_be_built_from() -> None:
+    """`serve status` and KubeRay read it."""
+    config = make_config(conformal={"learned_file": None})
+    told = learning_actor(config, {"ewma"}).model_dump(exclude={"actor_class"})
 
-    state = load_calibration(make_config(conformal={"state_file": path}), make_registry())
+    settings, sources = json.loads(json.dumps(told))["init_args"]
 
-    assert state is None
-    assert "answers leave uncalibrated" in caplog.text
-    assert "state.json" in caplog.text
+    assert told["name"] == LEARNING
+    assert ConformalSection.model_validate_json(settings) == config.conformal
+    assert sources == ["ewma"]

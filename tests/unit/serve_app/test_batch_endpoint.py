@@ -90,7 +90,7 @@ async def test_batch_over_the_limit_is_refused_with_the_limit() -> None:
     await bench.http.aclose()
 
     assert (response.status_code, response.json()["error"]["code"]) == (413, "batch_too_long")
-    assert "2 requests" in response.json()["error"]["message"]
+    assert "2 items" in response.json()["error"]["message"]
 
 
 async def test_body_over_the_limit_is_refused() -> None:

@@ -1,0 +1,186 @@
+"""Learning as one replica takes part in it: tells what it has answered, hears what that taught.
+
+No answer ever waits for the actor, and whatever happens to it, answers go on with what is known.
+Telling twice does no harm: a forecast that is known is not followed again, and a step is scored
+once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from ray.exceptions import RayTaskError
+
+from runner.conformal_state import ConformalState
+from runner.coverage import CoverageReport
+from runner.errors import OutcomesUnavailableError
+from runner.notes import Notes, seen
+from runner.seen import Actual, OutcomeCounts
+from serve_app.learning_actor import LearningReply, Version
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 30 of the actor's
+LIMIT_S = 5.0  # for one call; nobody waits for it but who sends outcomes
+
+
+class LearningLostError(Exception):
+    """The actor did not answer: not there, restarting, or gone."""
+
+
+class LearningFailedError(Exception):
+    """The actor answered that it cannot; it would again."""
+
+
+class LearningActorPort(Protocol):
+    """The way to the actor; every failure is one of the two errors above."""
+
+    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+        """See LearningActor.exchange."""
+        ...
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """See LearningActor.outcomes."""
+        ...
+
+
+class RayLearningPort:
+    """The actor behind a Ray handle.
+
+    Args:
+        get_actor: looks the handle up anew for every call, because a restarted actor is another
+            one; raises while there is none.
+    """
+
+    def __init__(self, get_actor: Callable[[], Any]) -> None:
+        self._get_actor = get_actor
+
+    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+        """One round trip to the actor."""
+        reply: LearningReply = await self._call("exchange", notes, known)
+        return reply
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """One round trip to the actor."""
+        counts: OutcomeCounts = await self._call("outcomes", sent)
+        return counts
+
+    async def _call(self, method: str, *args: object) -> Any:
+        try:
+            return await getattr(self._get_actor(), method).remote(*args)
+        except RayTaskError as exc:
+            raise LearningFailedError(type(exc).__name__) from exc
+        except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on
+            raise LearningLostError(type(exc).__name__) from exc
+
+
+class Learning:
+    """A replica's side of learning.
+
+    Args:
+        notes: where answers are noted.
+        port: the way to the actor.
+        calibrate_by: takes what is known for the answers to come.
+        interval_s: between two exchanges.
+        report: what is known of coverage before the first one.
+    """
+
+    def __init__(
+        self,
+        notes: Notes,
+        port: LearningActorPort,
+        calibrate_by: Callable[[ConformalState], None],
+        interval_s: float,
+        report: CoverageReport,
+    ) -> None:
+        self._notes = notes
+        self._port = port
+        self._calibrate_by = calibrate_by
+        self._interval_s = interval_s
+        self._version: Version | None = None
+        self._lost = False
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.Task[None] | None = None
+        self.report = report
+
+    @property
+    def dropped_notes(self) -> int:
+        """Answers that were never told: the actor was away for too long."""
+        return self._notes.dropped
+
+    def start(self) -> None:
+        """Take part from now on; needs a running event loop."""
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._exchange_forever(), name="learning")
+
+    async def stop(self) -> None:
+        """Tell no more; answers go on with what is known."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop
+
+    async def exchange(self) -> None:
+        """Tells all notes and hears what is known, or knows that the actor is lost."""
+        async with self._lock:
+            while await self._tell():
+                pass
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """Scores actuals, also of forecasts that this replica has just made.
+
+        Raises:
+            OutcomesUnavailableError: there is no answer now; to send them again does no harm.
+        """
+        await self.exchange()
+        try:
+            return await _in_time(self._port.outcomes(sent))
+        except (LearningLostError, LearningFailedError, TimeoutError) as exc:
+            raise OutcomesUnavailableError(max(1.0, self._interval_s)) from exc
+
+    async def _exchange_forever(self) -> None:
+        while True:
+            await self.exchange()
+            await asyncio.sleep(self._interval_s)
+
+    async def _tell(self) -> bool:
+        """Tells the oldest notes; whether there are more, and somebody who listens."""
+        told = self._notes.take(TOLD_AT_ONCE)
+        batch = pickle.dumps([seen(note) for note in told], protocol=5)
+        try:
+            self._hear(await _in_time(self._port.exchange(batch, self._version)))
+        except LearningFailedError as exc:  # these notes would fail for ever
+            self._notes.dropped += len(told)
+            _LOG.error("Learning failed (%s); %d answers are not learned from.", exc, len(told))
+            return False
+        except (LearningLostError, TimeoutError) as exc:
+            self._notes.put_back(told)
+            self._note(lost=True, why=str(exc) or "no answer in time")
+            return False
+        except asyncio.CancelledError:
+            self._notes.put_back(told)
+            raise
+        self._note(lost=False)
+        return len(told) == TOLD_AT_ONCE
+
+    def _hear(self, reply: LearningReply) -> None:
+        self.report = reply.report
+        if reply.state is not None:
+            self._calibrate_by(reply.state)
+            self._version = reply.version
+
+    def _note(self, *, lost: bool, why: str = "") -> None:
+        if lost and not self._lost:
+            _LOG.warning("Lost the learning actor (%s); answers go on as calibrated.", why)
+        if self._lost and not lost:
+            _LOG.warning("The learning actor is back.")
+        self._lost = lost
+
+
+async def _in_time(answer: Awaitable[T]) -> T:
+    async with asyncio.timeout(LIMIT_S):
+        return await answer

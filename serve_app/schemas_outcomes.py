@@ -1,0 +1,42 @@
+"""Wire models of ``POST /tsfm/outcomes``: actuals in, what became of them out."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from runner.seen import Actual
+from serve_app.schemas import Moment, Name, Wire
+from serve_app.schemas_out import Count, Out
+
+Probability = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+class OutcomeWire(Wire):
+    """What a market's price was at one moment."""
+
+    market_id: Name = Field(description="As in the forecasts' requests.")
+    ts: Moment = Field(description="A time that forecasts speak of, give or take a tenth of a step")
+    value: Probability
+
+
+class OutcomesWire(Wire):
+    """Many of them."""
+
+    outcomes: list[OutcomeWire]
+
+
+class OutcomesAnswer(Out):
+    """What became of the outcomes of one call: `accepted` is `scored` and `unknown` together."""
+
+    accepted: Count
+    scored: Count = Field(description="Those that some forecast had waited for.")
+    unknown: Count = Field(
+        description="Ignored: nothing was forecast for that market and time, or it was scored."
+    )
+    points: Count = Field(description="Steps of forecasts that were scored, several for a time.")
+
+
+def to_outcomes(wires: Sequence[OutcomeWire]) -> list[Actual]:
+    """The outcomes in the runner's own type."""
+    return [Actual(wire.market_id, wire.ts.timestamp(), wire.value) for wire in wires]
