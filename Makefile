@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench faults chaos lint fmt types layers alerts audit docs lock manifests validate-deploy load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos lint fmt types layers alerts audit docs lock manifests validate-deploy load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ validate-deploy: setup ## the Serve config, the Kubernetes manifests and the Doc
 
 bench: setup ## the service against an empty Serve application and the bare runtime
 	$(BIN)/python -m loadtest.compare --write docs/performance.md
+
+curves: setup ## does the cost grow linearly with points, horizon and series?
+	$(BIN)/python -m loadtest.curves --write docs/performance.md
 
 faults: setup ## every fault of the runtime in turn: is there a valid answer in time?
 	@$(BIN)/python -m loadtest.faults

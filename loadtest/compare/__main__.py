@@ -21,7 +21,7 @@ from loadtest.compare.report import missed, table
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
 from loadtest.stub_process import start_stub
 
-MARK, END_MARK = "<!-- bench -->", "<!-- /bench -->"
+MARKS = ("<!-- bench -->", "<!-- /bench -->")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,15 +62,15 @@ async def _rounds(stand: Stand, rounds: int) -> list[dict[str, float]]:
     return results
 
 
-def placed(page: str, text: str) -> str:
+def placed(page: str, text: str, marks: tuple[str, str] = MARKS) -> str:
     """The page with ``text`` between its two marks.
 
     >>> placed("a\\n<!-- bench -->old<!-- /bench -->", "new")
     'a\\n<!-- bench -->\\nnew\\n<!-- /bench -->'
     """
-    before, _, rest = page.partition(MARK)
-    after = rest.partition(END_MARK)[2]
-    return f"{before}{MARK}\n{text}\n{END_MARK}{after}"
+    before, _, rest = page.partition(marks[0])
+    after = rest.partition(marks[1])[2]
+    return f"{before}{marks[0]}\n{text}\n{marks[1]}{after}"
 
 
 def _with_noops(folder: Path) -> Path:

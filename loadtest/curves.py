@@ -1,0 +1,129 @@
+"""``python -m loadtest.curves``: does the cost grow linearly with points, horizon and series?
+
+One connection, fresh markets, a stand-in runtime that takes next to no time of its own (it still
+reads and writes what it is sent). The median answer time of each size, for the model's path and the
+baseline's; a curve bends when the answer time grows faster than the size does.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from math import log
+from pathlib import Path
+
+from loadtest.compare.__main__ import placed
+from loadtest.compare.drive import closed_loop
+from loadtest.payloads import Shape, batch_body, forecast_bodies
+from loadtest.service import EMBEDDED_RUNTIME, start
+from loadtest.stub_process import start_stub
+
+MARKS = ("<!-- curves -->", "<!-- /curves -->")
+MODEL = Shape(model="mock")
+BASELINE = replace(MODEL, liquidity="low")
+POINTS = (288, 1_000, 3_000, 10_000, 20_000)
+HORIZONS = (12, 48, 128, 512)
+SERIES = (1, 8, 32, 128, 512)
+BEND = 1.2  # the exponent of a curve's end; 1 is linear, the rest is for the machine's noise
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Median milliseconds by size."""
+
+    name: str
+    sizes: Sequence[int]
+    ms: Sequence[float]
+
+    def per_unit_ms(self) -> list[float]:
+        """What a further unit costs between neighbouring sizes.
+
+        >>> Curve("points", (1, 2, 4), (10.0, 11.0, 15.0)).per_unit_ms()
+        [1.0, 2.0]
+        """
+        ends = zip(self.sizes[1:], self.sizes, self.ms[1:], self.ms, strict=False)
+        return [(b - a) / (m - n) for m, n, b, a in ends]
+
+    def exponent(self) -> float:
+        """Of the growth over the last stretch: 1 is linear, under 1 the fixed part still counts.
+
+        >>> Curve("x", (1, 10, 100), (1.0, 5.0, 50.0)).exponent()
+        1.0
+        """
+        return log(self.ms[-1] / self.ms[-2]) / log(self.sizes[-1] / self.sizes[-2])
+
+    def bends(self) -> bool:
+        """Whether it grows faster than its size.
+
+        >>> Curve("x", (1, 10, 100), (1.0, 10.0, 1000.0)).bends()
+        True
+        """
+        return self.exponent() > BEND
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    quick = ["--ms-per-call", "1", "--ms-per-series", "0", "--model", "*"]
+    with start_stub(*quick) as stub:
+        env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
+        with start(env=env, without=[EMBEDDED_RUNTIME]) as service:
+            service.wait_ready(240.0)
+            curves = asyncio.run(_measure(service.url, args.requests))
+    text = table(curves)
+    print(text)
+    if args.write:
+        args.write.write_text(placed(args.write.read_text("utf-8"), text, MARKS), "utf-8")
+    bent = [curve.name for curve in curves if curve.bends()]
+    print(f"CURVES_BEND: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
+    return 1 if bent else 0
+
+
+async def _measure(url: str, requests: int) -> list[Curve]:
+    seeds = count(1)
+
+    async def one(shape: Shape) -> float:
+        bodies = forecast_bodies(requests, shape, next(seeds))
+        return (await closed_loop(url, "/tsfm/forecast", bodies, 1)).p50_ms
+
+    async def many(shape: Shape, series: int) -> float:
+        bodies = [batch_body(forecast_bodies(series, shape, next(seeds))) for _ in range(requests)]
+        return (await closed_loop(url, "/tsfm/forecast/batch", bodies, 1)).p50_ms
+
+    await one(MODEL)  # warm up
+    curves = []
+    for path, shape in (("model", MODEL), ("baseline", BASELINE)):
+        by_points = [await one(replace(shape, points=points)) for points in POINTS]
+        by_horizon = [await one(replace(shape, horizon=horizon)) for horizon in HORIZONS]
+        by_series = [await many(shape, series) for series in SERIES]
+        curves += [
+            Curve(f"{path}: points", POINTS, by_points),
+            Curve(f"{path}: horizon", HORIZONS, by_horizon),
+            Curve(f"{path}: series in a batch", SERIES, by_series),
+        ]
+    return curves
+
+
+def table(curves: Sequence[Curve]) -> str:
+    """A Markdown table with a line per curve."""
+    lines = [
+        "| what grows | median ms by size | µs per further unit | linear |",
+        "|---|---|---|---|",
+    ]
+    for curve in curves:
+        sizes = ", ".join(f"{s:,}: {ms:.1f}" for s, ms in zip(curve.sizes, curve.ms, strict=True))
+        units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
+        lines.append(f"| {curve.name} | {sizes} | {units} | {curve.exponent():.2f} |")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.curves", description=__doc__)
+    parser.add_argument("--requests", type=int, default=9, help="of each size")
+    parser.add_argument("--write", type=Path, help="also put the table on this page")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
