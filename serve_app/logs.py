@@ -34,12 +34,22 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
+def own_stderr() -> TextIO:
+    """Stderr of the process itself.
+
+    In a replica Serve 2.60 puts a stand-in at ``sys.stderr`` that turns what is written into lines
+    of its own log at INFO, where our configuration of Serve (WARNING) drops them.
+    """
+    assert sys.__stderr__ is not None
+    return sys.__stderr__
+
+
 def set_up_logging(level: str, context: Mapping[str, str], stream: TextIO | None = None) -> None:
     """Our own loggers write JSON lines from ``level`` on; those of others stay as they are.
 
     ``context`` stands in every line, for example which replica it is.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(stream or own_stderr())
     handler.setFormatter(JsonFormatter(context))
     for name in OURS:
         ours = logging.getLogger(name)

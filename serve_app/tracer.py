@@ -3,7 +3,6 @@
 The provider is our own and not the process's: Serve may set that one.
 """
 
-import sys
 from collections.abc import Mapping
 
 from opentelemetry.sdk.resources import Resource
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Tracer
 
 from runner.sections import ObservabilitySection, Traces
+from serve_app.logs import own_stderr
 from serve_app.version import package_version
 
 
@@ -28,7 +28,7 @@ def configured_tracer(settings: ObservabilitySection, context: Mapping[str, str]
     if settings.traces is Traces.NONE:
         return None
     if settings.traces is Traces.CONSOLE:
-        exporter = ConsoleSpanExporter(out=sys.stderr, formatter=_line)
+        exporter = ConsoleSpanExporter(out=own_stderr(), formatter=_line)
         return tracer_for(SimpleSpanProcessor(exporter), settings.traces_share, context)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
         OTLPSpanExporter,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.integration.conftest import Stack, until
@@ -91,3 +92,18 @@ async def test_status_knows_the_replicas_and_the_breaker(stack: Stack) -> None:
     assert status["breakers"] == [
         {"model": "fracast-0", "state": "closed", "next_probe_in_s": None}
     ]
+
+
+async def test_fallbacks_are_told_as_json_lines_where_ray_keeps_stderr(stack: Stack) -> None:
+    await stack.meta(2200, liquidity_bucket="low")
+
+    def told() -> list[dict[str, Any]]:
+        files = stack.service.folder.rglob("worker-*.err")
+        lines = (line for file in files for line in file.read_text("utf-8").splitlines())
+        return [orjson.loads(line) for line in lines if '"fell back"' in line]
+
+    async def has_come() -> bool:
+        return bool(told())
+
+    await until(has_come)
+    assert all(line["deployment"] == "Ingress" and line["reason"] for line in told())

@@ -210,7 +210,7 @@ def test_nobody_who_wants_no_spans_gets_a_tracer() -> None:
     assert configured_tracer(make_config().observability, {}) is None
 
 
-def test_console_writes_one_line_of_json_for_a_span(capsys: pytest.CaptureFixture[str]) -> None:
+def test_console_writes_one_line_of_json_for_a_span(capfd: pytest.CaptureFixture[str]) -> None:
     settings = make_config(
         observability={"traces": Traces.CONSOLE, "traces_share": 1.0}
     ).observability
@@ -219,7 +219,7 @@ def test_console_writes_one_line_of_json_for_a_span(capsys: pytest.CaptureFixtur
     with tracer.start_as_current_span("one"):
         pass
 
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = capfd.readouterr().err.splitlines()
     assert '"name": "one"' in line
 
 
