@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's own models
+
 from runner.config import ENV_PREFIX, Config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,6 +5,7 @@ machine. The folder is also the mark by which the processes of a start are found
 ``RAY_TMPDIR`` down to all of them.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIM
 EMBEDDED_RUNTIME = "embedded-runtime"
 _REPLICA_PORTS = 40
 _BLOCK = 10 + 2 * _REPLICA_PORTS
+_PR_SET_PDEATHSIG = 1
 _BUILD_FAILED = "Task build_serve_application failed"  # Serve would stay up and say no more
 _pause = threading.Event().wait  # nobody sets it
 
@@ -134,6 +136,7 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call
         )
     return Service(f"http://127.0.0.1:{port}", process, folder)
 
@@ -185,6 +188,11 @@ def ports(block: int) -> dict[str, str]:
         "DIRECT_INGRESS_MAX_GRPC_PORT": grpc + _REPLICA_PORTS - 1,
     }
     return {f"RAY_SERVE_{name}": str(number) for name, number in numbers.items()}
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when whoever started us dies, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(url: str) -> bool:

@@ -59,15 +59,21 @@ def _not_expected(shot: Shot, status: int, values: list[Any]) -> Iterator[str]:
 def _values(reply: Reply) -> list[Any]:
     if reply.media_type == "application/x-ndjson":
         return [orjson.loads(line) for line in reply.body.splitlines()]
+    if reply.media_type == "text/plain":  # Prometheus's; the document must speak of it all the same
+        return [reply.body.decode()]
     return [orjson.loads(reply.body)]
 
 
 def _errors_in(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return []
     items = [value, *value.get("results", ())]
     return [item["error"] for item in items if "error" in item]
 
 
 def _answers_in(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return []
     items = [value, *value.get("results", ())]
     inner = [item.get("ok", item) for item in items]
     return [answer for answer in inner if "yhat_q" in answer]
