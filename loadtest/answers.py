@@ -46,5 +46,13 @@ def batch_problem_of(answer: Any, count: int, horizon: int, levels: Sequence[flo
     return None
 
 
+def read_lines(body: bytes) -> Any:
+    """A batch sent as NDJSON in the form it has as JSON, or None where a line is none of its."""
+    lines = [read(line) for line in body.splitlines()]
+    if not all(isinstance(line, Mapping) and isinstance(line.get("index"), int) for line in lines):
+        return None
+    return {"results": sorted(lines, key=operator.itemgetter("index"))}
+
+
 def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1

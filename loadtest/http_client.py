@@ -6,6 +6,7 @@ The load generator shares the cores with what it measures: a general client woul
 import asyncio
 import ssl
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
@@ -22,8 +23,22 @@ class Endpoint:
         return b"%b%d\r\n\r\n%b" % (self.head, len(body), body)
 
 
-def endpoint(url: str, path: str) -> Endpoint:
-    """Where ``path`` under ``url`` is.
+class Answer(NamedTuple):
+    """What came back; the head is in small letters, with the status line."""
+
+    status: int
+    body: bytes
+    head: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, given in small letters."""
+        at = self.head.find(b"\r\n%b:" % name.encode())
+        value = self.head[at + len(name) + 3 :].split(b"\r\n", 1)[0] if at >= 0 else None
+        return None if value is None else value.decode("latin-1").strip()
+
+
+def endpoint(url: str, path: str, accept: str = "application/json") -> Endpoint:
+    """Where ``path`` under ``url`` is, and the kind of answer that is asked for.
 
     Raises:
         ValueError: the address is not http:// or https:// with a host.
@@ -34,7 +49,7 @@ def endpoint(url: str, path: str) -> Endpoint:
     secure = parts.scheme == "https"
     head = (
         f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        "Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: "
+        f"Content-Type: application/json\r\nAccept: {accept}\r\nContent-Length: "
     )
     return Endpoint(parts.hostname, parts.port or (443 if secure else 80), secure, head.encode())
 
@@ -48,7 +63,11 @@ class Connection:
         self._protocol: _Protocol | None = None
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
-        """The status and body of the answer.
+        """The status and body of the answer; raises as ``ask`` does."""
+        return (await self.ask(body))[:2]
+
+    async def ask(self, body: bytes) -> Answer:
+        """The whole answer.
 
         Raises:
             OSError: no connection, or it broke; TimeoutError is one of them.
@@ -83,13 +102,13 @@ class _Protocol(asyncio.Protocol):
     def __init__(self) -> None:
         self.done = False  # no further request may go this way
         self._data = bytearray()
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._answer: asyncio.Future[Answer] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    async def exchange(self, request: bytes) -> tuple[int, bytes]:
+    async def exchange(self, request: bytes) -> Answer:
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return await self._answer
@@ -113,7 +132,7 @@ class _Protocol(asyncio.Protocol):
         if body is not None:
             self.done |= b"\r\nconnection: close" in head
             self._data.clear()
-            self._answer.set_result((int(head[9:12]), body))
+            self._answer.set_result(Answer(int(head[9:12]), body, head))
 
 
 def _body(head: bytes, data: bytearray, start: int, ended: bool) -> bytes | None:

@@ -1,0 +1,201 @@
+"""The overload: when requests leave, how the rate is found, the order of shedding, pass or fail."""
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+import pytest
+
+from loadtest.http_client import endpoint
+from loadtest.overload.offer import Load, Offerer, departures
+from loadtest.overload.search import sustainable
+from loadtest.overload.verdict import (
+    BATCH,
+    INTERACTIVE,
+    Budgets,
+    Row,
+    Seen,
+    failures,
+    is_sustained,
+    last_line,
+    rows_of,
+    table,
+)
+from loadtest.payloads import Shape
+from loadtest.samples import Sample
+from tests.unit.loadtest.fake_service import answer, forecast, serving
+
+SHAPE = Shape(points=40)
+BUDGETS = Budgets(p95_ms=300, cycle_s=60)
+MODEL = Sample(0.0, 0.1, source="model")
+SHED = Sample(0.0, 0.01, source="baseline", reason="overloaded")
+LATE = Sample(0.0, 1.4, source="baseline", reason="deadline_exceeded")
+REFUSED = Sample(0.0, 0.01, "status 429")
+
+
+def rows(interactive: list[Sample], batch: list[Sample], *, retry_after: bool = True) -> list[Row]:
+    kinds = [(INTERACTIVE, s) for s in interactive] + [(BATCH, s) for s in batch]
+    return rows_of("3x", [Seen(kind, sample, retry_after) for kind, sample in kinds])
+
+
+def broken(found: list[Row]) -> str:
+    return "; ".join(failures(found, BUDGETS))
+
+
+def test_both_kinds_leave_evenly_and_in_order():
+    leaving = departures(Load(per_second=10, seconds=2, batch_share=0.4, batch_items=4))
+    times = [one.at_s for one in leaving]
+
+    assert times == sorted(times)
+    assert [one.at_s for one in leaving if one.kind == BATCH] == [0.0, 1.0]
+    assert sum(one.items for one in leaving) == 20
+    assert sum(one.kind == INTERACTIVE for one in leaving) == 12
+
+
+def test_a_load_may_have_one_kind_only():
+    assert {one.kind for one in departures(Load(10, 1, 0.0, 4))} == {INTERACTIVE}
+    assert {one.kind for one in departures(Load(10, 1, 1.0, 4))} == {BATCH}
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"), [(9.0, 0.0), (10.0, 10.0), (16.0, 15.0), (21.0, 18.75)]
+)
+async def test_the_search_ends_between_the_last_good_and_the_first_bad_rate(
+    limit: float, found: float
+):
+    assert await sustainable(up_to(limit), start=10.0) == found
+
+
+async def test_the_search_ends_even_where_nothing_is_too_much():
+    assert await sustainable(up_to(1e9), start=1.0) < 200
+
+
+def up_to(limit: float) -> Callable[[float], Awaitable[bool]]:
+    async def is_sustained(per_second: float) -> bool:
+        return per_second <= limit
+
+    return is_sustained
+
+
+def test_rows_count_who_answered_and_why_not_the_model():
+    stale = Sample(0.0, 0.1, source="stale", reason="overloaded")
+    interactive, batch = rows([MODEL, MODEL, SHED, LATE, stale, REFUSED], [SHED])
+
+    assert (interactive.offered, interactive.admitted, interactive.refused) == (6, 5, 1)
+    assert (interactive.model, interactive.stale) == (2, 1)
+    assert interactive.reasons == {"overloaded": 1, "deadline_exceeded": 1}
+    assert interactive.max_ms == 1400.0
+    assert (batch.offered, batch.shed_share) == (1, 1.0)
+
+
+def test_the_times_of_the_refused_do_not_count():
+    (interactive, _) = rows([MODEL] + [REFUSED] * 50, [MODEL])
+
+    assert interactive.p50_ms == pytest.approx(100)
+
+
+def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
+    slow = Sample(0.0, 0.5, source="model")
+
+    assert is_sustained(rows([MODEL] * 100, [MODEL, slow]), BUDGETS)
+    assert not is_sustained(rows([MODEL] * 98 + [SHED] * 2, [MODEL]), BUDGETS)
+    assert not is_sustained(rows([MODEL], [SHED]), BUDGETS)
+    assert not is_sustained(rows([MODEL, slow], [MODEL]), BUDGETS)
+    assert not is_sustained(rows([MODEL] * 200 + [REFUSED], [MODEL]), BUDGETS)
+
+
+def test_batches_first_then_the_baseline_then_refusals_passes():
+    assert broken(rows([MODEL] * 8 + [SHED] + [REFUSED], [MODEL] + [SHED] * 3)) == ""
+    assert last_line([]) == "OVERLOAD_PASS"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            rows([MODEL, SHED], [MODEL]),
+            "3x: interactive requests are shed before batch items (50% against 0%)",
+        ),
+        (
+            rows([MODEL, REFUSED], [SHED]),
+            "3x: requests are refused before any is given to the baseline",
+        ),
+        (
+            rows([SHED, REFUSED], [SHED], retry_after=False),
+            "3x, interactive: 1 of 1 refused without Retry-After",
+        ),
+        (
+            rows([MODEL, LATE], [SHED]),
+            "3x, interactive: p95 1400 ms is over 300 ms",
+        ),
+        (
+            rows([MODEL, Sample(0, 0.1, "quantiles cross")], [SHED]),
+            "3x, interactive: 1 of 2 bad (1x quantiles cross)",
+        ),
+        (
+            rows([MODEL], [Sample(0, 61, source="model")]),
+            "3x, batch: a batch took 61.0 s of 60 s",
+        ),
+    ],
+)
+def test_each_broken_promise_is_named(found: list[Row], words: str):
+    assert broken(found) == words
+    assert last_line([words]) == f"OVERLOAD_FAIL: {words}"
+
+
+def test_the_table_has_a_line_for_each_kind_and_never_rounds_a_share_to_whole():
+    bad = [MODEL] * 9999 + [Sample(0, 0.1, "quantiles cross")]
+    lines = table(rows(bad, [SHED])).splitlines()
+
+    assert {line.count("|") for line in lines} == {16}
+    assert "| 99.9 % |" in lines[2]
+    assert "| 100 % |" in lines[3]
+
+
+async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
+    async def handler(body: bytes) -> bytes:
+        request = orjson.loads(body)
+        if "requests" in request:
+            items = [forecast(orjson.dumps(r), runtime="tollama") for r in request["requests"]]
+            return answer({"results": [{"ok": item} for item in items]})
+        if request["market_id"].endswith("-3"):
+            refusal = answer({"error": {"code": "overloaded"}}, 429)
+            return refusal.replace(b"\r\n\r\n", b"\r\nRetry-After: 1\r\n\r\n", 1)
+        return answer(forecast(body, runtime="tollama"))
+
+    async with serving(handler) as url:
+        offerer = Offerer(url, SHAPE)
+        seen = await offerer.offer(Load(400, 0.02, batch_share=0.5, batch_items=2))
+        offerer.close()
+
+    interactive, batch = rows_of("1x", seen)
+    assert (interactive.offered, batch.offered, batch.model) == (4, 4, 4)
+    assert (interactive.refused, interactive.with_retry_after) == (1, 1)
+    assert interactive.valid_share == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (b"", "ConnectionResetError"),
+        (answer({"results": []}), "not a forecast"),
+        (answer(b"busy", 503), "status 503 of the proxy"),
+    ],
+)
+async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, problem: str):
+    async def handler(_body: bytes) -> bytes:
+        return reply
+
+    async with serving(handler) as url:
+        offerer = Offerer(url, SHAPE)
+        seen = await offerer.offer(Load(4, 1, batch_share=1.0, batch_items=4))
+        offerer.close()
+
+    assert [one.sample.problem for one in seen] == [problem] * 4
+
+
+def test_an_endpoint_says_what_kind_of_answer_it_wants():
+    assert (
+        b"Accept: application/x-ndjson\r\n"
+        in endpoint("http://h", "/p", "application/x-ndjson").head
+    )
+    assert b"Accept: application/json\r\n" in endpoint("http://h", "/p").head
