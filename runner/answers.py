@@ -91,6 +91,11 @@ class Answers:
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(config.cache, spread)
         self._heard: dict[str, _Heard] = {}
 
+    @property
+    def kept_answers(self) -> int:
+        """Entries in the cache, fresh or not."""
+        return len(self._cache)
+
     def breaker_states(self) -> dict[str, BreakerState]:
         """The states of all breakers heard of here, by runtime name."""
         return {model: heard.state for model, heard in self._heard.items()}

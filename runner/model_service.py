@@ -64,6 +64,11 @@ class ModelService:
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(cache, spread)
         self._under_way: defaultdict[str, set[asyncio.Future[Served]]] = defaultdict(set)
 
+    @property
+    def kept_answers(self) -> int:
+        """Entries in the cache, fresh or not."""
+        return len(self._cache)
+
     async def forecast(self, request: ModelRequest) -> ModelAnswer | ModelFailure:
         """Bands for one item, or why there are none."""
         arrived = self._clock()

@@ -190,7 +190,8 @@ class Runner:
         self._pump.start()
 
     def _look(self) -> None:
-        self._queues.look(self._dispatcher.stats(), self._breakers.known())
+        lanes, breakers = self._dispatcher.stats(), self._breakers.known()
+        self._queues.look(lanes, breakers, self._service.kept_answers)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]

@@ -50,6 +50,11 @@ class ForecastEndpoint:
         """Requests that are being worked on."""
         return self._under_way
 
+    @property
+    def kept_bodies(self) -> int:
+        """Answers that are kept as bytes, fresh or not."""
+        return len(self._kept)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; raises RequestError and ValidationError for the handlers."""
         began = self._clock()

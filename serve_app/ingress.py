@@ -42,7 +42,11 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     forecast = ForecastEndpoint(service)
     batch = BatchEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
-    service.watch.follow(lambda: forecast.under_way, partial(coverage_items, service.learning))
+    service.watch.follow(
+        lambda: forecast.under_way,
+        partial(coverage_items, service.learning),
+        lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
+    )
     access = Access(service.config.security, service.clock)
 
     async def forecast_batch(request: Request) -> Response:

@@ -90,6 +90,14 @@ CACHE = Metric(
     ("result",),
 )
 IN_FLIGHT = Metric("tsfm_in_flight", Kind.GAUGE, "Single requests under way in an ingress replica.")
+KEPT = Metric(
+    "tsfm_kept_answers",
+    Kind.GAUGE,
+    "Entries of a replica's caches (answers and bytes of an ingress, runner), "
+    "cache.max_entries at most each.",
+    ("cache",),
+)
+TASKS = Metric("tsfm_tasks", Kind.GAUGE, "Tasks in the event loop of an ingress or Runner replica.")
 BATCH_SIZE = Metric(
     "tsfm_batch_size", Kind.HISTOGRAM, "Series in a runtime call.", ("model",), _ITEMS
 )
@@ -147,7 +155,7 @@ NODES = Metric(
 )
 
 METRICS = (
-    *(REQUESTS, LATENCY, FALLBACKS, CORRECTIONS, CACHE, IN_FLIGHT),
+    *(REQUESTS, LATENCY, FALLBACKS, CORRECTIONS, CACHE, IN_FLIGHT, KEPT, TASKS),
     *(BATCH_SIZE, RUNTIME, RUNTIME_CALLS, QUEUED, QUEUE_AGE, BREAKER, TRANSITIONS),
     *(COVERAGE, COVERAGE_TARGET, COVERAGE_SAMPLES, WIDTH, BREACHES, NODES),
 )

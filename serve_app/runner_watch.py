@@ -1,5 +1,6 @@
 """What a Runner replica writes down: each runtime call; once a second its queues and breakers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from runner.batch_call import Served
@@ -50,8 +51,10 @@ class Queues:
         self._recorder = recorder
         self._states: dict[str, BreakerState] = {}
 
-    def look(self, lanes: Mapping[Hashable, LaneStats], breakers: BoardSnapshot) -> None:
-        """Sets them; called once a second."""
+    def look(self, lanes: Mapping[Hashable, LaneStats], breakers: BoardSnapshot, kept: int) -> None:
+        """Sets them; called once a second, in the replica's event loop."""
+        self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
+        self._recorder.gauge(metrics.KEPT, "runner").set(kept)
         for lane, stats in lanes.items():
             self._recorder.gauge(metrics.QUEUED, str(lane)).set(stats.queued)
             self._recorder.gauge(metrics.QUEUE_AGE, str(lane)).set(stats.oldest_age_s)

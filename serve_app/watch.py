@@ -4,7 +4,8 @@ The rule of the file: nothing here waits, nothing here raises, and an answer fro
 about a microsecond.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from runner.answers import Forecast
@@ -33,6 +34,7 @@ class Watch:
         self._log = log
         self._in_flight: Callable[[], int] = int
         self._coverage: Callable[[], Sequence[CoverageItem]] = tuple
+        self._kept: Callable[[], Mapping[str, int]] = dict
         self._from_model = recorder.counter(
             metrics.REQUESTS, Route.FORECAST, "answered", Source.MODEL
         )
@@ -79,16 +81,23 @@ class Watch:
         self._recorder.counter(metrics.REQUESTS, route, outcome, "none").inc()
 
     def follow(
-        self, in_flight: Callable[[], int], coverage: Callable[[], Sequence[CoverageItem]]
+        self,
+        in_flight: Callable[[], int],
+        coverage: Callable[[], Sequence[CoverageItem]],
+        kept: Callable[[], Mapping[str, int]],
     ) -> None:
-        """Where to look for what stands in gauges."""
+        """Where to look for what stands in gauges; ``kept`` counts the entries of each cache."""
         self._in_flight = in_flight
+        self._kept = kept
         self._coverage = coverage
 
     def look(self) -> None:
-        """Sets the gauges; called once a second."""
+        """Sets the gauges; called once a second, in the replica's event loop."""
         gauge = self._recorder.gauge
         gauge(metrics.IN_FLIGHT).set(self._in_flight())
+        gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
+        for cache, entries in self._kept().items():
+            gauge(metrics.KEPT, cache).set(entries)
         for item in self._coverage():
             where = (item.source, item.segment)
             gauge(metrics.COVERAGE_TARGET, *where).set(item.target)

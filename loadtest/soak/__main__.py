@@ -23,7 +23,16 @@ from loadtest.payloads import Shape
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.soak.callers import Callers
 from loadtest.soak.traffic import Mix, asks
-from loadtest.soak.verdict import Limits, failures, last_line, rows, table, traffic_table
+from loadtest.soak.verdict import (
+    Limits,
+    failures,
+    gauge_rows,
+    gauge_table,
+    last_line,
+    rows,
+    table,
+    traffic_table,
+)
 from loadtest.soak.watch import Look, look
 from loadtest.stub_process import start_stub
 
@@ -72,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     looks, tallies = found.in_window(), found.callers.tallies
     broken = broken or failures(looks, tallies, found.in_flight, _limits(args))
-    print(traffic_table(tallies), "", table(rows(looks)), "", _note(looks, args), sep="\n")
+    gauges = gauge_table(gauge_rows(looks))
+    print(traffic_table(tallies), table(rows(looks)), gauges, _note(looks, args), sep="\n\n")
     print(last_line(broken))
     return 1 if broken else 0
 
@@ -105,7 +115,11 @@ async def _watch(service: Service, every_s: float, found: Found) -> None:
 
 
 def _look(service: Service, at_s: float) -> Look:
-    return look(service.processes(), at_s)
+    try:
+        metrics = httpx.get(f"{service.url}/metrics", timeout=5, trust_env=False).text
+    except httpx.HTTPError:
+        metrics = ""
+    return look(service.processes(), at_s, metrics)
 
 
 def _progress(found: Found, seen: Look) -> str:
@@ -158,7 +172,8 @@ def _note(looks: list[Look], args: argparse.Namespace) -> str:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    return Limits(args.limit_mb_per_hour, args.noise_mb, args.limit_fds, args.limit_threads)
+    counts = (args.limit_fds, args.limit_threads, args.limit_gauges)
+    return Limits(args.limit_mb_per_hour, args.noise_mb, *counts)
 
 
 def _interrupt(*_: object) -> None:
@@ -196,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--limit-fds", type=int, default=20, help="callers' connections come and go")
     add("--limit-threads", type=int, default=4, help="pools fill up to their size")
+    add("--limit-gauges", type=int, default=20, help="tasks, items in line, kept answers")
     add("--seed", type=int, default=0)
     add("--log-lines", type=int, default=5)
     return parser

@@ -20,6 +20,7 @@ class Limits:
     noise_mb: float
     fds: int
     threads: int
+    gauges: int  # tasks, kept answers, items in line
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Row:
     """One process over the window; starts and ends are medians of the first and last fifth."""
 
     name: str
-    start_mb: float
-    end_mb: float
-    mb_per_hour: float
+    pss_mb: tuple[float, float]
+    own_mb: tuple[float, float]
+    mb_per_hour: float  # of its own memory
     fds: tuple[int, int]
     threads: tuple[int, int]
 
@@ -56,21 +57,31 @@ def rows(looks: Sequence[Look]) -> list[Row]:
 
 def _row(looks: Sequence[Look], pid: int) -> Row:
     readings = [look.readings[pid] for look in looks]
-    fifth = max(1, len(readings) // 5)
-    first, last = readings[:fifth], readings[-fifth:]
-    memory = [reading.pss_mb for reading in readings]
+    pss, own = [r.pss_mb for r in readings], [r.own_mb for r in readings]
+    fds, threads = [r.fds for r in readings], [r.threads for r in readings]
     return Row(
         readings[-1].name,
-        median(r.pss_mb for r in first),
-        median(r.pss_mb for r in last),
-        slope_per_hour([look.at_s for look in looks], memory),
-        (_middle([r.fds for r in first]), _middle([r.fds for r in last])),
-        (_middle([r.threads for r in first]), _middle([r.threads for r in last])),
+        (_first(pss), _last(pss)),
+        (_first(own), _last(own)),
+        slope_per_hour([look.at_s for look in looks], own),
+        (round(_first(fds)), round(_last(fds))),
+        (round(_first(threads)), round(_last(threads))),
     )
 
 
-def _middle(counts: Sequence[int]) -> int:
-    return round(median(counts))
+def gauge_rows(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:
+    """Medians of the first and last fifth of the looks that found a gauge."""
+    names = sorted({name for look in looks for name in look.gauges})
+    values = {n: [look.gauges[n] for look in looks if n in look.gauges] for n in names}
+    return {name: (_first(found), _last(found)) for name, found in values.items()}
+
+
+def _first(values: Sequence[float]) -> float:
+    return median(values[: max(1, len(values) // 5)])
+
+
+def _last(values: Sequence[float]) -> float:
+    return median(values[-max(1, len(values) // 5) :])
 
 
 def replaced(looks: Sequence[Look]) -> list[str]:
@@ -91,6 +102,7 @@ def failures(
         return [f"only {len(looks)} looks after the warm-up: run longer"]
     found = replaced(looks)
     found += [words for row in rows(looks) if row.ours for words in _growth(row, limits)]
+    found += _gauges(gauge_rows(looks), limits)
     found += [words for kind, tally in tallies.items() for words in _bad(kind, tally)]
     if in_flight != 0:
         left = "unknown" if in_flight is None else in_flight
@@ -100,13 +112,23 @@ def failures(
 
 def _growth(row: Row, limits: Limits) -> list[str]:
     found = []
-    if row.mb_per_hour > limits.mb_per_hour and row.end_mb - row.start_mb > limits.noise_mb:
+    if row.mb_per_hour > limits.mb_per_hour and row.own_mb[1] - row.own_mb[0] > limits.noise_mb:
         found.append(f"grows {row.mb_per_hour:.0f} MB/h, {limits.mb_per_hour:g} allowed")
     if row.fds[1] - row.fds[0] > limits.fds:
         found.append(f"open files rose from {row.fds[0]} to {row.fds[1]}")
     if row.threads[1] - row.threads[0] > limits.threads:
         found.append(f"threads rose from {row.threads[0]} to {row.threads[1]}")
     return [f"{row.name}: {words}" for words in found]
+
+
+def _gauges(found: Mapping[str, tuple[float, float]], limits: Limits) -> list[str]:
+    if not found:
+        return ["GET /metrics told nothing"]
+    return [
+        f"{name} rose from {first:.0f} to {last:.0f}"
+        for name, (first, last) in found.items()
+        if last - first > limits.gauges
+    ]
 
 
 def _bad(kind: str, tally: Tally) -> list[str]:
@@ -120,19 +142,22 @@ def _bad(kind: str, tally: Tally) -> list[str]:
 
 def table(found: Sequence[Row]) -> str:
     """The processes for people, as Markdown."""
-    head = "| process | start MB | end MB | MB/h | open files | threads |"
+    head = "| process | PSS MB | own MB | own MB/h | open files | threads |"
     return "\n".join([head, "|---|" + "---:|" * 5, *map(_line, found)])
 
 
+def gauge_table(found: Mapping[str, tuple[float, float]]) -> str:
+    """What the service tells of itself, as Markdown."""
+    lines = [f"| {name} | {first:.0f} | {last:.0f} |" for name, (first, last) in found.items()]
+    return "\n".join(
+        ["| of all replicas of a deployment | start | end |", "|---|---:|---:|", *lines]
+    )
+
+
 def _line(row: Row) -> str:
+    memory = [f"{first:.1f} > {last:.1f}" for first, last in (row.pss_mb, row.own_mb)]
     counts = [f"{first} > {last}" for first, last in (row.fds, row.threads)]
-    cells = [
-        row.name,
-        f"{row.start_mb:.1f}",
-        f"{row.end_mb:.1f}",
-        f"{row.mb_per_hour:+.1f}",
-        *counts,
-    ]
+    cells = [row.name, *memory, f"{row.mb_per_hour:+.1f}", *counts]
     return "| " + " | ".join(cells) + " |"
 
 

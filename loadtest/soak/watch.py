@@ -1,11 +1,13 @@
 """What the processes of a service hold: memory, open files, threads; of all, every few seconds."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.chaos.targets import TARGETS
 
@@ -23,15 +25,21 @@ _OTHERS = (  # of Serve and Ray; names as people know them
     (r"monitor", "Ray autoscaler monitor"),
     (r"\bserve run\b", "serve run"),
 )
+_GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
 OURS = frozenset(target.name for target in TARGETS)  # what the project starts, Serve's and its own
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One process at one moment. PSS counts memory that several share in parts: sums are right."""
+    """One process at one moment.
+
+    ``pss_mb`` has a part of what several share, so that sums are right. It also moves when somebody
+    else on the machine starts or ends; a leak is looked for in ``own_mb``, which nobody shares.
+    """
 
     name: str
     pss_mb: float
+    own_mb: float
     fds: int
     threads: int
 
@@ -42,6 +50,7 @@ class Look:
 
     at_s: float
     readings: Mapping[int, Reading]
+    gauges: Mapping[str, float] = field(default_factory=dict)  # what the service tells of itself
 
 
 def name_of(line: str) -> str:
@@ -57,17 +66,28 @@ def name_of(line: str) -> str:
     return PurePath(line.split(" ", 1)[0]).name or "?"
 
 
-def look(processes: Mapping[int, str], at_s: float) -> Look:
-    """Reads every process that is still there."""
+def look(processes: Mapping[int, str], at_s: float, metrics: str = "") -> Look:
+    """Reads every process that is still there; ``metrics`` is what ``GET /metrics`` answered."""
     readings = {}
     for pid, line in processes.items():
         try:
             readings[pid] = _read(psutil.Process(pid), name_of(line))
         except psutil.Error:  # it has ended meanwhile
             continue
-    return Look(at_s, readings)
+    return Look(at_s, readings, gauges_of(metrics))
+
+
+def gauges_of(metrics: str) -> dict[str, float]:
+    """What the replicas of a deployment hold together, by deployment and what it is."""
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples if family.name in _GAUGES else []:
+            words = (sample.labels.get("deployment", "?"), family.name, sample.labels.get("cache"))
+            found[" ".join(filter(None, words))] += sample.value
+    return dict(found)
 
 
 def _read(process: psutil.Process, name: str) -> Reading:
-    pss = process.memory_full_info().pss  # from /proc/PID/smaps_rollup
-    return Reading(name, pss / MB, process.num_fds(), process.num_threads())
+    memory = process.memory_full_info()  # from /proc/PID/smaps_rollup
+    counts = (process.num_fds(), process.num_threads())
+    return Reading(name, memory.pss / MB, memory.uss / MB, *counts)

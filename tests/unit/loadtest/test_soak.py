@@ -16,6 +16,8 @@ from loadtest.soak.traffic import BAD_BODIES, WEIGHTS, Ask, Mix, asks
 from loadtest.soak.verdict import (
     Limits,
     failures,
+    gauge_rows,
+    gauge_table,
     last_line,
     replaced,
     rows,
@@ -23,23 +25,30 @@ from loadtest.soak.verdict import (
     table,
     traffic_table,
 )
-from loadtest.soak.watch import Look, Reading, look, name_of
+from loadtest.soak.watch import Look, Reading, gauges_of, look, name_of
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 SHAPE = Shape(points=40)
 MIX = Mix(SHAPE, markets=5, batch_items=3, leave_fraction=0.2, seed=1)
-LIMITS = Limits(mb_per_hour=10, noise_mb=3, fds=20, threads=4)
+LIMITS = Limits(mb_per_hour=10, noise_mb=3, fds=20, threads=4, gauges=20)
 RUNNER, GCS = "Runner replica", "Ray GCS"
 GOOD = {"unique": Tally(valid=9, left=1)}
 
 
 def looks(
-    *, mb_each: float = 0.0, fds_each: int = 0, threads_each: int = 0, name: str = RUNNER
+    *,
+    mb_each: float = 0.0,
+    fds_each: int = 0,
+    threads_each: int = 0,
+    tasks_each: int = 0,
+    name: str = RUNNER,
 ) -> list[Look]:
     """Ten minutes of looks at one process that takes some more at each."""
     return [
         Look(
-            60.0 * n, {7: Reading(name, 200 + mb_each * n, 50 + fds_each * n, 9 + threads_each * n)}
+            60.0 * n,
+            {7: Reading(name, 250, 200 + mb_each * n, 50 + fds_each * n, 9 + threads_each * n)},
+            {"Runner tsfm_tasks": 30 + tasks_each * n},
         )
         for n in range(10)
     ]
@@ -184,6 +193,8 @@ def test_a_service_that_holds_what_it_held_passes():
         (looks(mb_each=0.5), f"{RUNNER}: grows 30 MB/h, 10 allowed"),
         (looks(fds_each=5), f"{RUNNER}: open files rose from 52 to 92"),
         (looks(threads_each=1), f"{RUNNER}: threads rose from 10 to 18"),
+        (looks(tasks_each=4), "Runner tsfm_tasks rose from 32 to 64"),
+        ([Look(one.at_s, one.readings) for one in looks()], "GET /metrics told nothing"),
         (looks()[:4], "only 4 looks after the warm-up: run longer"),
     ],
 )
@@ -199,7 +210,7 @@ def test_growth_within_the_noise_is_no_leak_and_neither_is_rays_own():
 
 def test_a_process_of_ours_that_was_replaced_is_named():
     seen = looks()
-    seen[-1] = Look(600.0, {8: seen[-1].readings[7]})
+    seen[-1] = Look(600.0, {8: seen[-1].readings[7]}, seen[-1].gauges)
 
     assert replaced(seen) == [f"2 {RUNNER} came or went"]
     assert rows(seen) == []
@@ -228,7 +239,9 @@ def test_the_tables_have_a_line_for_each_process_and_kind():
     ]
     lines = table(rows(both)).splitlines()
 
-    assert lines[2] == "| Runner replica | 200.2 | 204.2 | +30.0 | 50 > 50 | 9 > 9 |"
+    assert (
+        lines[2] == "| Runner replica | 250.0 > 250.0 | 200.2 > 204.2 | +30.0 | 50 > 50 | 9 > 9 |"
+    )
     assert lines[3].startswith("| Ray GCS |")
     assert {line.count("|") for line in lines} == {7}
     assert {line.count("|") for line in traffic_table(GOOD).splitlines()} == {10}
@@ -260,8 +273,38 @@ def test_a_look_reads_what_is_there_and_passes_over_what_has_ended():
     (reading,) = seen.readings.values()
     assert reading.name == RUNNER
     assert reading.pss_mb > 5
+    assert 0 < reading.own_mb <= reading.pss_mb
     assert reading.fds > 0
     assert reading.threads > 0
+
+
+METRICS = """\
+# HELP tsfm_tasks Tasks.
+# TYPE tsfm_tasks gauge
+tsfm_tasks{deployment="Runner",replica="a"} 12.0
+tsfm_tasks{deployment="Runner",replica="b"} 5.0
+# HELP tsfm_kept_answers Entries.
+# TYPE tsfm_kept_answers gauge
+tsfm_kept_answers{cache="bytes",deployment="Ingress",replica="c"} 500.0
+# HELP tsfm_coverage Share.
+# TYPE tsfm_coverage gauge
+tsfm_coverage{deployment="Ingress"} 0.8
+"""
+
+
+def test_gauges_of_the_replicas_of_a_deployment_are_added_up():
+    assert gauges_of("") == {}
+    assert gauges_of(METRICS) == {
+        "Runner tsfm_tasks": 17.0,
+        "Ingress tsfm_kept_answers bytes": 500.0,
+    }
+
+
+def test_gauges_are_shown_from_the_first_to_the_last_time_they_were_found():
+    seen = [Look(0.0, {}), *looks(tasks_each=4)]
+
+    assert gauge_rows(seen) == {"Runner tsfm_tasks": (32.0, 64.0)}
+    assert gauge_table(gauge_rows(seen)).splitlines()[2] == "| Runner tsfm_tasks | 32 | 64 |"
 
 
 def test_the_warm_up_is_a_third_of_the_run_but_no_more_than_five_minutes():

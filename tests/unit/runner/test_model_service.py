@@ -97,6 +97,13 @@ class Bench:
         return list(await asyncio.gather(*asked))
 
 
+async def test_answers_are_kept_and_counted() -> None:
+    bench = Bench()
+    await bench.ask(3)
+
+    assert bench.service.kept_answers == 3
+
+
 async def test_items_that_arrive_together_travel_together() -> None:
     bench = Bench()
     requests = [make_model_request(cache_key=bytes([i])) for i in range(5)]

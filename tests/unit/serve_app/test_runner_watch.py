@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -77,10 +78,10 @@ def board(command: Command) -> BoardSnapshot:
     return breakers.snapshot(0.0)
 
 
-def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
+async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
     queues = Queues(recorder)
     for command in (Command.RESET, Command.FORCE_OPEN, Command.FORCE_OPEN, Command.RESET):
-        queues.look({}, board(command))
+        queues.look({}, board(command), 0)
 
     states = {s: recorder.gauge(metrics.BREAKER, "m", s).value for s in BreakerState}
     assert states == {s: float(s is BreakerState.CLOSED) for s in BreakerState}
@@ -88,8 +89,17 @@ def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Reco
     assert recorder.counter(metrics.TRANSITIONS, "m", "closed").value == 1
 
 
-def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
-    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8))}, {})
+async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
+    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8))}, {}, 0)
 
     assert recorder.gauge(metrics.QUEUED, "m").value == 5
     assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
+
+
+async def test_tasks_and_kept_answers_are_shown(recorder: Recorder) -> None:
+    other = asyncio.create_task(asyncio.sleep(60))
+    Queues(recorder).look({}, {}, 17)
+    other.cancel()
+
+    assert recorder.gauge(metrics.KEPT, "runner").value == 17
+    assert recorder.gauge(metrics.TASKS).value >= 2

@@ -131,7 +131,7 @@ async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
         mean_width=0.1,
         breach_rate=None,
     )
-    bench.watch.follow(lambda: 7, lambda: [item])
+    bench.watch.follow(lambda: 7, lambda: [item], dict)
     bench.watch.look()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
@@ -181,3 +181,14 @@ async def test_nothing_a_caller_sent_is_logged(
         await bench.post(example(market_id="secret-market", liquidity_bucket="low"))
 
     assert "secret-market" not in str([vars(record) for record in caplog.records])
+
+
+async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    await bench.post(EXAMPLE + b" ")
+    await bench.post(example(liquidity_bucket="low"))
+    bench.watch.look()
+
+    assert bench.recorder.gauge(metrics.KEPT, "answers").value == 1
+    assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
+    assert bench.recorder.gauge(metrics.TASKS).value >= 1
