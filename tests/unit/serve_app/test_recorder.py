@@ -122,7 +122,7 @@ def test_no_tag_can_carry_what_callers_send() -> None:
 
     assert tags <= {
         *("route", "outcome", "source", "stage", "reason", "kind", "result"),
-        *("model", "state", "segment"),
+        *("model", "state", "segment", "cache"),
     }
 
 
