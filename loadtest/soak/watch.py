@@ -1,7 +1,7 @@
 """What the processes of a service hold: memory, open files, threads; of all, every few seconds."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -79,7 +79,7 @@ def look(processes: Mapping[int, str], at_s: float, metrics: str = "") -> Look:
 
 def gauges_of(metrics: str) -> dict[str, float]:
     """What the replicas of a deployment hold together, by deployment and what it is."""
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples if family.name in _GAUGES else []:
             words = (sample.labels.get("deployment", "?"), family.name, sample.labels.get("cache"))

@@ -191,4 +191,4 @@ async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> No
 
     assert bench.recorder.gauge(metrics.KEPT, "answers").value == 1
     assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
-    assert bench.recorder.gauge(metrics.TASKS).value >= 1
+    assert (bench.recorder.gauge(metrics.TASKS).value or 0) >= 1
