@@ -10,7 +10,7 @@ from loadtest.samples import Sample, breaker_path
 TOLERANCE_MS = 50.0
 NOTE = (
     "Swapped ids cannot be found out by anybody: both ids are known and both forecasts are sound, "
-    "so a runtime that mixes them up is believed. A lone series under a foreign id is refused."
+    "so a runtime that mixes them up is believed. A lone series under a foreign id is bad output."
 )
 _HEAD = (
     "| fault | requests | valid | model | baseline | stale | p50 ms | p95 ms | p99 ms | max ms "

@@ -33,9 +33,12 @@ def service(runtime_port: int) -> Iterator[Service]:
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
     }
     service = start(env=env, without=[EMBEDDED_RUNTIME])
-    service.wait_ready()
-    yield service
-    assert service.stop() == [], "processes were left behind"
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        left = service.stop()
+    assert left == [], "processes were left behind"
 
 
 def ask_until(desk: Desk, words: str, first_seed: int, tries: int = 20) -> None:
