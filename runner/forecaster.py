@@ -6,6 +6,7 @@ stale answer, baseline service, baseline in this process. Every way out but the 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from runner.answers import Answers, Forecast, Outcome
@@ -138,6 +139,7 @@ class Fallback:
         self._answers = answers
         self._baseline = baseline
         self._clock = clock
+        self._rests_until = -inf  # when the service is asked again, after it had no answer
 
     async def one(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
         """The baseline's forecast for one plan."""
@@ -177,11 +179,12 @@ class Fallback:
         fallback = self._config.fallback
         kept_back_s = (fallback.reserve_ms - fallback.baseline_timeout_ms) / 1e3
         limit_s = min(fallback.baseline_timeout_ms / 1e3, deadline - self._clock() - kept_back_s)
-        if limit_s <= 0:
+        if limit_s <= 0 or self._clock() < self._rests_until:
             return None
         try:
             return await asyncio.wait_for(self._baseline.forecast(requests), limit_s)
         except (TimeoutError, BaselineUnavailableError):
+            self._rests_until = self._clock() + fallback.baseline_rest_s
             return None
 
 

@@ -155,6 +155,7 @@ class FallbackSection(Section):
     min_points_for_tsfm: Annotated[int, Field(ge=2)]
     baseline_only_liquidity: tuple[str, ...]
     baseline_timeout_ms: Positive
+    baseline_rest_s: Positive  # how long nobody asks a baseline service that had no answer in time
     reserve_ms: Positive  # kept back from the deadline, so that a fallback can still answer
 
     @model_validator(mode="after")

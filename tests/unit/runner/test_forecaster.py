@@ -312,6 +312,22 @@ async def test_baseline_is_computed_in_process_when_the_service_cannot(
     assert forecast.bands.y_prob.shape == (3, 3)
 
 
+async def test_baseline_service_without_an_answer_rests_before_it_is_asked_again() -> None:
+    bench = Bench(fallback={"baseline_rest_s": 5.0})
+    bench.baseline.fails = True
+    await bench.ask(liquidity_bucket="low")
+    bench.baseline.fails = False
+
+    bench.clock.now += 4.9
+    resting = await bench.ask(liquidity_bucket="low")
+    bench.clock.now += 0.2
+    rested = await bench.ask(liquidity_bucket="low")
+
+    assert "baseline_in_process" in resting.warnings
+    assert "baseline_in_process" not in rested.warnings
+    assert len(bench.baseline.requests) == 2
+
+
 async def test_baseline_service_is_not_waited_for_when_the_deadline_is_here() -> None:
     bench = Bench()
 
