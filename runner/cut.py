@@ -7,6 +7,7 @@ and a *fill* class that takes the places left over and must not make a leading i
     fill   in order, while places, bytes and the tightest deadline on board allow
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
@@ -70,16 +71,17 @@ def plan_cut(lead: Sequence[C], fill: Iterable[C], limits: CutLimits) -> Plan[C]
     With a lead there is always progress: something is sent or lost. Whoever is passed over is lost,
     because the slot is then taken for longer than the item's deadline allows.
     """
-    places = _places(limits)
+    places = places_in(limits)
     plan: Plan[C] = Plan([], [])
     used_bytes = _take_lead(plan, lead, places, limits)
     _take_fill(plan, fill, places, used_bytes, limits)
     return plan
 
 
-def _places(limits: CutLimits) -> int:
-    sizes = range(limits.max_items, 1, -1)
-    return next((n for n in sizes if limits.call_time.seconds(n) <= limits.max_call_s), 1)
+def places_in(limits: CutLimits) -> int:
+    """How many items a call has room for."""
+    sizes = range(1, limits.max_items + 1)
+    return max(1, bisect_right(sizes, limits.max_call_s, key=limits.call_time.seconds))
 
 
 def _take_lead(plan: Plan[C], lead: Sequence[C], places: int, limits: CutLimits) -> int:

@@ -7,7 +7,7 @@ are the effects: futures, calls, timers.
     submit --> line of the lane --> call --> answers, slot free --> next cut
                    |                  `--> given up, but the runtime is still busy: *lingering*,
                    |                       the slot stays taken until that ends or the lease does
-                   `--> full, or deadline passed: an error at once
+                   `--> full, too long, or deadline passed: an error at once
 
 An item costs one future, one entry in the line and its share of a call; there is no task and no
 timer per item.
@@ -27,6 +27,7 @@ from runner.call_time import CallTimes
 from runner.cut import CutLimits
 from runner.errors import QueueFullError, TooLateError
 from runner.lane_queue import LaneQueue, Waiting
+from runner.pressure import Pressure
 from runner.sections import BatchingSection
 from runner.types import Priority
 
@@ -102,13 +103,16 @@ class Dispatcher(Generic[K, T, R]):
         cannot be met any more; ``QueueFullError`` that a bulk item gave way to an interactive one.
 
         Raises:
-            QueueFullError: the lane's line is full, or the dispatcher is closed.
+            QueueFullError: the lane's line is full or, for an interactive item, too long, or the
+                dispatcher is closed.
         """
         if self._closed:
             raise QueueFullError
-        lane = self._lane(key)
+        lane, now = self._lane(key), self._clock()
+        if priority is Priority.INTERACTIVE and not self._admits(lane, key, now):
+            raise QueueFullError
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        entry = _Entry(key, deadline, size_bytes, priority, self._clock(), item, answer)
+        entry = _Entry(key, deadline, size_bytes, priority, now, item, answer)
         evicted = lane.queue.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
@@ -118,6 +122,14 @@ class Dispatcher(Generic[K, T, R]):
         elif deadline < lane.timer_due:
             self._watch(lane)
         return answer
+
+    def _admits(self, lane: "_Lane[K, T, R]", key: K, now: float) -> bool:
+        """Whether an interactive item may join the line."""
+        lane.pressure.greet(now)
+        ahead = len(lane.queue) - lane.queue.bulk_count
+        if not ahead or lane.taken_slots < self._settings.slots_per_model:
+            return True
+        return lane.pressure.admits(ahead, self._limits(lane, key))
 
     def is_stuck(self, key: K) -> bool:
         """Whether every slot that ``key`` could use is held by a call that was given up.
@@ -156,7 +168,7 @@ class Dispatcher(Generic[K, T, R]):
             queue = LaneQueue[K, _Entry[K, T, R]](
                 settings.max_queued_items, settings.bulk_batch_size
             )
-            lane = self._lanes[name] = _Lane(queue)
+            lane = self._lanes[name] = _Lane(queue, Pressure(settings))
         return lane
 
     def _wake(self, lane: "_Lane[K, T, R]") -> None:
@@ -168,8 +180,10 @@ class Dispatcher(Generic[K, T, R]):
     def _cut(self, lane: "_Lane[K, T, R]") -> None:
         lane.woken = False
         self._expire(lane)
+        limits_of = partial(self._limits, lane)
         while lane.queue and lane.taken_slots < self._settings.slots_per_model:
-            plan = lane.queue.cut(self._limits)
+            hold_bulk = lane.pressure.holds_bulk(self._clock())
+            plan = lane.queue.cut(limits_of, hold_bulk=hold_bulk)
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
@@ -177,13 +191,14 @@ class Dispatcher(Generic[K, T, R]):
                 self._start(lane, batch)
         self._watch(lane)
 
-    def _limits(self, key: K) -> CutLimits:
+    def _limits(self, lane: "_Lane[K, T, R]", key: K) -> CutLimits:
         now = self._clock()
+        call_time = self._call_times.at(key, now)
         return CutLimits(
             max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
             max_bytes=self._max_batch_bytes,
-            max_call_s=self._settings.max_call_s,
-            call_time=self._call_times.at(key, now),
+            max_call_s=lane.pressure.longest_call_s(call_time, now),
+            call_time=call_time,
             now=now,
         )
 
@@ -191,8 +206,10 @@ class Dispatcher(Generic[K, T, R]):
         loop = asyncio.get_running_loop()
         lane.taken_slots += 1
         lane.batch_sizes.append(len(batch))
+        now = self._clock()
+        lane.pressure.began(self._call_times.at(batch[0].key, now).seconds(len(batch)), now)
         task = loop.create_task(invoke(self._call, batch[0].key, [entry.item for entry in batch]))
-        call = _Call(lane, batch, self._clock(), task)
+        call = _Call(lane, batch, now, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
         self._calls.add(call)
         task.add_done_callback(partial(self._answer, call))
@@ -262,6 +279,7 @@ class _Entry(Waiting[K], Generic[K, T, R]):
 @dataclass(slots=True, eq=False)
 class _Lane(Generic[K, T, R]):
     queue: LaneQueue[K, _Entry[K, T, R]]
+    pressure: Pressure
     taken_slots: int = 0
     lingering_slots: int = 0
     woken: bool = False

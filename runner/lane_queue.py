@@ -110,16 +110,19 @@ class LaneQueue(Generic[K, W]):
             expired.append(heapq.heappop(self._deadlines)[2])
         return self._leave(expired)
 
-    def cut(self, limits_of: Callable[[K], CutLimits]) -> Plan[W]:
-        """The next call of a line that is not empty; sent and lost items leave the line."""
+    def cut(self, limits_of: Callable[[K], CutLimits], *, hold_bulk: bool = False) -> Plan[W]:
+        """The next call of a line that is not empty; sent and lost items leave the line.
+
+        With ``hold_bulk`` bulk items stay in line for as long as others wait.
+        """
         bulk_turn = bool(self._bulk) and (
-            not self._urgent or self._calls_past_bulk >= _BULK_TURN_AFTER
+            not self._urgent or (self._calls_past_bulk >= _BULK_TURN_AFTER and not hold_bulk)
         )
         key = (self._bulk if bulk_turn else self._urgent).first()
         limits = limits_of(key)
         urgent, bulk = self._urgent.line(key), self._bulk.line(key)
         if self._urgent:
-            bulk = list(islice(bulk, self._bulk_batch_size))
+            bulk = list(islice(bulk, 0 if hold_bulk else self._bulk_batch_size))
         plan = plan_cut(bulk, urgent, limits) if bulk_turn else plan_cut(urgent, bulk, limits)
         self._leave(plan.send)
         self._leave(plan.lost)

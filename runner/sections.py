@@ -132,6 +132,8 @@ class BatchingSection(Section):
     max_queued_items: Count  # per model; bulk items are refused and evicted first
     bulk_batch_size: Count  # bulk items in one call while interactive ones wait
     max_call_s: Positive  # batches are cut so that a call is expected to take no longer
+    prompt_call_s: Positive  # the same while interactive items come, or twice what one item takes
+    max_wait_s: Positive  # to the end of their call; expected to wait longer, they get the baseline
     estimate_forgets_after_s: Positive  # a call-time estimate older than this is not trusted
 
 

@@ -663,3 +663,46 @@ async def test_closing_waits_for_a_hung_call_no_longer_than_its_lease():
 
     assert isinstance(hung.exception(), RuntimeFailedError)
     assert desk.now() == pytest.approx(5)
+
+
+async def test_an_interactive_item_that_would_wait_too_long_is_refused_at_once():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_wait_s=0.25, max_batch_size=2)
+    await desk.put("t")  # from which the time of a call is known
+    first = desk.put("a")
+    await asyncio.sleep(0.01)
+    waiting = desk.put_all("bc")
+
+    with pytest.raises(QueueFullError, match="full"):
+        desk.put("d")
+
+    assert await answers([first, *waiting]) == ["A", "B", "C"]
+
+
+async def test_bulk_waits_in_line_for_as_long_as_interactive_items_are_refused():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_wait_s=0.25, max_batch_size=2)
+    await desk.put("t")  # from which the time of a call is known
+    first = desk.put("a")
+    await asyncio.sleep(0.01)
+    bulk = desk.put_all("xy", priority=BULK)
+    waiting = desk.put_all("bc")
+    with pytest.raises(QueueFullError, match="full"):
+        desk.put("d")
+
+    await answers([first, *waiting, *bulk])
+
+    assert runtime.batches == ["t", "a", "bc", "xy"]
+
+
+async def test_calls_are_shorter_while_interactive_items_come():
+    runtime = Runtime(fixed_s=0.01, per_item_s=0.1)
+    desk = Desk(runtime, max_batch_size=9, max_call_s=0.42, prompt_call_s=0.22)
+    for lesson in ("abcd", "e", "abcd", "e"):
+        await answers(desk.put_all(lesson, priority=BULK))
+
+    await answers(desk.put_all("defghijk", priority=BULK))
+    await answers([desk.put("l"), *desk.put_all("mnopq", priority=BULK)])
+
+    assert runtime.batches[4:6] == ["defg", "hijk"]
+    assert runtime.batches[6:] == ["lm", "no", "pq"]

@@ -375,3 +375,16 @@ class LineMachine(RuleBasedStateMachine):
 
 TestLineMachine = LineMachine.TestCase
 TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_bulk_that_is_held_back_leaves_only_when_nobody_else_waits():
+    line = line_of(*map(bulk, "xyz"), *map(urgent, "abcdefg"))
+    calls = [names(line.cut(up_to(1), hold_bulk=True).send) for _ in range(8)]
+
+    assert calls == [*"abcdefg", "x"]
+
+
+def test_bulk_that_is_held_back_fills_no_call():
+    line = line_of(*map(bulk, "xy"), *map(urgent, "ab"))
+
+    assert names(line.cut(up_to(9), hold_bulk=True).send) == "ab"

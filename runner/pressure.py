@@ -1,0 +1,56 @@
+"""What a lane does when more comes than it can do; pure, times are arguments on one clock.
+
+While interactive items come, calls are kept short, so that who comes just after one began is still
+in time. An item that would neither be in the next call nor in time is turned away: the baseline at
+once is worth more than the model too late. From then on, for a moment, bulk items stay in line
+while others wait: they are shed first, by waiting, and lost where that lasts until their deadline.
+"""
+
+from runner.call_time import CallTime
+from runner.cut import CutLimits, places_in
+from runner.sections import BatchingSection
+
+COMPANY_S = 1.0  # so long after an interactive item others are expected to come
+OVERLOAD_S = 1.0  # so long after one was turned away bulk items are held back
+
+
+class Pressure:
+    """What is remembered of one lane."""
+
+    def __init__(self, settings: BatchingSection) -> None:
+        self._settings = settings
+        self._free_at = 0.0
+        self._company_until = 0.0
+        self._overloaded_until = 0.0
+
+    def began(self, expected_s: float, now: float) -> None:
+        """A call began that is expected to take ``expected_s``."""
+        self._free_at = now + expected_s
+
+    def longest_call_s(self, call_time: CallTime, now: float) -> float:
+        """How long a call may be expected to take."""
+        if now >= self._company_until:
+            return self._settings.max_call_s
+        # where a call costs much and an item little, small calls would only be more calls
+        prompt_s = max(self._settings.prompt_call_s, 2 * call_time.seconds(1))
+        return min(self._settings.max_call_s, prompt_s)
+
+    def greet(self, now: float) -> None:
+        """An interactive item has come."""
+        self._company_until = now + COMPANY_S
+
+    def admits(self, ahead: int, limits: CutLimits) -> bool:
+        """Whether one more may wait behind ``ahead`` others while every slot is taken."""
+        places = places_in(limits) * self._settings.slots_per_model
+        if ahead < places:
+            return True
+        calls_s = (1 + ahead // places) * limits.call_time.seconds(places_in(limits))
+        wait_s = max(0.0, self._free_at - limits.now) + calls_s
+        if wait_s <= self._settings.max_wait_s:
+            return True
+        self._overloaded_until = limits.now + OVERLOAD_S
+        return False
+
+    def holds_bulk(self, now: float) -> bool:
+        """Whether bulk items stay in line while others wait."""
+        return now < self._overloaded_until

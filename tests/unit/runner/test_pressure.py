@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+
+from runner.call_time import UNKNOWN, CallTime
+from runner.cut import CutLimits
+from runner.pressure import COMPANY_S, OVERLOAD_S, Pressure
+from tests.builders import make_config
+
+DEAR_CALLS = CallTime(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
+DEAR_ITEMS = CallTime(10, 0.5, 0.05, 0.05)  # 0.05 for each
+
+
+def pressure(**changes: Any) -> Pressure:
+    values = {"max_call_s": 0.6, "prompt_call_s": 0.2, "max_wait_s": 0.5, "slots_per_model": 1}
+    return Pressure(make_config(batching=values | changes).batching)
+
+
+def limits(*, max_items: int = 4, now: float = 0.0, call_time: CallTime = DEAR_ITEMS) -> CutLimits:
+    return CutLimits(max_items, 10**9, 1e9, call_time, now)
+
+
+def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_moment():
+    lane = pressure()
+    before = lane.longest_call_s(DEAR_ITEMS, 0.0)
+    lane.greet(5.0)
+
+    assert before == 0.6
+    assert lane.longest_call_s(DEAR_ITEMS, 5.0 + COMPANY_S - 0.01) == 0.2
+    assert lane.longest_call_s(DEAR_ITEMS, 5.0 + COMPANY_S) == 0.6
+
+
+@pytest.mark.parametrize(
+    ("call_time", "longest_s"),
+    [(DEAR_CALLS, 0.6), (CallTime(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
+)
+def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
+    call_time: CallTime, longest_s: float
+):
+    lane = pressure()
+    lane.greet(0.0)
+
+    assert lane.longest_call_s(call_time, 0.0) == longest_s
+
+
+def test_whoever_is_in_the_next_call_is_let_in_however_long_that_takes():
+    lane = pressure(max_wait_s=0.01)
+    lane.began(100.0, 0.0)
+
+    assert lane.admits(3, limits())
+    assert not lane.holds_bulk(0.0)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "running_s", "admitted"),
+    [
+        (4, 0.0, True),  # the second call ends after 2 * 0.2
+        (4, 0.1, True),
+        (4, 0.11, False),
+        (7, 0.1, True),
+        (8, 0.0, False),  # the third one
+    ],
+)
+def test_whoever_would_wait_too_long_is_turned_away(ahead: int, running_s: float, admitted: bool):
+    lane = pressure()
+    lane.began(running_s, 0.0)
+
+    assert lane.admits(ahead, limits()) is admitted
+    assert lane.holds_bulk(0.0) is not admitted
+
+
+def test_a_call_that_should_have_ended_counts_as_if_it_ended_now():
+    lane = pressure()
+    lane.began(0.3, 0.0)
+
+    assert lane.admits(4, limits(now=50.0))
+
+
+def test_with_more_slots_more_are_in_the_next_calls():
+    lane = pressure(slots_per_model=2, max_wait_s=0.01)
+
+    assert lane.admits(7, limits())
+    assert not lane.admits(8, limits())
+
+
+def test_nobody_is_turned_away_while_nothing_is_known_of_the_model():
+    assert pressure(max_wait_s=0.01).admits(1000, limits(call_time=UNKNOWN))
+
+
+def test_bulk_is_held_back_for_a_moment_after_somebody_was_turned_away():
+    lane = pressure()
+    lane.admits(8, limits(now=10.0))
+
+    assert lane.holds_bulk(10.0 + OVERLOAD_S - 0.01)
+    assert not lane.holds_bulk(10.0 + OVERLOAD_S)
