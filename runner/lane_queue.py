@@ -7,7 +7,8 @@ A plain data structure: no clock, no awaiting. The rules of the line:
                       long line costs another key one call, not the whole line
     between classes   interactive keys first; a bulk item travels along where a call has places
                       left, and after ``_BULK_TURN_AFTER`` calls that left bulk items behind one
-                      call is made for their sake, of at most ``bulk_batch_size`` of them
+                      call is made for their sake, of at most ``bulk_batch_size`` of them; while
+                      the lane has too much to do (``pressure``), neither
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 

@@ -66,7 +66,8 @@ async def _drill(offerer: Offerer, args: argparse.Namespace, rows: list[Row]) ->
 
     async def offered(name: str, per_second: float, seconds: float) -> list[Row]:
         load = Load(per_second, seconds, args.batch_share, args.batch_items)
-        found = rows_of(f"{name}, {per_second:.0f}/s", await offerer.offer(load))
+        seen, over_s = await offerer.offer(load)
+        found = rows_of(f"{name}, {per_second:.0f}/s", seen, over_s)
         _say(table(found).split("\n", 2)[2])
         return found
 

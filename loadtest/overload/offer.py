@@ -63,8 +63,8 @@ class Offerer:
         self._idle: dict[str, list[Connection]] = {kind: [] for kind in PATHS}
         self._numbers = count()
 
-    async def offer(self, load: Load) -> list[Seen]:
-        """All forecasts of a load and what became of each; ends when all are answered."""
+    async def offer(self, load: Load) -> tuple[list[Seen], float]:
+        """What became of each forecast of a load, and when it was over; waits for all answers."""
         leaving = [(one, self._body(one)) for one in departures(load)]
         began = perf_counter()
         tasks = []
@@ -73,7 +73,7 @@ class Offerer:
             # late of the generator itself counts: a caller does not care who kept it waiting
             due = began + departure.at_s
             tasks.append(asyncio.create_task(self._one(departure, body, due)))
-        return [seen for task in tasks for seen in await task]
+        return [seen for task in tasks for seen in await task], began + load.seconds
 
     def _body(self, departure: Departure) -> bytes:
         numbers = (next(self._numbers) for _ in range(departure.items))

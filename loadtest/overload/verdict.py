@@ -1,11 +1,12 @@
 """From what callers saw to rows of the table, and from rows to pass or fail; no clock, no network.
 
 A forecast is admitted when it was answered with bands, whoever made them; it is shed when they are
-not the model's own. The order of shedding is held by shares: while more is asked than can be done,
-the share of batch items that lose the model is never less than that of interactive requests, and
+not the model's own, or were put off until the load was over. The order of shedding is held by
+shares: the share of batch items that are shed is never less than that of interactive requests, and
 nobody is refused while there is no one on the baseline.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ OVERLOADED = "overloaded"
 REFUSALS = ("status 429", "status 503")
 TOLERANCE = 0.02  # of shares: a few requests at the edges of a run
 _HEAD = (
-    "| load | kind | offered | model | stale | baseline, overloaded | baseline, other | refused "
-    "| with Retry-After | valid of admitted | p50 ms | p95 ms | p99 ms | max ms | other reasons |"
+    "| load | kind | offered | model | of it in the load | stale | baseline, overloaded "
+    "| baseline, other | refused | with Retry-After | valid of admitted "
+    "| p50 ms | p95 ms | p99 ms | max ms | other reasons |"
 )
 
 
@@ -49,6 +51,7 @@ class Row:
     refused: int
     with_retry_after: int
     problems: Counter[str]
+    served: int  # by the model while the load lasted: what waits until it is over was put off
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -65,8 +68,8 @@ class Row:
 
     @property
     def shed_share(self) -> float:
-        """Of those offered: all that the model did not answer in time."""
-        return 1 - self.model / self.offered if self.offered else 0.0
+        """Of those offered: all that the model did not answer while the load lasted."""
+        return 1 - self.served / self.offered if self.offered else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Budgets:
     model_share: float = 0.99
 
 
-def row_of(load: str, kind: str, seen: Sequence[Seen]) -> Row:
-    """The row of one kind."""
+def row_of(load: str, kind: str, seen: Sequence[Seen], over_s: float = math.inf) -> Row:
+    """The row of one kind; the load was over at ``over_s``, on the clock of the samples."""
     ours = [one for one in seen if one.kind == kind]
     refused = [one for one in ours if one.refused]
     admitted = [one.sample for one in ours if not one.refused]
@@ -95,6 +98,7 @@ def row_of(load: str, kind: str, seen: Sequence[Seen]) -> Row:
         refused=len(refused),
         with_retry_after=sum(one.retry_after for one in refused),
         problems=Counter(s.problem for s in admitted if s.problem),
+        served=sum(s.source == "model" and s.done_s <= over_s for s in admitted),
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
@@ -102,8 +106,8 @@ def row_of(load: str, kind: str, seen: Sequence[Seen]) -> Row:
     )
 
 
-def rows_of(load: str, seen: Sequence[Seen]) -> list[Row]:
-    return [row_of(load, kind, seen) for kind in (INTERACTIVE, BATCH)]
+def rows_of(load: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[Row]:
+    return [row_of(load, kind, seen, over_s) for kind in (INTERACTIVE, BATCH)]
 
 
 def is_sustained(rows: Sequence[Row], budgets: Budgets) -> bool:
@@ -151,7 +155,7 @@ def _out_of_order(rows: Sequence[Row]) -> list[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for people, as Markdown."""
-    return "\n".join([_HEAD, "|---|---|" + "---:|" * 12 + "---|", *map(_line, rows)])
+    return "\n".join([_HEAD, "|---|---|" + "---:|" * 13 + "---|", *map(_line, rows)])
 
 
 def _line(row: Row) -> str:
@@ -160,7 +164,8 @@ def _line(row: Row) -> str:
     # a share that is not whole must never read as whole
     percent = min(row.valid_share * 100, 99.9) if row.problems else 100
     baseline = [row.reasons[OVERLOADED], row.reasons.total() - row.reasons[OVERLOADED]]
-    counts = [row.offered, row.model, row.stale, *baseline, row.refused, row.with_retry_after]
+    model = [row.model, row.served, row.stale]
+    counts = [row.offered, *model, *baseline, row.refused, row.with_retry_after]
     times = [f"{ms:.0f}" for ms in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)]
     cells = [row.load, row.kind, *counts, f"{percent:.4g} %", *times, words or "-"]
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -39,7 +39,7 @@ from loadtest.stub_process import start_stub
 STUB = ("--model", "mock", "--ms-per-call", "37", "--ms-per-series", "0.9")
 SETTINGS = {  # what is kept up to a number is full within the warm-up: a slope is a leak
     "TSFM_CACHE__MAX_ENTRIES": "500",
-    "TSFM_CONFORMAL__MAX_MARKETS": "50",
+    "TSFM_CONFORMAL__MAX_MARKETS": "50",  # these where learning is on
     "TSFM_CONFORMAL__MAX_PENDING_PER_MARKET": "12",
     "TSFM_CONFORMAL__MAX_QUEUED": "500",
     "TSFM_CONFORMAL__ROLLING_POINTS": "100",

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtest.chaos.targets import TARGETS
 
 MB = 1024 * 1024
+_LEARNING = "learning actor"  # there where conformal.online is on
 _OTHERS = (  # of Serve and Ray; names as people know them
+    (r"^ray::\S*LearningActor\b", _LEARNING),
     (r"^ray::\S*(HAProxyManager|ProxyActor)\b", "Serve proxy actor"),
     (r"^ray::IDLE", "Ray idle worker"),
     (r"/gcs_server\b", "Ray GCS"),
@@ -26,7 +28,9 @@ _OTHERS = (  # of Serve and Ray; names as people know them
     (r"\bserve run\b", "serve run"),
 )
 _GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
-OURS = frozenset(target.name for target in TARGETS)  # what the project starts, Serve's and its own
+OURS = frozenset(
+    {_LEARNING, *(target.name for target in TARGETS)}
+)  # what the project starts, Serve's and its own
 
 
 @dataclass(frozen=True, slots=True)

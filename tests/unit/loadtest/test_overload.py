@@ -87,6 +87,13 @@ def test_rows_count_who_answered_and_why_not_the_model():
     assert (batch.offered, batch.shed_share) == (1, 1.0)
 
 
+def test_what_the_model_answers_once_the_load_is_over_was_put_off():
+    seen = [Seen(BATCH, MODEL), Seen(BATCH, Sample(0.0, 9.0, source="model"))]
+    (_, batch) = rows_of("3x", seen, over_s=5.0)
+
+    assert (batch.model, batch.served, batch.shed_share) == (2, 1, 0.5)
+
+
 def test_the_times_of_the_refused_do_not_count():
     (interactive, _) = rows([MODEL] + [REFUSED] * 50, [MODEL])
 
@@ -146,7 +153,7 @@ def test_the_table_has_a_line_for_each_kind_and_never_rounds_a_share_to_whole():
     bad = [MODEL] * 9999 + [Sample(0, 0.1, "quantiles cross")]
     lines = table(rows(bad, [SHED])).splitlines()
 
-    assert {line.count("|") for line in lines} == {16}
+    assert {line.count("|") for line in lines} == {17}
     assert "| 99.9 % |" in lines[2]
     assert "| 100 % |" in lines[3]
 
@@ -164,7 +171,7 @@ async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
 
     async with serving(handler) as url:
         offerer = Offerer(url, SHAPE)
-        seen = await offerer.offer(Load(400, 0.02, batch_share=0.5, batch_items=2))
+        seen, _ = await offerer.offer(Load(400, 0.02, batch_share=0.5, batch_items=2))
         offerer.close()
 
     interactive, batch = rows_of("1x", seen)
@@ -187,7 +194,7 @@ async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, pro
 
     async with serving(handler) as url:
         offerer = Offerer(url, SHAPE)
-        seen = await offerer.offer(Load(4, 1, batch_share=1.0, batch_items=4))
+        seen, _ = await offerer.offer(Load(4, 1, batch_share=1.0, batch_items=4))
         offerer.close()
 
     assert [one.sample.problem for one in seen] == [problem] * 4
