@@ -1,0 +1,151 @@
+"""The command: a head and two workers, the prod config's replicas spread over them, steady traffic.
+
+    python -m loadtest.cluster
+    python -m loadtest.cluster --rate 20 --only "kill a node"
+
+Needs Linux with `unshare` and `ip`, and `redis-server` for the loss of the head. The last line is
+``CLUSTER_PASS`` or ``CLUSTER_FAIL: why``; the exit code says the same.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtest.chaos.verdict import Row, failures, row_of, table
+from loadtest.cluster.drills import DRILLS, LIMIT_S, REPLICAS, Drill, is_whole
+from loadtest.cluster.nodes import HEAD, REDIS_PORT, Cluster, is_up, wait_for
+from loadtest.cluster.sandbox import GATEWAY, Place, enter
+from loadtest.cluster.traffic import PORT, Traffic
+from loadtest.service import ROOT
+from loadtest.stub_process import start_stub
+
+LEAD_S, TAIL_S = 3.0, 3.0
+NO_LIMIT_MS = 1e9  # lateness is shown and not judged: all nodes share the cores of one machine
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(given)
+    enter(given)
+    redis = shutil.which("redis-server") is not None
+    drills = [drill for drill in DRILLS if _is_wanted(drill, args.only)]
+    left_out = [drill.name for drill in drills if drill.needs_redis and not redis]
+    rows: list[Row] = []
+    broken = [f"not tried without redis-server: {name}" for name in left_out]
+    with tempfile.TemporaryDirectory(prefix="rc", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        try:
+            _run(Path(folder), redis, [d for d in drills if d.name not in left_out], args, rows)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as exc:
+            broken.append(str(exc))
+            _tell_logs(Path(folder))
+    broken += failures(rows, NO_LIMIT_MS) or ([] if rows else ["no drill was run"])
+    print(table(rows))
+    print(f"CLUSTER_FAIL: {'; '.join(broken)}" if broken else "CLUSTER_PASS", flush=True)
+    return 1 if broken else 0
+
+
+def _run(
+    folder: Path, redis: bool, drills: Sequence[Drill], args: argparse.Namespace, rows: list[Row]
+) -> None:
+    if redis:
+        _start_redis(folder)
+    model = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
+    stubs = [start_stub("--host", GATEWAY, *model) for _ in range(2)]
+    urls = json.dumps([stub.url for stub in stubs])
+    cluster = Cluster(folder, redis, {"TSFM_REQUEST__DEADLINE_MS": str(args.deadline_ms)})
+    _bring_up(cluster, urls)
+    for number, drill in enumerate(drills, 1):
+        rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
+        row = rows[-1]
+        _say(f"{row.name}: {row.valid}/{row.requests} valid at once, {row.lost} lost")
+        _say(f"  replicas: {dict(cluster.replicas())}")
+
+
+def _bring_up(cluster: Cluster, urls: str) -> None:
+    cluster.start_node(HEAD)
+    wait_for(lambda: is_up(f"http://{Place(HEAD).ip}:8265/api/gcs_healthz"), LIMIT_S, "the head")
+    for number in (1, 2):
+        cluster.start_node(number)
+    # Serve spreads replicas over the nodes it knows, and moves none to those that come later
+    wait_for(lambda: len(cluster.alive()) == 3, LIMIT_S, "the workers")
+    config = cluster.folder / "serve.yaml"
+    config.write_text(yaml.safe_dump(adapted(urls)))
+    cluster.deploy(config)
+    took_s = wait_for(lambda: is_whole(cluster), 2 * LIMIT_S, "the application")
+    workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
+    wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
+    _say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
+
+
+def adapted(urls: str) -> dict[str, Any]:
+    """The Serve config for production, with the stand-ins as its runtimes and without tokens."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "deploy/serve_config.prod.yaml").read_text())
+    (application,) = values["applications"]
+    application["args"]["config"] = "configs/local.yaml"
+    application["runtime_env"]["env_vars"]["TSFM_TOLLAMA__BASE_URLS"] = urls
+    for deployment in application["deployments"]:
+        deployment.pop("autoscaling_config", None)
+        deployment["num_replicas"] = REPLICAS[deployment["name"]]
+    return values
+
+
+async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
+    traffic = Traffic(range(1, max(cluster.places) + 2), rate, seed)
+    await traffic.look()
+    looking = asyncio.create_task(traffic.keep_looking())
+    asking = asyncio.create_task(traffic.ask())
+    await asyncio.sleep(LEAD_S)
+    began_s = traffic.now_s()
+    try:
+        await asyncio.to_thread(drill.run, cluster)
+        took_s = traffic.now_s() - began_s
+        await asyncio.sleep(TAIL_S)
+    finally:
+        traffic.stop()
+        attempts = await asking
+        await looking
+        traffic.close()
+    return row_of(drill.name, attempts, began_s, took_s, carries=drill.carries)
+
+
+def _start_redis(folder: Path) -> None:
+    command = ["redis-server", "--bind", GATEWAY, "--port", str(REDIS_PORT), "--dir", str(folder)]
+    with (folder / "redis.log").open("wb") as log:
+        subprocess.Popen([*command, "--save", "", "--protected-mode", "no"], stdout=log)
+
+
+def _tell_logs(folder: Path) -> None:
+    for path in sorted(folder.glob("*.log")):
+        _say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-1500:]}")
+
+
+def _is_wanted(drill: Drill, only: Sequence[str]) -> bool:
+    return not only or any(word in drill.name for word in only)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.cluster", description="What does the loss of a node cost callers?"
+    )
+    add = parser.add_argument
+    add("--rate", type=float, default=50.0, help="requests a second")
+    add("--only", action="append", default=[], metavar="WORD", help="drills that hold the word")
+    add("--deadline-ms", type=int, default=1500)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What happens to the cluster, one after the other: each returns when all is as it should be."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loadtest.cluster.nodes import HEAD, Cluster, controllers, wait_for
+from loadtest.cluster.sandbox import Place
+
+REPLICAS = {"Ingress": 2, "Runner": 2, "Baseline": 2}
+LIMIT_S = 100.0
+HEAD_AWAY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """``carries``: what it takes away held requests of callers, so that some may be lost."""
+
+    name: str
+    run: Callable[[Cluster], object]
+    carries: bool = False
+    needs_redis: bool = False
+
+
+def is_whole(cluster: Cluster, *, without: int | None = None) -> bool:
+    """Whether every replica runs, and none on the node that is to be empty."""
+    found = cluster.replicas()
+    if without is not None and any(ip == Place(without).ip for _, ip in found):
+        return False
+    alive = {Place(number).ip for number in cluster.places}
+    counts = dict.fromkeys(REPLICAS, 0)
+    for (name, ip), number in found.items():
+        counts[name] += number if ip in alive else 0
+    return all(counts[name] >= number for name, number in REPLICAS.items())
+
+
+def add_node(cluster: Cluster) -> None:
+    number = max(cluster.places) + 1
+    cluster.start_node(number)
+    wait_for(lambda: Place(number).ip in cluster.alive(), LIMIT_S, "the new node")
+
+
+def kill_node(cluster: Cluster) -> None:
+    """The newest worker that has an ingress: every process of it, in the same moment."""
+    addresses = {ip for name, ip in cluster.replicas() if name == "Ingress"}
+    number = max(n for n in cluster.places if Place(n).ip in addresses)
+    cluster.kill_node(number)
+    del cluster.places[number]
+    wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "replicas elsewhere")
+
+
+def drain_node(cluster: Cluster) -> None:
+    """The oldest worker: it is emptied first, and ended when it is empty."""
+    number = min(n for n in cluster.places if n != HEAD)
+    cluster.drain(number)
+    wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "the drained node to be empty")
+    cluster.kill_node(number)
+    del cluster.places[number]
+
+
+def restart_controller(cluster: Cluster) -> None:
+    before = controllers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: bool(set(controllers()) - set(before)), LIMIT_S, "a new controller")
+    wait_for(lambda: is_whole(cluster), LIMIT_S, "the controller's knowledge of its replicas")
+
+
+def lose_head(cluster: Cluster) -> None:
+    """Every process of the head, which comes back after a while with its state from Redis."""
+    cluster.kill_node(HEAD)
+    wait_for(lambda: not cluster.places[HEAD].pids(), LIMIT_S, "the head's end")
+    wait_for(_after(HEAD_AWAY_S), LIMIT_S, "the head's absence")
+    cluster.start_node(HEAD)
+    wait_for(lambda: is_whole(cluster), LIMIT_S, "the head's knowledge of its cluster")
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    left = iter(range(int(seconds / 0.3)))
+    return lambda: next(left, None) is None
+
+
+DRILLS = (
+    Drill("nothing", lambda cluster: wait_for(_after(6.0), LIMIT_S, "a while")),
+    Drill("add a node", add_node),
+    Drill("kill a node", kill_node, carries=True),
+    Drill("drain a node", drain_node),
+    Drill("kill the Serve controller", restart_controller),
+    Drill("lose the head and regain it", lose_head, needs_redis=True),
+)

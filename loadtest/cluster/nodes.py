@@ -1,0 +1,163 @@
+"""The cluster: Ray nodes as processes, the application on them, and what Serve says of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from loadtest.cluster.sandbox import GATEWAY, Place, make_place
+
+HEAD = 0
+GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 6379, 8265, 6390
+_BIN = Path(sys.executable).parent
+_COMMON = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
+SETTINGS = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # nobody else is in this network
+    "OMP_NUM_THREADS": "1",
+    "TSFM_ENVIRONMENT": "dev",  # the stand-in serves tollama's own test model
+}
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The nodes that live; ``folder`` holds Ray's files and the nodes' logs."""
+
+    folder: Path
+    redis: bool
+    env: dict[str, str]
+    places: dict[int, Place] = field(default_factory=dict)
+
+    def start_node(self, number: int) -> None:
+        """A node, new or once more; the head has number 0. It is up some seconds later."""
+        place = self.places.get(number) or make_place(number)
+        self.places[number] = place
+        head = Place(HEAD).ip
+        role = [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
+        if number == HEAD:
+            role = ["--head", f"--port={GCS_PORT}", "--num-cpus=0", f"--dashboard-host={head}"]
+        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder)}
+        if self.redis and number == HEAD:
+            env["RAY_REDIS_ADDRESS"] = f"{GATEWAY}:{REDIS_PORT}"
+        with (self.folder / f"node{number}.log").open("ab") as log:
+            subprocess.Popen(
+                [
+                    *place.within,
+                    str(_BIN / "ray"),
+                    "start",
+                    f"--node-ip-address={place.ip}",
+                    *role,
+                    *_COMMON,
+                ],
+                env=os.environ | env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill_node(self, number: int) -> None:
+        """SIGKILL to everything on it, at once."""
+        for pid in self.places[number].pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def deploy(self, config: Path) -> None:
+        """`serve deploy`, which only hands the file over."""
+        command = [str(_BIN / "serve"), "deploy", "-a", self._dashboard, str(config)]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | SETTINGS)
+
+    def drain(self, number: int) -> None:
+        """Ask Ray to empty a worker, as an autoscaler does before it takes the machine away."""
+        node_id = self.alive()[Place(number).ip]
+        command = [str(_BIN / "ray"), "drain-node", f"--address={Place(HEAD).ip}:{GCS_PORT}"]
+        command += [f"--node-id={node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message=drill", "--deadline-remaining-seconds=120"]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | SETTINGS)
+
+    def alive(self) -> dict[str, str]:
+        """Ids of the living nodes by address; none while the head cannot be asked."""
+        try:
+            nodes = self._get("/nodes?view=summary")["data"]["summary"]
+        except (OSError, KeyError, ValueError):
+            return {}
+        found = ((node["ip"], node["raylet"]) for node in nodes)
+        return {ip: str(raylet["nodeId"]) for ip, raylet in found if raylet.get("state") == "ALIVE"}
+
+    def replicas(self) -> Counter[tuple[str, str]]:
+        """Running replicas by deployment and address; empty while Serve cannot be asked."""
+        try:
+            app = self._get("/api/serve/applications/")["applications"]["tsfm"]
+        except (OSError, KeyError, ValueError):
+            return Counter()
+        if app["status"] != "RUNNING":
+            return Counter()
+        return Counter(
+            (name, replica["node_ip"])
+            for name, deployment in app["deployments"].items()
+            for replica in deployment["replicas"]
+            if replica["state"] == "RUNNING"
+        )
+
+    def _get(self, path: str) -> Any:
+        with urlopen(self._dashboard + path, timeout=5) as response:
+            return json.load(response)
+
+    @property
+    def _dashboard(self) -> str:
+        return f"http://{Place(HEAD).ip}:{DASHBOARD_PORT}"
+
+
+def is_up(url: str) -> bool:
+    """Whether an address answers 200 within a second."""
+    try:
+        with urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> float:
+    """The seconds it took.
+
+    Raises:
+        RuntimeError: it did not come true in time.
+    """
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > limit_s:
+            raise RuntimeError(f"{what}: not within {limit_s:g} s")
+        time.sleep(0.3)
+    return time.monotonic() - began
+
+
+def controllers() -> list[int]:
+    """The processes of Serve's controller."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and b"ray::ServeController" in _command(entry):
+            found.append(int(entry.name))
+    return found
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

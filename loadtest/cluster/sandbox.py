@@ -1,0 +1,77 @@
+"""Namespaces of our own: a bridge, nodes with addresses behind it, and an end that takes all along.
+
+Everything runs below one process in namespaces for processes, mounts and networks: no address of
+the machine is used, and when that process ends the kernel ends all that it started.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GATEWAY = "10.88.0.1"  # where the load generator and the runtimes are
+_MARK = "TSFM_CLUSTER_SANDBOX"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node's network: a namespace and the address in it."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"n{self.number}"
+
+    @property
+    def ip(self) -> str:
+        return f"10.88.0.{10 + self.number}"
+
+    @property
+    def within(self) -> list[str]:
+        """What a command starts with to run there."""
+        return ["ip", "netns", "exec", self.name]
+
+    def pids(self) -> list[int]:
+        """Every process there."""
+        return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
+
+
+def enter(argv: Sequence[str]) -> None:
+    """Goes on in the sandbox; the process that calls this becomes the one that waits for it."""
+    if os.environ.pop(_MARK, None):
+        _lay_out()
+        return
+    rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = ["unshare", *rights, *spaces, sys.executable, "-m", "loadtest.cluster", *argv]
+    os.execvpe("unshare", command, os.environ | {_MARK: "1"})
+
+
+def make_place(number: int) -> Place:
+    """A new network with a cable to the bridge."""
+    place = Place(number)
+    cable = f"v{number}"
+    _run("ip", "netns", "add", place.name)
+    _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", place.name)
+    _run("ip", "link", "set", cable, "master", "br0", "up")
+    _run("ip", "-n", place.name, "addr", "add", f"{place.ip}/24", "dev", "eth0")
+    for device in ("lo", "eth0"):
+        _run("ip", "-n", place.name, "link", "set", device, "up")
+    return place
+
+
+def _lay_out() -> None:
+    _run("mount", "-t", "tmpfs", "tmpfs", "/run")  # where names of networks are kept
+    _run("ip", "link", "set", "lo", "up")
+    _run("ip", "link", "add", "br0", "type", "bridge")
+    _run("ip", "addr", "add", f"{GATEWAY}/24", "dev", "br0")
+    _run("ip", "link", "set", "br0", "up")
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

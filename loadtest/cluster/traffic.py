@@ -1,0 +1,74 @@
+"""Requests at a steady rate to every worker in turn, as a Kubernetes Service would send them."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import count
+
+from loadtest.chaos.verdict import Attempt, is_lost
+from loadtest.cluster.nodes import is_up
+from loadtest.cluster.sandbox import Place
+from loadtest.http_client import endpoint
+from loadtest.payloads import Shape, forecast_bodies
+from loadtest.samples import Client
+
+SHAPE = Shape(model="mock", points=96)
+PORT = 8000
+_BODIES = 20_000
+
+
+class Traffic:
+    """Asks until it is stopped; workers that do not say they are well get nothing."""
+
+    def __init__(self, workers: Iterable[int], per_second: float, seed: int) -> None:
+        urls = [f"http://{Place(number).ip}:{PORT}" for number in workers]
+        self._clients = {url: Client(endpoint(url, "/tsfm/forecast"), SHAPE, 2.5) for url in urls}
+        self._well: list[str] = []
+        self._per_second = per_second
+        self._bodies = forecast_bodies(_BODIES, SHAPE, seed)
+        self._turns = count()
+        self._on = True
+
+    def now_s(self) -> float:
+        """Seconds since the start; all clients began in the same moment."""
+        return next(iter(self._clients.values())).now_s()
+
+    async def look(self) -> None:
+        """Which workers are well, as a readiness probe asks."""
+        answers = [asyncio.to_thread(is_up, f"{url}/-/healthz") for url in self._clients]
+        well = await asyncio.gather(*answers)
+        self._well = [url for url, up in zip(self._clients, well, strict=True) if up]
+
+    async def keep_looking(self) -> None:
+        """The same every second, until it is stopped."""
+        while self._on:
+            await asyncio.sleep(1.0)
+            await self.look()
+
+    async def ask(self) -> list[Attempt]:
+        """Every attempt until ``stop``, in the order they were sent."""
+        tasks = []
+        began_s = self.now_s()
+        for number, body in enumerate(self._bodies):
+            await asyncio.sleep(max(0.0, began_s + number / self._per_second - self.now_s()))
+            if not self._on:
+                break
+            tasks.append(asyncio.create_task(self._attempt(body)))
+        return await asyncio.gather(*tasks)
+
+    def stop(self) -> None:
+        self._on = False
+
+    async def _attempt(self, body: bytes) -> Attempt:
+        first = await self._next().send(body)
+        if not is_lost(first):
+            return Attempt(first)
+        await asyncio.sleep(1.0)
+        return Attempt(first, await self._next().send(body))
+
+    def _next(self) -> Client:
+        urls = self._well or list(self._clients)
+        return self._clients[urls[next(self._turns) % len(urls)]]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()

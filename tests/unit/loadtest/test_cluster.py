@@ -1,0 +1,73 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtest.cluster.__main__ import adapted
+from loadtest.cluster.drills import DRILLS, REPLICAS, is_whole
+from loadtest.cluster.nodes import SETTINGS
+from loadtest.cluster.sandbox import Place
+from serve_app.serve_check import read_serve_config
+from tests.builders import ROOT
+
+FIRST, SECOND = Place(1), Place(2)
+
+
+class FakeCluster:
+    def __init__(self, replicas: dict[tuple[str, str], int]) -> None:
+        self.found = Counter(replicas)
+        self.places = {0: Place(0), 1: FIRST, 2: SECOND}
+
+    def replicas(self) -> Counter[tuple[str, str]]:
+        return self.found
+
+
+def spread(**changes: int) -> dict[tuple[str, str], int]:
+    """One replica of each deployment on each of two workers."""
+    found = {(name, place.ip): 1 for name in REPLICAS for place in (FIRST, SECOND)}
+    return found | {(name, FIRST.ip): number for name, number in changes.items()}
+
+
+def test_cluster_with_all_replicas_is_whole() -> None:
+    assert is_whole(FakeCluster(spread()))  # type: ignore[arg-type]  # a fake of it
+
+
+@pytest.mark.parametrize("found", [spread(Runner=0), {}])
+def test_cluster_that_lacks_a_replica_is_not_whole(found: dict[tuple[str, str], int]) -> None:
+    assert not is_whole(FakeCluster(found))  # type: ignore[arg-type]  # a fake of it
+
+
+def test_replicas_on_a_node_that_is_gone_do_not_count() -> None:
+    cluster = FakeCluster(spread())
+    del cluster.places[2]
+
+    assert not is_whole(cluster)  # type: ignore[arg-type]  # a fake of it
+
+
+def test_node_that_is_to_be_empty_may_hold_nothing() -> None:
+    cluster = FakeCluster(spread())
+
+    assert not is_whole(cluster, without=2)  # type: ignore[arg-type]  # a fake of it
+    cluster.found = Counter({(name, FIRST.ip): 2 for name in REPLICAS})
+    assert is_whole(cluster, without=2)  # type: ignore[arg-type]  # a fake of it
+
+
+def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump(adapted('["http://10.88.0.1:1"]')))
+
+    deployments = read_serve_config(path)["applications"][0]["deployments"]
+
+    assert {d["name"]: d["num_replicas"] for d in deployments} == REPLICAS
+
+
+def test_nodes_get_what_every_node_of_a_cluster_should_have() -> None:
+    lines = (ROOT / "deploy/ray.env").read_text().splitlines()
+    wanted = dict(line.replace('"', "").split("=", 1) for line in lines if line[:4] == "RAY_")
+
+    assert SETTINGS | wanted == SETTINGS | {"RAY_AUTH_MODE": "token"}
+
+
+def test_every_drill_has_a_name_of_its_own() -> None:
+    assert len({drill.name for drill in DRILLS}) == len(DRILLS)
