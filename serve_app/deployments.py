@@ -228,7 +228,8 @@ class Ingress:
         tracer = _set_up_telling(config)
         name = serve.get_replica_context().replica_tag
         self._baseline: BaselinePort = BaselineHandle(baseline, config.batching)
-        clock, handle = time.monotonic, RunnerHandle(runner, name, config.batching)
+        clock = time.monotonic
+        self._runner = handle = RunnerHandle(runner, name, config.batching)
         model: ModelPorts = handle
         if tracer is not None:
             model = TracedModel(model, tracer)
@@ -249,7 +250,7 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
-        await warm_up(self._baseline, self._service.config)
+        await warm_up(self._runner, self._baseline, self._service.config)
         self._pump.start()
         if self._learning is not None:
             self._learning.start()

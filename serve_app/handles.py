@@ -64,6 +64,10 @@ class RunnerHandle:
             logger.warning("runner not reached: %s", type(exc).__name__)
             return LOST
 
+    async def reach(self) -> None:
+        """Makes the way to a Runner, and has it ready, with a call that asks for nothing."""
+        await self.forecast_many([])
+
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
         """Each item's bands, or why there are none, in order."""
         items = list(zip(self._bulk_numbers, requests, strict=False))
@@ -150,18 +154,29 @@ async def _no_need(_: Sequence[int]) -> None:
     """A baseline takes less time than the news that nobody wants it."""
 
 
-async def warm_up(baseline: BaselinePort, config: Config) -> None:
-    """One fallback before the first caller needs one: the first call of a handle is slow.
+async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) -> None:
+    """A call of each kind before the first caller needs one: a handle's first call takes a second.
 
-    A baseline that is not up yet holds nobody up: the ingress computes the same bands itself.
+    A deployment that is not up yet holds nobody up: without it the ingress answers by itself.
     """
+    item = _flat(config)
+    baseline_bands([item], config.baseline, config.bands)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WARM_UP_LIMIT_S):
+            await asyncio.gather(runner.reach(), _reach(baseline, item))
+
+
+def _flat(config: Config) -> BaselineRequest:
+    """The plainest thing that can be asked."""
     request = config.request
     transform = Transform(config.transform.space, config.transform.eps)
     flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
-    item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
-    baseline_bands([item], config.baseline, config.bands)
-    with contextlib.suppress(TimeoutError, BaselineUnavailableError):
-        await asyncio.wait_for(baseline.forecast([item]), WARM_UP_LIMIT_S)
+    return BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
+
+
+async def _reach(baseline: BaselinePort, item: BaselineRequest) -> None:
+    with contextlib.suppress(BaselineUnavailableError):
+        await baseline.forecast([item])
 
 
 async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:

@@ -69,7 +69,6 @@ class SharedCalls(Generic[Q, A]):
         self._tasks: set[asyncio.Future[None]] = set()  # the loop itself would let go of them
         self._left: list[int] = []
         self._nobodys = contextvars.Context()
-        self._nobodys = contextvars.Context()
 
     async def ask(self, lane_name: Hashable, item: Q) -> A:
         """The answer of one item; whoever is cancelled takes the item back.
