@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test soak overload lint fmt types layers alerts audit docs lock manifests validate-deploy load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ alerts: ## the alert rules against their tests, by promtool
 audit: setup ## known vulnerabilities of everything locked
 	$(BIN)/python .ci/audit.py
 
+contract: setup ## the interface of this version, for later versions to be held against
+	$(BIN)/python -m tests.contract
+
 lock: setup ## lock the dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile -q --group browser -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-browser.lock
@@ -84,6 +87,9 @@ faults: setup ## every fault of the runtime in turn: is there a valid answer in 
 
 chaos: setup ## every process of the service killed and stopped in turn
 	@$(BIN)/python -m loadtest.chaos
+
+autoscale: setup ## a step in the load: how soon do Runners come and go, and what do callers notice?
+	@$(BIN)/python -m loadtest.autoscale
 
 soak: setup ## impatient callers for MINUTES (10) at RATE (50/s): does anything grow?
 	@$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),10) --rate $(or $(RATE),50)

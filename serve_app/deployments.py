@@ -54,6 +54,7 @@ from serve_app.ray_metrics import RaySink
 from serve_app.recorder import Recorder
 from serve_app.request_log import RequestLog
 from serve_app.runner_watch import Call, Queues, WatchedCall
+from serve_app.scaling import ITEMS
 from serve_app.service import Service
 from serve_app.shared_calls import Answers as Parts
 from serve_app.tracer import configured_tracer
@@ -188,6 +189,10 @@ class Runner:
     def _start(self) -> None:
         self._breakers.start()
         self._pump.start()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks a replica for, and hands to `scaling.by_items`."""
+        return {ITEMS: len(self._desk)}
 
     def _look(self) -> None:
         lanes, breakers = self._dispatcher.stats(), self._breakers.known()

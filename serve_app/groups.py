@@ -25,6 +25,10 @@ class Desk(Generic[Q, A]):
         self._answer = answer
         self._work: dict[Hashable, asyncio.Future[A]] = {}
 
+    def __len__(self) -> int:
+        """Items in work."""
+        return len(self._work)
+
     def take(self, groups: Sequence[Group[Q]]) -> list[dict[asyncio.Future[A], int]]:
         """The work begun for each group, with the items' numbers."""
         return [self._begin(group) for group in groups]

@@ -39,6 +39,8 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
         ServeDeploySchema.model_validate(values)
     except ModelValidationError as exc:
         raise ConfigError(f"{place}: {complaints(exc)}") from exc
+    except (ImportError, AttributeError) as exc:  # Serve imports what decides about replicas
+        raise ConfigError(f"{place}: policy_function: {exc}") from exc
     for at, application in enumerate(values["applications"]):
         for name, value in variables_of(application).items():
             if not isinstance(value, str):  # Ray itself finds out when replicas are started

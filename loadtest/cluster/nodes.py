@@ -97,8 +97,12 @@ class Cluster:
             nodes = self._get("/nodes?view=summary")["data"]["summary"]
         except (OSError, KeyError, ValueError):
             return {}
-        found = ((node["ip"], node["raylet"]) for node in nodes)
-        return {ip: str(raylet["nodeId"]) for ip, raylet in found if raylet.get("state") == "ALIVE"}
+        raylets = (node["raylet"] for node in nodes)  # a new node has no "ip" of its own yet
+        return {
+            str(raylet["nodeManagerAddress"]): str(raylet["nodeId"])
+            for raylet in raylets
+            if raylet.get("state") == "ALIVE"
+        }
 
     def replicas(self) -> Counter[tuple[str, str]]:
         """Running replicas by deployment and address; empty while Serve cannot be asked."""

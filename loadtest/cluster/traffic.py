@@ -13,6 +13,7 @@ from loadtest.samples import Client
 
 SHAPE = Shape(model="mock", points=96)
 PORT = 8000
+RETRY_AFTER_S = 1.0
 _BODIES = 20_000
 
 
@@ -59,15 +60,18 @@ class Traffic:
         self._on = False
 
     async def _attempt(self, body: bytes) -> Attempt:
-        first = await self._next().send(body)
+        url = self._next()
+        first = await self._clients[url].send(body)
         if not is_lost(first):
             return Attempt(first)
-        await asyncio.sleep(1.0)
-        return Attempt(first, await self._next().send(body))
+        await asyncio.sleep(RETRY_AFTER_S)
+        return Attempt(first, await self._clients[self._next(but=url)].send(body))
 
-    def _next(self) -> Client:
-        urls = self._well or list(self._clients)
-        return self._clients[urls[next(self._turns) % len(urls)]]
+    def _next(self, but: str | None = None) -> str:
+        """The next worker that was well when last asked; not the one that has just failed."""
+        well = self._well or list(self._clients)
+        urls = [url for url in well if url != but] or well
+        return urls[next(self._turns) % len(urls)]
 
     def close(self) -> None:
         for client in self._clients.values():

@@ -113,6 +113,8 @@ def test_serve_config_holds_no_key_that_serve_would_ignore(path: Path) -> None:
         ("num_replicas: 1", "num_replicsa: 1", "applications.0.deployments.0.num_replicsa"),
         ("min_replicas: 1", "min_replica: 1", "autoscaling_config.min_replica"),
         ("num_replicas: 1", "num_replicas: many", "num_replicas"),
+        ("scaling:by_items", "scaling:by_mood", "policy_function.*by_mood"),
+        ("app.scaling:", "app.scalin:", "policy_function.*serve_app.scalin"),
     ],
 )
 def test_serve_config_with_a_typo_is_refused_by_key(

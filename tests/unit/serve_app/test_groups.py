@@ -67,3 +67,17 @@ def test_leaving_early_drops_what_is_not_done() -> None:
     run_virtual(story())
 
     assert work.finished == [1]
+
+
+def test_desk_counts_the_items_in_work() -> None:
+    async def story() -> list[int]:
+        desk = Desk(Work())
+        collecting = asyncio.create_task(collect(desk, Group("a", [(1, 5), (2, 2)])))
+        await asyncio.sleep(1)
+        counts = [len(desk)]
+        await asyncio.sleep(2)
+        counts.append(len(desk))
+        await collecting
+        return [*counts, len(desk)]
+
+    assert run_virtual(story()) == [2, 1, 0]

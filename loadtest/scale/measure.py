@@ -1,0 +1,98 @@
+"""What a forecast costs each process in CPU time, measured on a running service."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from loadtest.chaos.targets import TARGETS
+from loadtest.compare.cases import BATCH, FORECAST, Stand
+from loadtest.compare.drive import closed_loop
+from loadtest.payloads import batch_body
+from loadtest.service import Service
+from loadtest.soak.watch import name_of
+
+CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
+STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
+MARKETS = 1000
+UNIQUE_128, UNIQUE_32 = "unique, 128 at once", "unique, 32 at once"
+KNOWN, BASELINE = "known, 32 at once", "baseline only, 32 at once"
+NEW_BATCH, KNOWN_BATCH = "a batch of 1,000 new markets", "a batch of 1,000 known markets"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One kind of load: what it gave, and milliseconds of CPU for each forecast by process."""
+
+    name: str
+    per_second: float  # forecasts
+    p95_ms: float  # of a request
+    series_per_call: float
+    cpu_ms: Mapping[str, float]
+
+    @property
+    def total_ms(self) -> float:
+        return sum(self.cpu_ms.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests of one kind, and how many forecasts each of them asks for."""
+
+    name: str
+    path: str
+    bodies: Sequence[bytes]
+    connections: int
+    each: int = 1
+
+
+async def costs(stand: Stand, service: Service) -> list[Cost]:
+    """Each kind of load in turn; ``stand.scale`` says how many requests."""
+    known, many = stand.fresh(50), [batch_body(stand.fresh(MARKETS))]
+    await closed_loop(stand.url, FORECAST, [*known, *stand.fresh(stand.many(300))], 32)
+    await closed_loop(stand.url, BATCH, many, 1)
+    return [await _cost(stand, service, load) for load in _loads(stand, known, many)]
+
+
+def _loads(stand: Stand, known: list[bytes], many: list[bytes]) -> Iterator[Load]:
+    yield Load(UNIQUE_128, FORECAST, stand.fresh(stand.many(4000)), 128)
+    yield Load(UNIQUE_32, FORECAST, stand.fresh(stand.many(2000)), 32)
+    yield Load(KNOWN, FORECAST, known * (stand.many(5000) // 50), 32)
+    illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in stand.fresh(50)]
+    yield Load(BASELINE, FORECAST, illiquid * (stand.many(2500) // 50), 32)
+    new = [batch_body(stand.fresh(MARKETS)) for _ in range(max(2, int(4 * stand.scale)))]
+    yield Load(NEW_BATCH, BATCH, new, 1, MARKETS)
+    yield Load(KNOWN_BATCH, BATCH, many * max(2, int(4 * stand.scale)), 1, MARKETS)
+
+
+async def _cost(stand: Stand, service: Service, load: Load) -> Cost:
+    await asyncio.to_thread(stand.stub.reset)
+    names = await asyncio.to_thread(service.processes)
+    before = _cpu_s(names, stand.stub.pid)
+    drive = await closed_loop(stand.url, load.path, load.bodies, load.connections)
+    after = _cpu_s(names, stand.stub.pid)
+    sizes = (await asyncio.to_thread(stand.stub.stats))["series_per_call"]
+    forecasts = len(load.bodies) * load.each
+    spent = {stage: (after[stage] - before[stage]) * 1e3 / forecasts for stage in STAGES}
+    mean = sum(sizes) / len(sizes) if sizes else 0.0
+    return Cost(load.name, drive.per_second * load.each, drive.p95_ms, mean, spent)
+
+
+def _cpu_s(names: Mapping[int, str], stub: int) -> dict[str, float]:
+    """Seconds of CPU that each stage has used so far."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for pid, line in names.items():
+        stage = name_of(line)
+        spent[stage if stage in STAGES else REST] += _of(pid)
+    spent[RUNTIME], spent[CLIENT] = _of(stub), _of(psutil.Process().pid)
+    return spent
+
+
+def _of(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:  # it has ended meanwhile
+        return 0.0
+    return float(times.user + times.system)

@@ -1,0 +1,26 @@
+"""How many Runners there should be: by the items they hold, not by the calls those came in.
+
+Items share calls on the way to a Runner, at most one in ``batching.share_calls_s`` from each ingress.
+Serve counts calls, so its own policy sees the same load whether a call carries one item or fifty.
+Runners tell how many items they hold (``record_autoscaling_stats``); Serve averages that over
+``look_back_period_s``, and applies delays, factors and bounds to what is decided here.
+"""
+
+from typing import Any
+
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
+ITEMS = "items"
+
+
+def by_items(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+    """Runners enough for ``target_ongoing_requests`` items each, and no state to keep.
+
+    As many as there are to be anyway while no Runner has told anything: it has just started, or
+    Serve's controller has.
+    """
+    told = (context.aggregated_metrics or {}).get(ITEMS)
+    if not told:
+        return context.target_num_replicas, {}
+    config: AutoscalingConfig = context.config
+    return sum(told.values()) / config.get_target_ongoing_requests(), {}

@@ -1,0 +1,157 @@
+"""Released versions of the interface against the one of today: neither may surprise the other.
+
+``tests/data/contract`` holds the document of each release. What its examples ask is asked of the
+service of today, what that answers is read as the release's callers read it, and the other way
+round. A change that breaks one of these needs a new path or a new field, not a new snapshot;
+`make contract` writes that of the version that is next.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+
+from serve_app.client import Forecast
+from tests.bench import Bench
+from tests.builders import make_answer, make_bands
+from tests.contract import RELEASES, of_answers, of_requests
+from tests.openapi import DOCUMENT
+
+FILES = sorted(RELEASES.glob("*.json"))
+Document = dict[str, Any]
+JSON = "application/json"
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def release(request: pytest.FixtureRequest) -> Document:
+    document: Document = orjson.loads(request.param.read_bytes())
+    return document
+
+
+def bodies(release: Document) -> Iterator[tuple[str, Document, Any]]:
+    """Path, operation and body of every example of a request."""
+    for path, item in release["paths"].items():
+        for operation in item.values():
+            content = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
+            for example in content.get("examples", {}).values():
+                yield path, operation, example["value"]
+
+
+def answers(release: Document) -> Iterator[Any]:
+    """Every example of a forecast."""
+    content = release["paths"]["/tsfm/forecast"]["post"]["responses"]["200"]["content"][JSON]
+    yield from (example["value"] for example in content["examples"].values())
+
+
+def test_there_is_a_release_to_be_held_against() -> None:
+    assert FILES
+
+
+def test_requests_of_a_release_are_still_taken(release: Document) -> None:
+    assert list(of_requests(release, DOCUMENT)) == []
+
+
+def test_answers_have_all_that_callers_of_a_release_expect(release: Document) -> None:
+    assert list(of_answers(release, DOCUMENT)) == []
+
+
+async def test_requests_of_a_release_get_answers_that_its_callers_can_read(
+    release: Document, bench: Bench
+) -> None:
+    bench.model.outcome = lambda r: make_answer(
+        bands=make_bands(r.key.horizon_steps, len(r.key.levels))
+    )
+    for path, operation, body in bodies(release):
+        response = await bench.http.post(path.replace("{model}", "mock"), json=body)
+        schema = operation["responses"]["200"]["content"][JSON]["schema"]
+        whole = {**schema, "components": release["components"]}
+
+        assert response.status_code == 200, response.text
+        assert [e.message for e in Draft202012Validator(whole).iter_errors(response.json())] == []
+
+
+def test_answers_of_a_release_can_be_read_by_the_client_of_today(release: Document) -> None:
+    for answer in answers(release):
+        read = Forecast.from_wire(answer)
+
+        assert read.paths.shape == (answer["horizon_steps"], len(answer["quantiles"]))
+        assert read.meta.fallback_used is answer["meta"]["fallback_used"]
+
+
+def schema(document: Document, name: str) -> Any:
+    return document["components"]["schemas"][name]
+
+
+def without_field(document: Document) -> None:
+    del schema(document, "ForecastRequest")["properties"]["deadline_ms"]
+
+
+def with_needed_field(document: Document) -> None:
+    schema(document, "ForecastRequest")["required"].append("freq")
+
+
+def with_tighter_bound(document: Document) -> None:
+    schema(document, "ForecastRequest")["properties"]["market_id"]["maxLength"] = 3
+
+
+def without_path(document: Document) -> None:
+    del document["paths"]["/tsfm/outcomes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_field, "deadline_ms: is not known"),
+        (with_needed_field, "freq: may be missing"),
+        (with_tighter_bound, "market_id: maxLength"),
+        (without_path, "POST /tsfm/outcomes: is gone"),
+    ],
+)
+def test_what_would_refuse_requests_of_a_release_is_found(
+    change: Callable[[Document], None], words: str
+) -> None:
+    new = copy.deepcopy(DOCUMENT)
+    change(new)
+
+    assert words in "; ".join(of_requests(DOCUMENT, new))
+
+
+def with_other_type(document: Document) -> None:
+    schema(document, "AnswerMeta")["properties"]["cache_hit"] = {"type": "string"}
+
+
+def with_new_value(document: Document) -> None:
+    schema(document, "BreakerState")["enum"].append("ajar")
+
+
+def with_optional_field(document: Document) -> None:
+    schema(document, "AnswerMeta")["required"].remove("fallback_used")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_other_type, "meta.cache_hit: string is not boolean"),
+        (with_new_value, "values that are not known: ['ajar']"),
+        (with_optional_field, "meta.fallback_used: may be missing"),
+    ],
+)
+def test_what_would_surprise_callers_of_a_release_is_found(
+    change: Callable[[Document], None], words: str
+) -> None:
+    new = copy.deepcopy(DOCUMENT)
+    change(new)
+
+    assert words in "; ".join(of_answers(DOCUMENT, new))
+
+
+def test_new_fields_reasons_and_paths_are_welcome_in_answers() -> None:
+    new = copy.deepcopy(DOCUMENT)
+    schema(new, "FallbackReason")["enum"].append("moonlight")
+    schema(new, "AnswerMeta")["properties"]["mood"] = {"type": "string"}
+    new["paths"]["/tsfm/mood"] = copy.deepcopy(new["paths"]["/tsfm/status"])
+
+    assert [*of_requests(DOCUMENT, new), *of_answers(DOCUMENT, new)] == []
