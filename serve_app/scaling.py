@@ -1,9 +1,10 @@
 """How many Runners there should be: by the items they hold, not by the calls those came in.
 
-Items share calls on the way to a Runner, at most one in ``batching.share_calls_s`` from each ingress.
-Serve counts calls, so its own policy sees the same load whether a call carries one item or fifty.
-Runners tell how many items they hold (``record_autoscaling_stats``); Serve averages that over
-``look_back_period_s``, and applies delays, factors and bounds to what is decided here.
+Items share calls on their way to a Runner: from each ingress at most one in
+``batching.share_calls_s``. Serve counts calls, so its own policy sees the same load whether a call
+carries one item or fifty. Runners tell how many items they hold (``record_autoscaling_stats``);
+Serve averages that over ``look_back_period_s``, and applies delays, factors and bounds to what is
+decided here.
 """
 
 from typing import Any
