@@ -29,6 +29,7 @@ from loadtest.service import ROOT
 from loadtest.stub_process import start_stub
 
 LEAD_S, TAIL_S = 3.0, 3.0
+LOG_END = 6000  # letters
 NO_LIMIT_MS = 1e9  # lateness is shown and not judged: all nodes share the cores of one machine
 
 
@@ -62,12 +63,16 @@ def _run(
     stubs = [start_stub("--host", GATEWAY, *model) for _ in range(2)]
     urls = json.dumps([stub.url for stub in stubs])
     cluster = Cluster(folder, redis, {"TSFM_REQUEST__DEADLINE_MS": str(args.deadline_ms)})
-    _bring_up(cluster, urls)
-    for number, drill in enumerate(drills, 1):
-        rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
-        row = rows[-1]
-        _say(f"{row.name}: {row.valid}/{row.requests} valid at once, {row.lost} lost")
-        _say(f"  replicas: {dict(cluster.replicas())}")
+    try:
+        _bring_up(cluster, urls)
+        for number, drill in enumerate(drills, 1):
+            rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
+            row = rows[-1]
+            _say(f"{row.name}: {row.valid}/{row.requests} valid at once, {row.lost} lost")
+            _say(f"  replicas: {dict(cluster.replicas())}")
+    except RuntimeError:
+        _say(cluster.account())
+        raise
 
 
 def _bring_up(cluster: Cluster, urls: str) -> None:
@@ -124,8 +129,9 @@ def _start_redis(folder: Path) -> None:
 
 
 def _tell_logs(folder: Path) -> None:
-    for path in sorted(folder.glob("*.log")):
-        _say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-1500:]}")
+    controllers = folder.glob("ray/session_latest/logs/serve/controller_*.log")
+    for path in [*sorted(folder.glob("*.log")), *controllers]:
+        _say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
 
 
 def _is_wanted(drill: Drill, only: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from loadtest.cluster.sandbox import GATEWAY, Place, make_place
+from loadtest.service import ROOT
 
 HEAD = 0
 GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 6379, 8265, 6390
@@ -51,7 +52,7 @@ class Cluster:
         role = [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
         if number == HEAD:
             role = ["--head", f"--port={GCS_PORT}", "--num-cpus=0", f"--dashboard-host={head}"]
-        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder)}
+        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder), "PYTHONPATH": str(ROOT)}
         if self.redis and number == HEAD:
             env["RAY_REDIS_ADDRESS"] = f"{GATEWAY}:{REDIS_PORT}"
         with (self.folder / f"node{number}.log").open("ab") as log:
@@ -118,6 +119,18 @@ class Cluster:
             for replica in deployment["replicas"]
             if replica["state"] == "RUNNING"
         )
+
+    def account(self) -> str:
+        """What Serve says of the application when it is not as it should be."""
+        try:
+            app = self._get("/api/serve/applications/")["applications"]["tsfm"]
+        except (OSError, KeyError, ValueError) as exc:
+            return f"Serve cannot be asked: {exc!r}"
+        told = [f"application {app['status']}: {app['message'][:500]}"]
+        for name, deployment in app["deployments"].items():
+            states = [(r["state"], r["node_ip"]) for r in deployment["replicas"]]
+            told.append(f"{name} {deployment['status']}: {deployment['message'][:300]} {states}")
+        return "\n".join(told)
 
     def _get(self, path: str) -> Any:
         with urlopen(self._dashboard + path, timeout=5) as response:
