@@ -52,5 +52,5 @@ class Calibration:
             self.state,
             source,
             self.segments(request, bands),
-            self.settings.min_samples,
+            self.settings.enough,
         )

@@ -25,6 +25,11 @@ the centre scores 0, so that each side has half of the misses: markets fall and 
   that of a wider one. Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
   section 4.5. One of the categories is how wide the band is itself: Bostrom, Johansson, "Mondrian
   conformal regressors", COPA 2020.
+* Shrinking: a segment's factors are drawn towards those of the next wider one, as if that had
+  brought ``shrink_samples`` outcomes more: log f <- w log f + (1 - w) log f_wider with
+  w = n / (n + shrink_samples). Few outcomes then do little, where without it a segment had to have
+  many before it was told apart at all. Efron, Morris, "Data analysis using Stein's estimator and
+  its generalizations", JASA 70(350), 1975. The widest segment, ``all``, is as it was fitted.
 
 In a market that stays put more often than the target coverage no band that holds its last price can
 cover less: calibration then covers more than was asked. See docs/calibration.md.
@@ -36,6 +41,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.conformal_section import Enough
 from runner.conformal_state import (
     LARGEST_FACTOR,
     SMALLEST_FACTOR,
@@ -82,7 +88,7 @@ def adjust(
     state: ConformalState,
     source: str,
     segments: Sequence[str],
-    min_samples: int,
+    enough: Enough,
 ) -> Adjusted | None:
     """The paths stretched by what their source has taught, or None where that is too little.
 
@@ -92,12 +98,12 @@ def adjust(
         state: what is known.
         source: who made the paths.
         segments: where to look, the narrowest first.
-        min_samples: outcomes that must stand behind every step.
+        enough: outcomes that must stand behind every step.
 
     Returns:
         Paths inside [0, 1], ordered along Q; levels at 0.5 are as they were.
     """
-    found = state.find(source, segments, paths.shape[1], min_samples)
+    found = state.find(source, segments, paths.shape[1], enough)
     centre = _at(paths, levels, 0.5)
     if found is None or centre is None:
         return None
@@ -165,24 +171,34 @@ def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
     return int(np.count_nonzero(np.diff(known))) >= min_changes
 
 
-def fit(scored: Iterable[Scored], target_coverage: float) -> ConformalState:
-    """The state that forgets all before: split conformal over every segment's scores."""
-    pools: dict[str, dict[str, list[FloatArray]]] = {}
+def fit(
+    scored: Iterable[Scored], target_coverage: float, shrink_samples: int = 0
+) -> ConformalState:
+    """The state that forgets all before: split conformal over every segment's scores.
+
+    Args:
+        scored: the outcomes.
+        target_coverage: of the interval that is calibrated.
+        shrink_samples: as how many outcomes the next wider segment counts; 0: as none.
+    """
+    pools: dict[str, dict[Chain, list[FloatArray]]] = {}
     for one in scored:
-        for segment in one.segments:
-            pools.setdefault(one.source, {}).setdefault(segment, []).append(one.scores)
+        for place in range(len(one.segments)):
+            chain = one.segments[place:]
+            pools.setdefault(one.source, {}).setdefault(chain, []).append(one.scores)
     tail, _ = tails(target_coverage)
-    tracks = {
-        source: {segment: _fit_track(pool, tail) for segment, pool in segments.items()}
-        for source, segments in pools.items()
-    }
+    tracks: dict[str, dict[str, Track]] = {source: {} for source in pools}
+    for source, by_chain in pools.items():
+        for chain in sorted(by_chain, key=len):  # the wider ones first
+            wider = tracks[source].get(chain[1]) if len(chain) > 1 else None
+            tracks[source][chain[0]] = _fit_track(by_chain[chain], tail, wider, shrink_samples)
     return ConformalState(target_coverage, tracks)
 
 
 def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> ConformalState:
     """The state after more outcomes, each forgotten as later ones come.
 
-    A segment that is new starts from what all segments of its source know, with no outcomes.
+    A segment that is new starts from what the next wider one knows, with no outcomes.
 
     Args:
         state: left as it is.
@@ -192,13 +208,13 @@ def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> Conf
     tail, _ = tails(state.target_coverage)
     tracks: dict[str, Mapping[str, Track]] = dict(state.tracks)
     for one in scored:
-        known = tracks.get(one.source, {})
-        start = known.get(one.segments[-1], _UNTAUGHT)
-        followed = {
-            segment: _follow(known.get(segment, _forget(start)), one.scores, tail, rate)
-            for segment in one.segments
-        }
-        tracks[one.source] = {**known, **followed}
+        known = dict(tracks.get(one.source, {}))
+        start = _UNTAUGHT
+        for segment in reversed(one.segments):
+            before = known.get(segment, _forget(start))
+            known[segment] = _follow(before, one.scores, tail, rate)
+            start = before
+        tracks[one.source] = known
     return ConformalState(state.target_coverage, tracks)
 
 
@@ -211,6 +227,7 @@ def rank(samples: int, tail: float) -> int:
     return int(np.ceil((samples + 1) * (1 - tail) - _ROUNDING))
 
 
+Chain = tuple[str, ...]  # a segment and all wider ones
 _UNTAUGHT = Track(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
 
 
@@ -234,8 +251,13 @@ def _at(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | Non
     return between
 
 
-def _fit_track(pool: Sequence[FloatArray], tail: float) -> Track:
-    """Factors from one segment's scores; 1 where no stretch is known to cover enough of them."""
+def _fit_track(
+    pool: Sequence[FloatArray], tail: float, wider: Track | None, shrink_samples: int
+) -> Track:
+    """Factors from one segment's scores, drawn towards the wider segment's.
+
+    Where no stretch is known to cover enough of the scores, the wider one's factor stands, or 1.
+    """
     steps = max(scores.shape[1] for scores in pool)
     scores = np.concatenate([_pad(part, steps) for part in pool])  # (N, H, 2)
     size = (~np.isnan(scores[..., 0])).sum(axis=0)  # (H,)
@@ -243,8 +265,12 @@ def _fit_track(pool: Sequence[FloatArray], tail: float) -> Track:
     beyond = np.full((1, steps, 2), np.inf)
     at = np.where(ranks <= size, ranks - 1, len(scores))[None, :, None]
     reached = np.take_along_axis(np.vstack([np.sort(scores, axis=0), beyond]), at, axis=0)[0]
+    beside = np.ones((steps, 2)) if wider is None else wider.factors[:steps]
     rounded = (np.floor(reached * _DIGITS) + 1) / _DIGITS
-    return Track(_bounded(np.where(np.isfinite(reached), rounded, 1.0)), size)
+    own = _bounded(np.where(np.isfinite(reached), rounded, beside))
+    weight = np.ones(steps) if wider is None else size / np.maximum(size + shrink_samples, 1)
+    drawn = beside * (own / beside) ** weight[:, None]
+    return Track(_bounded(drawn), size)
 
 
 def _follow(track: Track, scores: FloatArray, tail: float, rate: float) -> Track:

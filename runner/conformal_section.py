@@ -1,6 +1,7 @@
 """The ``conformal`` section of the configuration: what calibration aims at and tells apart."""
 
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -20,13 +21,23 @@ class Dimension(StrEnum):
     WIDTH = "width"  # how wide the band is by itself, at its last step
 
 
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """How many outcomes must stand behind each step of a calibration that is used."""
+
+    of_source: int  # else nothing is known of it
+    of_segment: int  # else a wider one speaks for it
+
+
 class ConformalSection(Section):
     """Calibrated bands beside the raw ones; see docs/calibration.md."""
 
     enabled_by_default: bool  # for requests that do not say
     state_file: FileOrNone  # what a calibration has found; null: nothing
     target_coverage: Level
-    min_samples: Count  # outcomes that must stand behind each step of a segment
+    min_samples: Count  # outcomes that must stand behind each step of a source
+    min_segment_samples: Count  # of a segment
+    shrink_samples: CountOrNone  # outcomes that the wider segment counts as in a fit
     segments: tuple[Dimension, ...]  # the first one is given up first
     width_edges: tuple[Level, ...]  # where the dimension `width` is cut
     min_changes: CountOrNone  # a window with fewer teaches nothing: see `has_moved`
@@ -42,6 +53,11 @@ class ConformalSection(Section):
     max_steps: Count  # of a forecast that are scored, the first ones
     max_segments: Count  # of all sources together
     max_outcomes: Count  # in one POST /tsfm/outcomes
+
+    @property
+    def enough(self) -> Enough:
+        """How much must be known of a source and of a segment."""
+        return Enough(self.min_samples, self.min_segment_samples)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

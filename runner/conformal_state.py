@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from runner.conformal_section import Enough
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
@@ -39,6 +40,11 @@ class Track:
     factors: FloatArray
     sample_size: NDArray[np.int64]
 
+    def samples(self, horizon_steps: int) -> int:
+        """The fewest outcomes behind one of the first steps; 0 where these are not all there."""
+        there = len(self.factors) >= horizon_steps
+        return int(self.sample_size[:horizon_steps].min()) if there else 0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConformalState:
@@ -48,17 +54,19 @@ class ConformalState:
     tracks: Mapping[str, Mapping[str, Track]] = field(default_factory=dict)
 
     def find(
-        self, source: str, segments: Sequence[str], horizon_steps: int, min_samples: int
+        self, source: str, segments: Sequence[str], horizon_steps: int, enough: Enough
     ) -> tuple[str, Track] | None:
-        """The first of ``segments`` with enough outcomes at every step, by name."""
+        """The first of ``segments`` with enough outcomes at every step, by name.
+
+        None where too little is known of the source as a whole.
+        """
         tracks = self.tracks.get(source, {})
-        for name in segments:
-            track = tracks.get(name)
-            if track is None or len(track.factors) < horizon_steps:
-                continue
-            if track.sample_size[:horizon_steps].min() >= min_samples:
-                return name, track
-        return None
+        whole = tracks.get(EVERYTHING)
+        if whole is None or whole.samples(horizon_steps) < enough.of_source:
+            return None
+        known = ((name, tracks[name]) for name in segments if name in tracks)
+        fitting = (one for one in known if one[1].samples(horizon_steps) >= enough.of_segment)
+        return next(fitting, None)
 
     def without(self, source: str, segment: str) -> "ConformalState":
         """The state less one track, if it is there."""

@@ -120,7 +120,7 @@ class Learner:
             freq=seen.freq,
             width=float(meant[-1, 2] - meant[-1, 0]),
         )
-        found = self._state.find(seen.source, segments, len(meant), settings.min_samples)
+        found = self._state.find(seen.source, segments, len(meant), settings.enough)
         steps = min(len(meant), settings.max_steps)
         low, up = (int(np.abs(levels - tail).argmin()) for tail in tails(settings.target_coverage))
         return Pending(

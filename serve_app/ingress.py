@@ -21,6 +21,7 @@ from serve_app.admin import BREAKER_PATH, BreakerEndpoint
 from serve_app.batch_endpoint import BatchEndpoint
 from serve_app.console.pages import page_routes
 from serve_app.forecast_endpoint import ForecastEndpoint
+from serve_app.learning_totals import learning_totals
 from serve_app.openapi import build_document
 from serve_app.outcomes_endpoint import OutcomesEndpoint
 from serve_app.schemas_out import models_answer
@@ -46,6 +47,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
         lambda: forecast.under_way,
         partial(coverage_items, service.learning),
         lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
+        partial(learning_totals, service.learning),
     )
     access = Access(service.config.security, service.clock)
 

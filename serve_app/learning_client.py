@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import logging
 import pickle
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from ray.exceptions import RayTaskError
@@ -25,6 +27,14 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 30 of the actor's
 LIMIT_S = 5.0  # for one call; nobody waits for it but who sends outcomes
+
+
+class Exchange(StrEnum):
+    """How an exchange with the actor ended."""
+
+    OK = "ok"
+    LOST = "lost"  # no answer; its notes are told again
+    FAILED = "failed"  # its notes are dropped
 
 
 class LearningLostError(Exception):
@@ -105,6 +115,7 @@ class Learning:
         self._lock = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
         self.report = report
+        self.exchanges: Counter[str] = Counter()
 
     @property
     def dropped_notes(self) -> int:
@@ -154,16 +165,19 @@ class Learning:
         try:
             self._hear(await _in_time(self._port.exchange(batch, self._version)))
         except LearningFailedError as exc:  # these notes would fail for ever
+            self.exchanges[Exchange.FAILED] += 1
             self._notes.dropped += len(told)
             _LOG.error("Learning failed (%s); %d answers are not learned from.", exc, len(told))
             return False
         except (LearningLostError, TimeoutError) as exc:
+            self.exchanges[Exchange.LOST] += 1
             self._notes.put_back(told)
             self._note(lost=True, why=str(exc) or "no answer in time")
             return False
         except asyncio.CancelledError:
             self._notes.put_back(told)
             raise
+        self.exchanges[Exchange.OK] += 1
         self._note(lost=False)
         return len(told) == TOLD_AT_ONCE
 

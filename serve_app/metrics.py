@@ -136,6 +136,12 @@ COVERAGE = Metric(
     "Share of recent outcomes inside their band.",
     ("source", "segment"),
 )
+CALIBRATED = Metric(
+    "tsfm_calibrated_coverage",
+    Kind.GAUGE,
+    "The same for the calibrated interval, or what it would have been.",
+    ("source", "segment"),
+)
 COVERAGE_TARGET = Metric(
     "tsfm_coverage_target", Kind.GAUGE, "The share that should be inside.", ("source", "segment")
 )
@@ -145,6 +151,26 @@ COVERAGE_SAMPLES = Metric(
 WIDTH = Metric("tsfm_band_width", Kind.GAUGE, "Mean width of those bands.", ("source", "segment"))
 BREACHES = Metric(
     "tsfm_breach_rate", Kind.GAUGE, "Share of recent outcomes outside.", ("source", "segment")
+)
+LEARNING = Metric(
+    "tsfm_learning_total",
+    Kind.COUNTER,
+    "What became of forecasts and outcomes that are learned from, by kind (docs/calibration.md); "
+    "every ingress replica tells of the same ones: take the maximum.",
+    ("kind",),
+)
+LEARNING_EXCHANGES = Metric(
+    "tsfm_learning_exchanges_total",
+    Kind.COUNTER,
+    "Exchanges of an ingress replica with the learning actor by result: ok, lost (no answer), "
+    "failed.",
+    ("result",),
+)
+LEARNING_DROPPED = Metric(
+    "tsfm_learning_dropped_notes_total",
+    Kind.COUNTER,
+    "Answers of an ingress replica that are never learned from: the queue was full, or learning "
+    "failed.",
 )
 
 NODES = Metric(
@@ -157,5 +183,6 @@ NODES = Metric(
 METRICS = (
     *(REQUESTS, LATENCY, FALLBACKS, CORRECTIONS, CACHE, IN_FLIGHT, KEPT, TASKS),
     *(BATCH_SIZE, RUNTIME, RUNTIME_CALLS, QUEUED, QUEUE_AGE, BREAKER, TRANSITIONS),
-    *(COVERAGE, COVERAGE_TARGET, COVERAGE_SAMPLES, WIDTH, BREACHES, NODES),
+    *(COVERAGE, CALIBRATED, COVERAGE_TARGET, COVERAGE_SAMPLES, WIDTH, BREACHES),
+    *(LEARNING, LEARNING_EXCHANGES, LEARNING_DROPPED, NODES),
 )

@@ -30,17 +30,23 @@ class Sink(Protocol):
 class Counter:
     """A number that rises."""
 
-    __slots__ = ("_flushed", "_metric", "_tags", "value")
+    __slots__ = ("_flushed", "_followed", "_metric", "_tags", "value")
 
     def __init__(self, metric: Metric, tags: Tags) -> None:
         self._metric = metric
         self._tags = tags
         self.value = 0.0
         self._flushed = 0.0
+        self._followed = 0.0
 
     def inc(self, by: float = 1.0) -> None:
         """Adds."""
         self.value += by
+
+    def follow(self, total: float) -> None:
+        """Adds what a count kept elsewhere grew by; one that has fallen began again at 0."""
+        self.value += total - self._followed if total >= self._followed else total
+        self._followed = total
 
     def flush(self, sink: Sink) -> None:
         """Hands on what came since the last time."""

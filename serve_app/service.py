@@ -1,6 +1,6 @@
 """What the HTTP surface stands on: handed over as one, so that it runs bare in tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,11 @@ class LearningPort(Protocol):
     @property
     def dropped_notes(self) -> int:
         """Answers of this replica that were never learned from."""
+        ...
+
+    @property
+    def exchanges(self) -> Mapping[str, int]:
+        """How many exchanges with the actor ended in which way."""
         ...
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from runner.answers import Forecast
 from runner.types import Source
 from serve_app import metrics
+from serve_app.metrics import Metric
 from serve_app.recorder import Recorder
 from serve_app.request_log import RequestLog
 from serve_app.schemas_status import CoverageItem
@@ -25,6 +26,9 @@ class Route(StrEnum):
     BATCH = "batch"
 
 
+Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, where it stands elsewhere
+
+
 class Watch:
     """Sees every answer and every refusal of the forecast routes of one replica."""
 
@@ -35,6 +39,7 @@ class Watch:
         self._in_flight: Callable[[], int] = int
         self._coverage: Callable[[], Sequence[CoverageItem]] = tuple
         self._kept: Callable[[], Mapping[str, int]] = dict
+        self._totals: Callable[[], Totals] = tuple
         self._from_model = recorder.counter(
             metrics.REQUESTS, Route.FORECAST, "answered", Source.MODEL
         )
@@ -85,14 +90,25 @@ class Watch:
         in_flight: Callable[[], int],
         coverage: Callable[[], Sequence[CoverageItem]],
         kept: Callable[[], Mapping[str, int]],
+        totals: Callable[[], Totals],
     ) -> None:
-        """Where to look for what stands in gauges; ``kept`` counts the entries of each cache."""
+        """Where to look for what stands in gauges, and for what others count.
+
+        Args:
+            in_flight: requests under way.
+            coverage: of recent outcomes, by source and segment.
+            kept: entries of each cache.
+            totals: of counters that are kept elsewhere.
+        """
         self._in_flight = in_flight
         self._kept = kept
         self._coverage = coverage
+        self._totals = totals
 
     def look(self) -> None:
         """Sets the gauges; called once a second, in the replica's event loop."""
+        for counter, tags, total in self._totals():
+            self._recorder.counter(counter, *tags).follow(total)
         gauge = self._recorder.gauge
         gauge(metrics.IN_FLIGHT).set(self._in_flight())
         gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
@@ -104,6 +120,7 @@ class Watch:
             gauge(metrics.COVERAGE_SAMPLES, *where).set(item.samples)
             for metric, value in (
                 (metrics.COVERAGE, item.coverage),
+                (metrics.CALIBRATED, item.calibrated_coverage),
                 (metrics.WIDTH, item.mean_width),
                 (metrics.BREACHES, item.breach_rate),
             ):

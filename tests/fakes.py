@@ -74,6 +74,7 @@ class FakeLearning:
     def __init__(self) -> None:
         self.report = CoverageReport(0.8)
         self.dropped_notes = 0
+        self.exchanges: dict[str, int] = {}
         self.sent: list[Actual] = []
         self.unknown = 0
         self.gone = False

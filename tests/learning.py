@@ -20,7 +20,8 @@ NOTHING = Learned(ConformalState(0.8), {})
 
 def make_settings(**changes: Any) -> ConformalSection:
     """Two changes are a moving window, and everything is calibrated as soon as it can be."""
-    values = {"min_changes": 2, "min_samples": 9, "max_steps": 12, "segments": ()}
+    values = {"min_changes": 2, "max_steps": 12, "segments": ()}
+    values |= {"min_samples": 9, "min_segment_samples": 9}
     return make_config(conformal=values | changes).conformal
 
 

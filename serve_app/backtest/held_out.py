@@ -70,7 +70,8 @@ class Calibrator:
                 Scored(answers.source, chain, outcomes[rows])
                 for chain, rows in _by_chain(self.chains(answers), teaching).items()
             ]
-        return fit(scored, self.settings.target_coverage)
+        settings = self.settings
+        return fit(scored, settings.target_coverage, settings.shrink_samples)
 
     def adjusted(self, answers: Answers, state: ConformalState, where: BoolArray) -> FloatArray:
         """The bands, stretched in those windows where enough is known."""
@@ -112,8 +113,8 @@ class Calibrator:
     def _adjust(
         self, answers: Answers, state: ConformalState, chain: Chain, rows: NDArray[np.intp]
     ) -> FloatArray | None:
-        few = self.settings.min_samples
-        found = adjust(answers.bands[rows], LEVELS, state, answers.source, chain, few)
+        bands, enough = answers.bands[rows], self.settings.enough
+        found = adjust(bands, LEVELS, state, answers.source, chain, enough)
         return None if found is None else found.paths
 
     def _scores(self, answers: Answers, actual: FloatArray) -> FloatArray:

@@ -66,7 +66,7 @@ def test_narrowest_known_segment_is_used() -> None:
 def test_what_the_width_limits_did_is_not_stretched() -> None:
     meant = np.tile([0.449, 0.45, 0.452], (3, 1))
     limited = Bands(np.tile([0.44, 0.45, 0.46], (3, 1)), ("interval_widened",), meant)
-    calibration = Calibration(SETTINGS, make_state("width=0..0.01"))
+    calibration = Calibration(SETTINGS, make_state("width=0..0.01", "all"))
 
     adjusted = calibration.of(make_request(), "ewma", limited)
 

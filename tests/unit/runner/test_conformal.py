@@ -14,11 +14,13 @@ from runner.conformal import (
     score,
     update,
 )
+from runner.conformal_section import Enough
 from runner.conformal_state import ConformalState, Track
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 PATH = np.array([[[0.40, 0.50, 0.70]]])  # (1, 1, 3)
 CHAIN = ("all",)
+FEW = Enough(100, 100)
 
 
 def make_state(*factors: tuple[float, float], samples: int = 500) -> ConformalState:
@@ -27,7 +29,7 @@ def make_state(*factors: tuple[float, float], samples: int = 500) -> ConformalSt
 
 
 def adjusted(paths: np.ndarray, state: ConformalState, levels: np.ndarray = LEVELS) -> Adjusted:
-    found = adjust(paths, levels, state, "ewma", CHAIN, 100)
+    found = adjust(paths, levels, state, "ewma", CHAIN, FEW)
     assert found is not None
     return found
 
@@ -81,7 +83,7 @@ def test_each_step_has_its_own_factors_and_later_ones_are_not_needed() -> None:
 
 @pytest.mark.parametrize("levels", [[0.6, 0.7, 0.9], [0.1, 0.2, 0.3]])
 def test_path_without_a_centre_is_not_adjusted(levels: list[float]) -> None:
-    assert adjust(PATH, np.array(levels), make_state((2.0, 2.0)), "ewma", CHAIN, 100) is None
+    assert adjust(PATH, np.array(levels), make_state((2.0, 2.0)), "ewma", CHAIN, FEW) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,9 @@ def test_path_without_a_centre_is_not_adjusted(levels: list[float]) -> None:
 def test_unknown_source_unknown_segment_and_few_samples_mean_no_calibration(
     source: str, chain: tuple[str, ...], min_samples: int
 ) -> None:
-    assert adjust(PATH, LEVELS, make_state((2.0, 2.0)), source, chain, min_samples) is None
+    assert (
+        adjust(PATH, LEVELS, make_state((2.0, 2.0)), source, chain, Enough(min_samples, 1)) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,36 @@ def test_fit_pools_segments_and_skips_what_is_not_known() -> None:
     sizes = {name: track.sample_size.tolist() for name, track in state.tracks["ewma"].items()}
     assert sizes == {"liquidity=high": [10], "liquidity=mid": [20, 15], "all": [30, 15]}
     np.testing.assert_allclose(factors(state)[0], 2.0, rtol=2e-6)
+
+
+def test_fitted_segment_is_drawn_to_the_wider_one_the_more_the_less_it_knows() -> None:
+    few = scored(np.full((25, 1, 2), 4.0), "width=0..1")  # a fifth of the weight
+    many = scored(np.full((975, 1, 2), 1.0))
+
+    state = fit([few, many], 0.8, shrink_samples=100)
+
+    np.testing.assert_allclose(factors(state), 1.0, rtol=2e-6)
+    np.testing.assert_allclose(factors(state, "width=0..1"), 4.0**0.2, rtol=2e-6)
+
+
+def test_each_segment_is_drawn_to_the_next_wider_one() -> None:
+    narrow = scored(np.full((50, 1, 2), 9.0), "liquidity=high|width=0..1", "width=0..1")
+    wide = scored(np.full((950, 1, 2), 4.0), "width=0..1")
+    rest = scored(np.full((19000, 1, 2), 1.0))
+
+    state = fit([narrow, wide, rest], 0.8, shrink_samples=100)
+
+    middle = 4.0 ** (1000 / 1100)
+    np.testing.assert_allclose(factors(state, "width=0..1"), middle, rtol=2e-6)
+    expected = 9.0 ** (1 / 3) * middle ** (2 / 3)
+    np.testing.assert_allclose(factors(state, "liquidity=high|width=0..1"), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("scores", [np.ones((8, 1, 2)) * 3, np.full((50, 1, 2), np.inf)])
+def test_segment_that_knows_no_stretch_takes_the_wider_ones(scores: np.ndarray) -> None:
+    state = fit([scored(scores, "width=0..1"), scored(np.full((950, 1, 2), 2.0))], 0.8, 100)
+
+    np.testing.assert_array_equal(factors(state, "width=0..1"), factors(state))
 
 
 def test_fitted_factors_stay_within_limits() -> None:
@@ -278,7 +312,7 @@ def test_next_outcome_is_covered_as_often_as_asked_on_exchangeable_data(
     fresh, outcomes = gaussian(rng, (50, 400), scale)
 
     state = fit([scored(score(paths, levels, y, target))], target)
-    answer = adjust(fresh, levels, state, "ewma", CHAIN, 59)
+    answer = adjust(fresh, levels, state, "ewma", CHAIN, Enough(59, 59))
 
     assert answer is not None
     covered = inside(answer.paths, outcomes).mean(axis=0)  # by market

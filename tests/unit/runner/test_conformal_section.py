@@ -13,6 +13,8 @@ SETTINGS = {
     "state_file": None,
     "target_coverage": 0.8,
     "min_samples": 200,
+    "min_segment_samples": 30,
+    "shrink_samples": 100,
     "segments": ["liquidity", "width"],
     "width_edges": [0.01, 0.1],
     "min_changes": 12,

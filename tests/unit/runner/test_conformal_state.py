@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner.conformal_section import Enough
 from runner.conformal_state import ConformalState, Track, load_state, save_state, to_json
 from runner.errors import ConfigError
 
@@ -165,21 +166,22 @@ def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "horizon_steps", "min_samples", "expected"),
+    ("source", "horizon_steps", "enough", "expected"),
     [
-        ("ewma", 2, 250, "liquidity=high"),
-        ("ewma", 1, 251, "all"),  # too few of the segment
-        ("ewma", 2, 301, None),  # too few of everything
-        ("ewma", 3, 1, None),  # further ahead than was ever scored
-        ("other", 2, 1, None),
+        ("ewma", 2, Enough(250, 250), "liquidity=high"),
+        ("ewma", 2, Enough(300, 250), "liquidity=high"),
+        ("ewma", 1, Enough(251, 251), "all"),  # too few of the segment
+        ("ewma", 2, Enough(301, 250), None),  # too few of the source
+        ("ewma", 3, Enough(1, 1), None),  # further ahead than was ever scored
+        ("other", 2, Enough(1, 1), None),
     ],
 )
 def test_narrowest_segment_with_enough_outcomes_is_found(
-    source: str, horizon_steps: int, min_samples: int, expected: str | None
+    source: str, horizon_steps: int, enough: Enough, expected: str | None
 ) -> None:
     chain = ("liquidity=high|freq=5m", "liquidity=high", "all")
 
-    found = make_state().find(source, chain, horizon_steps, min_samples)
+    found = make_state().find(source, chain, horizon_steps, enough)
 
     assert (found and found[0]) == expected
 
@@ -189,5 +191,5 @@ def test_every_step_needs_enough_outcomes() -> None:
 
     state = ConformalState(0.8, {"ewma": {"all": late}})
 
-    assert state.find("ewma", ("all",), 2, 100) is None
-    assert state.find("ewma", ("all",), 1, 100) is not None
+    assert state.find("ewma", ("all",), 2, Enough(100, 1)) is None
+    assert state.find("ewma", ("all",), 1, Enough(100, 1)) is not None

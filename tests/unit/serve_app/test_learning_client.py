@@ -141,6 +141,7 @@ async def test_notes_wait_while_the_actor_is_gone_and_answers_go_on(
     await replica.learning.exchange()
 
     assert actor.told == ["a"]
+    assert replica.learning.exchanges == {"ok": 2, "lost": 3}
     assert len(replica.states) == 1
     assert caplog.text.count("is back") == 1
 
@@ -168,6 +169,7 @@ async def test_notes_that_cannot_be_learned_from_are_not_told_for_ever(
 
     assert len(replica.notes) == 0
     assert replica.learning.dropped_notes == 2
+    assert replica.learning.exchanges == {"failed": 1}
     assert "Learning failed (KeyError); 2 answers" in caplog.text
 
 

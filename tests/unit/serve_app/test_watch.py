@@ -1,16 +1,20 @@
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 
+from runner.coverage import Count, CoverageReport
 from runner.types import FallbackReason, ModelFailure
 from serve_app import metrics
+from serve_app.learning_totals import learning_totals
 from serve_app.metrics import Metric
 from serve_app.schemas_status import CoverageItem
 from tests.bench import EXAMPLE, Bench, example
 from tests.builders import make_answer, make_bands, make_config
+from tests.fakes import FakeLearning
 
 
 def value(bench: Bench, metric: Metric, *tags: str) -> float:
@@ -130,14 +134,34 @@ async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
         samples=400,
         mean_width=0.1,
         breach_rate=None,
+        calibrated_coverage=0.7,
     )
-    bench.watch.follow(lambda: 7, lambda: [item], dict)
+    bench.watch.follow(lambda: 7, lambda: [item], dict, tuple)
     bench.watch.look()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
+    assert bench.recorder.gauge(metrics.CALIBRATED, "ewma", "all").value == 0.7
     assert bench.recorder.gauge(metrics.COVERAGE_SAMPLES, "ewma", "all").value == 400
     assert bench.recorder.gauge(metrics.BREACHES, "ewma", "all").value is None
+
+
+async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
+    learning = FakeLearning()
+    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 3})
+    learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
+    bench.watch.follow(int, tuple, dict, partial(learning_totals, learning))
+    bench.watch.look()
+    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 1})  # a new actor's
+    bench.watch.look()
+
+    assert value(bench, metrics.LEARNING, "unknown_outcomes") == 4
+    assert value(bench, metrics.LEARNING_EXCHANGES, "lost") == 2
+    assert value(bench, metrics.LEARNING_DROPPED) == 5
+
+
+def test_without_learning_there_is_nothing_to_tell_of_it() -> None:
+    assert learning_totals(None) == []
 
 
 def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
