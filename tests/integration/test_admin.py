@@ -1,5 +1,6 @@
 """An operator's word to the breaker, through every process of a running service."""
 
+import asyncio
 import itertools
 
 import pytest
@@ -8,32 +9,33 @@ from tests.integration.conftest import Stack, until
 
 pytestmark = pytest.mark.integration
 ROUTE = "/tsfm/admin/breakers/chronos"
-KNOWN_WITHIN_S = 5.0  # a second is promised; the cores that run the tests may be late by more
+KNOWN_WITHIN_S = 2.0  # a second is promised; the cores that run the tests may be late by another
 
 
 async def test_forced_breaker_holds_for_everybody_until_it_is_reset(
     stack: Stack,
 ) -> None:
     seeds = itertools.count(70_000)
+    now = asyncio.get_running_loop().time
 
     async def state_and_reason() -> tuple[str, str | None]:
         meta = await stack.meta(seed=next(seeds))
         return meta["circuit_breaker_state"], meta["fallback_reason"]
 
-    async def is_forced() -> bool:
-        return await state_and_reason() == ("forced_open", "breaker_open")
-
     async def is_closed() -> bool:
         return await state_and_reason() == ("closed", None)
 
     forced = await stack.http.post(ROUTE, json={"action": "force_open"})
-    await until(is_forced, KNOWN_WITHIN_S)
+    known_at = now() + KNOWN_WITHIN_S
+    while now() < known_at:  # there may be several Runners, and each has its second
+        await state_and_reason()
     calls = stack.stub.stats()["calls"]
-    reasons = [(await state_and_reason())[1] for _ in range(20)]
+    seen = [await state_and_reason() for _ in range(20)]
     calls_while_forced = stack.stub.stats()["calls"] - calls
     reset = await stack.http.post(ROUTE, json={"action": "reset"})
     await until(is_closed, KNOWN_WITHIN_S)
 
     assert forced.json() == {"model": "fracast-0", "state": "forced_open"}
-    assert (None in reasons, calls_while_forced) == (False, 0)  # nobody got to the model
+    assert seen == [("forced_open", "breaker_open")] * 20
+    assert calls_while_forced == 0
     assert reset.json() == {"model": "fracast-0", "state": "closed"}
