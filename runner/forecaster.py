@@ -6,7 +6,7 @@ stale answer, baseline service, baseline in this process. Every way out but the 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from math import inf
+from math import ceil, inf
 from typing import Protocol
 
 from runner.answers import Answers, Forecast, Outcome
@@ -25,6 +25,8 @@ from runner.types import (
     ModelRequest,
     Priority,
 )
+
+AT_ONCE = 256  # items that cost the baseline service little more than one does
 
 
 class ModelPort(Protocol):
@@ -177,8 +179,9 @@ class Fallback:
     ) -> Sequence[Bands] | None:
         """The baseline service's answer, or None when it has none in time."""
         fallback = self._config.fallback
-        kept_back_s = (fallback.reserve_ms - fallback.baseline_timeout_ms) / 1e3
-        limit_s = min(fallback.baseline_timeout_ms / 1e3, deadline - self._clock() - kept_back_s)
+        limit_ms = fallback.baseline_timeout_ms * ceil(len(requests) / AT_ONCE)
+        kept_back_s = max(0.0, fallback.reserve_ms - limit_ms) / 1e3
+        limit_s = min(limit_ms / 1e3, deadline - self._clock() - kept_back_s)
         if limit_s <= 0 or self._clock() < self._rests_until:
             return None
         try:

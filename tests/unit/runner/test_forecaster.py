@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,9 +7,12 @@ import pytest
 
 from runner.answers import Answers, Forecast
 from runner.errors import ModelNotAllowedError, UnknownModelError
-from runner.forecaster import Fallback, Forecaster
+from runner.fallback import BaselineRequest
+from runner.forecaster import AT_ONCE, Fallback, Forecaster
+from runner.plan import make_plan
 from runner.sections import Environment
 from runner.types import (
+    Bands,
     BreakerState,
     FallbackReason,
     ModelFailure,
@@ -20,6 +23,7 @@ from runner.types import (
 )
 from tests.builders import make_answer, make_bands, make_config, make_registry, make_request, walk
 from tests.fakes import FakeBaselinePort, FakeClock, FakeModelPort
+from tests.virtual_time import run_virtual
 
 REGISTRY = make_registry()
 
@@ -33,9 +37,9 @@ class Bench:
         self.baseline = FakeBaselinePort()
         self.config = make_config(**sections)  # type: ignore[arg-type]
         self.answers = Answers(self.config, self.clock, lambda: 0.0)
-        fallback = Fallback(self.config, self.answers, self.baseline, self.clock)
+        self.fallback = Fallback(self.config, self.answers, self.baseline, self.clock)
         self.forecaster = Forecaster(
-            self.config, REGISTRY, self.answers, self.model, fallback, self.clock
+            self.config, REGISTRY, self.answers, self.model, self.fallback, self.clock
         )
 
     async def ask(self, budget_s: float = 1.5, *, shed: bool = False, **changes: Any) -> Forecast:
@@ -326,6 +330,24 @@ async def test_baseline_service_without_an_answer_rests_before_it_is_asked_again
     assert "baseline_in_process" in resting.warnings
     assert "baseline_in_process" not in rested.warnings
     assert len(bench.baseline.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("items", "in_process"), [(1, True), (AT_ONCE, True), (AT_ONCE + 1, False)]
+)
+def test_baseline_service_has_longer_for_many(items: int, in_process: bool) -> None:
+    async def takes_30_ms(requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        await asyncio.sleep(0.03)
+        return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]
+
+    bench = Bench(fallback={"baseline_timeout_ms": 20.0})
+    bench.baseline.forecast = takes_30_ms  # type: ignore[method-assign]
+    plan = make_plan(make_request(), REGISTRY, bench.config)
+    failed = [(plan, FallbackReason.BREAKER_OPEN)] * items
+
+    forecasts = run_virtual(bench.fallback.many(failed, bench.clock.now + 10.0))
+
+    assert ["baseline_in_process" in f.warnings for f in forecasts] == [in_process] * items
 
 
 async def test_baseline_service_is_not_waited_for_when_the_deadline_is_here() -> None:
