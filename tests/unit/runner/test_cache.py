@@ -77,3 +77,11 @@ def test_old_answer_is_put_with_its_age() -> None:
 
     assert cache.fresh("k", 29.9) is not None
     assert cache.fresh("k", 30.0) is None
+
+
+def test_entry_tells_what_was_kept_and_since_when() -> None:
+    cache = make_cache()
+    kept = cache.put("k", "v", 7.0)
+
+    assert (kept.value, kept.stored_at) == ("v", 7.0)
+    assert cache.fresh("k", 8.0) is kept
