@@ -158,11 +158,12 @@ class Runner:
         """Drops items that nobody waits for any more."""
         self._desk.forget(sender, numbers)
 
-    async def breakers(self) -> list[tuple[str, str, float]]:
-        """Name, state and seconds to the next probe of every breaker, for the status page."""
+    async def status(self) -> tuple[list[tuple[str, str, float]], int]:
+        """Name, state and seconds to the next probe of every breaker, and how many items wait."""
         self._start()
-        known = self._breakers.known()
-        return [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
+        known, lanes = self._breakers.known(), self._dispatcher.stats()
+        breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
+        return breakers, sum(lane.queued for lane in lanes.values())
 
     async def command(self, model: str, command: Command) -> BreakerState:
         """An operator's word to a model's breakers, of all replicas and runtimes: their state."""

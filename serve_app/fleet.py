@@ -14,9 +14,8 @@ from ray.serve.handle import DeploymentHandle
 from runner.types import BreakerState
 from serve_app.exposition import exposition
 from serve_app.recent import Recent
-from serve_app.schemas_status import BreakerItem
 from serve_app.scrape import gather, metric_urls
-from serve_app.status import breaker_item
+from serve_app.status import RunnerReport, breaker_item
 
 KEPT_S = 2.0
 LIMIT_S = 1.0
@@ -28,16 +27,16 @@ class RayFleet:
     def __init__(
         self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
     ) -> None:
-        handle = runner.options(method_name="breakers")
-        self._breakers = Recent(lambda: _breakers(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
+        handle = runner.options(method_name="status")
+        self._runner = Recent(lambda: _runner(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
         self._metrics = Recent(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
         self._replicas = Recent(
             lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
         )
 
-    async def breakers(self) -> Sequence[BreakerItem] | None:
-        """As one of the Runners knows them; they agree within a second."""
-        return await self._breakers()
+    async def runner(self) -> RunnerReport | None:
+        """As one of the Runners knows it; about breakers they agree within a second."""
+        return await self._runner()
 
     async def metrics(self) -> bytes:
         """As Ray's agents on all nodes have them."""
@@ -52,9 +51,11 @@ async def _scrape() -> bytes:
     return await gather(metric_urls(await asyncio.to_thread(ray.nodes)))
 
 
-async def _breakers(handle: Any) -> list[BreakerItem]:
-    found: Sequence[tuple[str, str, float]] = await handle.remote()
-    return [breaker_item(name, BreakerState(state), retry) for name, state, retry in found]
+async def _runner(handle: Any) -> RunnerReport:
+    found: tuple[Sequence[tuple[str, str, float]], int] = await handle.remote()
+    breakers, waiting = found
+    items = [breaker_item(name, BreakerState(state), retry) for name, state, retry in breakers]
+    return RunnerReport(items, waiting)
 
 
 def _replicas(application: str) -> dict[str, int]:

@@ -40,6 +40,9 @@ class Queue(Out):
     """Requests under way, and where the replica begins to shed and to refuse."""
 
     in_flight: Count
+    waiting: Count | None = Field(
+        description="Items in line for the model at one Runner replica; null when not known."
+    )
     shed_above: Count
     refuse_above: Count
 

@@ -1,6 +1,7 @@
 """``GET /tsfm/status``, the service at a glance, and ``GET /metrics``, all its numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -26,11 +27,24 @@ WINDOW_S = 300
 DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
 
 
+@dataclass(frozen=True, slots=True)
+class RunnerReport:
+    """What a Runner says of itself.
+
+    Args:
+        breakers: those of all models asked for so far, with the time to the next probe.
+        waiting: items in its queues.
+    """
+
+    breakers: Sequence[BreakerItem]
+    waiting: int
+
+
 class Fleet(Protocol):
     """What a replica can find out about the others; unknown is None, never an exception."""
 
-    async def breakers(self) -> Sequence[BreakerItem] | None:
-        """The breakers of all models asked for so far, with the time to the next probe."""
+    async def runner(self) -> RunnerReport | None:
+        """One of the Runners, as it is now."""
         ...
 
     async def metrics(self) -> bytes:
@@ -60,7 +74,7 @@ class StatusEndpoint:
     async def status(self) -> StatusAnswer:
         """The status of this moment."""
         service, traffic = self._service, self._service.watch.traffic
-        replicas = await self._fleet.replicas() or {}
+        replicas, runner = await self._fleet.replicas() or {}, await self._fleet.runner()
         recent = traffic.last(WINDOW_S)
         return StatusAnswer(
             version=package_version(),
@@ -71,26 +85,26 @@ class StatusEndpoint:
             requests=_requests(traffic),
             history=history(traffic),
             fallback_reasons=dict(recent.reasons.most_common()),
-            queue=self._queue(),
-            breakers=await self._breakers(),
+            queue=self._queue(runner),
+            breakers=self._breakers(runner),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
             coverage=coverage_items(service.learning),
             models=self._models,
         )
 
-    def _queue(self) -> Queue:
+    def _queue(self, runner: RunnerReport | None) -> Queue:
         overload = self._service.config.overload
         return Queue(
             in_flight=self._in_flight(),
+            waiting=None if runner is None else runner.waiting,
             shed_above=overload.shed_above,
             refuse_above=overload.refuse_above,
         )
 
-    async def _breakers(self) -> list[BreakerItem]:
+    def _breakers(self, runner: RunnerReport | None) -> list[BreakerItem]:
         """As the Runner knows them, else as they were last heard of here."""
-        found = await self._fleet.breakers()
-        if found is not None:
-            return list(found)
+        if runner is not None:
+            return list(runner.breakers)
         heard = self._service.answers.breaker_states()
         return [breaker_item(model, state, 0.0) for model, state in heard.items()]
 

@@ -14,7 +14,7 @@ from runner.errors import (
 from runner.fallback import BaselineRequest
 from runner.seen import Actual, OutcomeCounts
 from runner.types import Bands, BreakerState, ModelRequest
-from serve_app.schemas_status import BreakerItem
+from serve_app.status import RunnerReport
 from tests.builders import make_answer, make_bands
 
 
@@ -91,11 +91,11 @@ class FakeFleet:
     """Knows nothing of the other replicas until it is told."""
 
     def __init__(self) -> None:
-        self.known_breakers: list[BreakerItem] | None = None
+        self.known_runner: RunnerReport | None = None
         self.known_replicas: dict[str, int] | None = None
 
-    async def breakers(self) -> Sequence[BreakerItem] | None:
-        return self.known_breakers
+    async def runner(self) -> RunnerReport | None:
+        return self.known_runner
 
     async def metrics(self) -> bytes:
         return b"# TYPE tsfm_nodes gauge\n"

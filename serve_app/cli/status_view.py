@@ -35,7 +35,9 @@ def _parts(status: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _counts("fallbacks by reason", reasons)
     if queue := status.get("queue"):
         yield (
-            f"under way {queue.get('in_flight')}; the baseline answers in place above "
+            f"under way {queue.get('in_flight')}, "
+            f"waiting for the model {_number(queue.get('waiting'), 'd')}; "
+            "the baseline answers in place above "
             f"{queue.get('shed_above')}, refused above {queue.get('refuse_above')}"
         )
     if replicas := status.get("replicas"):

@@ -28,7 +28,7 @@ def make_status(**changes: Any) -> dict[str, Any]:
         },
         "history": [_moment(i) for i in range(30)],
         "fallback_reasons": {"runtime_unreachable": 88, "breaker_open": 40, "too_few_points": 6},
-        "queue": {"in_flight": 7, "shed_above": 256, "refuse_above": 768},
+        "queue": {"in_flight": 7, "waiting": 31, "shed_above": 256, "refuse_above": 768},
         "breakers": [
             {"model": "fracast-0", "state": "closed", "next_probe_in_s": None},
             {"model": "chronos2", "state": "open", "next_probe_in_s": 74.2},

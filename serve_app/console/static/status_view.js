@@ -39,7 +39,8 @@ function tiles({ requests, queue, replicas, uptime_s: uptime, version, environme
     tile("Fallbacks", percent(requests?.fallback_share, 1), "answers not made by the model"),
     tile("From the cache", percent(requests?.cache_hit_share), "of all answers"),
     tile("Answer time", millis(requests?.p50_ms), `p50; p95 ${millis(requests?.p95_ms)}`),
-    tile("Under way", `${queue?.in_flight ?? 0}`, queue ? `sheds above ${queue.shed_above}, refuses above ${queue.refuse_above}` : ""),
+    tile("Queue", `${queue?.waiting ?? "–"}`, "series waiting for the model"),
+    tile("Under way", `${queue?.in_flight ?? 0}`, queue ? `baseline only above ${queue.shed_above}, refused above ${queue.refuse_above}` : ""),
     tile("Replicas", Object.values(replicas ?? {}).filter((n) => n !== null).reduce((a, b) => a + b, 0) || "–", counts(replicas)),
     tile("Up for", span(uptime ?? 0), `version ${version}, ${environment}`),
   ];
@@ -89,11 +90,16 @@ function models({ models: known = [] }) {
   ]))];
 }
 
+const TICKS = [ // a service that has just begun has less than a minute to show
+  { dtickrange: [null, 59999], value: "%H:%M:%S" },
+  { dtickrange: [60000, null], value: "%H:%M" },
+];
+
 export async function drawCharts(place, { history = [] }) {
   const Plotly = await plotly();
   const x = history.map(({ t }) => (typeof t === "number" ? new Date(1000 * t).toISOString() : t));
   const draw = (name, traces, axis) => {
-    const shown = layout({ margin: { l: 58, r: 8, t: 6, b: 26 }, height: 150, xaxis: { type: "date", nticks: 4, tickformat: "%H:%M", hoverformat: "%H:%M:%S UTC" }, yaxis: { rangemode: "tozero", nticks: 4, ...axis }, dragmode: false });
+    const shown = layout({ margin: { l: 58, r: 8, t: 6, b: 26 }, height: 150, xaxis: { type: "date", nticks: 4, tickformatstops: TICKS, hoverformat: "%H:%M:%S UTC" }, yaxis: { rangemode: "tozero", nticks: 4, ...axis }, dragmode: false });
     return Plotly.react(place.querySelector(`[data-trend=${name}]`), traces, shown, CONFIG);
   };
   const line = (name, hue, y, unit, more = {}) => ({ x, y, name, mode: "lines+markers", marker: { size: 3 }, line: { color: colour(hue), width: 1.8 }, hovertemplate: unit, ...more });

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from runner.types import BreakerState, FallbackReason, ModelFailure
-from serve_app.status import breaker_item
+from serve_app.status import RunnerReport, breaker_item
 from tests.bench import EXAMPLE, Bench, example
 from tests.openapi import complaints, response_schema
 
@@ -65,7 +65,8 @@ async def test_items_of_a_batch_are_counted_one_by_one(bench: Bench) -> None:
 
 async def test_replicas_and_breakers_are_shown_as_they_were_found(bench: Bench) -> None:
     bench.fleet.known_replicas = {"Ingress": 1, "Runner": 2}
-    bench.fleet.known_breakers = [breaker_item("fracast-0", BreakerState.OPEN, 12.3456)]
+    open_one = breaker_item("fracast-0", BreakerState.OPEN, 12.3456)
+    bench.fleet.known_runner = RunnerReport([open_one], 0)
 
     body = await status(bench)
 
@@ -90,9 +91,18 @@ async def test_models_are_those_of_the_list_of_models(bench: Bench) -> None:
     assert (await status(bench))["models"] == listed
 
 
+async def test_queue_tells_how_many_wait_once_a_runner_has_said_so(bench: Bench) -> None:
+    unknown = (await status(bench))["queue"]["waiting"]
+    bench.fleet.known_runner = RunnerReport([], 31)
+
+    assert unknown is None
+    assert (await status(bench))["queue"]["waiting"] == 31
+
+
 async def test_queue_tells_where_shedding_begins(bench: Bench) -> None:
     assert (await status(bench))["queue"] == {
         "in_flight": 0,
+        "waiting": None,
         "shed_above": 256,
         "refuse_above": 768,
     }

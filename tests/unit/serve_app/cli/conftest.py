@@ -34,7 +34,7 @@ STATUS: dict[str, Any] = {
         {"t": 10, "requests": 9, "fallbacks": 2, "p50_ms": None, "p95_ms": None},
     ],
     "fallback_reasons": {"breaker_open": 7},
-    "queue": {"in_flight": 3, "shed_above": 256, "refuse_above": 768},
+    "queue": {"in_flight": 3, "waiting": 12, "shed_above": 256, "refuse_above": 768},
     "breakers": [
         {"model": "fracast-0", "state": "open", "next_probe_in_s": 42.0},
         {"model": "mock", "state": "forced_closed", "next_probe_in_s": None},

@@ -179,7 +179,7 @@ def test_status_says_what_needs_attention() -> None:
     assert "TSFM Runner 0.1.0 in dev, up 1:02:05" in text
     assert "1234 requests, 4.1 /s, fallback 12.5%, from cache 50.0%, p50 12 ms, p95 - ms" in text
     assert "fallbacks by reason: breaker_open 7" in text
-    assert "under way 3;" in text
+    assert "under way 3, waiting for the model 12;" in text
     assert "in 42 s" in text
     assert "forced closed" in text
     assert "81.2%" in text
