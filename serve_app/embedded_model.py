@@ -97,7 +97,8 @@ def require_extra() -> None:
     missing = [name for name in ("torch", "fracast") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"The embedded model needs {' and '.join(missing)}: pip install 'tsfm-runner[embedded]'"
+            f"The embedded model needs {' and '.join(missing)}: "
+            "pip install '.[embedded]' in the folder of TSFM Runner"
         )
 
 

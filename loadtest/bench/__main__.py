@@ -2,19 +2,22 @@
 
     python -m loadtest.bench --requests 200 --unique 20 --budget-p95-ms 300 --budget-cycle-s 60
 
-The last line is ``SLO_PASS`` or ``SLO_FAIL: why``; the exit code says the same.
+The last line is ``SLO_PASS`` or ``SLO_FAIL: why``; the exit code says the same. With
+``--json`` there are numbers alone, and an empty ``broken`` is a pass.
 """
 
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from itertools import cycle, islice
 
 from loadtest.bench.measure import run
-from loadtest.bench.verdict import Budgets, Summary, failures, last_line, summarise, table
+from loadtest.bench.verdict import Budgets, Summary, failures, last_line, numbers, summarise, table
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, start
@@ -32,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(last_line(["interrupted"]))
         return 130
+    except NobodyThereError as exc:
+        print(last_line([str(exc)]))
+        return 2
     except (RuntimeError, OSError) as exc:
         reason, _, log = str(exc).partition("\n")
         _say(log)
@@ -39,8 +45,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     budgets = Budgets(args.budget_p95_ms, args.budget_cycle_s, args.budget_fallback_fraction)
     broken = failures(summary, budgets)
-    print(table(summary))
-    print(last_line(broken))
+    if args.json:
+        print(json.dumps(numbers(summary, broken), indent=2))
+    else:
+        print(table(summary))
+        print(last_line(broken))
     return 1 if broken else 0
 
 
@@ -54,10 +63,31 @@ async def measure(url: str, args: argparse.Namespace) -> Summary:
     return summarise(outcomes, elapsed_s)
 
 
+class NobodyThereError(Exception):
+    """Nothing to measure."""
+
+
+def look_for(url: str) -> None:
+    """Makes sure that something listens.
+
+    Raises:
+        NobodyThereError: nothing does.
+    """
+    place = endpoint(url, "/")
+    try:
+        socket.create_connection((place.host, place.port), timeout=5).close()
+    except OSError as exc:
+        raise NobodyThereError(
+            f"The service at {url} cannot be reached: "
+            "nothing listens there, or the name is unknown."
+        ) from exc
+
+
 @contextlib.contextmanager
 def _service(args: argparse.Namespace) -> Iterator[str]:
     """The address to measure; what had to be started for it is stopped at the end."""
     if args.url:
+        look_for(args.url)
         yield args.url
         return
     speed = ["--ms-per-call", str(args.adapter_latency_ms), "--ms-per-series", "0"]
@@ -108,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="chronos2", help="the name in the requests")
     add("--warm-up", type=int, default=20, help="requests before the measured ones")
     add("--seed", type=int, default=0)
+    add("--json", action="store_true", help="print JSON for programs")
     return parser
 
 

@@ -118,5 +118,21 @@ def table(summary: Summary) -> str:
     return "\n".join(f"{name:<12}{value:>12}" for name, value in rows.items())
 
 
+def numbers(summary: Summary, broken: Sequence[str]) -> dict[str, Any]:
+    """The same for programs; what was not measured is null."""
+    values = {
+        "requests": summary.requests,
+        "elapsed_s": summary.elapsed_s,
+        "per_second": summary.per_second,
+        "p50_ms": summary.p50_ms,
+        "p95_ms": summary.p95_ms,
+        "p99_ms": summary.p99_ms,
+        "cache_hit_share": summary.hit_fraction,
+        "fallback_share": summary.fallback_fraction,
+    }
+    known = {name: None if math.isnan(one) else round(one, 4) for name, one in values.items()}
+    return known | {"bad_answers": dict(summary.problems), "broken": list(broken)}
+
+
 def last_line(broken: Sequence[str]) -> str:
     return f"SLO_FAIL: {'; '.join(broken)}" if broken else "SLO_PASS"

@@ -18,5 +18,5 @@ def need(modules: Sequence[str], extra: str, purpose: str) -> None:
         except ImportError as exc:
             raise ConfigError(
                 f"{purpose} needs {module}, which is not installed: "
-                f"pip install 'tsfm-runner[{extra}]'"
+                f"pip install '.[{extra}]' in the folder of TSFM Runner"
             ) from exc

@@ -66,11 +66,11 @@ def backtest(
     save: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Judge bands on files of real prices, by forecasts from many origins.
+    r"""Judge bands on real prices, by forecasts from many origins.
 
     \b
     The file has a row for each price: market_id, ts (seconds or ISO-8601), price in [0, 1],
-    and if you have them platform, category, event, liquidity. Needs tsfm-runner[backtest].
+    and if you have them platform, category, event, liquidity. Needs the extra `backtest`.
 
     \b
     Examples:

@@ -18,8 +18,8 @@ def bench(
 
     \b
     Examples:
-      tsfm bench --help
-      tsfm bench --url http://127.0.0.1:8000 --requests 200
+      tsfm bench
+      tsfm bench --url http://127.0.0.1:8000 --model chronos --json
     """
     root = repository([Path.cwd(), Path(__file__).resolve().parents[2]])
     if root is None:

@@ -1,7 +1,7 @@
 """``tsfm calibrate``: what the service's calibrated bands start from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,10 @@ from serve_app.cli.backtest import (
     Work,
 )
 from serve_app.cli.service import HERE, Token, Url
-from serve_app.cli.terminal import note
+from serve_app.cli.terminal import AsJson, note, print_json
+
+if TYPE_CHECKING:
+    from serve_app.backtest.calibrate import Fitted
 
 
 def calibrate(
@@ -45,12 +48,13 @@ def calibrate(
     processes: Processes = None,
     work: Work = Path(".tsfm-backtest"),
     config: ConfigFile = Path("configs/local.yaml"),
+    as_json: AsJson = False,
 ) -> None:
-    r"""Fit calibration on a file of real prices, check it, and write the state file.
+    r"""Fit calibration on real prices, and write it to a file.
 
     \b
     First a check: fitted on one part, judged on the part that was held out.
-    Then the file, fitted on all of it, for conformal.state_file. Needs tsfm-runner[backtest].
+    Then the file, fitted on all of it, for conformal.state_file. Needs the extra `backtest`.
 
     \b
     Examples:
@@ -60,12 +64,10 @@ def calibrate(
     import os
 
     from runner.config import load_config
-    from serve_app.backtest.calibrate import fit_state, told, write_state
+    from serve_app.backtest.calibrate import fit_state, write_state
     from serve_app.backtest.job import Job, splits_of
-    from serve_app.backtest.tables import calibration_table
     from serve_app.backtest.windows import Shape
     from serve_app.cli.backtest_run import bands_of
-    from serve_app.cli.tables import print_table
 
     job = Job(
         data=data,
@@ -86,10 +88,24 @@ def calibrate(
     windows, bands, served = bands_of(job, settings)
     [part] = splits_of(job, windows)
     fitted = fit_state(windows, bands, served, part, settings, keep_held_out=keep_held_out)
-    print_table(calibration_table(fitted.check))
     write_state(out, fitted.state)
-    for source, segment, samples in told(fitted.state):
-        typer.echo(f"{source}  {segment}  {samples} outcomes")
+    _show(fitted, as_json=as_json)
     note(
         f"Wrote {out}; conformal.state_file or TSFM_CONFORMAL__STATE_FILE points the service at it."
     )
+
+
+def _show(fitted: "Fitted", *, as_json: bool) -> None:
+    from serve_app.backtest.calibrate import told
+    from serve_app.backtest.tables import calibration_table
+    from serve_app.cli.tables import print_table
+
+    rows = told(fitted.state)
+    if as_json:
+        names = ("source", "segment", "outcomes")
+        state = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"check": fitted.check, "state": state})
+        return
+    print_table(calibration_table(fitted.check))
+    for source, segment, samples in rows:
+        typer.echo(f"{source}  {segment}  {samples} outcomes")

@@ -7,7 +7,7 @@ from serve_app.cli.terminal import AsJson, print_json, screen
 
 
 def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
-    """List the models that the service serves, with their licences.
+    """List the models that may be asked for, and their licences.
 
     \b
     Examples:

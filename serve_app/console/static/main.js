@@ -5,7 +5,7 @@ import { readDefaults, readModels } from "./defaults.js";
 import { byId, h } from "./dom.js";
 import { clearErrors, describeSeries, fillModels, readRequest, showError } from "./form.js";
 import { redraw, show, startTools } from "./result.js";
-import { SAMPLES, sampleText } from "./samples.js";
+import { SAMPLES, sampleSource, sampleText } from "./samples.js";
 import { startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 import { openTokens, startTokens } from "./tokens.js";
@@ -92,6 +92,7 @@ function startForm() {
   series.addEventListener("input", describeSeries);
   byId("sample").append(...SAMPLES.map(({ id, name }) => h("option", { value: id }, name)));
   byId("sample").addEventListener("change", (event) => {
+    byId("sample-hint").textContent = sampleSource(event.target.value);
     if (event.target.value) take(sampleText(event.target.value, Date.now()));
   });
   byId("file").addEventListener("change", async (event) => {

@@ -1,4 +1,8 @@
-// Series to try, made here by a seeded generator: none is a real market, and each says so.
+// Series to try: a real one, and others made here by a seeded generator; each says which it is.
+
+import { DAILY, LAST_DAY } from "./house_polls.js";
+
+const GENERATED = "Made by a generator, not a real market.";
 
 export const SAMPLES = [
   { id: "lively", name: "Lively market (generated)", points: 288, seed: 11, start: 0.2, noise: 0.045, calm: 0.55 },
@@ -6,13 +10,27 @@ export const SAMPLES = [
   { id: "sure", name: "Nearly settled (generated)", points: 288, seed: 23, start: 2.9, noise: 0.035, calm: 0.8 },
   { id: "gaps", name: "With gaps (generated)", points: 288, seed: 31, start: -0.1, noise: 0.04, calm: 0.6, gaps: true },
   { id: "short", name: "Too short for a model (generated)", points: 20, seed: 47, start: 0.5, noise: 0.06, calm: 0.3 },
+  { id: "house", name: "US House polls 2016, daily (real)", source: "Democrats' share in polls for the US House. Data: FiveThirtyEight, CC BY 4.0." },
 ];
 
 const STEP_MS = 300000;
+const DAY_MS = 86400000;
+
+const find = (id) => SAMPLES.find((one) => one.id === id);
+
+/** Where a sample comes from, in a sentence. */
+export const sampleSource = (id) => (id ? find(id).source ?? GENERATED : "");
 
 /** The text of a sample as if it had been pasted: a line of time and value for each step. */
-export function sampleText(id, nowMs) {
-  const sample = SAMPLES.find((one) => one.id === id);
+export const sampleText = (id, nowMs) => (id === "house" ? housePolls() : generated(find(id), nowMs));
+
+function housePolls() {
+  const last = Date.parse(LAST_DAY);
+  const lines = DAILY.map((value, i) => `${new Date(last - (DAILY.length - 1 - i) * DAY_MS).toISOString().slice(0, 10)},${(value / 10000).toFixed(4)}`);
+  return ["time,value", ...lines].join("\n");
+}
+
+function generated(sample, nowMs) {
   const random = seeded(sample.seed);
   const end = Math.floor(nowMs / STEP_MS) * STEP_MS;
   const lines = ["time,value"];

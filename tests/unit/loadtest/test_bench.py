@@ -1,6 +1,7 @@
 """The bench: numbers from outcomes, pass or fail from numbers, and the command as a whole."""
 
 import asyncio
+import json
 import math
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from loadtest.bench.verdict import (
     failures,
     judge,
     last_line,
+    numbers,
     percentile,
     summarise,
     table,
@@ -162,6 +164,19 @@ async def test_a_flag_it_does_not_know_gets_a_usage_line(arguments: list[str]):
 async def test_nobody_listening_is_a_failure_and_not_a_traceback():
     code, out, err = await bench("--url", "http://127.0.0.1:9", "--requests", "2")
 
-    assert code == 1
-    assert "SLO_FAIL: 2 of 2 answers are bad (2x ConnectionRefusedError)" in out
+    assert code == 2
+    assert out.startswith("SLO_FAIL: The service at http://127.0.0.1:9 cannot be reached")
     assert "Traceback" not in err
+
+
+async def test_numbers_for_programs_say_what_was_broken():
+    async with serving(service(fallback_used=True)) as url:
+        code, out, _ = await bench("--url", url, "--requests", "20", "--json")
+    told = json.loads(out)
+
+    assert (code, told["requests"], told["fallback_share"], told["bad_answers"]) == (1, 20, 1.0, {})
+    assert "from the fallback" in told["broken"][0]
+
+
+def test_a_number_that_was_not_measured_is_null():
+    assert numbers(summarise([], 1.0), [])["p95_ms"] is None

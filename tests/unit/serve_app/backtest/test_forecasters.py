@@ -53,5 +53,5 @@ def test_a_missing_extra_is_one_sentence_that_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "statsforecast", None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'tsfm-runner\[reference\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[reference\]'"):
         forecast(OUTSIDE[0], WINDOWS, SETTINGS)

@@ -71,6 +71,20 @@ def test_calibrate_writes_a_state_that_the_service_takes(prices: Path, tmp_path:
     assert state.tracks["ewma"]["all"].factors.shape == (4, 2)
 
 
+def test_calibrate_for_programs_has_the_check_and_what_the_file_holds(
+    prices: Path, tmp_path: Path
+) -> None:
+    small = [option for option in options(tmp_path) if option not in ("--splits", "2")]
+    out = ["--out", str(tmp_path / "state.json"), "--json"]
+    ran = terminal.invoke(app, ["calibrate", str(prices), *small, *out])
+    told = json.loads(ran.stdout)
+
+    assert told["state"][0]["source"] == "ewma"
+    assert told["state"][0]["segment"] == "all"
+    assert told["state"][0]["outcomes"] > 0
+    assert told["check"]
+
+
 def test_held_out_events_can_be_kept_out_of_the_state(prices: Path, tmp_path: Path) -> None:
     small = [option for option in options(tmp_path) if option not in ("--splits", "2")]
     sizes = []
@@ -119,7 +133,7 @@ def test_a_missing_extra_says_what_to_install(
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path)])
 
     assert ran.exit_code == 2
-    assert "pip install 'tsfm-runner[backtest]'" in ran.stderr
+    assert "pip install '.[backtest]'" in ran.stderr
 
 
 def test_no_service_to_ask_is_one_sentence(prices: Path, tmp_path: Path) -> None:
