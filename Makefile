@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
+PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz ci clean
@@ -21,11 +22,11 @@ run: setup ## the service with its embedded model on http://127.0.0.1:8000
 	@$(BIN)/python -m serve_app.launcher
 
 test: setup unit integration ## every test, with coverage and the doctests
-	@if command -v chromium >/dev/null; then $(MAKE) test-browser; \
-	else echo "NO BROWSER TESTS: there is no chromium on this machine; apt-get install chromium"; fi
+	@if command -v chromium-headless-shell || command -v chromium; then $(MAKE) test-browser; \
+	else echo "NO BROWSER TESTS: there is no Chromium on this machine; apt-get install chromium-headless-shell"; fi
 
-unit: setup
-	$(BIN)/coverage run -m pytest tests/unit runner serve_app --doctest-modules -q
+unit: setup # a process for each core, four at most
+	$(BIN)/python -m pytest tests/unit runner serve_app --doctest-modules -q $(PARALLEL) worksteal --cov --cov-report=
 	$(BIN)/coverage report --include='runner/*' --fail-under=100 --show-missing --skip-covered
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
@@ -34,7 +35,7 @@ integration: setup ## a real local Serve with the stand-in runtime
 
 test-browser: setup ## the web pages in a real chromium
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
-	$(BIN)/python -m pytest tests/browser -q
+	$(BIN)/python -m pytest tests/browser -q $(PARALLEL) loadfile
 
 screenshots: setup ## the pictures of the console in docs/images
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock

@@ -116,7 +116,7 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
     try:
         target = check_files(serve_config)
     except ConfigError as exc:
-        _say(f"The service cannot start: {exc}")
+        sys.stderr.write(f"The service cannot start: {exc}\n")
         return 2
     told = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serve_app.cli.service import HERE, Token, Url
-from serve_app.cli.terminal import AsJson, note, print_json
+from serve_app.cli.terminal import AsJson, found_here, note, print_json
 
 if TYPE_CHECKING:
     from serve_app.backtest.summary import Summary
@@ -101,7 +101,7 @@ def backtest(
         processes=processes or os.cpu_count() or 1,
         work=work,
     )
-    result = run(job, load_config(config))
+    result = run(job, load_config(found_here(config)))
     _show(result, as_json)
     write(result, save, html_file, charts)
 

@@ -22,7 +22,7 @@ from serve_app.cli.backtest import (
     Work,
 )
 from serve_app.cli.service import HERE, Token, Url
-from serve_app.cli.terminal import AsJson, note, print_json
+from serve_app.cli.terminal import AsJson, found_here, note, print_json
 
 if TYPE_CHECKING:
     from serve_app.backtest.calibrate import Fitted
@@ -84,7 +84,7 @@ def calibrate(
         processes=processes or os.cpu_count() or 1,
         work=work,
     )
-    settings = load_config(config)
+    settings = load_config(found_here(config))
     windows, bands, served = bands_of(job, settings)
     [part] = splits_of(job, windows)
     fitted = fit_state(windows, bands, served, part, settings, keep_held_out=keep_held_out)

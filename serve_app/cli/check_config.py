@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from serve_app.cli.terminal import WRONG_INPUT, AsJson, note, print_json
+from serve_app.cli.terminal import WRONG_INPUT, AsJson, print_json
+
+WRONG = "wrong  "
 
 
 def check_config(
@@ -42,14 +44,11 @@ def check_config(
     if as_json:
         print_json(found)
     else:
-        for row in found:
-            _say(row)
+        for line in dict.fromkeys(map(_line, found)):  # several files may name the same one
+            typer.echo(line, err=line.startswith(WRONG))
     if any(row["error"] for row in found):
         raise typer.Exit(WRONG_INPUT)
 
 
-def _say(row: dict[str, str | None]) -> None:
-    if row["error"]:
-        note(f"wrong  {row['error']}")
-    else:
-        typer.echo(f"ok     {row['file']} ({row['kind']})")
+def _line(row: dict[str, str | None]) -> str:
+    return f"{WRONG}{row['error']}" if row["error"] else f"ok     {row['file']} ({row['kind']})"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from serve_app.cli.terminal import found_here
+
 PROD = Path("deploy/serve_config.prod.yaml")
 
 
@@ -27,4 +29,4 @@ def serve(
     """
     from serve_app.launcher import main
 
-    raise typer.Exit(main(PROD if prod else config))
+    raise typer.Exit(main(found_here(PROD if prod else config)))

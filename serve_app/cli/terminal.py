@@ -10,6 +10,7 @@ code   when
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -26,6 +27,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 class InputError(Exception):
     """A file or a value that cannot be used; the text says which and why."""
+
+
+def found_here(file: Path) -> Path:
+    """The file, which by default is one of the repository's.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not file.exists():
+        raise InputError(
+            f"There is no {file} here: run this in the folder of TSFM Runner, or say --config."
+        )
+    return file
 
 
 class Commands(TyperGroup):

@@ -1,25 +1,26 @@
 """Debian's Chromium under Playwright. Who has none gets skips that say what to install."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from tests.browser.desk import Desk, OpenDesk
+from tests.browser.desk import WAIT_MS, Desk, OpenDesk
 from tests.browser.site import Site, running_site
-from tests.browser.status import make_status
 
-SHOWN = make_status()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+Profile = Callable[..., BrowserContext]
+# The same browser without windows comes first: it needs less than half the CPU.
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("NO BROWSER TESTS: there is no chromium here; apt-get install chromium")
+        pytest.skip("NO BROWSER TESTS: no Chromium here; apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers run it as root
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
@@ -40,33 +41,52 @@ def site(whole_site: Site) -> Site:
     return whole_site
 
 
+@pytest.fixture(scope="session")
+def profile(browser: Browser) -> Profile:
+    """A profile of the browser for each look: what it has loaded and compiled stays for others."""
+
+    @cache
+    def of(phone: bool, **look: Any) -> BrowserContext:
+        width, height = (375, 720) if phone else (1280, 900)
+        size: Any = {"width": width, "height": height}
+        context = browser.new_context(viewport=size, has_touch=phone, **look)
+        context.set_default_timeout(WAIT_MS)
+        return context
+
+    return of
+
+
 @pytest.fixture
-def open_desk(browser: Browser) -> Iterator[OpenDesk]:
-    """Opens pages in tabs of their own; afterwards no tab may have had an error."""
+def open_desk(profile: Profile) -> Iterator[OpenDesk]:
+    """Opens pages in tabs of their own; afterwards no tab may have had an error.
+
+    With a ``status`` the page is told that, and not what the site says of itself; it is for tests
+    that need it, as a page whose requests are answered here has no cache. With a ``clock`` the
+    test moves the page's time on.
+    """
     desks: list[Desk] = []
-    with ExitStack() as tabs:
 
-        def open_one(
-            url: str,
-            path: str = "/",
-            *,
-            phone: bool = False,
-            expect: str = "",
-            status: Any = SHOWN,
-            **look: Any,
-        ) -> Desk:
-            width, height = (375, 720) if phone else (1280, 900)
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, has_touch=phone, **look
-            )
-            tabs.callback(context.close)
-            context.set_default_timeout(20_000)
-            if status is not None:
-                context.route("**/tsfm/status", lambda route: route.fulfill(json=status))
-            desk = Desk(context.new_page(), expect)
-            desks.append(desk)
-            desk.page.goto(url + path)
-            return desk
+    def open_one(
+        url: str,
+        path: str = "/",
+        *,
+        phone: bool = False,
+        expect: str = "",
+        status: Any = None,
+        clock: bool = False,
+        **look: Any,
+    ) -> Desk:
+        desk = Desk(profile(phone, **look).new_page(), expect)
+        desks.append(desk)
+        if clock:
+            desk.page.clock.install()
+        if status is not None:
+            desk.page.route("**/tsfm/status", lambda route: route.fulfill(json=status))
+        desk.page.goto(url + path)
+        return desk
 
-        yield open_one
-        assert [problem for desk in desks for problem in desk.problems] == []
+    yield open_one
+    for desk in desks:
+        desk.page.evaluate("localStorage.clear()")
+        desk.page.close()
+    assert [problem for desk in desks for problem in desk.problems] == []

@@ -12,6 +12,7 @@ from tests.builders import walk
 GRAVE = {"serious", "critical"}
 MOST_TABS = 60
 WAIT_MS = 20_000
+expect.set_options(timeout=WAIT_MS)
 
 
 class Desk:
@@ -45,7 +46,7 @@ class Desk:
         self.by_id("sample").select_option(sample)
 
     def wait_models(self) -> None:  # not by a function: the page's policy refuses eval
-        expect(self.page.locator("#model option")).not_to_have_count(0, timeout=WAIT_MS)
+        expect(self.page.locator("#model option")).not_to_have_count(0)
 
     def drop(self, text: str) -> None:
         """A file of that text on the field of the series."""
@@ -67,7 +68,7 @@ class Desk:
 
     def wait_drawn(self) -> None:
         self.page.locator("#charts .chart .main-svg").first.wait_for()
-        expect(self.by_id("result")).to_have_attribute("aria-busy", "false", timeout=WAIT_MS)
+        expect(self.by_id("result")).to_have_attribute("aria-busy", "false")
 
     def open_details(self) -> None:
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")

@@ -57,7 +57,8 @@ def pictures(browser: Browser, url: str) -> None:
     light.by_id("model").select_option("chronos2")  # the embedded runtime does not have it
     picked(light, "gaps")
     take(light, "console-fallback")
-    phone = tab(browser, url, PHONE, color_scheme="light", has_touch=True)
+    still = {"reduced_motion": "reduce"}  # no picture of a page that is scrolling
+    phone = tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
     picked(phone, "lively")
     phone.page.screenshot(path=IMAGES / "console-phone.png")  # where a forecast leads on a phone
 

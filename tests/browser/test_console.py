@@ -15,6 +15,7 @@ from playwright.sync_api import Route, expect
 from runner.types import FallbackReason
 from tests.browser.desk import Desk, OpenDesk, series
 from tests.browser.site import Site, running_site
+from tests.browser.status import make_status
 from tests.tokens import ALERTS, make_guarded_config
 
 pytestmark = pytest.mark.browser
@@ -47,6 +48,16 @@ def test_sample_is_forecast_with_the_baseline_beside_it(desk: Desk) -> None:
     expect(desk.page.locator("#charts figcaption strong")).to_have_text(["fracast-0", "Baseline"])
     expect(desk.by_id("announce")).to_contain_text("The model fracast-0 0.1.0 answered.")
     expect(desk.page.locator("#values-table tbody tr")).to_have_count(12)
+
+
+def test_real_sample_says_where_it_is_from_and_has_its_own_times(desk: Desk) -> None:
+    desk.pick("house")
+
+    expect(desk.by_id("sample-hint")).to_contain_text("FiveThirtyEight, CC BY 4.0")
+    expect(desk.by_id("freq")).to_have_value("1d")
+    expect(desk.by_id("series-hint")).to_have_text(
+        "288 values, 2016-01-24 00:00 to 2016-11-06 00:00 UTC"
+    )
 
 
 def test_charts_hold_the_values_of_the_answers(desk: Desk) -> None:
@@ -226,20 +237,21 @@ def test_csv_and_picture_can_be_taken_along(desk: Desk) -> None:
 
 def test_service_that_is_gone_is_said_and_the_page_recovers(open_desk: OpenDesk) -> None:
     with running_site() as short_lived:
-        desk = open_desk(short_lived.url, expect=LOST, status=None)
+        desk = open_desk(short_lived.url, expect=LOST, clock=True)
         desk.paste(series(9))
         port = int(short_lived.url.rsplit(":", 1)[1])
     desk.by_id("go").click()
     expect(desk.by_id("form-error")).to_contain_text("The service cannot be reached.")
-    expect(desk.by_id("health")).to_have_text("Not reachable", timeout=15_000)
+    expect(desk.by_id("health")).to_have_text("Not reachable")
     assert desk.by_id("series").input_value() == series(9)
 
     with running_site(port=port):
         desk.by_id("go").click()
         desk.wait_drawn()
+        desk.page.clock.fast_forward(5000)  # when the page asks for the status again
 
         expect(desk.by_id("form-error")).to_be_empty()
-        expect(desk.by_id("health")).to_have_text("In service", timeout=15_000)
+        expect(desk.by_id("health")).to_have_text("In service")
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +293,7 @@ LOOKS: list[dict[str, Any]] = [
 def test_page_has_no_grave_barrier_and_fits_the_screen(
     site: Site, open_desk: OpenDesk, look: dict[str, Any]
 ) -> None:
-    desk = open_desk(site.url, expect=REFUSED, **look)
+    desk = open_desk(site.url, expect=REFUSED, status=make_status(), **look)
     empty = desk.grave_findings()
     desk.pick("jump")
     desk.by_id("go").click()

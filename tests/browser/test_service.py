@@ -55,7 +55,7 @@ def test_runtime_that_stops_is_seen_and_its_return_as_well(
     service: Service, runtime_port: int, open_desk: OpenDesk
 ) -> None:
     breakers = "[data-part=breakers]"
-    desk = open_desk(service.url, status=None)
+    desk = open_desk(service.url)
     with ExitStack() as running:
         running.enter_context(start_stub("--port", str(runtime_port), *MODELS))
         ask_until(desk, "^The model fracast-0", 100)
@@ -72,7 +72,7 @@ def test_runtime_that_stops_is_seen_and_its_return_as_well(
 
 
 def test_pages_pass_the_proxy_as_they_were_written(service: Service, open_desk: OpenDesk) -> None:
-    desk = open_desk(service.url, "/docs", status=None)
+    desk = open_desk(service.url, "/docs")
     desk.page.locator(".opblock").first.wait_for()
     again = desk.page.request.get(f"{service.url}/openapi.json")
 

@@ -17,10 +17,12 @@ def part(desk: Desk, name: str) -> Any:
 
 
 def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_desk: OpenDesk) -> None:
-    desk = open_desk(site.url)
+    desk = open_desk(site.url, status=make_status())
     expect(desk.page.locator(".trend .main-svg").nth(1)).to_be_attached()
 
     expect(part(desk, "tiles")).to_contain_text("3.1 %")
+    expect(part(desk, "tiles")).to_contain_text("Queue31series waiting")
+    expect(part(desk, "tiles")).to_contain_text("Replicas4Ingress 1, Runner 2, Baseline 1")
     expect(part(desk, "breakers")).to_contain_text("in 7")
     expect(part(desk, "reasons")).to_contain_text("The model's runtime cannot be reached.")
     expect(part(desk, "coverage")).to_contain_text("77.4 %")
@@ -52,7 +54,7 @@ def test_report_with_nothing_in_it_yet_is_no_trouble(site: Site, open_desk: Open
 
 
 def test_hidden_page_asks_no_more_until_it_is_seen_again(site: Site, open_desk: OpenDesk) -> None:
-    desk = open_desk(site.url)
+    desk = open_desk(site.url, status=make_status(), clock=True)
     expect(part(desk, "tiles")).to_contain_text("3.1 %")
     asked: list[str] = []
 
@@ -62,7 +64,7 @@ def test_hidden_page_asks_no_more_until_it_is_seen_again(site: Site, open_desk: 
 
     desk.page.route("**/tsfm/status", count)
     see(desk, "hidden")
-    desk.page.wait_for_timeout(6000)  # longer than the time between two reports
+    desk.page.clock.run_for(6000)  # longer than the time between two reports
     while_hidden = len(asked)
     with desk.page.expect_request("**/tsfm/status"):
         see(desk, "visible")

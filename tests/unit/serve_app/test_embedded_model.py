@@ -121,7 +121,7 @@ def test_failure_inside_the_model_says_what_kind_it_was(model):
 def test_missing_extra_is_a_config_error_with_the_command_that_helps(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(ConfigError, match=rf"{package}: pip install 'tsfm-runner\[embedded\]'"):
+    with pytest.raises(ConfigError, match=rf"{package}: pip install '\.\[embedded\]'"):
         require_extra()
 
 

@@ -72,7 +72,7 @@ def test_builder_binds_the_deployment_that_the_serve_config_names():
 def test_builder_names_the_extra_when_torch_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
 
-    with pytest.raises(ConfigError, match=r"tsfm-runner\[embedded\]"):
+    with pytest.raises(ConfigError, match=r"\.\[embedded\]"):
         build(RuntimeArgs())
 
 

@@ -39,7 +39,7 @@ def test_prod_without_tokens_does_not_start_and_says_why_in_one_sentence(
 
     code = main()
 
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert code == 2
     assert said.startswith("The service cannot start: ")
     assert "TSFM_SECURITY__TOKENS" in said

@@ -68,10 +68,39 @@ def test_check_config_for_programs(tmp_path: Path) -> None:
 
 
 def test_serve_refuses_a_config_that_cannot_be_used(tmp_path: Path) -> None:
-    result = terminal.invoke(app, ["serve", "--config", str(tmp_path / "none.yaml")])
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("applications: 5\n", "utf-8")
+    result = terminal.invoke(app, ["serve", "--config", str(wrong)])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("The service cannot start: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["serve"], "serve_config.yaml"),
+        (["serve", "--prod"], "deploy/serve_config.prod.yaml"),
+        (["backtest", "prices.csv"], "configs/local.yaml"),
+        (["calibrate", "prices.csv", "--out", "state.json"], "configs/local.yaml"),
+    ],
+)
+def test_command_that_needs_the_repository_says_where_to_run_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = terminal.invoke(app, command)
 
     assert result.exit_code == 2
-    assert result.stdout.startswith("The service cannot start: ")
+    assert result.stderr.startswith(f"There is no {file} here: run this in the folder of TSFM")
+
+
+def test_file_that_several_name_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = terminal.invoke(app, ["check-config", "serve_config.yaml", "configs/local.yaml"])
+
+    assert result.exit_code == 0
+    assert result.stdout.count("ok     configs/local.yaml") == 1
 
 
 def test_bench_is_there_with_the_repository_only(tmp_path: Path) -> None:
