@@ -5,6 +5,7 @@ runtime runs one call of it at a time). Who goes next is decided in ``lane_queue
 are the effects: futures, calls, timers.
 
     submit --> line of the lane --> call --> answers, slot free --> next cut
+                   |                  |      (a moment sooner where it may lead: see ``lane``)
                    |                  `--> given up, but the runtime is still busy: *lingering*,
                    |                       the slot stays taken until that ends or the lease does
                    `--> full, too long, or deadline passed: an error at once
@@ -14,9 +15,7 @@ timer per item.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from typing import Generic, TypeVar
@@ -26,7 +25,9 @@ from runner.call_outcome import fault_of, invoke, outcome_of, settle
 from runner.call_time import CallTimes
 from runner.cut import CutLimits
 from runner.errors import QueueFullError, TooLateError
-from runner.lane_queue import LaneQueue, Waiting
+from runner.lane import Call, Entry, Lane
+from runner.lane import LaneStats as LaneStats  # and here
+from runner.lane_queue import LaneQueue
 from runner.pressure import Pressure
 from runner.sections import BatchingSection
 from runner.types import Priority
@@ -36,25 +37,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a wake-up
-_SIZES_KEPT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class LaneStats:
-    """One lane at this moment, for metrics and the status page.
-
-    Attributes:
-        queued: items in line, of which ``queued_bulk`` are bulk.
-        oldest_age_s: how long the first of them has waited, 0 when nobody waits.
-        in_flight: slots taken, lingering calls included.
-        batch_sizes: sizes of the latest calls, oldest first.
-    """
-
-    queued: int
-    queued_bulk: int
-    oldest_age_s: float
-    in_flight: int
-    batch_sizes: tuple[int, ...]
 
 
 class Dispatcher(Generic[K, T, R]):
@@ -90,8 +72,7 @@ class Dispatcher(Generic[K, T, R]):
         self._lease_s = lease_s
         self._clock = clock
         self._call_times: CallTimes[K] = CallTimes(settings.estimate_forgets_after_s)
-        self._lanes: dict[Hashable, _Lane[K, T, R]] = {}
-        self._calls: set[_Call[K, T, R]] = set()  # those that hold a slot
+        self._lanes: dict[Hashable, Lane[K, T, R]] = {}
         self._closed = False
 
     def submit(
@@ -112,24 +93,24 @@ class Dispatcher(Generic[K, T, R]):
         if priority is Priority.INTERACTIVE and not self._admits(lane, key, now):
             raise QueueFullError
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        entry = _Entry(key, deadline, size_bytes, priority, now, item, answer)
+        entry = Entry(key, deadline, size_bytes, priority, now, item, answer)
         evicted = lane.queue.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
         answer.add_done_callback(partial(_leave, lane.queue, entry))
-        if lane.taken_slots < self._settings.slots_per_model:
+        if lane.may_start(now):
             self._wake(lane)
         elif deadline < lane.timer_due:
             self._watch(lane)
         return answer
 
-    def _admits(self, lane: "_Lane[K, T, R]", key: K, now: float) -> bool:
+    def _admits(self, lane: Lane[K, T, R], key: K, now: float) -> bool:
         """Whether an interactive item may join the line."""
         lane.pressure.greet(now)
         ahead = len(lane.queue) - lane.queue.bulk_count
-        if not ahead or lane.taken_slots < self._settings.slots_per_model:
+        if not ahead or lane.has_slot:
             return True
-        return lane.pressure.admits(ahead, self._limits(lane, key))
+        return lane.pressure.admits(ahead, self._limits(lane, now, key))
 
     def is_stuck(self, key: K) -> bool:
         """Whether every slot that ``key`` could use is held by a call that was given up.
@@ -137,7 +118,7 @@ class Dispatcher(Generic[K, T, R]):
         Nobody knows how long that lasts: waiting would cost a caller its whole deadline.
         """
         lane = self._lanes.get(self._lane_of(key))
-        return lane is not None and lane.lingering_slots >= self._settings.slots_per_model
+        return lane is not None and lane.is_stuck
 
     def stats(self) -> Mapping[Hashable, LaneStats]:
         """A picture of every lane that has ever been used."""
@@ -154,44 +135,47 @@ class Dispatcher(Generic[K, T, R]):
             for entry in lane.queue.clear():
                 settle(entry.answer, QueueFullError())
             lane.stop_timer()
-        running = [call.task for call in self._calls if not call.task.done()]
+            lane.stop_lead()
+        calls = [call for lane in self._lanes.values() for call in lane.calls]
+        running = [call.task for call in calls if not call.task.done()]
         if running:
             await asyncio.wait(running)
-        for call in list(self._calls):
+        for call in calls:
             self._release(call, taught=False)
 
-    def _lane(self, key: K) -> "_Lane[K, T, R]":
+    def _lane(self, key: K) -> Lane[K, T, R]:
         name = self._lane_of(key)
         lane = self._lanes.get(name)
         if lane is None:
             settings = self._settings
-            queue = LaneQueue[K, _Entry[K, T, R]](
+            queue = LaneQueue[K, Entry[K, T, R]](
                 settings.max_queued_items, settings.bulk_batch_size
             )
-            lane = self._lanes[name] = _Lane(queue, Pressure(settings))
+            lane = self._lanes[name] = Lane(queue, Pressure(settings), settings)
         return lane
 
-    def _wake(self, lane: "_Lane[K, T, R]") -> None:
+    def _wake(self, lane: Lane[K, T, R]) -> None:
         """Cuts in the next turn of the loop: what is submitted in this one travels together."""
         if not lane.woken:
             lane.woken = True
             asyncio.get_running_loop().call_soon(self._cut, lane)
 
-    def _cut(self, lane: "_Lane[K, T, R]") -> None:
+    def _cut(self, lane: Lane[K, T, R]) -> None:
         lane.woken = False
         self._expire(lane)
-        limits_of = partial(self._limits, lane)
-        while lane.queue and lane.taken_slots < self._settings.slots_per_model:
-            hold_bulk = lane.pressure.holds_bulk(self._clock())
-            plan = lane.queue.cut(limits_of, hold_bulk=hold_bulk)
+        while lane.queue and lane.may_start(now := self._clock()):
+            limits_of = partial(self._limits, lane, lane.free_from(now))
+            plan = lane.queue.cut(limits_of, hold_bulk=lane.pressure.holds_bulk(now))
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
             if batch:
                 self._start(lane, batch)
         self._watch(lane)
+        self._watch_lead(lane)
 
-    def _limits(self, lane: "_Lane[K, T, R]", key: K) -> CutLimits:
+    def _limits(self, lane: Lane[K, T, R], begins: float, key: K) -> CutLimits:
+        """What bounds a call that the runtime turns to at ``begins``."""
         now = self._clock()
         call_time = self._call_times.at(key, now)
         return CutLimits(
@@ -199,22 +183,20 @@ class Dispatcher(Generic[K, T, R]):
             max_bytes=self._max_batch_bytes,
             max_call_s=lane.pressure.longest_call_s(call_time, now),
             call_time=call_time,
-            now=now,
+            now=begins,
         )
 
-    def _start(self, lane: "_Lane[K, T, R]", batch: "list[_Entry[K, T, R]]") -> None:
-        loop = asyncio.get_running_loop()
-        lane.taken_slots += 1
-        lane.batch_sizes.append(len(batch))
-        now = self._clock()
-        lane.pressure.began(self._call_times.at(batch[0].key, now).seconds(len(batch)), now)
-        task = loop.create_task(invoke(self._call, batch[0].key, [entry.item for entry in batch]))
-        call = _Call(lane, batch, now, task)
+    def _start(self, lane: Lane[K, T, R], batch: list[Entry[K, T, R]]) -> None:
+        loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
+        expected_s = self._call_times.at(key, now).seconds(len(batch))
+        lane.pressure.began(expected_s, lane.free_from(now))
+        task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
+        call = Call(lane, batch, now, expected_s, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
-        self._calls.add(call)
+        lane.begin(call)
         task.add_done_callback(partial(self._answer, call))
 
-    def _answer(self, call: "_Call[K, T, R]", task: asyncio.Task[CallOutcome[R]]) -> None:
+    def _answer(self, call: Call[K, T, R], task: asyncio.Task[CallOutcome[R]]) -> None:
         """Every item gets its own result or its own error, however the call ended."""
         outcome = outcome_of(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
@@ -224,33 +206,37 @@ class Dispatcher(Generic[K, T, R]):
             self._release(call, taught=answered)
         else:
             call.lingers = True
-            call.lane.lingering_slots += 1
             outcome.lingering.add_done_callback(partial(self._end_lingering, call))
 
-    def _end_lingering(self, call: "_Call[K, T, R]", lingering: asyncio.Future[None]) -> None:
+    def _end_lingering(self, call: Call[K, T, R], lingering: asyncio.Future[None]) -> None:
         self._release(call, taught=fault_of(lingering) is None)
 
-    def _end_lease(self, call: "_Call[K, T, R]") -> None:
+    def _end_lease(self, call: Call[K, T, R]) -> None:
         call.lease_ended = True
         if call.task.done():
             self._release(call, taught=False)
         else:
             call.task.cancel()
 
-    def _release(self, call: "_Call[K, T, R]", *, taught: bool) -> None:
+    def _release(self, call: Call[K, T, R], *, taught: bool) -> None:
         """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
-        if call not in self._calls:
+        lane, now = call.lane, self._clock()
+        if call not in lane.calls:
             return
-        self._calls.remove(call)
         call.lease.cancel()
         if taught:
-            now = self._clock()
-            self._call_times.observe(call.batch[0].key, len(call.batch), now - call.started_at, now)
-        call.lane.taken_slots -= 1
-        call.lane.lingering_slots -= call.lingers
-        self._wake(call.lane)
+            self._call_times.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
+        lane.end(call, now)
+        self._wake(lane)
 
-    def _watch(self, lane: "_Lane[K, T, R]") -> None:
+    def _watch_lead(self, lane: Lane[K, T, R]) -> None:
+        """Comes back when a call may lead, if anybody waits by then."""
+        lane.stop_lead()
+        delay_s = lane.next_lead() - self._clock()
+        if 0.0 < delay_s < inf:  # later on whoever comes will wake the lane
+            lane.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, lane)
+
+    def _watch(self, lane: Lane[K, T, R]) -> None:
         """Sets the lane's one timer to the earliest deadline in line."""
         due = lane.queue.next_deadline()
         if due >= lane.timer_due:
@@ -260,59 +246,15 @@ class Dispatcher(Generic[K, T, R]):
         lane.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, lane)
         lane.timer_due = due
 
-    def _on_timer(self, lane: "_Lane[K, T, R]") -> None:
+    def _on_timer(self, lane: Lane[K, T, R]) -> None:
         lane.stop_timer()
         self._expire(lane)
         self._watch(lane)
 
-    def _expire(self, lane: "_Lane[K, T, R]") -> None:
+    def _expire(self, lane: Lane[K, T, R]) -> None:
         for entry in lane.queue.expire(self._clock()):
             settle(entry.answer, TooLateError())
 
 
-@dataclass(slots=True, eq=False)
-class _Entry(Waiting[K], Generic[K, T, R]):
-    item: T
-    answer: asyncio.Future[R]
-
-
-@dataclass(slots=True, eq=False)
-class _Lane(Generic[K, T, R]):
-    queue: LaneQueue[K, _Entry[K, T, R]]
-    pressure: Pressure
-    taken_slots: int = 0
-    lingering_slots: int = 0
-    woken: bool = False
-    timer: asyncio.TimerHandle | None = None
-    timer_due: float = inf
-    batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer, self.timer_due = None, inf
-
-    def stats(self, now: float) -> LaneStats:
-        oldest = self.queue.oldest_arrival()
-        return LaneStats(
-            queued=len(self.queue),
-            queued_bulk=self.queue.bulk_count,
-            oldest_age_s=0.0 if oldest is None else now - oldest,
-            in_flight=self.taken_slots,
-            batch_sizes=tuple(self.batch_sizes),
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Call(Generic[K, T, R]):
-    lane: _Lane[K, T, R]
-    batch: list[_Entry[K, T, R]]
-    started_at: float
-    task: asyncio.Task[CallOutcome[R]]
-    lease: asyncio.TimerHandle = field(init=False)
-    lease_ended: bool = False
-    lingers: bool = False
-
-
-def _leave(queue: LaneQueue[K, _Entry[K, T, R]], entry: _Entry[K, T, R], _: object) -> None:
+def _leave(queue: LaneQueue[K, Entry[K, T, R]], entry: Entry[K, T, R], _: object) -> None:
     queue.remove(entry)

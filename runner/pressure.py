@@ -23,9 +23,9 @@ class Pressure:
         self._company_until = 0.0
         self._overloaded_until = 0.0
 
-    def began(self, expected_s: float, now: float) -> None:
-        """A call began that is expected to take ``expected_s``."""
-        self._free_at = now + expected_s
+    def began(self, expected_s: float, begins: float) -> None:
+        """A call left that the runtime turns to at ``begins``, for ``expected_s`` or so."""
+        self._free_at = begins + expected_s
 
     def longest_call_s(self, call_time: CallTime, now: float) -> float:
         """How long a call may be expected to take."""

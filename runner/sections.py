@@ -129,6 +129,7 @@ class BatchingSection(Section):
     collect_wait_s: Annotated[float, Field(ge=0, le=0.005)]
     share_calls_s: Annotated[float, Field(ge=0, le=0.05)]  # between calls of an ingress to a lane
     slots_per_model: Count  # tollama holds one lock per model family: more only queues inside it
+    lead_s: Annotated[float, Field(ge=0)]  # the next call leaves so long before one's expected end
     max_queued_items: Count  # per model; bulk items are refused and evicted first
     bulk_batch_size: Count  # bulk items in one call while interactive ones wait
     max_call_s: Positive  # batches are cut so that a call is expected to take no longer

@@ -55,7 +55,13 @@ class Desk:
             "lease_s": 30.0,
         }
         mine = {name: changes.pop(name, default) for name, default in own.items()}
-        defaults = {"max_batch_size": 4, "max_call_s": 1e9, "prompt_call_s": 1e9, "max_wait_s": 1e9}
+        defaults = {
+            "lead_s": 0.0,
+            "max_batch_size": 4,
+            "max_call_s": 1e9,
+            "prompt_call_s": 1e9,
+            "max_wait_s": 1e9,
+        }
         section = make_config(batching=defaults | changes).batching
         self.now = asyncio.get_running_loop().time
         self.dispatcher: Dispatcher[str, Any, Any] = Dispatcher(

@@ -166,7 +166,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
-        ("baseline_timeout_ms: 50", "baseline_timeout_ms: 500", "reserve_ms"),
+        ("baseline_timeout_ms: 20", "baseline_timeout_ms: 500", "reserve_ms"),
         ("deadline_ms: 1500", "deadline_ms: 120", "fallback.reserve_ms"),
         ("min_interval_width: 0.02", "min_interval_width: 0.95", "max_interval_width"),
         ("cooldown_s: 120", "cooldown_s: 1200", "cooldown_max_s"),
