@@ -706,3 +706,25 @@ async def test_calls_are_shorter_while_interactive_items_come():
 
     assert runtime.batches[4:6] == ["defg", "hijk"]
     assert runtime.batches[6:] == ["lm", "no", "pq"]
+
+
+async def test_lane_is_stuck_while_given_up_calls_hold_every_slot():
+    ends = []
+
+    async def gives_up(_, items):
+        ends.append(asyncio.get_running_loop().create_future())
+        return CallOutcome([RuntimeTimeoutError() for _ in items], lingering=ends[-1])
+
+    desk = Desk(gives_up, slots_per_model=2, max_batch_size=1)
+    seen = [desk.dispatcher.is_stuck("k")]
+    for item in "ab":
+        await answers([desk.put(item)])
+        seen.append(desk.dispatcher.is_stuck("k"))
+    others = desk.dispatcher.is_stuck("other")
+    ends[0].set_result(None)
+    await asyncio.sleep(0)
+
+    assert seen == [False, False, True]
+    assert not others
+    assert not desk.dispatcher.is_stuck("k")
+    ends[1].set_result(None)

@@ -555,3 +555,21 @@ class TestRayPort:
         await port.sync(SyncRequest("r1", 0, 0))
 
         assert len(lookups) == 2
+
+
+class TestWhatIsKnown:
+    def test_every_breaker_that_was_used_with_its_state_and_the_wait(self):
+        async def main():
+            breakers = make_breakers(FakeActor())
+            before = breakers.known()
+            await fail(breakers)
+            await asyncio.sleep(1.0)
+            return before, breakers.known(), breakers.retry_in_s("m")
+
+        before, after, retry_in_s = run_virtual(main())
+
+        assert before == {}
+        assert set(after) == {"m"}
+        assert after["m"]["state"] == OPEN
+        assert after["m"]["retry_in_s"] == pytest.approx(retry_in_s)
+        assert retry_in_s > 0
