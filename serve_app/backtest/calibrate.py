@@ -57,12 +57,13 @@ def fit_state(
 
 
 def write_state(path: Path, state: ConformalState) -> None:
-    """The state as a file, whole or not at all.
+    """The state as a file, whole or not at all; its folder is made if need be.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_state(path, state)
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be written ({exc.strerror}).") from exc

@@ -93,7 +93,7 @@ def _read(path: Path) -> _Table:
     except FileNotFoundError as exc:
         raise ConfigError(f"{path}: there is no such file.") from exc
     except (OSError, ValueError) as exc:  # pandas' and pyarrow's own errors are ValueErrors
-        raise ConfigError(f"{path.name}: this is no table in CSV or Parquet form.") from exc
+        raise ConfigError(f"{path.name or path}: this is no table in CSV or Parquet form.") from exc
     for column in REQUIRED:
         if column not in frame.columns:
             raise ConfigError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import runner
 import serve_app
+from runner.errors import ConfigError
 
 _CODE = ("runner", "serve_app/backtest")  # what can change a band
 
@@ -49,11 +50,18 @@ class Store:
 
 
 def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
-    """The folder in ``work`` for this data and these settings, made if need be."""
+    """The folder in ``work`` for this data and these settings, made if need be.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     told = json.dumps(settings, sort_keys=True, default=str)
     key = hashlib.sha256(f"{_digest([data])} {told} {_digest(_code())}".encode()).hexdigest()[:16]
     folder = work / key
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--work {work}: cannot be written ({exc.strerror}).") from exc
     return Store(folder)
 
 

@@ -70,6 +70,7 @@ def write(
 
 def _write(file: Path, text: str) -> None:
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
     except OSError as exc:
         raise ConfigError(f"{file}: cannot be written ({exc.strerror}).") from exc

@@ -27,7 +27,7 @@ def options(folder: Path) -> list[str]:
 
 def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_path: Path) -> None:
     files = ["--save", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
-    files += ["--charts", str(tmp_path)]
+    files += ["--charts", str(tmp_path / "charts")]
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *files])
     result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text("utf-8"))
     page = (tmp_path / "r.html").read_text("utf-8")
@@ -43,7 +43,7 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
     ids = re.findall(r'id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "<script" not in page
-    assert (tmp_path / "coverage.svg").read_text("utf-8") in page
+    assert (tmp_path / "charts/coverage.svg").read_text("utf-8") in page
     assert " src=" not in page
     assert 'href="http' not in page
 
@@ -61,7 +61,7 @@ def test_a_second_run_takes_up_what_the_first_one_finished(prices: Path, tmp_pat
 
 
 def test_calibrate_writes_a_state_that_the_service_takes(prices: Path, tmp_path: Path) -> None:
-    out = tmp_path / "state.json"
+    out = tmp_path / "new" / "state.json"
     small = [option for option in options(tmp_path) if option not in ("--splits", "2")]
     ran = terminal.invoke(app, ["calibrate", str(prices), *small, "--out", str(out)])
     state = load_state(out, 0.8, ["ewma"])
@@ -119,11 +119,21 @@ def test_a_wrong_file_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written_is_said(prices: Path, tmp_path: Path) -> None:
-    where = ["--html", str(tmp_path / "none" / "r.html"), "--no-references"]
+    where = ["--html", str(tmp_path), "--no-references"]
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *where])
 
     assert ran.exit_code == 2
-    assert "cannot be written (No such file or directory)" in ran.stderr
+    assert "cannot be written (Is a directory)" in ran.stderr
+
+
+@pytest.mark.parametrize("option", ["--work", "--save"])
+def test_folder_that_cannot_be_made_is_said(prices: Path, tmp_path: Path, option: str) -> None:
+    inside_a_file = ["--no-references", option, str(prices / "folder")]
+    ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *inside_a_file])
+
+    assert ran.exit_code == 2
+    assert "cannot be written (" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_missing_extra_says_what_to_install(
