@@ -64,9 +64,11 @@ class ConformalState:
         whole = tracks.get(EVERYTHING)
         if whole is None or whole.samples(horizon_steps) < enough.of_source:
             return None
-        known = ((name, tracks[name]) for name in segments if name in tracks)
-        fitting = (one for one in known if one[1].samples(horizon_steps) >= enough.of_segment)
-        return next(fitting, None)
+        for name in segments:
+            track, least = tracks.get(name), 0 if name == EVERYTHING else enough.of_segment
+            if track is not None and track.samples(horizon_steps) >= least:
+                return name, track
+        return None
 
     def without(self, source: str, segment: str) -> "ConformalState":
         """The state less one track, if it is there."""

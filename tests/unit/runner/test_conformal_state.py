@@ -171,6 +171,7 @@ def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
         ("ewma", 2, Enough(250, 250), "liquidity=high"),
         ("ewma", 2, Enough(300, 250), "liquidity=high"),
         ("ewma", 1, Enough(251, 251), "all"),  # too few of the segment
+        ("ewma", 2, Enough(250, 301), "all"),  # enough of the source is enough
         ("ewma", 2, Enough(301, 250), None),  # too few of the source
         ("ewma", 3, Enough(1, 1), None),  # further ahead than was ever scored
         ("other", 2, Enough(1, 1), None),
