@@ -25,7 +25,7 @@ from serve_app.learning_actor import LearningReply, Version
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 30 of the actor's
+TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 50 of the actor's
 LIMIT_S = 5.0  # for one call; nobody waits for it but who sends outcomes
 
 
@@ -154,8 +154,10 @@ class Learning:
             raise OutcomesUnavailableError(max(1.0, self._interval_s)) from exc
 
     async def _exchange_forever(self) -> None:
+        """One call at a time: a flood of answers must not become a flood of learning."""
         while True:
-            await self.exchange()
+            async with self._lock:
+                await self._tell()
             await asyncio.sleep(self._interval_s)
 
     async def _tell(self) -> bool:

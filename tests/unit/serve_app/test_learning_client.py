@@ -208,6 +208,21 @@ def test_exchange_goes_on_by_itself_until_it_is_stopped() -> None:
     run_virtual(main())
 
 
+def test_flood_of_answers_is_told_at_a_steady_pace() -> None:
+    async def main() -> None:
+        actor = FakeActor()
+        replica = Replica(actor)
+        replica.note(*(f"m-{i}" for i in range(3 * TOLD_AT_ONCE)))
+        replica.learning.start()
+        await asyncio.sleep(1.5 * INTERVAL_S)
+        await replica.learning.stop()
+
+        assert len(actor.told) == 2 * TOLD_AT_ONCE
+        assert len(replica.notes) == TOLD_AT_ONCE
+
+    run_virtual(main())
+
+
 def test_note_of_an_exchange_that_was_broken_off_is_not_lost() -> None:
     async def main() -> None:
         actor = FakeActor()
