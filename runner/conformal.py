@@ -25,11 +25,10 @@ the centre scores 0, so that each side has half of the misses: markets fall and 
   that of a wider one. Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
   section 4.5. One of the categories is how wide the band is itself: Bostrom, Johansson, "Mondrian
   conformal regressors", COPA 2020.
-* Shrinking: a segment's factors are drawn towards those of the next wider one, as if that had
-  brought ``shrink_samples`` outcomes more: log f <- w log f + (1 - w) log f_wider with
-  w = n / (n + shrink_samples). Few outcomes then do little, where without it a segment had to have
-  many before it was told apart at all. Efron, Morris, "Data analysis using Stein's estimator and
-  its generalizations", JASA 70(350), 1975. The widest segment, ``all``, is as it was fitted.
+* Shrinking: fitted factors are drawn towards the next wider segment's, which counts as
+  ``shrink_samples`` outcomes: log f <- w log f + (1 - w) log f_wider, w = n / (n + shrink_samples);
+  those of ``all`` stay. Few outcomes then do little, so that a segment may have few. Efron, Morris,
+  "Data analysis using Stein's estimator and its generalizations", JASA 70(350), 1975.
 
 In a market that stays put more often than the target coverage no band that holds its last price can
 cover less: calibration then covers more than was asked. See docs/calibration.md.
@@ -211,9 +210,8 @@ def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> Conf
         known = dict(tracks.get(one.source, {}))
         start = _UNTAUGHT
         for segment in reversed(one.segments):
-            before = known.get(segment, _forget(start))
-            known[segment] = _follow(before, one.scores, tail, rate)
-            start = before
+            start = known.get(segment, Track(start.factors, np.zeros_like(start.sample_size)))
+            known[segment] = _follow(start, one.scores, tail, rate)
         tracks[one.source] = known
     return ConformalState(state.target_coverage, tracks)
 
@@ -289,10 +287,6 @@ def _extend(track: Track, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
     new = steps - len(track.factors)
     factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")
     return factors, np.pad(track.sample_size, (0, new))
-
-
-def _forget(track: Track) -> Track:
-    return Track(track.factors, np.zeros_like(track.sample_size))
 
 
 def _pad(scores: FloatArray, steps: int) -> FloatArray:
