@@ -36,7 +36,7 @@ NO_LIMIT_MS = 1e9  # lateness is shown and not judged: all nodes share the cores
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(given)
-    enter(given)
+    enter(given, "loadtest.cluster")
     redis = shutil.which("redis-server") is not None
     drills = [drill for drill in DRILLS if _is_wanted(drill, args.only)]
     left_out = [drill.name for drill in drills if drill.needs_redis and not redis]

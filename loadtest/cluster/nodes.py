@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class Cluster:
-    """The nodes that live; ``folder`` holds Ray's files and the nodes' logs."""
+    """The nodes that live; ``folder`` holds Ray's files and the nodes' logs, ``code`` is run."""
 
     folder: Path
     redis: bool
     env: dict[str, str]
+    code: Path = ROOT
     places: dict[int, Place] = field(default_factory=dict)
 
     def start_node(self, number: int) -> None:
@@ -52,7 +53,7 @@ class Cluster:
         role = [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
         if number == HEAD:
             role = ["--head", f"--port={GCS_PORT}", "--num-cpus=0", f"--dashboard-host={head}"]
-        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder), "PYTHONPATH": str(ROOT)}
+        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder), "PYTHONPATH": str(self.code)}
         if self.redis and number == HEAD:
             env["RAY_REDIS_ADDRESS"] = f"{GATEWAY}:{REDIS_PORT}"
         with (self.folder / f"node{number}.log").open("ab") as log:
@@ -65,6 +66,7 @@ class Cluster:
                     *role,
                     *_COMMON,
                 ],
+                cwd=self.code,
                 env=os.environ | env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -106,26 +108,29 @@ class Cluster:
         }
 
     def replicas(self) -> Counter[tuple[str, str]]:
-        """Running replicas by deployment and address; empty while Serve cannot be asked."""
-        try:
-            app = self._get("/api/serve/applications/")["applications"]["tsfm"]
-        except (OSError, KeyError, ValueError):
-            return Counter()
-        if app["status"] != "RUNNING":
-            return Counter()
+        """Running replicas by deployment and address; empty while not all is as it should be."""
+        app = self._application()
         return Counter(
             (name, replica["node_ip"])
-            for name, deployment in app["deployments"].items()
-            for replica in deployment["replicas"]
-            if replica["state"] == "RUNNING"
+            for name, replica in _replicas(app)
+            if app["status"] == "RUNNING" and replica["state"] == "RUNNING"
         )
+
+    def replica_ids(self) -> list[str]:
+        """Every replica there is, whatever its state."""
+        return [replica["replica_id"] for _, replica in _replicas(self._application())]
+
+    def _application(self) -> dict[str, Any]:
+        """What Serve tells of it; nothing while Serve cannot be asked."""
+        try:
+            app: dict[str, Any] = self._get("/api/serve/applications/")["applications"]["tsfm"]
+        except (OSError, KeyError, ValueError):
+            return {"deployments": {}, "status": "unknown", "message": ""}
+        return app
 
     def account(self) -> str:
         """What Serve says of the application when it is not as it should be."""
-        try:
-            app = self._get("/api/serve/applications/")["applications"]["tsfm"]
-        except (OSError, KeyError, ValueError) as exc:
-            return f"Serve cannot be asked: {exc!r}"
+        app = self._application()
         told = [f"application {app['status']}: {app['message'][:500]}"]
         for name, deployment in app["deployments"].items():
             states = [(r["state"], r["node_ip"]) for r in deployment["replicas"]]
@@ -139,6 +144,11 @@ class Cluster:
     @property
     def _dashboard(self) -> str:
         return f"http://{Place(HEAD).ip}:{DASHBOARD_PORT}"
+
+
+def _replicas(app: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, deployment in app["deployments"].items():
+        yield from ((name, replica) for replica in deployment["replicas"])
 
 
 def is_up(url: str) -> bool:

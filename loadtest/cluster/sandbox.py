@@ -38,14 +38,14 @@ class Place:
         return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
 
 
-def enter(argv: Sequence[str]) -> None:
+def enter(argv: Sequence[str], module: str) -> None:
     """Goes on in the sandbox; the process that calls this becomes the one that waits for it."""
     if os.environ.pop(_MARK, None):
         _lay_out()
         return
     rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command = ["unshare", *rights, *spaces, sys.executable, "-m", "loadtest.cluster", *argv]
+    command = ["unshare", *rights, *spaces, sys.executable, "-m", module, *argv]
     os.execvpe("unshare", command, os.environ | {_MARK: "1"})
 
 

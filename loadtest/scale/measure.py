@@ -17,7 +17,9 @@ from loadtest.soak.watch import name_of
 CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 MARKETS = 1000
-UNIQUE_128, UNIQUE_32 = "unique, 128 at once", "unique, 32 at once"
+ALONE, UNIQUE_128, UNIQUE_32 = "unique, one at a time", "unique, 128 at once", "unique, 32 at once"
+SLOW = "unique, 128 at once, runtime four times as slow"
+A_MS, B_MS = 37.0, 0.9  # of the stand-in: what tollama 0.1.0 took on two cores
 KNOWN, BASELINE = "known, 32 at once", "baseline only, 32 at once"
 NEW_BATCH, KNOWN_BATCH = "a batch of 1,000 new markets", "a batch of 1,000 known markets"
 
@@ -53,10 +55,23 @@ async def costs(stand: Stand, service: Service) -> list[Cost]:
     known, many = stand.fresh(50), [batch_body(stand.fresh(MARKETS))]
     await closed_loop(stand.url, FORECAST, [*known, *stand.fresh(stand.many(300))], 32)
     await closed_loop(stand.url, BATCH, many, 1)
-    return [await _cost(stand, service, load) for load in _loads(stand, known, many)]
+    found = [await _cost(stand, service, load) for load in _loads(stand, known, many)]
+    slow = Load(SLOW, FORECAST, stand.fresh(stand.many(1500)), 128)
+    stand.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
+    return [*found, await _cost(stand, service, slow)]
+
+
+async def idle(service: Service, seconds: float) -> dict[str, float]:
+    """Milliseconds of CPU a second by stage while nothing is asked."""
+    names = await asyncio.to_thread(service.processes)
+    before = _cpu_s(names, None)
+    await asyncio.sleep(seconds)
+    after = _cpu_s(names, None)
+    return {stage: (after[stage] - before[stage]) * 1e3 / seconds for stage in STAGES}
 
 
 def _loads(stand: Stand, known: list[bytes], many: list[bytes]) -> Iterator[Load]:
+    yield Load(ALONE, FORECAST, stand.fresh(60), 1)
     yield Load(UNIQUE_128, FORECAST, stand.fresh(stand.many(4000)), 128)
     yield Load(UNIQUE_32, FORECAST, stand.fresh(stand.many(2000)), 32)
     yield Load(KNOWN, FORECAST, known * (stand.many(5000) // 50), 32)
@@ -80,13 +95,14 @@ async def _cost(stand: Stand, service: Service, load: Load) -> Cost:
     return Cost(load.name, drive.per_second * load.each, drive.p95_ms, mean, spent)
 
 
-def _cpu_s(names: Mapping[int, str], stub: int) -> dict[str, float]:
+def _cpu_s(names: Mapping[int, str], stub: int | None) -> dict[str, float]:
     """Seconds of CPU that each stage has used so far."""
     spent: defaultdict[str, float] = defaultdict(float)
     for pid, line in names.items():
         stage = name_of(line)
         spent[stage if stage in STAGES else REST] += _of(pid)
-    spent[RUNTIME], spent[CLIENT] = _of(stub), _of(psutil.Process().pid)
+    spent[RUNTIME] = _of(stub) if stub else 0.0
+    spent[CLIENT] = _of(psutil.Process().pid)
     return spent
 
 

@@ -1,0 +1,112 @@
+"""The updates under load: versions to deploy, markets that come again, and pass or fail."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from loadtest.cluster.__main__ import adapted
+from loadtest.samples import Sample
+from loadtest.updates.stage import Version
+from loadtest.updates.traffic import Markets
+from loadtest.updates.verdict import (
+    CARRIED,
+    OPEN,
+    RESET,
+    Expected,
+    Look,
+    Row,
+    failures,
+    last_line,
+    row_of,
+    table,
+)
+
+LOOKS = [Look(float(at), 4 * at, 100 + at) for at in range(31)]
+
+
+def sample(at_s: float, *, cached: bool = True, problem: str | None = None) -> Sample:
+    return Sample(at_s, at_s + 0.1, problem, source="model", cached=cached)
+
+
+def row(**changes: object) -> Row:
+    samples = [sample(at / 2, cached=at % 4 != 0) for at in range(60)]
+    whole = row_of(
+        "a setting",
+        Expected(RESET, caches=3),
+        samples,
+        LOOKS,
+        began_s=10.0,
+        took_s=15.0,
+        after=("closed", "0.1.0"),
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]  # fields of a Row
+
+
+def test_update_that_nobody_noticed_passes() -> None:
+    assert failures([row()], markets=40) == []
+    assert last_line([]) == "UPDATES_PASS"
+
+
+def test_row_tells_rates_hits_and_what_was_learned() -> None:
+    found = row()
+
+    assert (found.hits_before, found.rate_before, found.rate_most) == (0.75, 4.0, 4.0)
+    assert found.extra_series == pytest.approx(0.0, abs=4.0)
+    assert found.outcomes == (110, 130)
+
+
+def test_state_of_a_breaker_forced_before_tells_whether_it_was_carried() -> None:
+    carried = row_of("x", Expected(CARRIED, 1), [], [], 0.0, 1.0, (OPEN, "1"))
+
+    assert (carried.breaker, row().breaker) == (CARRIED, RESET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"samples": [sample(1), sample(2, problem="status 500")]}, "1 failed (1 status 500)"),
+        ({"extra_series": 161.0}, "161 series more than before, 160 allowed"),
+        ({"breaker": CARRIED}, "the breaker was carried, not reset"),
+        ({"outcomes": (500, 20)}, "calibration fell from 500 outcomes to 20"),
+    ],
+)
+def test_each_broken_promise_fails(changes: dict[str, object], words: str) -> None:
+    assert words in last_line(failures([row(**changes)], markets=40))
+
+
+def test_coldest_stretch_is_told_and_the_last_one_that_is_not_whole_does_not_count() -> None:
+    samples = [sample(at, cached=not 20 <= at < 30) for at in range(38)]
+
+    found = row_of("x", Expected(RESET, 3), samples, LOOKS, 10.0, 15.0, ("closed", "1"))
+
+    assert (found.hits_before, found.hits_least) == (1.0, 0.0)
+
+
+def test_table_has_a_cell_for_each_heading() -> None:
+    lines = table([row()]).splitlines()
+
+    assert {len(line.split("|")) for line in lines} == {len(lines[0].split("|"))}
+
+
+def test_markets_come_again_until_their_prices_change() -> None:
+    markets = Markets(3)
+    first = [markets.body(turn) for turn in range(6)]
+    markets.advance()
+
+    assert first[:3] == first[3:]
+    assert len(set(first)) == 3
+    assert orjson.loads(markets.body(0))["market_id"] == orjson.loads(first[0])["market_id"]
+    assert markets.body(0) != first[0]
+
+
+def test_version_made_from_another_leaves_that_as_it_was(tmp_path: Path) -> None:
+    first = Version(adapted("[]"), tmp_path)
+
+    changed = first.copy(tmp_path / "new", TSFM_REVISION="2").scaled("Runner", 3)
+
+    assert first.variables()["TSFM_REVISION"] == "1"
+    assert (changed.code, changed.variables()["TSFM_REVISION"]) == (tmp_path / "new", "2")
+    assert first.deployment("Runner")["num_replicas"] == 2
+    assert changed.deployment("Runner")["num_replicas"] == 3
