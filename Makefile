@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -91,6 +91,12 @@ chaos: setup ## every process of the service killed and stopped in turn
 
 autoscale: setup ## a step in the load: how soon do Runners come and go, and what do callers notice?
 	@$(BIN)/python -m loadtest.autoscale
+
+updates: setup ## a deployed service under load: a setting, the code and a roll-back; about 8 minutes
+	@$(BIN)/python -m loadtest.updates
+
+scale: setup ## how much of everything does a load need, and how good is the model?
+	@$(BIN)/python -m loadtest.scale
 
 soak: setup ## impatient callers for MINUTES (10) at RATE (50/s): does anything grow?
 	@$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),10) --rate $(or $(RATE),50)

@@ -9,7 +9,8 @@ class Costs:
 
     ``around_ms`` is what HAProxy, the client and the stand-in took where all share one machine;
     of it ``proxy_ms`` is HAProxy's. ``background`` are the cores that Ray keeps busy on a node
-    whatever is asked.
+    whatever is asked. ``wait_ms`` is what a forecast waits on its way there and back for reasons
+    other than work: wake-ups and hops between processes.
     """
 
     ingress_ms: float
@@ -20,6 +21,7 @@ class Costs:
     bulk_ingress_ms: float
     bulk_runner_ms: float
     background: float
+    wait_ms: float = 0.0
     share_s: float = 0.010
 
     def of_bulk(self) -> "Costs":
@@ -33,6 +35,7 @@ class Costs:
             bulk_ingress_ms=self.bulk_ingress_ms,
             bulk_runner_ms=self.bulk_runner_ms,
             background=self.background,
+            wait_ms=self.wait_ms,
             share_s=self.share_s,
         )
 
@@ -66,3 +69,39 @@ class Size:
     runtimes: int = 1
     nodes: int = 1
     cores_each: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Milliseconds of CPU a second of what there is once, and for each replica it looks after."""
+
+    controller_ms: float
+    controller_ms_each: float
+    breaker_ms: float
+    breaker_ms_each: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A rate that was measured, under the load that its name says."""
+
+    name: str
+    per_second: float
+
+
+MEASURED = Costs(
+    ingress_ms=1.4,
+    runner_ms=0.5,
+    proxy_ms=0.2,
+    around_ms=0.6,
+    hit_ms=0.6,
+    bulk_ingress_ms=0.49,
+    bulk_runner_ms=0.37,
+    background=0.2,
+    wait_ms=12.0,
+)
+FLEET = Fleet(controller_ms=40.0, controller_ms_each=5.0, breaker_ms=10.0, breaker_ms_each=5.0)
+POINTS = (
+    Point("unique, 32 at once", 190.0),
+    Point("a batch of 1,000 new markets", 600.0),
+)

@@ -11,9 +11,11 @@ from loadtest.chaos.targets import TARGETS
 from loadtest.compare.cases import BATCH, FORECAST, Stand
 from loadtest.compare.drive import closed_loop
 from loadtest.payloads import batch_body
+from loadtest.scale.costs import Costs, Point
 from loadtest.service import Service
 from loadtest.soak.watch import name_of
 
+PROXY = "proxy (HAProxy)"
 CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 MARKETS = 1000
@@ -112,3 +114,30 @@ def _of(pid: int) -> float:
     except psutil.Error:  # it has ended meanwhile
         return 0.0
     return float(times.user + times.system)
+
+
+def costs_of(found: Sequence[Cost], cores: int) -> Costs:
+    """The model's numbers out of what was measured."""
+    by_name = {cost.name: cost for cost in found}
+    busy, alone, bulk = by_name[UNIQUE_128], by_name[ALONE], by_name[NEW_BATCH]
+    of, of_bulk = busy.cpu_ms, bulk.cpu_ms
+    constant = (REST, "Serve controller", "breaker actor", "Baseline replica")
+    background = sum(busy.cpu_ms[stage] for stage in constant) * busy.per_second / 1e3
+    work_ms = busy.total_ms - sum(of[stage] for stage in constant)
+    return Costs(
+        ingress_ms=of["Ingress replica"],
+        runner_ms=of["Runner replica"],
+        proxy_ms=of[PROXY],
+        around_ms=of[PROXY] + of[CLIENT] + of[RUNTIME],
+        hit_ms=by_name[KNOWN].cpu_ms["Ingress replica"],
+        bulk_ingress_ms=of_bulk["Ingress replica"],
+        bulk_runner_ms=of_bulk["Runner replica"],
+        background=min(cores / 2, background),
+        wait_ms=max(0.0, 1e3 / alone.per_second - A_MS - B_MS - work_ms),
+    )
+
+
+def points_of(found: Sequence[Cost]) -> tuple[Point, ...]:
+    """The rates that the model is held against: none of them went into it but the first."""
+    rates = {cost.name: cost.per_second for cost in found}
+    return tuple(Point(name, rates[name]) for name in (UNIQUE_128, UNIQUE_32, SLOW, NEW_BATCH))

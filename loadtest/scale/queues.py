@@ -6,10 +6,12 @@ call at a time. That is the service's design, with nothing of its details.
 """
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from loadtest.scale.costs import Costs, Runtime
@@ -39,7 +41,7 @@ class Machine:
 
     def __init__(self, clock: Clock, cores: float) -> None:
         self.clock = clock
-        self._free = max(1, int(cores))
+        self._free = math.ceil(cores)
         self._slower = self._free / cores  # 1.8 cores are two that are slower
         self._waiting: deque[Process] = deque()
 
@@ -53,7 +55,7 @@ class Machine:
             process = self._waiting.popleft()
             ms, then = process.line.popleft()
             process.busy_s += ms / 1e3
-            self.clock.after(ms * self._slower / 1e3, lambda p=process, t=then: self._done(p, t))
+            self.clock.after(ms * self._slower / 1e3, partial(self._done, process, then))
 
     def _done(self, process: "Process", then: Do) -> None:
         self._free += 1
@@ -134,7 +136,7 @@ class Runner:
         self._busy = False
 
     def take(self, items: list[Item]) -> None:
-        self.process.do(len(items) * self._costs.runner_ms / 2, lambda: self._taken(items))
+        self.process.do(len(items) * self._costs.runner_ms / 4, lambda: self._taken(items))
 
     def _taken(self, items: list[Item]) -> None:
         self._waiting.extend(items)
@@ -146,12 +148,24 @@ class Runner:
         self._busy = True
         number = min(len(self._waiting), self._runtime.speed.most)
         batch = [self._waiting.popleft() for _ in range(number)]
-        self._runtime.call(number, lambda: self._answered(batch))
+        ms = number * self._costs.runner_ms / 4  # the slot is held while a call is made and read
+        self.process.do(ms, lambda: self._call(batch))
+
+    def _call(self, batch: list[Item]) -> None:
+        wait_s = self._costs.wait_ms / 4e3
+        self.process.clock.after(
+            wait_s, lambda: self._runtime.call(len(batch), lambda: self._answered(batch))
+        )
 
     def _answered(self, batch: list[Item]) -> None:
+        ms = len(batch) * self._costs.runner_ms / 4
+        wait_s = self._costs.wait_ms / 4e3
+        self.process.clock.after(wait_s, lambda: self.process.do(ms, lambda: self._free(batch)))
+
+    def _free(self, batch: list[Item]) -> None:
         self._busy = False
         self._cut()
-        self.process.do(len(batch) * self._costs.runner_ms / 2, lambda: self._tell(batch))
+        self.process.do(len(batch) * self._costs.runner_ms / 4, lambda: self._tell(batch))
 
     def _tell(self, batch: list[Item]) -> None:
         for item in batch:
@@ -189,7 +203,11 @@ class Ingress:
         if self._waiting:
             items, self._waiting = self._waiting, []
             self._next_s = self.process.clock.now + self._costs.share_s
-            self._chance.choice(self._runners).take(items)
+            runner = self._chance.choice(self._runners)
+            self.process.clock.after(self._costs.wait_ms / 4e3, lambda: runner.take(items))
 
     def give(self, item: Item) -> None:
-        self.process.do(self._costs.ingress_ms / 2, lambda: item.done(item))
+        ms = self._costs.ingress_ms / 2
+        self.process.clock.after(
+            self._costs.wait_ms / 4e3, lambda: self.process.do(ms, lambda: item.done(item))
+        )

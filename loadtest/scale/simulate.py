@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from loadtest.bench.verdict import percentile
 from loadtest.scale.costs import Costs, Runtime, Size
@@ -75,9 +76,9 @@ class World:
             left -= number
             items = [number]
             for _ in range(number):
-                self._begin(lambda _, items=items: done(items))
+                self._begin(partial(done, items))
 
-        def done(items: list[int]) -> None:
+        def done(items: list[int], _: Item) -> None:
             items[0] -= 1
             if not items[0] and left:
                 begin()
