@@ -76,12 +76,9 @@ def _run(
 
 
 def _bring_up(cluster: Cluster, urls: str) -> None:
-    cluster.start_node(HEAD)
-    wait_for(lambda: is_up(f"http://{Place(HEAD).ip}:8265/api/gcs_healthz"), LIMIT_S, "the head")
-    for number in (1, 2):
-        cluster.start_node(number)
     # Serve spreads replicas over the nodes it knows, and moves none to those that come later
-    wait_for(lambda: len(cluster.alive()) == 3, LIMIT_S, "the workers")
+    for number in (HEAD, 1, 2):
+        cluster.add_node(number, LIMIT_S)
     config = cluster.folder / "serve.yaml"
     config.write_text(yaml.safe_dump(adapted(urls)))
     cluster.deploy(config)

@@ -36,9 +36,7 @@ def is_whole(cluster: Cluster, *, without: int | None = None) -> bool:
 
 
 def add_node(cluster: Cluster) -> None:
-    number = max(cluster.places) + 1
-    cluster.start_node(number)
-    wait_for(lambda: Place(number).ip in cluster.alive(), LIMIT_S, "the new node")
+    cluster.add_node(max(cluster.places) + 1, LIMIT_S)
 
 
 def kill_node(cluster: Cluster) -> None:
@@ -72,7 +70,7 @@ def lose_head(cluster: Cluster) -> None:
     cluster.kill_node(HEAD)
     wait_for(lambda: not cluster.places[HEAD].pids(), LIMIT_S, "the head's end")
     wait_for(_after(HEAD_AWAY_S), LIMIT_S, "the head's absence")
-    cluster.start_node(HEAD)
+    cluster.add_node(HEAD, LIMIT_S)
     wait_for(lambda: is_whole(cluster), LIMIT_S, "the head's knowledge of its cluster")
 
 

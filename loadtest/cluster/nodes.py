@@ -44,9 +44,24 @@ class Cluster:
     env: dict[str, str]
     code: Path = ROOT
     places: dict[int, Place] = field(default_factory=dict)
+    commands: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def add_node(self, number: int, limit_s: float) -> None:
+        """A node, new or once more, and back when it is one of the cluster.
+
+        `ray start` gives up after 30 s, which on a busy machine is soon: then it is tried again.
+        """
+
+        def is_in() -> bool:
+            if self.commands[number].poll() is not None:
+                self.start_node(number)
+            return self.places[number].ip in self.alive()
+
+        self.start_node(number)
+        wait_for(is_in, limit_s, f"node {number}")
 
     def start_node(self, number: int) -> None:
-        """A node, new or once more; the head has number 0. It is up some seconds later."""
+        """Starts a node; the head has number 0. It is up some seconds later."""
         place = self.places.get(number) or make_place(number)
         self.places[number] = place
         head = Place(HEAD).ip
@@ -57,7 +72,7 @@ class Cluster:
         if self.redis and number == HEAD:
             env["RAY_REDIS_ADDRESS"] = f"{GATEWAY}:{REDIS_PORT}"
         with (self.folder / f"node{number}.log").open("ab") as log:
-            subprocess.Popen(
+            self.commands[number] = subprocess.Popen(
                 [
                     *place.within,
                     str(_BIN / "ray"),

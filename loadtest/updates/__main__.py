@@ -24,10 +24,10 @@ import httpx
 
 from loadtest.cluster.__main__ import adapted
 from loadtest.cluster.nodes import HEAD, Cluster, is_up, wait_for
-from loadtest.cluster.sandbox import GATEWAY, Place, enter
+from loadtest.cluster.sandbox import GATEWAY, enter
 from loadtest.service import ROOT
 from loadtest.stub_process import StubProcess, start_stub
-from loadtest.updates.stage import WORKER, Stage, Version
+from loadtest.updates.stage import LIMIT_S, WORKER, Stage, Version
 from loadtest.updates.traffic import Markets, Traffic
 from loadtest.updates.verdict import (
     CARRIED,
@@ -138,12 +138,10 @@ def _changed(folder: Path) -> Path:
 
 def _bring_up(stage: Stage) -> None:
     cluster = stage.cluster
-    cluster.start_node(HEAD)
-    wait_for(lambda: is_up(f"http://{Place(HEAD).ip}:8265/api/gcs_healthz"), 100, "the head")
-    cluster.start_node(WORKER)
-    wait_for(lambda: len(cluster.alive()) == 2, 100, "the worker")
+    for number in (HEAD, WORKER):
+        cluster.add_node(number, LIMIT_S)
     stage.deploy(stage.now)
-    wait_for(lambda: is_up(f"{stage.url}/readyz"), 200, "the application")
+    wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
 
 
 async def _watch(
