@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             print(last_line([str(exc) or "interrupted"]))
             return 1
         print(cost_table(found), "")
-        known, points = costs_of(found, args.machine_cores), points_of(found)
+        known, points = costs_of(found), points_of(found)
     return _report(known, points, args)
 
 

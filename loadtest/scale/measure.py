@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import psutil
 
@@ -18,6 +19,7 @@ from loadtest.soak.watch import name_of
 PROXY = "proxy (HAProxy)"
 CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
+CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
 MARKETS = 1000
 ALONE, UNIQUE_128, UNIQUE_32 = "unique, one at a time", "unique, 128 at once", "unique, 32 at once"
 SLOW = "unique, 128 at once, runtime four times as slow"
@@ -28,12 +30,17 @@ NEW_BATCH, KNOWN_BATCH = "a batch of 1,000 new markets", "a batch of 1,000 known
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One kind of load: what it gave, and milliseconds of CPU for each forecast by process."""
+    """One kind of load: what it gave, and milliseconds of CPU for each forecast by process.
+
+    ``elsewhere`` are the cores that were busy with anything but this load: Ray's own processes, and
+    whatever else runs on the machine.
+    """
 
     name: str
     per_second: float  # forecasts
     p95_ms: float  # of a request
     series_per_call: float
+    elsewhere: float
     cpu_ms: Mapping[str, float]
 
     @property
@@ -87,14 +94,17 @@ def _loads(stand: Stand, known: list[bytes], many: list[bytes]) -> Iterator[Load
 async def _cost(stand: Stand, service: Service, load: Load) -> Cost:
     await asyncio.to_thread(stand.stub.reset)
     names = await asyncio.to_thread(service.processes)
-    before = _cpu_s(names, stand.stub.pid)
+    before, machine_before, began = _cpu_s(names, stand.stub.pid), _machine_s(), perf_counter()
     drive = await closed_loop(stand.url, load.path, load.bodies, load.connections)
+    took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
     after = _cpu_s(names, stand.stub.pid)
+    work_s = sum(after[stage] - before[stage] for stage in STAGES if stage not in CONSTANT)
     sizes = (await asyncio.to_thread(stand.stub.stats))["series_per_call"]
     forecasts = len(load.bodies) * load.each
     spent = {stage: (after[stage] - before[stage]) * 1e3 / forecasts for stage in STAGES}
     mean = sum(sizes) / len(sizes) if sizes else 0.0
-    return Cost(load.name, drive.per_second * load.each, drive.p95_ms, mean, spent)
+    elsewhere = (machine_s - work_s) / took_s
+    return Cost(load.name, drive.per_second * load.each, drive.p95_ms, mean, elsewhere, spent)
 
 
 def _cpu_s(names: Mapping[int, str], stub: int | None) -> dict[str, float]:
@@ -108,6 +118,12 @@ def _cpu_s(names: Mapping[int, str], stub: int | None) -> dict[str, float]:
     return spent
 
 
+def _machine_s() -> float:
+    """Seconds that all cores together were not idle, those that other machines took included."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - times.guest)
+
+
 def _of(pid: int) -> float:
     try:
         times = psutil.Process(pid).cpu_times()
@@ -116,14 +132,12 @@ def _of(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def costs_of(found: Sequence[Cost], cores: int) -> Costs:
+def costs_of(found: Sequence[Cost]) -> Costs:
     """The model's numbers out of what was measured."""
     by_name = {cost.name: cost for cost in found}
     busy, alone, bulk = by_name[UNIQUE_128], by_name[ALONE], by_name[NEW_BATCH]
     of, of_bulk = busy.cpu_ms, bulk.cpu_ms
-    constant = (REST, "Serve controller", "breaker actor", "Baseline replica")
-    background = sum(busy.cpu_ms[stage] for stage in constant) * busy.per_second / 1e3
-    work_ms = busy.total_ms - sum(of[stage] for stage in constant)
+    work_ms = busy.total_ms - sum(of[stage] for stage in CONSTANT)
     return Costs(
         ingress_ms=of["Ingress replica"],
         runner_ms=of["Runner replica"],
@@ -132,12 +146,12 @@ def costs_of(found: Sequence[Cost], cores: int) -> Costs:
         hit_ms=by_name[KNOWN].cpu_ms["Ingress replica"],
         bulk_ingress_ms=of_bulk["Ingress replica"],
         bulk_runner_ms=of_bulk["Runner replica"],
-        background=min(cores / 2, background),
+        background=sum(of[stage] for stage in CONSTANT) * busy.per_second / 1e3,
         wait_ms=max(0.0, 1e3 / alone.per_second - A_MS - B_MS - work_ms),
     )
 
 
 def points_of(found: Sequence[Cost]) -> tuple[Point, ...]:
     """The rates that the model is held against: none of them went into it but the first."""
-    rates = {cost.name: cost.per_second for cost in found}
-    return tuple(Point(name, rates[name]) for name in (UNIQUE_128, UNIQUE_32, SLOW, NEW_BATCH))
+    names = (UNIQUE_128, UNIQUE_32, SLOW, NEW_BATCH)
+    return tuple(Point(c.name, c.per_second, c.elsewhere) for c in found if c.name in names)

@@ -1,13 +1,14 @@
 """Tables of costs, of the model against what was measured, of sizes and of limits; pass or fail."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadtest.scale.costs import Costs, Point, Runtime, Size
-from loadtest.scale.measure import NEW_BATCH, SLOW, STAGES, UNIQUE_32, Cost
+from loadtest.scale.measure import A_MS, B_MS, NEW_BATCH, SLOW, STAGES, UNIQUE_32, Cost
 from loadtest.scale.plan import Limit, Load, size_for
 from loadtest.scale.simulate import Outcome, World
 
+LEAST_CORES = 0.2  # that are left for what is measured
 TRUSTED = 0.25  # how far the model may be from what was measured
 SIMULATED_S = 4.0
 
@@ -30,10 +31,11 @@ class PlanRow:
     cycle: Outcome
 
 
-def model_of(name: str, costs: Costs, cores: int) -> float:
+def model_of(point: Point, costs: Costs, cores: int) -> float:
     """Forecasts a second of one ingress, one Runner and one runtime on one machine."""
-    size = Size(cores_each=cores)
-    runtime = Runtime(148.0, 3.6) if name == SLOW else Runtime()
+    size, name = Size(cores_each=cores), point.name
+    costs = replace(costs, background=min(point.elsewhere, cores - LEAST_CORES))
+    runtime = Runtime(4 * A_MS, 4 * B_MS) if name == SLOW else Runtime(A_MS, B_MS)
     if name == NEW_BATCH:
         world = World(size, costs.of_bulk(), runtime, one_machine=True)
         return world.cycle(4_000, at_once=1).per_second
@@ -42,7 +44,7 @@ def model_of(name: str, costs: Costs, cores: int) -> float:
 
 
 def check_points(points: Sequence[Point], costs: Costs, cores: int) -> list[Checked]:
-    return [Checked(point, model_of(point.name, costs, cores)) for point in points]
+    return [Checked(point, model_of(point, costs, cores)) for point in points]
 
 
 def plan_rows(
@@ -96,11 +98,17 @@ def _head_of(cost: Cost) -> list[str]:
 
 
 def point_table(checked: Sequence[Checked]) -> str:
-    head = ["one machine", "measured, forecasts/s", "model", "off by"]
+    head = ["one machine", "cores busy elsewhere", "measured, forecasts/s", "model", "off by"]
     return _table(
         head,
         (
-            [c.point.name, f"{c.point.per_second:.0f}", f"{c.modelled:.0f}", f"{c.off:+.0%}"]
+            [
+                c.point.name,
+                f"{c.point.elsewhere:.1f}",
+                f"{c.point.per_second:.0f}",
+                f"{c.modelled:.0f}",
+                f"{c.off:+.0%}",
+            ]
             for c in checked
         ),
     )

@@ -187,7 +187,7 @@ def test_share_of_kept_answers_is_that_of_asks_thrown_like_dice() -> None:
 
 def cost(name: str, per_second: float, **cpu_ms: float) -> Cost:
     spent = dict.fromkeys(STAGES, 0.0) | {k.replace("_", " "): v for k, v in cpu_ms.items()}
-    return Cost(name, per_second, 100.0, 30.0, spent)
+    return Cost(name, per_second, 100.0, 30.0, 0.4, spent)
 
 
 def test_costs_of_the_model_are_those_that_were_measured() -> None:
@@ -201,13 +201,13 @@ def test_costs_of_the_model_are_those_that_were_measured() -> None:
         cost(NEW_BATCH, 600, Ingress_replica=0.5, Runner_replica=0.4),
     ]
 
-    model = costs_of(found, cores=2)
+    model = costs_of(found)
 
     assert (model.ingress_ms, model.runner_ms, model.hit_ms) == (1.4, 0.5, 0.6)
     assert (model.bulk_ingress_ms, model.bulk_runner_ms) == (0.5, 0.4)
     assert model.background == pytest.approx(0.2)  # cores: 0.5 ms, 400 times a second
     assert model.wait_ms == pytest.approx(50 - 37.9 - 2.1)
-    assert points_of(found)[1] == Point(UNIQUE_32, 200)
+    assert points_of(found)[1] == Point(UNIQUE_32, 200, 0.4)
     assert "| unique, 128 at once | 400 | 100 | 30 | 2.60 |" in cost_table(found)
 
 
@@ -217,7 +217,7 @@ def row(p95_ms: float = 200, cycle_s: float = 20) -> PlanRow:
 
 
 def test_model_that_is_near_and_sizes_that_do_pass() -> None:
-    near = Checked(Point("some", 100), modelled=120)
+    near = Checked(Point("some", 100, 0.2), modelled=120)
 
     assert failures([near], [row()], p95_ms=300, cycle_s=60) == []
     assert last_line([]) == "SCALE_PASS"
@@ -236,7 +236,7 @@ def test_model_that_is_near_and_sizes_that_do_pass() -> None:
 def test_model_that_is_far_off_or_a_size_too_small_fails(
     modelled: float, found: PlanRow, words: str
 ) -> None:
-    broken = failures([Checked(Point("some", 100), modelled)], [found], p95_ms=300, cycle_s=60)
+    broken = failures([Checked(Point("some", 100, 0.2), modelled)], [found], p95_ms=300, cycle_s=60)
 
     assert words in last_line(broken)
 
