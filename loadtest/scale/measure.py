@@ -121,7 +121,9 @@ def _cpu_s(names: Mapping[int, str], stub: int | None) -> dict[str, float]:
 def _machine_s() -> float:
     """Seconds that all cores together were not idle, those that other machines took included."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - times.guest)
+    return float(
+        sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    )
 
 
 def _of(pid: int) -> float:
