@@ -67,8 +67,7 @@ def _run(
         _bring_up(cluster, urls)
         for number, drill in enumerate(drills, 1):
             rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
-            row = rows[-1]
-            _say(f"{row.name}: {row.valid}/{row.requests} valid at once, {row.lost} lost")
+            _say(table(rows[-1:]).splitlines()[-1])
             _say(f"  replicas: {dict(cluster.replicas())}")
     except RuntimeError:
         _say(cluster.account())
