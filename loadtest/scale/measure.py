@@ -12,7 +12,7 @@ from loadtest.chaos.targets import TARGETS
 from loadtest.compare.cases import BATCH, FORECAST, Stand
 from loadtest.compare.drive import closed_loop
 from loadtest.payloads import batch_body
-from loadtest.scale.costs import Costs, Point
+from loadtest.scale.costs import Costs, Point, Runtime
 from loadtest.service import Service
 from loadtest.soak.watch import name_of
 
@@ -155,5 +155,8 @@ def costs_of(found: Sequence[Cost]) -> Costs:
 
 def points_of(found: Sequence[Cost]) -> tuple[Point, ...]:
     """The rates that the model is held against: none of them went into it but the first."""
-    names = (UNIQUE_128, UNIQUE_32, SLOW, NEW_BATCH)
-    return tuple(Point(c.name, c.per_second, c.elsewhere) for c in found if c.name in names)
+    slow = Runtime(4 * A_MS, 4 * B_MS)
+    loads = {UNIQUE_128: (128, 1), UNIQUE_32: (32, 1), SLOW: (128, 1, slow), NEW_BATCH: (0, 1)}
+    return tuple(
+        Point(c.name, c.per_second, c.elsewhere, *loads[c.name]) for c in found if c.name in loads
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from loadtest.scale.costs import Costs, Fleet, Runtime, Size
 
 FULL = 0.6  # of a process: beyond it waits grow faster than the load
-RUNTIME_FULL = 0.7  # of a runtime's best rate: the others can carry a dead one's share
+RUNTIME_FULL = 0.6  # of a runtime's best rate: calls stay short, and others can carry a dead one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> S
     >>> from loadtest.scale.costs import MEASURED
     >>> size = size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8)
     >>> size.runtimes
-    20
+    24
     """
     series = load.unique + load.bulk
     runtimes = math.ceil(series / (RUNTIME_FULL * runtime.per_second(runtime.most)))
@@ -72,10 +72,9 @@ def limits(costs: Costs, runtime: Runtime, fleet: Fleet) -> Iterator[Limit]:
     yield Limit("an ingress", 1e3 / costs.ingress_ms, "new forecasts/s", "another one")
     yield Limit("a Runner", 1e3 / costs.runner_ms, "new forecasts/s", "another one")
     yield Limit("HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node")
-    replicas = (1e3 - fleet.controller_ms) / fleet.controller_ms_each
-    yield Limit("Serve's controller", replicas, "replicas", "a second cluster")
-    runners = (1e3 - fleet.breaker_ms) / fleet.breaker_ms_each
-    yield Limit("the breaker actor", runners, "Runners", "circuit_breaker.sync_interval_s")
+    replicas, runners = 1e3 / fleet.controller_ms_each, 1e3 / fleet.breaker_ms_each
+    yield Limit("Serve's controller", replicas, "replicas or more", "a second cluster")
+    yield Limit("the breaker actor", runners, "Runners or more", "circuit_breaker.sync_interval_s")
 
 
 def hit_share(asks: float, ingresses: int, runners: int) -> float:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from loadtest.scale.costs import Costs, Point, Runtime, Size
-from loadtest.scale.measure import A_MS, B_MS, NEW_BATCH, SLOW, STAGES, UNIQUE_32, Cost
+from loadtest.scale.measure import STAGES, Cost
 from loadtest.scale.plan import Limit, Load, size_for
 from loadtest.scale.simulate import Outcome, World
 
 LEAST_CORES = 0.2  # that are left for what is measured
-TRUSTED = 0.25  # how far the model may be from what was measured
+TRUSTED = 0.3  # how far the model may be from what was measured
 SIMULATED_S = 4.0
 
 
@@ -32,15 +32,14 @@ class PlanRow:
 
 
 def model_of(point: Point, costs: Costs, cores: int) -> float:
-    """Forecasts a second of one ingress, one Runner and one runtime on one machine."""
-    size, name = Size(cores_each=cores), point.name
+    """Forecasts a second under the load of a point that was measured."""
+    size = Size(runners=point.runners, cores_each=cores)
     costs = replace(costs, background=min(point.elsewhere, cores - LEAST_CORES))
-    runtime = Runtime(4 * A_MS, 4 * B_MS) if name == SLOW else Runtime(A_MS, B_MS)
-    if name == NEW_BATCH:
-        world = World(size, costs.of_bulk(), runtime, one_machine=True)
+    if not point.callers:
+        world = World(size, costs.of_bulk(), point.runtime, one_machine=True)
         return world.cycle(4_000, at_once=1).per_second
-    world = World(size, costs, runtime, one_machine=True)
-    return world.closed_loop(32 if name == UNIQUE_32 else 128, seconds=15).per_second
+    world = World(size, costs, point.runtime, one_machine=True)
+    return world.closed_loop(point.callers, seconds=15).per_second
 
 
 def check_points(points: Sequence[Point], costs: Costs, cores: int) -> list[Checked]:
