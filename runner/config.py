@@ -203,11 +203,16 @@ def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
 
 
 def complaints(exc: ValidationError) -> str:
-    """Every complaint with its key, without the values: they may be secrets."""
+    """Every complaint with its key, without the values: they may be secrets.
+
+    A list of which nothing is left, because all in it was wrong, is not complained of as well.
+    """
     found = exc.errors(include_url=False, include_context=False, include_input=False)
+    parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}
     parts = (
         f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
         for e in found
+        if e["loc"] not in parents
     )
     return "; ".join(parts)
 

@@ -94,8 +94,19 @@ def _serve_config(
     for application in values["applications"]:
         name = (application.get("args") or {}).get("config")
         if name and (must_exist or Path(name).is_file()):
-            with _set(variables_of(application)):
-                yield from list(_configuration(Path(name)))
+            yield from _as_it_will_run(Path(name), place, variables_of(application))
+
+
+def _as_it_will_run(file: Path, place: str, variables: Mapping[str, str]) -> list[Sound]:
+    """A configuration with the settings that an application of a Serve config puts over it."""
+    ours = sorted(name for name in variables if name.startswith(ENV_PREFIX))
+    try:
+        with _set(variables):
+            return list(_configuration(file))
+    except ConfigError as exc:
+        if not ours:
+            raise
+        raise ConfigError(f"{exc} (with {', '.join(ours)} of {place})") from exc
 
 
 @contextmanager

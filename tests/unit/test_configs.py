@@ -251,6 +251,15 @@ def test_addresses_that_cannot_be_runtimes_are_refused_without_showing_them(
     assert "hunter2" not in str(caught.value)
 
 
+def test_list_in_which_all_is_wrong_is_complained_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["ftp://b"]')
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/local.yaml")
+
+    assert str(caught.value).count("tollama.base_urls") == 1
+
+
 def test_short_address_cannot_go_round_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://[fe80::1]:11435")
 

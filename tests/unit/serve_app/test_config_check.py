@@ -96,6 +96,7 @@ def with_variables(**variables: object) -> str:
     [
         ({"TSFM_REVISION": 2}, "applications.0.runtime_env.env_vars.TSFM_REVISION: must be text"),
         ({"TSFM_TOLLAMA__TIMEOUT_S": "soon"}, "configs/local.yaml: tollama.timeout_s"),
+        ({"TSFM_SLO__P95": "1", "B": "2"}, r"slo.p95: .* \(with TSFM_SLO__P95 of .*given.yaml\)"),
         ({"TSFM_TOLLAMA__BASE_URLS": '["http://169.254.169.254"]'}, "link-local"),
     ],
 )
