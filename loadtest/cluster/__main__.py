@@ -16,16 +16,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from loadtest.chaos.verdict import Row, failures, row_of, table
-from loadtest.cluster.drills import DRILLS, LIMIT_S, REPLICAS, Drill, is_whole
+from loadtest.cluster.application import adapted
+from loadtest.cluster.drills import DRILLS, LIMIT_S, Drill, is_whole
 from loadtest.cluster.nodes import HEAD, REDIS_PORT, Cluster, is_up, wait_for
 from loadtest.cluster.sandbox import GATEWAY, Place, enter
 from loadtest.cluster.traffic import PORT, Traffic
-from loadtest.service import ROOT
 from loadtest.stub_process import start_stub
 
 LEAD_S, TAIL_S = 3.0, 3.0
@@ -79,24 +78,12 @@ def _bring_up(cluster: Cluster, urls: str) -> None:
     for number in (HEAD, 1, 2):
         cluster.add_node(number, LIMIT_S)
     config = cluster.folder / "serve.yaml"
-    config.write_text(yaml.safe_dump(adapted(urls)))
+    config.write_text(yaml.safe_dump(adapted(urls, scales=True)))
     cluster.deploy(config)
     took_s = wait_for(lambda: is_whole(cluster), 2 * LIMIT_S, "the application")
     workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
     wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
     _say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
-
-
-def adapted(urls: str) -> dict[str, Any]:
-    """The Serve config for production, with the stand-ins as its runtimes and without tokens."""
-    values: dict[str, Any] = yaml.safe_load((ROOT / "deploy/serve_config.prod.yaml").read_text())
-    (application,) = values["applications"]
-    application["args"]["config"] = "configs/local.yaml"
-    application["runtime_env"]["env_vars"]["TSFM_TOLLAMA__BASE_URLS"] = urls
-    for deployment in application["deployments"]:
-        deployment.pop("autoscaling_config", None)
-        deployment["num_replicas"] = REPLICAS[deployment["name"]]
-    return values
 
 
 async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:

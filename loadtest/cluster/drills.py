@@ -5,10 +5,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from loadtest.cluster.application import REPLICAS
 from loadtest.cluster.nodes import HEAD, Cluster, controllers, wait_for
 from loadtest.cluster.sandbox import Place
 
-REPLICAS = {"Ingress": 2, "Runner": 2, "Baseline": 2}
 LIMIT_S = 200.0  # all nodes share the cores of one machine
 HEAD_AWAY_S = 5.0
 

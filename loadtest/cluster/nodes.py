@@ -99,7 +99,8 @@ class Cluster:
     def deploy(self, config: Path) -> None:
         """`serve deploy`, which only hands the file over."""
         command = [str(_BIN / "serve"), "deploy", "-a", self._dashboard, str(config)]
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | SETTINGS)
+        env = os.environ | SETTINGS | {"PYTHONPATH": str(self.code)}  # it imports the policy
+        subprocess.run(command, check=True, capture_output=True, env=env)
 
     def drain(self, number: int) -> None:
         """Ask Ray to empty a worker, as an autoscaler does before it takes the machine away."""

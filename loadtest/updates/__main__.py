@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from loadtest.cluster.__main__ import adapted
+from loadtest.cluster.application import adapted
 from loadtest.cluster.nodes import HEAD, Cluster, is_up, wait_for
 from loadtest.cluster.sandbox import GATEWAY, enter
 from loadtest.service import ROOT
@@ -108,7 +108,7 @@ def _run(
     stub = start_stub(
         "--host", GATEWAY, "--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5"
     )
-    first = Version(adapted(json.dumps([stub.url])), args.before or ROOT)
+    first = Version(adapted(json.dumps([stub.url]), scales=False), args.before or ROOT)
     first.variables().update(SETTINGS)
     first.variables()["TSFM_CONFORMAL__LEARNED_FILE"] = str(folder / "learned.json")
     live = folder / "live"

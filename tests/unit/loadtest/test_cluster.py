@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtest.cluster.__main__ import adapted
-from loadtest.cluster.drills import DRILLS, REPLICAS, is_whole
+from loadtest.cluster.application import REPLICAS, adapted
+from loadtest.cluster.drills import DRILLS, is_whole
 from loadtest.cluster.nodes import SETTINGS
 from loadtest.cluster.sandbox import Place
 from serve_app.serve_check import read_serve_config
@@ -53,13 +53,20 @@ def test_node_that_is_to_be_empty_may_hold_nothing() -> None:
     assert is_whole(cluster, without=2)  # type: ignore[arg-type]  # a fake of it
 
 
-def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scales", [True, False])
+def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path, scales: bool) -> None:
     path = tmp_path / "serve.yaml"
-    path.write_text(yaml.safe_dump(adapted('["http://10.88.0.1:1"]')))
+    path.write_text(yaml.safe_dump(adapted('["http://10.88.0.1:1"]', scales=scales)))
 
     deployments = read_serve_config(path)["applications"][0]["deployments"]
+    found = {d["name"]: d.get("num_replicas") for d in deployments}
+    scaling = {d["name"]: d.get("autoscaling_config") for d in deployments}["Runner"]
 
-    assert {d["name"]: d["num_replicas"] for d in deployments} == REPLICAS
+    assert found == REPLICAS | ({"Runner": None} if scales else {})
+    assert (scaling is not None) is scales
+    if scaling:
+        assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 2)
+        assert scaling["policy"] == {"policy_function": "serve_app.scaling:by_items"}
 
 
 def test_nodes_get_what_every_node_of_a_cluster_should_have() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from loadtest.cluster.__main__ import adapted
+from loadtest.cluster.application import adapted
 from loadtest.samples import Sample
 from loadtest.updates.stage import Version
 from loadtest.updates.traffic import Markets
@@ -101,7 +101,7 @@ def test_markets_come_again_until_their_prices_change() -> None:
 
 
 def test_version_made_from_another_leaves_that_as_it_was(tmp_path: Path) -> None:
-    first = Version(adapted("[]"), tmp_path)
+    first = Version(adapted("[]", scales=False), tmp_path)
 
     changed = first.copy(tmp_path / "new", TSFM_REVISION="2").scaled("Runner", 3)
 
