@@ -30,9 +30,9 @@ class Version:
         found: dict[str, str] = self.config["applications"][0]["runtime_env"]["env_vars"]
         return found
 
-    def deployment(self, name: str) -> Config:
-        (found,) = [d for d in self.config["applications"][0]["deployments"] if d["name"] == name]
-        return dict(found)
+    def replicas(self) -> dict[str, int]:
+        """How many of each deployment there are to be."""
+        return {d["name"]: d["num_replicas"] for d in self._deployments()}
 
     def copy(self, code: Path | None = None, **variables: str) -> "Version":
         """A version of its own, with other variables or other code."""
@@ -41,11 +41,16 @@ class Version:
         return made
 
     def scaled(self, name: str, replicas: int) -> "Version":
+        """A version of its own, with so many replicas of a deployment."""
         made = self.copy()
-        for deployment in made.config["applications"][0]["deployments"]:
+        for deployment in made._deployments():
             if deployment["name"] == name:
                 deployment["num_replicas"] = replicas
         return made
+
+    def _deployments(self) -> list[Config]:
+        found: list[Config] = self.config["applications"][0]["deployments"]
+        return found
 
 
 @dataclass(slots=True)
@@ -82,13 +87,8 @@ class Stage:
         self.go_to(self.before[-1])
 
     def _is_all_there_is(self, old: set[str]) -> bool:
-        running = self.cluster.replicas()
-        counts = {d["name"]: d["num_replicas"] for d in self._deployments()}
-        there = dict.fromkeys(counts, 0)
-        for (name, _), number in running.items():
+        wanted = self.now.replicas()
+        there = dict.fromkeys(wanted, 0)
+        for (name, _), number in self.cluster.replicas().items():
             there[name] += number
-        return there == counts and not old & set(self.cluster.replica_ids())
-
-    def _deployments(self) -> list[Config]:
-        found: list[Config] = self.now.config["applications"][0]["deployments"]
-        return found
+        return there == wanted and not old & set(self.cluster.replica_ids())

@@ -107,5 +107,5 @@ def test_version_made_from_another_leaves_that_as_it_was(tmp_path: Path) -> None
 
     assert first.variables()["TSFM_REVISION"] == "1"
     assert (changed.code, changed.variables()["TSFM_REVISION"]) == (tmp_path / "new", "2")
-    assert first.deployment("Runner")["num_replicas"] == 2
-    assert changed.deployment("Runner")["num_replicas"] == 3
+    assert first.replicas() == {"Ingress": 2, "Runner": 2, "Baseline": 2}
+    assert changed.replicas() == {"Ingress": 2, "Runner": 3, "Baseline": 2}
