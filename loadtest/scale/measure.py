@@ -70,22 +70,13 @@ async def costs(stand: Stand, service: Service) -> list[Cost]:
     return [*found, await _cost(stand, service, slow)]
 
 
-async def idle(service: Service, seconds: float) -> dict[str, float]:
-    """Milliseconds of CPU a second by stage while nothing is asked."""
-    names = await asyncio.to_thread(service.processes)
-    before = _cpu_s(names, None)
-    await asyncio.sleep(seconds)
-    after = _cpu_s(names, None)
-    return {stage: (after[stage] - before[stage]) * 1e3 / seconds for stage in STAGES}
-
-
 def _loads(stand: Stand, known: list[bytes], many: list[bytes]) -> Iterator[Load]:
     yield Load(ALONE, FORECAST, stand.fresh(60), 1)
     yield Load(UNIQUE_128, FORECAST, stand.fresh(stand.many(4000)), 128)
     yield Load(UNIQUE_32, FORECAST, stand.fresh(stand.many(2000)), 32)
-    yield Load(KNOWN, FORECAST, known * (stand.many(5000) // 50), 32)
+    yield Load(KNOWN, FORECAST, known * max(1, stand.many(5000) // 50), 32)
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in stand.fresh(50)]
-    yield Load(BASELINE, FORECAST, illiquid * (stand.many(2500) // 50), 32)
+    yield Load(BASELINE, FORECAST, illiquid * max(1, stand.many(2500) // 50), 32)
     new = [batch_body(stand.fresh(MARKETS)) for _ in range(max(2, int(4 * stand.scale)))]
     yield Load(NEW_BATCH, BATCH, new, 1, MARKETS)
     yield Load(KNOWN_BATCH, BATCH, many * max(2, int(4 * stand.scale)), 1, MARKETS)
@@ -107,14 +98,13 @@ async def _cost(stand: Stand, service: Service, load: Load) -> Cost:
     return Cost(load.name, drive.per_second * load.each, drive.p95_ms, mean, elsewhere, spent)
 
 
-def _cpu_s(names: Mapping[int, str], stub: int | None) -> dict[str, float]:
+def _cpu_s(names: Mapping[int, str], stub: int) -> dict[str, float]:
     """Seconds of CPU that each stage has used so far."""
     spent: defaultdict[str, float] = defaultdict(float)
     for pid, line in names.items():
         stage = name_of(line)
         spent[stage if stage in STAGES else REST] += _of(pid)
-    spent[RUNTIME] = _of(stub) if stub else 0.0
-    spent[CLIENT] = _of(psutil.Process().pid)
+    spent[RUNTIME], spent[CLIENT] = _of(stub), _of(psutil.Process().pid)
     return spent
 
 

@@ -1,10 +1,13 @@
 """The capacity model: queues behave as queues do, sizes carry their load, tables are honest."""
 
+import os
 import random
 from dataclasses import replace
 
 import pytest
 
+from loadtest.compare.cases import Stand
+from loadtest.payloads import Shape
 from loadtest.scale.costs import FLEET, MEASURED, Costs, Point, Runtime, Size
 from loadtest.scale.measure import (
     ALONE,
@@ -15,6 +18,7 @@ from loadtest.scale.measure import (
     UNIQUE_32,
     UNIQUE_128,
     Cost,
+    costs,
     costs_of,
     points_of,
 )
@@ -31,6 +35,7 @@ from loadtest.scale.report import (
     point_table,
 )
 from loadtest.scale.simulate import Outcome, World
+from tests.unit.loadtest.fake_service import answer, serving
 
 FREE = Costs(
     ingress_ms=0,
@@ -209,6 +214,48 @@ def test_costs_of_the_model_are_those_that_were_measured() -> None:
     assert model.wait_ms == pytest.approx(50 - 37.9 - 2.1)
     assert points_of(found)[1] == Point(UNIQUE_32, 200, 0.4, callers=32)
     assert "| unique, 128 at once | 400 | 100 | 30 | 2.60 |" in cost_table(found)
+
+
+class FakeService:
+    """Its only process is this one, under the name of an ingress."""
+
+    def processes(self) -> dict[int, str]:
+        return {os.getpid(): "ray::ServeReplica:tsfm:Ingress.forecast"}
+
+
+class FakeStub:
+    """Remembers how fast it was told to be."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.orders: list[dict[str, float]] = []
+
+    def reset(self) -> None:
+        pass
+
+    def stats(self) -> dict[str, list[int]]:
+        return {"series_per_call": [10, 20]}
+
+    def control(self, **order: float) -> None:
+        self.orders.append(order)
+
+
+async def test_every_kind_of_load_is_measured_and_the_slow_runtime_comes_last() -> None:
+    async def handler(_: bytes) -> bytes:
+        return answer({})
+
+    stub = FakeStub()
+    async with serving(handler) as url:
+        stand = Stand(url, stub, 0.01, print, Shape(points=24))  # type: ignore[arg-type]  # a fake
+        found = await costs(stand, FakeService())  # type: ignore[arg-type]  # likewise
+
+    assert {cost.name for cost in found} >= {UNIQUE_128, UNIQUE_32, ALONE, KNOWN, NEW_BATCH}
+    assert found[-1].name == SLOW
+    assert stub.orders == [{"ms_per_call": 148.0, "ms_per_series": 3.6}]
+    assert sum(cost.cpu_ms["Ingress replica"] for cost in found) > 0  # in ticks of 10 ms
+    assert all(cost.series_per_call == 15 and cost.per_second > 0 for cost in found)
+    assert {point.callers for point in points_of(found)} == {128, 32, 0}
+    assert costs_of(found).wait_ms >= 0
 
 
 def row(p95_ms: float = 200, cycle_s: float = 20) -> PlanRow:
