@@ -1,7 +1,7 @@
 """The command: a head and two workers, the prod config's replicas spread over them, steady traffic.
 
     python -m loadtest.cluster
-    python -m loadtest.cluster --rate 20 --only "kill a node"
+    python -m loadtest.cluster --rate 50 --only "kill a node"
 
 Needs Linux with `unshare` and `ip`, and `redis-server` for the loss of the head. The last line is
 ``CLUSTER_PASS`` or ``CLUSTER_FAIL: why``; the exit code says the same.
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtest.cluster", description="What does the loss of a node cost callers?"
     )
     add = parser.add_argument
-    add("--rate", type=float, default=50.0, help="requests a second")
+    add("--rate", type=float, default=20.0, help="requests a second: nodes share the cores")
     add("--only", action="append", default=[], metavar="WORD", help="drills that hold the word")
     add("--deadline-ms", type=int, default=1500)
     return parser
