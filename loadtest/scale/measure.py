@@ -145,8 +145,16 @@ def costs_of(found: Sequence[Cost]) -> Costs:
 
 def points_of(found: Sequence[Cost]) -> tuple[Point, ...]:
     """The rates that the model is held against: none of them went into it but the first."""
-    slow = Runtime(4 * A_MS, 4 * B_MS)
-    loads = {UNIQUE_128: (128, 1), UNIQUE_32: (32, 1), SLOW: (128, 1, slow), NEW_BATCH: (0, 1)}
+    callers = {UNIQUE_128: 128, UNIQUE_32: 32, SLOW: 128, NEW_BATCH: 0}
+    slow, usual = Runtime(4 * A_MS, 4 * B_MS), Runtime(A_MS, B_MS)
     return tuple(
-        Point(c.name, c.per_second, c.elsewhere, *loads[c.name]) for c in found if c.name in loads
+        Point(
+            name=cost.name,
+            per_second=cost.per_second,
+            elsewhere=cost.elsewhere,
+            callers=callers[cost.name],
+            runtime=slow if cost.name == SLOW else usual,
+        )
+        for cost in found
+        if cost.name in callers
     )
