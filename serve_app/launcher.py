@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -135,7 +136,11 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
         while child.poll() is None and not told.wait(0.5):
             pass
     finally:
+        with suppress(OSError):  # the terminal may be gone: that is no reason to leave the child
+            _say("\nStopping; what Ray writes about SIGTERM now is no error.")
         _stop(child)
+    with suppress(OSError):
+        _say("Stopped.")
     return 0 if told.is_set() else 1
 
 

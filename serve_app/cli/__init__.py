@@ -21,7 +21,7 @@ from serve_app.cli.terminal import Commands, help_of
 app = typer.Typer(
     cls=Commands,
     help="Quantile bands for prediction markets: run the service, ask it, look after it.",
-    epilog="Exit codes: 0 done, 1 the service said no or failed, 2 wrong input or not reachable.",
+    epilog="Exit codes: 0 done, 1 the service refused or failed, 2 wrong input or not reachable.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: examples keep their lines, and pipes get no boxes
     pretty_exceptions_enable=False,

@@ -19,7 +19,7 @@ def bench(
     \b
     Examples:
       tsfm bench
-      tsfm bench --url http://127.0.0.1:8000 --model chronos --json
+      tsfm bench --url http://127.0.0.1:8000 --model chronos --concurrency 2 --json
     """
     root = repository([Path.cwd(), Path(__file__).resolve().parents[2]])
     if root is None:

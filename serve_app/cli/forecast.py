@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serve_app.cli.service import HERE, Token, Url, connect
-from serve_app.cli.terminal import SERVICE_FAILED, AsJson, InputError, note, print_json, screen
+from serve_app.cli.terminal import AsJson, InputError, exit_code_of, note, print_json, screen
 
 if TYPE_CHECKING:
     from serve_app.client import Client, Forecast, ServiceError
@@ -38,7 +38,7 @@ def forecast(
     \b
     A CSV has a header with columns like ts, price and, for several markets, market_id; or it is one
     column of values. JSON may be values, requests as the API takes them, or rows.
-    Exit code 1 when the service refused one of the markets.
+    Exit code 2 when one of the markets cannot be used as it is, else 1 when one was not answered.
 
     \b
     Examples:
@@ -123,11 +123,11 @@ def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: boo
         from serve_app.cli.bands_view import show_many
 
         show_many(screen(), answered)
-    for body, result in pairs:
-        if not isinstance(result, Forecast):
-            note(f"{body.get('market_id', '?')}: {result}")
-    if len(answered) < len(results):
-        raise typer.Exit(SERVICE_FAILED)
+    refused = [(body, r) for body, r in pairs if not isinstance(r, Forecast)]
+    for body, error in refused:
+        note(f"{body.get('market_id', '?')}: {error}")
+    if refused:
+        raise typer.Exit(max(exit_code_of(error) for _, error in refused))
 
 
 def _wire(result: "Result") -> Any:

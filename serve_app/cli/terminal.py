@@ -3,7 +3,7 @@
 code   when
 ----   --------------------------------------------------------------------------
 0      done
-1      the service answered with an error, or ended by itself
+1      the service said not now or not you, failed, or ended by itself
 2      wrong usage, a file or value that cannot be used, or a service not reachable
 """
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
+OF_THE_INPUT = frozenset(  # what the service says when the same input can never be served
+    {
+        *("invalid_json", "invalid_request", "unknown_model", "model_not_allowed"),
+        *("body_too_large", "batch_too_long"),
+    }
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -54,7 +60,7 @@ class Commands(TyperGroup):
         except InputError as exc:
             fail(str(exc), WRONG_INPUT)
         except _errors_of_others() as exc:  # looked up only when something was raised: it is heavy
-            fail(str(exc), _code_of(exc))
+            fail(str(exc), exit_code_of(exc))
 
 
 def _errors_of_others() -> tuple[type[Exception], ...]:
@@ -64,10 +70,13 @@ def _errors_of_others() -> tuple[type[Exception], ...]:
     return ConfigError, ClientError
 
 
-def _code_of(error: BaseException) -> int:
+def exit_code_of(error: BaseException) -> int:
+    """The code for an error: whether it is the input's or the service's."""
     from serve_app.client import ServiceError
 
-    return SERVICE_FAILED if isinstance(error, ServiceError) else WRONG_INPUT
+    if isinstance(error, ServiceError) and error.code not in OF_THE_INPUT:
+        return SERVICE_FAILED
+    return WRONG_INPUT
 
 
 def help_of(command: Callable[..., None]) -> str:

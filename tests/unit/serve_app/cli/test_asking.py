@@ -12,7 +12,9 @@ from rich.console import Console
 from serve_app.cli.bands_view import chart, show_one
 from serve_app.cli.status import keep_showing
 from serve_app.cli.status_view import status_view
+from serve_app.cli.terminal import exit_code_of
 from serve_app.client import Forecast
+from serve_app.client.errors import service_error
 from serve_app.client.sample import META
 from tests.unit.serve_app.cli.conftest import STATUS
 from tests.unit.serve_app.cli.terminal import Terminal
@@ -74,7 +76,7 @@ def test_several_markets_are_a_line_each_and_a_refused_one_is_named(
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["market", "good"]
     assert result.stderr.startswith("bad: invalid_request: y.39: Probabilities lie")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
 
 
 def test_market_can_be_picked(tsfm: Terminal, markets: Path) -> None:
@@ -108,10 +110,29 @@ def test_results_for_programs_keep_the_order_of_the_file(tsfm: Terminal, markets
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (422, "invalid_request", 2),
+        (404, "unknown_model", 2),
+        (401, "unauthorized", 1),
+        (429, "rate_limited", 1),
+        (500, "internal_error", 1),
+        (0, "something_new", 1),
+    ],
+)
+def test_only_what_the_caller_can_change_in_the_input_is_wrong_input(
+    status: int, code: str, exit_code: int
+) -> None:
+    error = service_error(status, {"code": code, "message": "No."})
+
+    assert exit_code_of(error) == exit_code
+
+
+@pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--model", "nobody"], 1, "unknown_model: No such model"),
-        (["--horizon", "9999"], 1, "invalid_request: horizon_steps: Ask for at most 512"),
+        (["--model", "nobody"], 2, "unknown_model: No such model"),
+        (["--horizon", "9999"], 2, "invalid_request: horizon_steps: Ask for at most 512"),
         (["--levels", "a,b"], 2, "--levels a,b: write numbers"),
         (["--out", "x.txt"], 2, "--out x.txt: end the name in .csv or .json"),
         (["--out", "/nowhere/x.csv"], 2, "--out /nowhere/x.csv: cannot be written"),
