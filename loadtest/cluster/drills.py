@@ -41,6 +41,7 @@ def add_node(cluster: Cluster) -> None:
 
 def kill_node(cluster: Cluster) -> None:
     """The newest worker that has an ingress: every process of it, in the same moment."""
+    _have_another(cluster)
     addresses = {ip for name, ip in cluster.replicas() if name == "Ingress"}
     number = max(n for n in cluster.places if Place(n).ip in addresses)
     cluster.kill_node(number)
@@ -50,6 +51,7 @@ def kill_node(cluster: Cluster) -> None:
 
 def drain_node(cluster: Cluster) -> None:
     """The oldest worker: it is emptied first, and ended when it is empty."""
+    _have_another(cluster)
     number = min(n for n in cluster.places if n != HEAD)
     cluster.drain(number)
     wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "the drained node to be empty")
@@ -72,6 +74,12 @@ def lose_head(cluster: Cluster) -> None:
     wait_for(_after(HEAD_AWAY_S), LIMIT_S, "the head's absence")
     cluster.add_node(HEAD, LIMIT_S)
     wait_for(lambda: is_whole(cluster), LIMIT_S, "the head's knowledge of its cluster")
+
+
+def _have_another(cluster: Cluster) -> None:
+    """A second worker, where drills before have left only one: replicas must have a place to go."""
+    if len(cluster.places) == 2:  # the head and one worker
+        add_node(cluster)
 
 
 def _after(seconds: float) -> Callable[[], bool]:
