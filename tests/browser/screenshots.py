@@ -3,7 +3,6 @@
 They are of the whole service with its embedded model, so that they show what a newcomer sees.
 """
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, start
+from tests.browser.conftest import CHROMIUM
 from tests.browser.desk import Desk
 from tests.browser.site import PAUSE
 
@@ -24,12 +24,11 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 def main() -> int:
     """Start, use, take the pictures; 1 when one is too large for the repository."""
     IMAGES.mkdir(exist_ok=True)
-    chromium = shutil.which("chromium")
-    assert chromium is not None, "apt-get install chromium"
+    assert CHROMIUM is not None, "apt-get install chromium-headless-shell"
     with start() as service, sync_playwright() as playwright:
         service.wait_ready(path="/runtime/health/ready")
         use(service)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         pictures(browser, service.url)
         browser.close()
     too_large = [p for p in IMAGES.glob("console-*.png") if p.stat().st_size > MOST_BYTES]

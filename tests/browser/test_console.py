@@ -20,6 +20,7 @@ from tests.tokens import ALERTS, make_guarded_config
 
 pytestmark = pytest.mark.browser
 
+NOTHING_YET = "Pick a sample or paste a series, then press Forecast."
 REFUSED = r"status of 4\d\d"
 LOST = (
     "status of 404|ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_CONNECTION_RESET"
@@ -100,6 +101,29 @@ def test_hovering_shows_the_values_of_a_step(desk: Desk) -> None:
     desk.page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
 
     expect(chart.locator(".hoverlayer .legend")).to_contain_text("50 %")
+    expect(chart.locator(".hoverlayer .legend")).not_to_contain_text("history")  # it has ended
+
+
+def test_calibrated_bands_are_dashed_lines_beside_the_raw_ones(desk: Desk) -> None:
+    def calibrated(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["yhat_q_conformal"] = {
+            level: [value + shift for value in body["yhat_q"][level]]
+            for level, shift in (("0.1", -0.01), ("0.5", 0.0), ("0.9", 0.01))
+        }
+        body["conformal_last_step"] |= {"target_coverage": 0.8, "sample_size": 412}
+        body["conformal_last_step"] |= {"segment": "all"}
+        route.fulfill(response=answer, json=body)
+
+    desk.page.route("**/tsfm/forecast", calibrated)
+    desk.forecast(series(14))
+    drawn = traces(desk)
+
+    assert drawn["90 % calibrated"] == [value + 0.01 for value in drawn["90 %"][1:]]
+    expect(desk.page.locator("#charts figcaption").first).to_contain_text("calibrated")
+    expect(desk.by_id("why-body")).to_contain_text("aims at 80 % from 412 outcomes (all)")
+    expect(desk.page.locator("#values-table thead")).to_contain_text("fracast-0 calibrated 0.9")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +145,7 @@ def test_error_stands_beside_its_field_and_nothing_typed_is_lost(
     desk.by_id("go").click()
 
     expect(desk.by_id(f"{field}-error")).to_have_text(said)
+    expect(desk.by_id("announce")).to_have_text(NOTHING_YET)
     expect(desk.by_id(field)).to_be_focused()
     expect(desk.by_id(field)).to_have_value(text)
     expect(desk.by_id(field)).to_have_attribute("aria-invalid", "true")
@@ -128,9 +153,11 @@ def test_error_stands_beside_its_field_and_nothing_typed_is_lost(
 
 def test_error_goes_when_the_field_is_put_right(site: Site, open_desk: OpenDesk) -> None:
     desk = open_desk(site.url, expect=REFUSED)
+    desk.forecast(series(15))
     desk.paste("0.4, 1.5, 0.6")
     desk.by_id("go").click()
     expect(desk.by_id("series-error")).not_to_be_empty()
+    expect(desk.by_id("announce")).to_contain_text("What is shown is the forecast before.")
     desk.forecast(series(4))
 
     expect(desk.by_id("series-error")).to_be_empty()
@@ -191,6 +218,7 @@ def test_stages_of_the_answer_are_shown(desk: Desk) -> None:
 
 
 def test_csv_is_dropped_and_its_times_are_found(desk: Desk) -> None:
+    desk.pick("house")
     rows = "\n".join(f"2026-02-20 {h:02}:00:00;0.{40 + h % 7};x" for h in range(24))
     desk.drop(f"when;price;note\n{rows}\n")
 
@@ -198,6 +226,8 @@ def test_csv_is_dropped_and_its_times_are_found(desk: Desk) -> None:
         "24 values, 2026-02-20 00:00 to 2026-02-20 23:00 UTC"
     )
     expect(desk.by_id("freq")).to_have_value("1h")
+    expect(desk.by_id("sample")).to_have_value("")  # it is not the sample any more
+    expect(desk.by_id("sample-hint")).to_be_empty()
 
 
 def test_gaps_of_a_csv_arrive_as_gaps(desk: Desk) -> None:

@@ -25,7 +25,7 @@ def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_desk: OpenD
     expect(part(desk, "tiles")).to_contain_text("Replicas4Ingress 1, Runner 2, Baseline 1")
     expect(part(desk, "breakers")).to_contain_text("in 7")
     expect(part(desk, "reasons")).to_contain_text("The model's runtime cannot be reached.")
-    expect(part(desk, "coverage")).to_contain_text("77.4 %")
+    expect(part(desk, "coverage")).to_contain_text("ewmawidth:0.03..0.180 %77.4 %79.8 %312")
     expect(part(desk, "models")).to_contain_text("CC-BY-NC-4.0")
     expect(part(desk, "models")).to_contain_text("research only")
     expect(desk.by_id("health")).to_have_text("In service")

@@ -82,12 +82,18 @@ function room(values) {
   return [Math.max(-0.005, low - pad), Math.min(1.005, high + pad)];
 }
 
+function stepPx(place, freq, range) {
+  const [begin, end] = range.x.map((time) => Date.parse(time));
+  return ((place.clientWidth - 56) * stepMs(freq)) / (end - begin);
+}
+
 export async function drawFan(place, request, answer, hue, range) {
   const Plotly = await plotly();
   const shown = layout({
     margin: { l: 46, r: 10, t: 8, b: 36 },
     height: 320,
-    xaxis: { type: "date", range: range.x, hoverformat: "%d %b %H:%M UTC", nticks: 6 },
+    hoverdistance: Math.max(3, 0.6 * stepPx(place, answer.freq, range)), // the next step has no say
+    xaxis: { type: "date", range: range.x, hoverformat: "%d %b %H:%M UTC", nticks: 5, tickangle: 0 },
     yaxis: { range: range.y, tickformat: ".2f", nticks: 7 },
     shapes: [{ type: "line", x0: answer.as_of_ts, x1: answer.as_of_ts, yref: "paper", y0: 0, y1: 1, line: { color: colour("line"), width: 1, dash: "dot" } }],
   });

@@ -64,8 +64,12 @@ async function compared(request) {
 }
 
 function said(error) {
-  if (error.status === undefined) byId("announce").textContent = error.message; // a chart, not the service
-  else refused(error);
+  if (error.status === undefined) { // a chart, not the service
+    byId("announce").textContent = error.message;
+    return;
+  }
+  refused(error);
+  if (!byId("why").hidden) byId("announce").textContent = "Not forecast. What is shown is the forecast before.";
   if (error.status === 0) status.refresh();
 }
 
@@ -80,6 +84,13 @@ function startForm() {
     series.value = text;
     describeSeries();
   };
+  const leaveSample = () => {
+    byId("sample").value = byId("sample-hint").textContent = "";
+  };
+  const own = (text) => {
+    leaveSample();
+    take(text);
+  };
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     forecast();
@@ -89,7 +100,10 @@ function startForm() {
     event.preventDefault(); // a text field would submit the form as well
     forecast();
   });
-  series.addEventListener("input", describeSeries);
+  series.addEventListener("input", () => {
+    leaveSample();
+    describeSeries();
+  });
   byId("sample").append(...SAMPLES.map(({ id, name }) => h("option", { value: id }, name)));
   byId("sample").addEventListener("change", (event) => {
     byId("sample-hint").textContent = sampleSource(event.target.value);
@@ -97,10 +111,10 @@ function startForm() {
   });
   byId("file").addEventListener("change", async (event) => {
     const [file] = event.target.files;
-    if (file) take(await file.text());
+    if (file) own(await file.text());
     event.target.value = "";
   });
-  startDrop(series, take);
+  startDrop(series, own);
   if (series.value) describeSeries(); // a browser that restores what was typed
 }
 

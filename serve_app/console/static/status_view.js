@@ -77,8 +77,8 @@ function reasons({ fallback_reasons: found = {} }) {
 
 function coverage({ coverage: found = [] }) {
   if (!found?.length) return [h("h3", {}, "Coverage"), h("p", { class: "hint" }, "No outcomes have been recorded yet: nothing is known about coverage.")];
-  return [table("Coverage", ["Source", "Segment", "Target", "Covered", "Outcomes", "Width"], found.map((one) => [
-    one.source, one.segment, percent(one.target), percent(one.coverage, 1), String(one.samples),
+  return [table("Coverage", ["Source", "Segment", "Target", "Covered", "Calibrated", "Outcomes", "Width"], found.map((one) => [
+    one.source, one.segment, percent(one.target), percent(one.coverage, 1), percent(one.calibrated_coverage, 1), String(one.samples),
     one.mean_width === null || one.mean_width === undefined ? "–" : one.mean_width.toFixed(3),
   ]))];
 }
@@ -108,5 +108,6 @@ export async function drawCharts(place, { history = [] }) {
     line("p95", "base", history.map((one) => one.p95_ms), "%{y:.0f} ms"),
     line("p50", "accent", history.map((one) => one.p50_ms), "%{y:.0f} ms"),
   ], { ticksuffix: " ms" });
-  await draw("fallback", [line("fallbacks", "base", share, "%{y:.0%}", { fill: "tozeroy", fillcolor: colour("base", 0.15), connectgaps: false })], { tickformat: ".0%", range: [0, 1.02] });
+  const bars = { x, y: share, name: "fallbacks", type: "bar", marker: { color: colour("base", 0.7) }, hovertemplate: "%{y:.0%}" };
+  await draw("fallback", [bars], { tickformat: ".0%", range: [0, 1.02] });
 }

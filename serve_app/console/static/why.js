@@ -1,7 +1,7 @@
 // Why this answer: who made it, why not the model, what was changed, and where the time went.
 
 import { h, millis, span, table } from "./dom.js";
-import { BREAKERS, reasonWords, warningWords } from "./words.js";
+import { BREAKERS, FORCED, reasonWords, warningWords } from "./words.js";
 
 export function drawWhy(place, { body, headers, tookMs }) {
   const meta = body.meta;
@@ -19,7 +19,8 @@ export function verdict(meta) {
   const who = meta.model_version ? `${meta.model_name} ${meta.model_version}` : meta.model_name;
   if (!meta.fallback_used) return `The model ${who} answered${meta.cache_hit ? ", from the cache" : ""}.`;
   const whose = meta.runtime === "baseline" ? "The baseline answered." : "An earlier answer of the model stands in.";
-  return `${whose} ${reasonWords(meta.fallback_reason)}`;
+  const forced = meta.fallback_reason === "breaker_open" && meta.circuit_breaker_state === "forced_open";
+  return `${whose} ${forced ? FORCED : reasonWords(meta.fallback_reason)}`;
 }
 
 // The warning that only repeats the reason is left out: the sentence above has said it.

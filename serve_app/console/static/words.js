@@ -40,6 +40,8 @@ export const BREAKERS = {
   forced_closed: "held closed by an operator",
 };
 
+export const FORCED = "An operator has taken the model out of service.";
+
 /** A warning in words; one this page does not know yet stays as it is. */
 export function warningWords(code) {
   const reason = code.startsWith("fallback_") ? REASONS[code.slice(9)] : undefined;
