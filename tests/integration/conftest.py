@@ -7,15 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub_process import StubProcess, start_stub
+from runner.conformal_state import ConformalState, Track, save_state
 
 SHAPE = Shape(points=64)
 COOLDOWN_S = 1.0
+FITTED = ConformalState(
+    0.8,
+    {
+        "fracast-0": {
+            "all": Track(np.linspace([0.5, 1.5], [0.8, 1.1], 12), np.full(12, 500)),
+            "width=0.1..1": Track(np.linspace([1.3, 0.7], [1.8, 0.9], 12), np.full(12, 40)),
+        }
+    },
+)
 STUB_MODELS = ("--model", "mock", "--model", "fracast-0")
 
 
@@ -70,11 +81,15 @@ def stub() -> Iterator[StubProcess]:
 
 
 @pytest.fixture(scope="session")
-def service(stub: StubProcess) -> Iterator[Service]:
+def service(stub: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    state_file = tmp_path_factory.mktemp("fitted") / "state.json"
+    save_state(state_file, FITTED)
     env = {
         "TSFM_TOLLAMA__BASE_URL": stub.url,
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": str(COOLDOWN_S),
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
+        "TSFM_CONFORMAL__STATE_FILE": str(state_file),
+        "TSFM_CONFORMAL__ONLINE": "false",  # a backtest compares answers with what was fitted
     }
     service = start(env=env, without=[EMBEDDED_RUNTIME])
     try:

@@ -1,20 +1,57 @@
-"""Several ingress replicas: the cache must be worth as much as with one."""
+"""Several ingress replicas: a cache worth as much as with one, and one record of what came true."""
 
 import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import orjson
 import pytest
 import yaml
 
 from loadtest.payloads import forecast_bodies
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
-from loadtest.stub_process import start_stub
-from tests.integration.conftest import SHAPE, STUB_MODELS
+from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
+from loadtest.stub_process import StubProcess
+from tests.integration.conftest import SHAPE, until
 
 pytestmark = pytest.mark.integration
+REPLICAS = 2
 MARKETS, ASKED = 60, 6
+BEGAN = datetime(2026, 2, 20, 12, tzinfo=UTC)
+STEP = timedelta(minutes=5)
+POINTS, HORIZON, STEPS = 48, 3, 15
+PRICES = 0.5 + 0.05 * np.sin(np.arange(400)) + 0.001 * np.arange(400) % 0.01
+LEARNED = "learned.json"
+ACTOR = "ClockedLearningActor"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("several")
+
+
+@pytest.fixture(scope="module")
+def several(stub: StubProcess, folder: Path) -> Iterator[Service]:
+    """A service with several ingress replicas that learns, and quickly."""
+    env = {
+        "TSFM_TOLLAMA__BASE_URL": stub.url,
+        "TSFM_REQUEST__DEADLINE_MS": "5000",
+        "TSFM_CONFORMAL__LEARNED_FILE": str(folder / LEARNED),
+        "TSFM_CONFORMAL__SAVE_INTERVAL_S": "0.2",
+        "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
+        "TSFM_CONFORMAL__MIN_SAMPLES": "9",
+        "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",
+    }
+    stub.control(ms_per_call=20, ms_per_series=0.5)
+    stub.reset()
+    with start(scaled_out(folder, Ingress=REPLICAS), env, without=[EMBEDDED_RUNTIME]) as service:
+        service.wait_ready()
+        yield service
 
 
 def scaled_out(folder: Path, **replicas: int) -> Path:
@@ -33,25 +70,122 @@ async def hits(url: str, bodies: list[bytes]) -> int:
     """How many answers came from a cache; each request on a connection of its own."""
     found = 0
     for body in bodies:
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
-            meta = (await http.post("/tsfm/forecast", content=body)).json()["meta"]
-            assert meta["fallback_used"] is False
-            found += meta["cache_hit"]
+        meta = (await ask(url, body))["meta"]
+        assert meta["fallback_used"] is False
+        found += meta["cache_hit"]
     return found
 
 
-def test_four_ingresses_hit_as_often_as_one(tmp_path: Path) -> None:
+async def ask(url: str, body: bytes) -> dict[str, Any]:
+    """A forecast over a connection of its own, so that replicas take turns."""
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+        response = await http.post("/tsfm/forecast", content=body)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def request(step: int, **changes: Any) -> bytes:
+    """What a caller asks at a step of time: the newest prices of its market."""
+    values = {
+        "market_id": "m-1",
+        "as_of_ts": (BEGAN + step * STEP).isoformat(),
+        "horizon_steps": HORIZON,
+        "y": PRICES[step : step + POINTS].tolist(),
+    }
+    return orjson.dumps(values | changes)
+
+
+async def samples(url: str) -> dict[tuple[str, str], int]:
+    """Outcomes by source and segment, as one of the replicas knows them."""
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+        items = (await http.get("/tsfm/status")).json()["coverage"]
+    return {(item["source"], item["segment"]): item["samples"] for item in items}
+
+
+async def scored_points(url: str, expected: int) -> None:
+    """Waits until every replica has heard of so many outcomes."""
+
+    async def told() -> bool:
+        known = [await samples(url) for _ in range(4 * REPLICAS)]
+        return all(one.get(("fracast-0", "all")) == expected for one in known)
+
+    await until(told, limit_s=60.0)
+
+
+async def ask_everybody(url: str, step: int) -> None:
+    """The same window of every replica: what comes again teaches nothing."""
+    for _ in range(REPLICAS):
+        await ask(url, request(step))
+
+
+async def ask_and_send(url: str) -> int:
+    """Forecasts and their outcomes, in the stream and by themselves; how many there are."""
+    for step in range(STEPS):
+        await ask_everybody(url, step)
+    in_stream = sum(min(step, HORIZON) for step in range(STEPS))
+    await scored_points(url, in_stream)
+
+    sent = [
+        {"market_id": market, "ts": (BEGAN + STEPS * STEP).isoformat(), "value": 0.5}
+        for market in ("m-1", "never-asked")
+    ]
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+        response = await http.post("/tsfm/outcomes", json={"outcomes": sent})
+    assert response.json() == {"accepted": 2, "scored": 1, "unknown": 1, "points": HORIZON}
+    await scored_points(url, in_stream + HORIZON)
+    return in_stream + HORIZON
+
+
+async def saved(file: Path, points: int) -> None:
+    """Waits until a file holds so many outcomes."""
+
+    def points_there() -> list[int]:
+        rolling = orjson.loads(file.read_bytes())["rolling"] if file.exists() else []
+        return [one["points"] for one in rolling if one["segment"] == "all"]
+
+    async def all_there() -> bool:
+        return points in points_there()
+
+    await until(all_there)
+
+
+async def kill_the_actor(service: Service) -> None:
+    """Ends the process that learns, as a crash would; Serve starts another one."""
+    [pid] = [pid for pid, name in service.processes().items() if ACTOR in name]
+    os.kill(pid, signal.SIGKILL)
+
+    async def another() -> bool:
+        found = service.processes()
+        return pid not in found and any(ACTOR in name for name in found.values())
+
+    await until(another, limit_s=60.0)
+
+
+def test_several_ingresses_hit_as_often_as_one(several: Service, stub: StubProcess) -> None:
     bodies = forecast_bodies(MARKETS, SHAPE, seed=5)
-    with start_stub(*STUB_MODELS) as stub:
-        env = {"TSFM_TOLLAMA__BASE_URL": stub.url, "TSFM_REQUEST__DEADLINE_MS": "5000"}
-        config = scaled_out(tmp_path, Ingress=4)
-        with start(config, env, without=[EMBEDDED_RUNTIME]) as service:
-            service.wait_ready()
-            asyncio.run(hits(service.url, forecast_bodies(8, SHAPE, seed=6)))
-            stub.reset()
-            found = asyncio.run(hits(service.url, bodies * ASKED))
-            series = sum(stub.stats()["series_per_call"])
+    asyncio.run(hits(several.url, forecast_bodies(8, SHAPE, seed=6)))
+    stub.reset()
+
+    found = asyncio.run(hits(several.url, bodies * ASKED))
 
     best = MARKETS * (ASKED - 1)
     assert found >= 0.95 * best
-    assert series <= MARKETS + 0.05 * best
+    assert sum(stub.stats()["series_per_call"]) <= MARKETS + 0.05 * best
+
+
+def test_learning_is_shared_by_replicas_and_survives_a_crash(
+    several: Service, folder: Path
+) -> None:
+    async def main() -> dict[str, Any]:
+        points = await ask_and_send(several.url)
+        await saved(folder / LEARNED, points)
+        await kill_the_actor(several)
+        for step in (STEPS + 1, STEPS + 2):  # one more outcome, on top of what was saved
+            await ask_everybody(several.url, step)
+        await scored_points(several.url, points + 1)
+        return await ask(several.url, request(STEPS + 2, conformal=True))
+
+    answer = asyncio.run(main())
+
+    assert answer["yhat_q_conformal"] is not None
