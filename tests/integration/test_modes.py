@@ -60,5 +60,5 @@ def test_wrong_setting_is_one_sentence_before_anything_starts() -> None:
     )
 
     assert done.returncode == 2
-    assert "tollama.timeout_s" in done.stdout
+    assert "tollama.timeout_s" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
