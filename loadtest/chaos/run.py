@@ -7,7 +7,7 @@ from itertools import count
 
 from loadtest.chaos.strike import Field, seconds_until
 from loadtest.chaos.targets import Blow
-from loadtest.chaos.verdict import Attempt, Row, is_lost, row_of
+from loadtest.chaos.verdict import Attempt, Row, is_away, is_lost, row_of
 from loadtest.faults.verdict import TOLERANCE_MS
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
@@ -27,7 +27,7 @@ class Plan:
     lead_s: float  # requests before the blow
     pause_s: float  # how long a stopped process stays stopped
     deadline_s: float
-    retry_after_s: float  # when the connection died: the proxy may be gone. Else at once
+    retry_after_s: float  # when the proxy was away. Else at once
     retry_timeout_s: float
     replace_limit_s: float
 
@@ -75,7 +75,7 @@ async def _attempt(client: Client, second: Client, body: bytes, retry_after_s: f
     first = await client.send(body)
     if not is_lost(first):
         return Attempt(first)
-    await asyncio.sleep(retry_after_s if first.lost else 0)
+    await asyncio.sleep(retry_after_s if is_away(first) else 0)
     return Attempt(first, await second.send(body))
 
 

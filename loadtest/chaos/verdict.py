@@ -54,6 +54,11 @@ def is_lost(sample: Sample) -> bool:
     return sample.lost or problem == "TimeoutError" or problem.endswith(OF_THE_PROXY)
 
 
+def is_away(sample: Sample) -> bool:
+    """The proxy is gone or has no routes yet: who asks again at once meets the same."""
+    return sample.lost or (sample.problem or "").endswith(OF_THE_PROXY)
+
+
 def row_of(
     name: str,
     attempts: Sequence[Attempt],

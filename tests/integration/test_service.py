@@ -120,20 +120,21 @@ async def test_equal_requests_at_once_cost_one_series(stack: Stack) -> None:
 
 async def test_work_of_a_caller_that_left_is_not_sent(stack: Stack) -> None:
     stack.stub.control(ms_per_call=600)
-    first = asyncio.create_task(stack.forecast(body(450)))
-    await until(lambda: _in_flight(stack))
-    stayer = asyncio.create_task(stack.forecast(body(452)))
+    holds_the_slot = asyncio.create_task(stack.forecast(body(450)))
+    await until(lambda: _under_way(stack, 1))
+    leads = asyncio.create_task(stack.forecast(body(452)))  # it waits in the runtime
+    await until(lambda: _under_way(stack, 2))
     # HAProxy notices who leaves only where head and body came in one piece, as here
     leaver = Connection(endpoint(stack.service.url, "/tsfm/forecast"), 0.2)
-    with pytest.raises(TimeoutError):  # while the first one's call takes the only slot
+    with pytest.raises(TimeoutError):  # while no further call may leave
         await leaver.post(orjson.dumps(body(451)))
-    await asyncio.gather(first, stayer)
+    await asyncio.gather(holds_the_slot, leads)
 
     assert sum(stack.stub.stats()["series_per_call"]) == 2
 
 
-async def _in_flight(stack: Stack) -> bool:
-    return bool(stack.stub.stats()["calls"])
+async def _under_way(stack: Stack, calls: int) -> bool:
+    return bool(stack.stub.stats()["calls"] == calls)
 
 
 async def test_deadline_of_the_caller_holds_and_the_late_answer_is_kept(stack: Stack) -> None:

@@ -9,7 +9,16 @@ import yaml
 from loadtest.chaos.__main__ import replicated
 from loadtest.chaos.strike import seconds_until
 from loadtest.chaos.targets import RUNTIME, TARGETS, blows
-from loadtest.chaos.verdict import Attempt, Row, failures, is_lost, last_line, row_of, table
+from loadtest.chaos.verdict import (
+    Attempt,
+    Row,
+    failures,
+    is_away,
+    is_lost,
+    last_line,
+    row_of,
+    table,
+)
 from loadtest.samples import Sample
 from loadtest.service import ROOT
 
@@ -63,19 +72,20 @@ def test_every_target_is_killed_and_stopped():
 
 
 @pytest.mark.parametrize(
-    ("sample", "lost"),
+    ("sample", "lost", "away"),
     [
-        (LOST, True),
-        (Sample(0, 1, "status 500 of the proxy"), True),
-        (Sample(0, 1, "status 500"), False),
-        (Sample(0, 2, "TimeoutError"), True),
-        (Sample(0, 1, "status 429"), False),
-        (Sample(0, 1, "quantiles cross"), False),
-        (MODEL, False),
+        (LOST, True, True),
+        (Sample(0, 1, "status 500 of the proxy"), True, True),
+        (Sample(0, 1, "status 500"), False, False),
+        (Sample(0, 2, "TimeoutError"), True, False),
+        (Sample(0, 1, "status 429"), False, False),
+        (Sample(0, 1, "quantiles cross"), False, False),
+        (MODEL, False, False),
     ],
 )
-def test_lost_is_what_has_no_answer_of_the_service(sample: Sample, lost: bool):
+def test_lost_is_what_has_no_answer_of_the_service(sample: Sample, lost: bool, away: bool):
     assert is_lost(sample) is lost
+    assert is_away(sample) is away  # asking again at once would meet the same
 
 
 def test_a_row_counts_what_was_lost_and_what_a_retry_brought_back():
