@@ -107,9 +107,7 @@ class Dispatcher(Generic[K, T, R]):
     def _admits(self, lane: Lane[K, T, R], key: K, now: float) -> bool:
         """Whether an interactive item may join the line."""
         lane.pressure.greet(now)
-        ahead = len(lane.queue) - lane.queue.bulk_count
-        if not ahead or lane.has_slot:
-            return True
+        ahead = 0 if lane.has_slot else len(lane.queue) - lane.queue.bulk_count
         return lane.pressure.admits(ahead, self._limits(lane, now, key))
 
     def is_stuck(self, key: K) -> bool:

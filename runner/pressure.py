@@ -2,16 +2,26 @@
 
 While interactive items come, calls are kept short, so that who comes just after one began is still
 in time. An item that would neither be in the next call nor in time is turned away: the baseline at
-once is worth more than the model too late. From then on, for a moment, bulk items stay in line
-while others wait: they are shed first, by waiting, and lost where that lasts until their deadline.
+once is worth more than the model too late.
+
+What may be waited for tells a burst from lasting overload, as CoDel does for packets (Nichols and
+Jacobson, "Controlling queue delay", ACM Queue 10(5), 2012). A burst drains: it may wait long. A
+line that has been long for a while, without a break, only delays everybody: it is kept short until
+nobody has had to be turned away for a moment.
+
+Meanwhile bulk items stay in line while others wait: they are shed first, by waiting, and lost where
+that lasts until their deadline.
 """
+
+from math import inf
 
 from runner.call_time import CallTime
 from runner.cut import CutLimits, places_in
 from runner.sections import BatchingSection
 
 COMPANY_S = 1.0  # so long after an interactive item others are expected to come
-OVERLOAD_S = 1.0  # so long after one was turned away bulk items are held back
+BURST_S = 0.5  # a line that was long for so long is no burst
+OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk items held back
 
 
 class Pressure:
@@ -22,6 +32,7 @@ class Pressure:
         self._free_at = 0.0
         self._company_until = 0.0
         self._overloaded_until = 0.0
+        self._long_since = inf
 
     def began(self, expected_s: float, begins: float) -> None:
         """A call left that the runtime turns to at ``begins``, for ``expected_s`` or so."""
@@ -40,16 +51,28 @@ class Pressure:
         self._company_until = now + COMPANY_S
 
     def admits(self, ahead: int, limits: CutLimits) -> bool:
-        """Whether one more may wait behind ``ahead`` others while every slot is taken."""
+        """Whether one more may wait behind ``ahead`` others, given when its call could begin."""
+        wait_s, now = self._wait_s(ahead, limits), limits.now
+        if wait_s <= self._settings.overload_wait_s:
+            self._long_since = inf
+            return True
+        self._long_since = min(self._long_since, now)
+        if wait_s <= self._settings.max_wait_s and not self._lasts(now):
+            return True
+        self._overloaded_until = now + OVERLOAD_S
+        return False
+
+    def _wait_s(self, ahead: int, limits: CutLimits) -> float:
+        """Until the end of its call; 0 for whoever is in the next one, however long that takes."""
         places = places_in(limits) * self._settings.slots_per_model
         if ahead < places:
-            return True
+            return 0.0
         calls_s = (1 + ahead // places) * limits.call_time.seconds(places_in(limits))
-        wait_s = max(0.0, self._free_at - limits.now) + calls_s
-        if wait_s <= self._settings.max_wait_s:
-            return True
-        self._overloaded_until = limits.now + OVERLOAD_S
-        return False
+        return max(0.0, self._free_at - limits.now) + calls_s
+
+    def _lasts(self, now: float) -> bool:
+        """Whether the line is long for more than a burst."""
+        return now < self._overloaded_until or now - self._long_since >= BURST_S
 
     def holds_bulk(self, now: float) -> bool:
         """Whether bulk items stay in line while others wait."""

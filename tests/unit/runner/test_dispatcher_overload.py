@@ -16,7 +16,8 @@ SETTINGS = {
     "bulk_batch_size": 32,
     "max_call_s": 0.6,
     "prompt_call_s": 0.1,
-    "max_wait_s": 0.2,
+    "max_wait_s": 1.2,
+    "overload_wait_s": 0.2,
     "max_queued_items": 4096,
 }
 SECONDS = 8
@@ -101,6 +102,17 @@ async def test_below_the_limit_everybody_is_answered_by_the_model():
 
     assert [(one.refused, one.late) for one in seen.values()] == [(0, 0), (0, 0)]
     assert seen[URGENT].p95_s <= 0.2
+
+
+async def test_bursts_that_drain_are_answered_by_the_model_however_often_they_come():
+    desk = Desk(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
+    await desk.put("t")  # from which the time of a call is known
+
+    for second in range(2, 12):
+        await asyncio.sleep(second - desk.now())
+        await asyncio.gather(*desk.put_all("x" * 400, within_s=1.4))
+
+    assert desk.now() == pytest.approx(11.6, abs=0.2)
 
 
 async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_calls():

@@ -4,7 +4,7 @@ import pytest
 
 from runner.call_time import UNKNOWN, CallTime
 from runner.cut import CutLimits
-from runner.pressure import COMPANY_S, OVERLOAD_S, Pressure
+from runner.pressure import BURST_S, COMPANY_S, OVERLOAD_S, Pressure
 from tests.builders import make_config
 
 DEAR_CALLS = CallTime(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
@@ -13,7 +13,8 @@ DEAR_ITEMS = CallTime(10, 0.5, 0.05, 0.05)  # 0.05 for each
 
 def pressure(**changes: Any) -> Pressure:
     values = {"max_call_s": 0.6, "prompt_call_s": 0.2, "max_wait_s": 0.5, "slots_per_model": 1}
-    return Pressure(make_config(batching=values | changes).batching)
+    patience = {"overload_wait_s": changes.get("max_wait_s", 0.5)}
+    return Pressure(make_config(batching=values | patience | changes).batching)
 
 
 def limits(*, max_items: int = 4, now: float = 0.0, call_time: CallTime = DEAR_ITEMS) -> CutLimits:
@@ -85,6 +86,47 @@ def test_with_more_slots_more_are_in_the_next_calls():
 
 def test_nobody_is_turned_away_while_nothing_is_known_of_the_model():
     assert pressure(max_wait_s=0.01).admits(1000, limits(call_time=UNKNOWN))
+
+
+SHORT, LONG, TOO_LONG = 3, 4, 8  # items ahead: waits of 0 (the next call), 0.4 and 0.6
+
+
+def test_a_burst_may_wait_long():
+    lane = pressure(overload_wait_s=0.3)
+
+    answers = [lane.admits(LONG, limits(now=step * BURST_S / 10)) for step in range(10)]
+
+    assert all(answers)
+    assert not lane.holds_bulk(BURST_S)
+
+
+def test_a_line_that_stays_long_is_kept_short_from_then_on():
+    lane = pressure(overload_wait_s=0.3)
+    lane.admits(LONG, limits(now=10.0))
+
+    assert not lane.admits(LONG, limits(now=10.0 + BURST_S))
+    assert lane.holds_bulk(10.0 + BURST_S)
+    assert lane.admits(SHORT, limits(now=10.0 + BURST_S))
+
+
+def test_a_line_that_was_short_in_between_is_a_burst_again():
+    lane = pressure(overload_wait_s=0.3)
+    lane.admits(LONG, limits(now=10.0))
+    lane.admits(SHORT, limits(now=10.1))
+
+    assert lane.admits(LONG, limits(now=10.0 + BURST_S))
+
+
+def test_a_line_is_kept_short_until_nobody_was_turned_away_for_a_moment():
+    lane = pressure(overload_wait_s=0.3)
+    lane.admits(TOO_LONG, limits(now=10.0))
+    lane.admits(SHORT, limits(now=10.1))
+    lane.admits(LONG, limits(now=10.2))
+    lane.admits(SHORT, limits(now=10.3))
+
+    assert not lane.admits(LONG, limits(now=10.2 + OVERLOAD_S - 0.01))
+    lane.admits(SHORT, limits(now=11.3))
+    assert lane.admits(LONG, limits(now=10.2 + 2 * OVERLOAD_S))
 
 
 def test_bulk_is_held_back_for_a_moment_after_somebody_was_turned_away():
