@@ -92,7 +92,8 @@ class Runtime:
 
     async def hold(self, fault: Fault | None, until: float) -> None:
         """Waits out the inference time, with what the fault puts on top."""
-        if fault is not None and fault.kind is Kind.HANG:
+        lifted = fault is not self.plan.fault  # while it waited for the lock
+        if fault is not None and fault.kind is Kind.HANG and not lifted:
             await _wait_at_most(self._released, fault.number(3600))
         if fault is not None and fault.kind is Kind.LATENCY:
             until += fault.number(1000) / 1000

@@ -17,7 +17,7 @@ from loadtest.stub_process import StubProcess
 
 SHAPE = Shape(model="mock")
 KNOWN_SEED, POLL_SEED = 1_000_001, 1_000_002
-BACK_LIMIT_S = 45.0  # a call that hangs for ever holds its slot for the 30 s of its lease
+BACK_LIMIT_S = 45.0  # a call that hangs for ever holds its slot until its lease ends
 _POISON = 0.99999
 
 

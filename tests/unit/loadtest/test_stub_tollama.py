@@ -106,10 +106,12 @@ def test_a_fault_ends_with_its_count_and_is_counted(stub: StubProcess):
     assert stub.stats()["faults"] == {"503": 1}
 
 
-async def test_a_hanging_call_is_let_go_when_the_fault_is_lifted(stub: StubProcess):
+@pytest.mark.parametrize("hanging", [1, 2])  # the second one waits for the lock of the first
+async def test_hanging_calls_are_let_go_when_the_fault_is_lifted(stub: StubProcess, hanging: int):
     stub.control(fault="hang")
-    with pytest.raises(httpx.ReadTimeout):
-        call(stub, timeout=0.1)
+    for _ in range(hanging):
+        with pytest.raises(httpx.ReadTimeout):
+            call(stub, timeout=0.1)
     stub.control(fault=None)
 
     assert await seconds_for(stub, REQUEST) < 5
