@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz mutants ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -69,6 +69,7 @@ contract: setup ## the interface of this version, for later versions to be held 
 lock: setup ## lock the dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile -q --group browser -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-browser.lock
+	$(BIN)/uv pip compile -q --group mutants -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-mutants.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra image --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock -o deploy/requirements.lock
 
 manifests: ## write what stands twice under deploy/ (needs kubectl or kustomize)
@@ -113,7 +114,11 @@ load: setup ## locust's web page against a running service
 fuzz: setup ## ten thousand hostile bodies; FUZZ_ARGS='--url http://127.0.0.1:8000' for a running service
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
+mutants: setup ## would a test notice a fault in breaker, dispatcher or cache? half an hour
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-mutants.lock
+	rm -rf mutants && $(BIN)/mutmut run && $(BIN)/python .ci/mutants.py
+
 ci: lint types layers audit test ## what continuous integration runs
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis mutants

@@ -15,6 +15,7 @@ from typing import Any
 FILES = (
     "requirements.lock",
     "requirements-browser.lock",
+    "requirements-mutants.lock",
     "requirements-torch.txt",
 )  # one by one: hashed and not do not mix
 
