@@ -20,9 +20,8 @@ class _FromWire:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """The fields known here, of a JSON object."""
-        names = (f.name for f in fields(cls))  # type: ignore[arg-type] # dataclasses, all of them
-        known = {name: wire[name] for name in names if name in wire}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        names = {f.name for f in fields(cls)} & wire.keys()  # type: ignore[arg-type] # dataclasses
+        return cls(**{k: tuple(wire[k]) if isinstance(wire[k], list) else wire[k] for k in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,8 @@ class Model(_FromWire):
 class Forecast:
     """Bands for the next steps of one market.
 
-    Attributes:
-        levels: Q quantile levels, ascending.
-        paths: ``(H, Q)`` probabilities: finite, ordered, in [0, 1].
-        conformal: the calibrated ``(H, Q)``; None where it was not asked for, or cannot be had.
-        wire: the answer as it came.
+    `paths` are ``(H, Q)`` probabilities, ordered and in [0, 1]; `levels` the Q levels, ascending;
+    `conformal` the calibrated paths, if asked for and to be had; `wire` the answer as it came.
     """
 
     market_id: str

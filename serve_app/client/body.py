@@ -18,7 +18,7 @@ class Options(TypedDict, total=False):
 
     ``times`` and ``as_of`` are datetimes, ISO-8601 texts, numpy datetimes or POSIX seconds; UTC
     where they name no zone. ``levels`` are the wire's ``quantiles``, ``model`` its
-    ``model.model_name``.
+    ``model.model_name``; ``deadline_ms`` travels as a header.
     """
 
     as_of: Moment
@@ -32,46 +32,42 @@ class Options(TypedDict, total=False):
     max_gap_minutes: float
     x_past: Mapping[str, Any]
     x_future: Mapping[str, Any]
+    deadline_ms: float | None
 
 
-_SAME_NAME = ("freq", "horizon_steps", "conformal", "liquidity_bucket", "max_gap_minutes")
+_AS_IT_IS = ("freq", "horizon_steps", "conformal", "liquidity_bucket", "max_gap_minutes")
 
 
 def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str, Any]:
     """The JSON object of a request.
 
-    Args:
-        market_id: comes back as it is.
-        y: probabilities, oldest first, NaN or None where there is none: a list, an array, or a
-            pandas Series, whose DatetimeIndex gives the times.
-        options: see there. With times, ``as_of`` is the last one, and ``freq`` their usual
-            distance, where they are not given.
-
-    Raises:
-        ValueError: there is no time of the last value, or a value is no finite number.
+    ``y`` are probabilities, oldest first, NaN or None where there is none: a list, an array, or a
+    pandas Series, whose DatetimeIndex gives the times. With times, ``as_of`` is the last one, and
+    ``freq`` their usual distance, where they are not given. ValueError: there is no time of the
+    last value, or a value is no finite number.
 
     >>> body = request_body("m-1", [0.4, None], times=["2026-02-20T12:00Z", "2026-02-20T12:15Z"])
     >>> body["y"], body["as_of_ts"], body["freq"]
     ([0.4, None], '2026-02-20T12:15:00+00:00', '15m')
     """
-    times = options.get("times", _index_of(y))
+    given: dict[str, Any] = {**options}
+    index = getattr(y, "index", None)  # of a list a method, of pandas perhaps numbers
+    times = given.get("times", index if hasattr(index, "tz") else None)
+    moments = [] if times is None else [to_moment(moment) for moment in times]
     body: dict[str, Any] = {"market_id": market_id, "y": _values("y", y)}
-    moments = [to_moment(moment) for moment in times] if times is not None else []
     if moments:
         body["y_ts"] = [moment.isoformat() for moment in moments]
-        body |= {"freq": freq} if (freq := usual_freq(moments)) else {}
-    if "as_of" not in options and not moments:
+        given = {"as_of": moments[-1], "freq": usual_freq(moments)} | given
+    if "as_of" not in given:
         raise ValueError("as_of is needed: the values come without times")
-    body["as_of_ts"] = to_moment(options.get("as_of", moments[-1:] and moments[-1])).isoformat()
-    given: dict[str, Any] = {**options}
-    body |= {name: given[name] for name in _SAME_NAME if name in given}
+    body["as_of_ts"] = to_moment(given["as_of"]).isoformat()
+    body |= {name: given[name] for name in _AS_IT_IS if given.get(name) is not None}
     if "levels" in given:
         body["quantiles"] = [float(level) for level in given["levels"]]
     if "model" in given:
         body["model"] = {"model_name": given["model"]}
-    for name in ("x_past", "x_future"):
-        if name in given:
-            body[name] = {k: _values(f"{name}.{k}", v) for k, v in given[name].items()}
+    for name in {"x_past", "x_future"} & given.keys():
+        body[name] = {k: _values(f"{name}.{k}", v) for k, v in given[name].items()}
     return body
 
 
@@ -86,17 +82,13 @@ def to_moment(value: Any) -> datetime:
     elif isinstance(value, str):
         value = datetime.fromisoformat(value)
     elif isinstance(value, _NUMBERS):
-        value = _from_posix(float(value))
+        try:
+            value = datetime.fromtimestamp(float(value), UTC)
+        except (ValueError, OverflowError, OSError) as exc:
+            raise ValueError(f"{value:g} is no time; POSIX times are in seconds") from exc
     if not isinstance(value, datetime):
         raise ValueError(f"{value!r} is no time")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _from_posix(seconds: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise ValueError(f"{seconds:g} is no time; POSIX times are in seconds") from exc
 
 
 def usual_freq(moments: Sequence[datetime]) -> str | None:
@@ -114,14 +106,7 @@ def usual_freq(moments: Sequence[datetime]) -> str | None:
     return None
 
 
-def _index_of(y: Any) -> Any:
-    """The times of a pandas Series, if it has such."""
-    index = getattr(y, "index", None)
-    return index if hasattr(index, "tz") else None
-
-
 def _values(name: str, values: Any) -> list[float | None]:
-    """Numbers as JSON knows them, None for NaN."""
     try:
         array = np.asarray(list(values), dtype=np.float64)
     except (TypeError, ValueError) as exc:

@@ -1,11 +1,4 @@
-"""What a call can end in, by who must act.
-
-ClientError
-|-- UnreachableError        nothing usable came back: try again later
-`-- ServiceError            the service answered with an error
-    |-- RequestRefusedError     4xx: change the request, or wait (rate_limited, overloaded)
-    `-- ServiceFailedError      5xx: try again; quote the request id if it stays
-"""
+"""What a call can end in, by who must act; docs/client.md says what to do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,23 +13,14 @@ class UnreachableError(ClientError):
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(url, why)
-        self.url = url
-        self.why = why
+        self.url, self.why = url, why
 
     def __str__(self) -> str:
         return f"The service at {self.url} cannot be reached: {self.why}."
 
 
 class ServiceError(ClientError):
-    """An answer of the service that is an error.
-
-    Attributes:
-        status: the HTTP status; 0 for one request of a batch, which has none.
-        code: for programs, as docs/api.md lists them.
-        detail: the wrong fields, each with ``path`` and ``message``.
-        request_id: to quote; empty for one request of a batch.
-        retry_after_s: when to come back, where the service said so.
-    """
+    """An answer that is an error; of one request in a batch it has no status and no id."""
 
     def __init__(
         self,
@@ -48,11 +32,8 @@ class ServiceError(ClientError):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(status, code, message, detail, request_id, retry_after_s)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.detail = tuple(detail)
-        self.request_id = request_id
+        self.status, self.code, self.message = status, code, message
+        self.detail, self.request_id = tuple(detail), request_id
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from serve_app.cli.status_view import status_view
 from serve_app.cli.terminal import exit_code_of
 from serve_app.client import Forecast
 from serve_app.client.errors import service_error
-from serve_app.client.sample import META
+from tests.client_service import META
 from tests.unit.serve_app.cli.conftest import STATUS
 from tests.unit.serve_app.cli.terminal import Terminal
 

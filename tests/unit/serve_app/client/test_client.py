@@ -21,10 +21,10 @@ from serve_app.client import (
     ServiceFailedError,
     UnreachableError,
 )
-from serve_app.client.connection import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
-from serve_app.client.sample import answer_to
+from serve_app.client.calls import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
 from tests.bench import Bench
 from tests.builders import ROOT
+from tests.client_service import answer_to
 
 AS_OF = "2026-02-20T12:00:00+00:00"
 Y = [0.41, 0.42, 0.43]
@@ -227,6 +227,22 @@ def test_parts_keep_under_the_limit_of_bytes() -> None:
     body = b"x" * (MAX_BATCH_BYTES // 2)
 
     assert [list(part) for part in parts([body] * 5)] == [[0, 1], [2, 3], [4]]
+
+
+async def test_names_with_line_breaks_of_other_alphabets_come_back_whole(kind: Any) -> None:
+    names = ["a\u2028b", "a\x85b", "a\u2029b", "a\nb"]
+    items = await kind.run(
+        Script(), lambda c: c.forecast_many(dict.fromkeys(names, Y), as_of=AS_OF)
+    )
+
+    assert [forecast.market_id for _, forecast in items] == names
+
+
+async def test_no_markets_cost_no_request(kind: Any) -> None:
+    script = Script()
+
+    assert await kind.run(script, lambda c: c.forecast_many({}, as_of=AS_OF)) == []
+    assert script.requests == []
 
 
 async def test_broken_batch_is_asked_for_what_is_missing_only(kind: Any) -> None:

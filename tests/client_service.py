@@ -1,4 +1,4 @@
-"""A service that answers from memory, for the examples in docstrings and for trying things out."""
+"""A service that answers the client from memory."""
 
 import httpx
 import orjson
@@ -43,6 +43,3 @@ def _forecast(body: dict[str, object]) -> dict[str, object]:
         "yhat_q": {"0.1": [y[-1] - 0.02] * 2, "0.5": [y[-1]] * 2, "0.9": [y[-1] + 0.02] * 2},
         "meta": META,
     }
-
-
-TRANSPORT = httpx.MockTransport(answer_to)

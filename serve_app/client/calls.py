@@ -1,0 +1,169 @@
+"""Calls without I/O: what to send, what is in the bytes that come back, when to try again."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
+from typing import Any, Generic, TypeVar
+
+import httpx
+import orjson
+
+from serve_app.client.answers import Forecast
+from serve_app.client.body import Options, request_body
+from serve_app.client.caller import Caller
+from serve_app.client.errors import ClientError, ServiceError, UnreachableError, service_error
+
+MAX_BATCH_REQUESTS = 500  # a service takes 2,000; shorter parts show results sooner
+MAX_BATCH_BYTES = 8_000_000
+_MARGIN_S = 1.0  # over the deadline: the way there and back
+
+T = TypeVar("T")
+Bodies = Iterable[Mapping[str, Any]] | Mapping[str, Any]
+Item = tuple[int, Forecast | ServiceError]
+
+
+class Call(Generic[T]):
+    """One call and its attempts, until it is `done`; ``read`` makes its result of JSON."""
+
+    done = False
+
+    def __init__(
+        self,
+        caller: Caller,
+        path: str,
+        read: Callable[[Any], T],
+        body: Any = None,
+        deadline_ms: float | None = None,
+    ) -> None:
+        self._caller, self._path, self._read = caller, path, read
+        self._content = None if body is None else orjson.dumps(body)
+        self._end_s = inf if deadline_ms is None else caller.clock() + deadline_ms / 1e3
+        self._attempts, self._bytes = 0, b""
+
+    def request(self) -> dict[str, Any]:
+        """What httpx is to send; the service is told what is left of a deadline."""
+        self._attempts, self._bytes = self._attempts + 1, b""
+        method = "GET" if self._content is None else "POST"
+        request = {"method": method, "url": self._path, "content": self._content}
+        left_s = max(1e-3, self._end_s - self._caller.clock())
+        if left_s == inf:
+            return request | {"headers": {}, "timeout": self._caller.timeout_s}
+        headers = {"x-request-deadline-ms": f"{left_s * 1e3:.0f}"}
+        return request | {"headers": headers, "timeout": left_s + _MARGIN_S}
+
+    def feed(self, answer: httpx.Response, chunk: bytes) -> Iterator[T]:
+        """What the next bytes of an answer tell already."""
+        self._bytes += chunk
+        yield from ()
+
+    def end(self, answer: httpx.Response) -> Iterator[T]:
+        """What an answer tells when it is whole; raises the error that it is."""
+        try:
+            value = orjson.loads(self._bytes)
+            if answer.status_code != 200:
+                seconds = _seconds(answer.headers.get("retry-after"))
+                raise service_error(answer.status_code, value["error"], seconds)
+            result = self._read(value)
+        except (ValueError, LookupError, TypeError) as exc:
+            why = f"something that is not this service answered with status {answer.status_code}"
+            raise UnreachableError(self._caller.url, why) from exc
+        self._succeeded()
+        yield result
+
+    def pause_s(self, error: httpx.HTTPError | ClientError) -> float:
+        """How long to wait for the next attempt; raises the failure where there is none."""
+        failure = error if isinstance(error, ClientError) else _lost(self._caller.url, error)
+        left_s = self._end_s - self._caller.clock()
+        pause_s = self._caller.pause_s(failure, self._attempts)
+        if pause_s is None or pause_s >= left_s:
+            raise failure
+        return pause_s
+
+    def _succeeded(self) -> None:
+        self._caller.budget.succeeded()
+        self.done = True
+
+
+class Batch(Call[Item]):
+    """Some of many requests: what came is kept, only what is missing is asked for again."""
+
+    def __init__(self, caller: Caller, waiting: dict[int, bytes], limit_ms: float | None) -> None:
+        super().__init__(caller, "/tsfm/forecast/batch", self._item, None, limit_ms)
+        self._waiting, self._numbers = waiting, list(waiting)
+
+    def request(self) -> dict[str, Any]:
+        """Asks for what is missing."""
+        self._numbers = list(self._waiting)
+        self._content = b'{"requests":[%b]}' % b",".join(self._waiting.values())
+        request = super().request()
+        request["headers"]["accept"] = "application/x-ndjson"
+        return request
+
+    def feed(self, answer: httpx.Response, chunk: bytes) -> Iterator[Item]:
+        """The items of lines that are whole; names may hold every line break but ours."""
+        self._bytes += chunk
+        if answer.status_code == 200:
+            *lines, self._bytes = self._bytes.split(b"\n")
+            yield from map(self._item, lines)
+
+    def end(self, answer: httpx.Response) -> Iterator[Item]:
+        """The item of a last line that does not end."""
+        if answer.status_code != 200:
+            yield from super().end(answer)
+        if self._bytes:
+            yield self._item(self._bytes)
+        if self._waiting:
+            raise UnreachableError(self._caller.url, "the answer ended early")
+        self._succeeded()
+
+    def _item(self, line: bytes) -> Item:
+        try:
+            value = orjson.loads(line)
+            number = self._numbers[value["index"]]
+            error = value.get("error")
+            result = service_error(0, error) if error else Forecast.from_wire(value["ok"])
+            del self._waiting[number]
+        except (ValueError, LookupError, TypeError) as exc:
+            raise UnreachableError(self._caller.url, "the answer was cut short") from exc
+        return number, result
+
+
+def batches(caller: Caller, series: Bodies, options: Options) -> Iterator[Batch]:
+    """The requests in as many batches as the service's limits want, in order."""
+    for part in parts(orjson.dumps(body) for body in _bodies(series, options)):
+        yield Batch(caller, part, options.get("deadline_ms"))
+
+
+def parts(bodies: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
+    """Numbered bodies, as many together as a batch takes."""
+    part: dict[int, bytes] = {}
+    size = 0
+    for number, body in enumerate(bodies):
+        if part and (len(part) == MAX_BATCH_REQUESTS or size + len(body) > MAX_BATCH_BYTES):
+            yield part
+            part, size = {}, 0
+        part[number] = body
+        size += len(body)
+    if part:
+        yield part
+
+
+def _bodies(series: Any, options: Options) -> Iterator[Mapping[str, Any]]:
+    if not hasattr(series, "items"):
+        yield from series
+    else:
+        yield from (request_body(str(name), y, **options) for name, y in series.items())
+
+
+def _lost(url: str, error: httpx.HTTPError) -> UnreachableError:
+    if isinstance(error, httpx.TimeoutException):
+        return UnreachableError(url, "no answer in time")
+    if isinstance(error, httpx.ConnectError):
+        return UnreachableError(url, "nothing listens there, or the name is unknown")
+    return UnreachableError(url, "the connection broke")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return None if retry_after is None else max(0.0, float(retry_after))
+    except ValueError:  # a date, as other servers send
+        return None
