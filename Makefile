@@ -105,7 +105,7 @@ soak: setup ## impatient callers for MINUTES (10) at RATE (50/s): does anything 
 overload: setup ## three times what the service sustains: who is shed first, how fast is the rest?
 	@$(BIN)/python -m loadtest.overload
 
-cluster-test: setup ## nodes of a cluster added, killed, drained on this machine; losing the head does not pass yet
+cluster-test: setup ## nodes of a cluster added, killed, drained on this machine, its controller and its head lost
 	@$(BIN)/python -m loadtest.cluster
 
 load: setup ## locust's web page against a running service

@@ -22,9 +22,11 @@ import yaml
 from loadtest.chaos.verdict import Row, failures, row_of, table
 from loadtest.cluster.application import adapted
 from loadtest.cluster.drills import DRILLS, LIMIT_S, Drill, is_whole
-from loadtest.cluster.nodes import HEAD, REDIS_PORT, Cluster, is_up, wait_for
+from loadtest.cluster.losses import told
+from loadtest.cluster.nodes import HEAD, REDIS_PASSWORD, REDIS_PORT, Cluster, is_up, wait_for
 from loadtest.cluster.sandbox import GATEWAY, Place, enter
 from loadtest.cluster.traffic import PORT, Traffic
+from loadtest.drill import say
 from loadtest.stub_process import start_stub
 
 LEAD_S, TAIL_S = 3.0, 3.0
@@ -65,11 +67,12 @@ def _run(
     try:
         _bring_up(cluster, urls)
         for number, drill in enumerate(drills, 1):
-            rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
-            _say(table(rows[-1:]).splitlines()[-1])
-            _say(f"  replicas: {dict(cluster.replicas())}")
+            row, losses = asyncio.run(_drill(cluster, drill, args.rate, number))
+            rows.append(row)
+            say(table([row]).splitlines()[-1])
+            say(f"  lost: {losses}\n  replicas: {dict(cluster.replicas())}")
     except RuntimeError:
-        _say(cluster.account())
+        say(cluster.account())
         raise
 
 
@@ -83,10 +86,10 @@ def _bring_up(cluster: Cluster, urls: str) -> None:
     took_s = wait_for(lambda: is_whole(cluster), 2 * LIMIT_S, "the application")
     workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
     wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
-    _say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
+    say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
 
 
-async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
+async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> tuple[Row, str]:
     traffic = Traffic(range(1, max(cluster.places) + 2), rate, seed)
     await traffic.look()
     looking = asyncio.create_task(traffic.keep_looking())
@@ -102,27 +105,24 @@ async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
         attempts = await asking
         await looking
         traffic.close()
-    return row_of(drill.name, attempts, began_s, took_s, carries=drill.carries)
+    row = row_of(drill.name, attempts, began_s, took_s, carries=drill.carries)
+    return row, told(attempts, began_s)
 
 
 def _start_redis(folder: Path) -> None:
     command = ["redis-server", "--bind", GATEWAY, "--port", str(REDIS_PORT), "--dir", str(folder)]
     with (folder / "redis.log").open("wb") as log:
-        subprocess.Popen([*command, "--save", "", "--protected-mode", "no"], stdout=log)
+        subprocess.Popen([*command, "--save", "", "--requirepass", REDIS_PASSWORD], stdout=log)
 
 
 def _tell_logs(folder: Path) -> None:
-    controllers = folder.glob("ray/session_latest/logs/serve/controller_*.log")
+    controllers = folder.glob("disk*/ray/session_2*/logs/serve/controller_*.log")
     for path in [*sorted(folder.glob("*.log")), *controllers]:
-        _say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
+        say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
 
 
 def _is_wanted(drill: Drill, only: Sequence[str]) -> bool:
     return not only or any(word in drill.name for word in only)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtest.cluster", description="What does the loss of a node cost callers?"
     )
     add = parser.add_argument
-    add("--rate", type=float, default=20.0, help="requests a second: nodes share the cores")
+    add("--rate", type=float, default=50.0, help="requests a second: nodes share the cores")
     add("--only", action="append", default=[], metavar="WORD", help="drills that hold the word")
     add("--deadline-ms", type=int, default=1500)
     return parser

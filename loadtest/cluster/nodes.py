@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,8 +18,10 @@ from loadtest.service import ROOT
 
 HEAD = 0
 GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 6379, 8265, 6390
+REDIS_PASSWORD = "drill"
 _BIN = Path(sys.executable).parent
 _COMMON = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
+_PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}  # Ray's own is 60
 SETTINGS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -60,41 +61,47 @@ class Cluster:
         self.start_node(number)
         wait_for(is_in, limit_s, f"node {number}")
 
+    def disk(self, number: int) -> Path:
+        """Where Ray's files of a node are, seen from outside."""
+        return self.folder / f"disk{number}"
+
     def start_node(self, number: int) -> None:
         """Starts a node; the head has number 0. It is up some seconds later."""
         place = self.places.get(number) or make_place(number)
         self.places[number] = place
-        head = Place(HEAD).ip
-        role = [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
-        if number == HEAD:
-            role = ["--head", f"--port={GCS_PORT}", "--num-cpus=0", f"--dashboard-host={head}"]
-        env = self.env | SETTINGS | {"RAY_TMPDIR": str(self.folder), "PYTHONPATH": str(self.code)}
-        if self.redis and number == HEAD:
-            env["RAY_REDIS_ADDRESS"] = f"{GATEWAY}:{REDIS_PORT}"
+        disk, at = self.disk(number), self.folder / "disk"
+        for folder in (disk, at):
+            folder.mkdir(exist_ok=True)
+        start = [str(_BIN / "ray"), "start", f"--node-ip-address={place.ip}"]
+        env = SETTINGS | {"RAY_TMPDIR": str(at), "PYTHONPATH": str(self.code)}
         with (self.folder / f"node{number}.log").open("ab") as log:
             self.commands[number] = subprocess.Popen(
-                [
-                    *place.within,
-                    str(_BIN / "ray"),
-                    "start",
-                    f"--node-ip-address={place.ip}",
-                    *role,
-                    *_COMMON,
-                ],
+                [*place.machine(disk, at), *start, *self._role(number), *_COMMON],
                 cwd=self.code,
-                env=os.environ | env,
+                env=os.environ | self.env | env | self._survival(number),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
+    def _role(self, number: int) -> list[str]:
+        head = Place(HEAD).ip
+        if number != HEAD:
+            return [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
+        password = [f"--redis-password={REDIS_PASSWORD}"] if self.redis else []
+        address = [f"--port={GCS_PORT}", f"--dashboard-host={head}"]
+        return ["--head", "--num-cpus=0", *address, *password]
+
+    def _survival(self, number: int) -> dict[str, str]:
+        """What lets the others live on while the head is away."""
+        if not self.redis:
+            return {}
+        return {"RAY_REDIS_ADDRESS": f"{GATEWAY}:{REDIS_PORT}"} if number == HEAD else _PATIENT
+
     def kill_node(self, number: int) -> None:
-        """SIGKILL to everything on it, at once."""
-        for pid in self.places[number].pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """SIGKILL to everything on it, at once: the kernel ends the rest with its first process."""
+        self.commands[number].kill()
+        self.commands[number].wait()
 
     def deploy(self, config: Path) -> None:
         """`serve deploy`, which only hands the file over."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 GATEWAY = "10.88.0.1"  # where the load generator and the runtimes are
 _MARK = "TSFM_CLUSTER_SANDBOX"
@@ -32,6 +33,16 @@ class Place:
     def within(self) -> list[str]:
         """What a command starts with to run there."""
         return ["ip", "netns", "exec", self.name]
+
+    def machine(self, disk: Path, at: Path) -> list[str]:
+        """What a command starts with to run there as on a machine of its own.
+
+        It sees no processes but its own, and ``disk`` at the path ``at``. Ray looks for both: a
+        head does not start where it finds files and a raylet of another one at its address.
+        """
+        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        shell = ["sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(disk), str(at)]
+        return [*self.within, *alone, *shell]
 
     def pids(self) -> list[int]:
         """Every process there."""

@@ -8,14 +8,13 @@ from loadtest.chaos.verdict import Attempt, is_lost
 from loadtest.cluster.nodes import is_up
 from loadtest.cluster.sandbox import Place
 from loadtest.http_client import endpoint
-from loadtest.payloads import Shape, forecast_bodies
+from loadtest.payloads import Shape, encode, windows
 from loadtest.samples import Client
 
 SHAPE = Shape(model="mock", points=96)
 PORT = 8000
 RETRY_AFTER_S = 1.0
 TIMEOUT_S = 10.0  # lateness is shown, and not judged: all nodes share the cores of one machine
-_BODIES = 20_000
 
 
 class Traffic:
@@ -28,7 +27,7 @@ class Traffic:
         }
         self._well: list[str] = []
         self._per_second = per_second
-        self._bodies = forecast_bodies(_BODIES, SHAPE, seed)
+        self._seed = seed
         self._turns = count()
         self._on = True
 
@@ -52,10 +51,11 @@ class Traffic:
         """Every attempt until ``stop``, in the order they were sent."""
         tasks = []
         began_s = self.now_s()
-        for number, body in enumerate(self._bodies):
+        for number in count():
             await asyncio.sleep(max(0.0, began_s + number / self._per_second - self.now_s()))
             if not self._on:
                 break
+            body = encode(next(windows(number, SHAPE, self._seed)), SHAPE)
             tasks.append(asyncio.create_task(self._attempt(body)))
         return await asyncio.gather(*tasks)
 

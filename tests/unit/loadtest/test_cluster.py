@@ -4,10 +4,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loadtest.chaos.verdict import Attempt
 from loadtest.cluster.application import REPLICAS, adapted
 from loadtest.cluster.drills import DRILLS, is_whole
-from loadtest.cluster.nodes import SETTINGS
+from loadtest.cluster.losses import told
+from loadtest.cluster.nodes import HEAD, SETTINGS, Cluster
 from loadtest.cluster.sandbox import Place
+from loadtest.samples import Sample
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 
@@ -78,3 +81,29 @@ def test_nodes_get_what_every_node_of_a_cluster_should_have() -> None:
 
 def test_every_drill_has_a_name_of_its_own() -> None:
     assert len({drill.name for drill in DRILLS}) == len(DRILLS)
+
+
+def test_node_sees_its_own_files_at_the_path_where_every_node_has_them(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, redis=True, env={})
+    shown = [Place(n).machine(cluster.disk(n), tmp_path / "disk") for n in (HEAD, 1)]
+
+    assert [command[-2:] for command in shown] == [
+        [str(tmp_path / "disk0"), str(tmp_path / "disk")],
+        [str(tmp_path / "disk1"), str(tmp_path / "disk")],
+    ]
+
+
+def test_losses_are_told_by_kind_and_with_when_they_were_sent() -> None:
+    attempts = [
+        Attempt(Sample(1.0, 1.1, source="model")),
+        Attempt(Sample(1.9, 12.0, "TimeoutError")),
+        Attempt(Sample(1.8, 2.0, "ConnectionResetError", lost=True)),
+        Attempt(Sample(2.5, 2.6, "ConnectionResetError", lost=True)),
+        Attempt(Sample(2.7, 2.8, "status 503")),
+    ]
+
+    assert told(attempts, 2.0) == (
+        "2 ConnectionResetError (sent -0.2 to +0.5 s, known after 0.2 s at most); "
+        "1 TimeoutError (sent -0.1 to -0.1 s, known after 10.1 s at most)"
+    )
+    assert told(attempts[:1], 2.0) == "nothing"
