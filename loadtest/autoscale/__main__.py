@@ -9,7 +9,6 @@ The service starts with one Runner and may have four. The last line is ``AUTOSCA
 
 import argparse
 import asyncio
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -20,39 +19,30 @@ import yaml
 
 from loadtest.autoscale.steps import MOST, Seen, take_steps
 from loadtest.autoscale.verdict import failures, last_line, share_of_best, table, times_line
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
+from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on
 from loadtest.stub_process import start_stub
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     seen = Seen()
     broken: list[str] = []
-    try:
+    with ends_told(broken):
         _measure(args, seen)
-    except KeyboardInterrupt:
-        broken.append("interrupted")
-    except (RuntimeError, OSError) as exc:
-        reason, _, log = str(exc).partition("\n")
-        _say(log)
-        broken.append(reason)
     broken += failures(seen.phases, seen.times, args.least_share)
     print(table(seen.phases), times_line(seen.times), last_line(broken), sep="\n", flush=True)
-    return 1 if broken else 0
+    return exit_code(broken)
 
 
 def _measure(args: argparse.Namespace, seen: Seen) -> None:
     speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
     with tempfile.TemporaryDirectory() as folder, start_stub("--model", "mock", *speed) as stub:
         config = Path(folder) / "serve_config.yaml"
-        wanted = adapted(yaml.safe_load((ROOT / "serve_config.yaml").read_text("utf-8")), args)
+        wanted = adapted(yaml.safe_load(SHIPPED.read_text("utf-8")), args)
         config.write_text(yaml.safe_dump(wanted), "utf-8")
-        env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
-        with start(config, env=env, without=[EMBEDDED_RUNTIME]) as service:
-            _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
+        with service_on(stub.url, {}, config) as service:
             expected = share_of_best(args.target, args.ms_per_call, args.ms_per_series)
-            _say(f"calls of {args.target} series: {expected:.0%} of the runtime's best rate")
+            say(f"calls of {args.target} series: {expected:.0%} of the runtime's best rate")
             asyncio.run(take_steps(service.url, stub, args, seen))
 
 
@@ -75,14 +65,6 @@ def adapted(config: Mapping[str, Any], args: argparse.Namespace) -> dict[str, An
         for app in config["applications"]
     ]
     return {**config, "applications": applications}
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,6 @@ The last line is ``CHAOS_PASS`` or ``CHAOS_FAIL: why``; the exit code says the s
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from loadtest.chaos.run import Plan, run_blow
 from loadtest.chaos.strike import STUB, Field
 from loadtest.chaos.targets import blows
 from loadtest.chaos.verdict import Row, failures, last_line, table
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
+from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on
 from loadtest.stub_process import start_stub
 
 SETTINGS = {
@@ -40,22 +39,17 @@ REPLICAS = 2
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     rows: list[Row] = []
-    try:
-        with _scene(args) as scene:
-            asyncio.run(_drill(scene, args, rows))
-    except KeyboardInterrupt:
-        print(table(rows), last_line(["interrupted"]), sep="\n")
-        return 130
-    except (RuntimeError, OSError) as exc:
-        reason, _, log = str(exc).partition("\n")
-        _say(log)
-        print(table(rows), last_line([reason]), sep="\n")
-        return 1
-    broken = failures(rows, args.deadline_ms) or ([] if rows else ["no blow was struck"])
+    broken: list[str] = []
+    with ends_told(broken), _scene(args) as scene:
+        asyncio.run(_drill(scene, args, rows))
+    broken = broken or failures(rows, args.deadline_ms) or _none_of(rows)
     print(table(rows), last_line(broken), sep="\n")
-    return 1 if broken else 0
+    return exit_code(broken)
+
+
+def _none_of(rows: list[Row]) -> list[str]:
+    return [] if rows else ["no blow was struck"]
 
 
 async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> None:
@@ -73,7 +67,7 @@ async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> Non
     for number, blow in enumerate(chosen, 1):
         rows.append(await run_blow(scene, blow, plan, seed=number))
         row = rows[-1]
-        _say(
+        say(
             f"{number}/{len(chosen)} {row.name}: {row.valid}/{row.requests} valid, {row.lost} lost,"
             f" {row.recovered} recovered, hurt {row.hurt_s:.1f} s, max {row.max_ms:.0f} ms"
         )
@@ -83,17 +77,14 @@ async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> Non
 def _scene(args: argparse.Namespace) -> Iterator[Field]:
     with tempfile.TemporaryDirectory() as folder, start_stub(*STUB) as stub:
         env = SETTINGS | ({} if args.serve_defaults else QUICK_REPAIR)
-        env |= {"TSFM_TOLLAMA__BASE_URL": stub.url}
         config = Path(folder) / "serve_config.yaml"
-        wanted = replicated(yaml.safe_load((ROOT / "serve_config.yaml").read_text("utf-8")))
+        wanted = replicated(yaml.safe_load(SHIPPED.read_text("utf-8")))
         config.write_text(yaml.safe_dump(wanted), "utf-8")
-        with start(config, env=env, without=[EMBEDDED_RUNTIME]) as service:
-            _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
+        with service_on(stub.url, env, config, args.log_lines) as service:
             scene = Field(service, stub)
             try:
                 yield scene
             finally:
-                _say(f"the end of the service's log:{service.log(args.log_lines)}")
                 scene.stub.stop()  # another one than we started, if that was killed
 
 
@@ -113,14 +104,6 @@ def replicated(config: Mapping[str, Any]) -> dict[str, Any]:
         for app in config["applications"]
     ]
     return {**config, "applications": applications}
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

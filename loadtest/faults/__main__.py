@@ -9,15 +9,14 @@ The last line is ``FAULTS_PASS`` or ``FAULTS_FAIL: why``; the exit code says the
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 
+from loadtest.drill import ends_told, exit_code, say, service_on
 from loadtest.fault_proxy_process import start_proxy
 from loadtest.faults.cases import Case, chosen
 from loadtest.faults.run import Bench, run_case
 from loadtest.faults.verdict import Row, failures, last_line, table
-from loadtest.service import EMBEDDED_RUNTIME, start
 from loadtest.stub_process import start_stub
 
 STUB = ("--model", "mock", "--ms-per-call", "150")  # slow enough for calls of several series
@@ -30,22 +29,13 @@ SETTINGS = {  # short, so that a run of all faults takes minutes
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     rows: list[Row] = []
-    try:
-        with _bench(args) as bench:
-            asyncio.run(_run(bench, chosen(args.only), rows))
-    except KeyboardInterrupt:
-        print(table(rows), last_line(["interrupted"]), sep="\n")
-        return 130
-    except (RuntimeError, OSError, ValueError) as exc:
-        reason, _, log = str(exc).partition("\n")
-        _say(log)
-        print(table(rows), last_line([reason]), sep="\n")
-        return 1
-    broken = failures(rows, args.deadline_ms)
+    broken: list[str] = []
+    with ends_told(broken), _bench(args) as bench:
+        asyncio.run(_run(bench, chosen(args.only), rows))
+    broken = broken or failures(rows, args.deadline_ms)
     print(table(rows), last_line(broken), sep="\n")
-    return 1 if broken else 0
+    return exit_code(broken)
 
 
 async def _run(bench: Bench, cases: Sequence[Case], rows: list[Row]) -> None:
@@ -54,7 +44,7 @@ async def _run(bench: Bench, cases: Sequence[Case], rows: list[Row]) -> None:
     for number, case in enumerate(cases, 1):
         rows.append(await run_case(bench, case, seed=number))
         row = rows[-1]
-        _say(f"{number}/{len(cases)} {row.name}: {row.valid}/{row.requests}, {row.max_ms:.0f} ms")
+        say(f"{number}/{len(cases)} {row.name}: {row.valid}/{row.requests}, {row.max_ms:.0f} ms")
 
 
 @contextlib.contextmanager
@@ -62,21 +52,9 @@ def _bench(args: argparse.Namespace) -> Iterator[Bench]:
     with (
         start_stub(*STUB) as stub,
         start_proxy(stub.url) as proxy,
-        start(
-            env=SETTINGS | {"TSFM_TOLLAMA__BASE_URL": proxy.url}, without=[EMBEDDED_RUNTIME]
-        ) as service,
+        service_on(proxy.url, SETTINGS, log_lines=args.log_lines) as service,
     ):
-        _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
         yield Bench(service.url, stub, proxy, args.requests, args.rate)
-        _say(f"the end of the service's log:{service.log(args.log_lines)}")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

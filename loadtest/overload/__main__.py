@@ -9,10 +9,10 @@ The last line is ``OVERLOAD_PASS`` or ``OVERLOAD_FAIL: why``; the exit code says
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 
+from loadtest.drill import ends_told, exit_code, say, service_on
 from loadtest.overload.offer import Load, Offerer
 from loadtest.overload.search import sustainable
 from loadtest.overload.verdict import (
@@ -25,7 +25,6 @@ from loadtest.overload.verdict import (
     table,
 )
 from loadtest.payloads import Shape
-from loadtest.service import EMBEDDED_RUNTIME, start
 from loadtest.stub_process import start_stub
 
 SHAPE = Shape(model="mock", points=96)
@@ -37,20 +36,12 @@ SETTINGS = {  # a run ends when its last batch does
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     rows: list[Row] = []
     broken: list[str] = []
-    try:
-        with _service(args) as url:
-            broken = asyncio.run(_run(Offerer(url, SHAPE), args, rows))
-    except KeyboardInterrupt:
-        broken = ["interrupted"]
-    except (RuntimeError, OSError) as exc:
-        reason, _, log = str(exc).partition("\n")
-        _say(log)
-        broken = [reason]
+    with ends_told(broken), _service(args) as url:
+        broken += asyncio.run(_run(Offerer(url, SHAPE), args, rows))
     print(table(rows), last_line(broken), sep="\n")
-    return 1 if broken else 0
+    return exit_code(broken)
 
 
 async def _run(offerer: Offerer, args: argparse.Namespace, rows: list[Row]) -> list[str]:
@@ -68,7 +59,7 @@ async def _drill(offerer: Offerer, args: argparse.Namespace, rows: list[Row]) ->
         load = Load(per_second, seconds, args.batch_share, args.batch_items)
         seen, over_s = await offerer.offer(load)
         found = rows_of(f"{name}, {per_second:.0f}/s", seen, over_s)
-        _say(table(found).split("\n", 2)[2])
+        say(table(found).split("\n", 2)[2])
         return found
 
     async def is_fine(per_second: float) -> bool:
@@ -92,20 +83,11 @@ async def _drill(offerer: Offerer, args: argparse.Namespace, rows: list[Row]) ->
 @contextlib.contextmanager
 def _service(args: argparse.Namespace) -> Iterator[str]:
     speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
-    with start_stub("--model", "mock", *speed) as stub:
-        env = SETTINGS | {"TSFM_TOLLAMA__BASE_URL": stub.url}
-        with start(env=env, without=[EMBEDDED_RUNTIME]) as service:
-            _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
-            yield service.url
-            _say(f"the end of the service's log:{service.log(args.log_lines)}")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with (
+        start_stub("--model", "mock", *speed) as stub,
+        service_on(stub.url, SETTINGS, log_lines=args.log_lines) as service,
+    ):
+        yield service.url
 
 
 def _parser() -> argparse.ArgumentParser:

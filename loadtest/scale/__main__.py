@@ -9,10 +9,10 @@ The last line is ``SCALE_PASS`` or ``SCALE_FAIL: why``; the exit code says the s
 
 import argparse
 import asyncio
-import signal
 import sys
 
 from loadtest.compare.cases import Stand
+from loadtest.drill import ends_told, exit_code, say, service_on
 from loadtest.scale.costs import FLEET, MEASURED, POINTS, Costs, Point, Runtime
 from loadtest.scale.measure import A_MS, B_MS, Cost, costs, costs_of, points_of
 from loadtest.scale.plan import Load, limits
@@ -26,7 +26,6 @@ from loadtest.scale.report import (
     plan_table,
     point_table,
 )
-from loadtest.service import EMBEDDED_RUNTIME, start
 from loadtest.stub_process import start_stub
 
 LOADS = (
@@ -38,14 +37,15 @@ LOADS = (
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     known, points = MEASURED, POINTS
     if args.measure:
-        try:
+        found: list[Cost] = []
+        broken: list[str] = []
+        with ends_told(broken):
             found = _measure(args.scale)
-        except (RuntimeError, OSError, KeyboardInterrupt) as exc:
-            print(last_line([str(exc) or "interrupted"]))
-            return 1
+        if broken:
+            print(last_line(broken))
+            return exit_code(broken)
         print(cost_table(found), "")
         known, points = costs_of(found), points_of(found)
     return _report(known, points, args)
@@ -63,19 +63,9 @@ def _report(known: Costs, points: tuple[Point, ...], args: argparse.Namespace) -
 
 def _measure(scale: float) -> list[Cost]:
     speed = ("--ms-per-call", str(A_MS), "--ms-per-series", str(B_MS))
-    with start_stub("--model", "mock", *speed) as stub:
-        env = {"TSFM_TOLLAMA__BASE_URL": stub.url, "TSFM_SECURITY__BURST_STEPS": "100000000"}
-        with start(env=env, without=[EMBEDDED_RUNTIME]) as service:
-            _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
-            return asyncio.run(costs(Stand(service.url, stub, scale, _say), service))
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    env = {"TSFM_SECURITY__BURST_STEPS": "100000000"}
+    with start_stub("--model", "mock", *speed) as stub, service_on(stub.url, env) as service:
+        return asyncio.run(costs(Stand(service.url, stub, scale, say), service))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,6 @@ The last line is ``SOAK_PASS`` or ``SOAK_FAIL: why``; the exit code says the sam
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from time import perf_counter
 
 import httpx
 
+from loadtest.drill import ends_told, exit_code, say, service_on
 from loadtest.payloads import Shape
-from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.service import Service
 from loadtest.soak.callers import Callers
 from loadtest.soak.traffic import Mix, asks
 from loadtest.soak.verdict import (
@@ -63,28 +63,20 @@ class Found:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped on the way out
     found: Found | None = None
     broken: list[str] = []
-    try:
-        with _service(args) as service:
-            found = Found(Callers(service.url, SHAPE), warm_up_s(args.minutes, args.warm_up_s))
-            asyncio.run(_run(service, args, found))
-    except KeyboardInterrupt:
-        broken = ["interrupted"]
-    except (RuntimeError, OSError) as exc:
-        reason, _, log = str(exc).partition("\n")
-        _say(log)
-        broken = [reason]
+    with ends_told(broken), _service(args) as service:
+        found = Found(Callers(service.url, SHAPE), warm_up_s(args.minutes, args.warm_up_s))
+        asyncio.run(_run(service, args, found))
     if found is None:
         print(last_line(broken))
-        return 1
+        return exit_code(broken)
     looks, tallies = found.in_window(), found.callers.tallies
     broken = broken or failures(looks, tallies, found.in_flight, _limits(args))
     gauges = gauge_table(gauge_rows(looks))
     print(traffic_table(tallies), table(rows(looks)), gauges, _note(looks, args), sep="\n\n")
     print(last_line(broken))
-    return 1 if broken else 0
+    return exit_code(broken)
 
 
 def warm_up_s(minutes: float, asked_s: float | None) -> float:
@@ -110,7 +102,7 @@ async def _watch(service: Service, every_s: float, found: Found) -> None:
         at_s = perf_counter() - began
         seen = await asyncio.to_thread(_look, service, at_s)
         found.looks.append(seen)
-        _say(_progress(found, seen))
+        say(_progress(found, seen))
         await asyncio.sleep(max(0.0, at_s + every_s - (perf_counter() - began)))
 
 
@@ -150,14 +142,9 @@ async def _in_flight_at_the_end(url: str) -> int | None:
 def _service(args: argparse.Namespace) -> Iterator[Service]:
     with tempfile.TemporaryDirectory() as folder, start_stub(*STUB) as stub:
         learned = Path(folder) / "learned.json"
-        env = SETTINGS | {
-            "TSFM_TOLLAMA__BASE_URL": stub.url,
-            "TSFM_CONFORMAL__LEARNED_FILE": str(learned),
-        }
-        with start(env=env, without=[EMBEDDED_RUNTIME]) as service:
-            _say(f"ready after {service.wait_ready():.1f} s on {service.url}")
+        env = SETTINGS | {"TSFM_CONFORMAL__LEARNED_FILE": str(learned)}
+        with service_on(stub.url, env, log_lines=args.log_lines) as service:
             yield service
-            _say(f"the end of the service's log:{service.log(args.log_lines)}")
 
 
 def _note(looks: list[Look], args: argparse.Namespace) -> str:
@@ -174,14 +161,6 @@ def _note(looks: list[Look], args: argparse.Namespace) -> str:
 def _limits(args: argparse.Namespace) -> Limits:
     counts = (args.limit_fds, args.limit_threads, args.limit_gauges)
     return Limits(args.limit_mb_per_hour, args.noise_mb, *counts)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
