@@ -15,6 +15,7 @@ from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub_process import StubProcess, start_stub
 from runner.conformal_state import ConformalState, Track, save_state
+from tests.collector import Collector, start_collector
 
 SHAPE = Shape(points=64)
 COOLDOWN_S = 1.0
@@ -81,7 +82,15 @@ def stub() -> Iterator[StubProcess]:
 
 
 @pytest.fixture(scope="session")
-def service(stub: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def collector() -> Iterator[Collector]:
+    with start_collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def service(
+    stub: StubProcess, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     state_file = tmp_path_factory.mktemp("fitted") / "state.json"
     save_state(state_file, FITTED)
     env = {
@@ -90,6 +99,10 @@ def service(stub: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
         "TSFM_CONFORMAL__STATE_FILE": str(state_file),
         "TSFM_CONFORMAL__ONLINE": "false",  # a backtest compares answers with what was fitted
+        "TSFM_OBSERVABILITY__TRACES": "otlp",
+        "TSFM_OBSERVABILITY__TRACES_ENDPOINT": collector.url,
+        "TSFM_OBSERVABILITY__TRACES_SHARE": "0",  # of callers who ask for it alone
+        "OTEL_BSP_SCHEDULE_DELAY": "200",  # ms; 5,000 without it
     }
     service = start(env=env, without=[EMBEDDED_RUNTIME])
     try:
