@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -67,6 +68,7 @@ def _run(
     try:
         _bring_up(cluster, urls)
         for number, drill in enumerate(drills, 1):
+            wait_for(partial(is_whole, cluster), LIMIT_S, "what the drill before left")
             row, losses = asyncio.run(_drill(cluster, drill, args.rate, number))
             rows.append(row)
             say(table([row]).splitlines()[-1])

@@ -40,13 +40,20 @@ def add_node(cluster: Cluster) -> None:
 
 
 def kill_node(cluster: Cluster) -> None:
-    """The newest worker that has an ingress: every process of it, in the same moment."""
-    _have_another(cluster)
-    addresses = {ip for name, ip in cluster.replicas() if name == "Ingress"}
-    number = max(n for n in cluster.places if Place(n).ip in addresses)
+    """A worker that has an ingress: every process of it, in the same moment."""
+    number = _carrier(cluster)
     cluster.kill_node(number)
     del cluster.places[number]
     wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "replicas elsewhere")
+
+
+def unplug_node(cluster: Cluster) -> None:
+    """The same without a word to anybody: no connection is closed, and none refused."""
+    number = _carrier(cluster)
+    cluster.places[number].unplug()
+    wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "replicas elsewhere")
+    cluster.kill_node(number)
+    del cluster.places[number]
 
 
 def drain_node(cluster: Cluster) -> None:
@@ -76,6 +83,13 @@ def lose_head(cluster: Cluster) -> None:
     wait_for(lambda: is_whole(cluster), LIMIT_S, "the head's knowledge of its cluster")
 
 
+def _carrier(cluster: Cluster) -> int:
+    """The newest worker that has an ingress, where there is another one to go to."""
+    _have_another(cluster)
+    addresses = {ip for name, ip in cluster.replicas() if name == "Ingress"}
+    return max(number for number, place in cluster.places.items() if place.ip in addresses)
+
+
 def _have_another(cluster: Cluster) -> None:
     """A second worker, where drills before have left only one: replicas must have a place to go."""
     if len(cluster.places) == 2:  # the head and one worker
@@ -93,5 +107,6 @@ DRILLS = (  # what comes after the head's return shows that it can do all that i
     Drill("lose the head and regain it", lose_head, needs_redis=True),
     Drill("add a node", add_node),
     Drill("kill a node", kill_node, carries=True),
+    Drill("unplug a node", unplug_node, carries=True),
     Drill("drain a node", drain_node),
 )

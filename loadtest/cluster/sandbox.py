@@ -48,6 +48,10 @@ class Place:
         """Every process there."""
         return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
 
+    def unplug(self) -> None:
+        """Pulls the cable out, for good."""
+        _run("ip", "link", "set", f"v{self.number}", "down")
+
 
 def enter(argv: Sequence[str], module: str) -> None:
     """Goes on in the sandbox; the process that calls this becomes the one that waits for it."""
