@@ -1,6 +1,6 @@
 """What a call can end in, by who must act; docs/client.md says what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -23,18 +23,13 @@ class ServiceError(ClientError):
     """An answer that is an error; of one request in a batch it has no status and no id."""
 
     def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        detail: Sequence[Mapping[str, str]] = (),
-        request_id: str = "",
-        retry_after_s: float | None = None,
+        self, status: int, error: Mapping[str, Any], retry_after_s: float | None = None
     ) -> None:
-        super().__init__(status, code, message, detail, request_id, retry_after_s)
-        self.status, self.code, self.message = status, code, message
-        self.detail, self.request_id = tuple(detail), request_id
-        self.retry_after_s = retry_after_s
+        super().__init__(status, error, retry_after_s)
+        self.status, self.retry_after_s = status, retry_after_s
+        self.code, self.message = str(error["code"]), str(error["message"])
+        self.detail: tuple[Mapping[str, str], ...] = tuple(error.get("detail", ()))
+        self.request_id: str = error.get("request_id", "")
 
     def __str__(self) -> str:
         where = f" (request {self.request_id})" if self.request_id else ""
@@ -58,5 +53,4 @@ def service_error(
     'unknown_model: No. (request a1)'
     """
     kind = ServiceFailedError if status >= 500 else RequestRefusedError
-    given = (error.get("detail", ()), error.get("request_id", ""), retry_after_s)
-    return kind(status, str(error["code"]), str(error["message"]), *given)
+    return kind(status, error, retry_after_s)
