@@ -76,7 +76,6 @@ class Model(_FromWire):
     note: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
     """Bands for the next steps of one market.
 
@@ -84,32 +83,17 @@ class Forecast:
     `conformal` the calibrated paths, if asked for and to be had; `wire` the answer as it came.
     """
 
-    market_id: str
-    as_of: datetime
-    freq: str
-    levels: tuple[float, ...]
-    paths: FloatArray
-    meta: Meta
-    conformal: FloatArray | None
-    conformal_last_step: LastStep | None
-    wire: Mapping[str, Any]
-
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        """The forecast of an answer's JSON object."""
-        levels = tuple(wire["quantiles"])
+    def __init__(self, wire: Mapping[str, Any]) -> None:
+        self.wire = wire
+        self.market_id: str = wire["market_id"]
+        self.as_of = datetime.fromisoformat(wire["as_of_ts"])
+        self.freq: str = wire["freq"]
+        self.levels: tuple[float, ...] = tuple(wire["quantiles"])
+        self.paths = self._array(wire["yhat_q"])
+        self.meta = Meta.from_wire(wire["meta"])
         calibrated, last = wire.get("yhat_q_conformal"), wire.get("conformal_last_step")
-        return cls(
-            market_id=wire["market_id"],
-            as_of=datetime.fromisoformat(wire["as_of_ts"]),
-            freq=wire["freq"],
-            levels=levels,
-            paths=_array(wire["yhat_q"], levels),
-            meta=Meta.from_wire(wire["meta"]),
-            conformal=None if calibrated is None else _array(calibrated, levels),
-            conformal_last_step=None if last is None else LastStep.from_wire(last),
-            wire=wire,
-        )
+        self.conformal = None if calibrated is None else self._array(calibrated)
+        self.conformal_last_step = None if last is None else LastStep.from_wire(last)
 
     @property
     def times(self) -> tuple[datetime, ...]:
@@ -130,7 +114,6 @@ class Forecast:
 
         return pd.DataFrame(self.paths, index=pd.DatetimeIndex(self.times), columns=self.levels)
 
-
-def _array(by_level: Mapping[str, Any], levels: tuple[float, ...]) -> FloatArray:
-    paths = {float(level): path for level, path in by_level.items()}
-    return np.array([paths[level] for level in levels], dtype=np.float64).T
+    def _array(self, by_level: Mapping[str, Any]) -> FloatArray:
+        paths = {float(level): path for level, path in by_level.items()}
+        return np.array([paths[level] for level in self.levels], dtype=np.float64).T

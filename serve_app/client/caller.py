@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -14,6 +13,8 @@ from runner.retry_budget import RetryBudget
 from serve_app.client.errors import ClientError, ServiceError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+# a proxy that the environment names is not asked for this machine
+_NO_PROXY = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 _COME_BACK = (429, 502, 503, 504)  # a forecast may be asked for twice: it does no harm
 
 
@@ -59,14 +60,13 @@ class Caller:
         sleep: Callable[[float], Any] | None = None,
     ) -> None:
         self.url = (url or os.environ.get("TSFM_URL") or DEFAULT_URL).rstrip("/")
-        host = httpx.URL(self.url).host
-        if httpx.URL(self.url).scheme not in ("http", "https") or not host:
+        address = httpx.URL(self.url)
+        if address.scheme not in ("http", "https") or not address.host:
             raise ValueError(f"{self.url!r} is no address; write it like {DEFAULT_URL}")
         headers = {"user-agent": "tsfm-client", "content-type": "application/json"}
         if token := token or os.environ.get("TSFM_TOKEN"):
             headers["authorization"] = f"Bearer {token}"
-        # A proxy from the environment is not asked for this machine.
-        settings = {"base_url": self.url, "headers": headers, "trust_env": not _is_here(host)}
+        settings = {"base_url": self.url, "headers": headers, "mounts": _NO_PROXY}
         self.http = self.http_type(**settings, transport=transport)
         self.sleep = sleep or self.own_sleep
         self.timeout_s, self._retries = timeout_s, retries
@@ -86,10 +86,3 @@ class Caller:
             return None
         grown_s = min(retries.longest_wait_s, retries.first_wait_s * 2 ** (attempts - 1))
         return grown_s * (0.5 + random.random()) if asked_s is None else float(asked_s)
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -60,7 +60,10 @@ class Call(Generic[T]):
         try:
             value = orjson.loads(self._bytes)
             if answer.status_code != 200:
-                seconds = _seconds(answer.headers.get("retry-after"))
+                wait = answer.headers.get(
+                    "retry-after", ""
+                )  # a date, as others send, tells nothing
+                seconds = float(wait) if wait.isdigit() else None
                 raise service_error(answer.status_code, value["error"], seconds)
             result = self._read(value)
         except (ValueError, LookupError, TypeError) as exc:
@@ -120,7 +123,7 @@ class Batch(Call[Item]):
             value = orjson.loads(line)
             number = self._numbers[value["index"]]
             error = value.get("error")
-            result = service_error(0, error) if error else Forecast.from_wire(value["ok"])
+            result = service_error(0, error) if error else Forecast(value["ok"])
             del self._waiting[number]
         except (ValueError, LookupError, TypeError) as exc:
             raise UnreachableError(self._caller.url, "the answer was cut short") from exc
@@ -160,10 +163,3 @@ def _lost(url: str, error: httpx.HTTPError) -> UnreachableError:
     if isinstance(error, httpx.ConnectError):
         return UnreachableError(url, "nothing listens there, or the name is unknown")
     return UnreachableError(url, "the connection broke")
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return None if retry_after is None else max(0.0, float(retry_after))
-    except ValueError:  # a date, as other servers send
-        return None

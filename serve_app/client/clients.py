@@ -41,7 +41,7 @@ class Client(Caller):
 
     def send(self, body: Mapping[str, Any], *, deadline_ms: float | None = None) -> Forecast:
         """Bands for a request that is a JSON object already."""
-        return self._ask(Call(self, "/tsfm/forecast", Forecast.from_wire, body, deadline_ms))
+        return self._ask(Call(self, "/tsfm/forecast", Forecast, body, deadline_ms))
 
     def forecast_many(self, series: Bodies, **options: Unpack[Options]) -> Iterator[Item]:
         """Each result with the number of its request, as they come: a forecast or its error.
@@ -53,7 +53,8 @@ class Client(Caller):
 
     def models(self) -> list[Model]:
         """The models that the service may serve."""
-        return self._ask(Call(self, "/tsfm/models", _models))
+        call = Call(self, "/tsfm/models", lambda value: [*map(Model.from_wire, value["models"])])
+        return self._ask(call)
 
     def status(self) -> Mapping[str, Any]:
         """How the service is doing, as docs/api.md describes it."""
@@ -61,7 +62,8 @@ class Client(Caller):
 
     def order_breaker(self, model: str, action: BreakerAction) -> str:
         """The state of a model's breaker after an operator's order."""
-        return self._ask(Call(self, f"/tsfm/admin/breakers/{model}", _state, {"action": action}))
+        path, body = f"/tsfm/admin/breakers/{model}", {"action": action}
+        return self._ask(Call(self, path, lambda value: str(value["state"]), body))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -153,11 +155,3 @@ class AsyncClient(Caller):
                             yield item
                 except (httpx.HTTPError, ClientError) as exc:
                     await self.sleep(call.pause_s(exc))
-
-
-def _models(value: Any) -> list[Model]:
-    return [Model.from_wire(model) for model in value["models"]]
-
-
-def _state(value: Any) -> str:
-    return str(value["state"])

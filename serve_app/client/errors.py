@@ -13,10 +13,9 @@ class UnreachableError(ClientError):
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(url, why)
-        self.url, self.why = url, why
 
     def __str__(self) -> str:
-        return f"The service at {self.url} cannot be reached: {self.why}."
+        return "The service at {} cannot be reached: {}.".format(*self.args)
 
 
 class ServiceError(ClientError):

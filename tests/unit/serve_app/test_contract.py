@@ -75,7 +75,7 @@ async def test_requests_of_a_release_get_answers_that_its_callers_can_read(
 
 def test_answers_of_a_release_can_be_read_by_the_client_of_today(release: Document) -> None:
     for answer in answers(release):
-        read = Forecast.from_wire(answer)
+        read = Forecast(answer)
 
         assert read.paths.shape == (answer["horizon_steps"], len(answer["quantiles"]))
         assert read.meta.fallback_used is answer["meta"]["fallback_used"]

@@ -241,13 +241,13 @@ def make_forecast() -> Forecast:
         "yhat_q": {"0.1": [0.3, 0.2, 0.1], "0.9": [0.5, 0.6, 0.7]},
         "meta": META,
     }
-    return Forecast.from_wire(wire)
+    return Forecast(wire)
 
 
 def test_terminal_gets_a_chart_and_the_calibrated_end() -> None:
     last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
     calibrated = {"conformal_last_step": last | {"sample_size": 412, "segment": "all"}}
-    forecast = Forecast.from_wire({**make_forecast().wire, **calibrated})
+    forecast = Forecast({**make_forecast().wire, **calibrated})
     console = Console(width=90, force_terminal=True, no_color=True, highlight=False)
     with console.capture() as capture:
         show_one(console, forecast, Y)

@@ -145,7 +145,7 @@ def test_forecast_becomes_a_frame_of_pandas() -> None:
         "yhat_q_conformal": {"0.1": [0.25, 0.1], "0.9": [0.55, 0.7]},
         "meta": META | {"new": 1},
     }
-    forecast = Forecast.from_wire(wire)
+    forecast = Forecast(wire)
     table = forecast.to_pandas()
 
     assert table[0.1].tolist() == [0.3, 0.2]

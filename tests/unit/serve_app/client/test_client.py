@@ -119,6 +119,25 @@ def test_address_that_is_none_is_refused_at_once(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("http://localhost:8000", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://there:8000", False),
+    ],
+)
+def test_proxy_of_the_environment_is_asked_for_other_machines_alone(
+    url: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    with Client(url) as client:
+        way = client.http._transport_for_url(httpx.URL(url))
+
+        assert (way is client.http._transport) == is_here
+
+
+@pytest.mark.parametrize(
     ("status", "code", "kind_of_error"),
     [
         (422, "invalid_request", RequestRefusedError),
