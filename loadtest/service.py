@@ -25,6 +25,8 @@ import yaml
 from loadtest.ports import free_block
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCAL_SERVE = (sys.executable, "-m", "serve_app.local_serve")
+SERVE_RUN = (str(Path(sys.executable).with_name("serve")), "run")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 EMBEDDED_RUNTIME = "embedded-runtime"
 _REPLICA_PORTS = 40
@@ -107,6 +109,7 @@ def start(
     *,
     without: Collection[str] = (),
     high_throughput: bool = sys.platform == "linux",
+    serve_run: bool = False,
 ) -> Service:
     """Starts Serve with a copy of ``config_path`` on ``port`` (None: a free one).
 
@@ -116,6 +119,7 @@ def start(
         port: the HTTP port.
         without: applications to leave out, for example ``EMBEDDED_RUNTIME``.
         high_throughput: HAProxy and the optimised data path, both or neither.
+        serve_run: by ``serve run`` itself and not as ``make run`` does, without Ray's dashboard.
     """
     block = free_block(_BLOCK)
     port = port or block
@@ -129,7 +133,7 @@ def start(
     variables |= env or {}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("serve")), "run", str(copy)],
+            [*(SERVE_RUN if serve_run else LOCAL_SERVE), str(copy)],
             cwd=ROOT,
             env=variables,
             stdin=subprocess.DEVNULL,

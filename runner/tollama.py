@@ -7,7 +7,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-import httpx
 import orjson
 from tenacity import (
     AsyncRetrying,
@@ -28,7 +27,7 @@ from runner.errors import (
 from runner.retry_budget import RetryBudget
 from runner.sections import TollamaSection
 from runner.tollama_errors import blamed
-from runner.tollama_http import Answer, exchange, is_refused_connection
+from runner.tollama_http import Answer, RuntimeHttp, is_refused_connection
 from runner.tollama_split import BatchSplit, Outcome
 from runner.tollama_wire import check_levels, decode_forecasts, encode_series, join_request
 from runner.types import BatchKey, ModelSeries
@@ -38,7 +37,7 @@ class TollamaRuntime:
     """Forecasts by a tollama daemon.
 
     Args:
-        http: from ``build_http_client``; stays the caller's to close.
+        http: the runtime's connections; stay the caller's to close.
         settings: limits and retries.
         sleep: waits between attempts.
         clock: seconds, monotonic.
@@ -46,7 +45,7 @@ class TollamaRuntime:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: RuntimeHttp,
         settings: TollamaSection,
         *,
         sleep: Callable[[float], Awaitable[None]],
@@ -179,7 +178,7 @@ class TollamaRuntime:
 
     async def _exchange(self, method: str, path: str, content: bytes | None) -> Answer:
         limit = self._settings.max_response_bytes
-        return await exchange(self._http, method, path, content, max_bytes=limit)
+        return await self._http.exchange(method, path, content, max_bytes=limit)
 
 
 def _wish_s(exc: BaseException | None) -> float:

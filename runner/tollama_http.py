@@ -1,5 +1,7 @@
 """HTTP to the runtime, the only module that speaks it: one exchange, bounded, errors as ours."""
 
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
@@ -16,32 +18,6 @@ from runner.tollama_errors import error_for
 _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first
 
 
-def build_http_client(
-    settings: TollamaSection, base_url: object, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
-    """A client for one runtime alone: no proxies from the environment, no redirects.
-
-    Only connecting has a time limit of its own. httpx counts the others per read, so that an
-    answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
-
-    Raises:
-        ConfigError: the key cannot be sent in a header.
-    """
-    return httpx.AsyncClient(
-        base_url=str(base_url),
-        headers=_headers(settings),
-        limits=httpx.Limits(
-            max_connections=settings.max_connections,
-            max_keepalive_connections=settings.max_keepalive_connections,
-            keepalive_expiry=_KEEPALIVE_S,
-        ),
-        timeout=httpx.Timeout(None, connect=settings.timeout_s),
-        follow_redirects=False,
-        trust_env=False,
-        transport=transport,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back: ``status`` is 200, or 400 for a refusal whose body may say of what."""
@@ -50,29 +26,95 @@ class Answer:
     body: bytes
 
 
-async def exchange(
-    http: httpx.AsyncClient, method: str, path: str, content: bytes | None, *, max_bytes: int
-) -> Answer:
-    """One request and its whole answer. The caller limits the time.
+class RuntimeHttp:
+    """The connections to one runtime: no proxies from the environment, no redirects, no cookies.
 
-    Raises:
-        ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
-            besides 200 and 400.
+    It stands on httpx's transport. A client above it would look for cookies, redirects and
+    authentication in every answer, a quarter of the CPU of an exchange for things we refuse.
+
+    Only connecting has a time limit of its own. httpx counts the others per read, so that an
+    answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
     """
-    if http.is_closed:  # httpx would raise a bare RuntimeError
-        raise RuntimeUnreachableError("the client is closed")
-    try:
-        async with http.stream(method, path, content=content) as response:
-            return await _read(response, max_bytes)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-        raise RuntimeUnreachableError("no connection") from exc
-    except httpx.HTTPError as exc:
-        raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
+
+    def __init__(
+        self,
+        settings: TollamaSection,
+        base_url: object,
+        transport: httpx.AsyncBaseTransport | None = None,
+        prepare: Callable[[httpx.Request], None] | None = None,
+    ) -> None:
+        """Connects when it is asked, not before.
+
+        Args:
+            settings: limits and key.
+            base_url: where the runtime listens; may have a path.
+            transport: instead of connections of its own.
+            prepare: given every request before it is sent, to add headers.
+
+        Raises:
+            ConfigError: the key cannot be sent in a header.
+        """
+        self._base_url = str(base_url).rstrip("/")
+        self._headers = _headers(settings)
+        self._extensions = {"timeout": {"connect": settings.timeout_s}}
+        self._transport = transport or _transport(settings)
+        self._prepare = prepare
+        self._is_closed = False
+
+    async def exchange(
+        self, method: str, path: str, content: bytes | None, *, max_bytes: int
+    ) -> Answer:
+        """One request and its whole answer. The caller limits the time.
+
+        Raises:
+            ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
+                besides 200 and 400.
+        """
+        if self._is_closed:
+            raise RuntimeUnreachableError("the client is closed")
+        try:
+            response = await self._transport.handle_async_request(
+                self._request(method, path, content)
+            )
+            async with aclosing(response):
+                return await _read(response, max_bytes)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise RuntimeUnreachableError("no connection") from exc
+        except httpx.HTTPError as exc:
+            raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
+
+    async def aclose(self) -> None:
+        """Closes what is open; the next exchange fails."""
+        self._is_closed = True
+        await self._transport.aclose()
+
+    def _request(self, method: str, path: str, content: bytes | None) -> httpx.Request:
+        request = httpx.Request(
+            method,
+            f"{self._base_url}/{path}",
+            headers=self._headers,
+            content=content,
+            extensions=self._extensions,
+        )
+        if self._prepare is not None:
+            self._prepare(request)
+        return request
 
 
 def is_refused_connection(exc: BaseException) -> bool:
     """Whether nothing was sent because the connection failed at once, so that a retry is safe."""
     return isinstance(exc.__cause__, httpx.ConnectError)
+
+
+def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(
+        limits=httpx.Limits(
+            max_connections=settings.max_connections,
+            max_keepalive_connections=settings.max_keepalive_connections,
+            keepalive_expiry=_KEEPALIVE_S,
+        ),
+        trust_env=False,
+    )
 
 
 async def _read(response: httpx.Response, limit: int) -> Answer:
@@ -115,6 +157,7 @@ def _is_json(response: httpx.Response) -> bool:
 
 def _headers(settings: TollamaSection) -> dict[str, str]:
     headers = {"accept": "application/json", "accept-encoding": "identity"}
+    headers["user-agent"] = "tsfm-runner"
     headers["content-type"] = "application/json"
     if settings.api_key is not None:
         key = settings.api_key.get_secret_value()

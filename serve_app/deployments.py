@@ -37,7 +37,7 @@ from runner.notes import Notes
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.sections import CircuitBreakerSection
 from runner.tollama import TollamaRuntime
-from runner.tollama_http import build_http_client
+from runner.tollama_http import RuntimeHttp
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.breaker_actor import BreakerActor
 from serve_app.breaker_client import RayBreakerPort, SharedBreakers
@@ -180,9 +180,8 @@ class Runner:
     def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
         """The calls of one runtime, with connections and breakers of its own."""
         tollama, clock = config.tollama, time.monotonic
-        http = build_http_client(tollama, tollama.base_urls[runtime])
-        if tracer is not None:
-            http.event_hooks = {"request": [forward]}
+        prepare = None if tracer is None else forward
+        http = RuntimeHttp(tollama, tollama.base_urls[runtime], prepare=prepare)
         port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
         breakers = BreakersOfRuntime(self._breakers, self._runtimes, runtime)
         return BatchCall(port, breakers, tollama, config.bands, clock, self._keep_late)

@@ -124,7 +124,7 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
         signal.signal(name, lambda *_: told.set())
     _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
     child = subprocess.Popen(
-        [str(Path(sys.executable).with_name("serve")), "run", str(serve_config)],
+        [sys.executable, "-m", "serve_app.local_serve", str(serve_config)],
         env=serve_environment(os.environ, sys.platform),
         start_new_session=True,
     )

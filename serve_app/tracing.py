@@ -147,8 +147,8 @@ class TracedCall:
         return outcome
 
 
-async def forward(request: httpx.Request) -> None:
-    """Tells the runtime which trace a call belongs to; a hook of our HTTP client."""
+def forward(request: httpx.Request) -> None:
+    """Tells the runtime which trace a call belongs to; given every request to it."""
     parent = traceparent(trace.get_current_span())
     if parent is not None:
         request.headers[HEADER] = parent

@@ -21,7 +21,7 @@ from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.tollama import TollamaRuntime
-from runner.tollama_http import build_http_client
+from runner.tollama_http import RuntimeHttp
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.ingress import build_app
 from serve_app.service import Service
@@ -54,7 +54,7 @@ class ModelHere:
     def __init__(self, config: Config, clock: Clock) -> None:
         registry, breakers = make_registry(), ClosedBreakers()
         transport = httpx.ASGITransport(build_runtime(Settings(models=("*",))))
-        self._http = build_http_client(config.tollama, "http://stand-in", transport)
+        self._http = RuntimeHttp(config.tollama, "http://stand-in", transport)
         runtime = TollamaRuntime(self._http, config.tollama, sleep=asyncio.sleep, clock=clock)
         call = BatchCall(
             runtime, breakers, config.tollama, config.bands, clock, lambda requests, results: None

@@ -32,10 +32,10 @@ def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behi
     assert left == []
 
 
-def test_plain_mode_serves_the_same() -> None:
+def test_serve_run_in_plain_mode_serves_the_same() -> None:
     with start_stub(*STUB_MODELS) as stub:
         env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
-        service = start(env=env, without=[EMBEDDED_RUNTIME], high_throughput=False)
+        service = start(env=env, without=[EMBEDDED_RUNTIME], high_throughput=False, serve_run=True)
         try:
             service.wait_ready()
             url = f"{service.url}/tsfm/forecast"

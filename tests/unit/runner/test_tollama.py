@@ -20,7 +20,7 @@ from runner.errors import (
     RuntimeUnreachableError,
 )
 from runner.tollama import TollamaRuntime
-from runner.tollama_http import build_http_client
+from runner.tollama_http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
 from tests.builders import make_config
 from tests.fakes import FakeClock
@@ -101,7 +101,7 @@ class Daemon:
 
 def make_runtime(daemon, **changes):
     settings = BASE.model_copy(update=SETTINGS | changes)
-    http = build_http_client(settings, "http://host/runtime", httpx.MockTransport(daemon))
+    http = RuntimeHttp(settings, "http://host/runtime", httpx.MockTransport(daemon))
     return TollamaRuntime(http, settings, sleep=daemon.sleep, clock=daemon.clock)
 
 

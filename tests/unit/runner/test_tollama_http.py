@@ -1,9 +1,11 @@
 import gzip
+from contextlib import aclosing
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from loadtest.stub_process import start_stub
 from runner.errors import (
     BadOutputError,
     ConfigError,
@@ -12,7 +14,7 @@ from runner.errors import (
     RuntimeTooLargeError,
     RuntimeUnreachableError,
 )
-from runner.tollama_http import Answer, build_http_client, exchange, is_refused_connection
+from runner.tollama_http import Answer, RuntimeHttp, is_refused_connection
 from tests.builders import make_config
 from tests.recordings import answer, body_of, recorded
 
@@ -25,12 +27,12 @@ URL = "http://127.0.0.1:11435"
 
 def make_client(handler, base_url=URL, **changes):
     settings = BASE.model_copy(update=changes)
-    return build_http_client(settings, base_url, httpx.MockTransport(handler))
+    return RuntimeHttp(settings, base_url, httpx.MockTransport(handler))
 
 
 async def ask(handler, *, max_bytes=10_000, **changes):
-    async with make_client(handler, **changes) as http:
-        return await exchange(http, "POST", "v1/forecast", b"{}", max_bytes=max_bytes)
+    async with aclosing(make_client(handler, **changes)) as http:
+        return await http.exchange("POST", "v1/forecast", b"{}", max_bytes=max_bytes)
 
 
 def answering(status=200, content=b"{}", headers=JSON):
@@ -87,16 +89,59 @@ def test_key_that_no_header_can_hold_is_a_config_error_without_the_key(key):
     settings = BASE.model_copy(update={"api_key": SecretStr(key)})
 
     with pytest.raises(ConfigError, match=r"^TSFM_TOLLAMA__API_KEY: must be printable"):
-        build_http_client(settings, URL)
+        RuntimeHttp(settings, URL)
 
 
 async def test_environment_cannot_send_the_runtimes_traffic_elsewhere(monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:1")
-    monkeypatch.setenv("ALL_PROXY", "http://proxy.example:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-    async with build_http_client(BASE, URL) as http:
-        assert http.trust_env is False
-        assert http.follow_redirects is False
+    with start_stub() as stub:
+        async with aclosing(RuntimeHttp(BASE, stub.url)) as http:
+            answer = await http.exchange("GET", "v1/health", None, max_bytes=10_000)
+
+    assert answer.status == 200
+
+
+async def test_no_cookie_of_one_answer_goes_into_the_next_request():
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        return answer(200, b"{}", JSON | {"set-cookie": "a=b"})
+
+    async with aclosing(make_client(handler)) as http:
+        for _ in range(2):
+            await http.exchange("POST", "v1/forecast", b"{}", max_bytes=100)
+
+    assert ["cookie" in request.headers for request in seen] == [False, False]
+
+
+async def test_headers_can_be_added_to_every_request():
+    seen = []
+
+    def prepare(request):
+        request.headers["traceparent"] = "t"
+
+    def handler(request):
+        seen.append(request.headers["traceparent"])
+        return answer(200, b"{}")
+
+    transport = httpx.MockTransport(handler)
+    async with aclosing(RuntimeHttp(BASE, URL, transport, prepare)) as http:
+        await http.exchange("GET", "v1/health", None, max_bytes=100)
+
+    assert seen == ["t"]
+
+
+async def test_an_answer_that_was_given_up_is_closed():
+    body = httpx.ByteStream(b"x" * 200)
+    reply = httpx.Response(200, headers=JSON, stream=body)
+
+    with pytest.raises(BadOutputError):
+        await ask(lambda _: reply, max_bytes=100)
+
+    assert reply.is_closed
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -221,7 +266,7 @@ async def test_closed_client_is_unreachable():
     await http.aclose()
 
     with pytest.raises(RuntimeUnreachableError, match="closed"):
-        await exchange(http, "GET", "v1/health", None, max_bytes=10)
+        await http.exchange("GET", "v1/health", None, max_bytes=10)
 
 
 def test_a_rejection_is_not_taken_for_a_refused_connection():

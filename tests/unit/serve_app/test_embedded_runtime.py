@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from contextlib import aclosing
 
 import httpx
 import numpy as np
@@ -9,7 +10,7 @@ from ray.serve import Application
 
 from runner.errors import ConfigError, ModelNotInstalledError, RuntimeRejectedError
 from runner.tollama import TollamaRuntime
-from runner.tollama_http import build_http_client
+from runner.tollama_http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
 from serve_app.embedded_runtime import EmbeddedRuntime, RuntimeArgs, RuntimeReplica, build
 from tests.builders import make_config
@@ -26,7 +27,7 @@ def app():
 @pytest.fixture
 async def runtime(app):
     settings = make_config().tollama
-    async with build_http_client(settings, "http://runtime", httpx.ASGITransport(app)) as http:
+    async with aclosing(RuntimeHttp(settings, "http://runtime", httpx.ASGITransport(app))) as http:
         yield TollamaRuntime(http, settings, sleep=asyncio.sleep, clock=FakeClock())
 
 

@@ -9,7 +9,7 @@ import pytest
 from runner.batch_call import model_series
 from runner.errors import RuntimeFailedError
 from runner.tollama import TollamaRuntime
-from runner.tollama_http import build_http_client
+from runner.tollama_http import RuntimeHttp
 from runner.types import FallbackReason, ModelFailure
 from tests.bench import EXAMPLE, Bench, example
 from tests.builders import make_answer, make_config
@@ -83,7 +83,7 @@ async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench:
     )
     settings = make_config().tollama
     runtime = TollamaRuntime(
-        build_http_client(settings, "http://runtime", httpx.MockTransport(daemon)),
+        RuntimeHttp(settings, "http://runtime", httpx.MockTransport(daemon)),
         settings,
         sleep=no_wait,
         clock=bench.clock,

@@ -171,7 +171,7 @@ class FakeRuntimeCall:
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
     ) -> CallOutcome[Served]:
-        await forward(self.sent)
+        forward(self.sent)
         return CallOutcome(self._results)
 
 
@@ -201,7 +201,7 @@ async def test_failed_runtime_call_says_how(exporter: InMemorySpanExporter, trac
 
 async def test_call_outside_of_any_trace_tells_the_runtime_nothing() -> None:
     request = httpx.Request("POST", "http://runtime/v1/forecast")
-    await forward(request)
+    forward(request)
 
     assert "traceparent" not in request.headers
 
