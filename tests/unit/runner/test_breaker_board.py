@@ -3,7 +3,7 @@ import json
 import pytest
 
 from runner.breaker import Permit, Refusal
-from runner.breaker_board import MAX_BREAKERS, BreakerBoard, Command
+from runner.breaker_board import BreakerBoard, Command
 from runner.types import BreakerState
 from tests.breakers import (
     FAILURE,
@@ -13,7 +13,6 @@ from tests.breakers import (
     call_on,
     fail,
     make_board,
-    make_settings,
     permit_of,
 )
 
@@ -63,6 +62,7 @@ class TestNames:
 
         assert board.state("chronos2", NOW) is state
         assert board.snapshot(NOW)["chronos2"]["command"] == 5
+        assert board.snapshot(NOW + 3)["chronos2"]["evidence_age_s"] == 3.0
 
     def test_leases_of_one_board_never_share_a_name(self):
         board = make_board(owner="r7")
@@ -72,62 +72,6 @@ class TestNames:
         probes = [board.acquire(name, NOW + 100) for name in ("a", "b")]
 
         assert probes == [Permit(2, "r7-1"), Permit(2, "r7-2")]
-
-
-class TestBound:
-    def test_is_generous_unless_told_otherwise(self):
-        board = BreakerBoard(make_settings(), lambda: 0.5, "r1")
-
-        for n in range(MAX_BREAKERS + 10):
-            board.acquire(f"m{n}", NOW)
-
-        assert MAX_BREAKERS == 256
-        assert len(board.snapshot(NOW)) == MAX_BREAKERS
-
-    def test_the_closed_breaker_that_idled_longest_leaves_first(self):
-        board = make_board(max_breakers=3)
-        for name in ("a", "b", "c", "a"):
-            board.acquire(name, NOW)
-
-        board.acquire("d", NOW)
-
-        assert list(board.snapshot(NOW)) == ["c", "a", "d"]
-
-    def test_an_open_breaker_outlasts_closed_ones(self):
-        board = make_board(max_breakers=2)
-        fail(board, "bad", NOW)
-
-        for name in ("a", "b", "c"):
-            board.acquire(name, NOW)
-
-        assert list(board.snapshot(NOW)) == ["bad", "c"]
-
-    def test_a_half_open_breaker_outlasts_closed_ones(self):
-        board = make_board(max_breakers=2)
-        fail(board, "bad", NOW)
-
-        for name in ("a", "b", "c"):
-            board.acquire(name, NOW + 100)
-
-        assert list(board.snapshot(NOW + 100)) == ["bad", "c"]
-
-    @pytest.mark.parametrize("command", [Command.FORCE_OPEN, Command.FORCE_CLOSE])
-    @pytest.mark.parametrize("now", [NOW, NOW + 100])
-    def test_a_forced_breaker_outlasts_open_ones(self, command, now):
-        board = make_board(max_breakers=2)
-        board.command("forced", command, 1, NOW)
-        fail(board, "bad", NOW)
-
-        board.acquire("new", now)
-
-        assert list(board.snapshot(now)) == ["forced", "new"]
-
-    def test_even_forced_breakers_give_way_to_the_bound(self):
-        board = make_board(max_breakers=2)
-        for number, name in enumerate("abc"):
-            board.command(name, Command.FORCE_OPEN, number, NOW)
-
-        assert list(board.snapshot(NOW)) == ["b", "c"]
 
 
 class TestAdopt:

@@ -71,6 +71,33 @@ class TestAlone:
         assert entry_of(shared, NOW + 101)["state"] == "closed"
         assert replica.news().reports == ()
 
+    def test_a_replica_that_probed_alone_knows_no_shared_board_until_it_was_heard(self):
+        shared = make_shared()
+        (replica,) = met(shared, "r1")
+        tell(replica, FAILURE, NOW, times=3)
+        sync(replica, shared, NOW)
+
+        replica.acquire_alone("m", NOW + 100)
+        stranger = replica.news().epoch
+        sync(replica, shared, NOW + 101)
+        acquainted = replica.news().epoch
+
+        assert (stranger, acquainted) == (NO_EPOCH, 1000)
+
+    def test_a_replica_that_probed_alone_once_is_heard_ever_after(self):
+        shared = make_shared()
+        (replica,) = met(shared, "r1")
+        tell(replica, FAILURE, NOW, times=3)
+        sync(replica, shared, NOW)
+        probe = permit_of(replica.acquire_alone("m", NOW + 100))
+        replica.record("m", probe, SUCCESS, FAST_S, NOW + 101)
+        sync(replica, shared, NOW + 101)
+
+        tell(replica, FAILURE, NOW + 102)
+        sync(replica, shared, NOW + 102)
+
+        assert replica.news().reports == ()
+
     def test_after_a_second_probe_alone_answers_from_between_are_out_of_date(self):
         shared = make_shared()
         replica = make_replica()

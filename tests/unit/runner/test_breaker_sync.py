@@ -289,6 +289,21 @@ class TestProbes:
         assert answer is None
         assert newborn.status(NOW) == {}
 
+    def test_a_shared_board_that_asks_what_holds_says_who_it_is(self):
+        _, (one,) = self.half_open("r1")
+        newborn = make_shared(epoch=2000)
+
+        replies = newborn.sync(one.news(), NOW), newborn.acquire("m", one.news(), NOW)
+
+        assert [(reply.epoch, reply.entries) for reply in replies] == [(2000, None)] * 2
+
+    def test_a_command_is_evidence_from_when_it_was_given(self):
+        shared = make_shared()
+
+        shared.command("m", Command.FORCE_OPEN, NOW)
+
+        assert shared.status(NOW + 3)["m"]["evidence_age_s"] == 3.0
+
 
 @pytest.mark.parametrize(
     "value",

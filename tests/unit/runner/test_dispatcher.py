@@ -679,6 +679,16 @@ async def test_an_interactive_item_that_would_wait_too_long_is_refused_at_once()
     assert await answers([first, *waiting]) == ["A", "B", "C"]
 
 
+async def test_whoever_comes_while_a_slot_is_free_is_let_in_however_many_come_with_it():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_wait_s=0.05, max_batch_size=1)
+    await desk.put("t")  # from which the time of a call is known
+
+    together = desk.put_all("abc")
+
+    assert await answers(together) == ["A", "B", "C"]
+
+
 async def test_bulk_waits_in_line_for_as_long_as_interactive_items_are_refused():
     runtime = Runtime(fixed_s=0.1)
     desk = Desk(runtime, max_wait_s=0.25, max_batch_size=2)

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from runner.dispatcher import CallOutcome
 from runner.errors import RuntimeTimeoutError, TooLateError
+from runner.lane import Call, Lane
+from runner.lane_queue import LaneQueue
+from runner.pressure import Pressure
+from tests.builders import make_config
 from tests.dispatching import Desk, answers
 from tests.virtual_time import VirtualTimeLoop, run_virtual
 
@@ -174,3 +178,14 @@ def test_there_is_never_more_than_one_call_too_many_and_never_too_early(
 
     assert runtime.most <= slots + (lead_s > 0)
     assert len({id(answer.result()) for answer in waiting}) == sum(runtime.sizes) == len(waiting)
+
+
+async def test_a_call_that_is_answered_while_it_leads_took_all_the_time_since_it_left():
+    task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+    settings = make_config().batching
+    lane = Lane(LaneQueue(8, 8), Pressure(settings), settings)
+
+    call = Call(lane, [], started_at=2.0, expected_s=1.0, task=task)
+
+    assert call.took_s(5.0) == 3.0
+    await task
