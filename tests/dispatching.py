@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from runner.call_outcome import settle
 from runner.dispatcher import CallOutcome, Dispatcher, LaneStats
+from runner.errors import RuntimeTimeoutError
 from runner.types import Priority
 from tests.builders import make_config
 
@@ -84,3 +86,21 @@ class Desk:
 async def answers(futures):
     """Results and errors, in order."""
     return await asyncio.gather(*futures, return_exceptions=True)
+
+
+class Lingering:
+    """Gives up after ``timeout_s`` while the runtime works on for ``busy_s`` in all."""
+
+    def __init__(self, timeout_s=1.0, busy_s=3.0):
+        self.timeout_s, self.busy_s = timeout_s, busy_s
+        self.started: list[float] = []
+        self.ends: list[asyncio.Future[None]] = []
+
+    async def __call__(self, key, items):
+        loop = asyncio.get_running_loop()
+        self.started.append(loop.time())
+        end: asyncio.Future[None] = loop.create_future()
+        self.ends.append(end)
+        loop.call_later(self.busy_s, settle, end, None)
+        await asyncio.sleep(self.timeout_s)
+        return CallOutcome([RuntimeTimeoutError() for _ in items], lingering=end)
