@@ -181,9 +181,9 @@ def test_there_is_never_more_than_one_call_too_many_and_never_too_early(
 
 
 async def test_a_call_that_is_answered_while_it_leads_took_all_the_time_since_it_left():
-    task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+    task = asyncio.create_task(OneAtATime()("k", ["a"]))
     settings = make_config().batching
-    lane = Lane(LaneQueue(8, 8), Pressure(settings), settings)
+    lane: Lane[str, str, str] = Lane(LaneQueue(8, 8), Pressure(settings), settings)
 
     call = Call(lane, [], started_at=2.0, expected_s=1.0, task=task)
 
