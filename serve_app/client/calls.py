@@ -60,11 +60,9 @@ class Call(Generic[T]):
         try:
             value = orjson.loads(self._bytes)
             if answer.status_code != 200:
-                wait = answer.headers.get(
-                    "retry-after", ""
-                )  # a date, as others send, tells nothing
-                seconds = float(wait) if wait.isdigit() else None
-                raise service_error(answer.status_code, value["error"], seconds)
+                asked = answer.headers.get("retry-after", "")  # others send a date
+                wait_s = float(asked) if asked.isdigit() else None
+                raise service_error(answer.status_code, value["error"], wait_s)
             result = self._read(value)
         except (ValueError, LookupError, TypeError) as exc:
             why = f"something that is not this service answered with status {answer.status_code}"
