@@ -92,7 +92,7 @@ def _bring_up(cluster: Cluster, urls: str) -> None:
 
 
 async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> tuple[Row, str]:
-    traffic = Traffic(range(1, max(cluster.places) + 2), rate, seed)
+    traffic = Traffic(range(1, cluster.next_number + 1), rate, seed)
     await traffic.look()
     looking = asyncio.create_task(traffic.keep_looking())
     asking = asyncio.create_task(traffic.ask())

@@ -36,7 +36,7 @@ def is_whole(cluster: Cluster, *, without: int | None = None) -> bool:
 
 
 def add_node(cluster: Cluster) -> None:
-    cluster.add_node(max(cluster.places) + 1, LIMIT_S)
+    cluster.add_node(cluster.next_number, LIMIT_S)
 
 
 def kill_node(cluster: Cluster) -> None:

@@ -61,6 +61,11 @@ class Cluster:
         self.start_node(number)
         wait_for(is_in, limit_s, f"node {number}")
 
+    @property
+    def next_number(self) -> int:
+        """That of a node that comes: those that went keep theirs, as machines keep addresses."""
+        return max(self.commands, default=HEAD) + 1
+
     def disk(self, number: int) -> Path:
         """Where Ray's files of a node are, seen from outside."""
         return self.folder / f"disk{number}"

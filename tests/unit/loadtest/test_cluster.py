@@ -1,5 +1,7 @@
+import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 
 FIRST, SECOND = Place(1), Place(2)
+_PROCESS = cast(subprocess.Popen[bytes], None)  # none is looked at
 
 
 class FakeCluster:
@@ -91,6 +94,15 @@ def test_node_sees_its_own_files_at_the_path_where_every_node_has_them(tmp_path:
         [str(tmp_path / "disk0"), str(tmp_path / "disk")],
         [str(tmp_path / "disk1"), str(tmp_path / "disk")],
     ]
+
+
+def test_node_that_comes_never_gets_the_number_of_one_that_went(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, redis=True, env={})
+    first = cluster.next_number
+    cluster.commands = {HEAD: _PROCESS, 1: _PROCESS, 3: _PROCESS}
+    cluster.places = {HEAD: Place(HEAD), 1: FIRST}
+
+    assert (first, cluster.next_number) == (1, 4)
 
 
 def test_losses_are_told_by_kind_and_with_when_they_were_sent() -> None:
