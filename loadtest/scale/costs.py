@@ -1,6 +1,8 @@
 """What a forecast costs, as it was measured, and the sizes of things."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+LONGEST_S = 0.6  # of a call where nobody waits for a single forecast: batching.max_call_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +12,8 @@ class Costs:
     ``around_ms`` is what HAProxy, the client and the stand-in took where all share one machine;
     of it ``proxy_ms`` is HAProxy's. ``background`` are the cores that Ray keeps busy on a node
     whatever is asked. ``wait_ms`` is what a forecast waits on its way there and back for reasons
-    other than work: wake-ups and hops between processes.
+    other than work: wake-ups and hops between processes. The last three are settings that are
+    shipped: between shared calls, before a call's end, of a call while single forecasts come.
     """
 
     ingress_ms: float
@@ -22,21 +25,19 @@ class Costs:
     bulk_runner_ms: float
     background: float
     wait_ms: float = 0.0
-    share_s: float = 0.010
+    share_s: float = 0.004
+    lead_s: float = 0.1
+    prompt_s: float = 0.1
 
     def of_bulk(self) -> "Costs":
         """The costs of an item of a batch."""
-        return Costs(
+        return replace(
+            self,
             ingress_ms=self.bulk_ingress_ms,
             runner_ms=self.bulk_runner_ms,
             proxy_ms=0.0,
             around_ms=self.around_ms - self.proxy_ms,
-            hit_ms=self.hit_ms,
-            bulk_ingress_ms=self.bulk_ingress_ms,
-            bulk_runner_ms=self.bulk_runner_ms,
-            background=self.background,
-            wait_ms=self.wait_ms,
-            share_s=self.share_s,
+            prompt_s=LONGEST_S,
         )
 
 
@@ -50,6 +51,15 @@ class Runtime:
 
     def call_ms(self, series: int) -> float:
         return self.a_ms + self.b_ms * series
+
+    def most_within(self, seconds: float) -> int:
+        """The largest call that takes no longer, or no longer than two calls of one.
+
+        >>> Runtime().most_within(0.1), Runtime(148, 3.6).most_within(0.1)
+        (70, 43)
+        """
+        longest_ms = max(seconds * 1e3, 2 * self.call_ms(1))
+        return max(1, min(self.most, int((longest_ms - self.a_ms) / self.b_ms)))
 
     def per_second(self, series: int) -> float:
         """Series a second in calls of so many.
@@ -102,24 +112,20 @@ class Point:
 # Two cores shared with other work, 22 November 2026, Ray 2.60.0: the row "unique, 128 at once" of
 # docs/scale.md; `wait_ms` is what a lone caller waited on top of the runtime's and this time.
 MEASURED = Costs(
-    ingress_ms=1.79,
-    runner_ms=0.667,
-    proxy_ms=0.233,
-    around_ms=0.593,
-    hit_ms=0.62,
-    bulk_ingress_ms=0.49,
-    bulk_runner_ms=0.367,
-    background=0.23,
-    wait_ms=11.5,
+    ingress_ms=1.74,
+    runner_ms=0.69,
+    proxy_ms=0.20,
+    around_ms=0.515,
+    hit_ms=0.69,
+    bulk_ingress_ms=0.555,
+    bulk_runner_ms=0.355,
+    background=0.27,
+    wait_ms=14.1,
 )
-FLEET = Fleet(controller_ms_each=62 / 3, breaker_ms_each=20.0)  # beside three replicas, one Runner
-_BUSY = 0.8  # cores elsewhere: not recorded then; it makes the first point fit
-_SLOW = Runtime(20.0, 4.0)  # of `make autoscale`
+FLEET = Fleet(controller_ms_each=55 / 3, breaker_ms_each=20.0)  # beside three replicas, one Runner
 POINTS = (
-    Point("128 callers", 308, _BUSY, 128),
-    Point("32 callers", 146, _BUSY, 32),
-    Point("batches of 1,000", 519, _BUSY, 0),
-    Point("slow runtime, 10 callers", 84, _BUSY, 10, 1, _SLOW),
-    Point("slow runtime, 120 callers", 193, _BUSY, 120, 1, _SLOW),
-    Point("slow runtime, 120 callers, three Runners", 204, _BUSY, 120, 3, _SLOW),
+    Point("128 callers", 350, 0.8, 128),
+    Point("32 callers", 187, 1.0, 32),
+    Point("batches of 1,000", 691, 0.9, 0),
+    Point("128 callers, runtime four times as slow", 160, 1.2, 128, 1, Runtime(148.0, 3.6)),
 )

@@ -16,6 +16,7 @@ from itertools import count
 
 from loadtest.scale.costs import Costs, Runtime
 
+_SAME_MOMENT_S = 1e-9
 Do = Callable[[], None]
 
 
@@ -125,15 +126,29 @@ class RuntimeLine:
         self._go_on()
 
 
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call under way; ``runs_from`` is infinite until the one before it is answered."""
+
+    expected_s: float
+    runs_from: float
+
+    def next_from(self, lead_s: float) -> float:
+        """When the next call may leave."""
+        return self.runs_from + self.expected_s - min(lead_s, self.expected_s / 2)
+
+
 class Runner:
-    """Late binding: a batch is cut when the slot is free, of all that waits."""
+    """Late binding: a batch is cut of all that waits when the slot is free, or soon will be."""
 
     def __init__(self, process: Process, runtime: RuntimeLine, costs: Costs) -> None:
         self.process = process
         self._runtime = runtime
         self._costs = costs
+        self._most = runtime.speed.most_within(costs.prompt_s)
         self._waiting: deque[Item] = deque()
-        self._busy = False
+        self._calls: list[Call] = []
+        self._stretch = 1.0  # how much longer the last call took than its series need
 
     def take(self, items: list[Item]) -> None:
         self.process.do(len(items) * self._costs.runner_ms / 4, lambda: self._taken(items))
@@ -143,27 +158,44 @@ class Runner:
         self._cut()
 
     def _cut(self) -> None:
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
-        number = min(len(self._waiting), self._runtime.speed.most)
-        batch = [self._waiting.popleft() for _ in range(number)]
-        ms = number * self._costs.runner_ms / 4  # the slot is held while a call is made and read
-        self.process.do(ms, lambda: self._call(batch))
+        clock = self.process.clock
+        while self._waiting and self._may_start(clock.now):
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+            expected_s = self._runtime.speed.call_ms(len(batch)) / 1e3 * self._stretch
+            call = Call(expected_s, math.inf if self._calls else clock.now)
+            self._calls.append(call)
+            self._wait_for_lead()
+            ms = len(batch) * self._costs.runner_ms / 4  # a call is made within its slot, and read
+            self.process.do(ms, partial(self._call, call, batch))
 
-    def _call(self, batch: list[Item]) -> None:
+    def _may_start(self, now: float) -> bool:
+        if len(self._calls) == 1:
+            return self._calls[0].next_from(self._costs.lead_s) <= now + _SAME_MOMENT_S
+        return not self._calls
+
+    def _wait_for_lead(self) -> None:
+        if len(self._calls) == 1 and self._costs.lead_s:
+            clock, due = self.process.clock, self._calls[0].next_from(self._costs.lead_s)
+            clock.after(max(0.0, due - clock.now), self._cut)
+
+    def _call(self, call: Call, batch: list[Item]) -> None:
         wait_s = self._costs.wait_ms / 4e3
-        self.process.clock.after(
-            wait_s, lambda: self._runtime.call(len(batch), lambda: self._answered(batch))
-        )
+        answered = partial(self._answered, call, batch)
+        self.process.clock.after(wait_s, lambda: self._runtime.call(len(batch), answered))
 
-    def _answered(self, batch: list[Item]) -> None:
+    def _answered(self, call: Call, batch: list[Item]) -> None:
         ms = len(batch) * self._costs.runner_ms / 4
         wait_s = self._costs.wait_ms / 4e3
-        self.process.clock.after(wait_s, lambda: self.process.do(ms, lambda: self._free(batch)))
+        free = partial(self._free, call, batch)
+        self.process.clock.after(wait_s, lambda: self.process.do(ms, free))
 
-    def _free(self, batch: list[Item]) -> None:
-        self._busy = False
+    def _free(self, call: Call, batch: list[Item]) -> None:
+        now = self.process.clock.now
+        self._stretch = (now - call.runs_from) / (self._runtime.speed.call_ms(len(batch)) / 1e3)
+        self._calls.remove(call)
+        for other in self._calls:
+            other.runs_from = min(other.runs_from, now)
+        self._wait_for_lead()
         self._cut()
         self.process.do(len(batch) * self._costs.runner_ms / 4, lambda: self._tell(batch))
 

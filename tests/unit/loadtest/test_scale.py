@@ -47,6 +47,8 @@ FREE = Costs(
     bulk_runner_ms=0,
     background=0,
     share_s=0,
+    lead_s=0,
+    prompt_s=1,
 )
 RUNTIME = Runtime(a_ms=40, b_ms=2, most=100)
 
@@ -97,6 +99,23 @@ def test_runtime_is_the_limit_where_work_is_free_and_batches_hold_who_waits() ->
     assert found.series_per_call == pytest.approx(100, rel=0.02)
     assert found.per_second == pytest.approx(RUNTIME.per_second(100), rel=0.03)
     assert found.runtime_busy == pytest.approx(1, abs=0.02)
+
+
+def test_next_call_leaves_before_the_one_before_it_is_answered_so_that_no_runtime_idles() -> None:
+    far = replace(FREE, wait_ms=80)
+
+    late, soon = (
+        world(replace(far, lead_s=lead_s)).closed_loop(200, seconds=20) for lead_s in (0, 0.1)
+    )
+
+    assert late.runtime_busy < 0.9
+    assert soon.runtime_busy == pytest.approx(1, abs=0.02)
+
+
+def test_calls_are_kept_short_while_single_forecasts_come() -> None:
+    found = world(replace(FREE, prompt_s=0.1)).closed_loop(200, seconds=20)
+
+    assert found.series_per_call == pytest.approx(30, rel=0.02)  # 40 + 2 * 30 = 100 ms
 
 
 def test_two_runtimes_carry_twice_as_much() -> None:
