@@ -2,16 +2,27 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 
 import httpx
+import psutil
 import pytest
 
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
+from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
 from loadtest.stub_process import start_stub
 from tests.bench import EXAMPLE
 from tests.integration.conftest import STUB_MODELS, assert_valid
 
 pytestmark = pytest.mark.integration
+
+
+def loaded_files(service: Service) -> set[str]:
+    """Every file that a process of the service has mapped."""
+    files: set[str] = set()
+    for pid in service.processes():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            files |= {each.path for each in psutil.Process(pid).memory_maps()}
+    return files
 
 
 def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behind() -> None:
@@ -21,10 +32,14 @@ def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behi
         service.wait_ready(path="/runtime/health/ready")
         url = f"{service.url}/tsfm/forecast"
         answer = httpx.post(url, content=EXAMPLE, timeout=10, trust_env=False).json()
+        commands, files = " ".join(service.processes().values()), loaded_files(service)
     finally:
         left = service.stop()
 
     assert_valid(answer)
+    assert any("/numpy/" in path for path in files)
+    assert not any("/pandas/" in path for path in files)
+    assert "dashboard.py" not in commands
     assert answer["meta"]["runtime"] == "tollama"
     assert answer["meta"]["model_name"] == "fracast-0"
     assert answer["meta"]["fallback_used"] is False
