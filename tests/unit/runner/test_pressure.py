@@ -100,6 +100,21 @@ def test_a_burst_may_wait_long():
     assert not lane.holds_bulk(BURST_S)
 
 
+def test_a_wait_of_just_the_limit_is_no_long_line():
+    lane = pressure(overload_wait_s=0.4)
+
+    answers = [lane.admits(LONG, limits(now=step * BURST_S)) for step in range(3)]
+
+    assert all(answers)
+
+
+def test_a_burst_may_wait_just_as_long_as_is_allowed():
+    lane = pressure(overload_wait_s=0.3)
+    lane.began(0.1, 0.0)
+
+    assert lane.admits(LONG, limits())
+
+
 def test_a_line_that_stays_long_is_kept_short_from_then_on():
     lane = pressure(overload_wait_s=0.3)
     lane.admits(LONG, limits(now=10.0))
