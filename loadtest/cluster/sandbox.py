@@ -4,7 +4,9 @@ Everything runs below one process in namespaces for processes, mounts and networ
 the machine is used, and when that process ends the kernel ends all that it started.
 """
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GATEWAY = "10.88.0.1"  # where the load generator and the runtimes are
+_PR_SET_PDEATHSIG = 1
 _MARK = "TSFM_CLUSTER_SANDBOX"
 
 
@@ -54,14 +57,26 @@ class Place:
 
 
 def enter(argv: Sequence[str], module: str) -> None:
-    """Goes on in the sandbox; the process that calls this becomes the one that waits for it."""
+    """Goes on in the sandbox; the process that calls this waits for it, and ends it when it ends.
+
+    `unshare` itself does not listen to SIGTERM.
+    """
     if os.environ.pop(_MARK, None):
         _lay_out()
         return
     rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = ["unshare", *rights, *spaces, sys.executable, "-m", module, *argv]
-    os.execvpe("unshare", command, os.environ | {_MARK: "1"})
+    inside = subprocess.Popen(command, env=os.environ | {_MARK: "1"}, preexec_fn=_die_with_parent)  # noqa: PLW1509 - one call
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: inside.kill())
+    code = inside.wait()
+    sys.exit(code if code >= 0 else 128 - code)  # as shells say it
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel for SIGKILL when whoever started us ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def make_place(number: int) -> Place:

@@ -87,8 +87,11 @@ UPDATES = (
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(given)
-    enter(given, "loadtest.updates")
     chosen = [u for u in UPDATES if not args.only or any(word in u.name for word in args.only)]
+    if not chosen:
+        print("UPDATES_FAIL: no update holds such a word:", ", ".join(u.name for u in UPDATES))
+        return 2
+    enter(given, "loadtest.updates")
     rows: list[Row] = []
     broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ru", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -96,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             _run(Path(folder), chosen, args, rows)
         except (RuntimeError, OSError, subprocess.SubprocessError, httpx.HTTPError) as exc:
             broken.append(str(exc))
-    broken += failures(rows) or ([] if rows else ["no update was made"])
+    broken += failures(rows)
     print(table(rows), last_line(broken), sep="\n", flush=True)
     return 1 if broken else 0
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from loadtest.chaos.verdict import Attempt
+from loadtest.cluster.__main__ import main
 from loadtest.cluster.application import REPLICAS, adapted
 from loadtest.cluster.drills import DRILLS, is_whole
 from loadtest.cluster.losses import told
@@ -80,6 +81,13 @@ def test_nodes_get_what_every_node_of_a_cluster_should_have() -> None:
     wanted = dict(line.replace('"', "").split("=", 1) for line in lines if line[:4] == "RAY_")
 
     assert SETTINGS | wanted == SETTINGS | {"RAY_AUTH_MODE": "token"}
+
+
+def test_word_that_no_drill_holds_is_told_before_anything_is_started(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--only", "drian"]) == 2
+    assert "drain a node" in capsys.readouterr().out
 
 
 def test_every_drill_has_a_name_of_its_own() -> None:
