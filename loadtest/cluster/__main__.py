@@ -22,7 +22,7 @@ import yaml
 
 from loadtest.chaos.verdict import Row, failures, row_of, table
 from loadtest.cluster.application import adapted
-from loadtest.cluster.drills import DRILLS, LIMIT_S, Drill, is_whole
+from loadtest.cluster.drills import DRILLS, LIMIT_S, Drill, have_spare, is_whole
 from loadtest.cluster.losses import told
 from loadtest.cluster.nodes import HEAD, REDIS_PASSWORD, REDIS_PORT, Cluster, is_up, wait_for
 from loadtest.cluster.sandbox import GATEWAY, Place, enter
@@ -72,6 +72,8 @@ def _run(
         _bring_up(cluster, urls)
         for number, drill in enumerate(drills, 1):
             wait_for(partial(is_whole, cluster), LIMIT_S, "what the drill before left")
+            if drill.needs_spare:
+                have_spare(cluster)
             row, losses = asyncio.run(_drill(cluster, drill, args.rate, number))
             rows.append(row)
             say(table([row]).splitlines()[-1])
@@ -96,7 +98,7 @@ def _bring_up(cluster: Cluster, urls: str) -> None:
 
 async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> tuple[Row, str]:
     traffic = Traffic(range(1, cluster.next_number + 1), rate, seed)
-    await traffic.look()
+    await traffic.find(LIMIT_S)
     looking = asyncio.create_task(traffic.keep_looking())
     asking = asyncio.create_task(traffic.ask())
     await asyncio.sleep(LEAD_S)

@@ -15,11 +15,15 @@ HEAD_AWAY_S = 70.0  # over the 60 s after which workers end themselves if they a
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """``carries``: what it takes away held requests of callers, so that some may be lost."""
+    """``carries``: what it takes away held requests of callers, so that some may be lost.
+
+    ``needs_spare``: it takes a worker away, so there is to be one that carries nothing yet.
+    """
 
     name: str
     run: Callable[[Cluster], object]
     carries: bool = False
+    needs_spare: bool = False
     needs_redis: bool = False
 
 
@@ -58,10 +62,10 @@ def unplug_node(cluster: Cluster) -> None:
 
 def drain_node(cluster: Cluster) -> None:
     """The oldest worker: it is emptied first, and ended when it is empty."""
-    _have_another(cluster)
     number = min(n for n in cluster.places if n != HEAD)
     cluster.drain(number)
-    wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "the drained node to be empty")
+    wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "replicas elsewhere")
+    wait_for(lambda: Place(number).ip not in cluster.carriers(), LIMIT_S, "an empty node")
     cluster.kill_node(number)
     del cluster.places[number]
 
@@ -83,17 +87,22 @@ def lose_head(cluster: Cluster) -> None:
     wait_for(lambda: is_whole(cluster), LIMIT_S, "the head's knowledge of its cluster")
 
 
+def have_spare(cluster: Cluster) -> None:
+    """A worker without replicas: Serve puts those that it starts there, so that two carry some.
+
+    Where one worker carries everything nobody answers when it goes, and while it is drained no
+    proxy says that it is well.
+    """
+    carry = {ip for _, ip in cluster.replicas()}
+    workers = [place for number, place in cluster.places.items() if number != HEAD]
+    if all(place.ip in carry for place in workers):
+        add_node(cluster)
+
+
 def _carrier(cluster: Cluster) -> int:
-    """The newest worker that has an ingress, where there is another one to go to."""
-    _have_another(cluster)
+    """The newest worker that has an ingress."""
     addresses = {ip for name, ip in cluster.replicas() if name == "Ingress"}
     return max(number for number, place in cluster.places.items() if place.ip in addresses)
-
-
-def _have_another(cluster: Cluster) -> None:
-    """A second worker, where drills before have left only one: replicas must have a place to go."""
-    if len(cluster.places) == 2:  # the head and one worker
-        add_node(cluster)
 
 
 def _after(seconds: float) -> Callable[[], bool]:
@@ -106,7 +115,7 @@ DRILLS = (  # what comes after the head's return shows that it can do all that i
     Drill("kill the Serve controller", restart_controller),
     Drill("lose the head and regain it", lose_head, needs_redis=True),
     Drill("add a node", add_node),
-    Drill("kill a node", kill_node, carries=True),
-    Drill("unplug a node", unplug_node, carries=True),
-    Drill("drain a node", drain_node),
+    Drill("kill a node", kill_node, carries=True, needs_spare=True),
+    Drill("unplug a node", unplug_node, carries=True, needs_spare=True),
+    Drill("drain a node", drain_node, needs_spare=True),
 )

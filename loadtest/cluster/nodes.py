@@ -144,6 +144,10 @@ class Cluster:
             if app["status"] == "RUNNING" and replica["state"] == "RUNNING"
         )
 
+    def carriers(self) -> set[str | None]:
+        """Addresses of nodes with a replica, one that comes or goes included."""
+        return {replica.get("node_ip") for _, replica in _replicas(self._application())}
+
     def replica_ids(self) -> list[str]:
         """Every replica there is, whatever its state."""
         return [replica["replica_id"] for _, replica in _replicas(self._application())]

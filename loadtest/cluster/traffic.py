@@ -13,7 +13,7 @@ from loadtest.samples import Client
 
 SHAPE = Shape(model="mock", points=96)
 PORT = 8000
-RETRY_AFTER_S = 1.0
+RETRY_AFTER_S, LOOK_AGAIN_S = 1.0, 0.3
 TIMEOUT_S = 10.0  # lateness is shown, and not judged: all nodes share the cores of one machine
 
 
@@ -35,11 +35,24 @@ class Traffic:
         """Seconds since the start; all clients began in the same moment."""
         return next(iter(self._clients.values())).now_s()
 
+    async def find(self, limit_s: float) -> None:
+        """Looks until a worker is well.
+
+        Raises:
+            RuntimeError: none was in time.
+        """
+        until_s = self.now_s() + limit_s
+        while not self._well:
+            if self.now_s() > until_s:
+                raise RuntimeError(f"no worker's proxy was well within {limit_s:g} s")
+            await self.look()
+            await asyncio.sleep(0.0 if self._well else LOOK_AGAIN_S)
+
     async def look(self) -> None:
-        """Which workers are well, as a readiness probe asks."""
+        """Which workers are well, as a readiness probe asks; the same as before if none says so."""
         answers = [asyncio.to_thread(is_up, f"{url}/-/healthz") for url in self._clients]
         well = await asyncio.gather(*answers)
-        self._well = [url for url, up in zip(self._clients, well, strict=True) if up]
+        self._well = [url for url, up in zip(self._clients, well, strict=True) if up] or self._well
 
     async def keep_looking(self) -> None:
         """The same every second, until it is stopped."""
@@ -72,8 +85,7 @@ class Traffic:
 
     def _next(self, but: str | None = None) -> str:
         """The next worker that was well when last asked; not the one that has just failed."""
-        well = self._well or list(self._clients)
-        urls = [url for url in well if url != but] or well
+        urls = [url for url in self._well if url != but] or self._well
         return urls[next(self._turns) % len(urls)]
 
     def close(self) -> None:

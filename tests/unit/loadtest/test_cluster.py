@@ -9,10 +9,11 @@ import yaml
 from loadtest.chaos.verdict import Attempt
 from loadtest.cluster.__main__ import main
 from loadtest.cluster.application import REPLICAS, adapted
-from loadtest.cluster.drills import DRILLS, is_whole
+from loadtest.cluster.drills import DRILLS, have_spare, is_whole
 from loadtest.cluster.losses import told
 from loadtest.cluster.nodes import HEAD, SETTINGS, Cluster
 from loadtest.cluster.sandbox import Place
+from loadtest.cluster.traffic import Traffic
 from loadtest.samples import Sample
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
@@ -25,9 +26,14 @@ class FakeCluster:
     def __init__(self, replicas: dict[tuple[str, str], int]) -> None:
         self.found = Counter(replicas)
         self.places = {0: Place(0), 1: FIRST, 2: SECOND}
+        self.next_number = 3
+        self.added: list[int] = []
 
     def replicas(self) -> Counter[tuple[str, str]]:
         return self.found
+
+    def add_node(self, number: int, limit_s: float) -> None:
+        self.added.append(number)
 
 
 def spread(**changes: int) -> dict[tuple[str, str], int]:
@@ -60,6 +66,16 @@ def test_node_that_is_to_be_empty_may_hold_nothing() -> None:
     assert is_whole(cluster, without=2)  # type: ignore[arg-type]  # a fake of it
 
 
+def test_spare_worker_is_added_only_where_every_worker_carries_something() -> None:
+    cluster = FakeCluster(spread())
+
+    have_spare(cluster)  # type: ignore[arg-type]  # a fake of it
+    cluster.found = Counter({(name, FIRST.ip): 2 for name in REPLICAS})
+    have_spare(cluster)  # type: ignore[arg-type]  # a fake of it
+
+    assert cluster.added == [3]
+
+
 @pytest.mark.parametrize("scales", [True, False])
 def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path, scales: bool) -> None:
     path = tmp_path / "serve.yaml"
@@ -88,6 +104,15 @@ def test_word_that_no_drill_holds_is_told_before_anything_is_started(
 ) -> None:
     assert main(["--only", "drian"]) == 2
     assert "drain a node" in capsys.readouterr().out
+
+
+async def test_traffic_waits_for_a_worker_and_gives_up_with_words() -> None:
+    traffic = Traffic([200], per_second=1, seed=0)  # nobody has this address
+
+    with pytest.raises(RuntimeError, match="no worker's proxy was well within 0 s"):
+        await traffic.find(0)
+
+    traffic.close()
 
 
 def test_every_drill_has_a_name_of_its_own() -> None:
