@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from loadtest.payloads import Shape, forecast_bodies
+from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub_process import StubProcess, start_stub
 from runner.conformal_state import ConformalState, Track, save_state
@@ -33,7 +33,8 @@ STUB_MODELS = ("--model", "mock", "--model", "fracast-0")
 
 def body(seed: int, **changes: Any) -> dict[str, Any]:
     """A request for a market that no other seed has."""
-    request: dict[str, Any] = orjson.loads(forecast_bodies(1, SHAPE, seed)[0])
+    market = next(windows(seed % 2**16, SHAPE, seed))  # its number makes a still series its own
+    request: dict[str, Any] = orjson.loads(encode(market, SHAPE))
     return {k: v for k, v in (request | changes).items() if v is not ...}
 
 
