@@ -20,7 +20,7 @@ from runner.cut import CutLimits, places_in
 from runner.sections import BatchingSection
 
 COMPANY_S = 1.0  # so long after an interactive item others are expected to come
-BURST_S = 0.5  # a line that was long for so long is no burst
+BURST_S = 0.3  # a line that was long for so long is no burst
 OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk items held back
 
 

@@ -135,7 +135,7 @@ class BatchingSection(Section):
     max_call_s: Positive  # batches are cut so that a call is expected to take no longer
     prompt_call_s: Positive  # the same while interactive items come, or twice what one item takes
     max_wait_s: Positive  # to the end of their call; expected to wait longer, they get the baseline
-    overload_wait_s: Positive  # the same once a line has been longer than this for half a second
+    overload_wait_s: Positive  # the same once a line has been longer than this for 0.3 s
     estimate_forgets_after_s: Positive  # a call-time estimate older than this is not trusted
 
     @model_validator(mode="after")
