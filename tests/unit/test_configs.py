@@ -163,6 +163,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("timeout_s: 1.2", "timeout_s: 60", "lease_s must not be under timeout_s"),
         ("backoff_base_s: 0.05", "backoff_base_s: 5", "backoff_base_s must not be over"),
         ("max_keepalive_connections: 50", "max_keepalive_connections: 500", "max_keepalive"),
+        ("  overload_wait_s: 0.2", "  overload_wait_s: 1.3", "overload_wait_s must not be over"),
         ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
