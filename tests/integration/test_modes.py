@@ -39,7 +39,7 @@ def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behi
     assert_valid(answer)
     assert any("/numpy/" in path for path in files)
     assert not any("/pandas/" in path for path in files)
-    assert "ray-dashboard-" not in commands  # its job server and pages, a process each
+    assert "--disable-frontend" in commands  # of Ray's dashboard: no pages, no jobs
     assert answer["meta"]["runtime"] == "tollama"
     assert answer["meta"]["model_name"] == "fracast-0"
     assert answer["meta"]["fallback_used"] is False
