@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -57,16 +58,18 @@ def _bounded(body: bytes, limit_bytes: int) -> bytes:
     return body
 
 
-def deadline_ms(config_ms: float, field_ms: float | None, header: str | None) -> float:
-    """The tightest of the service's deadline, the body's field and the header.
+def deadline_ms(config_ms: float, *caller_ms: float | None) -> float:
+    """The tightest of the service's deadline and what the caller said, in body and header."""
+    return min(config_ms, *(ms or config_ms for ms in caller_ms))
+
+
+def header_deadline_ms(headers: Headers) -> float | None:
+    """What the caller allows by header, None where nothing is said.
 
     Raises:
         InvalidRequestError: the header is not a positive number.
     """
-    return min(config_ms, field_ms or config_ms, _header_ms(header) or config_ms)
-
-
-def _header_ms(header: str | None) -> float | None:
+    header = headers.get(DEADLINE_HEADER)
     if header is None:
         return None
     try:

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from runner.answers import Forecast
 from runner.errors import BatchTooLongError, InvalidRequestError, RequestError
 from runner.types import ForecastRequest
-from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
+from serve_app.admission import deadline_ms, header_deadline_ms, read_body
 from serve_app.allowance import allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, encode
 from serve_app.errors import error_object, request_id
@@ -50,8 +50,8 @@ class BatchEndpoint:
             raise BatchTooLongError(limits.max_batch_requests)
         steps = sum(series_steps(w, limits) for w in wires if isinstance(w, ForecastWire))
         allowance.spend(max(0, steps - body_steps(body)))
-        header = request.headers.get(DEADLINE_HEADER)
-        limit_ms = deadline_ms(limits.batch_deadline_ms, field_ms, header)
+        header_ms = header_deadline_ms(request.headers)
+        limit_ms = deadline_ms(limits.batch_deadline_ms, field_ms, header_ms)
         called = partial(request_id, request.headers)
         lines = self._lines(wires, began, began + limit_ms / 1e3, called)
         if NDJSON in request.headers.get("accept", ""):

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from runner.cache import AnswerCache, Entry
 from runner.errors import OverloadedError
 from runner.types import ModelAnswer
-from serve_app.admission import DEADLINE_HEADER, deadline_ms, read_body
+from serve_app.admission import deadline_ms, header_deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
 from serve_app.errors import request_id
@@ -63,14 +63,14 @@ class ForecastEndpoint:
             body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
         except ClientDisconnect:
             return
+        header_ms = header_deadline_ms(Headers(scope=scope))  # refused whether kept or not
         digest = hashlib.blake2b(body, digest_size=16).digest()
         allowance = allowance_of(scope)
         answer = self._answer_kept(digest, allowance, began, scope)
         if answer is None:
-            header = Headers(scope=scope).get(DEADLINE_HEADER)
             self._under_way += 1
             try:
-                answer = await self._answer(body, digest, header, allowance, began, scope)
+                answer = await self._answer(body, digest, header_ms, allowance, began, scope)
             finally:
                 self._under_way -= 1
         await _send(send, *answer)
@@ -94,7 +94,7 @@ class ForecastEndpoint:
         self,
         body: bytes,
         digest: bytes,
-        header: str | None,
+        header_ms: float | None,
         allowance: Unlimited,
         began: float,
         scope: Scope,
@@ -107,7 +107,7 @@ class ForecastEndpoint:
         steps = max(series_steps(wire, config.request), body_steps(body))
         allowance.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)
-        limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header)
+        limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
         admitted = self._clock()
         forecast = await self._service.forecaster.forecast(
             request, began + limit_ms / 1e3, shed=self._under_way > overload.shed_above

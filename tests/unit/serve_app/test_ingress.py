@@ -275,12 +275,19 @@ async def test_product_of_points_and_covariates_is_bounded() -> None:
     assert response.json()["error"]["detail"][0]["path"] == "y"
 
 
-@pytest.mark.parametrize("header", ["soon", "0", "-5", "nan", "inf"])
+@pytest.mark.parametrize("header", ["", "soon", "0", "-5", "nan", "inf"])
 async def test_deadline_header_must_be_a_positive_number(bench: Bench, header: str) -> None:
     response = await bench.post(EXAMPLE, **{"X-Request-Deadline-Ms": header})
 
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["path"] == "X-Request-Deadline-Ms"
+
+
+async def test_deadline_header_is_read_for_bytes_that_are_known_as_well(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    response = await bench.post(EXAMPLE, **{"X-Request-Deadline-Ms": ""})
+
+    assert response.status_code == 422
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
