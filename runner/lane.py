@@ -37,6 +37,7 @@ class LaneStats:
         oldest_age_s: how long the first of them has waited, 0 when nobody waits.
         in_flight: calls under way, lingering ones included.
         batch_sizes: sizes of the latest calls, oldest first.
+        turned_away: interactive items that found the line too long within ``batching.max_wait_s``.
     """
 
     queued: int
@@ -44,6 +45,7 @@ class LaneStats:
     oldest_age_s: float
     in_flight: int
     batch_sizes: tuple[int, ...]
+    turned_away: int
 
 
 @dataclass(slots=True, eq=False)
@@ -158,4 +160,5 @@ class Lane(Generic[K, T, R]):
             oldest_age_s=0.0 if oldest is None else now - oldest,
             in_flight=len(self.calls),
             batch_sizes=tuple(self.batch_sizes),
+            turned_away=self.pressure.turned_away(now),
         )

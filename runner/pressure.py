@@ -13,6 +13,7 @@ Meanwhile bulk items stay in line while others wait: they are shed first, by wai
 that lasts until their deadline.
 """
 
+from collections import deque
 from math import inf
 
 from runner.call_time import CallTime
@@ -33,6 +34,8 @@ class Pressure:
         self._company_until = 0.0
         self._overloaded_until = 0.0
         self._long_since = inf
+        # who was turned away, and when: no more than a line would have held
+        self._turned_away: deque[float] = deque(maxlen=settings.max_queued_items)
 
     def began(self, expected_s: float, begins: float) -> None:
         """A call left that the runtime turns to at ``begins``, for ``expected_s`` or so."""
@@ -60,7 +63,15 @@ class Pressure:
         if wait_s <= self._settings.max_wait_s and not self._lasts(now):
             return True
         self._overloaded_until = now + OVERLOAD_S
+        self._turned_away.append(now)
         return False
+
+    def turned_away(self, now: float) -> int:
+        """How many would be in line as well, had each been let in to wait as in a burst."""
+        gone = self._turned_away
+        while gone and now - gone[0] >= self._settings.max_wait_s:
+            gone.popleft()
+        return len(gone)
 
     def _wait_s(self, ahead: int, limits: CutLimits) -> float:
         """Until the end of its call; 0 for whoever is in the next one, however long that takes."""

@@ -55,7 +55,7 @@ from serve_app.ray_metrics import RaySink
 from serve_app.recorder import Recorder
 from serve_app.request_log import RequestLog
 from serve_app.runner_watch import Call, Queues, WatchedCall
-from serve_app.scaling import ITEMS
+from serve_app.scaling import demand
 from serve_app.service import Service
 from serve_app.shared_calls import Answers as Parts
 from serve_app.tracer import configured_tracer
@@ -196,7 +196,7 @@ class Runner:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Serve asks a replica for, and hands to `scaling.by_items`."""
-        return {ITEMS: len(self._desk)}
+        return demand(len(self._desk), self._dispatcher.stats().values())
 
     def _look(self) -> None:
         lanes, breakers = self._dispatcher.stats(), self._breakers.known()

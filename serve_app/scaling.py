@@ -1,17 +1,29 @@
-"""How many Runners there should be: by the items they hold, not by the calls those came in.
+"""How many Runners there should be: by the items that want one, not by the calls those came in.
 
 Items share calls on their way to a Runner: from each ingress at most one in
 ``batching.share_calls_s``. Serve counts calls, so its own policy sees the same load whether a call
-carries one item or fifty. Runners tell how many items they hold (``record_autoscaling_stats``);
-Serve averages that over ``look_back_period_s``, and applies delays, factors and bounds to what is
-decided here.
+carries one item or fifty. Runners tell how many items they hold or could not take
+(``record_autoscaling_stats``); Serve averages that over ``look_back_period_s``, and applies delays,
+factors and bounds to what is decided here.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
+from runner.dispatcher import LaneStats
+
 ITEMS = "items"
+
+
+def demand(in_hand: int, lanes: Iterable[LaneStats]) -> dict[str, float]:
+    """What a Runner tells: the items in its hand, and those it turned away.
+
+    Under lasting overload a line is kept short (`runner.pressure`), so what is in hand alone would
+    never ask for another Runner. Those turned away count as if they waited.
+    """
+    return {ITEMS: in_hand + sum(lane.turned_away for lane in lanes)}
 
 
 def by_items(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:

@@ -81,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--downscale-delay-s", type=float, default=20.0, help="300 is shipped")
     add("--hold-s", type=float, default=15.0, help="how long a load lasts that waits for nothing")
     add("--limit-s", type=float, default=90.0, help="how long we wait for Runners to come")
-    add("--least-share", type=float, default=0.9, help="of the throughput that must be left")
+    add(
+        "--least-share",
+        type=float,
+        default=0.9,
+        help="of the model's rate that must be left",
+    )
     return parser
 
 

@@ -32,6 +32,15 @@ class Phase:
         return len(self.samples) / self.seconds if self.seconds else 0.0
 
     @property
+    def by_model(self) -> int:
+        """How many answers were the model's; the baseline answers at any load."""
+        return sum(sample.source == "model" for sample in self.samples)
+
+    @property
+    def model_per_second(self) -> float:
+        return self.by_model / self.seconds if self.seconds else 0.0
+
+    @property
     def batch(self) -> float:
         """Mean series in a call."""
         return sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
@@ -70,10 +79,10 @@ def failures(phases: Sequence[Phase], times: Times, least_share: float) -> list[
     for what, took_s in (("out", times.all_s), ("in again", times.back_s)):
         if took_s is None:
             found.append(f"the Runner was not scaled {what} while we waited")
-    rates = {phase.name: phase.per_second for phase in phases}
+    rates = {phase.name: phase.model_per_second for phase in phases}
     before, after = rates.get(STEP, 0.0), rates.get(OUT, 0.0)
     if after < least_share * before:
-        found.append(f"throughput fell from {before:.0f} to {after:.0f} a second")
+        found.append(f"the model answered {before:.0f} a second and then {after:.0f}")
     return found
 
 
@@ -90,14 +99,13 @@ def table(phases: Sequence[Phase]) -> str:
 
 def _line(phase: Phase) -> str:
     latencies = sorted(sample.latency_ms for sample in phase.samples)
-    model = sum(sample.source == "model" for sample in phase.samples)
     cells = [
         phase.name,
         phase.runners,
         phase.callers,
         f"{phase.seconds:.0f}",
         f"{phase.per_second:.0f}",
-        f"{model / max(1, len(phase.samples)):.1%}",
+        f"{phase.by_model / max(1, len(phase.samples)):.1%}",
         *(f"{percentile(latencies, percent):.0f}" for percent in (50, 95)),
         f"{phase.batch:.1f}",
         f"{phase.busy_s / phase.seconds:.0%}" if phase.seconds else "-",

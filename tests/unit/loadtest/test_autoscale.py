@@ -30,6 +30,7 @@ from tests.unit.loadtest.fake_service import answer, forecast, serving
 SHAPE = Shape(points=40)
 TIMES = Times(30.0, 41.0, 75.0)
 GOOD = Sample(0.0, 0.1, source="model")
+BASELINE = Sample(0.0, 0.1, source="baseline")
 
 
 def phase(name: str, samples: Sequence[Sample], seconds: float = 1.0) -> Phase:
@@ -57,7 +58,8 @@ def test_steps_that_kept_every_promise_pass() -> None:
 @pytest.mark.parametrize(
     ("after", "times", "words"),
     [
-        ([GOOD] * 80, TIMES, "throughput fell from 100 to 80"),
+        ([GOOD] * 80, TIMES, "the model answered 100 a second and then 80"),
+        ([GOOD] * 80 + [BASELINE] * 99, TIMES, "the model answered 100 a second and then 80"),
         ([GOOD] * 99 + [Sample(0, 1, "status 500")], TIMES, "1 status 500"),
         ([GOOD] * 100, replace(TIMES, all_s=None), "not scaled out while"),
         ([GOOD] * 100, replace(TIMES, back_s=None), "not scaled in again"),

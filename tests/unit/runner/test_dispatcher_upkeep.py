@@ -104,7 +104,12 @@ async def test_stats_tell_what_waits_what_runs_and_how_large_the_calls_were():
     await answers(done)
     await asyncio.sleep(1)
     assert desk.lane() == LaneStats(
-        queued=0, queued_bulk=0, oldest_age_s=0.0, in_flight=0, batch_sizes=(3, 3)
+        queued=0,
+        queued_bulk=0,
+        oldest_age_s=0.0,
+        in_flight=0,
+        batch_sizes=(3, 3),
+        turned_away=0,
     )
 
 

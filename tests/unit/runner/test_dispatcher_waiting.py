@@ -29,6 +29,7 @@ async def test_an_interactive_item_that_would_wait_too_long_is_refused_at_once()
     with pytest.raises(QueueFullError, match="full"):
         desk.put("d")
 
+    assert desk.lane().turned_away == 1
     assert await answers([first, *waiting]) == ["A", "B", "C"]
 
 

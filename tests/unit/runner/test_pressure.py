@@ -150,3 +150,22 @@ def test_bulk_is_held_back_for_a_moment_after_somebody_was_turned_away():
 
     assert lane.holds_bulk(10.0 + OVERLOAD_S - 0.01)
     assert not lane.holds_bulk(10.0 + OVERLOAD_S)
+
+
+def test_who_was_turned_away_is_known_for_as_long_as_they_might_have_waited():
+    lane = pressure(max_wait_s=0.5)
+    for now in (10.0, 10.2, 10.4):
+        lane.admits(TOO_LONG, limits(now=now))
+    lane.admits(0, limits(now=10.4))
+
+    assert lane.turned_away(10.49) == 3
+    assert lane.turned_away(10.5) == 2
+    assert lane.turned_away(10.9) == 0
+
+
+def test_no_more_are_known_than_a_line_could_hold():
+    lane = pressure(max_queued_items=4)
+    for _ in range(9):
+        lane.admits(TOO_LONG, limits(now=10.0))
+
+    assert lane.turned_away(10.0) == 4

@@ -90,7 +90,7 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
 
 
 async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
-    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8))}, {}, 0)
+    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
 
     assert recorder.gauge(metrics.QUEUED, "m").value == 5
     assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75

@@ -2,7 +2,8 @@ import pytest
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from serve_app.scaling import ITEMS, by_items
+from runner.dispatcher import LaneStats
+from serve_app.scaling import ITEMS, by_items, demand
 
 RUNNER = DeploymentID(name="Runner", app_name="tsfm")
 
@@ -44,3 +45,13 @@ def test_calls_that_items_came_in_do_not_count() -> None:
 
 def test_number_of_runners_stays_while_none_has_told_anything() -> None:
     assert by_items(context(replicas=3, calls=900)) == (3, {})
+
+
+def lane(*, queued: int = 0, turned_away: int = 0) -> LaneStats:
+    return LaneStats(queued, 0, 0.0, 1, (), turned_away)
+
+
+def test_a_runner_tells_what_it_turned_away_with_what_it_holds() -> None:
+    lanes = [lane(queued=30, turned_away=200), lane(queued=5, turned_away=7)]
+
+    assert demand(40, lanes) == {ITEMS: 247}
