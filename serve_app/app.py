@@ -13,7 +13,10 @@ from runner.config import load_config
 from runner.models import Registry, load_registry
 from runner.types import BASELINE_MODEL
 from serve_app.conformal_files import fitted_state
-from serve_app.deployments import Baseline, Ingress, Runner, breaker_actor, learning_actor
+from serve_app.deployments.actors import breaker_actor, learning_actor
+from serve_app.deployments.baseline import Baseline
+from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.runner import Runner
 
 
 class AppArgs(BaseModel):

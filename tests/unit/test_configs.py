@@ -134,7 +134,7 @@ def test_serve_config_names_deployments_and_files_that_exist(path: Path) -> None
         module, _, function = application["import_path"].partition(":")
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
         assert f"def {function}(" in source
-        folder = "".join(p.read_text() for p in (ROOT / "serve_app").glob("*.py"))
+        folder = "".join(p.read_text() for p in (ROOT / "serve_app").rglob("*.py"))
         for deployment in application["deployments"]:
             assert re.search(rf"^(class )?{deployment['name']}\b", folder, re.MULTILINE)
         if "args" in application:

@@ -2,7 +2,8 @@ import json
 
 from runner.conformal_section import ConformalSection
 from serve_app.app import sources_of
-from serve_app.deployments import LEARNING, learning_actor
+from serve_app.deployments.actors import learning_actor
+from serve_app.deployments.learning import LEARNING
 from tests.builders import make_config, make_registry
 
 

@@ -7,7 +7,8 @@ import pytest
 from runner.breaker import Permit
 from runner.breaker_sync import SyncRequest
 from serve_app.breaker_actor import BreakerActor
-from serve_app.deployments import ClockedBreakerActor, breaker_actor
+from serve_app.deployments.actors import breaker_actor
+from serve_app.deployments.breaker import ClockedBreakerActor
 from tests.breakers import FAILURE, FAST_S, make_replica, make_settings
 from tests.builders import make_config
 

@@ -1,0 +1,30 @@
+"""How Serve is to run the actors beside the deployments that own them."""
+
+from collections.abc import Collection
+
+import ray
+from ray.serve.config import DeploymentActorConfig
+
+from runner.config import Config
+from serve_app.deployments.breaker import BREAKER, ClockedBreakerActor
+from serve_app.deployments.learning import LEARNING, ClockedLearningActor
+
+
+def breaker_actor(config: Config) -> DeploymentActorConfig:
+    """The singleton that holds breaker state, owned by the Runner deployment."""
+    return DeploymentActorConfig(
+        name=BREAKER,
+        actor_class=ray.remote(ClockedBreakerActor),
+        init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
+        actor_options={"num_cpus": 0.01},  # with none it may land on a head that takes no work
+    )
+
+
+def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorConfig:
+    """The singleton that learns for all replicas, owned by the Ingress deployment."""
+    return DeploymentActorConfig(
+        name=LEARNING,
+        actor_class=ray.remote(ClockedLearningActor),
+        init_args=(config.conformal.model_dump_json(), sorted(sources)),  # Serve tells them as JSON
+        actor_options={"num_cpus": 0.01},  # as the breaker's
+    )

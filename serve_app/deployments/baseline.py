@@ -1,0 +1,23 @@
+"""The Baseline deployment."""
+
+from collections.abc import Sequence
+
+from ray import serve
+
+from runner.config import Config
+from runner.fallback import BaselineRequest, baseline_bands
+from runner.types import Bands
+from serve_app.deployments.replica import set_up_replica
+
+
+@serve.deployment
+class Baseline:
+    """The EWMA baseline as a service of its own."""
+
+    def __init__(self, config: Config) -> None:
+        set_up_replica(config)
+        self._config = config
+
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        """Bands of every item, in order."""
+        return baseline_bands(requests, self._config.baseline, self._config.bands)

@@ -1,0 +1,88 @@
+"""The Ingress deployment."""
+
+import random
+import time
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from runner.answers import Answers
+from runner.bulk import BulkForecaster
+from runner.config import Config
+from runner.conformal_state import ConformalState
+from runner.coverage import CoverageReport
+from runner.forecaster import BaselinePort, Fallback, Forecaster
+from runner.models import Registry
+from runner.notes import Notes
+from serve_app.deployments.learning import LEARNING
+from serve_app.deployments.replica import set_up_replica
+from serve_app.fleet import RayFleet
+from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
+from serve_app.ingress import build_app
+from serve_app.learning_client import Learning, RayLearningPort
+from serve_app.ports import ModelPorts
+from serve_app.pump import Pump
+from serve_app.ray_metrics import RaySink
+from serve_app.recorder import Recorder
+from serve_app.request_log import RequestLog
+from serve_app.service import Service
+from serve_app.tracing import TracedBaseline, TracedModel
+from serve_app.traffic import Traffic
+from serve_app.watch import Watch
+
+
+@serve.deployment
+@serve.ingress()
+class Ingress:
+    """The HTTP edge: the Starlette app around a forecaster that calls the other two."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        runner: DeploymentHandle[Any],
+        baseline: DeploymentHandle[Any],
+        conformal: ConformalState | None,
+    ) -> None:
+        tracer = set_up_replica(config)
+        name = serve.get_replica_context().replica_tag
+        self._baseline: BaselinePort = BaselineHandle(baseline, config.batching)
+        clock = time.monotonic
+        self._runner = handle = RunnerHandle(runner, name, config.batching)
+        model: ModelPorts = handle
+        if tracer is not None:
+            model = TracedModel(model, tracer)
+            self._baseline = TracedBaseline(self._baseline, tracer)
+        notes = Notes(config.conformal.max_queued) if config.conformal.online else None
+        answers = Answers(config, clock, random.random, conformal, notes)
+        self._learning = None if notes is None else _learning(config, notes, answers)
+        fallback = Fallback(config, answers, self._baseline, clock)
+        forecaster = Forecaster(config, registry, answers, model, fallback, clock)
+        bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
+        recorder = Recorder()
+        log = RequestLog(config.observability.log_fallbacks_every_s)
+        watch = Watch(recorder, Traffic(clock, time.time), log)
+        self._pump = Pump(recorder, RaySink(), watch.look)
+        shared = (config, registry, answers, forecaster, bulk, clock, watch, handle, tracer)
+        self._service = Service(*shared, self._learning)
+        self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
+
+    async def __serve_build_asgi_app__(self) -> Starlette:
+        """Serve runs this on the replica, after the constructor."""
+        await warm_up(self._runner, self._baseline, self._service.config)
+        self._pump.start()
+        if self._learning is not None:
+            self._learning.start()
+        return build_app(self._service, self._fleet)
+
+
+def _learning(config: Config, notes: Notes, answers: Answers) -> Learning:
+    return Learning(
+        notes,
+        RayLearningPort(lambda: serve.get_deployment_actor(LEARNING)),
+        answers.calibrate_by,
+        config.conformal.exchange_interval_s,
+        CoverageReport(config.conformal.target_coverage),
+    )

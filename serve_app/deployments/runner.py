@@ -1,0 +1,150 @@
+"""The Runner deployment."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from opentelemetry.trace import Tracer
+from ray import serve
+
+from runner.answers import Outcome
+from runner.batch_call import BatchCall, BreakersOfRuntime, Served
+from runner.breaker_board import BreakerBoard, Command
+from runner.breaker_sync import ReplicaBoard
+from runner.config import Config
+from runner.dispatcher import Dispatcher
+from runner.model_service import ModelService
+from runner.models import Registry
+from runner.runtimes import Place, Route, RoutedCalls, Runtimes
+from runner.tollama import TollamaRuntime
+from runner.tollama_http import RuntimeHttp
+from runner.types import BreakerState, ModelRequest
+from serve_app.breaker_client import RayBreakerPort, SharedBreakers
+from serve_app.deployments.breaker import BREAKER
+from serve_app.deployments.replica import set_up_replica
+from serve_app.groups import Desk, Group
+from serve_app.pump import Pump
+from serve_app.ray_metrics import RaySink
+from serve_app.recorder import Recorder
+from serve_app.runner_watch import Call, Queues, WatchedCall
+from serve_app.scaling import demand
+from serve_app.shared_calls import Answers as Parts
+from serve_app.tracing import TracedCall, TracedItems, forward
+
+
+@serve.deployment
+class Runner:
+    """Batches items into runtime calls.
+
+    ``@serve.batch`` only collects what arrives together; its answer for each item is a future of
+    the dispatcher, so that nobody waits for a batchmate and every item has its own error.
+    """
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        tracer = set_up_replica(config)
+        recorder = Recorder()
+        self._queues = Queues(recorder)
+        self._pump = Pump(recorder, RaySink(), self._look)
+        batching, tollama = config.batching, config.tollama
+        name = serve.get_replica_context().replica_tag
+        self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
+        self._breakers = SharedBreakers(
+            ReplicaBoard(BreakerBoard(config.circuit_breaker, random.random, name), name),
+            RayBreakerPort(lambda: serve.get_deployment_actor(BREAKER)),
+            config.circuit_breaker,
+            time.monotonic,
+        )
+        watched = partial(_watched, recorder, tracer)
+        self._dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+            RoutedCalls([watched(self._call(config, i, tracer)) for i in range(len(runtimes))]),
+            lane_of=lambda route: route.lane,
+            batch_limit=lambda route: registry.batch_limit(
+                route.key.model, batching.max_batch_size
+            ),
+            max_batch_bytes=tollama.max_request_bytes,
+            settings=batching,
+            lease_s=tollama.lease_s,
+            clock=time.monotonic,
+        )
+        self._service = ModelService(
+            self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
+        )
+        item: Callable[[ModelRequest], Coroutine[Any, Any, Outcome]] = self._service.forecast
+        if tracer is not None:
+            item = TracedItems(self._service.forecast, tracer, time.time_ns)
+        self._desk: Desk[ModelRequest, Outcome] = Desk(item)
+        collect: Any = self._collect  # serve.batch adds its setters where no type shows them
+        collect.set_max_batch_size(batching.max_batch_size)
+        collect.set_batch_wait_timeout_s(batching.collect_wait_s)
+
+    async def forecast(self, group: Group[ModelRequest]) -> AsyncIterator[Parts[Outcome]]:
+        """Bands for each item, or why there are none, with its number, as they come."""
+        self._start()
+        async with aclosing(self._desk.parts(await self._collect(group))) as parts:
+            async for part in parts:
+                yield part
+
+    def forget(self, sender: str, numbers: Sequence[int]) -> None:
+        """Drops items that nobody waits for any more."""
+        self._desk.forget(sender, numbers)
+
+    async def status(self) -> tuple[list[tuple[str, str, float]], int]:
+        """Name, state and seconds to the next probe of every breaker, and how many items wait."""
+        self._start()
+        known, lanes = self._breakers.known(), self._dispatcher.stats()
+        breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
+        return breakers, sum(lane.queued for lane in lanes.values())
+
+    async def command(self, model: str, command: Command) -> BreakerState:
+        """An operator's word to a model's breakers, of all replicas and runtimes: their state."""
+        self._start()
+        told = [await self._breakers.command(n, command) for n in self._runtimes.lanes(model)]
+        return told[0]
+
+    @serve.batch
+    async def _collect(
+        self, groups: list[Group[ModelRequest]]
+    ) -> list[dict[asyncio.Future[Outcome], int]]:
+        return self._desk.take(groups)
+
+    def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
+        """The calls of one runtime, with connections and breakers of its own."""
+        tollama, clock = config.tollama, time.monotonic
+        prepare = None if tracer is None else forward
+        http = RuntimeHttp(tollama, tollama.base_urls[runtime], prepare=prepare)
+        port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
+        breakers = BreakersOfRuntime(self._breakers, self._runtimes, runtime)
+        return BatchCall(port, breakers, tollama, config.bands, clock, self._keep_late)
+
+    def _start(self) -> None:
+        self._breakers.start()
+        self._pump.start()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve asks a replica for, and hands to `scaling.by_items`."""
+        return demand(len(self._desk), self._dispatcher.stats().values())
+
+    def _look(self) -> None:
+        lanes, breakers = self._dispatcher.stats(), self._breakers.known()
+        self._queues.look(lanes, breakers, self._service.kept_answers)
+
+    def _keep_late(
+        self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
+    ) -> None:
+        self._service.keep_late(requests, results)
+
+
+def _place() -> Place:
+    """Where this replica stands now; Serve may give it another rank while it runs."""
+    context = serve.get_replica_context()
+    return Place(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
+
+
+def _watched(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
+    """The calls of one runtime, counted, and traced where spans are wanted."""
+    watched = WatchedCall(call, recorder, time.monotonic)
+    return TracedCall(watched, tracer) if tracer else watched
