@@ -61,8 +61,11 @@ class _Walk:
     ) -> float | None:
         """Lasts ``least_s`` and until the number of Runners is right; the seconds it took.
 
-        None when the number was not right within the limit.
+        None when the number was not right within the limit. Where there is nothing to wait for,
+        there is no phase.
         """
+        if not least_s and until(self.runners):
+            return 0.0
         await asyncio.to_thread(self.stub.reset)
         before, first, began = self.runners, len(self.callers.samples), perf_counter()
         self.callers.are(callers)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.call_time import UNKNOWN, CallTimeFit, CallTimes
+from runner.call_time import UNKNOWN, CallTime, CallTimeFit, CallTimes
 
 CALLS = st.lists(
     st.tuples(st.integers(1, 512), st.floats(0, 40, allow_nan=False)), min_size=1, max_size=60
@@ -35,6 +35,13 @@ def test_noise_of_a_tenth_leaves_the_forecast_within_a_tenth():
     line = fitted((n, tollama_s(n) * rng.uniform(0.9, 1.1)) for n in sizes)
 
     assert line.seconds(64) == pytest.approx(tollama_s(64), rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
+def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expected_s):
+    line = CallTime(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
+
+    assert line.seconds(n) == expected_s
 
 
 def test_two_calls_by_hand():

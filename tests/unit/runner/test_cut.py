@@ -169,6 +169,24 @@ def test_those_behind_the_last_on_board_stay_in_line():
     assert plan.lost == []
 
 
+def test_fill_shares_the_bytes_with_a_lead_that_left_somebody_in_line():
+    lead = [Item("a", size_bytes=6), Item("b", deadline=1.5)]
+    fill = [Item("x", size_bytes=4), Item("y")]
+
+    plan = plan_cut(lead, fill, limits(call_time=line(0.0, 1.0), max_bytes=10))
+
+    assert names(plan.send) == "ax"
+    assert plan.lost == []
+
+
+def test_fill_has_the_bytes_that_were_too_few_for_the_lead():
+    lead = [Item("a", size_bytes=6), Item("b", size_bytes=5)]
+
+    plan = plan_cut(lead, [Item("x", size_bytes=4), Item("y")], limits(max_bytes=10))
+
+    assert names(plan.send) == "ax"
+
+
 def test_fill_stops_before_it_makes_the_lead_late():
     plan = plan_cut(items("ab", deadline=5), items("xyz"), limits(call_time=line(1, 1)))
 

@@ -8,6 +8,7 @@ from runner.pressure import BURST_S, COMPANY_S, OVERLOAD_S, Pressure
 from tests.builders import make_config
 
 DEAR_CALLS = CallTime(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
+EXACT = CallTime(4, 0.25, 0.0, 0.0)  # sums of it are no hair beside a limit
 DEAR_ITEMS = CallTime(10, 0.5, 0.05, 0.05)  # 0.05 for each
 
 
@@ -101,27 +102,27 @@ def test_a_burst_may_wait_long():
 
 
 def test_a_wait_of_just_the_limit_is_no_long_line():
-    lane = pressure(overload_wait_s=0.4)
+    lane = pressure(overload_wait_s=0.5, max_wait_s=1.0)
 
-    answers = [lane.admits(LONG, limits(now=step * BURST_S)) for step in range(3)]
+    moments = [step * BURST_S for step in range(3)]
+    answers = [lane.admits(LONG, limits(now=now, call_time=EXACT)) for now in moments]
 
     assert all(answers)
 
 
 def test_a_burst_may_wait_just_as_long_as_is_allowed():
-    lane = pressure(overload_wait_s=0.3)
-    lane.began(0.1, 0.0)
+    lane = pressure(overload_wait_s=0.25, max_wait_s=0.5)
 
-    assert lane.admits(LONG, limits())
+    assert lane.admits(LONG, limits(call_time=EXACT))
 
 
 def test_a_line_that_stays_long_is_kept_short_from_then_on():
     lane = pressure(overload_wait_s=0.3)
-    lane.admits(LONG, limits(now=10.0))
+    lane.admits(LONG, limits(now=0.0))
 
-    assert not lane.admits(LONG, limits(now=10.0 + BURST_S))
-    assert lane.holds_bulk(10.0 + BURST_S)
-    assert lane.admits(SHORT, limits(now=10.0 + BURST_S))
+    assert not lane.admits(LONG, limits(now=BURST_S))
+    assert lane.holds_bulk(BURST_S)
+    assert lane.admits(SHORT, limits(now=BURST_S))
 
 
 def test_a_line_that_was_short_in_between_is_a_burst_again():
