@@ -1,27 +1,16 @@
 """The dependency audit's reading of pip-audit's report."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.builders import ROOT
+from tests.scripts import load_script
 
 SOUND = {"name": "a", "version": "1", "vulns": []}
 SKIPPED = {"name": "b", "skip_reason": "not found"}
 BAD = {"name": "c", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3"]}]}
 BAD_FOR_GOOD = {"name": "d", "version": "4", "vulns": [{"id": "PYSEC-2", "fix_versions": []}]}
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -36,14 +25,14 @@ def load() -> ModuleType:
 def test_only_a_vulnerability_fails_and_only_a_full_check_passes(
     packages: list[dict[str, Any]], begins: str, code: int
 ) -> None:
-    text, exit_code = load().verdict(packages)
+    text, exit_code = load_script("audit").verdict(packages)
 
     assert text.startswith(begins)
     assert exit_code == code
 
 
 def test_file_without_a_report_is_not_a_pass(tmp_path: Path) -> None:
-    audit = load()
+    audit = load_script("audit")
 
     text, code = audit.verdict(audit.ask(str(tmp_path / "none.lock")))
 

@@ -1,31 +1,21 @@
 """The page about the configuration: what `make docs` would write."""
 
-import importlib.util
-from types import ModuleType
-
 import pytest
 import yaml
 
 from runner.config import Config
 from tests.builders import ROOT
-
-
-def load() -> ModuleType:
-    path = ROOT / ".ci" / "config_reference.py"
-    spec = importlib.util.spec_from_file_location("config_reference", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.scripts import load_script
 
 
 def test_page_is_up_to_date() -> None:
-    assert (ROOT / "docs/configuration.md").read_text("utf-8") == load().document(), "run make docs"
+    assert (ROOT / "docs/configuration.md").read_text("utf-8") == load_script(
+        "config_reference"
+    ).document(), "run make docs"
 
 
 def test_page_has_every_key_once() -> None:
-    text = load().document()
+    text = load_script("config_reference").document()
     for section, field in Config.model_fields.items():
         fields = getattr(field.annotation, "model_fields", None)
         keys = [f"{section}.{name}" for name in fields] if fields else [section]
@@ -33,7 +23,7 @@ def test_page_has_every_key_once() -> None:
 
 
 def test_meanings_are_of_keys_that_exist() -> None:
-    text = load().document()
+    text = load_script("config_reference").document()
     meanings = yaml.safe_load((ROOT / ".ci/config_meanings.yaml").read_text("utf-8"))
 
     assert [key for key in meanings if f"| `{key}` |" not in text] == []
@@ -49,6 +39,6 @@ def test_meanings_are_of_keys_that_exist() -> None:
     ],
 )
 def test_types_are_told_in_words(schema: dict[str, object], words: str) -> None:
-    found = load().kind(schema, {"S": {"enum": ["a", "b"]}})
+    found = load_script("config_reference").kind(schema, {"S": {"enum": ["a", "b"]}})
 
     assert found == words

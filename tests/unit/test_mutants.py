@@ -1,23 +1,12 @@
 """What is said of the faults that no test noticed."""
 
 import doctest
-import importlib.util
-from types import ModuleType
 
 import pytest
 
-from tests.builders import ROOT
+from tests.scripts import load_script
 
 REASONS = {"m.f": {"a > b": "equal numbers mean the same"}}
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants", ROOT / ".ci" / "mutants.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -33,13 +22,13 @@ def load() -> ModuleType:
 def test_every_survivor_needs_a_reason_and_every_reason_a_survivor(
     alive: list[tuple[str, str]], says: str, code: int
 ) -> None:
-    text, exit_code = load().verdict(alive, REASONS)
+    text, exit_code = load_script("mutants").verdict(alive, REASONS)
 
     assert text.startswith(says)
     assert exit_code == code
 
 
 def test_examples_of_the_reader_hold() -> None:
-    failed, tried = doctest.testmod(load())
+    failed, tried = doctest.testmod(load_script("mutants"))
 
     assert (failed, tried) == (0, 2)

@@ -1,6 +1,5 @@
 """The Kubernetes manifests: sound by their schemas, and in step with what they copy."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from jsonschema import Draft202012Validator
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 from tests.kustomize import Doc, build, containers, documents, named
+from tests.scripts import load_script
 
 DEPLOY = ROOT / "deploy"
 OVERLAYS = {name: DEPLOY / "kustomize/overlays" / name for name in ("dev", "prod")}
@@ -130,11 +130,7 @@ def test_kubectl_resolves_the_overlays_to_the_same(overlay: str) -> None:
 
 
 def test_embedding_keeps_what_stands_around_the_serve_config() -> None:
-    spec = importlib.util.spec_from_file_location("manifests", ROOT / ".ci/manifests.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("manifests")
     manifest = "a: 1\n  serveConfigV2: |\n    old: 1\n  rayClusterConfig:\n    b: 2\n"
 
     assert module.embed(manifest, "new:\n\n  x: 1\n") == (

@@ -26,6 +26,17 @@ CLOSED = BreakerState.CLOSED
 OPEN = BreakerState.OPEN
 
 
+def opened_together_closed_alone():
+    """The shared board still holds open what its one replica closed without it at NOW + 101."""
+    shared = make_shared()
+    (replica,) = met(shared, "r1")
+    tell(replica, FAILURE, NOW, times=3)
+    sync(replica, shared, NOW)
+    probe = permit_of(replica.acquire_alone("m", NOW + 100))
+    replica.record("m", probe, SUCCESS, FAST_S, NOW + 101)
+    return shared, replica
+
+
 class TestAlone:
     def test_a_replica_alone_opens_probes_and_closes_by_itself(self):
         replica = make_replica()
@@ -40,12 +51,7 @@ class TestAlone:
         assert replica.state("m", NOW + 101) is CLOSED
 
     def test_what_a_replica_found_out_alone_is_merged_not_overwritten(self):
-        shared = make_shared()
-        (replica,) = met(shared, "r1")
-        tell(replica, FAILURE, NOW, times=3)
-        sync(replica, shared, NOW)
-        probe = permit_of(replica.acquire_alone("m", NOW + 100))
-        replica.record("m", probe, SUCCESS, FAST_S, NOW + 101)
+        shared, replica = opened_together_closed_alone()
 
         sync(replica, shared, NOW + 101)
 
@@ -85,12 +91,7 @@ class TestAlone:
         assert (stranger, acquainted) == (NO_EPOCH, 1000)
 
     def test_a_replica_that_probed_alone_once_is_heard_ever_after(self):
-        shared = make_shared()
-        (replica,) = met(shared, "r1")
-        tell(replica, FAILURE, NOW, times=3)
-        sync(replica, shared, NOW)
-        probe = permit_of(replica.acquire_alone("m", NOW + 100))
-        replica.record("m", probe, SUCCESS, FAST_S, NOW + 101)
+        shared, replica = opened_together_closed_alone()
         sync(replica, shared, NOW + 101)
 
         tell(replica, FAILURE, NOW + 102)
