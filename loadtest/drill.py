@@ -3,8 +3,9 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
 
@@ -56,6 +57,17 @@ def service_on(
         finally:
             if log_lines:
                 say(f"the end of the service's log:{service.log(log_lines)}")
+
+
+def with_deployments(
+    config: Mapping[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """A Serve config with each deployment as ``changed`` gives it back."""
+    applications = [
+        {**app, "deployments": [changed(d) for d in app["deployments"]]}
+        for app in config["applications"]
+    ]
+    return {**config, "applications": applications}
 
 
 def _interrupt(*_: object) -> None:

@@ -19,7 +19,7 @@ import yaml
 
 from loadtest.autoscale.steps import MOST, Seen, take_steps
 from loadtest.autoscale.verdict import failures, last_line, share_of_best, table, times_line
-from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on
+from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
 from loadtest.stub_process import start_stub
 
 
@@ -60,11 +60,7 @@ def adapted(config: Mapping[str, Any], args: argparse.Namespace) -> dict[str, An
         }
         return {**deployment, "autoscaling_config": scaling}
 
-    applications = [
-        {**app, "deployments": [changed(d) for d in app["deployments"]]}
-        for app in config["applications"]
-    ]
-    return {**config, "applications": applications}
+    return with_deployments(config, changed)
 
 
 def _parser() -> argparse.ArgumentParser:

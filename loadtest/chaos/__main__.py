@@ -21,7 +21,7 @@ from loadtest.chaos.run import Plan, run_blow
 from loadtest.chaos.strike import STUB, Field
 from loadtest.chaos.targets import blows
 from loadtest.chaos.verdict import Row, failures, last_line, table
-from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on
+from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
 from loadtest.stub_process import start_stub
 
 SETTINGS = {
@@ -99,11 +99,7 @@ def replicated(config: Mapping[str, Any]) -> dict[str, Any]:
             return {**deployment, "autoscaling_config": scaling}
         return deployment
 
-    applications = [
-        {**app, "deployments": [changed(d) for d in app["deployments"]]}
-        for app in config["applications"]
-    ]
-    return {**config, "applications": applications}
+    return with_deployments(config, changed)
 
 
 def _parser() -> argparse.ArgumentParser:
