@@ -17,6 +17,7 @@ from runner.breaker_sync import ReplicaBoard, SyncReply, SyncRequest
 from runner.errors import BreakerOpenError
 from runner.sections import CircuitBreakerSection
 from runner.types import BreakerState
+from serve_app.known_actor import KnownActor
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,12 +46,11 @@ class RayBreakerPort:
     """The actor behind a Ray handle.
 
     Args:
-        get_actor: looks the handle up anew for every call, because a restarted actor is another
-            one; raises while there is none.
+        get_actor: looks the handle up, blocking; raises while there is no such actor.
     """
 
     def __init__(self, get_actor: Callable[[], Any]) -> None:
-        self._get_actor = get_actor
+        self._actor = KnownActor(get_actor)
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         """One round trip to the actor."""
@@ -69,7 +69,7 @@ class RayBreakerPort:
 
     async def _call(self, method: str, *args: object) -> Any:
         try:
-            return await getattr(self._get_actor(), method).remote(*args)
+            return await self._actor.call(method, *args)
         except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on
             raise SharedBreakerLostError(type(exc).__name__) from exc
 

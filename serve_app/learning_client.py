@@ -21,6 +21,7 @@ from runner.coverage import CoverageReport
 from runner.errors import OutcomesUnavailableError
 from runner.notes import Notes, seen
 from runner.seen import Actual, OutcomeCounts
+from serve_app.known_actor import KnownActor
 from serve_app.learning_actor import LearningReply, Version
 
 T = TypeVar("T")
@@ -61,12 +62,11 @@ class RayLearningPort:
     """The actor behind a Ray handle.
 
     Args:
-        get_actor: looks the handle up anew for every call, because a restarted actor is another
-            one; raises while there is none.
+        get_actor: looks the handle up, blocking; raises while there is no such actor.
     """
 
     def __init__(self, get_actor: Callable[[], Any]) -> None:
-        self._get_actor = get_actor
+        self._actor = KnownActor(get_actor)
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
         """One round trip to the actor."""
@@ -80,7 +80,7 @@ class RayLearningPort:
 
     async def _call(self, method: str, *args: object) -> Any:
         try:
-            return await getattr(self._get_actor(), method).remote(*args)
+            return await self._actor.call(method, *args)
         except RayTaskError as exc:
             raise LearningFailedError(type(exc).__name__) from exc
         except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on

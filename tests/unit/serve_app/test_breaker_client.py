@@ -540,22 +540,6 @@ class TestRayPort:
         with pytest.raises(SharedBreakerLostError, match="RuntimeError"):
             await port.sync(SyncRequest("r1", 0, 0))
 
-    async def test_the_actor_is_looked_up_for_every_call(self):
-        lookups = []
-
-        async def answer(_request):
-            return self.REPLY
-
-        def get_actor():
-            lookups.append(1)
-            return self.handle("sync", answer)
-
-        port = RayBreakerPort(get_actor)
-        await port.sync(SyncRequest("r1", 0, 0))
-        await port.sync(SyncRequest("r1", 0, 0))
-
-        assert len(lookups) == 2
-
 
 class TestWhatIsKnown:
     def test_every_breaker_that_was_used_with_its_state_and_the_wait(self):
