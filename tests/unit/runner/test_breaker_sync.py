@@ -297,6 +297,12 @@ class TestProbes:
 
         assert [(reply.epoch, reply.entries) for reply in replies] == [(2000, None)] * 2
 
+    def test_a_command_is_obeyed_while_a_probe_is_out(self):
+        shared, (one,) = self.half_open("r1")
+        permit_of(ask(one, shared, NOW))
+
+        assert shared.command("m", Command.RESET, NOW) is CLOSED
+
     def test_a_command_is_evidence_from_when_it_was_given(self):
         shared = make_shared()
 
