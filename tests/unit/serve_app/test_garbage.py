@@ -1,0 +1,43 @@
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from serve_app.deployments.replica import look_for_garbage_less_often
+
+
+@pytest.fixture(autouse=True)
+def unchanged_thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.fixture
+def looks() -> Iterator[list[str]]:
+    """A line for each time Python looked for garbage."""
+    seen: list[str] = []
+
+    def look(phase: str, _: dict[str, int]) -> None:
+        seen.append(phase)
+
+    gc.collect()
+    gc.callbacks.append(look)
+    yield seen
+    gc.callbacks.remove(look)
+
+
+class TestGarbage:
+    def test_a_few_requests_are_no_reason_to_look(self, looks):
+        look_for_garbage_less_often()
+
+        kept = [[] for _ in range(4000)]
+
+        assert (len(kept), looks) == (4000, [])
+
+    def test_cycles_do_not_pile_up_by_the_ten_thousand(self, looks):
+        look_for_garbage_less_often()
+
+        kept = [[] for _ in range(10_000)]
+
+        assert (len(kept), "stop" in looks) == (10_000, True)
