@@ -31,13 +31,13 @@ class TestGarbage:
     def test_a_few_requests_are_no_reason_to_look(self, looks):
         look_for_garbage_less_often()
 
-        kept = [[] for _ in range(4000)]
+        kept: list[list[None]] = [[] for _ in range(4000)]
 
         assert (len(kept), looks) == (4000, [])
 
     def test_cycles_do_not_pile_up_by_the_ten_thousand(self, looks):
         look_for_garbage_less_often()
 
-        kept = [[] for _ in range(10_000)]
+        kept: list[list[None]] = [[] for _ in range(10_000)]
 
         assert (len(kept), "stop" in looks) == (10_000, True)
