@@ -48,17 +48,18 @@ class Ingress:
     ) -> None:
         tracer = set_up_replica(config)
         name = serve.get_replica_context().replica_tag
-        self._baseline: BaselinePort = BaselineHandle(baseline, config.batching)
+        self._baseline = BaselineHandle(baseline, config.batching)
         clock = time.monotonic
         self._runner = handle = RunnerHandle(runner, name, config.batching)
         model: ModelPorts = handle
+        bands: BaselinePort = self._baseline
         if tracer is not None:
             model = TracedModel(model, tracer)
-            self._baseline = TracedBaseline(self._baseline, tracer)
+            bands = TracedBaseline(bands, tracer)
         notes = Notes(config.conformal.max_queued) if config.conformal.online else None
         answers = Answers(config, clock, random.random, conformal, notes)
         self._learning = None if notes is None else _learning(config, notes, answers)
-        fallback = Fallback(config, answers, self._baseline, clock)
+        fallback = Fallback(config, answers, bands, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
         recorder = Recorder()
