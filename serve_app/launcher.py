@@ -36,6 +36,9 @@ QUICK_REPAIR = {
 }
 # Serve gives a proxy 5 s to come up and then starts another one; on a busy machine none ever does.
 PATIENT_START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
+# glibc keeps a heap for each of a process's many threads, up to 16 of them on two cores; holes in
+# them grew by 20 to 50 MB an hour (docs/reliability.md).
+FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 EXAMPLE = """\
@@ -52,6 +55,7 @@ def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str
         {"RAY_USAGE_STATS_ENABLED": "0"}
         | QUICK_REPAIR
         | PATIENT_START
+        | FEW_HEAPS
         | defaults
         | dict(environment)
     )

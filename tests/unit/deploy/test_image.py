@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import ROOT
+from tests.ray_env import ray_env
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 TEXT = DOCKERFILE.read_text()
@@ -87,10 +88,9 @@ def test_files_that_are_not_python_are_installed_as_well() -> None:
 
 
 def test_image_sets_what_every_node_of_a_cluster_sets() -> None:
-    set_here = dict(re.findall(r'\b(RAY_[A-Z_]+)="?([^"\\\n]+?)"?(?: \\|$)', TEXT, re.MULTILINE))
-    wanted = dict(
-        re.findall(r'^(RAY_[A-Z_]+)="?([^"\n]+)"?$', (ROOT / "deploy/ray.env").read_text(), re.M)
-    )
+    variable = r'\b((?:RAY|MALLOC)_[A-Z_]+)="?([^"\\\n]+?)"?(?: \\|$)'
+    set_here = dict(re.findall(variable, TEXT, re.MULTILINE))
+    wanted = ray_env()
     wanted.pop("RAY_AUTH_MODE")  # Ray's own default where it runs alone; the operator's elsewhere
 
     assert set_here == wanted

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 from tests.kustomize import Doc, build, containers, documents, named
+from tests.ray_env import ray_env
 from tests.scripts import load_script
 
 DEPLOY = ROOT / "deploy"
@@ -41,14 +42,6 @@ def variables(container: Doc) -> dict[str, Any]:
     names = [entry["name"] for entry in container["env"]]
     assert len(names) == len(set(names))
     return {entry["name"]: entry.get("value") for entry in container["env"]}
-
-
-def ray_env() -> dict[str, str]:
-    """What deploy/ray.env sets, as a shell reads it."""
-    script = f"set -a; . {DEPLOY / 'ray.env'}; env"
-    done = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True)
-    pairs = (line.partition("=")[::2] for line in done.stdout.splitlines())
-    return {name: value for name, value in pairs if name.startswith("RAY_")}
 
 
 @overlays

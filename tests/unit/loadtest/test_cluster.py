@@ -16,7 +16,7 @@ from loadtest.cluster.sandbox import Place
 from loadtest.cluster.traffic import Traffic
 from loadtest.samples import Sample
 from serve_app.serve_check import read_serve_config
-from tests.builders import ROOT
+from tests.ray_env import ray_env
 
 FIRST, SECOND = Place(1), Place(2)
 _PROCESS = cast(subprocess.Popen[bytes], None)  # none is looked at
@@ -93,10 +93,7 @@ def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path, scale
 
 
 def test_nodes_get_what_every_node_of_a_cluster_should_have() -> None:
-    lines = (ROOT / "deploy/ray.env").read_text().splitlines()
-    wanted = dict(line.replace('"', "").split("=", 1) for line in lines if line[:4] == "RAY_")
-
-    assert SETTINGS | wanted == SETTINGS | {"RAY_AUTH_MODE": "token"}
+    assert SETTINGS | ray_env() == SETTINGS | {"RAY_AUTH_MODE": "token"}
 
 
 def test_word_that_no_drill_holds_is_told_before_anything_is_started(

@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.ports import all_free, free_block
 from loadtest.service import ROOT, Service, adapted_config, environment, ports
+from serve_app.launcher import FEW_HEAPS
 
 CONFIG: dict[str, Any] = {
     "proxy_location": "EveryNode",
@@ -64,6 +65,7 @@ def test_a_start_knows_no_cluster_but_its_own():
     assert "RAY_ADDRESS" not in variables
     assert variables["PATH"] == "p"
     assert variables["RAY_TMPDIR"] == "/tmp/x"
+    assert variables.items() >= FEW_HEAPS.items()
     assert variables["TSFM_TOLLAMA__BASE_URL"] == "http://127.0.0.1:81/runtime"
 
 

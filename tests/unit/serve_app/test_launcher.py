@@ -8,6 +8,7 @@ import yaml
 from runner.errors import ConfigError
 from serve_app.launcher import check_files, main, serve_environment
 from tests.builders import ROOT
+from tests.ray_env import ray_env
 
 TOKENS = [
     {"name": "alerts", "sha256": "ab" * 32, "scopes": ["forecast"]},
@@ -72,6 +73,13 @@ def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port} is taken"):
             check_files(path)
+
+
+def test_a_local_service_has_what_every_node_of_a_cluster_has() -> None:
+    wanted = ray_env()
+    assert wanted.pop("RAY_AUTH_MODE") == "token"  # nobody else reaches a Ray on loopback
+
+    assert serve_environment({}, "linux").items() >= wanted.items()
 
 
 def test_high_throughput_mode_is_on_where_it_exists_unless_decided_otherwise() -> None:
