@@ -9,6 +9,11 @@ from runner.config import Config
 from serve_app.deployments.breaker import BREAKER, ClockedBreakerActor
 from serve_app.deployments.learning import LEARNING, ClockedLearningActor
 
+_BESIDE = {
+    "num_cpus": 0.01,  # with none it may land on a head that takes no work
+    "enable_task_events": False,  # Ray's head would keep the last 100,000 calls: 50 MB an hour
+}
+
 
 def breaker_actor(config: Config) -> DeploymentActorConfig:
     """The singleton that holds breaker state, owned by the Runner deployment."""
@@ -16,7 +21,7 @@ def breaker_actor(config: Config) -> DeploymentActorConfig:
         name=BREAKER,
         actor_class=ray.remote(ClockedBreakerActor),
         init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
-        actor_options={"num_cpus": 0.01},  # with none it may land on a head that takes no work
+        actor_options=_BESIDE,
     )
 
 
@@ -26,5 +31,5 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
         name=LEARNING,
         actor_class=ray.remote(ClockedLearningActor),
         init_args=(config.conformal.model_dump_json(), sorted(sources)),  # Serve tells them as JSON
-        actor_options={"num_cpus": 0.01},  # as the breaker's
+        actor_options=_BESIDE,
     )

@@ -90,3 +90,4 @@ def test_what_serve_tells_about_it_is_json():
 
     assert json.loads(json.dumps(told))["init_args"][0]["probes"] == 1
     assert told["actor_options"]["num_cpus"] > 0  # else it may land on a head that takes no work
+    assert told["actor_options"]["enable_task_events"] is False  # four calls a second, for ever
