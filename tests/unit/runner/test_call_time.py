@@ -63,6 +63,23 @@ def test_two_calls_by_hand(second):
     assert line.slope_below_s == pytest.approx((cov + mean_s / mean_n) / (var + 1))
 
 
+def test_seven_calls_against_weighted_least_squares():
+    sizes = np.array([20, 45, 31, 60, 24, 52, 38])
+    seconds = np.array([0.06, 0.07, 0.08, 0.09, 0.05, 0.10, 0.06])
+    line = fitted(zip(sizes.tolist(), seconds.tolist(), strict=True))
+
+    weights = 0.875 ** np.arange(6, -1, -1)
+    total = weights.sum()
+    n = sizes - weights @ sizes / total
+    s = seconds - weights @ seconds / total
+    explained = (weights @ (n * s)) ** 2 / (weights @ n**2 + 1)
+    unknown = 1 - total / 8
+    left = weights @ s**2 - explained + unknown * (line.centre_s / 4) ** 2
+    trust = 1 - left / (total - 2 + unknown) / explained
+    assert 0.3 < trust < 0.9
+    assert line.slope_above_s == pytest.approx(trust * (weights @ (n * s)) / (weights @ n**2 + 1))
+
+
 def test_a_slope_that_noise_alone_would_show_is_not_believed():
     by_chance = fitted([(1, 0.35), (3, 0.55)])
 
