@@ -5,9 +5,8 @@ two cores: 37 ms and 0.9 ms). Both are fitted by least squares with exponential 
 goes through the weighted centre of what was seen, and neither part may be negative.
 
 In doubt the forecast is hopeful: while all calls had about the same size, nothing is known about
-the slope, so a smaller call is expected to cost its share and a larger one no more. For the same
-reason a slope that may be chance is shrunk for larger calls. A pessimist would send nothing, learn
-nothing, and stay wrong.
+the slope, so a smaller call is expected to cost its share and a larger one no more. A pessimist
+would send nothing, learn nothing, and stay wrong.
 """
 
 from collections.abc import Hashable
@@ -19,7 +18,6 @@ K = TypeVar("K", bound=Hashable)
 _MEMORY_CALLS = 8.0  # a second or less of a busy lane: a change of load shows at once
 _KEPT_FRACTION = 1.0 - 1.0 / _MEMORY_CALLS
 _DOUBT = 1.0  # squared series: a spread of sizes below this says nothing about the slope
-_USUAL_NOISE = 0.25  # of a call's time, as long as there is room for more calls in the memory
 _OUTLIER_FACTOR = 4.0  # one stall must not look like a slow model; a lasting change still gets in
 _OUTLIER_SLACK_S = 0.05
 
@@ -61,18 +59,16 @@ class CallTimeFit:
         self._mean_n = 0.0
         self._mean_s = 0.0
         self._var_n = 0.0
-        self._var_s = 0.0
         self._cov_ns = 0.0
 
     def observe(self, n: int, seconds: float) -> None:
         """Takes in a completed call of ``n`` >= 1 series."""
         taken_s = min(seconds, self._believable_s(n))
         self._weight = _KEPT_FRACTION * self._weight + 1.0
-        step_n, step_s = n - self._mean_n, taken_s - self._mean_s
+        step_n = n - self._mean_n
         self._mean_n += step_n / self._weight
-        self._mean_s += step_s / self._weight
+        self._mean_s += (taken_s - self._mean_s) / self._weight
         self._var_n = _KEPT_FRACTION * self._var_n + step_n * (n - self._mean_n)
-        self._var_s = _KEPT_FRACTION * self._var_s + step_s * (taken_s - self._mean_s)
         self._cov_ns = _KEPT_FRACTION * self._cov_ns + step_n * (taken_s - self._mean_s)
 
     def line(self) -> CallTime:
@@ -83,20 +79,8 @@ class CallTimeFit:
             centre_n=self._mean_n,
             centre_s=self._mean_s,
             slope_below_s=_clamp((self._cov_ns + _DOUBT * steepest) / pull, steepest),
-            slope_above_s=_clamp(self._cov_ns / pull * self._trust(), steepest),
+            slope_above_s=_clamp(self._cov_ns / pull, steepest),
         )
-
-    def _trust(self) -> float:
-        """How much of the slope is believed, 0 to 1: nothing of one that noise alone would show.
-
-        Source: the positive part of James and Stein (1961), "Estimation with quadratic loss".
-        """
-        explained = self._cov_ns**2 / (self._var_n + _DOUBT)
-        unknown = 1.0 - self._weight / _MEMORY_CALLS
-        left = max(0.0, self._var_s - explained) + unknown * (_USUAL_NOISE * self._mean_s) ** 2
-        freedom = max(0.0, self._weight - 2.0) + unknown  # 2.0: the centre and the slope itself
-        by_chance = left / freedom
-        return max(0.0, 1.0 - by_chance / explained) if explained else 0.0
 
     def _believable_s(self, n: int) -> float:
         if not self._weight:

@@ -44,64 +44,17 @@ def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expe
     assert line.seconds(n) == expected_s
 
 
-@pytest.mark.parametrize("second", [(3, 2.0), (11, 6.0)])
-def test_two_calls_by_hand(second):
-    line = fitted([(1, 1.0), second])
+def test_two_calls_by_hand():
+    line = fitted([(1, 1.0), (3, 2.0)])
 
-    (n, s), weight = second, 1.875  # 7/8 and 1
-    mean_n, mean_s = (0.875 + n) / weight, (0.875 + s) / weight
-    var = 0.875 * (1 - mean_n) ** 2 + (n - mean_n) ** 2
-    cov = 0.875 * (1 - mean_n) * (1 - mean_s) + (n - mean_n) * (s - mean_s)
-    var_s = 0.875 * (1 - mean_s) ** 2 + (s - mean_s) ** 2
-    unknown = 1 - weight / 8
-    noise = (var_s - cov**2 / (var + 1)) / unknown + (mean_s / 4) ** 2
-    trust = max(0.0, 1 - noise / (cov**2 / (var + 1)))
-    assert (trust == 0) == (second == (3, 2.0))
+    # weights 7/8 and 1: means 2.0667 and 1.5333, centred sums 1.8667 and 0.9333
+    mean_n, mean_s = (0.875 + 3) / 1.875, (0.875 + 2) / 1.875
+    var, cov = 0.875 * (1 - mean_n) ** 2 + (3 - mean_n) ** 2, 0.0
+    cov = 0.875 * (1 - mean_n) * (1 - mean_s) + (3 - mean_n) * (2 - mean_s)
     assert line.centre_n == pytest.approx(mean_n)
     assert line.centre_s == pytest.approx(mean_s)
-    assert line.slope_above_s == pytest.approx(trust * cov / (var + 1))
+    assert line.slope_above_s == pytest.approx(cov / (var + 1))
     assert line.slope_below_s == pytest.approx((cov + mean_s / mean_n) / (var + 1))
-
-
-def test_seven_calls_against_weighted_least_squares():
-    sizes = np.array([20, 45, 31, 60, 24, 52, 38])
-    seconds = np.array([0.06, 0.07, 0.08, 0.09, 0.05, 0.10, 0.06])
-    line = fitted(zip(sizes.tolist(), seconds.tolist(), strict=True))
-
-    weights = 0.875 ** np.arange(6, -1, -1)
-    total = weights.sum()
-    n = sizes - weights @ sizes / total
-    s = seconds - weights @ seconds / total
-    explained = (weights @ (n * s)) ** 2 / (weights @ n**2 + 1)
-    unknown = 1 - total / 8
-    left = weights @ s**2 - explained + unknown * (line.centre_s / 4) ** 2
-    trust = 1 - left / (total - 2 + unknown) / explained
-    assert 0.3 < trust < 0.9
-    assert line.slope_above_s == pytest.approx(trust * (weights @ (n * s)) / (weights @ n**2 + 1))
-
-
-def test_a_slope_that_noise_alone_would_show_is_not_believed():
-    by_chance = fitted([(1, 0.35), (3, 0.55)])
-
-    assert by_chance.seconds(20) == pytest.approx(by_chance.centre_s)
-
-
-def test_times_that_have_nothing_to_do_with_size_hardly_ever_show_a_slope():
-    rng = np.random.default_rng(3)
-    forecasts = [
-        fitted(zip(rng.integers(1, 6, 2).tolist(), rng.uniform(0.3, 0.6, 2), strict=True))
-        for _ in range(500)
-    ]
-
-    assert np.quantile([line.seconds(20) for line in forecasts], 0.9) < 0.6
-
-
-def test_a_slope_that_eight_noisy_calls_agree_on_is_believed():
-    rng = np.random.default_rng(4)
-    sizes = rng.integers(20, 61, 8).tolist()
-    line = fitted((n, tollama_s(n) * rng.uniform(0.9, 1.1)) for n in sizes)
-
-    assert line.seconds(128) == pytest.approx(tollama_s(128), rel=0.1)
 
 
 def test_after_one_call_a_larger_one_is_expected_to_cost_no_more():
@@ -177,7 +130,7 @@ def test_a_stall_counts_as_four_times_the_mean_and_a_little():
 
 
 def test_a_much_larger_call_may_take_its_share_longer_without_being_a_stall():
-    assert fitted([(1, 0.1), (100, 10.0)]).seconds(100) == pytest.approx(10.0, rel=0.02)
+    assert fitted([(1, 0.1), (100, 10.0)]).seconds(100) == pytest.approx(10.0, rel=0.01)
 
 
 def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
