@@ -21,6 +21,7 @@ from runner.cut import CutLimits, places_in
 from runner.sections import BatchingSection
 
 COMPANY_S = 1.0  # so long after an interactive item others are expected to come
+COMPANY_FACTOR = 1.25  # a lone item may take longer than any call should: others come along
 BURST_S = 0.3  # a line that was long for so long is no burst
 OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk items held back
 
@@ -42,12 +43,15 @@ class Pressure:
         self._free_at = begins + expected_s
 
     def longest_call_s(self, call_time: CallTime, now: float) -> float:
-        """How long a call may be expected to take."""
+        """How long a call may be expected to take.
+
+        Where a call costs much and an item little, small calls would only be more calls.
+        """
+        alone_s = call_time.seconds(1)
+        longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
         if now >= self._company_until:
-            return self._settings.max_call_s
-        # where a call costs much and an item little, small calls would only be more calls
-        prompt_s = max(self._settings.prompt_call_s, 2 * call_time.seconds(1))
-        return min(self._settings.max_call_s, prompt_s)
+            return longest_s
+        return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
 
     def greet(self, now: float) -> None:
         """An interactive item has come."""

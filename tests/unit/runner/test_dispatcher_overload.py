@@ -121,3 +121,12 @@ async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_cal
 
     assert seen[URGENT].refused < 0.02 * 300 * SECONDS
     assert max(len(call.items) for call in runtime.calls) > 50
+
+
+async def test_a_runtime_that_is_slow_by_the_call_is_not_fed_one_item_at_a_time():
+    """Every call takes longer than ``max_call_s``, for any number of items."""
+    runtime = Runtime(fixed_s=0.65)
+    seen = await offered(runtime, 20, 0.001)
+
+    assert (seen[URGENT].refused, seen[URGENT].late) == (0, 0)
+    assert seen[URGENT].p95_s <= 1.4

@@ -34,7 +34,7 @@ def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_mom
 
 @pytest.mark.parametrize(
     ("call_time", "longest_s"),
-    [(DEAR_CALLS, 0.6), (CallTime(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
+    [(CallTime(10, 0.4, 0.0, 0.0), 0.6), (CallTime(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
 )
 def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
     call_time: CallTime, longest_s: float
@@ -43,6 +43,17 @@ def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
     lane.greet(0.0)
 
     assert lane.longest_call_s(call_time, 0.0) == longest_s
+
+
+@pytest.mark.parametrize("greeted_at", [0.0, -2 * COMPANY_S])
+@pytest.mark.parametrize(("alone_s", "longest_s"), [(0.48, 0.6), (0.8, 1.0)])
+def test_where_a_single_item_takes_as_long_as_a_call_may_others_still_come_along(
+    alone_s: float, longest_s: float, greeted_at: float
+):
+    lane = pressure()
+    lane.greet(greeted_at)
+
+    assert lane.longest_call_s(CallTime(10, alone_s, 0.0, 0.0), 0.0) == longest_s
 
 
 def test_whoever_is_in_the_next_call_is_let_in_however_long_that_takes():
