@@ -132,7 +132,7 @@ class BatchingSection(Section):
     lead_s: Annotated[float, Field(ge=0)]  # the next call leaves so long before one's expected end
     max_queued_items: Count  # per model; bulk items are refused and evicted first
     bulk_batch_size: Count  # bulk items in one call while interactive ones wait
-    max_call_s: Positive  # batches are cut so that a call is expected to take no longer
+    max_call_s: Positive  # batches are cut to calls of this time, or of 1.25 times a lone item's
     prompt_call_s: Positive  # the same while interactive items come, or twice what one item takes
     max_wait_s: Positive  # to the end of their call; expected to wait longer, they get the baseline
     overload_wait_s: Positive  # the same once a line has been longer than this for 0.3 s
