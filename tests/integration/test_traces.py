@@ -75,15 +75,3 @@ async def test_request_that_nobody_wants_followed_leaves_no_trace(
     await told_of(collector, [21], "POST /tsfm/forecast", "model", "queue", "runtime call")
 
     assert {span.parent for span in collector.spans if "POST" in span.name} == {CALLER_SPAN}
-
-
-async def test_only_runtime_calls_belong_to_no_request(stack: Stack, collector: Collector) -> None:
-    await ask(stack, 22)
-    await told_of(collector, [22], "POST /tsfm/forecast", "model", "queue")
-
-    async def every_call_has_come() -> bool:
-        calls = [span for span in collector.spans if span.name == "runtime call"]
-        return any(trace(22) in call.links for call in calls)
-
-    await until(every_call_has_come)
-    assert {span.name for span in collector.spans if not span.parent} == {"runtime call"}
