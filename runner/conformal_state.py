@@ -10,6 +10,7 @@ A file that says anything else is refused whole: bands must not lean on half a c
 
 import json
 import os
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from runner.conformal_section import Enough
 from runner.errors import ConfigError
@@ -26,6 +27,9 @@ from runner.types import FloatArray
 SCHEMA_VERSION = 1
 EVERYTHING = "all"  # the segment that every outcome belongs to
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # nothing multiplies its way back from 0 or infinity
+MOST = 2**53  # of whatever is counted: up to here floats and readers of JSON keep whole numbers
+_LONGEST_MIB = 16  # of a file: 1,000 segments of 512 steps; the shipped limits make 0.4
+_MOST_DESCRIBED = 100  # faults: pydantic describes all or none, and a million take gigabytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,22 +102,31 @@ def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> 
             other sources, or holds a number that cannot be.
     """
     try:
-        file = StateFile.model_validate_json(read_text(path))
+        file = StateFile.model_validate_json(read_bytes(path))
     except ValidationError as exc:
         raise ConfigError(f"{path}: {first_complaint(exc)}") from exc
     return file.state_for(path, target_coverage, sources)
 
 
-def read_text(path: Path) -> str:
+def read_bytes(path: Path) -> bytes:
     """What is in a file of learned numbers.
 
+    Only a regular file is opened, since a pipe would be waited for, and never more of it is read
+    than the longest file can hold.
+
     Raises:
-        ConfigError: it is missing, or is no text.
+        ConfigError: it cannot be read, is no file, or is too long.
     """
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("it is no regular file")
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_MIB * 2**20 + 1)
+    except (OSError, ValueError) as exc:  # ValueError: a path that no file can have
         raise ConfigError(f"{path}: the conformal state cannot be read ({exc})") from exc
+    if len(content) > _LONGEST_MIB * 2**20:
+        raise ConfigError(f"{path}: the conformal state is over {_LONGEST_MIB} MiB")
+    return content
 
 
 def save_state(path: Path, state: ConformalState) -> None:
@@ -159,7 +172,9 @@ def _track_json(track: Track) -> dict[str, Any]:
 
 
 Factor = Annotated[float, Field(ge=SMALLEST_FACTOR, le=LARGEST_FACTOR, strict=True)]
-Samples = Annotated[int, Field(ge=0, strict=True)]
+Samples = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+Name = Annotated[str, Field(max_length=500)]  # of a source or a segment
+Steps = Field(min_length=1, max_length=10_000)
 
 
 class _Strict(BaseModel):
@@ -167,9 +182,9 @@ class _Strict(BaseModel):
 
 
 class _TrackJson(_Strict):
-    sample_size: Annotated[list[Samples], Field(min_length=1)]
-    lower: list[Factor]
-    upper: list[Factor]
+    sample_size: Annotated[list[Samples], Steps, FailFast()]
+    lower: Annotated[list[Factor], Steps, FailFast()]
+    upper: Annotated[list[Factor], Steps, FailFast()]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -187,8 +202,8 @@ class StateFile(_Strict):
 
     schema_version: Literal[1]
     target_coverage: Annotated[float, Field(gt=0, lt=1)]
-    levels: list[float]
-    sources: dict[str, dict[str, _TrackJson]]
+    levels: Annotated[list[float], Field(min_length=2, max_length=2), FailFast()]
+    sources: dict[Name, Annotated[dict[Name, _TrackJson], Field(max_length=10_000)]]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -221,8 +236,10 @@ class StateFile(_Strict):
 
 def first_complaint(exc: ValidationError) -> str:
     """What is wrong first; a file with another schema would have many complaints."""
+    if exc.error_count() > _MOST_DESCRIBED:
+        return f"the conformal state has {exc.error_count()} faults"
     found = exc.errors(include_url=False, include_context=False, include_input=False)
     schema = [e for e in found if e["loc"] == ("schema_version",)]
     first = (schema or found)[0]
-    where = ".".join(map(str, first["loc"])) or "the conformal state"
+    where = ".".join(map(str, first["loc"]))[:200] or "the conformal state"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

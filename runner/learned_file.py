@@ -17,9 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from runner.conformal_state import StateFile, first_complaint, read_text, to_json, write_whole
+from runner.conformal_state import (
+    MOST,
+    Name,
+    StateFile,
+    first_complaint,
+    read_bytes,
+    to_json,
+    write_whole,
+)
 from runner.coverage import COLUMNS, Rolling
 from runner.errors import ConfigError
 from runner.learner import Learned, SegmentOf
@@ -44,7 +52,7 @@ def load_learned(
             number that cannot be.
     """
     try:
-        file = _LearnedFile.model_validate_json(read_text(path))
+        file = _LearnedFile.model_validate_json(read_bytes(path))
     except ValidationError as exc:
         raise ConfigError(f"{path}: {first_complaint(exc)}") from exc
     if file.began_from != began_from:
@@ -61,6 +69,7 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
 
     Raises:
         OSError: it cannot be written.
+        ValueError: no file can have that path, or a number is not finite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, _to_json(learned, began_from))
@@ -69,8 +78,8 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
 def digest_of_file(path: Path | None) -> str | None:
     """What tells one state file from another; None where there is none to read."""
     try:
-        return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return None if path is None else hashlib.sha256(read_bytes(path)).hexdigest()
+    except ConfigError:
         return None
 
 
@@ -91,7 +100,7 @@ def _rolling_json(where: SegmentOf, rolling: Rolling) -> Mapping[str, Any]:
     return {"source": source, "segment": segment, "points": rolling.points, **sums}
 
 
-Sum = Annotated[float, Field(ge=0, strict=True)]
+Sum = Annotated[float, Field(ge=0, le=MOST, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -99,10 +108,10 @@ class _Strict(BaseModel):
 
 
 class _RollingJson(_Strict):
-    source: str
-    segment: str
-    points: Annotated[int, Field(ge=1, strict=True)]
-    weight: Annotated[float, Field(gt=0, strict=True)]
+    source: Name
+    segment: Name
+    points: Annotated[int, Field(ge=1, le=MOST, strict=True)]
+    weight: Annotated[float, Field(gt=0, le=MOST, strict=True)]
     covered: Sum
     width: Sum
     breached: Sum
@@ -123,4 +132,4 @@ class _LearnedFile(_Strict):
     schema_version: Literal[1]
     began_from: str | None
     conformal: StateFile
-    rolling: list[_RollingJson]
+    rolling: Annotated[list[_RollingJson], FailFast()]

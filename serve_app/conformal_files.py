@@ -1,11 +1,14 @@
 """Where calibration begins: what was fitted, and what an earlier life has learned since.
 
-A file that cannot be used is named in a warning, and the service runs with what is left.
+A file that cannot be used, for whatever reason, is named in one warning, and the service runs with
+what is left.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from runner.conformal_section import ConformalSection
 from runner.conformal_state import ConformalState, load_state
@@ -13,18 +16,17 @@ from runner.errors import ConfigError
 from runner.learned_file import load_learned
 from runner.learner import Learned
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 def fitted_state(settings: ConformalSection, sources: Collection[str]) -> ConformalState | None:
     """The configured conformal state; with an unusable one the service runs, and says so."""
-    if settings.state_file is None:
+    file = settings.state_file
+    if file is None:
         return None
-    try:
-        return load_state(settings.state_file, settings.target_coverage, sources)
-    except ConfigError as exc:
-        logger.warning("answers leave uncalibrated: %s", exc)
-        return None
+    load = partial(load_state, file, settings.target_coverage, sources)
+    return _usable(load, "answers leave uncalibrated")
 
 
 def begin(settings: ConformalSection, sources: Collection[str], began_from: str | None) -> Learned:
@@ -37,16 +39,32 @@ def begin(settings: ConformalSection, sources: Collection[str], began_from: str 
     """
     file, target_coverage = settings.learned_file, settings.target_coverage
     if file is not None and _is_there(file):
-        try:
-            known = load_learned(file, target_coverage, sources, began_from)
-        except ConfigError as exc:
-            logger.warning("learning starts over: %s", exc)
-        else:
-            if known is not None:
-                return known
-            logger.warning("learning starts over: %s is from before the present state_file", file)
+        load = partial(_of_this_fit, file, target_coverage, sources, began_from)
+        known = _usable(load, "learning starts over")
+        if known is not None:
+            return known
     fitted = fitted_state(settings, sources)
     return Learned(fitted or ConformalState(target_coverage), {})
+
+
+def _of_this_fit(
+    file: Path, target_coverage: float, sources: Collection[str], began_from: str | None
+) -> Learned:
+    known = load_learned(file, target_coverage, sources, began_from)
+    if known is None:
+        raise ConfigError(f"{file} is from before the present state_file")
+    return known
+
+
+def _usable(load: Callable[[], T], otherwise: str) -> T | None:
+    """What a file holds, or None after one warning."""
+    try:
+        return load()
+    except ConfigError as exc:
+        logger.warning("%s: %s", otherwise, exc)
+    except Exception:  # nothing about a file may keep the service from answering
+        logger.warning(otherwise, exc_info=True)
+    return None
 
 
 def _is_there(file: Path) -> bool:
@@ -55,6 +73,6 @@ def _is_there(file: Path) -> bool:
         file.stat()
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path that no file can have
         return True
     return True

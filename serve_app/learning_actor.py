@@ -87,10 +87,10 @@ class LearningActor:
         self._save_at = self._clock() + self._settings.save_interval_s
         try:
             save_learned(file, self._learner.learned, self._began_from)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: a path that no file can have
             self._learner.count(Count.FAILED_SAVES)
             if not self._save_fails:
-                logger.warning("%s: what is learned cannot be saved (%s)", file, exc.strerror)
+                logger.warning("%s: what is learned cannot be saved (%s)", file, exc)
             self._save_fails = True
         else:
             self._saved_points, self._save_fails = points, False

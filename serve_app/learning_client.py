@@ -111,7 +111,7 @@ class Learning:
         self._calibrate_by = calibrate_by
         self._interval_s = interval_s
         self._version: Version | None = None
-        self._lost = False
+        self._troubled = False
         self._lock = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
         self.report = report
@@ -169,18 +169,18 @@ class Learning:
         except LearningFailedError as exc:  # these notes would fail for ever
             self.exchanges[Exchange.FAILED] += 1
             self._notes.dropped += len(told)
-            _LOG.error("Learning failed (%s); %d answers are not learned from.", exc, len(told))
+            self._note(f"Learning failed ({exc}): {len(told)} answers are not learned from")
             return False
         except (LearningLostError, TimeoutError) as exc:
             self.exchanges[Exchange.LOST] += 1
             self._notes.put_back(told)
-            self._note(lost=True, why=str(exc) or "no answer in time")
+            self._note(f"Lost the learning actor ({str(exc) or 'no answer in time'})")
             return False
         except asyncio.CancelledError:
             self._notes.put_back(told)
             raise
         self.exchanges[Exchange.OK] += 1
-        self._note(lost=False)
+        self._note(None)
         return len(told) == TOLD_AT_ONCE
 
     def _hear(self, reply: LearningReply) -> None:
@@ -189,12 +189,13 @@ class Learning:
             self._calibrate_by(reply.state)
             self._version = reply.version
 
-    def _note(self, *, lost: bool, why: str = "") -> None:
-        if lost and not self._lost:
-            _LOG.warning("Lost the learning actor (%s); answers go on as calibrated.", why)
-        if self._lost and not lost:
+    def _note(self, trouble: str | None) -> None:
+        """A warning when trouble begins, and one when it has ended."""
+        if trouble and not self._troubled:
+            _LOG.warning("%s; answers go on as calibrated.", trouble)
+        if self._troubled and not trouble:
             _LOG.warning("The learning actor is back.")
-        self._lost = lost
+        self._troubled = trouble is not None
 
 
 async def _in_time(answer: Awaitable[T]) -> T:

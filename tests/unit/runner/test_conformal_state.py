@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,9 @@ WRONG = {
     r"sources\.ewma\.all\.sample_size\.0: .*greater than or equal to 0": change(
         *TRACK, "sample_size", 0, to=-1
     ),
+    r"sources\.ewma\.all\.sample_size\.1: .*less than or equal to 9007199254740992": change(
+        *TRACK, "sample_size", 1, to=10**30
+    ),
     r"sources\.ewma\.all: .*one number a step": change(*TRACK, "lower", to=[1.0]),
     r"sources\.ewma\.all\.sample_size: .*at least 1 item": change(*TRACK, "sample_size", to=[]),
     "the conformal state: levels and target_coverage contradict": change("levels", to=[0.05, 0.95]),
@@ -149,12 +153,36 @@ def test_half_written_file_is_refused(tmp_path: Path, kept: int) -> None:
         load_state(path, 0.8, SOURCES)
 
 
-def test_missing_file_and_file_that_is_no_text_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+def test_missing_file_folder_and_path_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
 
-    for name in ("binary", "missing"):
+    for name in ("missing", "folder", "a\0b"):
         with pytest.raises(ConfigError, match=rf"{name}: the conformal state cannot be read"):
             load_state(tmp_path / name, 0.8, SOURCES)
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ConfigError, match="binary: the conformal state: Invalid JSON"):
+        load_state(tmp_path / "binary", 0.8, SOURCES)
+
+
+def test_file_that_is_too_long_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save_state(path, make_state())
+    os.truncate(path, 10**9)
+
+    with pytest.raises(ConfigError, match=r"state\.json: the conformal state is over 16 MiB"):
+        load_state(path, 0.8, SOURCES)
+
+
+def test_many_faults_are_counted_and_not_described(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({f"k{i}": 1 for i in range(200)}))
+
+    with pytest.raises(ConfigError, match=r"state\.json: the conformal state has 204 faults"):
+        load_state(path, 0.8, SOURCES)
 
 
 def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:

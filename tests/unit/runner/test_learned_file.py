@@ -115,7 +115,11 @@ def test_file_that_says_anything_else_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("weight", 0), ("covered", -1), ("points", 0), ("width", float("nan"))]
+    ("field", "value"),
+    [
+        *(("weight", 0), ("covered", -1), ("points", 0), ("width", float("nan"))),
+        *(("points", 10**19), ("breached", 1e300), ("segment", "s" * 1000)),
+    ],
 )
 def test_sum_that_cannot_be_is_refused(path: Path, field: str, value: float) -> None:
     save_learned(path, LEARNED, None)

@@ -1,14 +1,25 @@
+import json
+import os
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runner.conformal_state import ConformalState, save_state
 from runner.learned_file import digest_of_file, save_learned
 from runner.learner import Learned
 from serve_app.app import sources_of
 from serve_app.conformal_files import begin, fitted_state
+from serve_app.learning_actor import LearningActor, LearningReply
 from tests.builders import make_config, make_registry
-from tests.learning import NOTHING, make_rolling, make_settings, make_state
+from tests.fakes import FakeClock
+from tests.learning import NOTHING, make_rolling, make_seen, make_settings, make_state
 
 SOURCES = frozenset({"ewma", "fracast-0"})
 
@@ -117,3 +128,138 @@ def test_path_that_cannot_be_looked_at_is_named(
 
     assert files.factor() == 1.5
     assert "learning starts over" in caplog.text
+
+
+def a_learned_file(folder: Path) -> Path:
+    files = Files(folder)
+    files.state.unlink()
+    files.learn()
+    return files.learned
+
+
+async def told(file: Path) -> LearningReply:
+    """What an actor that began from a file answers to a forecast and its outcome."""
+    settings = make_settings(state_file=None, learned_file=file)
+    actor = LearningActor(settings, SOURCES, FakeClock(), lambda: 1.7e9)
+    seen = [make_seen(0, 0.5), make_seen(1, 0.5, 0.9)]
+    reply = await actor.exchange(pickle.dumps(seen), None)
+    orjson.dumps(reply.report.rows)  # the status page
+    return reply
+
+
+def instead(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Something else in the place of a file."""
+
+    def replaced(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replaced
+
+
+WHOLE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "binary": lambda path: path.write_bytes(bytes(range(256)) * 100),
+    "bad UTF-8": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", b"ew\xffma")),
+    "lone surrogate": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", rb"\ud800")),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "deep": lambda path: path.write_bytes(b"[" * 1_000_000),
+    "deep inside": lambda path: path.write_bytes(b'{"conformal":' * 100_000),
+    "a million digits": lambda path: path.write_bytes(b"9" * 1_000_000),
+    "1 GB": lambda path: os.truncate(path, 10**9),
+    "many faults": lambda path: path.write_bytes(
+        b"{" + b",".join(b'"%d":1' % i for i in range(50_000)) + b"}"
+    ),
+    "long key": lambda path: path.write_bytes(b'{"' + b"k" * 1_000_000 + b'":1}'),
+    "folder": instead(Path.mkdir),
+    "pipe": instead(os.mkfifo),  # to read it waits for a writer
+    "link to itself": instead(lambda path: path.symlink_to(path)),
+    "device": instead(lambda path: path.symlink_to("/dev/zero")),
+}
+
+
+@pytest.mark.parametrize("spoil", WHOLE.values(), ids=WHOLE)
+async def test_file_that_is_no_learned_file_is_one_short_warning_and_learning_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], object]
+) -> None:
+    file = a_learned_file(tmp_path)
+    spoil(file)
+
+    reply = await told(file)
+
+    assert reply.report.rows[0].points == 1
+    assert_one_short_line(caplog, "learning starts over")
+
+
+@pytest.mark.parametrize("spoil", WHOLE.values(), ids=WHOLE)
+def test_file_that_is_no_state_file_is_one_short_warning_and_answers_leave_uncalibrated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], object]
+) -> None:
+    file = Files(tmp_path).state
+    spoil(file)
+
+    digest_of_file(file)
+    assert fitted(file) is None
+    assert_one_short_line(caplog, "answers leave uncalibrated")
+
+
+def assert_one_short_line(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    [record] = caplog.records
+    assert words in record.getMessage()
+    assert len(record.getMessage()) < 1000
+    assert record.exc_info is None  # foreseen
+
+
+def test_path_that_no_file_can_have_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = make_settings(state_file=Path("a\0b"), learned_file=Path("a\0b"))
+
+    assert begin(nowhere, SOURCES, None).rolling == {}
+    assert "learning starts over" in caplog.text
+
+
+def test_trouble_that_nobody_foresaw_is_a_warning_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = a_learned_file(tmp_path)
+    monkeypatch.setattr("serve_app.conformal_files.load_learned", lambda *_: 1 / 0)
+    monkeypatch.setattr("serve_app.conformal_files.load_state", lambda *_: 1 / 0)
+
+    found = begin(make_settings(state_file=file, learned_file=file), SOURCES, None)
+
+    assert (found.rolling, found.state.tracks) == ({}, {})
+    assert caplog.text.count("ZeroDivisionError") >= 2
+
+
+ODD = st.sampled_from(
+    [None, True, "", "1", -1, 0, -0.0, 0.5, 1e308, 5e-324, float("nan"), float("inf")]
+    + [10**k for k in (15, 18, 19, 30, 300, 400)]
+    + [-(10**30), [], {}, [[]], [10**30], {"": 0}, "x" * 1000, [1] * 3, [1.5] * 3, [1] * 2_000]
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container inside a JSON value with each of its keys."""
+    keys = value if isinstance(value, dict) else range(len(value) if type(value) is list else 0)
+    inside = [(value, key) for key in keys]
+    return inside + [place for key in keys for place in places(value[key])]
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(spoiled=st.lists(st.tuples(st.integers(0, 10**6), ODD), min_size=1, max_size=3))
+async def test_odd_values_in_a_learned_file_never_keep_the_actor_from_answering(
+    tmp_path: Path, spoiled: list[tuple[int, Any]]
+) -> None:
+    tmp_path.joinpath("state.json").unlink(missing_ok=True)
+    file = a_learned_file(tmp_path)
+    text = json.loads(file.read_text())
+    for number, odd in spoiled:
+        if there := places(text):
+            container, key = there[number % len(there)]
+            container[key] = deepcopy(odd)
+    file.write_text(json.dumps(text))
+
+    reply = await told(file)
+
+    assert reply.version[1] == 1

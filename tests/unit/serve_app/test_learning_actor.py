@@ -90,11 +90,12 @@ async def test_next_life_goes_on_where_the_last_one_was_saved(tmp_path: Path) ->
     assert after.report.rows == before.report.rows
 
 
-async def test_folder_that_cannot_be_written_is_said_once_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["file/learned.json", "a\0b"])
+async def test_path_that_cannot_be_written_is_said_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    actor, clock = make_actor(tmp_path / "file/learned.json")
+    actor, clock = make_actor(tmp_path / name)
     for step in range(4):
         clock.now += 31
         reply = await tell(actor, make_seen(step, 0.5))

@@ -170,7 +170,24 @@ async def test_notes_that_cannot_be_learned_from_are_not_told_for_ever(
     assert len(replica.notes) == 0
     assert replica.learning.dropped_notes == 2
     assert replica.learning.exchanges == {"failed": 1}
-    assert "Learning failed (KeyError); 2 answers" in caplog.text
+    assert "Learning failed (KeyError): 2 answers are not learned from" in caplog.text
+
+
+async def test_actor_that_fails_again_and_again_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    actor = FakeActor()
+    actor.broken = True
+    replica = Replica(actor)
+    for _ in range(3):
+        replica.note("a")
+        await replica.learning.exchange()
+    assert replica.learning.dropped_notes == 3
+    assert len(caplog.records) == 1
+
+    actor.broken = False
+    await replica.learning.exchange()
+    assert "is back" in caplog.records[-1].getMessage()
 
 
 def test_actor_that_hangs_is_lost_for_now() -> None:
