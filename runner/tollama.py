@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
@@ -29,8 +30,16 @@ from runner.sections import TollamaSection
 from runner.tollama_errors import blamed
 from runner.tollama_http import Answer, RuntimeHttp, is_refused_connection
 from runner.tollama_split import BatchSplit, Outcome
-from runner.tollama_wire import check_levels, decode_forecasts, encode_series, join_request
-from runner.types import BatchKey, ModelSeries
+from runner.tollama_wire import (
+    check_levels,
+    decode_forecasts,
+    encode_series,
+    join_request,
+    longest_answer,
+)
+from runner.types import BatchKey, FloatArray, ModelSeries
+
+_LONGEST_LIST = 1_000_000  # bytes of the list of models
 
 
 class TollamaRuntime:
@@ -41,6 +50,7 @@ class TollamaRuntime:
         settings: limits and retries.
         sleep: waits between attempts.
         clock: seconds, monotonic.
+        new_mark: what the ids of a batch begin with, unlike those of any other batch.
     """
 
     def __init__(
@@ -50,11 +60,13 @@ class TollamaRuntime:
         *,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
+        new_mark: Callable[[], str] = lambda: f"{secrets.token_hex(6)}-",
     ) -> None:
         self._http = http
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
+        self._new_mark = new_mark
         self._retries = RetryBudget(settings.retry_tokens, settings.retry_token_ratio)
         self._backoff = wait_random_exponential(settings.backoff_base_s, settings.backoff_max_s)
 
@@ -79,11 +91,12 @@ class TollamaRuntime:
             ModelError: the first call failed as a whole, or may not be made; nobody has anything.
         """
         check_levels(key.levels)
-        split = BatchSplit(encode_series(series))
+        mark = self._new_mark()
+        split = BatchSplit(encode_series(series, mark))
         patience_ends = self._clock() + min(self._settings.timeout_s, budget_s)
         try:
             async with asyncio.timeout(budget_s):
-                await self._send_all(split, key, patience_ends)
+                await self._send_all(split, key, mark, patience_ends)
         except TimeoutError as exc:
             self._retries.failed()
             _end(split, RuntimeTimeoutError(f"no answer within {budget_s:g} s"), exc)
@@ -111,31 +124,33 @@ class TollamaRuntime:
         except (ValueError, TypeError, KeyError) as exc:
             raise BadOutputError("the list of models cannot be read") from exc
 
-    async def _send_all(self, split: BatchSplit, key: BatchKey, patience_ends: float) -> None:
+    async def _send_all(
+        self, split: BatchSplit, key: BatchKey, mark: str, patience_ends: float
+    ) -> None:
         while part := split.next_part():
             if split.started and self._clock() >= patience_ends:
                 split.fail_rest(RuntimeRejectedError("no time was left to send it on its own"))
             else:
-                await self._send_part(split, key, part, patience_ends)
+                await self._send_part(split, key, mark, part, patience_ends)
 
     async def _send_part(
-        self, split: BatchSplit, key: BatchKey, part: list[int], patience_ends: float
+        self, split: BatchSplit, key: BatchKey, mark: str, part: list[int], patience_ends: float
     ) -> None:
         body = join_request(key, split.rendered(part))
         if len(body) > self._settings.max_request_bytes:
             split.too_large()
             return
         try:
-            answer = await self._post(body, patience_ends)
+            answer = await self._post(body, longest_answer(key, len(part)), patience_ends)
         except RuntimeTooLargeError:
             split.too_large()
         else:
             if answer.status == 200:
-                split.answered(decode_forecasts(answer.body, key, part))
+                split.answered(await _forecasts_in(answer, key, part, mark))
             else:
                 split.refused(blamed(answer.body, len(part)))
 
-    async def _post(self, body: bytes, patience_ends: float) -> Answer:
+    async def _post(self, body: bytes, max_bytes: int, patience_ends: float) -> Answer:
         attempts = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(1 + self._settings.max_retries),
@@ -143,12 +158,12 @@ class TollamaRuntime:
             retry=retry_if_exception(lambda exc: self._is_worth_a_retry(exc, patience_ends)),
             reraise=True,
         )
-        return await attempts(self._attempt, body)
+        return await attempts(self._attempt, body, max_bytes)
 
-    async def _attempt(self, body: bytes) -> Answer:
+    async def _attempt(self, body: bytes, max_bytes: int) -> Answer:
         """The answer, 200 or a refusal; the retry budget learns how it went."""
         try:
-            answer = await self._exchange("POST", "v1/forecast", body)
+            answer = await self._exchange("POST", "v1/forecast", body, max_bytes)
         except ModelError as exc:
             if exc.counts:
                 self._retries.failed()
@@ -169,16 +184,32 @@ class TollamaRuntime:
     async def _get(self, path: str, timeout_s: float) -> bytes:
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._exchange("GET", path, None)
+                answer = await self._exchange("GET", path, None, _LONGEST_LIST)
         except TimeoutError as exc:
             raise RuntimeTimeoutError(f"no answer within {timeout_s:g} s") from exc
         if answer.status != 200:
             raise BadOutputError(f"the runtime refused GET {path}")
         return answer.body
 
-    async def _exchange(self, method: str, path: str, content: bytes | None) -> Answer:
-        limit = self._settings.max_response_bytes
+    async def _exchange(
+        self, method: str, path: str, content: bytes | None, max_bytes: int
+    ) -> Answer:
+        limit = min(max_bytes, self._settings.max_response_bytes)
         return await self._http.exchange(method, path, content, max_bytes=limit)
+
+
+async def _forecasts_in(
+    answer: Answer, key: BatchKey, part: list[int], mark: str
+) -> list[FloatArray | BadOutputError]:
+    """What an answer holds for each series of a part; its connection is kept if all is well."""
+    try:
+        outcomes = decode_forecasts(answer.body, key, part, mark)
+    except BadOutputError:
+        await answer.hang_up()
+        raise
+    if any(isinstance(outcome, BadOutputError) for outcome in outcomes):
+        await answer.hang_up()
+    return outcomes
 
 
 def _wish_s(exc: BaseException | None) -> float:

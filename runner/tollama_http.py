@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -15,6 +16,9 @@ from runner.errors import (
 from runner.sections import TollamaSection
 from runner.tollama_errors import error_for
 
+# A piece costs some 50 us whatever its size, and 10,000 pieces of a byte come in one read, which
+# nothing interrupts: shorter ones than usual are taken up to this many.
+_FREE_PIECES, _USUAL_PIECE = 200, 100  # bytes
 _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first
 
 
@@ -24,6 +28,12 @@ class Answer:
 
     status: int
     body: bytes
+    connection: Any = field(default=None, compare=False, repr=False)
+
+    async def hang_up(self) -> None:
+        """Closes its connection: who has answered badly may be out of step with our requests."""
+        if self.connection is not None:
+            await self.connection.aclose()
 
 
 class RuntimeHttp:
@@ -134,18 +144,24 @@ async def _read(response: httpx.Response, limit: int) -> Answer:
         raise error
     if not _is_json(response):
         raise BadOutputError("the answer is not JSON")
-    return Answer(200, await _bounded(response, limit))
+    body = await _bounded(response, limit)
+    return Answer(200, body, response.extensions.get("network_stream"))
 
 
 async def _bounded(response: httpx.Response, limit: int) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise BadOutputError("the answer is compressed, though we asked for plain bytes")
     chunks: list[bytes] = []
+    size = int(response.headers.get("content-length", 0))  # h11 has refused what is no number
+    if size > limit:
+        raise BadOutputError(f"the answer is over {limit} bytes")
     size = 0
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > limit:
             raise BadOutputError(f"the answer is over {limit} bytes")
+        if len(chunks) > _FREE_PIECES + size // _USUAL_PIECE:
+            raise BadOutputError("the answer comes in crumbs")
         chunks.append(chunk)
     return b"".join(chunks)
 

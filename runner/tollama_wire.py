@@ -4,7 +4,7 @@ No network here: bytes in, values out. What is wrong with one series stays with 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from runner.errors import BadOutputError, RuntimeRejectedError
 from runner.types import BatchKey, FloatArray, ModelSeries
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+_OTHER_PARTS = 100  # objects and lists that an answer, and each forecast, may hold besides paths
 _UNITS = ((86_400, "D"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -28,13 +29,14 @@ def pandas_frequency(step_s: int) -> str:
     return f"{step_s // seconds}{unit}"
 
 
-def series_id(index: int) -> str:
-    """The id under which the series at ``index`` of a batch travels.
+def longest_answer(key: BatchKey, series: int) -> int:
+    """Bytes that a sound answer to so many series stays under; parsing more would block for long.
 
-    >>> series_id(3)
-    's3'
+    A number takes 25 characters, and as many again where the JSON is indented; it is given the
+    double. The rest is for what stands beside the paths: warnings, explanations, timing.
     """
-    return f"s{index}"
+    numbers = key.horizon_steps * (len(key.levels) + 1)  # and the mean
+    return 100_000 + series * (10_000 + 100 * numbers)
 
 
 def check_levels(levels: Sequence[float]) -> None:
@@ -50,14 +52,19 @@ def check_levels(levels: Sequence[float]) -> None:
         raise RuntimeRejectedError("a level is so close to 1 that it would crash the runtime")
 
 
-def encode_series(batch: Sequence[ModelSeries]) -> list[bytes | RuntimeRejectedError]:
+def encode_series(
+    batch: Sequence[ModelSeries], mark: str = "s"
+) -> list[bytes | RuntimeRejectedError]:
     """Each series as a JSON object, or why it may not be sent.
+
+    Its id is ``mark`` and its index. With a mark of its own for each batch, the answer to another
+    batch, from a connection that is out of step, is told from the right one.
 
     Timestamps are rendered once for all series on the same grid. Rendered series can be joined
     into any part of the batch (``join_request``), so a split costs no second encoding.
     """
     grids: dict[tuple[int, float, int], orjson.Fragment] = {}
-    return [_encode_one(i, series, grids) for i, series in enumerate(batch)]
+    return [_encode_one(f"{mark}{i}", series, grids) for i, series in enumerate(batch)]
 
 
 def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
@@ -77,18 +84,21 @@ def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
 
 
 def decode_forecasts(
-    body: bytes, key: BatchKey, indexes: Iterable[int]
+    body: bytes, key: BatchKey, indexes: Sequence[int], mark: str = "s"
 ) -> list[FloatArray | BadOutputError]:
     """For each index its ``(H, Q)`` quantile paths in model space, or what is wrong with them.
 
     Raises:
         BadOutputError: the body as a whole is no answer.
     """
+    parts = body.count(b"[") + body.count(b"{")  # a million empty lists parse for a second
+    if parts > _OTHER_PARTS * (1 + len(indexes)) + len(key.levels) * len(indexes):
+        raise BadOutputError("the answer has too many parts")
     by_id: dict[str, list[Mapping[str, Any]]] = {}
     for forecast in _forecasts(body):
         if isinstance(forecast, dict):
             by_id.setdefault(str(forecast.get("id")), []).append(forecast)
-    return [_read_one(by_id.get(series_id(i), ()), key) for i in indexes]
+    return [_read_one(by_id.get(f"{mark}{i}", ()), key) for i in indexes]
 
 
 def _separated(parts: Sequence[bytes]) -> list[bytes]:
@@ -98,7 +108,7 @@ def _separated(parts: Sequence[bytes]) -> list[bytes]:
 
 
 def _encode_one(
-    index: int, series: ModelSeries, grids: dict[tuple[int, float, int], orjson.Fragment]
+    name: str, series: ModelSeries, grids: dict[tuple[int, float, int], orjson.Fragment]
 ) -> bytes | RuntimeRejectedError:
     arrays = (series.y, *series.x_past.values(), *series.x_future.values())
     if not all(np.isfinite(a).all() for a in arrays):
@@ -107,16 +117,16 @@ def _encode_one(
     if grid not in grids:
         grids[grid] = orjson.Fragment(orjson.dumps(_timestamps(*grid), option=_OPTIONS))
     try:
-        return orjson.dumps(_series_object(index, series, grids[grid]), option=_OPTIONS)
+        return orjson.dumps(_series_object(name, series, grids[grid]), option=_OPTIONS)
     except orjson.JSONEncodeError:
         return RuntimeRejectedError("a covariate's name is no valid text")
 
 
 def _series_object(
-    index: int, series: ModelSeries, timestamps: orjson.Fragment
+    name: str, series: ModelSeries, timestamps: orjson.Fragment
 ) -> dict[str, object]:
     item: dict[str, object] = {
-        "id": series_id(index),
+        "id": name,
         "freq": pandas_frequency(series.step_s),
         "timestamps": timestamps,
         "target": np.ascontiguousarray(series.y),

@@ -102,7 +102,9 @@ class Daemon:
 def make_runtime(daemon, **changes):
     settings = BASE.model_copy(update=SETTINGS | changes)
     http = RuntimeHttp(settings, "http://host/runtime", httpx.MockTransport(daemon))
-    return TollamaRuntime(http, settings, sleep=daemon.sleep, clock=daemon.clock)
+    return TollamaRuntime(
+        http, settings, sleep=daemon.sleep, clock=daemon.clock, new_mark=lambda: "s"
+    )
 
 
 async def forecast(daemon, values=(0.0,), budget_s=30.0, **changes):
@@ -163,7 +165,7 @@ async def test_empty_batch_gives_nothing():
         (status(418), RuntimeFailedError),
         (status(200, {"forecasts": None}), BadOutputError),
         (lambda _: answer(200, b"hello", {"content-type": "text/plain"}), BadOutputError),
-        (lambda _: answer(200, ["x" * 1_000_000]), BadOutputError),
+        (lambda _: answer(200, ["x" * 200_000]), BadOutputError),  # for two series of three steps
         (httpx.ReadError("reset"), RuntimeUnreachableError),
         (httpx.ConnectTimeout("slow"), RuntimeUnreachableError),
     ],
@@ -379,7 +381,7 @@ async def test_silent_runtime_is_a_timeout_at_the_end_of_the_budget_and_is_not_t
 async def test_answer_that_drips_is_a_timeout_although_every_read_is_quick():
     async def drip():
         while True:
-            yield b" "
+            yield b" " * 110  # shorter pieces, or more of them, are given up for that
             await asyncio.sleep(0)
 
     daemon = Daemon(
@@ -387,7 +389,7 @@ async def test_answer_that_drips_is_a_timeout_although_every_read_is_quick():
     )
 
     with pytest.raises(RuntimeTimeoutError):
-        await forecast(daemon, budget_s=0.01, max_response_bytes=10**9)
+        await forecast(daemon, budget_s=0.002)
 
 
 async def test_timeouts_use_up_retry_tokens():
@@ -493,3 +495,41 @@ async def test_rejection_says_nothing_of_what_was_sent():
 
     assert isinstance(outcomes[1], RuntimeRejectedError)
     assert str(outcomes[1]) == "runtime_rejected: the runtime refused it"
+
+
+class Doubling:
+    """A runtime on a socket that sends its first answer twice, on the same connection."""
+
+    def __init__(self):
+        self.connections = 0
+        self.answered = 0
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                request = httpx.Request("POST", "/", content=await reader.readexactly(length))
+                content = forecasts_for(request).read()
+                raw = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                raw += b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+                writer.write(raw if self.answered else raw + raw)
+                self.answered += 1
+        writer.close()
+
+
+async def test_answer_to_another_call_is_never_taken_and_its_connection_is_given_up():
+    doubling = Doubling()
+    async with await asyncio.start_server(doubling.serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        http = RuntimeHttp(BASE, url)
+        async with contextlib.aclosing(http):
+            runtime = TollamaRuntime(http, BASE, sleep=asyncio.sleep, clock=FakeClock())
+            outcomes = [
+                (await runtime.forecast(KEY, [make_series(value)], budget_s=5.0))[0]
+                for value in (1.0, 2.0, 3.0)
+            ]
+
+    assert kinds(outcomes) == ["ok", "BadOutputError", "ok"]
+    np.testing.assert_array_equal(outcomes[2], np.full((3, 3), 3.0))
+    assert doubling.connections == 2

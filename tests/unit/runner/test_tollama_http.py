@@ -212,6 +212,42 @@ async def test_endless_answer_is_given_up_at_the_limit():
     assert len(sent) == 11
 
 
+async def test_answer_that_says_it_is_too_long_is_not_read():
+    async def unread():
+        raise AssertionError("it was read")
+        yield b""
+
+    def handler(_):
+        return httpx.Response(200, content=unread(), headers=JSON | {"content-length": "101"})
+
+    with pytest.raises(BadOutputError, match="over 100 bytes"):
+        await ask(handler, max_bytes=100)
+
+
+async def test_answer_in_crumbs_is_given_up_long_before_the_limit():
+    sent = []
+
+    async def crumbs():
+        while True:
+            sent.append(1)
+            yield b" "
+
+    with pytest.raises(BadOutputError, match="crumbs"):
+        await ask(lambda _: httpx.Response(200, content=crumbs(), headers=JSON), max_bytes=10**6)
+    assert len(sent) < 300
+
+
+async def test_many_pieces_of_a_usual_size_are_read():
+    async def pieces():
+        for _ in range(2_000):
+            yield b" " * 200
+
+    found = await ask(
+        lambda _: httpx.Response(200, content=pieces(), headers=JSON), max_bytes=10**6
+    )
+    assert len(found.body) == 400_000
+
+
 async def test_compressed_answer_is_not_unpacked():
     bomb = gzip.compress(b"0" * 1_000_000)
     headers = JSON | {"content-encoding": "gzip"}

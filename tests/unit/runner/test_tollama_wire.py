@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import BadOutputError, RuntimeRejectedError
-from runner.tollama_wire import decode_forecasts, encode_series, join_request, pandas_frequency
+from runner.tollama_wire import (
+    decode_forecasts,
+    encode_series,
+    join_request,
+    longest_answer,
+    pandas_frequency,
+)
 from runner.types import BatchKey, ModelSeries
 from tests.recordings import body_of, recorded_request
 
@@ -278,3 +284,26 @@ def test_missing_forecast_is_bad_output_for_that_series():
 def test_body_that_is_no_answer_is_bad_output_for_the_whole_call(body):
     with pytest.raises(BadOutputError, match="the answer"):
         decode(body, KEY, [0])
+
+
+def test_answer_of_more_lists_than_it_can_need_is_bad_output_before_it_is_parsed():
+    hollow = b'{"forecasts":[' + b"[]," * 10_000 + b"[]]}"
+
+    with pytest.raises(BadOutputError, match="too many parts"):
+        decode(hollow, KEY, [0])
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_longest_sound_answer_is_within_its_limits(indent):
+    key = BatchKey("mock", 512, tuple(i / 200 for i in range(1, 100)))
+    path = [-1.2345678901234567e-100] * 512
+    item = {"mean": path, "quantiles": {str(level): path for level in key.levels}}
+    item |= {"explanation": {f"k{i}": ["x" * 90] for i in range(20)}}
+    body = json.dumps({"forecasts": [item | {"id": f"s{i}"} for i in range(16)]}, indent=indent)
+
+    assert len(body) < longest_answer(key, 16)
+    assert all(isinstance(one, np.ndarray) for one in decode(body.encode(), key, range(16)))
+
+
+def test_answer_to_a_usual_call_has_a_limit_that_is_parsed_in_a_moment():
+    assert longest_answer(BatchKey("mock", 12, (0.1, 0.5, 0.9)), 128) < 2_100_000
