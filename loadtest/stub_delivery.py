@@ -4,7 +4,7 @@ import asyncio
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from starlette.types import Scope, Send
@@ -15,7 +15,9 @@ from loadtest.tcp import reset
 MB = 1024 * 1024
 TRANSPORTS: MutableMapping[tuple[str, int], asyncio.Transport] = {}  # by the caller's address
 _PAGE = b"<!doctype html><title>Maintenance</title><p>We will be back soon."
-_SPELLINGS = {"null": b"null", "literal": b"NaN", "infinity": b"1e999"}
+_SPELLINGS = {"null": b"null", "literal": b"NaN", "infinity": b"1e999", "digits": b"9" * 400}
+_CRUMBS = b"1\r\n \r\n" * 10_000  # chunks of one byte
+_AGAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ class Reply:
 
 async def deliver(reply: Reply, fault: Fault | None, scope: Scope, send: Send) -> None:
     """Sends the reply, spoiled on the way when the fault is one of the wire."""
-    way = _WAYS.get(fault.kind) if fault and reply.status == 200 else None
-    if fault is None or way is None:
+    if fault is None or reply.status != 200:
         await _whole(reply, send)
+    elif spoil := _SPOILED.get(fault.kind):
+        await _whole(replace(reply, body=spoil(reply.body, fault)), send)
     else:
-        await way(reply, fault, scope, send)
+        await _WAYS.get(fault.kind, _as_it_is)(reply, fault, scope, send)
 
 
 @lru_cache(maxsize=1)
@@ -94,17 +97,12 @@ async def _flood(size_mb: int) -> AsyncIterator[bytes]:
     yield b"]}"
 
 
+async def _as_it_is(reply: Reply, _fault: Fault, _scope: Scope, send: Send) -> None:
+    await _whole(reply, send)
+
+
 async def _web_page(reply: Reply, _fault: Fault, _scope: Scope, send: Send) -> None:
     await _whole(Reply(200, _PAGE, reply.headers, "text/html"), send)
-
-
-async def _truncated(reply: Reply, _fault: Fault, _scope: Scope, send: Send) -> None:
-    await _whole(Reply(200, reply.body[: len(reply.body) // 2], reply.headers), send)
-
-
-async def _odd_numbers(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
-    spelling = _SPELLINGS[fault.arg or "null"]
-    await _whole(Reply(200, reply.body.replace(b"null]", spelling + b"]"), reply.headers), send)
 
 
 async def _bomb(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
@@ -120,22 +118,43 @@ async def _huge(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
     await _streamed(reply, _flood(int(fault.number(100))), send)
 
 
+async def _endless(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
+    await _start(reply, send, None)
+    await send({"type": "http.response.body", "body": b" ", "more_body": True})
+    connection = TRANSPORTS[scope["client"]]
+    while not connection.is_closing():
+        connection.write(_CRUMBS)
+        await asyncio.sleep(0.01)
+
+
+async def _twice(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
+    connection = TRANSPORTS[scope["client"]]
+    await _whole(reply, send)
+    connection.write(_AGAIN % (len(reply.body), reply.body))
+
+
 async def _reset(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
     """Half the promised body, then a TCP reset instead of a tidy end."""
     half = reply.body[: len(reply.body) // 2]
     await _start(reply, send, len(reply.body))
     await send({"type": "http.response.body", "body": half, "more_body": True})
-    host, port = scope["client"]
     await asyncio.sleep(0.02)  # let the first half leave: a reset throws away what is queued
-    reset(TRANSPORTS[host, port])
+    reset(TRANSPORTS[scope["client"]])
 
 
+_SPOILED: Mapping[Kind, Callable[[bytes, Fault], bytes]] = {
+    Kind.TRUNCATED_JSON: lambda body, _: body[: len(body) // 2],
+    Kind.NAN_VALUES: lambda body, fault: body.replace(
+        b"null]", _SPELLINGS[fault.arg or "null"] + b"]"
+    ),
+    Kind.BAD_UTF8: lambda body, _: body.replace(b'"id":"', b'"id":"\xff'),
+}
 _WAYS: Mapping[Kind, Callable[[Reply, Fault, Scope, Send], Awaitable[None]]] = {
     Kind.WRONG_CONTENT_TYPE: _web_page,
-    Kind.TRUNCATED_JSON: _truncated,
-    Kind.NAN_VALUES: _odd_numbers,
     Kind.GZIP_BOMB: _bomb,
     Kind.SLOW_DRIP: _drip,
     Kind.HUGE_ANSWER: _huge,
+    Kind.ENDLESS_CHUNKS: _endless,
+    Kind.ANSWERED_TWICE: _twice,
     Kind.RESET_MID_BODY: _reset,
 }

@@ -27,7 +27,8 @@ class Kind(StrEnum):
     RESET_MID_BODY = "reset_mid_body"  # half the body, then RST
     WRONG_CONTENT_TYPE = "wrong_content_type"  # 200 with a web page
     TRUNCATED_JSON = "truncated_json"  # a complete response that holds half the JSON
-    NAN_VALUES = "nan_values"  # ARG null (as tollama does), literal (NaN), infinity (1e999)
+    NAN_VALUES = "nan_values"  # ARG null (as tollama does), literal (NaN), infinity, digits (400)
+    BAD_UTF8 = "bad_utf8"  # bytes that are no text in each id
     MISSING_QUANTILE = "missing_quantile"  # the last level is left out
     QUANTILES_NULL = "quantiles_null"  # only the mean
     WRONG_HORIZON = "wrong_horizon"  # ARG steps more or less (-1)
@@ -43,6 +44,8 @@ class Kind(StrEnum):
     CIRCUIT_OPEN = "circuit_open"  # tollama's own breaker
     GZIP_BOMB = "gzip_bomb"  # about 1 MB that inflates to ARG MB (1100)
     HUGE_ANSWER = "huge_answer"  # ARG MB streamed without a length (100)
+    ENDLESS_CHUNKS = "endless_chunks"  # of one byte each
+    ANSWERED_TWICE = "answered_twice"  # the next request on the connection finds this answer
     REDIRECT = "redirect"  # 307 to a place that would answer
     UNAUTHORIZED = "401"
     FORBIDDEN = "403"

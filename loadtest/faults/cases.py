@@ -12,7 +12,8 @@ class Case:
     """One fault.
 
     ``order`` goes to the stand-in and ``toxics`` to the proxy. ``poison_every`` makes every n-th
-    request one the runtime refuses; ``known`` asks for markets whose answers have expired.
+    request one the runtime refuses; ``known`` asks for markets whose answers have expired, and
+    ``at_once`` for all at the same moment.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Case:
     toxics: Mapping[str, Any] = field(default_factory=dict)
     poison_every: int | None = None
     known: bool = False
+    at_once: bool = False
 
 
 def _stub(name: str, kind: Kind, arg: str | float | None = None) -> Case:
@@ -45,6 +47,7 @@ CASES: tuple[Case, ...] = (
     _tcp("half-closed", half_close=True),
     _tcp("reset after 20 ms", reset_peer_ms=20),
     _tcp("cut at 200 bytes", limit_bytes=200),
+    _tcp("drip of bytes", slice_bytes=1, slice_delay_ms=5),
     _tcp("1 kB/s", bandwidth_kb_s=1),
     _tcp("latency 0.3 to 0.6 s", latency_ms=300, jitter_ms=300),
     _stub("wrong content type", Kind.WRONG_CONTENT_TYPE),
@@ -52,6 +55,8 @@ CASES: tuple[Case, ...] = (
     _stub("null values", Kind.NAN_VALUES, "null"),
     _stub("NaN literal", Kind.NAN_VALUES, "literal"),
     _stub("1e999", Kind.NAN_VALUES, "infinity"),
+    _stub("400 digits", Kind.NAN_VALUES, "digits"),
+    _stub("bad UTF-8", Kind.BAD_UTF8),
     _stub("missing quantile", Kind.MISSING_QUANTILE),
     _stub("quantiles null", Kind.QUANTILES_NULL),
     _stub("horizon too short", Kind.WRONG_HORIZON, -1),
@@ -81,6 +86,9 @@ CASES: tuple[Case, ...] = (
     _stub("redirect", Kind.REDIRECT),
     _stub("gzip bomb 1.1 GB", Kind.GZIP_BOMB, 1100),
     _stub("100 MB answer", Kind.HUGE_ANSWER, 100),
+    Case("33 MB answer, all at once", {"fault": Kind.HUGE_ANSWER.value, "arg": 33}, at_once=True),
+    _stub("endless chunks", Kind.ENDLESS_CHUNKS),
+    _stub("answered twice", Kind.ANSWERED_TWICE),
     _stub("flapping", Kind.FLAPPING, 5),
     _tcp("black hole", timeout_ms=0),  # last: a slot lost to it is lost for the whole lease
 )

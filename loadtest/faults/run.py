@@ -1,6 +1,7 @@
 """Puts one fault in force after the other, and asks all the while."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -52,7 +53,7 @@ async def run_case(bench: Bench, case: Case, seed: int) -> Row:
             await _make_known(client, bodies, bench.per_second)
         before = bench.proxy.connections()
         _put_in_force(bench, case)
-        samples = await open_loop(client, bodies, bench.per_second)
+        samples = await open_loop(client, bodies, math.inf if case.at_once else bench.per_second)
         strikes = _strikes(bench, case, samples, before)
         bench.stub.reset()
         bench.proxy.clear()

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import signal
+import socket
 import subprocess
 import sys
 import zlib
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtest.http_client import endpoint
 from loadtest.stub_delivery import gzip_bomb
 from loadtest.stub_process import ROOT, StubProcess, start_stub
 from loadtest.stub_runtime import Runtime, Settings
@@ -154,6 +156,45 @@ def test_a_web_page_with_status_200_is_not_json(stub: StubProcess):
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html"
+
+
+def test_an_answer_that_comes_twice_is_there_before_the_next_request(stub: StubProcess):
+    stub.control(fault="answered_twice")
+    target, found = endpoint(stub.url, "/v1/forecast"), b""
+    with socket.create_connection((target.host, target.port), timeout=10) as connection:
+        connection.sendall(target.request(json.dumps(REQUEST).encode()))
+        while found.count(b"HTTP/1.1 200") < 2 or not found.endswith(b"}"):
+            found += connection.recv(65_536)
+
+    first, second = (part.split(b"\r\n\r\n")[1] for part in found.split(b"HTTP/1.1 200")[1:])
+    assert json.loads(first) == json.loads(second)
+
+
+def test_endless_chunks_end_only_when_the_caller_leaves(stub: StubProcess):
+    stub.control(fault="endless_chunks")
+    with (
+        httpx.Client(base_url=stub.url, trust_env=False) as client,
+        client.stream("POST", "/v1/forecast", json=REQUEST) as response,
+    ):
+        pieces = response.iter_raw()
+        found = [len(next(pieces)) for _ in range(1_000)]
+
+    assert max(found) == 1
+    stub.control(fault=None)
+    assert call(stub).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("bad_utf8", UnicodeDecodeError), ("nan_values=digits", OverflowError)]
+)
+def test_odd_bytes_are_where_text_and_numbers_were(
+    stub: StubProcess, fault: str, error: type[Exception]
+):
+    stub.control(fault=fault)
+    content = call(stub).content
+
+    with pytest.raises(error):
+        float(json.loads(content)["forecasts"][0]["quantiles"]["0.1"][-1])
 
 
 def test_truncated_json_is_a_complete_response_with_half_a_body(stub: StubProcess):
