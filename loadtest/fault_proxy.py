@@ -35,12 +35,10 @@ class Toxics:
     """What happens to connections; the default is nothing.
 
     ``down`` refuses new connections and resets those there are. All others concern data on its
-    way back to the caller, where a service shows its weakness, or in both directions with
-    ``both_ways``.
+    way back to the caller, where a service shows its weakness.
     """
 
     down: bool = False
-    both_ways: bool = False
     latency_ms: float = 0.0  # before each piece of data
     jitter_ms: float = 0.0  # up to this much on top
     bandwidth_kb_s: float | None = None
@@ -49,7 +47,6 @@ class Toxics:
     limit_bytes: int | None = None  # then the connection is closed
     timeout_ms: float | None = None  # data stops; the connection is closed after this, 0: never
     reset_peer_ms: float | None = None  # RST this long after the connection was made
-    slow_close_ms: float = 0.0  # the end of the data is passed on this much later
     half_close: bool = False  # we say we are done sending before we sent anything
 
 
@@ -149,7 +146,7 @@ class FaultProxy:
         """Passes data on until it ends, with what is in force for its direction."""
         passed = 0
         while data := await reader.read(_PIECE):
-            toxics = self._for(back)
+            toxics = self.toxics if back else Toxics()
             if toxics.timeout_ms is not None:
                 await asyncio.sleep(toxics.timeout_ms / 1000 if toxics.timeout_ms else 1e9)
                 return
@@ -161,7 +158,6 @@ class FaultProxy:
             passed += len(data)
             if toxics.limit_bytes is not None and passed >= toxics.limit_bytes:
                 return
-        await asyncio.sleep(self._for(back).slow_close_ms / 1000)
         if not back:
             writer.write_eof()
 
@@ -176,9 +172,6 @@ class FaultProxy:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(toxics.slice_delay_ms / 1000)
-
-    def _for(self, back: bool) -> Toxics:
-        return self.toxics if back or self.toxics.both_ways else Toxics()
 
 
 def _piece_size(toxics: Toxics) -> int:

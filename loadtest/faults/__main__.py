@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.drill import ends_told, exit_code, say, service_on
 from loadtest.fault_proxy_process import start_proxy
-from loadtest.faults.cases import Case, chosen
+from loadtest.faults.cases import CASES, Case, chosen
 from loadtest.faults.run import Bench, run_case
 from loadtest.faults.verdict import Row, failures, last_line, table
 from loadtest.stub_process import start_stub
@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--requests", type=int, default=60, help="for each fault")
     add("--rate", type=float, default=20.0, help="requests a second, whatever is under way")
-    add("--only", action="append", default=[], metavar="FAULT", help="as the table names it")
+    names = [case.name for case in CASES]
+    add(
+        "--only", action="append", default=[], choices=names, metavar="FAULT", help="from the table"
+    )
     add("--deadline-ms", type=float, default=1500.0, help="the service's own")
     add("--log-lines", type=int, default=5)
     return parser

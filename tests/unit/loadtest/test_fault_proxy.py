@@ -59,10 +59,6 @@ async def test_latency_comes_before_the_data():
     assert await seconds(Toxics(latency_ms=200)) >= 0.2
 
 
-async def test_latency_both_ways_comes_twice():
-    assert await seconds(Toxics(latency_ms=100, both_ways=True)) >= 0.2
-
-
 async def test_jitter_is_on_top_and_bounded():
     assert await seconds(Toxics(latency_ms=50, jitter_ms=20)) >= 0.05
 
@@ -73,10 +69,6 @@ async def test_a_narrow_line_takes_its_time():
 
 async def test_slices_arrive_one_after_the_other():
     assert await seconds(Toxics(slice_bytes=500, slice_delay_ms=50)) >= 0.2
-
-
-async def test_a_slow_close_keeps_a_complete_answer_complete():
-    assert await seconds(Toxics(slow_close_ms=500)) < 5
 
 
 async def test_down_refuses_and_breaks_and_up_again_answers_on_the_same_port():

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from loadtest.fault_proxy import toxics_of
+from loadtest.faults.__main__ import main
 from loadtest.faults.cases import CASES, POISON_LIMIT, Case, chosen
 from loadtest.faults.run import SHAPE, bodies_of
 from loadtest.faults.verdict import Row, failures, last_line, row_of, table
@@ -41,9 +42,10 @@ def test_cases_have_names_of_their_own_and_are_chosen_by_them():
     assert chosen([]) == CASES
 
 
-def test_an_unknown_case_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no such fault: flood; there are .*hang"):
-        chosen(["flood"])
+def test_an_unknown_case_is_refused_before_anything_starts(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "flood"])
+    assert "invalid choice: 'flood' (choose from" in capsys.readouterr().err
 
 
 def test_poisoned_markets_are_as_many_as_asked_and_past_the_limit():
