@@ -48,7 +48,7 @@ def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
         clock: seconds, for the timings in the answer.
     """
     endpoint = _Forecasts(model, clock)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/forecast", endpoint.forecast, methods=["POST"]),
             Route("/v1/health", _always({"status": "ok"})),
@@ -62,6 +62,8 @@ def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
             ModelFailedError: _fail,
         },
     )
+    app.router.redirect_slashes = False  # it names http and the caller's Host
+    return app
 
 
 class _RefusedError(Exception):

@@ -71,7 +71,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
         middleware = [*traced(path, service.tracer), *access.gate(path)]
         return Route(path, endpoint, methods=[method], middleware=middleware)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", forecast_batch, "POST"),
@@ -92,6 +92,8 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
             Exception: counted(errors.on_unexpected_error, service.watch),
         },
     )
+    app.router.redirect_slashes = False  # it names http and the caller's Host, before the gate
+    return app
 
 
 def traced(path: str, tracer: Tracer | None) -> list[Middleware]:

@@ -250,3 +250,11 @@ async def test_unknown_routes_get_json_like_fastapi_gives(method, path, status):
 
     assert answer.status_code == status
     assert isinstance(answer.json()["detail"], str)
+
+
+async def test_slash_at_the_end_is_not_found_and_leads_nowhere_else():
+    async with make_client() as client:
+        response = await client.get("/api/tags/", headers={"host": "elsewhere.example"})
+
+    assert response.status_code == 404
+    assert "location" not in response.headers

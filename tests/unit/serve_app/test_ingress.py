@@ -449,3 +449,14 @@ async def test_caller_beyond_the_hard_cap_is_told_when_to_come_back() -> None:
     assert len(refused) == 2
     assert {a.json()["error"]["code"] for a in refused} == {"overloaded"}
     assert {a.headers["retry-after"] for a in refused} == {"2"}
+
+
+@pytest.mark.parametrize("path", ["/tsfm/forecast/", "/tsfm/models/", "/docs/"])
+async def test_slash_at_the_end_is_not_found_and_leads_nowhere_else(
+    bench: Bench, path: str
+) -> None:
+    response = await bench.http.get(path, headers={"host": "elsewhere.example"})
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+    assert "location" not in response.headers
