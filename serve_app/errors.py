@@ -35,12 +35,19 @@ from runner.errors import (
     UnknownModelError,
 )
 from serve_app.access_headers import access_headers
+from serve_app.platform_errors import (
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    REQUEST_TIMEOUT,
+    RETRY_AFTER_S,
+    UNAVAILABLE,
+)
 from serve_app.schemas import field_path
 
 logger = logging.getLogger(__name__)
 
 INVALID_JSON = (400, "invalid_json")
-INTERNAL = (500, "internal_error")
+INTERNAL = (500, INTERNAL_ERROR[0])
 STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     InvalidRequestError: (422, "invalid_request"),
     BodyTooLargeError: (413, "body_too_large"),
@@ -58,13 +65,14 @@ STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     ConfigError: INTERNAL,
 }
 HTTP_CODES: Mapping[int, tuple[str, str]] = {
-    404: ("not_found", "There is nothing here; POST /tsfm/forecast is where forecasts are made."),
+    404: NOT_FOUND,
     405: ("method_not_allowed", "This path does not take that method; see the Allow header."),
 }
 CODES = frozenset(  # every code that a caller can meet
     [INVALID_JSON[1]]
     + [code for _, code in STATUS_AND_CODE.values()]
     + [code for code, _ in HTTP_CODES.values()]
+    + [code for code, _ in (UNAVAILABLE, REQUEST_TIMEOUT)]
 )
 MAX_DETAILS = 10
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
@@ -91,10 +99,15 @@ class Described:
         return fields | {"detail": self.detail} if self.detail else fields
 
 
-UNEXPECTED = Described(
-    *INTERNAL,
-    "Something failed on our side; retry, and quote the request id if it happens again.",
-)
+UNEXPECTED = Described(500, *INTERNAL_ERROR)
+# What Serve answers in plain text, in words of ours. Its 404 means that it does not know the route
+# yet: every file of ours has an application at "/".
+PLATFORM_ERRORS: Mapping[int, Described] = {
+    404: Described(503, *UNAVAILABLE),
+    408: Described(408, *REQUEST_TIMEOUT),
+    429: Described(429, "overloaded", str(OverloadedError(RETRY_AFTER_S))),
+    503: Described(503, *UNAVAILABLE),
+}
 
 
 def describe(error: RequestError | ValidationError) -> Described:

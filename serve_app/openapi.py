@@ -19,6 +19,7 @@ from serve_app.admission import DEADLINE_HEADER
 from serve_app.batch_endpoint import NDJSON
 from serve_app.errors import (
     HTTP_CODES,
+    PLATFORM_ERRORS,
     REQUEST_ID,
     UNEXPECTED,
     Described,
@@ -27,6 +28,7 @@ from serve_app.errors import (
 )
 from serve_app.openapi_operations import Operation, operations_of
 from serve_app.openapi_schemas import Schema, ref, schemas_of
+from serve_app.platform_errors import RETRY_AFTER_S
 from serve_app.version import package_version
 
 JSON = "application/json"
@@ -116,7 +118,7 @@ def _answer(operation: Operation) -> Schema:
 
 
 def _all_errors(path: str, operation: Operation) -> list[Refused]:
-    """What the operation itself refuses, what the gate does, and our own faults."""
+    """What the operation itself refuses, what the gate does, our own faults, and the platform's."""
     needs = NEEDS[path]
     gate: list[RequestError] = [UnauthorizedError(presented=False)] if needs else []
     if needs and needs != ANY:
@@ -125,7 +127,14 @@ def _all_errors(path: str, operation: Operation) -> list[Refused]:
         (describe(error), retry_after(error) | access_headers(error))
         for error in (*operation.errors, *gate)
     ]
-    return [*refused, (UNEXPECTED, {})]
+    return [*refused, (UNEXPECTED, {}), *_PLATFORM]
+
+
+# The platform's 429 has the code of one of ours.
+_PLATFORM: Sequence[Refused] = (
+    (PLATFORM_ERRORS[408], {}),
+    (PLATFORM_ERRORS[503], {"retry-after": str(RETRY_AFTER_S)}),
+)
 
 
 def _http(status: int) -> Refused:
