@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile pyproject.toml | cksum | cut -d' ' -f1)
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -165,6 +165,9 @@ def environment(
         "RAY_AUTH_MODE": "disabled",
         "MALLOC_ARENA_MAX": "2",  # as ``make run`` has it
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a proxy that is slow to start is not dead
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/h/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/h/admin.sock",

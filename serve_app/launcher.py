@@ -36,6 +36,14 @@ QUICK_REPAIR = {
 }
 # Serve gives a proxy 5 s to come up and then starts another one; on a busy machine none ever does.
 PATIENT_START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
+# What no variable of Serve reaches; the two modules say what it is.
+OWN_RULES = {
+    "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+}
+# How long a caller may send nothing in the middle of a request, or take nothing of an answer: an
+# hour by default. It does not count for idle connections, nor while the service makes its answer.
+QUICK_CALLERS = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10"}
 # glibc keeps a heap for each of a process's many threads, up to 16 of them on two cores; holes in
 # them grew by 20 to 50 MB an hour (docs/reliability.md).
 FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
@@ -55,6 +63,8 @@ def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str
         {"RAY_USAGE_STATS_ENABLED": "0"}
         | QUICK_REPAIR
         | PATIENT_START
+        | OWN_RULES
+        | QUICK_CALLERS
         | FEW_HEAPS
         | defaults
         | dict(environment)

@@ -66,7 +66,7 @@ def exposure(listeners: Iterable[Listener]) -> str:
     >>> exposure([Listener("haproxy", 8000, "::1")])
     'Nothing listens beyond this machine.'
     """
-    exposed = sorted({(x.process, x.port) for x in listeners if not _is_loopback(x.address)})
+    exposed = sorted({(x.process, x.port) for x in listeners if not is_loopback(x.address)})
     if not exposed:
         return "Nothing listens beyond this machine."
     parts = (
@@ -85,7 +85,12 @@ def _names(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
             yield process.pid, process.name().removeprefix("ray::")
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches it.
+
+    >>> is_loopback("::ffff:127.0.0.1"), is_loopback("::")
+    (True, False)
+    """
     ip = ip_address(address)
     mapped = getattr(ip, "ipv4_mapped", None)
     return (mapped or ip).is_loopback

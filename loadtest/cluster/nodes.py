@@ -29,6 +29,9 @@ SETTINGS = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
+    "RAY_SERVE_HAPROXY_BINARY_PATH": str(_BIN / "tsfm-haproxy"),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
     "MALLOC_ARENA_MAX": "2",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",  # nobody else is in this network

@@ -54,12 +54,17 @@ def test_serve_run_in_plain_mode_serves_the_same() -> None:
         try:
             service.wait_ready()
             url = f"{service.url}/tsfm/forecast"
-            answer = httpx.post(url, content=EXAMPLE, timeout=10, trust_env=False).json()
+            hurried = {"x-request-timeout-seconds": "0.0001"}
+            answer = httpx.post(
+                url, content=EXAMPLE, headers=hurried, timeout=10, trust_env=False
+            ).json()
+            routes = httpx.get(f"{service.url}/-/routes", trust_env=False)
         finally:
             left = service.stop()
 
     assert_valid(answer)
     assert answer["meta"]["runtime"] == "tollama"
+    assert routes.status_code == 404
     assert left == []
 
 

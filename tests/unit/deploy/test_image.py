@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import ROOT
-from tests.ray_env import ray_env
+from tests.ray_env import IN_IMAGE, ray_env
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 TEXT = DOCKERFILE.read_text()
@@ -90,7 +90,7 @@ def test_files_that_are_not_python_are_installed_as_well() -> None:
 def test_image_sets_what_every_node_of_a_cluster_sets() -> None:
     variable = r'\b((?:RAY|MALLOC)_[A-Z_]+)="?([^"\\\n]+?)"?(?: \\|$)'
     set_here = dict(re.findall(variable, TEXT, re.MULTILINE))
-    wanted = ray_env()
+    wanted = ray_env() | IN_IMAGE
     wanted.pop("RAY_AUTH_MODE")  # Ray's own default where it runs alone; the operator's elsewhere
 
     assert set_here == wanted

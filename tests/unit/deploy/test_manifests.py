@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 from tests.kustomize import Doc, build, containers, documents, named
-from tests.ray_env import ray_env
+from tests.ray_env import IN_IMAGE, ray_env
 from tests.scripts import load_script
 
 DEPLOY = ROOT / "deploy"
@@ -134,7 +134,7 @@ def test_embedding_keeps_what_stands_around_the_serve_config() -> None:
 @overlays
 def test_high_throughput_and_repair_are_set_alike_on_head_and_workers(overlay: str) -> None:
     both = [variables(pod["containers"][0]) for pod in pods(ray_service(overlay)).values()]
-    wanted = ray_env()
+    wanted = ray_env() | IN_IMAGE
     assert wanted.pop("RAY_AUTH_MODE") == "token"  # the operator sets it, with the token
 
     assert both[0] == both[1]
