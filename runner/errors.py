@@ -3,6 +3,7 @@
     TsfmError
     |-- RequestError            the caller: fix the request
     |   |-- InvalidRequestError     a field is wrong; carries the path
+    |   |-- InvalidJsonError
     |   |-- BodyTooLargeError, BodyTimeoutError, BatchTooLongError
     |   |-- OverloadedError         come back later
     |   |-- BreakerUnreachableError   likewise: an operator's word could not be passed on
@@ -56,6 +57,13 @@ class InvalidRequestError(RequestError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class InvalidJsonError(RequestError):
+    """The body is not JSON."""
+
+    def __str__(self) -> str:
+        return "The body is not valid JSON."
 
 
 class BodyTooLargeError(RequestError):

@@ -22,7 +22,7 @@ from serve_app.service import Service
 BREAKER_PATH = "/tsfm/admin/breakers/{model}"
 MAX_BODY_BYTES = 1024
 JSON = "application/json"
-NOT_JSON = InvalidRequestError("content-type", f"Send {JSON}.")
+NOT_JSON = ("content-type", f"Send {JSON}.")
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class BreakerEndpoint:
         """One command, and the state that it led to."""
         config, registry = self._service.config, self._service.registry
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            raise NOT_JSON
+            raise InvalidRequestError(*NOT_JSON)
         body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
         action = BreakerCommandWire.model_validate_json(body).action
         model = registry.resolve(request.path_params["model"], config.environment).runtime_name

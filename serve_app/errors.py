@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +25,7 @@ from runner.errors import (
     BreakerUnreachableError,
     ConfigError,
     InsufficientScopeError,
+    InvalidJsonError,
     InvalidRequestError,
     ModelNotAllowedError,
     OutcomesUnavailableError,
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 INVALID_JSON = (400, "invalid_json")
 INTERNAL = (500, INTERNAL_ERROR[0])
 STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
+    InvalidJsonError: INVALID_JSON,
     InvalidRequestError: (422, "invalid_request"),
     BodyTooLargeError: (413, "body_too_large"),
     BatchTooLongError: (413, "batch_too_long"),
@@ -69,12 +72,12 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     405: ("method_not_allowed", "This path does not take that method; see the Allow header."),
 }
 CODES = frozenset(  # every code that a caller can meet
-    [INVALID_JSON[1]]
-    + [code for _, code in STATUS_AND_CODE.values()]
+    [code for _, code in STATUS_AND_CODE.values()]
     + [code for code, _ in HTTP_CODES.values()]
     + [code for code, _ in (UNAVAILABLE, REQUEST_TIMEOUT)]
 )
 MAX_DETAILS = 10
+MAX_LISTED = 1000  # errors of a body that are put into words at all: 5 ms of work
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 
 
@@ -120,9 +123,19 @@ def describe(error: RequestError | ValidationError) -> Described:
     return Described(status, code, str(error))
 
 
-def error_object(error: RequestError | ValidationError) -> dict[str, Any]:
-    """The error of one item among many."""
-    return describe(error).as_object()
+def of_part(error: ValidationError, *path: int | str, first: int | None = None) -> RequestError:
+    """The first error of a part of a body, as one of the body.
+
+    Args:
+        error: of the part, parsed by itself.
+        path: where the part stands.
+        first: of a part of a list, the index of its first value.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if found["type"] == "json_invalid":
+        return InvalidJsonError()
+    place = found["loc"] if first is None else (first + int(found["loc"][0]),)
+    return InvalidRequestError(field_path((*path, *place)), _own_words(found))
 
 
 def on_request_error(request: Request, exc: Exception) -> Response:
@@ -152,21 +165,25 @@ def on_unexpected_error(request: Request, exc: Exception) -> Response:
 
 def _describe_validation(error: ValidationError) -> Described:
     """Complaints of pydantic: where and what, never the value."""
+    if error.error_count() > MAX_LISTED:  # pydantic builds all of them or none
+        many = f"There are {error.error_count()} mistakes; see /docs for what a body holds."
+        return _invalid([{"path": "", "message": many}])
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
-        return Described(*INVALID_JSON, "The body is not valid JSON.")
+        return describe(InvalidJsonError())
     return _invalid(
-        [
-            {"path": field_path(e["loc"]), "message": _OWN_WORDS.get(e["type"], e["msg"])}
-            for e in errors[:MAX_DETAILS]
-        ]
+        [{"path": field_path(e["loc"]), "message": _own_words(e)} for e in errors[:MAX_DETAILS]]
     )
 
 
 def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
     status, code = STATUS_AND_CODE[InvalidRequestError]
-    first = detail[0]
-    return Described(status, code, f"{first['path']}: {first['message']}", tuple(detail))
+    first = InvalidRequestError(detail[0]["path"], detail[0]["message"])
+    return Described(status, code, str(first), tuple(detail))
+
+
+def _own_words(error: ErrorDetails) -> str:
+    return _OWN_WORDS.get(error["type"], error["msg"])
 
 
 _OWN_WORDS = {

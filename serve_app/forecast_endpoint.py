@@ -1,5 +1,6 @@
 """``POST /tsfm/forecast``: bytes in, bytes out."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,11 @@ from runner.errors import OverloadedError
 from runner.types import ModelAnswer
 from serve_app.admission import deadline_ms, header_deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
+from serve_app.body_limits import AT_ONCE_BYTES, Pace
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
 from serve_app.errors import request_id
-from serve_app.schemas import ForecastWire, to_request
+from serve_app.forecast_body import parse_forecast
+from serve_app.schemas import to_request
 from serve_app.service import Service
 from serve_app.stages import stages_of
 from serve_app.watch import Route
@@ -103,7 +106,12 @@ class ForecastEndpoint:
         if self._under_way > overload.refuse_above:
             raise OverloadedError(overload.retry_after_s)
         allowance.admit(body_steps(body))
-        wire = ForecastWire.model_validate_json(body)
+        is_long = len(body) > AT_ONCE_BYTES
+        if is_long:  # it took time to be received and digested; others have a turn
+            await asyncio.sleep(0)
+        wire = await parse_forecast(body, config.request, Pace(self._clock))
+        if is_long:
+            await asyncio.sleep(0)
         steps = max(series_steps(wire, config.request), body_steps(body))
         allowance.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)

@@ -139,7 +139,11 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
             {action.value: {"value": {"action": action.value}} for action in BreakerAction},
             parameters=(_MODEL_IN_PATH,),
             errors=(
-                *(_not_json(BreakerCommandWire), NOT_JSON, BodyTooLargeError(MAX_BODY_BYTES)),
+                *(
+                    _not_json(BreakerCommandWire),
+                    InvalidRequestError(*NOT_JSON),
+                    BodyTooLargeError(MAX_BODY_BYTES),
+                ),
                 *(BodyTimeoutError(limits.body_timeout_s), UnknownModelError(), not_allowed),
                 BreakerUnreachableError(),
             ),

@@ -3,13 +3,18 @@
 from dataclasses import asdict
 
 import orjson
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.errors import BatchTooLongError, InvalidRequestError
+from runner.errors import InvalidRequestError
+from runner.seen import Actual
 from serve_app.admission import read_body
 from serve_app.allowance import allowance_of, body_steps
-from serve_app.schemas_outcomes import OutcomesWire, to_outcomes
+from serve_app.body_limits import AT_ONCE_BYTES, Pace
+from serve_app.errors import of_part
+from serve_app.json_items import cut_body
+from serve_app.schemas_outcomes import LooseOutcomesWire, OutcomesWire, OutcomeWire, to_outcome
 from serve_app.service import Service
 
 SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is switched off."
@@ -26,10 +31,29 @@ class OutcomesEndpoint:
         limits, most = self._service.config.request, self._service.config.conformal.max_outcomes
         body = await read_body(request.receive, limits.max_body_bytes, limits.body_timeout_s)
         allowance_of(request.scope).admit(body_steps(body))
-        wire = OutcomesWire.model_validate_json(body)
-        if len(wire.outcomes) > most:
-            raise BatchTooLongError(most)
+        outcomes = await _read(body, most, Pace(self._service.clock))
         if self._service.learning is None:
             raise InvalidRequestError("", SWITCHED_OFF)
-        counts = await self._service.learning.outcomes(to_outcomes(wire.outcomes))
+        counts = await self._service.learning.outcomes(outcomes)
         return Response(orjson.dumps(asdict(counts)), media_type="application/json")
+
+
+async def _read(body: bytes, most: int, pace: Pace) -> list[Actual]:
+    """Every outcome, read in slices up to the first error."""
+    cut = await cut_body(body, "outcomes", LooseOutcomesWire, most, pace)
+    if OutcomesWire.model_validate_json(cut.envelope).outcomes:
+        raise InvalidRequestError("outcomes", "Send it once.")
+    outcomes: list[Actual] = []
+    for number, text in enumerate(cut.items()):
+        outcomes.append(_parse(number, text))
+        await pace.rest()
+    return outcomes
+
+
+def _parse(number: int, text: bytes) -> Actual:
+    if len(text) > AT_ONCE_BYTES:
+        raise InvalidRequestError(f"outcomes.{number}", "This is too long for an outcome.")
+    try:
+        return to_outcome(OutcomeWire.model_validate_json(text))
+    except ValidationError as error:
+        raise of_part(error, "outcomes", number) from error

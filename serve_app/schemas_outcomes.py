@@ -1,7 +1,6 @@
 """Wire models of ``POST /tsfm/outcomes``: actuals in, what became of them out."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -23,7 +22,13 @@ class OutcomeWire(Wire):
 class OutcomesWire(Wire):
     """Many of them."""
 
-    outcomes: list[OutcomeWire]
+    outcomes: Annotated[list[OutcomeWire], Field(fail_fast=True)]
+
+
+class LooseOutcomesWire(Wire):
+    """Outcomes that are looked at one by one."""
+
+    outcomes: list[Any]
 
 
 class OutcomesAnswer(Out):
@@ -37,6 +42,6 @@ class OutcomesAnswer(Out):
     points: Count = Field(description="Steps of forecasts that were scored, several for a time.")
 
 
-def to_outcomes(wires: Sequence[OutcomeWire]) -> list[Actual]:
-    """The outcomes in the runner's own type."""
-    return [Actual(wire.market_id, wire.ts.timestamp(), wire.value) for wire in wires]
+def to_outcome(wire: OutcomeWire) -> Actual:
+    """The outcome in the runner's own type."""
+    return Actual(wire.market_id, wire.ts.timestamp(), wire.value)

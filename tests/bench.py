@@ -46,8 +46,9 @@ class Bench:
         conformal: ConformalState | None = None,
         tracer: Tracer | None = None,
         learning: LearningPort | None = TAKES_OUTCOMES,
+        clock: FakeClock | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
         self.baseline = FakeBaselinePort()
         config = config or make_config()
