@@ -1,28 +1,39 @@
 """Runs the service on this machine until it is told to stop: what ``make run`` calls.
 
 Serve runs as a child in a session of its own, so that Ctrl-C reaches only this process, which then
-ends the child as a whole. High-throughput mode of Serve 2.60 needs both of its variables and the
-HAProxy binary, which is there for Linux only.
+ends the child as a whole. A local cluster that died is started again (``supervisor``).
+
+High-throughput mode of Serve 2.60 needs both of its variables and the HAProxy binary, which is
+there for Linux only.
 """
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from time import perf_counter
 
 from runner.config import load_config
 from runner.errors import ConfigError
 from runner.models import load_registry
 from serve_app.listeners import exposure_of
 from serve_app.serve_check import read_serve_config
+from serve_app.supervisor import (
+    RESTART_PAUSES_S,
+    Life,
+    Watch,
+    answers,
+    deaths_in_a_row,
+    end_session,
+)
 
 SERVE_CONFIG = Path("serve_config.yaml")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
@@ -47,8 +58,10 @@ QUICK_CALLERS = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10"}
 # glibc keeps a heap for each of a process's many threads, up to 16 of them on two cores; holes in
 # them grew by 20 to 50 MB an hour (docs/reliability.md).
 FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
-START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
+LEFTOVERS_LIMIT_S = 5.0  # for what outlives Serve by a moment
+LOOK_S = 0.5
+PR_SET_PDEATHSIG = 1
 EXAMPLE = """\
 curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
   "market_id": "m-1", "as_of_ts": "2026-02-20T12:00:00Z", "freq": "5m", "horizon_steps": 12,
@@ -84,6 +97,11 @@ class Target:
     def url(self) -> str:
         """The address without a path."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def watched(self) -> str:
+        """What says whether the service lives: the embedded runtime may be away, forecasts not."""
+        return self.url + ("/readyz" if "/readyz" in self.ready_paths else self.ready_paths[0])
 
     @property
     def access(self) -> str:
@@ -126,8 +144,29 @@ def check_files(serve_config: Path) -> Target:
     return Target(host, port, tuple(ready), len(callers))
 
 
+def haproxy_files(folder: str) -> dict[str, str]:
+    """Where Serve's HAProxy keeps its files, by the variables of Serve.
+
+    Its admin socket lets everybody who can open it send callers' requests anywhere, and Serve makes
+    it with mode 0666. So the folder must be its owner's alone, and short: Serve adds 79 characters,
+    HAProxy for a moment 12, and a socket's path ends at 107.
+    """
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+    }
+
+
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A new folder with mode 0700; in /tmp, whatever TMPDIR says, for its path must be short."""
+    return tempfile.TemporaryDirectory(prefix="tsfm-", dir="/tmp", ignore_cleanup_errors=True)
+
+
 def main(serve_config: Path = SERVE_CONFIG) -> int:
-    """Start, say where, wait, stop; the exit code for the shell."""
+    """Start, say where, restart what died, stop when told; the exit code for the shell."""
     try:
         target = check_files(serve_config)
     except ConfigError as exc:
@@ -137,60 +176,88 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda *_: told.set())
     _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
+    with private_folder() as folder:
+        environment = serve_environment(haproxy_files(folder) | dict(os.environ), sys.platform)
+        code = _run(target, serve_config, environment, told)
+    if told.is_set():
+        _say("Stopped.")
+    return code
+
+
+def _run(
+    target: Target, serve_config: Path, environment: Mapping[str, str], told: threading.Event
+) -> int:
+    """One cluster after the other, until told to stop or too many died in a row."""
+
+    def on_ready(pid: int) -> None:
+        if deaths:
+            _say("The service answers again.")
+        else:
+            _say(f"\nListening on {target.url}. {target.access}")
+            open_ports = exposure_of(pid, target.port, told.wait)
+            _say(f"{open_ports}\n\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
+
+    deaths, pause_s = 0, 0.0
+    while not told.wait(pause_s):
+        life, cause = _live(target, serve_config, environment, told, on_ready)
+        if cause is None:
+            break
+        deaths = deaths_in_a_row(deaths, life)
+        if deaths > len(RESTART_PAUSES_S):
+            _say(f"The service died: {cause}. Giving up after {deaths} deaths in a row.")
+            return 1
+        pause_s = RESTART_PAUSES_S[deaths - 1]
+        _say(f"The service died: {cause}. Restarting in {pause_s:g} s, death {deaths} in a row.")
+    return 0
+
+
+def _live(
+    target: Target,
+    serve_config: Path,
+    environment: Mapping[str, str],
+    told: threading.Event,
+    on_ready: Callable[[int], None],
+) -> tuple[Life, str | None]:
+    """One cluster from start to end: what was seen of it, and why it died if it did."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serve_app.local_serve", str(serve_config)],
-        env=serve_environment(os.environ, sys.platform),
+        env=environment,
         start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
     )
+    watch = Watch(child.pid, target.watched, child.poll, perf_counter, Life(perf_counter()))
+    cause, ready = None, False
     try:
-        if _wait_ready(target, child, told):
-            open_ports = exposure_of(child.pid, target.port, told.wait)
-            _say(f"\nListening on {target.url}. {target.access}")
-            _say(f"{open_ports}\n\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
-        while child.poll() is None and not told.wait(0.5):
-            pass
+        while (cause := watch.look()) is None and not told.wait(LOOK_S):
+            if not ready and all(answers(target.url + path) for path in target.ready_paths):
+                ready = True
+                on_ready(child.pid)
     finally:
-        with suppress(OSError):  # the terminal may be gone: that is no reason to leave the child
-            _say("\nStopping; what Ray writes about SIGTERM now is no error.")
-        _stop(child)
-    with suppress(OSError):
-        _say("Stopped.")
-    return 0 if told.is_set() else 1
+        _stop(child, at_once=cause is not None)
+    return watch.life, cause
 
 
-def _wait_ready(target: Target, child: subprocess.Popen[bytes], told: threading.Event) -> bool:
-    """Whether every application answers before the limit, the child's end, or a signal."""
-    waits = int(START_LIMIT_S / 0.25)
-    return any(
-        all(_answers(target.url + path) for path in target.ready_paths)
-        for _ in range(waits)
-        if child.poll() is None and not told.wait(0.25)
-    )
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=1) as response:
-            return bool(response.status == 200)
-    except (URLError, OSError):
-        return False
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM ends the whole local cluster; what does not go in time is killed as a group."""
-    if child.poll() is None:
+def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """SIGTERM ends a cluster that lives; a dead one, and what does not go in time, is killed."""
+    if not at_once:
+        _say("\nStopping; what Ray writes about SIGTERM now is no error.")
         child.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+    end_session(child.pid, patience_s=0 if at_once else LEFTOVERS_LIMIT_S)
+    child.wait()
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the launcher dies, however that happens."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # the terminal may be gone: no reason to stop, or to leave a child
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))

@@ -1,12 +1,21 @@
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from runner.errors import ConfigError
-from serve_app.launcher import check_files, main, serve_environment
+from serve_app.launcher import (
+    check_files,
+    haproxy_files,
+    main,
+    private_folder,
+    serve_environment,
+)
 from tests.builders import ROOT
 from tests.ray_env import ray_env
 
@@ -73,6 +82,95 @@ def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port} is taken"):
             check_files(path)
+
+
+ATTEMPT = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.connect(sys.argv[1])
+"""
+
+
+def connected_as_nobody(path: str) -> str:
+    """What became of an attempt to open a socket as another user; needs root."""
+    command = [sys.executable, "-c", ATTEMPT, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr.splitlines()[-1] if done.returncode else "connected"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may try as another user; the mode is below"
+)
+def test_another_user_cannot_open_the_admin_socket_though_its_own_mode_allows_it() -> None:
+    with private_folder() as folder, socket.socket(socket.AF_UNIX) as admin:
+        path = haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"]
+        admin.bind(path)
+        admin.listen()
+        Path(path).chmod(0o666)
+
+        assert "Permission denied" in connected_as_nobody(path)
+        Path(folder).chmod(0o755)
+        assert connected_as_nobody(path) == "connected"
+
+
+def test_files_of_haproxy_lie_in_a_folder_of_their_owner_alone_which_no_other_service_has() -> None:
+    with private_folder() as folder, private_folder() as other:
+        files = haproxy_files(folder)
+
+        assert folder != other
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        assert all(path.startswith(folder) for path in files.values())
+
+
+def test_admin_socket_has_a_path_that_the_system_can_hold() -> None:
+    with private_folder() as folder:
+        path = Path(haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+    bound = path.parent / ("f" * 56) / f"{path.name}.4194304.tmp"  # a node's id, the highest pid
+
+    assert len(str(bound)) < 108
+
+
+def test_service_that_dies_again_and_again_is_given_up_with_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ray.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("serve_app.launcher.RESTART_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    code = main(write_serve_config(tmp_path, "configs/local.yaml", free_port()))
+
+    said = capfd.readouterr().out
+    assert code == 1
+    assert "died: Serve ended with code 3. Restarting in 0 s, death 2 in a row." in said
+    assert "died: Serve ended with code 3. Giving up after 3 deaths in a row." in said
+
+
+LAUNCH = """
+import os, sys
+from pathlib import Path
+from serve_app.launcher import main
+os.environ["PYTHONPATH"] = sys.argv[1]  # for the child alone
+sys.exit(main(Path(sys.argv[2])))
+"""
+
+
+def test_stop_is_obeyed_between_two_starts(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise SystemExit(3)")
+    config = write_serve_config(tmp_path, "configs/local.yaml", free_port())
+    command = [sys.executable, "-c", LAUNCH, str(tmp_path), str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        said = next(line for line in launcher.stdout if "died" in line)
+        launcher.terminate()
+
+        assert launcher.wait() == 0
+    assert said == (
+        "The service died: Serve ended with code 3. Restarting in 1 s, death 1 in a row.\n"
+    )
 
 
 def test_a_local_service_has_what_every_node_of_a_cluster_has() -> None:

@@ -1,0 +1,152 @@
+"""When the local cluster behind the launcher is dead, and how often it is started again.
+
+Ray does not survive the death of its raylet, of its GCS or of an agent of the raylet, and Serve
+repairs nothing then. The decisions are functions of what was seen; ``Watch`` does the looking.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import psutil
+
+VITAL = frozenset(
+    {"raylet", "gcs_server"}
+)  # nobody replaces these; an agent takes its raylet along
+START_LIMIT_S = 120.0
+# A dead HAProxy is back in 10 s and a lone ingress in 20: Serve's own repairs come first. A flood
+# of callers must not look like a death either.
+SILENCE_LIMIT_S = 60.0
+MISSES_LIMIT = 6  # looks: a machine that slept for an hour was not silent for an hour
+RESTART_PAUSES_S = (1.0, 5.0, 15.0, 30.0)  # one more death in a row, and the launcher gives up
+HEALTHY_S = 30.0  # a cluster that answered for so long starts a new row of deaths
+LOOK_TIMEOUT_S = 2.0
+KILL_LIMIT_S = 10.0
+POLL_S = 0.1
+_OPENER = build_opener(ProxyHandler({}))  # the service is here, whatever http_proxy says
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What was seen of one start of the cluster; seconds of one steady clock."""
+
+    started_s: float
+    first_answer_s: float | None = None
+    last_answer_s: float | None = None
+    misses: int = 0  # looks in a row without an answer
+
+    def after(self, now_s: float, *, answered: bool) -> Self:
+        """The same after one more look."""
+        if not answered:
+            return replace(self, misses=self.misses + 1)
+        first_s = now_s if self.first_answer_s is None else self.first_answer_s
+        return replace(self, first_answer_s=first_s, last_answer_s=now_s, misses=0)
+
+
+def cause_of_death(
+    life: Life, now_s: float, *, exit_code: int | None, ended: Sequence[str]
+) -> str | None:
+    """Why the cluster must be started again; None while it lives.
+
+    Args:
+        life: what the looks have seen.
+        now_s: the time of this decision.
+        exit_code: of the process that runs Serve; None while it runs.
+        ended: names of vital processes that are no more.
+    """
+    if exit_code is not None:
+        return f"Serve ended with code {exit_code}"
+    if ended:
+        return f"Ray's {' and '.join(ended)} ended"
+    since_s = life.started_s if life.last_answer_s is None else life.last_answer_s
+    limit_s = START_LIMIT_S if life.last_answer_s is None else SILENCE_LIMIT_S
+    if life.misses >= MISSES_LIMIT and now_s - since_s >= limit_s:
+        return f"no answer for {now_s - since_s:.0f} s"
+    return None
+
+
+def deaths_in_a_row(before: int, life: Life) -> int:
+    """The deaths to count after this one, when ``before`` were counted up to it."""
+    if life.first_answer_s is None or life.last_answer_s is None:
+        return before + 1
+    return 1 if life.last_answer_s - life.first_answer_s >= HEALTHY_S else before + 1
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at one start of the cluster.
+
+    ``pid`` is that of the process that runs Serve, ``url`` what must answer with 200.
+    """
+
+    pid: int
+    url: str
+    exit_code: Callable[[], int | None]
+    clock_s: Callable[[], float]
+    life: Life
+    vital: Sequence[psutil.Process] = ()
+
+    def look(self) -> str | None:
+        """One look; why the cluster is dead, or None."""
+        if self.life.first_answer_s is None:
+            self.vital = vital_children(self.pid) or self.vital
+        ended = sorted(process.name() for process in self.vital if has_ended(process))
+        answered = not ended and answers(self.url)
+        now_s = self.clock_s()
+        self.life = self.life.after(now_s, answered=answered)
+        return cause_of_death(self.life, now_s, exit_code=self.exit_code(), ended=ended)
+
+
+def vital_children(pid: int) -> list[psutil.Process]:
+    """The processes below ``pid`` without which there is no cluster, ended ones left out."""
+    with contextlib.suppress(psutil.Error):
+        return [child for child in psutil.Process(pid).children() if child.name() in VITAL]
+    return []
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it is no more, or waits for its parent to take notice."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def answers(url: str) -> bool:
+    """Whether it answers with 200, and soon."""
+    try:
+        with _OPENER.open(url, timeout=LOOK_TIMEOUT_S) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """The processes of a session: they stay in it when their parents die."""
+    return [p for p in psutil.process_iter() if _session_of(p.pid) == leader and not has_ended(p)]
+
+
+def end_session(leader: int, patience_s: float) -> None:
+    """Wait until nothing is left of a session; what is after ``patience_s`` is killed."""
+    pause = threading.Event().wait
+    for look in range(int((patience_s + KILL_LIMIT_S) / POLL_S)):
+        left = session(leader)
+        if not left:
+            return
+        if look * POLL_S >= patience_s:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        pause(POLL_S)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it has ended, or is not ours to ask about
+        return None
