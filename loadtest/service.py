@@ -1,8 +1,8 @@
-"""Starts the service as its users do, ``serve run serve_config.yaml``, and leaves nothing behind.
+"""Starts the service as its users do, as ``make run`` does, and leaves nothing behind.
 
 Every start has its own ports, its own Ray and its own temporary folder, so several can live on one
 machine. The folder is also the mark by which the processes of a start are found again: Ray hands
-``RAY_TMPDIR`` down to all of them.
+``RAY_TMPDIR`` down to all of them, and they stay in their sessions.
 """
 
 import ctypes
@@ -25,9 +25,9 @@ import yaml
 from loadtest.ports import free_block
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCAL_SERVE = (sys.executable, "-m", "serve_app.local_serve")
+LAUNCHER = (sys.executable, "-m", "serve_app.launcher")
 SERVE_RUN = (str(Path(sys.executable).with_name("serve")), "run")
-HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+HIGH_THROUGHPUT = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 EMBEDDED_RUNTIME = "embedded-runtime"
 _REPLICA_PORTS = 40
 _BLOCK = 10 + 2 * _REPLICA_PORTS
@@ -65,6 +65,10 @@ class Service:
                 raise RuntimeError(f"{path} did not answer in {deadline_s:g} s{self.log()}")
             _pause(0.1)
         return time.monotonic() - self.started
+
+    def is_ready(self) -> bool:
+        """Whether ``/readyz`` answers 200 now."""
+        return _answers(f"{self.url}/readyz")
 
     def log(self, lines: int = 40) -> str:
         """The end of what it has written."""
@@ -133,7 +137,7 @@ def start(
     variables |= env or {}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(
-            [*(SERVE_RUN if serve_run else LOCAL_SERVE), str(copy)],
+            [*(SERVE_RUN if serve_run else LAUNCHER), str(copy)],
             cwd=ROOT,
             env=variables,
             stdin=subprocess.DEVNULL,
@@ -163,7 +167,6 @@ def environment(
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
-        "MALLOC_ARENA_MAX": "2",  # as ``make run`` has it
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
@@ -177,9 +180,8 @@ def environment(
         "TSFM_CONFORMAL__LEARNED_FILE": f"{folder}/learned.json",  # of stand-ins, so not for later
         "TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{port}/runtime",  # where the embedded one is
     }
-    for name in HIGH_THROUGHPUT:
-        variables.pop(name, None)
-    return variables | ports(block) | (HIGH_THROUGHPUT if high_throughput else {})
+    mode = dict.fromkeys(HIGH_THROUGHPUT, "1" if high_throughput else "0")
+    return variables | ports(block) | mode
 
 
 def ports(block: int) -> dict[str, str]:
@@ -211,15 +213,29 @@ def _answers(url: str) -> bool:
 
 
 def _marked(folder: Path) -> Iterator[tuple[int, str]]:
-    """Processes that inherited the folder; nothing where there is no /proc to look into."""
+    """Processes that inherited the folder, and all of their sessions: Ray's agents write their names
+    over what they inherited. Nothing where there is no /proc to look into.
+    """
     mark = f"RAY_TMPDIR={folder}".encode()
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (place / "environ").read_bytes().split(b"\0"):
-                words = (place / "cmdline").read_bytes().replace(b"\0", b" ")
-                yield int(place.name), words.decode("utf-8", "replace").strip()
-        except OSError:  # it has ended, or is somebody else's
-            continue
+    seen = [int(place.name) for place in Path("/proc").glob("[0-9]*")]
+    sessions = {_session(pid) for pid in seen if mark in _read(pid, "environ").split(b"\0")}
+    for pid in seen:
+        if _session(pid) in sessions - {None} and (line := _read(pid, "cmdline")):
+            yield pid, line.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:  # it has ended, or is somebody else's
+        return b""
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _kill(pid: int) -> None:

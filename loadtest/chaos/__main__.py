@@ -28,12 +28,6 @@ SETTINGS = {
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
 }
-QUICK_REPAIR = {  # Serve's own knobs; its defaults leave a dead proxy dead for half a minute
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three failures in a row: replaced
-    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",  # two: an ingress gets no more requests
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",  # asking twice does no harm
-    "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
-}
 REPLICAS = 2
 
 
@@ -61,7 +55,7 @@ async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> Non
         deadline_s=args.deadline_ms / 1e3,
         retry_after_s=args.retry_after_s,
         retry_timeout_s=10.0,
-        replace_limit_s=60.0,
+        replace_limit_s=120.0,
     )
     chosen = blows(args.only)
     for number, blow in enumerate(chosen, 1):
@@ -76,11 +70,10 @@ async def _drill(scene: Field, args: argparse.Namespace, rows: list[Row]) -> Non
 @contextlib.contextmanager
 def _scene(args: argparse.Namespace) -> Iterator[Field]:
     with tempfile.TemporaryDirectory() as folder, start_stub(*STUB) as stub:
-        env = SETTINGS | ({} if args.serve_defaults else QUICK_REPAIR)
         config = Path(folder) / "serve_config.yaml"
         wanted = replicated(yaml.safe_load(SHIPPED.read_text("utf-8")))
         config.write_text(yaml.safe_dump(wanted), "utf-8")
-        with service_on(stub.url, env, config, args.log_lines) as service:
+        with service_on(stub.url, SETTINGS, config, args.log_lines) as service:
             scene = Field(service, stub)
             try:
                 yield scene
@@ -114,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--retry-after-s", type=float, default=15.0, help="a client's wait when its connection died"
     )
-    add("--serve-defaults", action="store_true", help="without our settings for quick repair")
     add("--only", action="append", default=[], metavar="WORD", help="blows that hold the word")
     add("--deadline-ms", type=float, default=1500.0, help="the service's own")
     add("--log-lines", type=int, default=5)

