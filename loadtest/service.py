@@ -213,8 +213,9 @@ def _answers(url: str) -> bool:
 
 
 def _marked(folder: Path) -> Iterator[tuple[int, str]]:
-    """Processes that inherited the folder, and all of their sessions: Ray's agents write their names
-    over what they inherited. Nothing where there is no /proc to look into.
+    """Processes that inherited the folder, and all of their sessions; nothing without /proc.
+
+    Ray's agents write their names over what they inherited.
     """
     mark = f"RAY_TMPDIR={folder}".encode()
     seen = [int(place.name) for place in Path("/proc").glob("[0-9]*")]

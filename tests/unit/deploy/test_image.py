@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.launcher import haproxy_files
 from tests.builders import ROOT
 from tests.ray_env import IN_IMAGE, ray_env
 
+HAPROXY = "/home/tsfm/haproxy"
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 TEXT = DOCKERFILE.read_text()
 PINNED = re.compile(r"^([a-z0-9._-]+(?:\[[a-z,]+\])?)==(\S+)", re.MULTILINE)
@@ -93,4 +95,5 @@ def test_image_sets_what_every_node_of_a_cluster_sets() -> None:
     wanted = ray_env() | IN_IMAGE
     wanted.pop("RAY_AUTH_MODE")  # Ray's own default where it runs alone; the operator's elsewhere
 
-    assert set_here == wanted
+    assert set_here == wanted | haproxy_files(HAPROXY)
+    assert f"mkdir -m 700 {HAPROXY} && chown tsfm:tsfm .state {HAPROXY}\n" in TEXT

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from serve_app.launcher import haproxy_files
 from serve_app.serve_check import read_serve_config
 from tests.builders import ROOT
 from tests.kustomize import Doc, build, containers, documents, named
@@ -134,7 +135,7 @@ def test_embedding_keeps_what_stands_around_the_serve_config() -> None:
 @overlays
 def test_high_throughput_and_repair_are_set_alike_on_head_and_workers(overlay: str) -> None:
     both = [variables(pod["containers"][0]) for pod in pods(ray_service(overlay)).values()]
-    wanted = ray_env() | IN_IMAGE
+    wanted = ray_env() | IN_IMAGE | haproxy_files("/home/tsfm/haproxy")  # of the image
     assert wanted.pop("RAY_AUTH_MODE") == "token"  # the operator sets it, with the token
 
     assert both[0] == both[1]
