@@ -7,6 +7,7 @@ again together. Answers leave as they come, each with the number of its request.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from runner.answers import Answers, Forecast, Outcome
@@ -14,6 +15,7 @@ from runner.config import Config
 from runner.errors import RequestError
 from runner.forecaster import Fallback
 from runner.models import Registry
+from runner.pacer import Pacer
 from runner.plan import Plan, make_plan
 from runner.types import (
     BatchKey,
@@ -29,8 +31,11 @@ T = TypeVar("T")
 Numbered = tuple[int, Forecast | RequestError]
 Equal = Sequence[tuple[int, Plan]]  # numbers of requests that must get the same bands
 Failed = tuple[int, Plan, FallbackReason]
-PAUSE_EVERY = 32  # plans made between two looks at other callers: about 3 ms of work
-BASELINE_CHUNK = 256  # about 5 ms of the baseline's work
+KNOWN_AT_ONCE = 128  # kept answers that leave together
+BASELINE_CHUNK = 128  # 2 to 4 ms of the baseline's work
+# A part of a batch's time that is kept for its baselines, where its deadline is far off: by then
+# other batches may have come to theirs, and single requests have half of the loop.
+COMPANY_FRACTION, COMPANY_FACTOR = 0.25, 4.0
 MAX_CHUNK_BYTES = 2_000_000  # half of what one call between replicas may carry
 
 
@@ -53,6 +58,7 @@ class BulkForecaster:
         model: BulkModelPort,
         fallback: Fallback,
         clock: Callable[[], float],
+        pacer: Pacer,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -60,36 +66,57 @@ class BulkForecaster:
         self._model = model
         self._fallback = fallback
         self._clock = clock
+        self._pacer = pacer
 
     async def forecast(
-        self, requests: Iterable[tuple[int, ForecastRequest]], deadline: float
-    ) -> AsyncIterator[Numbered]:
+        self,
+        requests: Iterable[tuple[int, ForecastRequest]],
+        deadline: float,
+        answering_s: float = 0.0,
+    ) -> AsyncIterator[list[Numbered]]:
         """Every request's forecast or refusal with its number, as they come, by ``deadline``.
 
         ``requests`` is read as it goes: the first full chunk is on its way to the model while the
-        rest is still being planned.
+        rest is still being planned. What is there at the same time comes together.
+
+        Args:
+            requests: with their numbers.
+            deadline: on the clock.
+            answering_s: what it takes to give all of them the baseline, and to write that down.
         """
+        due = self._due(deadline, answering_s)
         batch = _Batch(self._config.batching.max_batch_size)
         work: list[asyncio.Future[list[Numbered]]] = []
 
         def send(chunks: Iterable[list[Equal]]) -> None:
-            asked = (self._ask_model(batch, chunk, deadline) for chunk in chunks)
+            asked = (self._ask_model(batch, chunk, due) for chunk in chunks)
             work.extend(map(asyncio.ensure_future, asked))
 
         try:
-            async for number, request in _paced(requests):
+            known: list[Numbered] = []
+            async for number, request in self._pacer.over(requests):
                 done = self._plan(batch, number, request)
                 if done is not None:
-                    yield number, done
+                    known.append((number, done))
+                if len(known) == KNOWN_AT_ONCE:
+                    yield known
+                    known = []
                 send(batch.full_chunks())
             send(batch.chunks_left())
-            work.append(asyncio.ensure_future(self._fall_back(batch.unsuited, deadline)))
+            work.append(asyncio.ensure_future(self._fall_back(batch.unsuited, due)))
+            yield known
             for finished in asyncio.as_completed(work):
-                for answer in await finished:
-                    yield answer
+                yield await finished
         finally:  # the caller left: what is not sent yet must not be
             for task in work:
                 task.cancel()
+
+    def _due(self, deadline: float, answering_s: float) -> "_Due":
+        """When a batch that comes now must have done what."""
+        left_s = deadline - self._clock()
+        with_company_s = min(COMPANY_FACTOR * answering_s, COMPANY_FRACTION * left_s)
+        reserve_s = max(self._config.fallback.reserve_ms / 1e3, answering_s, with_company_s)
+        return _Due(deadline, deadline - reserve_s, deadline - answering_s)
 
     def _plan(
         self, batch: "_Batch", number: int, request: ForecastRequest
@@ -108,11 +135,13 @@ class BulkForecaster:
         return fresh
 
     async def _ask_model(
-        self, batch: "_Batch", chunk: Sequence[Equal], deadline: float
+        self, batch: "_Batch", chunk: Sequence[Equal], due: "_Due"
     ) -> list[Numbered]:
         """Answers for a chunk; each of its entries holds the requests that are equal."""
-        outcomes = await self._outcomes([equal[0][1] for equal in chunk], deadline)
+        await self._pacer.rest()
+        outcomes = await self._outcomes([equal[0][1] for equal in chunk], due)
         batch.landed(chunk)
+        await self._pacer.rest()
         done: list[Numbered] = []
         failed: list[Failed] = []
         for equal, outcome in zip(chunk, outcomes, strict=True):
@@ -120,14 +149,14 @@ class BulkForecaster:
                 done.extend((n, self._answers.from_model(p, outcome)) for n, p in equal)
             else:
                 failed.extend((n, p, outcome.reason) for n, p in equal)
-        return done + await self._fall_back(failed, deadline)
+        return done + await self._fall_back(failed, due)
 
-    async def _outcomes(self, plans: Sequence[Plan], deadline: float) -> Sequence[Outcome]:
+    async def _outcomes(self, plans: Sequence[Plan], due: "_Due") -> Sequence[Outcome]:
         """What the model makes of plans that share a key, or why it is not asked."""
         known = self._answers.known_open(plans[0])
         if known is not None:
             return [known] * len(plans)
-        budget_s = deadline - self._config.fallback.reserve_ms / 1e3 - self._clock()
+        budget_s = due.model - self._clock()
         state = self._answers.breaker_state(plans[0].key.model)
         late = [ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)] * len(plans)
         if budget_s <= 0:
@@ -142,7 +171,7 @@ class BulkForecaster:
             self._answers.learn(plan, outcome)
         return outcomes
 
-    async def _fall_back(self, failed: Sequence[Failed], deadline: float) -> list[Numbered]:
+    async def _fall_back(self, failed: Sequence[Failed], due: "_Due") -> list[Numbered]:
         """An old answer of the model where there is one, else the baseline for all the others."""
         done: list[Numbered] = []
         rest: list[Failed] = []
@@ -153,17 +182,27 @@ class BulkForecaster:
             else:
                 done.append((number, stale))
         for part in cut(rest, lambda item: item[1], BASELINE_CHUNK):
-            forecasts = await self._fallback.many([(p, r) for _, p, r in part], deadline)
+            await self._pacer.rest()
+            forecasts = await self._baseline([(p, r) for _, p, r in part], due)
             done.extend(zip((n for n, _, _ in part), forecasts, strict=True))
         return done
 
+    async def _baseline(
+        self, failed: Sequence[tuple[Plan, FallbackReason]], due: "_Due"
+    ) -> list[Forecast]:
+        """The baseline service is asked while there would be time for all without it."""
+        if self._clock() + self._config.fallback.baseline_timeout_ms / 1e3 > due.baseline:
+            return self._fallback.in_place(failed)
+        return await self._fallback.many(failed, due.deadline)
 
-async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with looks at other callers in between."""
-    for count, item in enumerate(items):
-        if count % PAUSE_EVERY == PAUSE_EVERY - 1:
-            await asyncio.sleep(0)
-        yield item
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Until when a batch may wait: for the model, and for the baseline service."""
+
+    deadline: float
+    model: float
+    baseline: float
 
 
 class _Batch:

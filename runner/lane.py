@@ -111,8 +111,14 @@ class Lane(Generic[K, T, R]):
         return sum(call.lingers for call in self.calls) >= self.settings.slots_per_model
 
     def may_start(self, now: float) -> bool:
-        """Whether a call may leave: into a free slot, or to lead."""
-        return self.has_slot or self.next_lead() <= now
+        """Whether a call may leave: into a free slot, or to lead.
+
+        Bulk items do not lead while others are expected, who would have to wait for two calls.
+        """
+        if self.has_slot:
+            return True
+        is_bulk = len(self.queue) == self.queue.bulk_count
+        return self.next_lead() <= now and not (is_bulk and self.pressure.expects_company(now))
 
     def next_lead(self) -> float:
         """When a call may leave to lead; inf where none may."""

@@ -49,13 +49,17 @@ class Pressure:
         """
         alone_s = call_time.seconds(1)
         longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
-        if now >= self._company_until:
+        if not self.expects_company(now):
             return longest_s
         return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
 
     def greet(self, now: float) -> None:
         """An interactive item has come."""
         self._company_until = now + COMPANY_S
+
+    def expects_company(self, now: float) -> bool:
+        """Whether interactive items came a moment ago, so that others are expected."""
+        return now < self._company_until
 
     def admits(self, ahead: int, limits: CutLimits) -> bool:
         """Whether one more may wait behind ``ahead`` others, given when its call could begin."""

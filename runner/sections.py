@@ -148,7 +148,7 @@ class BatchingSection(Section):
 class OverloadSection(Section):
     """What happens when more comes in than can be done; counts are per ingress replica."""
 
-    shed_above: Count  # requests under way beyond which the baseline answers in place
+    shed_above: Count  # requests under way beyond which the baseline answers in place, and no batch
     refuse_above: Count  # and beyond which callers are asked to come back
     retry_after_s: Positive
 

@@ -10,6 +10,9 @@ from starlette.types import Receive
 from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
 
 DEADLINE_HEADER = "x-request-deadline-ms"
+# What a parser is given at most: the worst takes it some 10 ms. It builds all of a body before
+# it complains about any of it, and holds the event loop, and every thread, meanwhile.
+AT_ONCE_BYTES = 32 * 1024
 
 
 async def read_body(receive: Receive, limit_bytes: int, limit_s: float) -> bytes:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from runner.config import Config
 from runner.errors import BodyTooLargeError, InvalidJsonError, InvalidRequestError, RequestError
+from runner.pacer import Pacer
 from runner.types import ForecastRequest
 from serve_app.allowance import series_steps
-from serve_app.body_limits import Pace
 from serve_app.errors import INVALID_JSON, Described, describe
 from serve_app.forecast_body import parse_forecast
 from serve_app.json_items import cut_body
@@ -36,33 +36,33 @@ class Batch:
     deadline_ms: float | None
 
 
-async def read_batch(body: bytes, config: Config, pace: Pace) -> Batch:
+async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
     """Every item, read in slices.
 
     Raises:
         RequestError, ValidationError: the body is no batch at all.
     """
-    cut = await cut_body(body, "requests", LooseBatchWire, config.request.max_batch_requests, pace)
+    cut = await cut_body(body, "requests", LooseBatchWire, config.request.max_batch_requests, pacer)
     envelope = BatchWire.model_validate_json(cut.envelope)
     if envelope.requests:
         raise InvalidRequestError("requests", "Send it once.")
     items, steps = list[Parsed](), 0
     for text in cut.items():
         try:
-            wire = await _parse(text, config, pace)
+            wire = await _parse(text, config, pacer)
             steps += series_steps(wire, config.request)
-            await pace.rest()
+            await pacer.rest()
             items.append(_convert(wire, config))
         except (RequestError, ValidationError) as error:
             items.append(_refused(error))
-        await pace.rest()
+        await pacer.rest()
     return Batch(items, steps, envelope.deadline_ms)
 
 
-async def _parse(text: bytes, config: Config, pace: Pace) -> ForecastWire:
+async def _parse(text: bytes, config: Config, pacer: Pacer) -> ForecastWire:
     if len(text) > config.request.max_body_bytes:
         raise BodyTooLargeError(config.request.max_body_bytes)
-    return await parse_forecast(text, config.request, pace)
+    return await parse_forecast(text, config.request, pacer)
 
 
 def _convert(wire: ForecastWire, config: Config) -> ForecastRequest:

@@ -10,13 +10,16 @@ from functools import partial
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from runner.answers import Forecast
+from runner.errors import OverloadedError
 from runner.types import ForecastRequest
 from serve_app.admission import deadline_ms, header_deadline_ms, read_body
 from serve_app.allowance import allowance_of, body_steps
 from serve_app.batch_body import Parsed, read_batch
-from serve_app.body_limits import Pace
+from serve_app.batch_cost import BatchCost, check_deadline, count_items, peeked_deadline_ms
+from serve_app.batch_line import ITEM_BYTES, BatchLine
 from serve_app.encoding import Circumstances, encode
 from serve_app.errors import Described, describe, request_id
 from serve_app.service import Service
@@ -26,6 +29,7 @@ from serve_app.watch import Route
 NDJSON = "application/x-ndjson"
 
 Line = tuple[int, bytes]
+WAIT_FRACTION = 0.5  # of a batch's time, in line: the rest is for its answers
 
 
 class BatchEndpoint:
@@ -33,45 +37,77 @@ class BatchEndpoint:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._line = BatchLine()
+        self._cost = BatchCost()
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One batch; raises RequestError and ValidationError for the handlers."""
-        began = self._service.clock()
-        limits = self._service.config.request
+        began, under_way = self._service.clock(), self._service.under_way
+        overload = self._service.config.overload
+        if under_way.total > overload.shed_above:  # batches first
+            raise OverloadedError(overload.retry_after_s)
+        under_way.batches += 1
+        try:
+            await self._answer(Request(scope, receive), send, began)
+        finally:
+            under_way.batches -= 1
+
+    async def _answer(self, request: Request, send: Send, began: float) -> None:
+        limits, clock = self._service.config.request, self._service.clock
         body = await read_body(request.receive, limits.max_batch_body_bytes, limits.body_timeout_s)
         allowance = allowance_of(request.scope)
         allowance.admit(body_steps(body))
-        batch = await read_batch(body, self._service.config, Pace(self._service.clock))
-        allowance.spend(max(0, batch.steps - body_steps(body)))
         header_ms = header_deadline_ms(request.headers)
-        limit_ms = deadline_ms(limits.batch_deadline_ms, batch.deadline_ms, header_ms)
+        limit_s = deadline_ms(limits.batch_deadline_ms, peeked_deadline_ms(body), header_ms) / 1e3
+        size_bytes, items = len(body), count_items(body)
+        least_s, spent_s = self._cost.least_s(size_bytes, items), clock() - began
+        check_deadline(limit_s, spent_s, least_s)
+        wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)
+        weight_bytes = max(size_bytes, items * ITEM_BYTES)
+        async with self._line.place(weight_bytes, wait_s, hold_s=limit_s):
+            response = await self._response(body, request, began, header_ms)
+            await response(request.scope, request.receive, send)
+
+    async def _response(
+        self, body: bytes, request: Request, began: float, header_ms: float | None
+    ) -> Response:
+        limits, clock = self._service.config.request, self._service.clock
+        reading = clock()
+        batch = await read_batch(body, self._service.config, self._service.pacer)
+        items, steps = batch.items, batch.steps
+        self._cost.was_read(len(body), len(items), clock() - reading)
+        allowance_of(request.scope).spend(max(0, steps - body_steps(body)))
+        limit_s = deadline_ms(limits.batch_deadline_ms, batch.deadline_ms, header_ms) / 1e3
+        answering_s = self._cost.answering_s(len(items), steps)
+        check_deadline(limit_s, clock() - began, answering_s)
         called = partial(request_id, request.headers)
-        lines = self._lines(batch.items, began, began + limit_ms / 1e3, called)
+        parts = self._parts(items, began, began + limit_s, answering_s, called)
         if NDJSON in request.headers.get("accept", ""):
-            return StreamingResponse(_ndjson(lines), media_type=NDJSON)
-        results = [result async for _, result in _in_order(lines)]
-        content = b'{"results":[%b]}' % b",".join(results)
+            return StreamingResponse(_ndjson(parts), media_type=NDJSON)
+        lines = sorted([line async for part in parts for line in part])
+        content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
         return Response(content, media_type="application/json")
 
-    async def _lines(
+    async def _parts(
         self,
         items: list[Parsed],
         began: float,
         deadline: float,
+        answering_s: float,
         called: Callable[[], str],
-    ) -> AsyncIterator[Line]:
+    ) -> AsyncIterator[list[Line]]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they come."""
         refused: list[Line] = []
         requests = self._sound(items, refused)
-        async for index, result in self._service.bulk.forecast(requests, deadline):
-            while refused:
-                yield refused.pop()
-            if isinstance(result, Forecast):
-                yield index, self._ok(result, began, called)
-            else:
-                yield index, self._refusal(describe(result))
-        for line in refused:
-            yield line
+        async for part in self._service.bulk.forecast(requests, deadline, answering_s):
+            lines = [*refused]
+            refused.clear()
+            async for index, result in self._service.pacer.over(part):
+                if isinstance(result, Forecast):
+                    lines.append((index, self._ok(result, began, called)))
+                else:
+                    lines.append((index, self._refusal(describe(result))))
+            yield lines
 
     def _sound(
         self, items: Sequence[Parsed], refused: list[Line]
@@ -97,11 +133,6 @@ class BatchEndpoint:
         return b'"error":%b' % orjson.dumps(error.as_object())
 
 
-async def _in_order(lines: AsyncIterator[Line]) -> AsyncIterator[Line]:
-    for index, result in sorted([line async for line in lines], key=lambda line: line[0]):
-        yield index, b"{%b}" % result
-
-
-async def _ndjson(lines: AsyncIterator[Line]) -> AsyncIterator[bytes]:
-    async for index, result in lines:
-        yield b'{"index":%d,%b}\n' % (index, result)
+async def _ndjson(parts: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:
+    async for lines in parts:
+        yield b"".join([b'{"index":%d,%b}\n' % line for line in lines])

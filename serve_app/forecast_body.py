@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from runner.errors import InvalidRequestError
+from runner.pacer import Pacer
 from runner.sections import RequestSection
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
+from serve_app.admission import AT_ONCE_BYTES
 from serve_app.errors import of_part
 from serve_app.json_brackets import WINDOW_BYTES, Brackets
 from serve_app.schemas import ForecastWire, Numbers, Observed, Times, field_path
@@ -48,7 +49,7 @@ class _Found:
     end: int  # before its bracket
 
 
-async def parse_forecast(body: bytes, limits: RequestSection, pace: Pace) -> ForecastWire:
+async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
     """One request.
 
     Raises:
@@ -57,20 +58,20 @@ async def parse_forecast(body: bytes, limits: RequestSection, pace: Pace) -> For
         ValidationError: the rest is not a request.
     """
     if len(body) > AT_ONCE_BYTES:
-        return await _parse_long(body, limits, pace)
+        return await _parse_long(body, limits, pacer)
     if body.count(b"[") + body.count(b"{") > MAX_OPEN:
         raise InvalidRequestError("", TOO_MANY)
     return ForecastWire.model_validate_json(body)
 
 
-async def _parse_long(body: bytes, limits: RequestSection, pace: Pace) -> ForecastWire:
-    lists = await _long_lists(body, pace)
+async def _parse_long(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
+    lists = await _long_lists(body, pacer)
     if len(lists) > 2 + 2 * limits.max_covariates:
         raise InvalidRequestError("", TOO_MANY)
     wire = ForecastWire.model_validate_json(_rest(body, lists))
     read: dict[str, Any] = {}
     for found in lists:
-        values = await _values(body[found.begin : found.end], found.path, limits, pace)
+        values = await _values(body[found.begin : found.end], found.path, limits, pacer)
         field, name = found.path[0], found.path[-1]
         if field in _NAMED:
             read.setdefault(field, dict(getattr(wire, field) or {}))[name] = values
@@ -79,7 +80,7 @@ async def _parse_long(body: bytes, limits: RequestSection, pace: Pace) -> Foreca
     return wire.model_copy(update=read)
 
 
-async def _long_lists(body: bytes, pace: Pace) -> list[_Found]:
+async def _long_lists(body: bytes, pacer: Pacer) -> list[_Found]:
     """Those lists that are long, and stand where a request may have long ones."""
     brackets, places, steps = Brackets(), list[int](), list[int]()
     for at in range(0, len(body), WINDOW_BYTES):
@@ -88,7 +89,7 @@ async def _long_lists(body: bytes, pace: Pace) -> list[_Found]:
         steps += up_or_down.tolist()
         if len(places) > 2 * MAX_OPEN:
             raise InvalidRequestError("", TOO_MANY)
-        await pace.rest()
+        await pacer.rest()
     lists = _lists_in(body, places, steps)
     return [x for x in lists if x.end - x.begin > LONG_LIST_BYTES and _may_be_long(x.path)]
 
@@ -123,7 +124,7 @@ def _rest(body: bytes, lists: list[_Found]) -> bytes:
     return b"".join(parts)
 
 
-async def _values(text: bytes, path: Path, limits: RequestSection, pace: Pace) -> list[Any]:
+async def _values(text: bytes, path: Path, limits: RequestSection, pacer: Pacer) -> list[Any]:
     """What stands between the brackets of a list."""
     if text.count(b",") >= limits.max_points:
         raise InvalidRequestError(field_path(path), f"Send at most {limits.max_points} values.")
@@ -135,7 +136,7 @@ async def _values(text: bytes, path: Path, limits: RequestSection, pace: Pace) -
             values += model.validate_json(b"[%b]" % part)
         except ValidationError as error:
             raise of_part(error, *path, first=len(values)) from error
-        await pace.rest()
+        await pacer.rest()
     return values
 
 

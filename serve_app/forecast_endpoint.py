@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from runner.cache import AnswerCache, Entry
 from runner.errors import OverloadedError
+from runner.pacer import Pacer
 from runner.types import ModelAnswer
-from serve_app.admission import deadline_ms, header_deadline_ms, read_body
+from serve_app.admission import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
 from serve_app.allowance import Unlimited, allowance_of, body_steps, series_steps
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
 from serve_app.encoding import Circumstances, EncodedAnswer, encode
 from serve_app.errors import request_id
 from serve_app.forecast_body import parse_forecast
@@ -46,12 +46,7 @@ class ForecastEndpoint:
         self._service = service
         self._clock = service.clock
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
-        self._under_way = 0
-
-    @property
-    def under_way(self) -> int:
-        """Requests that are being worked on."""
-        return self._under_way
+        self._under_way = service.under_way
 
     @property
     def kept_bodies(self) -> int:
@@ -71,11 +66,11 @@ class ForecastEndpoint:
         allowance = allowance_of(scope)
         answer = self._answer_kept(digest, allowance, began, scope)
         if answer is None:
-            self._under_way += 1
+            self._under_way.single += 1
             try:
                 answer = await self._answer(body, digest, header_ms, allowance, began, scope)
             finally:
-                self._under_way -= 1
+                self._under_way.single -= 1
         await _send(send, *answer)
 
     def _answer_kept(
@@ -103,13 +98,13 @@ class ForecastEndpoint:
         scope: Scope,
     ) -> Answer:
         config, overload = self._service.config, self._service.config.overload
-        if self._under_way > overload.refuse_above:
+        if self._under_way.total > overload.refuse_above:
             raise OverloadedError(overload.retry_after_s)
         allowance.admit(body_steps(body))
         is_long = len(body) > AT_ONCE_BYTES
         if is_long:  # it took time to be received and digested; others have a turn
             await asyncio.sleep(0)
-        wire = await parse_forecast(body, config.request, Pace(self._clock))
+        wire = await parse_forecast(body, config.request, Pacer(self._clock))
         if is_long:
             await asyncio.sleep(0)
         steps = max(series_steps(wire, config.request), body_steps(body))
@@ -118,7 +113,7 @@ class ForecastEndpoint:
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
         admitted = self._clock()
         forecast = await self._service.forecaster.forecast(
-            request, began + limit_ms / 1e3, shed=self._under_way > overload.shed_above
+            request, began + limit_ms / 1e3, shed=self._under_way.total > overload.shed_above
         )
         answered = self._clock()
         encoded = encode(forecast)

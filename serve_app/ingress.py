@@ -42,18 +42,14 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     models = models_answer(served).model_dump_json().encode()
     document = orjson.dumps(build_document(service.config))
     forecast = ForecastEndpoint(service)
-    batch = BatchEndpoint(service)
-    status = StatusEndpoint(service, fleet, lambda: forecast.under_way)
+    status = StatusEndpoint(service, fleet, lambda: service.under_way.total)
     service.watch.follow(
-        lambda: forecast.under_way,
+        lambda: service.under_way.total,
         partial(coverage_items, service.learning),
         lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
         partial(learning_totals, service.learning),
     )
     access = Access(service.config.security, service.clock)
-
-    async def forecast_batch(request: Request) -> Response:
-        return await batch(request)
 
     async def list_models(_: Request) -> Response:
         return Response(models, media_type="application/json")
@@ -75,7 +71,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
     app = Starlette(
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
-            route("/tsfm/forecast/batch", forecast_batch, "POST"),
+            route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
             route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
             route("/tsfm/models", list_models),
             route("/tsfm/status", status.show),

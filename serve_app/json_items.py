@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestError
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
+from runner.pacer import Pacer
+from serve_app.admission import AT_ONCE_BYTES
 from serve_app.json_brackets import WINDOW_BYTES, Brackets
 from serve_app.schemas import Wire
 
@@ -46,7 +47,7 @@ class CutBody:
         return (self.body[begin:end] or b"null" for begin, end in self.spans)
 
 
-async def cut_body(body: bytes, name: str, loose: type[Wire], most: int, pace: Pace) -> CutBody:
+async def cut_body(body: bytes, name: str, loose: type[Wire], most: int, pacer: Pacer) -> CutBody:
     """The body cut into the items of its list ``name``.
 
     Args:
@@ -54,7 +55,7 @@ async def cut_body(body: bytes, name: str, loose: type[Wire], most: int, pace: P
         name: of the field that holds the list.
         loose: the body's model but for the items, which may be anything.
         most: items.
-        pace: says when others have a turn.
+        pacer: says when others have a turn.
 
     Raises:
         BatchTooLongError: there are more than ``most``.
@@ -66,7 +67,7 @@ async def cut_body(body: bytes, name: str, loose: type[Wire], most: int, pace: P
         body = _reordered(body, name, loose)
         head = _head(body, name)
     assert head is not None
-    spans, end = await _cut(body, head, name, most, pace)
+    spans, end = await _cut(body, head, name, most, pacer)
     if len(body) - end > AT_ONCE_BYTES:
         raise InvalidRequestError(name, "There is too much behind the list.")
     return CutBody(body, body[:head] + body[end:], spans)
@@ -85,7 +86,9 @@ def _reordered(body: bytes, name: str, loose: type[Wire]) -> bytes:
     return json.dumps(loose.model_validate_json(body).model_dump(exclude_unset=True)).encode()
 
 
-async def _cut(body: bytes, start: int, name: str, most: int, pace: Pace) -> tuple[list[Span], int]:
+async def _cut(
+    body: bytes, start: int, name: str, most: int, pacer: Pacer
+) -> tuple[list[Span], int]:
     """The items of the list that begins at ``start``, and where it ends."""
     brackets, spans = Brackets(), list[Span]()
     begin = last = start
@@ -102,7 +105,7 @@ async def _cut(body: bytes, start: int, name: str, most: int, pace: Pace) -> tup
                 raise BatchTooLongError(most)
             if depth < 0:
                 return spans, _end(body, here)
-        await pace.rest()
+        await pacer.rest()
     raise InvalidJsonError
 
 

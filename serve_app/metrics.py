@@ -89,7 +89,9 @@ CACHE = Metric(
     "Answered forecasts by what the caches gave: hit, stale, miss.",
     ("result",),
 )
-IN_FLIGHT = Metric("tsfm_in_flight", Kind.GAUGE, "Single requests under way in an ingress replica.")
+IN_FLIGHT = Metric(
+    "tsfm_in_flight", Kind.GAUGE, "Requests under way in an ingress replica; a batch is one."
+)
 KEPT = Metric(
     "tsfm_kept_answers",
     Kind.GAUGE,

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.errors import InvalidRequestError
+from runner.pacer import Pacer
 from runner.seen import Actual
-from serve_app.admission import read_body
+from serve_app.admission import AT_ONCE_BYTES, read_body
 from serve_app.allowance import allowance_of, body_steps
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
 from serve_app.errors import of_part
 from serve_app.json_items import cut_body
 from serve_app.schemas_outcomes import LooseOutcomesWire, OutcomesWire, OutcomeWire, to_outcome
@@ -31,22 +31,22 @@ class OutcomesEndpoint:
         limits, most = self._service.config.request, self._service.config.conformal.max_outcomes
         body = await read_body(request.receive, limits.max_body_bytes, limits.body_timeout_s)
         allowance_of(request.scope).admit(body_steps(body))
-        outcomes = await _read(body, most, Pace(self._service.clock))
+        outcomes = await _read(body, most, Pacer(self._service.clock))
         if self._service.learning is None:
             raise InvalidRequestError("", SWITCHED_OFF)
         counts = await self._service.learning.outcomes(outcomes)
         return Response(orjson.dumps(asdict(counts)), media_type="application/json")
 
 
-async def _read(body: bytes, most: int, pace: Pace) -> list[Actual]:
+async def _read(body: bytes, most: int, pacer: Pacer) -> list[Actual]:
     """Every outcome, read in slices up to the first error."""
-    cut = await cut_body(body, "outcomes", LooseOutcomesWire, most, pace)
+    cut = await cut_body(body, "outcomes", LooseOutcomesWire, most, pacer)
     if OutcomesWire.model_validate_json(cut.envelope).outcomes:
         raise InvalidRequestError("outcomes", "Send it once.")
     outcomes: list[Actual] = []
     for number, text in enumerate(cut.items()):
         outcomes.append(_parse(number, text))
-        await pace.rest()
+        await pacer.rest()
     return outcomes
 
 

@@ -13,6 +13,7 @@ from runner.config import Config
 from runner.coverage import CoverageReport
 from runner.forecaster import Forecaster
 from runner.models import Registry
+from runner.pacer import Pacer
 from runner.seen import Actual, OutcomeCounts
 from runner.types import BreakerState
 from serve_app.watch import Watch
@@ -49,6 +50,19 @@ class LearningPort(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class UnderWay:
+    """Requests that this replica is working on; a batch is one."""
+
+    single: int = 0
+    batches: int = 0
+
+    @property
+    def total(self) -> int:
+        """What the limits of overload are held against."""
+        return self.single + self.batches
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One ingress replica's objects; ``clock`` is monotonic, in seconds."""
@@ -61,5 +75,7 @@ class Service:
     clock: Callable[[], float]
     watch: Watch
     operator: OperatorPort
+    under_way: UnderWay
+    pacer: Pacer  # of all batches
     tracer: Tracer | None = None  # None: nobody wants spans
     learning: LearningPort | None = None  # None where `conformal.online` is switched off

@@ -12,9 +12,10 @@ from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.conformal_state import ConformalState
 from runner.forecaster import Fallback, Forecaster
+from runner.pacer import Pacer
 from serve_app.ingress import build_app
 from serve_app.recorder import Recorder
-from serve_app.service import LearningPort, Service
+from serve_app.service import LearningPort, Service, UnderWay
 from tests.builders import make_answer, make_bands, make_config, make_registry, make_watch
 from tests.fakes import (
     FakeBaselinePort,
@@ -56,13 +57,15 @@ class Bench:
         fallback = Fallback(config, answers, self.baseline, self.clock)
         shared = (config, REGISTRY, answers)
         forecaster = Forecaster(*shared, self.model, fallback, self.clock)
-        bulk = BulkForecaster(*shared, self.model, fallback, self.clock)
+        self.under_way = under_way = UnderWay()
+        pacer = Pacer(self.clock, lambda: under_way.single > 0)
+        bulk = BulkForecaster(*shared, self.model, fallback, self.clock, pacer)
         self.recorder = Recorder()
         self.watch = make_watch(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
-        shared_by_all = (*shared, forecaster, bulk, self.clock, self.watch, self.operator, tracer)
-        service = Service(*shared_by_all, learning)
+        shared_by_all = (*shared, forecaster, bulk, self.clock, self.watch, self.operator)
+        service = Service(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from loadtest.drill import ends_told, exit_code, say, service_on
-from loadtest.overload.offer import Load, Offerer
+from loadtest.overload.offer import Load, Offerer, crowd
 from loadtest.overload.search import sustainable
 from loadtest.overload.verdict import (
     Budgets,
@@ -77,7 +77,17 @@ async def _drill(offerer: Offerer, args: argparse.Namespace, rows: list[Row]) ->
     await asyncio.sleep(args.calm_s)
     after = await offered("1x, after", rate, args.seconds)
     rows += after
-    return broken + ([] if is_sustained(after, budgets) else ["not as before afterwards"])
+    broken += [] if is_sustained(after, budgets) else ["not as before afterwards"]
+    found = await _crowd(offerer, args)
+    rows += found
+    return broken + failures(found, budgets)
+
+
+async def _crowd(offerer: Offerer, args: argparse.Namespace) -> list[Row]:
+    """Many large batches at once beside a few single requests."""
+    requests = crowd(args.crowd_rate, args.seconds, args.crowd, args.crowd_items)
+    seen, over_s = await offerer.send(requests, args.seconds)
+    return rows_of(f"{args.crowd} batches of {args.crowd_items} at once", seen, over_s)
 
 
 @contextlib.contextmanager
@@ -106,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-items", type=int, default=32)
     add("--p95-ms", type=float, default=300.0, help="budget of interactive answers: slo.p95_ms")
     add("--cycle-s", type=float, default=60.0, help="budget of a batch: slo.cycle_s")
+    add("--crowd", type=int, default=20, help="batches that come at once")
+    add("--crowd-items", type=int, default=2000, help="in each of them")
+    add("--crowd-rate", type=float, default=20.0, help="single requests a second beside them")
     add("--ms-per-call", type=float, default=40.0, help="of the stand-in")
     add("--ms-per-series", type=float, default=8.0, help="so slow that the runtime is the limit")
     add("--log-lines", type=int, default=5)

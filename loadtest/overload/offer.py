@@ -49,6 +49,13 @@ def departures(load: Load) -> list[Departure]:
     )
 
 
+def crowd(per_second: float, seconds: float, batches: int, items: int) -> list[Departure]:
+    """Single requests evenly spaced, and after a second all ``batches`` at once."""
+    single = _evenly(INTERACTIVE, per_second, seconds, 1)
+    at_once = [Departure(1.0, BATCH, items)] * batches
+    return list(heapq.merge(single, at_once, key=lambda departure: departure.at_s))
+
+
 def _evenly(kind: str, per_second: float, seconds: float, items: int) -> Iterator[Departure]:
     for number in range(int(per_second * seconds)):
         yield Departure(number / per_second, kind, items)
@@ -65,7 +72,11 @@ class Offerer:
 
     async def offer(self, load: Load) -> tuple[list[Seen], float]:
         """What became of each forecast of a load, and when it was over; waits for all answers."""
-        leaving = [(one, self._body(one)) for one in departures(load)]
+        return await self.send(departures(load), load.seconds)
+
+    async def send(self, requests: Sequence[Departure], seconds: float) -> tuple[list[Seen], float]:
+        """The same of requests that leave within ``seconds``."""
+        leaving = [(one, self._body(one)) for one in requests]
         began = perf_counter()
         tasks = []
         for departure, body in leaving:
@@ -73,7 +84,7 @@ class Offerer:
             # late of the generator itself counts: a caller does not care who kept it waiting
             due = began + departure.at_s
             tasks.append(asyncio.create_task(self._one(departure, body, due)))
-        return [seen for task in tasks for seen in await task], began + load.seconds
+        return [seen for task in tasks for seen in await task], began + seconds
 
     def _body(self, departure: Departure) -> bytes:
         numbers = (next(self._numbers) for _ in range(departure.items))

@@ -74,11 +74,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """What a load may cost: interactive p95, a whole batch, and the model's share without one."""
+    """What a load may cost: interactive p95, a whole batch, and the model's share without one.
+
+    No interactive answer may take ``late_ms``: the deadline, and 50 ms for the way.
+    """
 
     p95_ms: float
     cycle_s: float
     model_share: float = 0.99
+    late_ms: float = 1550.0
 
 
 def row_of(load: str, kind: str, seen: Sequence[Seen], over_s: float = math.inf) -> Row:
@@ -133,6 +137,8 @@ def _broken(row: Row, budgets: Budgets) -> list[str]:
         found.append(f"{row.problems.total()} of {row.admitted} bad ({count}x {worst})")
     if row.kind == INTERACTIVE and not row.p95_ms <= budgets.p95_ms:
         found.append(f"p95 {row.p95_ms:.0f} ms is over {budgets.p95_ms:g} ms")
+    if row.kind == INTERACTIVE and row.max_ms > budgets.late_ms:
+        found.append(f"an answer took {row.max_ms:.0f} ms")
     if row.kind == BATCH and row.max_ms > budgets.cycle_s * 1e3:
         found.append(f"a batch took {row.max_ms / 1e3:.1f} s of {budgets.cycle_s:g} s")
     if row.with_retry_after < row.refused:

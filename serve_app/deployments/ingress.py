@@ -16,6 +16,7 @@ from runner.coverage import CoverageReport
 from runner.forecaster import BaselinePort, Fallback, Forecaster
 from runner.models import Registry
 from runner.notes import Notes
+from runner.pacer import Pacer
 from serve_app.deployments.learning import LEARNING
 from serve_app.deployments.replica import set_up_replica
 from serve_app.fleet import RayFleet
@@ -27,7 +28,7 @@ from serve_app.pump import Pump
 from serve_app.ray_metrics import RaySink
 from serve_app.recorder import Recorder
 from serve_app.request_log import RequestLog
-from serve_app.service import Service
+from serve_app.service import Service, UnderWay
 from serve_app.tracing import TracedBaseline, TracedModel
 from serve_app.traffic import Traffic
 from serve_app.watch import Watch
@@ -61,13 +62,15 @@ class Ingress:
         self._learning = None if notes is None else _learning(config, notes, answers)
         fallback = Fallback(config, answers, bands, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
-        bulk = BulkForecaster(config, registry, answers, model, fallback, clock)
+        under_way = UnderWay()
+        pacer = Pacer(clock, lambda: under_way.single > 0)
+        bulk = BulkForecaster(config, registry, answers, model, fallback, clock, pacer)
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
         watch = Watch(recorder, Traffic(clock, time.time), log)
         self._pump = Pump(recorder, RaySink(), watch.look)
-        shared = (config, registry, answers, forecaster, bulk, clock, watch, handle, tracer)
-        self._service = Service(*shared, self._learning)
+        shared = (config, registry, answers, forecaster, bulk, clock, watch, handle)
+        self._service = Service(*shared, under_way, pacer, tracer, self._learning)
         self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:

@@ -16,6 +16,7 @@ from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
+from runner.pacer import Pacer
 from runner.types import (
     Bands,
     BreakerState,
@@ -25,7 +26,7 @@ from runner.types import (
     ModelRequest,
 )
 from serve_app.ingress import build_app
-from serve_app.service import Service
+from serve_app.service import Service, UnderWay
 from tests.builders import make_config, make_registry, make_watch
 from tests.fakes import FakeFleet, FakeOperatorPort
 
@@ -90,8 +91,11 @@ def make_service(config: Config, ports: Ports) -> Service:
     fallback = Fallback(config, answers, BaselinePort(config), clock)
     shared = (config, registry, answers)
     forecaster = Forecaster(*shared, model, fallback, clock)
-    bulk = BulkForecaster(*shared, model, fallback, clock)
-    return Service(*shared, forecaster, bulk, clock, make_watch(clock), FakeOperatorPort())
+    under_way = UnderWay()
+    pacer = Pacer(clock, lambda: under_way.single > 0)
+    bulk = BulkForecaster(*shared, model, fallback, clock, pacer)
+    all_of_it = (*shared, forecaster, bulk, clock, make_watch(clock), FakeOperatorPort())
+    return Service(*all_of_it, under_way, pacer)
 
 
 @contextmanager

@@ -19,12 +19,13 @@ from runner.dispatcher import Dispatcher
 from runner.fallback import BaselineRequest, baseline_bands
 from runner.forecaster import Fallback, Forecaster
 from runner.model_service import ModelService
+from runner.pacer import Pacer
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import RuntimeHttp
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.ingress import build_app
-from serve_app.service import Service
+from serve_app.service import Service, UnderWay
 from tests.builders import make_config, make_registry, make_watch
 from tests.fakes import FakeFleet, FakeOperatorPort
 
@@ -106,9 +107,12 @@ class Stack:
         fallback = Fallback(config, answers, BaselineHere(config), clock)
         shared = (config, make_registry(), answers)
         forecaster = Forecaster(*shared, self._model, fallback, clock)
-        bulk = BulkForecaster(*shared, self._model, fallback, clock)
+        under_way = UnderWay()
+        pacer = Pacer(clock, lambda: under_way.single > 0)
+        bulk = BulkForecaster(*shared, self._model, fallback, clock, pacer)
         watch = make_watch(clock)
-        service = Service(*shared, forecaster, bulk, clock, watch, FakeOperatorPort())
+        all_of_it = (*shared, forecaster, bulk, clock, watch, FakeOperatorPort())
+        service = Service(*all_of_it, under_way, pacer)
         self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from loadtest.http_client import endpoint
-from loadtest.overload.offer import Load, Offerer, departures
+from loadtest.overload.offer import Load, Offerer, crowd, departures
 from loadtest.overload.search import sustainable
 from loadtest.overload.verdict import (
     BATCH,
@@ -49,6 +49,14 @@ def test_both_kinds_leave_evenly_and_in_order():
     assert [one.at_s for one in leaving if one.kind == BATCH] == [0.0, 1.0]
     assert sum(one.items for one in leaving) == 20
     assert sum(one.kind == INTERACTIVE for one in leaving) == 12
+
+
+def test_a_crowd_comes_at_once_beside_single_requests():
+    leaving = crowd(per_second=4, seconds=2, batches=3, items=10)
+
+    assert [one.at_s for one in leaving if one.kind == BATCH] == [1.0] * 3
+    assert sum(one.kind == INTERACTIVE for one in leaving) == 8
+    assert [one.at_s for one in leaving] == sorted(one.at_s for one in leaving)
 
 
 def test_a_load_may_have_one_kind_only():
@@ -133,6 +141,10 @@ def test_batches_first_then_the_baseline_then_refusals_passes():
         (
             rows([MODEL, LATE], [SHED]),
             "3x, interactive: p95 1400 ms is over 300 ms",
+        ),
+        (
+            rows([MODEL] * 99 + [Sample(0, 1.6, source="model")], [SHED]),
+            "3x, interactive: an answer took 1600 ms",
         ),
         (
             rows([MODEL, Sample(0, 0.1, "quantiles cross")], [SHED]),

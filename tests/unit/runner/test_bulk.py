@@ -1,13 +1,15 @@
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import pytest
 
 from runner.answers import Answers, Forecast, Outcome
-from runner.bulk import MAX_CHUNK_BYTES, PAUSE_EVERY, BulkForecaster, cut, size_bytes
+from runner.bulk import KNOWN_AT_ONCE, MAX_CHUNK_BYTES, BulkForecaster, cut, size_bytes
 from runner.errors import UnknownModelError
 from runner.forecaster import Fallback
+from runner.pacer import SLICE_S, Pacer
 from runner.plan import Plan, make_plan
 from runner.types import (
     BreakerState,
@@ -22,6 +24,7 @@ from tests.builders import make_answer, make_config, make_registry, make_request
 from tests.fakes import FakeBaselinePort, FakeClock
 
 REGISTRY = make_registry()
+PAUSE_EVERY = 32  # looks of the pacer at its clock make a slice
 
 
 class FakeBulkModel:
@@ -52,12 +55,18 @@ class Bench:
         config = make_config(**sections)  # type: ignore[arg-type]
         self.answers = Answers(config, self.clock, lambda: 0.0)
         fallback = Fallback(config, self.answers, self.baseline, self.clock)
-        self.bulk = BulkForecaster(config, REGISTRY, self.answers, self.model, fallback, self.clock)
+        looks = count()
+        pacer = Pacer(lambda: next(looks) * SLICE_S / PAUSE_EVERY, lambda: False)
+        shared = (config, REGISTRY, self.answers, self.model, fallback, self.clock)
+        self.bulk = BulkForecaster(*shared, pacer)
 
-    async def ask(self, *changes: dict[str, object], budget_s: float = 5.0) -> list[object]:
+    async def ask(
+        self, *changes: dict[str, object], budget_s: float = 5.0, answering_s: float = 0.0
+    ) -> list[object]:
         requests = list(enumerate(make_request(**change) for change in changes))
         deadline = self.clock.now + budget_s
-        answers = {n: a async for n, a in self.bulk.forecast(requests, deadline)}
+        parts = [part async for part in self.bulk.forecast(requests, deadline, answering_s)]
+        answers = {n: a for part in parts for n, a in part}
         return [answers[n] for n in range(len(requests))]
 
 
@@ -225,7 +234,8 @@ async def test_first_full_chunk_leaves_while_the_rest_is_still_read() -> None:
             calls_seen.append(len(bench.model.calls))
             yield number, make_request(**change)
 
-    answered = [n async for n, _ in bench.bulk.forecast(reading(), bench.clock.now + 5)]
+    parts = bench.bulk.forecast(reading(), bench.clock.now + 5)
+    answered = [n async for part in parts for n, _ in part]
 
     assert len(answered) == 3 * PAUSE_EVERY
     assert calls_seen[-1] > calls_seen[0] == 0
@@ -255,3 +265,47 @@ def test_parts_are_bounded_in_bytes_both_ways() -> None:
     assert len(parts) > 1
     assert all(sum(map(size_bytes, part)) <= MAX_CHUNK_BYTES for part in parts)
     assert sum(map(len, parts)) == 100
+
+
+async def test_the_model_is_left_in_time_to_answer_everybody_without_it() -> None:
+    bench = Bench()
+    bench.model.hangs = True
+    began = asyncio.get_running_loop().time()
+    answers = await bench.ask(*markets(3), budget_s=0.5, answering_s=0.45)
+
+    assert sources(answers) == [Source.BASELINE] * 3
+    assert bench.model.calls[0][0].budget_s == pytest.approx(0.05)
+    assert asyncio.get_running_loop().time() - began < 0.4
+
+
+async def test_a_batch_with_much_time_keeps_more_of_it_for_its_baselines() -> None:
+    bench = Bench()
+    await bench.ask({}, budget_s=30.0, answering_s=0.3)
+    await bench.ask({"y_prob": walk(40, 1)}, budget_s=2.0, answering_s=0.3)
+
+    assert [call[0].budget_s for call in bench.model.calls] == pytest.approx([28.8, 1.5])
+
+
+async def test_baselines_are_made_here_where_the_service_would_take_the_time_of_others() -> None:
+    bench = Bench()
+    bench.model.failing = FallbackReason.RUNTIME_TIMEOUT
+    answers = await bench.ask(*markets(3), budget_s=0.2, answering_s=0.19)
+
+    assert sources(answers) == [Source.BASELINE] * 3
+    assert bench.baseline.requests == []
+    assert all("baseline_in_process" in a.warnings for a in answers if isinstance(a, Forecast))
+
+
+async def test_kept_answers_leave_before_the_rest_is_read() -> None:
+    bench = Bench()
+    await bench.ask(*markets(KNOWN_AT_ONCE))
+    read: list[int] = []
+
+    def reading() -> Iterator[tuple[int, ForecastRequest]]:
+        for number, change in enumerate(markets(KNOWN_AT_ONCE + 9)):
+            read.append(number)
+            yield number, make_request(**change)
+
+    first = await anext(aiter(bench.bulk.forecast(reading(), bench.clock.now + 5)))
+
+    assert len(first) == len(read) == KNOWN_AT_ONCE

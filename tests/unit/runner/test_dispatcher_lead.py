@@ -13,7 +13,8 @@ from runner.dispatcher import CallOutcome
 from runner.errors import RuntimeTimeoutError, TooLateError
 from runner.lane import Call, Lane
 from runner.lane_queue import LaneQueue
-from runner.pressure import Pressure
+from runner.pressure import COMPANY_S, Pressure
+from runner.types import Priority
 from tests.builders import make_config
 from tests.dispatching import Desk, answers
 from tests.virtual_time import VirtualTimeLoop, run_virtual
@@ -189,3 +190,28 @@ async def test_a_call_that_is_answered_while_it_leads_took_all_the_time_since_it
 
     assert call.took_s(5.0) == 3.0
     await task
+
+
+async def test_bulk_items_do_not_lead_while_single_ones_come() -> None:
+    runtime = OneAtATime()
+    desk = Desk(runtime, max_batch_size=2, lead_s=0.05)
+    await desk.put("single")
+
+    await answers(desk.put_all(range(4), priority=Priority.BULK))
+    await asyncio.sleep(COMPANY_S)
+    await answers(desk.put_all(range(4), priority=Priority.BULK))
+
+    assert runtime.idle_s[1] == pytest.approx(PACKING_S)  # whoever comes waits for one call only
+    assert runtime.idle_s[3] == pytest.approx(0.0)  # nobody has come for a while
+
+
+async def test_a_single_item_leads_although_bulk_items_were_held_back() -> None:
+    runtime = OneAtATime(packing_s=0.0)
+    desk = Desk(runtime, max_batch_size=2, lead_s=0.05)
+    await desk.put("single")
+    bulk = desk.put_all(range(4), priority=Priority.BULK)
+    await asyncio.sleep(0.06)
+    single = desk.put("another")
+    await answers([*bulk, single])
+
+    assert runtime.left_at[:3] == pytest.approx([0.0, 0.1, 0.16])

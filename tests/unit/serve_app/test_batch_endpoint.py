@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import httpx
@@ -135,3 +136,77 @@ async def test_batch_and_single_share_the_cache(bench: Bench) -> None:
 
     assert results[0]["ok"]["meta"]["cache_hit"] is True
     assert len(bench.model.requests) == 1
+
+
+async def test_batches_are_refused_where_single_requests_are_shed() -> None:
+    bench = Bench(make_config(overload={"shed_above": 3, "refuse_above": 9}))
+    bench.under_way.single = 4
+    response = await post(bench, {"requests": [market(0)]})
+    single = await bench.post(market(1))
+    await bench.http.aclose()
+
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "overloaded")
+    assert response.headers["retry-after"] == "1"
+    assert single.json()["meta"]["fallback_reason"] == "overloaded"
+
+
+async def test_a_batch_counts_as_a_request_under_way_until_it_is_answered(bench: Bench) -> None:
+    bench.model.gate = asyncio.Event()
+    asking = asyncio.ensure_future(post(bench, {"requests": [market(0)]}))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    during = bench.under_way.total
+    bench.model.gate.set()
+    await asking
+
+    assert (during, bench.under_way.total) == (1, 0)
+
+
+@pytest.mark.parametrize("place", ["first", "last", "header"])
+async def test_a_deadline_that_such_a_batch_cannot_keep_is_refused_before_it_is_parsed(
+    bench: Bench, place: str
+) -> None:
+    body = b'{"requests":[%b,{]}' % b",".join(orjson.dumps(market(i)) for i in range(400))
+    bodies = {
+        "first": body.replace(b"{", b'{"deadline_ms":1,', 1),
+        "last": body[:-1] + b',"deadline_ms":1}',
+        "header": body,
+    }
+    headers = {"X-Request-Deadline-Ms": "1"} if place == "header" else {}
+    response = await post(bench, bodies[place], **headers)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_request")
+    assert "allow that much, or send fewer items" in response.json()["error"]["message"]
+
+
+async def test_a_deadline_in_an_odd_place_is_refused_once_it_is_read(bench: Bench) -> None:
+    items = b",".join(orjson.dumps(market(i)) for i in range(800))
+    odd = b'{"requests":[%b],"deadline\\u005fms":1}' % items
+    response = await post(bench, odd)
+
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"][0]["path"] == "deadline_ms"
+
+
+async def test_small_batches_may_have_tight_deadlines(bench: Bench) -> None:
+    response = await post(bench, {"requests": [market(i) for i in range(50)], "deadline_ms": 20.0})
+
+    metas = [result["ok"]["meta"] for result in response.json()["results"]]
+    assert {meta["fallback_reason"] for meta in metas} == {"deadline_exceeded"}
+
+
+async def test_batch_that_finds_too_many_others_is_asked_to_come_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.batch_line.AT_ONCE_BYTES", 1)
+    monkeypatch.setattr("serve_app.batch_line.WAITING_BYTES", 1)
+    bench.model.gate = asyncio.Event()
+    asking = [asyncio.ensure_future(post(bench, {"requests": [market(i)]})) for i in range(3)]
+    done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    refused = done.pop().result()
+    bench.model.gate.set()
+    statuses = [(await one).status_code for one in asking]
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert statuses == [200, 200, 429]

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from runner.errors import InvalidJsonError, InvalidRequestError
+from runner.pacer import Pacer
 from serve_app import forecast_body
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
+from serve_app.admission import AT_ONCE_BYTES
 from serve_app.forecast_body import parse_forecast
 from serve_app.schemas import ForecastWire
 from tests.bench import example
@@ -22,7 +23,7 @@ LONG = [0.1 + i / 1e6 for i in range(9000)]
 
 async def parse(body: Any) -> ForecastWire:
     text = body if isinstance(body, bytes) else orjson.dumps(body)
-    return await parse_forecast(text, LIMITS, Pace(FakeClock()))
+    return await parse_forecast(text, LIMITS, Pacer(FakeClock()))
 
 
 @pytest.mark.parametrize(

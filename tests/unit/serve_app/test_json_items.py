@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestError
+from runner.pacer import Pacer
 from serve_app import json_brackets, json_items
-from serve_app.body_limits import AT_ONCE_BYTES, Pace
+from serve_app.admission import AT_ONCE_BYTES
 from serve_app.json_items import CutBody, cut_body
 from serve_app.schemas import LooseBatchWire
 from tests.fakes import FakeClock
@@ -24,7 +25,7 @@ _ANY = st.recursive(
 
 
 async def cut(body: bytes, most: int = 2000) -> CutBody:
-    return await cut_body(body, "requests", LooseBatchWire, most, Pace(FakeClock()))
+    return await cut_body(body, "requests", LooseBatchWire, most, Pacer(FakeClock()))
 
 
 @pytest.fixture(params=[3, 7, json_brackets.WINDOW_BYTES])
@@ -50,10 +51,12 @@ async def test_items_are_what_a_parser_finds(window: int, gap: tuple[str, str]) 
 
 
 def run(coroutine: Any) -> Any:
-    """The result of a coroutine that waits for nothing."""
-    with pytest.raises(StopIteration) as done:
-        coroutine.send(None)
-    return done.value.value
+    """The result of a coroutine that waits for nothing but its turn."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value
 
 
 @pytest.mark.parametrize(
