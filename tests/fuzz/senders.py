@@ -40,7 +40,7 @@ async def _built(build: Callable[[], Stack]) -> Stack:
     return build()
 
 
-async def fire(app: ASGIApp, shot: Shot) -> Reply:
+async def fire(app: ASGIApp, shot: Shot, limit_s: float = LIMIT_S) -> Reply:
     """The app's reply; whatever it raises after its 500 is what a server would log."""
     messages = iter(_messages(shot))
     sent: list[Message] = []
@@ -56,10 +56,10 @@ async def fire(app: ASGIApp, shot: Shot) -> Reply:
 
     began = perf_counter()
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(limit_s):
             await app(_scope(shot), receive, send)
     except TimeoutError as exc:
-        raise NoReplyError(f"nothing within {LIMIT_S:g} s") from exc
+        raise NoReplyError(f"nothing within {limit_s:g} s") from exc
     except Exception:  # noqa: BLE001 - Starlette raises on after its 500: the status tells
         pass
     return _reply(sent, perf_counter() - began)
