@@ -111,7 +111,7 @@ cluster-test: setup ## nodes of a cluster added, killed, drained on this machine
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000
 
-fuzz: setup ## ten thousand hostile bodies; FUZZ_ARGS='--url http://127.0.0.1:8000' for a running service
+fuzz: setup ## ten thousand hostile bodies, and what the worst cost; FUZZ_ARGS='--url http://127.0.0.1:8000' for a running service
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 mutants: setup ## would a test notice a fault in breaker, dispatcher or cache? half an hour

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter, thread_time
 
 from hypothesis import target
+from starlette.types import ASGIApp
 
 from tests.bench import EXAMPLE, Bench
 from tests.fakes import FakeClock
@@ -133,28 +134,31 @@ def _tell(there: Connection, path: str, body: bytes) -> None:
 
 
 async def _cost(path: str, body: bytes) -> Cost:
-    bench = _bench()
+    app = _bench().app
     for first in _FIRST:
-        await fire(bench.app, Shot(FORECAST_PATH, (first,), JSON))
+        await fire(app, Shot(FORECAST_PATH, (first,), JSON))
+    return await measured(app, path, body)
+
+
+async def measured(app: ASGIApp, path: str, body: bytes) -> Cost:
+    """What an app makes of a body; of memory that it has had before nothing is seen."""
     chunks = tuple(body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES))
+    turns: list[float] = [0.0]
     before = _start_of_peak()
-    heart = asyncio.create_task(_longest_turn())
+    heart = asyncio.create_task(_longest_turn(turns))
     await asyncio.sleep(0)
-    reply = await fire(bench.app, Shot(path, chunks, JSON), LIMIT_S)
+    reply = await fire(app, Shot(path, chunks, JSON), LIMIT_S)
+    await asyncio.sleep(0)  # its last turn counts as well
     heart.cancel()
-    await asyncio.gather(heart, return_exceptions=True)
-    return Cost(len(body), reply.status, _held[0], _memory("VmHWM") - before)
+    return Cost(len(body), reply.status, turns[0], _memory("VmHWM") - before)
 
 
-_held = [0.0]  # of the one body that this process is for
-
-
-async def _longest_turn() -> None:
+async def _longest_turn(longest: list[float]) -> None:
     """Runs in every turn of the loop, and measures the CPU time of everybody else's part in it."""
     while True:
         began = thread_time()
         await asyncio.sleep(0)
-        _held[0] = max(_held[0], thread_time() - began)
+        longest[0] = max(longest[0], thread_time() - began)
 
 
 def _start_of_peak() -> int:

@@ -2,13 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from time import thread_time
 
 import orjson
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from serve_app.openapi_examples import BASELINE_ANSWER, FORECAST
 from tests.fuzz.by_document import by_document
 from tests.fuzz.cli import report
+from tests.fuzz.cost import Cost, measured
+from tests.fuzz.costly import LIMITS, worst
 from tests.fuzz.kinds import KINDS, planned
 from tests.fuzz.run import Tally, run_kind
 from tests.fuzz.senders import InProcess, OverTheWire
@@ -102,6 +106,40 @@ def test_harmful_body_is_made_small_and_shown() -> None:
 
     assert tally.failure is not None
     assert tally.failure.startswith("nothing came\n    POST /tsfm/forecast")
+
+
+def test_cost_over_the_limits_is_seen() -> None:
+    dear = Cost(size=10_000_000, status=422, hold_s=0.06, peak_bytes=101_000_000)
+
+    assert list(dear.faults()) == [
+        "held the event loop for 60 ms",
+        "took 101 MB of memory for 10.0 MB",
+    ]
+    assert list(Cost(10, 200, hold_s=0.04, peak_bytes=30_000_000).faults()) == []
+
+
+@pytest.mark.parametrize("path", LIMITS)
+def test_worst_bodies_of_an_endpoint_are_of_the_size_that_is_read(path: str) -> None:
+    makers = [make for _, make in worst(path)]
+
+    assert len(makers) >= 15
+    assert len(makers[0]()) > 0.9 * LIMITS[path]
+
+
+async def test_hold_of_the_event_loop_and_peak_of_memory_are_measured() -> None:
+    kept: list[bytearray] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        began = thread_time()
+        kept.append(bytearray(b"x") * 40_000_000)
+        while thread_time() - began < 0.06:
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    cost = await measured(app, FORECAST_PATH, b"{}")
+
+    assert cost.hold_s >= 0.06
+    assert cost.peak_bytes >= 39_000_000
 
 
 def test_last_line_and_exit_code_are_the_verdict() -> None:
