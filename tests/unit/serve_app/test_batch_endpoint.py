@@ -210,3 +210,25 @@ async def test_batch_that_finds_too_many_others_is_asked_to_come_back(
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
     assert refused.json()["error"]["code"] == "overloaded"
     assert statuses == [200, 200, 429]
+
+
+async def test_list_that_stands_twice_is_refused(bench: Bench) -> None:
+    response = await post(bench, b'{"requests":[],"requests":[%b]}' % orjson.dumps(market(0)))
+
+    assert response.status_code == 422
+    assert "once" in response.json()["error"]["message"]
+
+
+async def test_item_that_is_no_json_makes_the_batch_none(bench: Bench) -> None:
+    response = await post(bench, b'{"requests":[%b,{"y":[01]}]}' % orjson.dumps(market(0)))
+
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
+    assert bench.model.requests == []
+
+
+async def test_item_with_thousands_of_mistakes_is_told_their_number(bench: Bench) -> None:
+    item = {str(i): 1 for i in range(2000)}
+    results = (await post(bench, {"requests": [item, market(0)]})).json()["results"]
+
+    assert [list(result) for result in results] == [["error"], ["ok"]]
+    assert results[0]["error"]["message"].startswith("There are 2003 mistakes")

@@ -133,3 +133,19 @@ async def test_coverage_that_was_learned_is_in_the_status(learning: FakeLearning
 async def test_before_any_outcome_there_is_no_coverage(learning: FakeLearning) -> None:
     assert learning.report == CoverageReport(0.8)
     assert (await Bench(learning=learning).http.get("/tsfm/status")).json()["coverage"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"outcomes":[],"outcomes":[%b]}' % orjson.dumps(ONE), 422),
+        (b'{"outcomes":[%b,{"value":01}]}' % orjson.dumps(ONE), 400),
+        (b'{"outcomes":[{"a":"%b"}]}' % (b"x" * 40_000), 422),
+        (b'{"outcomes":[%b]}' % b",".join([b"{}"] * 100_000), 413),
+    ],
+)
+async def test_list_that_is_none_is_refused_as_a_whole(
+    learning: FakeLearning, body: bytes, status: int
+) -> None:
+    assert (await send(learning, body)).status_code == status
+    assert learning.sent == []
