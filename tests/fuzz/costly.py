@@ -61,7 +61,7 @@ LISTS: Mapping[str, tuple[Template, ...]] = {
 
 def repeated(template: Template, value: bytes, size: int, between: bytes = b",") -> bytes:
     """A body of about that size."""
-    many = max(1, size // (len(value) + len(between)))
+    many = max(1, size // max(1, len(value) + len(between)))
     return template[0] + between.join([value] * many) + template[1]
 
 
