@@ -148,7 +148,7 @@ def haproxy_files(folder: str) -> dict[str, str]:
     """Where Serve's HAProxy keeps its files, by the variables of Serve.
 
     Its admin socket lets everybody who can open it send callers' requests anywhere, and Serve makes
-    it with mode 0666. So the folder must be its owner's alone, and short: Serve adds 79 characters,
+    it with mode 0666. So the folder must be its owner's alone, and short: Serve adds 68 characters,
     HAProxy for a moment 12, and a socket's path ends at 107.
     """
     return {

@@ -7,8 +7,8 @@ repairs nothing then. The decisions are functions of what was seen; ``Watch`` do
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -89,24 +89,25 @@ class Watch:
     exit_code: Callable[[], int | None]
     clock_s: Callable[[], float]
     life: Life
-    vital: Sequence[psutil.Process] = ()
+    vital: Mapping[str, psutil.Process] = field(default_factory=dict)
 
     def look(self) -> str | None:
         """One look; why the cluster is dead, or None."""
         if self.life.first_answer_s is None:
-            self.vital = vital_children(self.pid) or self.vital
-        ended = sorted(process.name() for process in self.vital if has_ended(process))
+            self.vital = {**self.vital, **vital_children(self.pid)}
+        ended = sorted(name for name, process in self.vital.items() if has_ended(process))
         answered = not ended and answers(self.url)
         now_s = self.clock_s()
         self.life = self.life.after(now_s, answered=answered)
         return cause_of_death(self.life, now_s, exit_code=self.exit_code(), ended=ended)
 
 
-def vital_children(pid: int) -> list[psutil.Process]:
-    """The processes below ``pid`` without which there is no cluster, ended ones left out."""
+def vital_children(pid: int) -> dict[str, psutil.Process]:
+    """The processes below ``pid`` without which there is no cluster, by name."""
     with contextlib.suppress(psutil.Error):
-        return [child for child in psutil.Process(pid).children() if child.name() in VITAL]
-    return []
+        found = {child.name(): child for child in psutil.Process(pid).children()}
+        return {name: child for name, child in found.items() if name in VITAL}
+    return {}
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -1,8 +1,13 @@
 """The service as `make run` starts it, and in Serve's plain mode."""
 
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from signal import SIGKILL
 
 import httpx
 import psutil
@@ -25,6 +30,11 @@ def loaded_files(service: Service) -> set[str]:
     return files
 
 
+def until(holds: Callable[[], bool], limit_s: float) -> None:
+    pause = threading.Event().wait
+    assert any(holds() or pause(0.2) for _ in range(int(limit_s / 0.2)))
+
+
 def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behind() -> None:
     service = start()
     try:
@@ -45,6 +55,30 @@ def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behi
     assert answer["meta"]["fallback_used"] is False
     assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
     assert left == []
+
+
+def test_service_is_started_again_when_an_agent_of_ray_died_and_leaves_nothing_behind() -> None:
+    service = start(
+        without=[EMBEDDED_RUNTIME], env={"TSFM_TOLLAMA__BASE_URL": "http://127.0.0.1:9"}
+    )
+    try:
+        service.wait_ready()
+        before = service.processes()
+        starter = next(pid for pid, line in before.items() if "serve_app.local_serve" in line)
+        admin_socket = psutil.Process(starter).environ()["RAY_SERVE_HAPROXY_SOCKET_PATH"]
+        mode = Path(admin_socket).parent.stat().st_mode & 0o777
+        os.kill(next(p for p, line in before.items() if line == "ray::DashboardAgent"), SIGKILL)
+        until(lambda: "The service answers again." in service.log(), 120)
+        again = service.processes()
+        ready = service.is_ready()
+    finally:
+        left = service.stop()
+
+    assert mode == 0o700
+    assert ready
+    assert before.keys() & again.keys() == {service.pid}
+    assert left == []
+    assert not Path(admin_socket).parent.exists()
 
 
 def test_serve_run_in_plain_mode_serves_the_same() -> None:

@@ -1,10 +1,12 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,12 +17,14 @@ from serve_app.supervisor import (
     SILENCE_LIMIT_S,
     START_LIMIT_S,
     Life,
+    Watch,
     answers,
     cause_of_death,
     deaths_in_a_row,
     end_session,
     has_ended,
     session,
+    vital_children,
 )
 
 FORKS = "import os, signal; pid = os.fork(); pid and print(pid, flush=True); signal.pause()"
@@ -93,9 +97,11 @@ def server(status: int) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{http.server_port}/readyz"
-        http.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}/readyz"
+        finally:
+            http.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(("status", "well"), [(200, True), (404, False), (503, False)])
@@ -155,3 +161,25 @@ def test_a_killed_process_has_ended_before_anybody_reaps_it(
     started.kill()
 
     until(lambda: has_ended(process))
+
+
+STARTS = "import subprocess, sys; subprocess.Popen([sys.argv[1], '60']).wait(); sys.stdin.read()"
+
+
+def test_watch_sees_that_a_raylet_ended_though_its_parent_goes_on(tmp_path: Path) -> None:
+    raylet = shutil.copy(shutil.which("sleep") or "", tmp_path / "raylet")
+    command = [sys.executable, "-c", STARTS, str(raylet)]
+    with server(200) as url, subprocess.Popen(command, stdin=subprocess.PIPE) as starter:
+        watch = Watch(starter.pid, url, starter.poll, lambda: 1.0, Life(started_s=0))
+        until(lambda: "raylet" in vital_children(starter.pid))
+        assert watch.look() is None
+        assert watch.life == Life(0, first_answer_s=1.0, last_answer_s=1.0)
+
+        watch.vital["raylet"].kill()
+
+        until(lambda: watch.look() is not None)
+        cause = watch.look()
+        starter.kill()
+    assert cause == "Ray's raylet ended"
+    assert watch.look() is not None
+    assert vital_children(starter.pid) == {}
