@@ -72,7 +72,7 @@ def test_start_has_more_time_than_an_answer() -> None:
     silent = looked(Life(started_s=0), *((float(n), False) for n in range(MISSES_LIMIT)))
 
     assert cause_of_death(silent, START_LIMIT_S - 1, exit_code=None, ended=[]) is None
-    assert cause_of_death(silent, START_LIMIT_S, exit_code=None, ended=[]) == "no answer for 120 s"
+    assert cause_of_death(silent, START_LIMIT_S, exit_code=None, ended=[]) == "no answer for 300 s"
 
 
 def test_deaths_are_counted_anew_after_a_healthy_while() -> None:
