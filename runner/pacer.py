@@ -32,7 +32,7 @@ class Pacer:
         if self._clock() < self._slice_ends:
             return
         async with self._turn:
-            if self._clock() >= self._slice_ends:  # else one that ended early left us some time
+            while self._clock() >= self._slice_ends:  # else one that ended early left us some time
                 await asyncio.sleep(SLICE_S if self._others_wait() else 0)
                 self._slice_ends = self._clock() + SLICE_S
 

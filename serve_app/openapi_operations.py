@@ -30,6 +30,7 @@ from serve_app.admin import (
     BreakerCommandWire,
 )
 from serve_app.batch_endpoint import NDJSON
+from serve_app.batch_line import RETRY_AFTER_S
 from serve_app.errors import describe
 from serve_app.openapi_examples import (
     ANSWERS,
@@ -110,7 +111,8 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
             line_examples={"line": {"value": {"index": 0, "ok": BASELINE_ANSWER}}},
             errors=(
                 *_body_errors(BatchWire, limits.max_batch_body_bytes, limits),
-                *(BatchTooLongError(limits.max_batch_requests), spent),
+                *(BatchTooLongError(limits.max_batch_requests), OverloadedError(RETRY_AFTER_S)),
+                spent,
             ),
         ),
         "/tsfm/outcomes": Operation(
