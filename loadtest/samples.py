@@ -12,6 +12,7 @@ from loadtest.http_client import Connection, Endpoint
 from loadtest.payloads import Shape
 
 OF_THE_PROXY = "of the proxy"  # how a problem ends when the answer was not the service's own
+UNAVAILABLE = "unavailable"  # the code with which HAProxy and Serve answer themselves
 TIMEOUT_S = 10.0  # of the client: far over the deadline, so that a broken promise is seen whole
 
 
@@ -68,7 +69,8 @@ class Client:
 def judge(sent_s: float, done_s: float, status: int, answer: Any, shape: Shape) -> Sample:
     """The sample of a request that was answered."""
     if status != 200:
-        ours = isinstance(answer, Mapping) and "error" in answer
+        error = answer.get("error") if isinstance(answer, Mapping) else None
+        ours = isinstance(error, Mapping) and error.get("code") != UNAVAILABLE
         return Sample(sent_s, done_s, f"status {status}" + ("" if ours else f" {OF_THE_PROXY}"))
     if problem := problem_of(answer, shape.horizon, shape.levels):
         return Sample(sent_s, done_s, problem)

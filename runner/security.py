@@ -45,6 +45,7 @@ class SecuritySection(Section):
 
     require_tokens: bool
     tokens: Annotated[tuple[TokenEntry, ...], Field(max_length=MAX_TOKENS)]
+    # Each ingress replica counts by itself: N of them grant up to N times both.
     burst_steps: Count  # series-steps a rested caller may ask for at once, of each ingress replica
     refill_steps_per_s: Positive
 

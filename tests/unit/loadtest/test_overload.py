@@ -198,6 +198,7 @@ async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
         (b"", "ConnectionResetError"),
         (answer({"results": []}), "not a forecast"),
         (answer(b"busy", 503), "status 503 of the proxy"),
+        (answer(b'{"error":{"code":"unavailable"}}', 503), "status 503 of the proxy"),
     ],
 )
 async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, problem: str):
