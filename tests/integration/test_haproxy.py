@@ -81,11 +81,10 @@ async def proxy(folder: Path, with_replica: bool = True, **options: Any) -> Asyn
 
 
 async def ask(connection: socket.socket) -> bytes:
-    """The answer to a request, after which the connection ends."""
+    """The answer to a request; the connection stays."""
     loop = asyncio.get_running_loop()
-    with connection:
-        await loop.sock_sendall(connection, HALF + b"\r\n\r\n")
-        return await loop.sock_recv(connection, 65536)
+    await loop.sock_sendall(connection, HALF + b"\r\n\r\n")
+    return await loop.sock_recv(connection, 65536)
 
 
 async def ending(connection: socket.socket) -> bytes:
@@ -111,7 +110,7 @@ async def test_half_headers_end_within_ten_seconds_while_others_are_served(tmp_p
     loop = asyncio.get_running_loop()
     async with proxy(tmp_path, maxconn=400) as haproxy:
         began = loop.time()
-        ends = asyncio.gather(*(half_header(haproxy) for _ in range(1000)))
+        ends = asyncio.gather(*(half_header(haproxy) for _ in range(600)))
         seconds = []
         while not ends.done():
             async with httpx.AsyncClient(
@@ -127,7 +126,7 @@ async def test_half_headers_end_within_ten_seconds_while_others_are_served(tmp_p
     assert set(statuses) == {b"408", b""}
     assert statuses[b"408"] >= 200  # half of 400 at a time
     assert HEADER_LIMIT_S <= took_s < 10
-    assert max(seconds) < 2.5  # a full queue of the system costs a newcomer a second
+    assert max(seconds) < 4  # where the system's queue is full a newcomer waits for 1 s, then 2
 
 
 async def test_headers_that_come_letter_by_letter_end_as_soon(tmp_path: Path) -> None:
@@ -152,8 +151,7 @@ async def test_idle_connection_and_slow_answer_outlive_the_limit_of_headers(tmp_
         answer = await haproxy.http.get("/wait")
         connection = await haproxy.connect()
         with connection:
-            await loop.sock_sendall(connection, HALF + b"\r\n\r\n")
-            assert (await loop.sock_recv(connection, 65536)).startswith(b"HTTP/1.1 200 ")
+            assert (await ask(connection)).startswith(b"HTTP/1.1 200 ")
             with pytest.raises(TimeoutError):  # nothing comes, not even an end
                 await asyncio.wait_for(loop.sock_recv(connection, 1), HEADER_LIMIT_S + 1)
             assert (await ask(connection)).startswith(b"HTTP/1.1 200 ")
@@ -164,14 +162,18 @@ async def test_idle_connection_and_slow_answer_outlive_the_limit_of_headers(tmp_
 
 async def test_one_source_gets_half_of_all_connections(tmp_path: Path) -> None:
     async with proxy(tmp_path, maxconn=40) as haproxy:
-        taken = [await haproxy.connect(NEIGHBOUR) for _ in range(20)]
-        with pytest.raises(ConnectionError):
-            await ask(await haproxy.connect(NEIGHBOUR))
+        held: list[socket.socket] = []
+        for _ in range(30):
+            with suppress(ConnectionError):  # reset at once, or when something is sent
+                held.append(await haproxy.connect(NEIGHBOUR))
+        answers = await asyncio.gather(*map(ask, held), return_exceptions=True)
         others = await haproxy.http.get("/healthz")
-        answers = [await ask(connection) for connection in taken]
+        for connection in held:
+            connection.close()
 
+    served = [answer for answer in answers if isinstance(answer, bytes) and b" 200 " in answer]
+    assert len(served) == 20
     assert others.status_code == 200
-    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
 
 
 async def test_what_haproxy_answers_itself_is_json(tmp_path: Path) -> None:
