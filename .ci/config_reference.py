@@ -1,12 +1,10 @@
 """Writes docs/configuration.md from the models, so that it cannot say anything else.
 
-Key, type and bounds are those of `runner.config`, the values those of the two shipped files. What a
-key means is the comment behind its field in the source, or stands in `config_meanings.yaml` beside
-this script. `make docs` runs it; a test fails when the file is not what it would write.
+Type, bounds, default and meaning of a key are those of `runner.config`, the values of operators'
+keys those of the two shipped files. `make docs` runs it; a test fails when the page is not what it
+would write.
 """
 
-import inspect
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,20 +15,25 @@ from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's own models
 
-from runner.config import ENV_PREFIX, Config
+from runner.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "configuration.md"
-MEANINGS = Path(__file__).with_name("config_meanings.yaml")
 INTRODUCTION = """\
 # Configuration
 
 Written by `make docs` from the models themselves; do not edit it by hand.
 
-A service reads one file, `configs/local.yaml` or `configs/prod.yaml` as its Serve config says
-(`args: {config: ...}`). The file is the whole truth: every key must be there, unknown and repeated
-ones are refused, and `tsfm check-config configs/local.yaml` says what is wrong before anything is
-started. Copy one of the two and change it; there is no inheritance between files.
+A service reads one file, `configs/local.yaml` or `configs/prod.yaml`, as its Serve config says
+(`args: {config: ...}`). There are two kinds of settings:
+
+- **operator**: what you decide. These keys must be in the file.
+- **expert**: they have a default, which was measured or follows from how the service is built, and
+  need not be in the file.
+
+Copy one of the two files and change it; there is no inheritance between files. Unknown and repeated
+keys are refused. `tsfm check-config FILE` says what is wrong before anything is started, and
+`tsfm config FILE` shows every value in force and where it came from.
 
 Any key can be overridden by an environment variable, `TSFM_` and its path in capitals with two
 underscores between: `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists are written as JSON
@@ -39,75 +42,64 @@ the environment only. Replicas read the configuration when they start.
 
 What Serve itself is told, replicas and queues, stands in `serve_config.yaml`. `TSFM_URL` and
 `TSFM_TOKEN` are for the `tsfm` command and the client, not for the service.
+
+The column `value` has the default of an expert setting, and of an operator's what the shipped files
+say: `local.yaml` first where they differ.
 """
 
 
 def document() -> str:
-    """The whole page.
-
-    Raises:
-        KeyError: a key has no meaning; the text says where to write it.
-    """
-    shipped = {name: _values(name) for name in ("local", "prod")}
-    schema, meanings = Config.model_json_schema(), yaml.safe_load(MEANINGS.read_text("utf-8"))
-    parts = [INTRODUCTION, "## The service\n", _table(Config, "", schema, shipped, meanings)]
-    for name, model in _sections():
-        parts += [f"\n## `{name}`\n", f"{_first_paragraph(model)}\n"]
-        section = schema["$defs"][model.__name__] | {"$defs": schema["$defs"]}
-        values = {file: content[name] for file, content in shipped.items()}
-        parts.append(_table(model, name, section, values, meanings))
+    """The whole page."""
+    schema = Config.model_json_schema()
+    shipped = [_shipped("local"), _shipped("prod")]
+    sections = {
+        n: f.annotation for n, f in Config.model_fields.items() if _is_section(f.annotation)
+    }
+    own = {name: of for name, of in schema["properties"].items() if name not in sections}
+    parts = [INTRODUCTION, "## The service\n", *_table(Config, "", own, schema["$defs"], shipped)]
+    for name, model in sections.items():
+        section = schema["$defs"][model.__name__]
+        summary = section["description"].partition("\n\n")[0].replace("\n", " ")
+        values = [file.get(name, {}) for file in shipped]
+        parts += [f"\n## `{name}`\n", f"{summary}\n"]
+        parts += _table(model, f"{name}.", section["properties"], schema["$defs"], values)
     return "\n".join(parts) + "\n"
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, field in Config.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield name, kind
+def _shipped(name: str) -> Mapping[str, Any]:
+    values: Mapping[str, Any] = yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text("utf-8"))
+    return values
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _table(
     model: type[BaseModel],
-    section: str,
-    schema: Mapping[str, Any],
-    shipped: Mapping[str, Mapping[str, Any]],
-    meanings: Mapping[str, str],
-) -> str:
-    rows = ["| key | type | local | prod | meaning |", "|---|---|---|---|---|"]
-    comments = _comments(model)
-    own = dict(_sections()) if not section else {}
-    for name in model.model_fields:
-        if name in own:
-            continue
-        key = f"{section}.{name}" if section else name
-        meaning = meanings.get(key) or comments.get(name)
-        if meaning is None:
-            raise KeyError(f"{key} has no meaning: write it behind the field, or in {MEANINGS}")
-        values = [_shown(shipped[file], name) for file in ("local", "prod")]
-        type_ = kind(schema["properties"][name], schema["$defs"])
-        rows.append(f"| `{key}` | {type_} | {values[0]} | {values[1]} | {_cell(meaning)} |")
-    return "\n".join(rows)
+    prefix: str,
+    properties: Mapping[str, Mapping[str, Any]],
+    definitions: Mapping[str, Any],
+    shipped: list[Mapping[str, Any]],
+) -> Iterator[str]:
+    yield "| key | for | type | value | meaning |"
+    yield "|---|---|---|---|---|"
+    for name, schema in properties.items():
+        field = model.model_fields[name]
+        if name in Config.secret_keys.get(prefix.rstrip("."), ()):
+            group, value = "operator", "*secret*"
+        elif field.is_required():
+            group, value = "operator", " / ".join(dict.fromkeys(_code(v[name]) for v in shipped))
+        else:
+            group, value = "expert", _code(schema["default"])
+        meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
+        cells = (f"`{prefix}{name}`", group, kind(schema, definitions), value, meaning)
+        yield f"| {' | '.join(cells)} |"
 
 
-def _comments(model: type[BaseModel]) -> Mapping[str, str]:
-    """What stands behind each field in the source."""
-    found = re.finditer(r"^    (\w+): [^#\n]*# (.+)$", inspect.getsource(model), re.MULTILINE)
-    return {match[1]: match[2].strip() for match in found}
-
-
-def _first_paragraph(model: type[BaseModel]) -> str:
-    return inspect.getdoc(model).partition("\n\n")[0].replace("\n", " ")  # type: ignore[union-attr] # lint wants one
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    if name not in values:
-        return "*secret*"
-    value = values[name]
-    if value is None:
-        return "`null`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{value}`"
+def _code(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return f"`{words[value] if value is None or isinstance(value, bool) else value}`"
 
 
 def kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -142,17 +134,6 @@ def _upper(schema: Mapping[str, Any]) -> list[str]:
     return [f"at most {schema['maximum']:g}"] if "maximum" in schema else []
 
 
-def _cell(text: str) -> str:
-    text = text.replace("|", "\\|")
-    return text[0].upper() + text[1:]
-
-
-def _values(name: str) -> Mapping[str, Any]:
-    values: Mapping[str, Any] = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
-    return values
-
-
 if __name__ == "__main__":
-    assert ENV_PREFIX == "TSFM_"  # as the introduction says
     TARGET.write_text(document(), "utf-8")
     sys.stdout.write(f"wrote {TARGET.relative_to(ROOT)}\n")

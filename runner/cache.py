@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from runner.sections import CacheSection
 
 V = TypeVar("V")
+TTL_JITTER_FRACTION = 0.1  # spreads a cycle of markets over 6 of 60 s; more would cost hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class AnswerCache(Generic[V]):
     def put(self, key: Hashable, value: V, stored_at: float) -> Entry[V]:
         """Keeps ``value``, which is as old as ``stored_at``, and drops the least recently used."""
         settings = self._settings
-        ttl_s = settings.ttl_s * (1.0 - settings.ttl_jitter_fraction * self._spread())
+        ttl_s = settings.ttl_s * (1.0 - TTL_JITTER_FRACTION * self._spread())
         fresh_until = stored_at + ttl_s
         entry = Entry(value, stored_at, fresh_until, fresh_until + settings.stale_if_error_s)
         self._entries[key] = entry

@@ -1,21 +1,23 @@
-"""One frozen object for every setting: values live in YAML, meaning and bounds live here.
+"""One frozen object for every setting.
 
-A file is the whole truth: fields have no defaults, unknown and duplicate keys are refused. Any
-setting can be overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
+A file holds what an operator decides; those keys have no default. Expert settings have their
+default, and its reason, in their section. Unknown and duplicate keys are refused. Any setting can
+be overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
 """
 
 import os
-from collections.abc import Hashable, Mapping
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
-from pydantic import (
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -47,19 +49,25 @@ class Config(BaseSettings):
     """The whole configuration of one service."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
     )
     secret_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"tollama": ("api_key",)}
 
     environment: Environment
+    """Where the service runs: decides which models are allowed, and whether tokens are required."""
     models_file: Path
+    """The model registry; a relative path starts at the folder that holds `configs/`."""
     request: RequestSection
-    transform: TransformSection
+    transform: TransformSection = TransformSection()
     tollama: TollamaSection
     batching: BatchingSection
     overload: OverloadSection
     fallback: FallbackSection
-    baseline: BaselineSection
+    baseline: BaselineSection = BaselineSection()
     bands: BandsSection
     cache: CacheSection
     circuit_breaker: CircuitBreakerSection
@@ -118,6 +126,58 @@ def load_config(path: str | Path) -> Config:
     conformal = config.conformal.model_copy(update=beside)
     found = {"models_file": _beside(file, config.models_file), "conformal": conformal}
     return config.model_copy(update=found)
+
+
+class Origin(StrEnum):
+    """Where a value in force came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """A setting in force."""
+
+    key: str  # section.name
+    value: Any  # as JSON has it; secrets are hidden
+    origin: Origin
+
+
+def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
+    """Every setting that a service with this file and environment runs with, secrets hidden.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    config, file = load_config(path), read_yaml(Path(path))
+    environment = EnvSettingsSource(Config)()
+    for name, value in config.model_dump(mode="json").items():
+        if not isinstance(getattr(config, name), BaseModel):
+            origin = _origin(name, file, environment)
+            yield EffectiveSetting(name, value, origin)
+            continue
+        given = file.get(name, {}), environment.get(name, {})
+        for key, inner in value.items():
+            full = f"{name}.{key}"
+            yield EffectiveSetting(full, _without_secrets(full, inner), _origin(key, *given))
+
+
+def _origin(key: str, file: Mapping[str, Any], environment: Mapping[str, Any]) -> Origin:
+    """The environment wins over the file; ``base_url`` is its short form of ``base_urls``."""
+    if key in environment or (key == "base_urls" and "base_url" in environment):
+        return Origin.ENVIRONMENT
+    return Origin.FILE if key in file else Origin.DEFAULT
+
+
+def _without_secrets(key: str, value: Any) -> Any:
+    """The value, or what may be shown of it; pydantic has put stars in place of ``api_key``."""
+    if key == "security.tokens":
+        return f"{len(value)} hidden"
+    if key == "observability.traces_endpoint":
+        return re.sub(r"//[^/]*@", "//**********@", value).partition("?")[0]
+    return value
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

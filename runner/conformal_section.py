@@ -32,27 +32,53 @@ class Enough:
 class ConformalSection(Section):
     """Calibrated bands beside the raw ones; see docs/calibration.md."""
 
-    enabled_by_default: bool  # for requests that do not say
-    state_file: FileOrNone  # what a calibration has found; null: nothing
+    enabled_by_default: bool
+    """Whether requests that do not say get calibrated bands too."""
+    state_file: FileOrNone
+    """What `tsfm calibrate` has written; `null`: none, such requests get a warning."""
     target_coverage: Level
-    min_samples: Count  # outcomes that must stand behind each step of a source
-    min_segment_samples: Count  # of a segment
-    shrink_samples: CountOrNone  # outcomes that the wider segment counts as in a fit
-    segments: tuple[Dimension, ...]  # the first one is given up first
-    width_edges: tuple[Level, ...]  # where the dimension `width` is cut
-    min_changes: CountOrNone  # a window with fewer teaches nothing: see `has_moved`
-    online: bool  # whether what comes of forecasts is learned while the service runs
-    online_rate: Annotated[float, Field(gt=0, le=1)]  # of `conformal.update`: how fast to follow
-    learned_file: FileOrNone  # where it is kept; null: a restart starts from `state_file`
-    save_interval_s: Positive  # how much learning a crash may cost
-    exchange_interval_s: Positive  # between replicas and the one process that learns
-    rolling_points: Annotated[int, Field(ge=2)]  # outcomes that the reported figures speak of
-    max_queued: Count  # answers that wait in a replica for the next exchange
-    max_markets: Count  # whose forecasts wait for outcomes
-    max_pending_per_market: Count  # forecasts of one market that are waiting, or remembered as done
-    max_steps: Count  # of a forecast that are scored, the first ones
-    max_segments: Count  # of all sources together
-    max_outcomes: Count  # in one POST /tsfm/outcomes
+    """Share of outcomes that the outermost levels should hold."""
+    online: bool
+    """Whether outcomes of forecasts are learned from while the service runs. It changes answers
+    only where calibrated bands are asked for."""
+    learned_file: FileOrNone
+    """Where what was learned is kept; `null`: a restart starts from `state_file`."""
+    max_markets: Count
+    """Most markets whose forecasts wait for outcomes."""
+    min_samples: Count = 200
+    """Outcomes that must stand behind each step of a source; with fewer it is not calibrated. With
+    200 the coverage of each tail is known to 2 points of probability (one standard error)."""
+    min_segment_samples: Count = 30
+    """Outcomes that must stand behind each step of a segment; with fewer a wider one is used."""
+    shrink_samples: CountOrNone = 100
+    """As how many outcomes the wider segment counts in the fit of a segment."""
+    segments: tuple[Dimension, ...] = (Dimension.LIQUIDITY, Dimension.WIDTH)
+    """What forecasts are told apart by; where outcomes are too few the first one is given up
+    first. See docs/calibration.md for how others compare."""
+    width_edges: tuple[Level, ...] = (0.01, 0.03, 0.1)
+    """Where the dimension `width` is cut."""
+    min_changes: CountOrNone = 12
+    """Price changes in a window with fewer of which nothing is learned: a market that stands still
+    says nothing about widths."""
+    online_rate: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """How fast learning follows: a threefold change is made good in about 80 outcomes."""
+    save_interval_s: Positive = 30
+    """Time between two savings of `learned_file`: how much learning a crash may cost."""
+    exchange_interval_s: Positive = 2
+    """Time between two exchanges of a replica with the process that learns."""
+    rolling_points: Annotated[int, Field(ge=2)] = 1000
+    """Outcomes that the reported coverage is taken over."""
+    max_queued: Count = 5000
+    """Answers that wait in a replica for the next exchange; each takes about 3 kB."""
+    max_pending_per_market: Count = 32
+    """Forecasts of one market that wait for outcomes, or are remembered as done. Five-minute
+    forecasts of 12 steps need 12; asked for every minute they need 60."""
+    max_steps: Count = 48
+    """First steps of a forecast that are scored."""
+    max_segments: Count = 256
+    """Most segments of all sources together; the one that learned longest ago is dropped."""
+    max_outcomes: Count = 5000
+    """Most outcomes in one POST /tsfm/outcomes."""
 
     @property
     def enough(self) -> Enough:

@@ -1,8 +1,9 @@
 """What every section of the configuration is made of: strictness, and numbers with their bounds."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -18,6 +19,30 @@ def none_from_text(value: object) -> object:
 
 
 class Section(BaseModel):
-    """Frozen, complete, and free of surprises."""
+    """One section: frozen, and without unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    A field without a default is an operator's setting and must be in the file. A field with a
+    default is an expert's: the docstring below it says what it does and why it has this value.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+    no_longer_settings: ClassVar[Mapping[str, tuple[float, str]]] = {}
+    """Keys of earlier versions: the only value that is still accepted, and the reason."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_old_keys(cls, values: Any) -> Any:
+        """A file of an earlier version still loads, unless a key in it would have no effect."""
+        if not isinstance(values, dict):
+            return values
+        for key in cls.no_longer_settings.keys() & values.keys():
+            accepted, reason = cls.no_longer_settings[key]
+            if values[key] not in (accepted, str(accepted)):
+                raise ValueError(f"{key} is no longer a setting, remove it: {reason}")
+        return {key: value for key, value in values.items() if key not in cls.no_longer_settings}

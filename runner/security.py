@@ -44,10 +44,14 @@ class SecuritySection(Section):
     """Tokens and what each may ask for; without any token everybody may call."""
 
     require_tokens: bool
+    """Refuse to start without tokens; must be true where `environment` is `prod`."""
     tokens: Annotated[tuple[TokenEntry, ...], Field(max_length=MAX_TOKENS)]
-    # Each ingress replica counts by itself: N of them grant up to N times both.
-    burst_steps: Count  # series-steps a rested caller may ask for at once, of each ingress replica
+    """Who may call: name, SHA-256 and scopes of each token; see security.md."""
+    burst_steps: Count
+    """Series-steps that a caller may ask for at once, of each ingress replica: N of them grant N times.
+    """
     refill_steps_per_s: Positive
+    """How many series-steps a caller gets back in a second, in each ingress replica."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -79,7 +79,7 @@ class Runner:
         self._desk: Desk[ModelRequest, Outcome] = Desk(item)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
-        collect.set_batch_wait_timeout_s(batching.collect_wait_s)
+        collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
 
     async def forecast(self, group: Group[ModelRequest]) -> AsyncIterator[Parts[Outcome]]:
         """Bands for each item, or why there are none, with its number, as they come."""

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config import Config, load_config
+from runner.config import (
+    Config,
+    EffectiveSetting,
+    Origin,
+    effective_settings,
+    load_config,
+    read_yaml,
+)
 from runner.errors import ConfigError
 from runner.models import LicenseTag, load_registry
 from runner.sections import Environment
@@ -161,17 +168,32 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
         ("timeout_s: 1.2", "timeout_s: 60", "lease_s must not be under timeout_s"),
-        ("backoff_base_s: 0.05", "backoff_base_s: 5", "backoff_base_s must not be over"),
-        ("max_keepalive_connections: 50", "max_keepalive_connections: 500", "max_keepalive"),
-        ("  overload_wait_s: 0.2", "  overload_wait_s: 1.3", "overload_wait_s must not be over"),
+        (
+            "timeout_s: 1.2",
+            "timeout_s: 1.2\n  backoff_base_s: 5",
+            "backoff_base_s must not be over",
+        ),
+        ("timeout_s: 1.2", "timeout_s: 1.2\n  max_connections: 49", "max_keepalive"),
+        (
+            "batch_size: 128",
+            "batch_size: 128\n  max_wait_s: 0.1",
+            "overload_wait_s must not be over",
+        ),
         ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
-        ("baseline_timeout_ms: 20", "baseline_timeout_ms: 500", "reserve_ms"),
+        ("tsfm: 32", "tsfm: 32\n  baseline_timeout_ms: 500", "reserve_ms"),
         ("deadline_ms: 1500", "deadline_ms: 120", "fallback.reserve_ms"),
         ("min_interval_width: 0.02", "min_interval_width: 0.95", "max_interval_width"),
         ("cooldown_s: 120", "cooldown_s: 1200", "cooldown_max_s"),
         ("shed_above: 256", "shed_above: 9999", "shed_above must not be over refuse_above"),
+        (
+            "batch_size: 128",
+            "batch_size: 128\n  collect_wait_s: 0.001",
+            "no longer a setting, remove",
+        ),
+        ("cycle_s: 60", "cycle_s: 60\n  baseline_ms: 40", "nothing reads it"),
+        ("cache:", "baseline:\n  width: 1\n\ncache:", "baseline.width"),
         ("environment: dev", "environment: [", "changed.yaml"),
     ],
 )
@@ -185,6 +207,96 @@ def test_wrong_configuration_is_refused_by_file_and_key(
 
     assert words in str(caught.value)
     assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.name)
+def test_shipped_file_holds_what_an_operator_decides_and_no_expert_setting(
+    path: Path,
+) -> None:
+    for section, keys in read_yaml(path).items():
+        fields = getattr(Config.model_fields[section].annotation, "model_fields", {})
+        for key in keys if fields else ():
+            assert fields[key].is_required(), f"{section}.{key}"
+
+
+@pytest.mark.parametrize("name", ["local", "prod"])
+def test_complete_file_of_an_earlier_version_loads_with_the_same_values(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Before there were defaults, every key had to be in the file."""
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", TOKENS)
+    earlier = load_config(ROOT / f"tests/data/configs/0.1.0-{name}.yaml")
+
+    found = {  # relative paths start at the file's own folder
+        "models_file": ROOT / "configs/tsfm_models.yaml",
+        "conformal": earlier.conformal.model_copy(
+            update={"learned_file": ROOT / ".state/conformal_learned.json"}
+        ),
+    }
+    assert load_config(ROOT / f"configs/{name}.yaml") == earlier.model_copy(update=found)
+
+
+@pytest.mark.parametrize(("value", "accepted"), [("0.0", True), ("0.001", False)])
+def test_override_of_what_is_no_longer_a_setting_is_refused_where_it_would_change_something(
+    monkeypatch: pytest.MonkeyPatch, value: str, accepted: bool
+) -> None:
+    monkeypatch.setenv("TSFM_BATCHING__COLLECT_WAIT_S", value)
+
+    if accepted:
+        load_config(ROOT / "configs/local.yaml")
+    else:
+        with pytest.raises(ConfigError, match="collect_wait_s is no longer a setting, remove it"):
+            load_config(ROOT / "configs/local.yaml")
+
+
+def test_environment_overrides_a_key_of_a_section_that_is_not_in_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_BASELINE__WIDTH_FACTOR", "0.9")
+
+    baseline = load_config(ROOT / "configs/local.yaml").baseline
+
+    assert (baseline.width_factor, baseline.trust_moves) == (0.9, 2.5)
+
+
+def settings_by_key(path: Path) -> dict[str, EffectiveSetting]:
+    return {setting.key: setting for setting in effective_settings(path)}
+
+
+def test_effective_settings_are_all_there_and_name_their_origin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
+    monkeypatch.setenv("tsfm_baseline__width_factor", "0.9")
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://a")
+
+    found = settings_by_key(ROOT / "configs/local.yaml")
+
+    of = {key: (setting.value, setting.origin) for key, setting in found.items()}
+    assert of["environment"] == ("dev", Origin.FILE)
+    assert of["request.freq"] == ("5m", Origin.FILE)
+    assert of["request.deadline_ms"] == (300, Origin.ENVIRONMENT)
+    assert of["baseline.width_factor"] == (0.9, Origin.ENVIRONMENT)
+    assert of["baseline.trust_moves"] == (2.5, Origin.DEFAULT)
+    assert of["tollama.base_urls"] == (["http://a/"], Origin.ENVIRONMENT)
+    assert of["tollama.api_key"] == (None, Origin.DEFAULT)
+    sections = [f.annotation for f in Config.model_fields.values()]
+    assert len(found) == 2 + sum(len(getattr(s, "model_fields", ())) for s in sections)
+
+
+def test_effective_settings_hide_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__API_KEY", "s3cret")
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", TOKENS)
+    monkeypatch.setenv(
+        "TSFM_OBSERVABILITY__TRACES_ENDPOINT", "http://u:s3cret@collector/v1?key=s3cret"
+    )
+
+    found = settings_by_key(ROOT / "configs/local.yaml")
+
+    assert "s3cret" not in str(found)
+    assert "ab" * 32 not in str(found)
+    assert found["security.tokens"].value == "1 hidden"
+    assert found["observability.traces_endpoint"].value == "http://**********@collector/v1"
 
 
 def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) -> None:

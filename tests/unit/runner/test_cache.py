@@ -3,7 +3,7 @@ import pytest
 from runner.cache import AnswerCache
 from runner.sections import CacheSection
 
-SETTINGS = CacheSection(ttl_s=60, ttl_jitter_fraction=0.1, stale_if_error_s=120, max_entries=3)
+SETTINGS = CacheSection(ttl_s=60, stale_if_error_s=120, max_entries=3)
 
 
 def make_cache(spread: float = 0.0) -> AnswerCache[str]:
