@@ -12,6 +12,7 @@ from serve_app.cli.bench import bench
 from serve_app.cli.breaker import breaker
 from serve_app.cli.calibrate import calibrate
 from serve_app.cli.check_config import check_config
+from serve_app.cli.config import config
 from serve_app.cli.forecast import forecast
 from serve_app.cli.models import models
 from serve_app.cli.serve import serve
@@ -27,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, forecast, models, status, breaker, check_config, backtest, calibrate):
+COMMANDS = (serve, forecast, models, status, breaker, check_config, config, backtest, calibrate)
+for command in COMMANDS:
     app.command(help=help_of(command))(command)
 app.command(
     help=help_of(bench), context_settings={"ignore_unknown_options": True}, add_help_option=False

@@ -43,7 +43,7 @@ def found_here(file: Path) -> Path:
     """
     if not file.exists():
         raise InputError(
-            f"There is no {file} here: run this in the folder of TSFM Runner, or say --config."
+            f"There is no {file} here: run this in the folder of TSFM Runner, or name another."
         )
     return file
 

@@ -11,8 +11,8 @@ from serve_app.cli.bench import repository
 from tests.builders import ROOT
 
 COMMANDS = (
-    *("serve", "forecast", "models", "status", "breaker", "check-config", "backtest", "calibrate"),
-    "bench",
+    *("serve", "forecast", "models", "status", "breaker", "check-config", "config", "backtest"),
+    *("calibrate", "bench"),
 )
 terminal = CliRunner()
 
@@ -67,6 +67,37 @@ def test_check_config_for_programs(tmp_path: Path) -> None:
     assert "cannot be read" in row["error"]
 
 
+def test_config_shows_each_setting_with_its_origin_and_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
+    result = terminal.invoke(app, ["config", str(ROOT / "configs/local.yaml")])
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = {
+        line.split(maxsplit=2)[0]: line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()
+    }
+    assert rows["request.deadline_ms"] == ["environment", "300.0"]
+    assert rows["request.freq"] == ["file", "5m"]
+    assert rows["baseline.level_alphas"] == ["default", "[0.5, 0.2]"]
+    assert rows["conformal.state_file"] == ["file", "null"]
+
+
+def test_config_for_programs() -> None:
+    result = terminal.invoke(app, ["config", str(ROOT / "configs/local.yaml"), "--json"])
+
+    assert json.loads(result.stdout)["slo.p95_ms"] == {"value": 300.0, "origin": "file"}
+
+
+def test_config_of_a_file_that_cannot_be_used_costs_exit_code_2(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("request: {freq: 5m}\n", "utf-8")
+    result = terminal.invoke(app, ["config", str(wrong)])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "request.horizon_steps: Field required" in result.stderr
+
+
 def test_serve_refuses_a_config_that_cannot_be_used(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("applications: 5\n", "utf-8")
@@ -81,6 +112,7 @@ def test_serve_refuses_a_config_that_cannot_be_used(tmp_path: Path) -> None:
     [
         (["serve"], "serve_config.yaml"),
         (["serve", "--prod"], "deploy/serve_config.prod.yaml"),
+        (["config"], "configs/local.yaml"),
         (["backtest", "prices.csv"], "configs/local.yaml"),
         (["calibrate", "prices.csv", "--out", "state.json"], "configs/local.yaml"),
     ],
