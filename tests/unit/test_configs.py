@@ -194,6 +194,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ),
         ("cycle_s: 60", "cycle_s: 60\n  baseline_ms: 40", "nothing reads it"),
         ("cache:", "baseline:\n  width: 1\n\ncache:", "baseline.width"),
+        ("cycle_s: 60", "cycle_s: 60\n\nbaseline: 5", "baseline: Input should be"),
         ("environment: dev", "environment: [", "changed.yaml"),
     ],
 )
