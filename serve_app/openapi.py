@@ -190,8 +190,9 @@ def _ref(model: type[BaseModel]) -> Schema:
 
 def _schemas(operations: Iterable[Operation], config: Config) -> dict[str, Schema]:
     """The schema of each model and of all they are made of, by public name."""
-    models = tuple(m for o in operations for m in (o.request, o.answer, *o.lines) if m)
-    schemas: dict[str, Schema] = orjson.loads(_schemas_without_limits(models))
+    models: list[type[BaseModel]] = [out.ErrorAnswer]
+    models += [m for o in operations for m in (o.request, o.answer, *o.lines) if m]
+    schemas: dict[str, Schema] = orjson.loads(_schemas_without_limits(tuple(models)))
     for name, properties in _limits(config).items():
         for prop, extra in properties.items():
             _add(schemas[name]["properties"][prop], extra)
@@ -201,7 +202,7 @@ def _schemas(operations: Iterable[Operation], config: Config) -> dict[str, Schem
 @cache  # a service needs it once, a test run for each of its hundreds of services
 def _schemas_without_limits(models: tuple[type[BaseModel], ...]) -> bytes:
     _, document = models_json_schema(
-        [(model, "validation") for model in (*models, out.ErrorAnswer)],
+        [(model, "validation") for model in models],
         ref_template="#/components/schemas/{model}",
         schema_generator=_Generator,
     )

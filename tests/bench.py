@@ -25,6 +25,7 @@ from tests.fakes import (
     FakeModelPort,
     FakeOperatorPort,
 )
+from tests.openapi import assert_documented
 
 REGISTRY = make_registry()
 TAKES_OUTCOMES = FakeLearning()
@@ -68,7 +69,11 @@ class Bench:
         service = Service(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
+        self.http = httpx.AsyncClient(
+            transport=transport,
+            base_url="http://test",
+            event_hooks={"response": [assert_documented]},
+        )
 
     async def post(self, body: Any, **headers: str) -> httpx.Response:
         content = body if isinstance(body, bytes) else orjson.dumps(body)

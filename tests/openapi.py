@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import orjson
 from jsonschema import Draft202012Validator
 
@@ -52,6 +53,24 @@ def _template(path: str) -> str:
 def response_schema(path: str, status: int, media_type: str = "application/json") -> dict[str, Any]:
     content = operation(path)["responses"][str(status)]["content"]
     return dict(content[media_type]["schema"])
+
+
+async def assert_documented(response: httpx.Response) -> None:
+    """Fails for an answer that does not have the form that the document gives it.
+
+    An event hook of httpx: it sees every answer that a test gets. Pages of the console are not in
+    the document; of paths and methods that are not, it has the refusals only.
+    """
+    request, status = response.request, str(response.status_code)
+    listed = DOCUMENT["paths"].get(_template(request.url.path), {}).get(request.method.lower())
+    responses = (listed or DOCUMENT["components"])["responses"]
+    if request.method == "HEAD" or (listed is None and status not in responses):
+        return
+    text, media_type = (await response.aread()).decode(), response.headers["content-type"]
+    media_type = media_type.partition(";")[0]
+    values = text.splitlines() if "ndjson" in media_type else [text]
+    for value in values if media_type == "text/plain" else map(orjson.loads, values):
+        assert complaints(responses[status]["content"][media_type]["schema"], value) == []
 
 
 def media() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,12 +7,10 @@ import pytest
 from runner.types import BreakerState, FallbackReason, ModelFailure
 from serve_app.status import RunnerReport, breaker_item
 from tests.bench import EXAMPLE, Bench, example
-from tests.openapi import complaints, response_schema
 
 
 async def status(bench: Bench) -> dict[str, Any]:
     response: httpx.Response = await bench.http.get("/tsfm/status")
-    assert complaints(response_schema("/tsfm/status", 200), response.json()) == []
     body: dict[str, Any] = response.json()
     return body
 
