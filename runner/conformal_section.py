@@ -44,7 +44,7 @@ class ConformalSection(Section):
     learned_file: FileOrNone
     """Where what was learned is kept; `null`: a restart starts from `state_file`."""
     max_markets: Count
-    """Most markets whose forecasts wait for outcomes."""
+    """Most markets whose forecasts wait for outcomes; the one not asked for longest goes first."""
     min_samples: Count = 200
     """Outcomes that must stand behind each step of a source; with fewer it is not calibrated. With
     200 the coverage of each tail is known to 2 points of probability (one standard error)."""
@@ -61,7 +61,8 @@ class ConformalSection(Section):
     """Price changes in a window with fewer of which nothing is learned: a market that stands still
     says nothing about widths."""
     online_rate: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """How fast learning follows: a threefold change is made good in about 80 outcomes."""
+    """How fast learning follows (r of the update in docs/calibration.md): a threefold change is
+    made good in about 80 outcomes."""
     save_interval_s: Positive = 30
     """Time between two savings of `learned_file`: how much learning a crash may cost."""
     exchange_interval_s: Positive = 2
@@ -69,12 +70,12 @@ class ConformalSection(Section):
     rolling_points: Annotated[int, Field(ge=2)] = 1000
     """Outcomes that the reported coverage is taken over."""
     max_queued: Count = 5000
-    """Answers that wait in a replica for the next exchange; each takes about 3 kB."""
+    """Answers that wait in a replica for the next exchange (3 kB each); the oldest go first."""
     max_pending_per_market: Count = 32
-    """Forecasts of one market that wait for outcomes, or are remembered as done. Five-minute
-    forecasts of 12 steps need 12; asked for every minute they need 60."""
+    """Forecasts of one market that wait for outcomes, or are remembered as done; the earliest go
+    first. Five-minute forecasts of 12 steps need 12; asked for every minute they need 60."""
     max_steps: Count = 48
-    """First steps of a forecast that are scored."""
+    """First steps of a forecast that are scored; learning does not calibrate later ones."""
     max_segments: Count = 256
     """Most segments of all sources together; the one that learned longest ago is dropped."""
     max_outcomes: Count = 5000
