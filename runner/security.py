@@ -48,8 +48,7 @@ class SecuritySection(Section):
     tokens: Annotated[tuple[TokenEntry, ...], Field(max_length=MAX_TOKENS)]
     """Who may call: name, SHA-256 and scopes of each token; see security.md."""
     burst_steps: Count
-    """Series-steps that a caller may ask for at once, of each ingress replica: N of them grant N times.
-    """
+    """Series-steps that a caller may ask for at once, of each ingress replica: N grant N times."""
     refill_steps_per_s: Positive
     """How many series-steps a caller gets back in a second, in each ingress replica."""
 

@@ -135,7 +135,7 @@ _PLATFORM: Sequence[DescribedWithHeaders] = (
 
 
 def _refusals(path: str, operation: Operation) -> Mapping[str, Schema]:
-    """By status: what the operation itself refuses, what the gate does, and our own faults, and the platform's."""
+    """By status: refusals of the operation and of the gate, our faults and the platform's."""
     needs = NEEDS[path]
     gate: list[RequestError] = [UnauthorizedError(presented=False)] if needs else []
     if needs and needs != ANY:

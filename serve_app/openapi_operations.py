@@ -51,11 +51,14 @@ class Operation:
 def operations_of(config: Config) -> Mapping[str, Operation]:
     """Every operation of a service with this configuration, by path."""
     return {
-        **_operations_with_a_body(config),
+        "/tsfm/forecast": _forecast(config),
+        "/tsfm/forecast/batch": _batch(config),
+        "/tsfm/outcomes": _outcomes(config),
         "/tsfm/models": Operation(
             summary="Models this environment serves", answer=out.ModelsAnswer
         ),
         "/tsfm/status": Operation(summary="What the service is doing", answer=StatusAnswer),
+        BREAKER_PATH: _breaker(config),
         "/metrics": Operation(
             summary="Numbers of all replicas, for Prometheus",
             answer=MetricsText,
@@ -67,78 +70,88 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
     }
 
 
-def _operations_with_a_body(config: Config) -> Mapping[str, Operation]:
-    limits, learning, security = config.request, config.conformal, config.security
-    too_late = BodyTimeoutError(limits.body_timeout_s)
-    spent = RateLimitedError(1.0, security.burst_steps, security.refill_steps_per_s)
-    return {
-        "/tsfm/forecast": Operation(
-            method="post",
-            summary="Forecast one market",
-            description=f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
-            f"{limits.input_len_steps} steps of `y` are used.",
-            request=ForecastWire,
-            answer=out.ForecastAnswer,
-            headers={"Server-Timing": _SERVER_TIMING},
-            errors=(
-                *(_NOT_JSON, _WRONG_VALUE, BodyTooLargeError(limits.max_body_bytes), too_late),
-                *(UnknownModelError(), _NOT_ALLOWED),
-                *(OverloadedError(config.overload.retry_after_s), spent),
-            ),
+def _forecast(config: Config) -> Operation:
+    limits = config.request
+    return Operation(
+        method="post",
+        summary="Forecast one market",
+        description=f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
+        f"{limits.input_len_steps} steps of `y` are used.",
+        request=ForecastWire,
+        answer=out.ForecastAnswer,
+        headers={"Server-Timing": _SERVER_TIMING},
+        errors=(
+            *_body_errors(config, limits.max_body_bytes, _WRONG_VALUE),
+            *(UnknownModelError(), _NOT_ALLOWED),
+            *(OverloadedError(config.overload.retry_after_s), _spent(config)),
         ),
-        "/tsfm/forecast/batch": Operation(
-            method="post",
-            summary="Forecast a whole cycle",
-            description=f"Up to {limits.max_batch_requests} requests, answered within "
-            f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad "
-            f"request is an error for itself alone. With `Accept: {NDJSON}` each result is a "
-            "line, sent when it is there.",
-            request=BatchWire,
-            answer=out.BatchAnswer,
-            lines=(out.LineOk, out.LineError),
-            errors=(
-                *(_NOT_JSON, _WRONG_VALUE, BodyTooLargeError(limits.max_batch_body_bytes)),
-                *(
-                    too_late,
-                    BatchTooLongError(limits.max_batch_requests),
-                    OverloadedError(RETRY_AFTER_S),
-                ),
-                spent,
-            ),
+    )
+
+
+def _batch(config: Config) -> Operation:
+    limits = config.request
+    return Operation(
+        method="post",
+        summary="Forecast a whole cycle",
+        description=f"Up to {limits.max_batch_requests} requests, answered within "
+        f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad request "
+        f"is an error for itself alone. With `Accept: {NDJSON}` each result is a line, sent when "
+        "it is there.",
+        request=BatchWire,
+        answer=out.BatchAnswer,
+        lines=(out.LineOk, out.LineError),
+        errors=(
+            *_body_errors(config, limits.max_batch_body_bytes, _WRONG_VALUE),
+            *(BatchTooLongError(limits.max_batch_requests), OverloadedError(RETRY_AFTER_S)),
+            _spent(config),
         ),
-        "/tsfm/outcomes": Operation(
-            method="post",
-            summary="Say what came of forecasts",
-            description="For callers whose requests do not carry the values that earlier ones "
-            "forecast: those need nothing. A list is taken whole or not at all; to send it "
-            "again does no harm.",
-            request=OutcomesWire,
-            answer=OutcomesAnswer,
-            errors=(
-                *(_NOT_JSON, _WRONG_OUTCOME, BodyTooLargeError(limits.max_body_bytes)),
-                *(too_late, BatchTooLongError(learning.max_outcomes), spent),
-                OutcomesUnavailableError(max(1.0, learning.exchange_interval_s)),
-            ),
+    )
+
+
+def _outcomes(config: Config) -> Operation:
+    learning = config.conformal
+    return Operation(
+        method="post",
+        summary="Say what came of forecasts",
+        description="For callers whose requests do not carry the values that earlier ones "
+        "forecast: those need nothing. A list is taken whole or not at all; to send it again does "
+        "no harm.",
+        request=OutcomesWire,
+        answer=OutcomesAnswer,
+        errors=(
+            *_body_errors(config, config.request.max_body_bytes, _WRONG_OUTCOME),
+            *(BatchTooLongError(learning.max_outcomes), _spent(config)),
+            OutcomesUnavailableError(max(1.0, learning.exchange_interval_s)),
         ),
-        BREAKER_PATH: Operation(
-            method="post",
-            summary="Force a breaker open or closed, or reset it",
-            description="What is forced stays forced until the next command. All replicas know "
-            "within 1 s.",
-            parameters=(_MODEL_IN_PATH,),
-            request=BreakerCommandWire,
-            answer=out.BreakerAnswer,
-            errors=(
-                *(
-                    _NOT_JSON,
-                    InvalidRequestError(*NOT_JSON),
-                    BodyTooLargeError(MAX_BODY_BYTES),
-                    too_late,
-                ),
-                *(UnknownModelError(), _NOT_ALLOWED, BreakerUnreachableError()),
-            ),
+    )
+
+
+def _breaker(config: Config) -> Operation:
+    return Operation(
+        method="post",
+        summary="Force a breaker open or closed, or reset it",
+        description="What is forced stays forced until the next command. All replicas know "
+        "within 1 s.",
+        parameters=(_MODEL_IN_PATH,),
+        request=BreakerCommandWire,
+        answer=out.BreakerAnswer,
+        errors=(
+            *_body_errors(config, MAX_BODY_BYTES, InvalidRequestError(*NOT_JSON)),
+            *(UnknownModelError(), _NOT_ALLOWED, BreakerUnreachableError()),
         ),
-    }
+    )
+
+
+def _body_errors(
+    config: Config, max_body_bytes: int, wrong: InvalidRequestError
+) -> Sequence[Refusal]:
+    too_late = BodyTimeoutError(config.request.body_timeout_s)
+    return _NOT_JSON, wrong, BodyTooLargeError(max_body_bytes), too_late
+
+
+def _spent(config: Config) -> RateLimitedError:
+    security = config.security
+    return RateLimitedError(1.0, security.burst_steps, security.refill_steps_per_s)
 
 
 def _refused_as_json() -> ValidationError:
