@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from runner.bands import min_widths, repair
-from runner.breaker import Outcome, Permit, Verdict, outcome_of
+from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
 from runner.call_outcome import CallOutcome
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
@@ -48,10 +48,10 @@ class BreakersPort(Protocol):
     """The breakers of all models, as this replica sees them."""
 
     async def acquire(self, name: str) -> Permit:
-        """Leave for one call; raises BreakerOpenError."""
+        """A permit for one call; raises BreakerOpenError."""
         ...
 
-    def record(self, name: str, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+    def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
         """How the call of a permit ended."""
         ...
 
@@ -65,16 +65,16 @@ class BreakersOfRuntime:
         self._runtime = runtime
 
     async def acquire(self, model: str) -> Permit:
-        """Leave for one call of a model here.
+        """A permit for one call of a model here.
 
         Raises:
             BreakerOpenError: the model may not be called here now.
         """
         return await self._breakers.acquire(self._lane(model))
 
-    def record(self, model: str, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+    def record(self, model: str, permit: Permit, result: CallResult, duration_s: float) -> None:
         """How the call of a permit ended."""
-        self._breakers.record(self._lane(model), permit, outcome, duration_s)
+        self._breakers.record(self._lane(model), permit, result, duration_s)
 
     def _lane(self, model: str) -> str:
         return self._runtimes.lanes(model)[self._runtime]
@@ -117,7 +117,7 @@ class BatchCall:
             await asyncio.wait((call,), timeout=self._tollama.timeout_s)
         except asyncio.CancelledError:
             call.cancel()
-            ignored = Outcome(Verdict.IGNORED)  # gives a probe's permit back
+            ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
             self._breakers.record(key.model, permit, ignored, self._clock() - began)
             raise
         raw = _finished(call, len(requests))
@@ -199,10 +199,10 @@ def _finished(call: asyncio.Future[list[Raw]], count: int) -> list[Raw]:
     return call.result()
 
 
-def _verdict(raw: Sequence[Raw]) -> Outcome:
+def _verdict(raw: Sequence[Raw]) -> CallResult:
     """One answer that could be used is a sign of life; else what the first real failure says."""
     errors = [r for r in raw if isinstance(r, ModelError)]
     if len(errors) < len(raw):
-        return outcome_of(None)
+        return call_result(None)
     telling = [e for e in errors if not isinstance(e, RuntimeRejectedError)]
-    return outcome_of((telling or errors)[0])
+    return call_result((telling or errors)[0])

@@ -64,6 +64,14 @@ class BreakerState(StrEnum):
     FORCED_CLOSED = "forced_closed"
 
 
+class BreakerCommand(StrEnum):
+    """What an operator can order; the forced ones are named after the state they lead to."""
+
+    FORCE_OPEN = "force_open"
+    FORCE_CLOSED = "force_closed"
+    RESET = "reset"
+
+
 class Priority(StrEnum):
     """Who waits for a forecast: a person or alert, or a bulk job that is shed first."""
 

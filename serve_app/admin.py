@@ -1,4 +1,4 @@
-"""``POST /tsfm/admin/breakers/{model}``: an operator's word to the breaker of one model.
+"""``POST /tsfm/admin/breakers/{model}``: an operator's command to the breaker of one model.
 
 It holds for all replicas, and until the next one: what is forced stays forced. Only JSON that says
 so is taken, so that no web page can send it unasked from the browser of whoever has the service on
@@ -6,14 +6,13 @@ this machine.
 """
 
 import logging
-from enum import StrEnum
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.breaker_board import Command
 from runner.errors import InvalidRequestError
+from runner.types import BreakerCommand
 from serve_app.admission import read_body
 from serve_app.schemas import Wire
 from serve_app.schemas_out import BreakerAnswer
@@ -27,25 +26,10 @@ NOT_JSON = ("content-type", f"Send {JSON}.")
 logger = logging.getLogger(__name__)
 
 
-class BreakerAction(StrEnum):
-    """What can be ordered; the forced ones are named after the state they lead to."""
-
-    FORCE_OPEN = "force_open"
-    FORCE_CLOSED = "force_closed"
-    RESET = "reset"
-
-
-_COMMANDS = {
-    BreakerAction.FORCE_OPEN: Command.FORCE_OPEN,
-    BreakerAction.FORCE_CLOSED: Command.FORCE_CLOSE,
-    BreakerAction.RESET: Command.RESET,
-}
-
-
 class BreakerCommandWire(Wire):
     """What a breaker is to do from now on."""
 
-    action: BreakerAction = Field(
+    action: BreakerCommand = Field(
         description="`force_open`: no calls; `force_closed`: every call; `reset`: as on the "
         "first day."
     )
@@ -65,7 +49,7 @@ class BreakerEndpoint:
         body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
         action = BreakerCommandWire.model_validate_json(body).action
         model = registry.resolve(request.path_params["model"], config.environment).runtime_name
-        state = await self._service.operator.command(model, _COMMANDS[action])
+        state = await self._service.operator.command(model, action)
         self._service.answers.told(model, state)
         logger.warning("an operator ordered %s for the breaker of %s", action, model)
         answer = BreakerAnswer(model=model, state=state)

@@ -16,7 +16,6 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from runner.answers import Outcome
-from runner.breaker_board import Command
 from runner.config import Config
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.fallback import BaselineRequest, baseline_bands
@@ -24,6 +23,7 @@ from runner.forecaster import BaselinePort
 from runner.sections import BatchingSection
 from runner.types import (
     Bands,
+    BreakerCommand,
     BreakerState,
     FallbackReason,
     ModelFailure,
@@ -108,7 +108,7 @@ class RunnerHandle:
         except Exception as exc:  # noqa: BLE001 - the work is done for nobody, no more than that
             logger.debug("runners not told who left: %s", type(exc).__name__)
 
-    async def command(self, model: str, command: Command) -> BreakerState:
+    async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         """The state of a model's breaker after an operator's command.
 
         Raises:

@@ -44,6 +44,7 @@ PUBLIC_NAMES: Mapping[str, str] = {
     "ForecastWire": "ForecastRequest",
     "BatchWire": "BatchRequest",
     "BreakerCommandWire": "BreakerCommand",
+    "BreakerCommand": "BreakerAction",
     "OutcomesWire": "OutcomesRequest",
     "OutcomeWire": "Outcome",
     "ModelWire": "ModelChoice",

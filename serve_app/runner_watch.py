@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from runner.batch_call import Served
-from runner.breaker_board import BoardSnapshot
+from runner.breaker.shared import BreakerSnapshots
 from runner.call_outcome import CallOutcome
 from runner.dispatcher import LaneStats
 from runner.model_service import reason_of
@@ -51,7 +51,9 @@ class Queues:
         self._recorder = recorder
         self._states: dict[str, BreakerState] = {}
 
-    def look(self, lanes: Mapping[Hashable, LaneStats], breakers: BoardSnapshot, kept: int) -> None:
+    def look(
+        self, lanes: Mapping[Hashable, LaneStats], breakers: BreakerSnapshots, kept: int
+    ) -> None:
         """Sets them; called once a second, in the replica's event loop."""
         self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
         self._recorder.gauge(metrics.KEPT, "runner").set(kept)

@@ -7,7 +7,6 @@ from typing import Protocol
 from opentelemetry.trace import Tracer
 
 from runner.answers import Answers
-from runner.breaker_board import Command
 from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.coverage import CoverageReport
@@ -15,14 +14,14 @@ from runner.forecaster import Forecaster
 from runner.models import Registry
 from runner.pacer import Pacer
 from runner.seen import Actual, OutcomeCounts
-from runner.types import BreakerState
+from runner.types import BreakerCommand, BreakerState
 from serve_app.watch import Watch
 
 
 class OperatorPort(Protocol):
-    """The way of an operator's word to the breakers."""
+    """Passes an operator's commands on to the breakers."""
 
-    async def command(self, model: str, command: Command) -> BreakerState:
+    async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         """The state that a command leads to; raises BreakerUnreachableError."""
         ...
 

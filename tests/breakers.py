@@ -1,18 +1,25 @@
 """Builders for the tests of the circuit breaker."""
 
+import asyncio
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from runner.breaker import Breaker, BreakerSnapshot, Outcome, Permit, Refusal, Verdict
-from runner.breaker_board import BreakerBoard
-from runner.breaker_sync import ReplicaBoard, SharedBoard
+from runner.breaker.shared import (
+    Breakers,
+    BreakerSnapshots,
+    Report,
+    SharedBreakers,
+    SyncRequest,
+)
+from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
 from runner.sections import CircuitBreakerSection
-from runner.types import BreakerState
+from runner.types import BreakerCommand, BreakerState
 
-SUCCESS = Outcome(Verdict.SUCCESS)
-FAILURE = Outcome(Verdict.FAILURE)
-IGNORED = Outcome(Verdict.IGNORED)
-NO_INFORMATION = Outcome(Verdict.NO_INFORMATION, wait_s=16.0)
+SUCCESS = CallResult(Verdict.SUCCESS)
+FAILURE = CallResult(Verdict.FAILURE)
+IGNORED = CallResult(Verdict.IGNORED)
+NO_INFORMATION = CallResult(Verdict.NO_INFORMATION, wait_s=16.0)
 
 FAST_S = 0.1
 SLOW_S = 2.0
@@ -51,7 +58,7 @@ def permit_of(answer: Permit | Refusal | None) -> Permit:
     return answer
 
 
-def call(breaker: Breaker, outcome: Outcome, now: float, duration_s: float = FAST_S) -> None:
+def call(breaker: Breaker, outcome: CallResult, now: float, duration_s: float = FAST_S) -> None:
     """One whole call at one moment."""
     breaker.record(permit_of(breaker.acquire(now)), outcome, duration_s, now)
 
@@ -72,9 +79,9 @@ def bring_to(breaker: Breaker, state: BreakerState) -> None:
     elif state is BreakerState.HALF_OPEN:
         open_by_failures(breaker, NOW - COOLDOWN_S)
     elif state is BreakerState.FORCED_OPEN:
-        breaker.force_open(NOW, command=1)
+        breaker.obey(BreakerCommand.FORCE_OPEN, NOW)
     elif state is BreakerState.FORCED_CLOSED:
-        breaker.force_close(NOW, command=1)
+        breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)
 
 
 class Subject:
@@ -87,61 +94,58 @@ class Subject:
         if state not in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
             self.permit = permit_of(self.breaker.acquire(NOW))
 
-    def ends(self, outcome: Outcome, duration_s: float = FAST_S) -> None:
+    def ends(self, outcome: CallResult, duration_s: float = FAST_S) -> None:
         self.breaker.record(self.permit, outcome, duration_s, NOW)
 
 
-def make_board(*, owner: str = "r1", max_breakers: int = 8, **changes: Any) -> BreakerBoard:
-    return BreakerBoard(make_settings(**changes), lambda: 0.5, owner, max_breakers)
+def make_breakers(*, owner: str = "r1", **changes: Any) -> Breakers:
+    return Breakers(make_settings(**changes), lambda: 0.5, owner)
 
 
-def call_on(board: BreakerBoard, name: str, outcome: Outcome, now: float) -> None:
-    """One whole call at one moment."""
-    board.record(name, permit_of(board.acquire(name, now)), outcome, FAST_S, now)
+def make_shared(clock: Callable[[], float], life: str = "actor", **changes: Any) -> SharedBreakers:
+    return SharedBreakers(make_settings(**changes), clock, lambda: 0.5, life)
 
 
-def fail(board: BreakerBoard, name: str, now: float, failures: int = 3) -> None:
+def fail(breakers: Breakers, name: str, now: float, failures: int = 3) -> None:
+    """Whole calls at one moment."""
     for _ in range(failures):
-        call_on(board, name, FAILURE, now)
+        permit = permit_of(breakers.acquire(name, now))
+        breakers.record(Report(name, permit, FAILURE, FAST_S), now)
 
 
-def make_shared(*, epoch: int = 1000, **changes: Any) -> SharedBoard:
-    return SharedBoard(make_board(owner=f"shared{epoch}", **changes), epoch)
+class FakeActor:
+    """The actor as its replicas reach it: requests wait in line, and it can be slow or gone."""
 
+    def __init__(self, clock: Callable[[], float], **changes: Any) -> None:
+        self._clock = clock
+        self._changes = changes
+        self._line = asyncio.Lock()
+        self._lives = count(1)
+        self.gone = False
+        self.delay_s = 0.0
+        self.probes_asked = 0
+        self.requests = 0
+        self.restart()
 
-def make_replica(name: str = "r1", **changes: Any) -> ReplicaBoard:
-    return ReplicaBoard(make_board(owner=name, **changes), name)
+    def restart(self) -> None:
+        """Lose everything."""
+        self.shared = make_shared(self._clock, f"life{next(self._lives)}-", **self._changes)
 
+    async def call(self, method: str, *args: Any) -> Any:
+        self.requests += 1
+        self.probes_asked += method == "sync" and args[0].probe is not None
+        if self.gone:
+            raise RuntimeError("the actor died")
+        return await asyncio.shield(asyncio.ensure_future(self._execute(self.shared, method, args)))
 
-def sync(replica: ReplicaBoard, shared: SharedBoard, now: float) -> None:
-    """One exchange in which nothing is lost."""
-    if not replica.receive(shared.sync(replica.news(), now), now):
-        assert replica.receive(shared.sync(replica.everything(now), now), now)
+    async def _execute(self, shared: SharedBreakers, method: str, args: Any) -> Any:
+        """Done even if the replica has given up waiting, as Ray does."""
+        async with self._line:
+            await asyncio.sleep(self.delay_s)
+            return getattr(shared, method)(*args)
 
-
-def tell(replica: ReplicaBoard, outcome: Outcome, now: float, times: int = 1) -> None:
-    """Whole calls that need no probe."""
-    for _ in range(times):
-        answer = replica.acquire("m", now)
-        assert isinstance(answer, Permit)
-        replica.record("m", answer, outcome, FAST_S, now)
-
-
-def met(shared: SharedBoard, *names: str, now: float = NOW, **changes: Any) -> list[ReplicaBoard]:
-    """Replicas that the shared board already knows."""
-    replicas = [make_replica(name, **changes) for name in names]
-    for replica in replicas:
-        sync(replica, shared, now)
-    return replicas
-
-
-def entry_of(shared: SharedBoard, now: float = NOW) -> BreakerSnapshot:
-    return shared.status(now)["m"]
-
-
-def ask(replica: ReplicaBoard, shared: SharedBoard, now: float) -> Permit | Refusal | None:
-    """The answer of the shared board to a replica that wants to probe."""
-    assert replica.acquire("m", now) is None
-    reply = shared.acquire("m", replica.news(), now)
-    replica.receive(reply, now)
-    return reply.answer
+    def breakers(self) -> BreakerSnapshots:
+        """What it tells somebody who knows nothing."""
+        told = self.shared.sync(SyncRequest(None, copy={})).breakers
+        assert told is not None
+        return told

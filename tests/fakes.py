@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from runner.answers import Outcome
-from runner.breaker_board import Command
 from runner.coverage import CoverageReport
 from runner.errors import (
     BaselineUnavailableError,
@@ -13,7 +12,7 @@ from runner.errors import (
 )
 from runner.fallback import BaselineRequest
 from runner.seen import Actual, OutcomeCounts
-from runner.types import Bands, BreakerState, ModelRequest
+from runner.types import Bands, BreakerCommand, BreakerState, ModelRequest
 from serve_app.status import RunnerReport
 from tests.builders import make_answer, make_bands
 
@@ -105,18 +104,18 @@ class FakeFleet:
 
 
 class FakeOperatorPort:
-    """Does as it is told, unless the breaker cannot be reached."""
+    """Does what a command says, unless the breaker cannot be reached."""
 
     def __init__(self) -> None:
         self.unreachable = False
-        self.commands: list[tuple[str, Command]] = []
+        self.commands: list[tuple[str, BreakerCommand]] = []
 
-    async def command(self, model: str, command: Command) -> BreakerState:
+    async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         if self.unreachable:
             raise BreakerUnreachableError
         self.commands.append((model, command))
         return {
-            Command.FORCE_OPEN: BreakerState.FORCED_OPEN,
-            Command.FORCE_CLOSE: BreakerState.FORCED_CLOSED,
-            Command.RESET: BreakerState.CLOSED,
+            BreakerCommand.FORCE_OPEN: BreakerState.FORCED_OPEN,
+            BreakerCommand.FORCE_CLOSED: BreakerState.FORCED_CLOSED,
+            BreakerCommand.RESET: BreakerState.CLOSED,
         }[command]

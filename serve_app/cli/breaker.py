@@ -1,27 +1,20 @@
-"""``tsfm breaker``: an operator's word to the breaker of a model."""
+"""``tsfm breaker``: an operator's command to the breaker of a model."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from serve_app.cli.service import HERE, Token, Url, connect
 from serve_app.cli.terminal import AsJson, print_json
 
-if TYPE_CHECKING:
-    from serve_app.client import BreakerAction
-
-
-class Order(StrEnum):
-    """What can be ordered."""
-
-    OPEN = "open"
-    CLOSE = "close"
-    RESET = "reset"
+_COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  # BreakerCommand
 
 
 def breaker(
-    order: Annotated[Order, typer.Argument(help="What to do.", show_default=False)],
+    order: Annotated[
+        Literal["open", "close", "reset"],
+        typer.Argument(help="What to do.", show_default=False),
+    ],
     model: Annotated[str, typer.Argument(help="By any name that `tsfm models` shows.")],
     url: Url = HERE,
     token: Token = None,
@@ -40,13 +33,8 @@ def breaker(
       tsfm breaker open chronos
       tsfm breaker reset chronos
     """
-    actions: dict[Order, BreakerAction] = {
-        Order.OPEN: "force_open",
-        Order.CLOSE: "force_closed",
-        Order.RESET: "reset",
-    }
     with connect(url, token) as client:
-        state = client.order_breaker(model, actions[order])
+        state = client.order_breaker(model, _COMMANDS[order])
     if as_json:
         print_json({"model": model, "state": state})
     else:

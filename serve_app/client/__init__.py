@@ -8,7 +8,6 @@ from serve_app.client.body import Options as Options
 from serve_app.client.body import request_body as request_body
 from serve_app.client.caller import Retries as Retries
 from serve_app.client.clients import AsyncClient as AsyncClient
-from serve_app.client.clients import BreakerAction as BreakerAction
 from serve_app.client.clients import Client as Client
 from serve_app.client.errors import ClientError as ClientError
 from serve_app.client.errors import RequestRefusedError as RequestRefusedError

@@ -3,17 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
+from runner.types import BreakerCommand
 from serve_app.client.answers import Forecast, Model
 from serve_app.client.body import Options, request_body
 from serve_app.client.caller import Caller
 from serve_app.client.calls import Bodies, Call, Item, batches
 from serve_app.client.errors import ClientError
 
-BreakerAction = Literal["force_open", "force_closed", "reset"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -60,9 +60,9 @@ class Client(Caller):
         """How the service is doing, as docs/api.md describes it."""
         return self._ask(Call(self, "/tsfm/status", dict))
 
-    def order_breaker(self, model: str, action: BreakerAction) -> str:
-        """The state of a model's breaker after an operator's order."""
-        path, body = f"/tsfm/admin/breakers/{model}", {"action": action}
+    def order_breaker(self, model: str, action: str) -> str:
+        """The state of a model's breaker after an operator's order, a `BreakerCommand`."""
+        path, body = f"/tsfm/admin/breakers/{model}", {"action": BreakerCommand(action)}
         return self._ask(Call(self, path, lambda value: str(value["state"]), body))
 
     def close(self) -> None:

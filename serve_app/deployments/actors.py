@@ -6,7 +6,7 @@ import ray
 from ray.serve.config import DeploymentActorConfig
 
 from runner.config import Config
-from serve_app.deployments.breaker import BREAKER, ClockedBreakerActor
+from serve_app.deployments.breaker import BREAKER, BreakerActor
 from serve_app.deployments.learning import LEARNING, ClockedLearningActor
 
 _BESIDE = {
@@ -19,7 +19,7 @@ def breaker_actor(config: Config) -> DeploymentActorConfig:
     """The singleton that holds breaker state, owned by the Runner deployment."""
     return DeploymentActorConfig(
         name=BREAKER,
-        actor_class=ray.remote(ClockedBreakerActor),
+        actor_class=ray.remote(BreakerActor),
         init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
         actor_options=_BESIDE,
     )

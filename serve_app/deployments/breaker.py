@@ -1,17 +1,43 @@
-"""The breaker's actor as a process."""
+"""The actor that holds the breakers for all replicas; `runner.breaker` decides."""
 
+import random
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner.breaker.shared import SharedBreakers, SyncReply, SyncRequest
 from runner.sections import CircuitBreakerSection
-from serve_app.breaker_actor import BreakerActor
+from runner.types import BreakerCommand, BreakerState
 
 BREAKER = "breaker"
 
 
-class ClockedBreakerActor(BreakerActor):
-    """The breaker actor with the clocks of the process it lives in."""
+class BreakerActor:
+    """A plain class for Ray to wrap: one instance per application, its state lost with it.
+
+    The constructor does nothing that can fail: Serve 2.60 starts no Runner while it does. What is
+    wrong with the settings raises in the methods instead, and then replicas decide alone.
+
+    Args:
+        settings: of every breaker; Serve makes a dict of a pydantic model on the way here.
+    """
 
     def __init__(self, settings: CircuitBreakerSection | Mapping[str, Any]) -> None:
-        super().__init__(settings, time.monotonic, time.time)
+        self._settings = settings
+        self._made: SharedBreakers | None = None
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """See `SharedBreakers.sync`."""
+        return self._shared().sync(request)
+
+    async def command(self, names: Sequence[str], command: BreakerCommand) -> BreakerState:
+        """See `SharedBreakers.command`."""
+        return self._shared().command(names, command)
+
+    def _shared(self) -> SharedBreakers:
+        if self._made is None:
+            settings = CircuitBreakerSection.model_validate(self._settings)
+            life = uuid.uuid4().hex
+            self._made = SharedBreakers(settings, time.monotonic, random.random, life)
+        return self._made

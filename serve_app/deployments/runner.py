@@ -13,8 +13,7 @@ from ray import serve
 
 from runner.answers import Outcome
 from runner.batch_call import BatchCall, BreakersOfRuntime, Served
-from runner.breaker_board import BreakerBoard, Command
-from runner.breaker_sync import ReplicaBoard
+from runner.breaker.shared import Breakers
 from runner.config import Config
 from runner.dispatcher import Dispatcher
 from runner.model_service import ModelService
@@ -22,11 +21,12 @@ from runner.models import Registry
 from runner.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.tollama import TollamaRuntime
 from runner.tollama_http import RuntimeHttp
-from runner.types import BreakerState, ModelRequest
-from serve_app.breaker_client import RayBreakerPort, SharedBreakers
+from runner.types import BreakerCommand, BreakerState, ModelRequest
+from serve_app.breaker_client import BreakerClient
 from serve_app.deployments.breaker import BREAKER
 from serve_app.deployments.replica import set_up_replica
 from serve_app.groups import Desk, Group
+from serve_app.known_actor import KnownActor
 from serve_app.pump import Pump
 from serve_app.ray_metrics import RaySink
 from serve_app.recorder import Recorder
@@ -52,9 +52,9 @@ class Runner:
         batching, tollama = config.batching, config.tollama
         name = serve.get_replica_context().replica_tag
         self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
-        self._breakers = SharedBreakers(
-            ReplicaBoard(BreakerBoard(config.circuit_breaker, random.random, name), name),
-            RayBreakerPort(lambda: serve.get_deployment_actor(BREAKER)),
+        self._breakers = BreakerClient(
+            Breakers(config.circuit_breaker, random.random, name),
+            KnownActor(lambda: serve.get_deployment_actor(BREAKER)).call,
             config.circuit_breaker,
             time.monotonic,
         )
@@ -99,11 +99,10 @@ class Runner:
         breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
         return breakers, sum(lane.queued for lane in lanes.values())
 
-    async def command(self, model: str, command: Command) -> BreakerState:
-        """An operator's word to a model's breakers, of all replicas and runtimes: their state."""
+    async def command(self, model: str, command: BreakerCommand) -> BreakerState:
+        """Commands a model's breakers of all runtimes, in all replicas: the state it leads to."""
         self._start()
-        told = [await self._breakers.command(n, command) for n in self._runtimes.lanes(model)]
-        return told[0]
+        return await self._breakers.command(self._runtimes.lanes(model), command)
 
     @serve.batch
     async def _collect(

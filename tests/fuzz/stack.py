@@ -11,8 +11,7 @@ from loadtest.stub_app import build_app as build_runtime
 from loadtest.stub_runtime import Settings
 from runner.answers import Answers, Outcome
 from runner.batch_call import BatchCall, Served
-from runner.breaker import Outcome as CallResult
-from runner.breaker import Permit
+from runner.breaker.state_machine import CallResult, Permit
 from runner.bulk import BulkForecaster
 from runner.config import Config
 from runner.dispatcher import Dispatcher

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from runner.batch_call import BatchCall, BreakersOfRuntime, Raw, Served, model_series
-from runner.breaker import Outcome, Permit, Verdict
+from runner.breaker.state_machine import CallResult, Permit, Verdict
 from runner.call_outcome import CallOutcome
 from runner.errors import (
     BadOutputError,
@@ -61,7 +61,7 @@ class FakeBreakers:
             raise BreakerOpenError(9.0)
         return Permit(0)
 
-    def record(self, name: str, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+    def record(self, name: str, permit: Permit, outcome: CallResult, duration_s: float) -> None:
         self.recorded.append((name, outcome.verdict))
 
 
@@ -247,6 +247,6 @@ async def test_each_runtime_has_breakers_of_its_own():
     runtimes = Runtimes(2, lambda: Place(0, 1))
     of_second = BreakersOfRuntime(breakers, runtimes, 1)
     permit = await of_second.acquire("m")
-    of_second.record("m", permit, Outcome(Verdict.IGNORED), 0.5)
+    of_second.record("m", permit, CallResult(Verdict.IGNORED), 0.5)
 
     assert breakers.seen == ["m@2", ("m@2", 0.5)]

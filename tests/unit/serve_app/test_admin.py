@@ -4,9 +4,8 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.breaker_board import Command
 from runner.sections import Environment
-from runner.types import BreakerState, FallbackReason, ModelFailure
+from runner.types import BreakerCommand, BreakerState, FallbackReason, ModelFailure
 from tests.bench import EXAMPLE, Bench
 from tests.builders import make_config
 from tests.tokens import ALERTS, OPERATOR, bearer, make_guarded_config
@@ -24,13 +23,13 @@ async def order(bench: Bench, model: str, body: Any, **headers: str) -> tuple[in
 @pytest.mark.parametrize(
     ("action", "command", "state"),
     [
-        ("force_open", Command.FORCE_OPEN, "forced_open"),
-        ("force_closed", Command.FORCE_CLOSE, "forced_closed"),
-        ("reset", Command.RESET, "closed"),
+        ("force_open", BreakerCommand.FORCE_OPEN, "forced_open"),
+        ("force_closed", BreakerCommand.FORCE_CLOSED, "forced_closed"),
+        ("reset", BreakerCommand.RESET, "closed"),
     ],
 )
 async def test_order_reaches_the_breaker_of_the_model_meant_and_says_its_state(
-    bench: Bench, action: str, command: Command, state: str
+    bench: Bench, action: str, command: BreakerCommand, state: str
 ) -> None:
     found = await order(bench, "chronos", {"action": action})
 

@@ -1,87 +1,52 @@
-import inspect
 import json
-import random
 
 import pytest
+from pydantic import ValidationError
 
-from runner.breaker import Permit
-from runner.breaker_sync import SyncRequest
-from serve_app.breaker_actor import BreakerActor
+from runner.breaker.shared import SyncRequest
+from runner.types import BreakerCommand
 from serve_app.deployments.actors import breaker_actor
-from serve_app.deployments.breaker import ClockedBreakerActor
-from tests.breakers import FAILURE, FAST_S, make_replica, make_settings
+from serve_app.deployments.breaker import BreakerActor
+from tests.breakers import fail, make_breakers, make_settings
 from tests.builders import make_config
-
-EPOCH = 1_700_000_000_000
-
-
-def make_actor(**changes) -> BreakerActor:
-    return BreakerActor(make_settings(**changes), lambda: 50.0, lambda: EPOCH / 1000, lambda: 0.5)
-
-
-async def opened(actor):
-    """A replica that made the actor open the breaker of "m"."""
-    replica = make_replica()
-    replica.receive(await actor.sync(replica.everything(0.0)), 0.0)
-    for _ in range(3):
-        replica.record("m", Permit(0), FAILURE, FAST_S, 0.0)
-    replica.receive(await actor.sync(replica.news()), 0.0)
-    return replica
-
-
-async def test_its_epoch_is_the_wall_clock_at_its_birth_in_milliseconds():
-    reply = await make_actor().sync(SyncRequest("r1", 0, 0))
-
-    assert reply.epoch == EPOCH
-
-
-async def test_reports_of_a_replica_open_the_breaker_by_the_actors_own_clock():
-    actor = make_actor()
-
-    replica = await opened(actor)
-
-    assert replica.retry_in_s("m", 0.0) == 100.0
-    assert json.loads(json.dumps(await actor.status()))["m"]["state"] == "open"
-
-
-async def test_a_probe_is_named_after_the_epoch_so_that_no_two_lives_share_one():
-    no_cooldown = make_settings(cooldown_jitter_fraction=1.0)
-    actor = BreakerActor(no_cooldown, lambda: 50.0, lambda: 7.0, jitter=lambda: 0.0)
-    replica = await opened(actor)
-
-    reply = await actor.acquire("m", replica.news())
-
-    assert reply.answer == Permit(2, "shared7000-1")
-
-
-@pytest.mark.parametrize(
-    ("command", "state"),
-    [("force_open", "forced_open"), ("force_close", "forced_closed"), ("reset", "closed")],
-)
-async def test_commands_are_plain_words(command, state):
-    actor = make_actor()
-    await opened(actor)
-
-    assert await actor.command("m", command) == state
-    assert (await actor.status())["m"]["state"] == state
 
 
 async def test_settings_survive_that_serve_makes_a_dict_of_them():
     sent = breaker_actor(make_config()).model_dump()["init_args"]
     assert isinstance(sent[0], dict)
 
-    actor = ClockedBreakerActor(*sent)
+    actor = BreakerActor(*sent)
 
-    assert await actor.command("m", "force_open") == "forced_open"
-
-
-async def test_an_unknown_command_is_refused():
-    with pytest.raises(ValueError, match="explode"):
-        await make_actor().command("m", "explode")
+    assert await actor.command(["m"], BreakerCommand.FORCE_OPEN) == "forced_open"
 
 
-def test_jitter_is_chance_unless_told_otherwise():
-    assert inspect.signature(BreakerActor).parameters["jitter"].default is random.random
+async def test_it_remembers_what_it_was_told():
+    actor = BreakerActor(make_settings())
+    copy = make_breakers()
+    fail(copy, "m", 0.0)
+
+    stranger = await actor.sync(SyncRequest(None))
+    await actor.sync(SyncRequest(None, copy=copy.snapshot(0.0)))
+    known = (await actor.sync(SyncRequest(stranger.actor))).breakers
+
+    assert stranger.breakers is None
+    assert known is not None
+    assert known["m"]["state"] == "open"
+    assert 99.0 < known["m"]["retry_in_s"] < 100.0
+
+
+async def test_no_two_lives_have_the_same_name():
+    lives = [(await BreakerActor(make_settings()).sync(SyncRequest(None))).actor for _ in range(2)]
+
+    assert len(set(lives)) == 2
+
+
+async def test_wrong_settings_raise_in_its_methods_and_never_in_its_constructor():
+    """While the constructor raises Serve starts no Runner; a method that raises costs agreement."""
+    actor = BreakerActor({"probes": "many"})
+
+    with pytest.raises(ValidationError, match="probes"):
+        await actor.sync(SyncRequest(None))
 
 
 def test_what_serve_tells_about_it_is_json():

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 import pytest
 
 from runner.batch_call import Served
-from runner.breaker_board import BoardSnapshot, BreakerBoard, Command
+from runner.breaker.shared import Breakers, BreakerSnapshots
 from runner.call_outcome import CallOutcome
 from runner.dispatcher import LaneStats
 from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
-from runner.types import BatchKey, BreakerState, ModelRequest
+from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
 from serve_app import metrics
 from serve_app.recorder import Recorder
 from serve_app.runner_watch import Queues, WatchedCall
@@ -72,16 +72,21 @@ async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock:
     assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
 
 
-def board(command: Command) -> BoardSnapshot:
-    breakers = BreakerBoard(make_config().circuit_breaker, lambda: 0.0, "test")
-    breakers.command("m", command, 1, 0.0)
+def breakers_after(command: BreakerCommand) -> BreakerSnapshots:
+    breakers = Breakers(make_config().circuit_breaker, lambda: 0.0, "test")
+    breakers.command(["m"], command, 0.0)
     return breakers.snapshot(0.0)
 
 
 async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
     queues = Queues(recorder)
-    for command in (Command.RESET, Command.FORCE_OPEN, Command.FORCE_OPEN, Command.RESET):
-        queues.look({}, board(command), 0)
+    for command in (
+        BreakerCommand.RESET,
+        BreakerCommand.FORCE_OPEN,
+        BreakerCommand.FORCE_OPEN,
+        BreakerCommand.RESET,
+    ):
+        queues.look({}, breakers_after(command), 0)
 
     states = {s: recorder.gauge(metrics.BREAKER, "m", s).value for s in BreakerState}
     assert states == {s: float(s is BreakerState.CLOSED) for s in BreakerState}

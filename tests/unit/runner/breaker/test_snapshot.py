@@ -1,10 +1,11 @@
 import json
+import math
 import pickle
 from asyncio import CancelledError
 
 import pytest
 
-from runner.breaker import Outcome, Permit, Refusal, Verdict, outcome_of
+from runner.breaker.state_machine import CallResult, Permit, Refusal, Verdict, call_result
 from runner.errors import (
     BadOutputError,
     ModelError,
@@ -19,7 +20,7 @@ from runner.errors import (
     RuntimeUnreachableError,
     TooLateError,
 )
-from runner.types import BreakerState
+from runner.types import BreakerCommand, BreakerState
 from tests.breakers import (
     FAILURE,
     FAST_S,
@@ -45,8 +46,8 @@ class TestSnapshot:
         assert make_breaker().snapshot(NOW) == {
             "state": "closed",
             "generation": 0,
-            "command": 0,
-            "evidence_age_s": None,
+            "commands": 0,
+            "changed_s_ago": math.inf,
             "consecutive": 0,
             "successes": 0,
             "cooldown_s": 0.0,
@@ -106,20 +107,20 @@ class TestSnapshot:
 
         assert second.state(58.9) is OPEN
 
-    def test_evidence_is_as_old_as_the_last_change_by_a_result_or_an_operator(self):
+    def test_says_how_long_ago_a_result_or_an_operator_last_changed_the_state(self):
         breaker = make_breaker(successes_to_close=2)
-        ages = [breaker.snapshot(0.0)["evidence_age_s"]]
+        ages = [breaker.snapshot(0.0)["changed_s_ago"]]
 
         open_by_failures(breaker, 0.0)
         call(breaker, NO_INFORMATION, 100.0)
         call(breaker, SUCCESS, 130.0)
-        ages.append(breaker.snapshot(130.0)["evidence_age_s"])
+        ages.append(breaker.snapshot(130.0)["changed_s_ago"])
         call(breaker, SUCCESS, 130.0)
-        ages.append(breaker.snapshot(131.0)["evidence_age_s"])
-        breaker.reset(140.0, command=1)
-        ages.append(breaker.snapshot(142.0)["evidence_age_s"])
+        ages.append(breaker.snapshot(131.0)["changed_s_ago"])
+        breaker.obey(BreakerCommand.RESET, 140.0)
+        ages.append(breaker.snapshot(142.0)["changed_s_ago"])
 
-        assert ages == [None, 130.0, 1.0, 2.0]
+        assert ages == [math.inf, 130.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +143,15 @@ class TestSnapshot:
     ],
 )
 def test_only_what_the_model_did_counts(error, verdict):
-    assert outcome_of(error) == Outcome(verdict, wait_s=0.0)
+    assert call_result(error) == CallResult(verdict, wait_s=0.0)
 
 
 def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():
     error = RuntimeCircuitOpenError("", 20.0)
 
-    assert outcome_of(error) == Outcome(Verdict.NO_INFORMATION, wait_s=20.0)
+    assert call_result(error) == CallResult(Verdict.NO_INFORMATION, wait_s=20.0)
 
 
-@pytest.mark.parametrize("value", [Permit(3, "p1"), Refusal(2.5), Outcome(Verdict.FAILURE)])
+@pytest.mark.parametrize("value", [Permit(3, "p1"), Refusal(2.5), CallResult(Verdict.FAILURE)])
 def test_values_cross_processes_unchanged(value):
     assert pickle.loads(pickle.dumps(value)) == value

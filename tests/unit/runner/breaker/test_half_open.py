@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from runner.breaker import Outcome, Permit, Refusal, Verdict
-from runner.types import BreakerState
+from runner.breaker.state_machine import CallResult, Permit, Refusal, Verdict
+from runner.types import BreakerCommand, BreakerState
 from tests.breakers import (
     FAILURE,
     FAST_S,
@@ -148,7 +148,7 @@ class TestHalfOpen:
         breaker = make_breaker()
         bring_to(breaker, HALF_OPEN)
 
-        call(breaker, Outcome(Verdict.NO_INFORMATION, wait_s), NOW)
+        call(breaker, CallResult(Verdict.NO_INFORMATION, wait_s), NOW)
 
         assert breaker.retry_in_s(NOW) == 350.0
 
@@ -164,7 +164,7 @@ class TestHalfOpen:
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
         late = permit_of(breaker.acquire(NOW))
-        call(breaker, Outcome(Verdict.NO_INFORMATION, 0.0), NOW)
+        call(breaker, CallResult(Verdict.NO_INFORMATION, 0.0), NOW)
 
         answers = [breaker.acquire(NOW), breaker.acquire(NOW)]
         breaker.record(late, FAILURE, FAST_S, NOW)
@@ -201,13 +201,13 @@ class TestForced:
     def test_forced_open_outlasts_every_cooldown(self):
         breaker = make_breaker()
 
-        breaker.force_open(NOW, command=1)
+        breaker.obey(BreakerCommand.FORCE_OPEN, NOW)
 
         assert breaker.acquire(NOW + 1e6) == Refusal(retry_in_s=100.0)
 
     def test_forced_closed_lets_everything_through_whatever_fails(self):
         breaker = make_breaker(probes=1)
-        breaker.force_close(NOW, command=1)
+        breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)
 
         open_by_failures(breaker, NOW, failures=20)
 
@@ -216,18 +216,18 @@ class TestForced:
     def test_a_forced_breaker_that_is_reset_starts_from_nothing(self):
         breaker = make_breaker()
         open_by_failures(breaker, NOW, failures=2)
-        breaker.force_close(NOW, command=1)
-        breaker.reset(NOW, command=2)
+        breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)
+        breaker.obey(BreakerCommand.RESET, NOW)
 
         open_by_failures(breaker, NOW, failures=2)
 
         assert breaker.state(NOW) is CLOSED
 
-    def test_the_number_of_the_last_command_is_kept(self):
+    def test_commands_are_counted(self):
         breaker = make_breaker()
 
-        breaker.force_open(NOW, command=7)
-        breaker.force_close(NOW, command=8)
-        breaker.reset(NOW, command=9)
+        breaker.obey(BreakerCommand.FORCE_OPEN, NOW)
+        breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)
+        breaker.obey(BreakerCommand.RESET, NOW)
 
-        assert breaker.snapshot(NOW)["command"] == 9
+        assert breaker.snapshot(NOW)["commands"] == 3

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.breaker import Permit, Refusal
-from runner.types import BreakerState
+from runner.breaker.state_machine import Permit, Refusal
+from runner.types import BreakerCommand, BreakerState
 from tests.breakers import (
     COOLDOWN_S,
     FAILURE,
@@ -32,9 +32,9 @@ EVENTS: dict[str, Callable[[Subject], object]] = {
     "failure": lambda s: s.ends(FAILURE),
     "ignored": lambda s: s.ends(IGNORED),
     "no information": lambda s: s.ends(NO_INFORMATION),
-    "force_open": lambda s: s.breaker.force_open(NOW, command=2),
-    "force_close": lambda s: s.breaker.force_close(NOW, command=2),
-    "reset": lambda s: s.breaker.reset(NOW, command=2),
+    "force_open": lambda s: s.breaker.obey(BreakerCommand.FORCE_OPEN, NOW),
+    "force_closed": lambda s: s.breaker.obey(BreakerCommand.FORCE_CLOSED, NOW),
+    "reset": lambda s: s.breaker.obey(BreakerCommand.RESET, NOW),
 }
 
 # The table of the module docstring: what state follows, in the order of EVENTS.
@@ -61,7 +61,7 @@ def test_each_event_in_each_state_leads_where_the_table_says(before, event, afte
     EVENTS[event](subject)
 
     later = NOW + COOLDOWN_S if event == "time passes" else NOW
-    changed = before is not after or event in ("force_open", "force_close", "reset")
+    changed = before is not after or event in ("force_open", "force_closed", "reset")
     assert subject.breaker.state(later) is after
     assert subject.breaker.snapshot(later)["generation"] == generation + changed
 

@@ -16,16 +16,16 @@ from hypothesis.stateful import (
     rule,
 )
 
-from runner.breaker import Breaker, Outcome, Permit, Refusal, Verdict
-from runner.types import BreakerState
+from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
+from runner.types import BreakerCommand, BreakerState
 from tests.breakers import FAST_S, SUCCESS, make_settings, permit_of
 
 FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
 RATES = st.sampled_from([None, 0.3, 1.0])
 
 OUTCOMES = st.one_of(
-    st.sampled_from([Outcome(v) for v in Verdict if v is not Verdict.NO_INFORMATION]),
-    st.integers(0, 1000).map(lambda wait_s: Outcome(Verdict.NO_INFORMATION, wait_s)),
+    st.sampled_from([CallResult(v) for v in Verdict if v is not Verdict.NO_INFORMATION]),
+    st.integers(0, 1000).map(lambda wait_s: CallResult(Verdict.NO_INFORMATION, wait_s)),
 )
 DURATIONS = st.sampled_from([FAST_S, 0.999, 1.0, 3.0])
 
@@ -60,7 +60,6 @@ class BreakerMachine(RuleBasedStateMachine):
         )
         self.jitter = jitter
         self.now = 0.0
-        self.commands = 0
         self.generation = 0
         self.lease_ends: dict[str, float] = {}  # of probes that are out, as the test knows them
         self.lease_ids = map(str, count())  # shared by all copies: no name is ever given twice
@@ -98,7 +97,7 @@ class BreakerMachine(RuleBasedStateMachine):
         return answer
 
     @rule(permit=consumes(permits), outcome=OUTCOMES, duration_s=DURATIONS)
-    def call_ends(self, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+    def call_ends(self, permit: Permit, outcome: CallResult, duration_s: float) -> None:
         self.finish(permit, outcome, duration_s)
 
     @rule(permit=permits, outcome=OUTCOMES, duration_s=DURATIONS)
@@ -109,10 +108,9 @@ class BreakerMachine(RuleBasedStateMachine):
     def call_is_lost(self, permit: Permit) -> None:
         """Nothing is ever heard of it."""
 
-    @rule(order=st.sampled_from(["force_open", "force_close", "reset"]))
-    def operator_speaks(self, order: str) -> None:
-        self.commands += 1
-        getattr(self.breaker, order)(self.now, self.commands)
+    @rule(command=st.sampled_from(BreakerCommand))
+    def operator_commands(self, command: BreakerCommand) -> None:
+        self.breaker.obey(command, self.now)
 
     @rule(offset=st.integers(-1000, 1000))
     def moves_to_another_process(self, offset: int) -> None:
@@ -121,7 +119,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert other.snapshot(float(offset)) == before
         self.breaker = self.copy(self.now)
 
-    def finish(self, permit: Permit, outcome: Outcome, duration_s: float) -> None:
+    def finish(self, permit: Permit, outcome: CallResult, duration_s: float) -> None:
         before = self.breaker.snapshot(self.now)
         late = permit.generation != before["generation"]
         probing = before["state"] == BreakerState.HALF_OPEN
@@ -182,10 +180,10 @@ TestWhateverHappens = BreakerMachine.TestCase
 @pytest.mark.parametrize("state", FORCED)
 def test_only_an_operator_ends_a_forced_state(state: BreakerState) -> None:
     breaker = Breaker(make_settings(), lambda: 0.5, iter(()))
-    order = breaker.force_open if state is BreakerState.FORCED_OPEN else breaker.force_close
-    order(0.0, 1)
+    forced_open = state is BreakerState.FORCED_OPEN
+    breaker.obey(BreakerCommand.FORCE_OPEN if forced_open else BreakerCommand.FORCE_CLOSED, 0.0)
 
     after_ages = breaker.state(1e9)
-    breaker.reset(1e9, 2)
+    breaker.obey(BreakerCommand.RESET, 1e9)
 
     assert (after_ages, breaker.state(1e9)) == (state, BreakerState.CLOSED)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.call_window import BUCKETS, CallCounts, CallWindow
+from runner.breaker.call_window import BUCKETS, CallCounts, CallWindow
 
 
 def test_counts_calls_failures_and_slow_calls_apart():

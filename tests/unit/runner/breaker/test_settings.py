@@ -7,7 +7,7 @@ from runner.config import load_config
 from runner.errors import ConfigError
 from tests.breakers import make_settings
 
-LOCAL = Path(__file__).parents[3] / "configs/local.yaml"
+LOCAL = Path(__file__).parents[4] / "configs/local.yaml"
 
 
 @pytest.mark.parametrize("rule", ["failure_rate", "slow_call_rate"])

@@ -1,7 +1,7 @@
 import pytest
 
-from runner.breaker import Permit, Refusal
-from runner.types import BreakerState
+from runner.breaker.state_machine import Permit, Refusal
+from runner.types import BreakerCommand, BreakerState
 from tests.breakers import (
     FAILURE,
     FAST_S,
@@ -201,7 +201,7 @@ class TestOpen:
         open_by_failures(breaker, 0.0)
         call(breaker, FAILURE, 100.0)
 
-        breaker.reset(110.0, command=1)
+        breaker.obey(BreakerCommand.RESET, 110.0)
         open_by_failures(breaker, 111.0)
 
         assert breaker.retry_in_s(111.0) == 100.0
@@ -210,6 +210,6 @@ class TestOpen:
         breaker = make_breaker()
         open_by_failures(breaker, 0.0)
 
-        breaker.reset(1.0, command=1)
+        breaker.obey(BreakerCommand.RESET, 1.0)
 
         assert breaker.snapshot(1.0)["cooldown_s"] == 0.0

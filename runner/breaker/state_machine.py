@@ -19,7 +19,7 @@ What each event does in each state (``-`` changes nothing, ``>`` enters a state)
     no information  -            -          freed; > open for     -             -
                                             the seconds named
     force_open      > forced open, from every state
-    force_close     > forced closed, from every state
+    force_closed    > forced closed, from every state
     reset           > closed, from every state; the growth of the cooldown is forgotten
 
     *a  once the cooldown is over.
@@ -30,19 +30,26 @@ What each event does in each state (``-`` changes nothing, ``>`` enters a state)
 Every ``>`` starts a new generation and empties counts and window. A result is taken only from a
 permit of the present generation, and while half open only from a lease that still runs: what comes
 late changes nothing. A lease ends by its result or by its expiry and outlives a change of state, so
-there are never more probes out than allowed, and one that got lost keeps the door shut no longer
-than its lease.
+there are never more probes out than allowed, and a lost probe blocks the next one no longer than
+its lease.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import TypedDict
 
-from runner.call_window import CallWindow, WindowRow
+from runner.breaker.call_window import CallWindow, WindowRow
 from runner.errors import ModelError, RuntimeCircuitOpenError
 from runner.sections import CircuitBreakerSection
-from runner.types import BreakerState
+from runner.types import BreakerCommand, BreakerState
+
+_COMMANDED = {
+    BreakerCommand.FORCE_OPEN: BreakerState.FORCED_OPEN,
+    BreakerCommand.FORCE_CLOSED: BreakerState.FORCED_CLOSED,
+    BreakerCommand.RESET: BreakerState.CLOSED,
+}
 
 
 class Verdict(StrEnum):
@@ -55,10 +62,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """A verdict, and with ``NO_INFORMATION`` the seconds to wait before the next probe.
 
-    Never longer than the longest cooldown: a senseless number must not shut the door for good.
+    The breaker waits no longer than its longest cooldown, whatever the number says.
     """
 
     verdict: Verdict
@@ -67,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call; ``lease`` names the probe it is, None for an ordinary call."""
+    """Allows one call; ``lease`` names the probe that it is, None for an ordinary call."""
 
     generation: int
     lease: str | None = None
@@ -81,13 +88,13 @@ class Refusal:
 
 
 class BreakerSnapshot(TypedDict):
-    """All a breaker knows, fit for JSON; durations instead of times, because clocks differ."""
+    """All that a breaker knows; durations instead of times, because clocks differ."""
 
     state: str
     generation: int
-    command: int  # the number of the last operator command heard, 0 for none
-    evidence_age_s: float | None  # since a result or an operator last changed the state
-    consecutive: int
+    commands: int  # how many an operator gave so far
+    changed_s_ago: float  # since a result or an operator last changed the state; never: infinite
+    consecutive: int  # failures in a row
     successes: int
     cooldown_s: float  # the last cooldown without its jitter, 0.0 for none yet
     retry_in_s: float
@@ -95,24 +102,24 @@ class BreakerSnapshot(TypedDict):
     window: list[WindowRow]
 
 
-def outcome_of(error: BaseException | None) -> Outcome:
+def call_result(error: BaseException | None) -> CallResult:
     """What a call that ended with ``error`` (None: with an answer) says about the model."""
     if error is None:
-        return Outcome(Verdict.SUCCESS)
+        return CallResult(Verdict.SUCCESS)
     if isinstance(error, RuntimeCircuitOpenError):
-        return Outcome(Verdict.NO_INFORMATION, error.retry_after_s)
+        return CallResult(Verdict.NO_INFORMATION, error.retry_after_s)
     if isinstance(error, ModelError) and error.counts:
-        return Outcome(Verdict.FAILURE)
-    return Outcome(Verdict.IGNORED)
+        return CallResult(Verdict.FAILURE)
+    return CallResult(Verdict.IGNORED)
 
 
 class Breaker:
-    """Lets calls through, holds them back, and probes; see the table above.
+    """Allows calls, refuses them, and probes; see the table above.
 
     Args:
         settings: thresholds and durations.
         jitter: a number in [0, 1) whenever a cooldown begins.
-        lease_ids: names for probes, never the same twice on any board that shares this breaker.
+        lease_ids: names for probes, never the same twice in any process that shares this breaker.
     """
 
     def __init__(
@@ -126,8 +133,8 @@ class Breaker:
         self._lease_ids = lease_ids
         self._state = BreakerState.CLOSED
         self._generation = 0
-        self._command = 0
-        self._evidence_at: float | None = None
+        self._commands = 0
+        self._changed_at = -math.inf
         self._consecutive = 0
         self._successes = 0
         self._cooldown_s = 0.0
@@ -136,7 +143,7 @@ class Breaker:
         self._window = CallWindow(settings.window_s)
 
     def acquire(self, now: float) -> Permit | Refusal:
-        """Leave for one call, or how long to stay away."""
+        """A permit for one call, or how long to stay away."""
         wait_s = self.retry_in_s(now)
         if wait_s > 0:
             return Refusal(wait_s)
@@ -146,7 +153,7 @@ class Breaker:
         self._leases[lease] = now + self._settings.probe_lease_s
         return Permit(self._generation, lease)
 
-    def record(self, permit: Permit, outcome: Outcome, duration_s: float, now: float) -> None:
+    def record(self, permit: Permit, result: CallResult, duration_s: float, now: float) -> None:
         """Take in how the call of a permit ended; a late result is dropped."""
         self._advance(now)
         in_time = permit.lease is not None and self._leases.pop(permit.lease, None) is not None
@@ -154,9 +161,9 @@ class Breaker:
             return
         slow = duration_s >= self._settings.slow_call_s
         if self._state is BreakerState.CLOSED:
-            self._count(outcome.verdict, slow, now)
+            self._count(result.verdict, slow, now)
         elif self._state is BreakerState.HALF_OPEN and in_time:
-            self._judge_probe(outcome, slow, now)
+            self._judge_probe(result, slow, now)
 
     def state(self, now: float) -> BreakerState:
         """The state at this moment."""
@@ -177,28 +184,22 @@ class Breaker:
             return sorted(self._leases.values())[-self._settings.probes] - now
         return 0.0
 
-    def force_open(self, now: float, command: int) -> None:
-        """Refuse everything until the next command; ``command`` rises with each command."""
-        self._obey(BreakerState.FORCED_OPEN, now, command)
-
-    def force_close(self, now: float, command: int) -> None:
-        """Let everything through and count nothing until the next command."""
-        self._obey(BreakerState.FORCED_CLOSED, now, command)
-
-    def reset(self, now: float, command: int) -> None:
-        """Closed as on the first day."""
-        self._obey(BreakerState.CLOSED, now, command)
-        self._cooldown_s = 0.0
+    def obey(self, command: BreakerCommand, now: float) -> None:
+        """Do what an operator says; what is forced stays so until the next command."""
+        self._enter(_COMMANDED[command])
+        self._commands += 1
+        self._changed_at = now
+        if command is BreakerCommand.RESET:
+            self._cooldown_s = 0.0
 
     def snapshot(self, now: float) -> BreakerSnapshot:
         """Everything another process needs to carry on from here."""
         retry_in_s = self.retry_in_s(now)
-        evidence_at = self._evidence_at
         return BreakerSnapshot(
             state=self._state.value,
             generation=self._generation,
-            command=self._command,
-            evidence_age_s=None if evidence_at is None else now - evidence_at,
+            commands=self._commands,
+            changed_s_ago=now - self._changed_at,
             consecutive=self._consecutive,
             successes=self._successes,
             cooldown_s=self._cooldown_s,
@@ -209,11 +210,10 @@ class Breaker:
 
     def adopt(self, snapshot: BreakerSnapshot, now: float) -> None:
         """Carry on from a snapshot; what was known here is forgotten."""
-        age_s = snapshot["evidence_age_s"]
         self._state = BreakerState(snapshot["state"])
         self._generation = snapshot["generation"]
-        self._command = snapshot["command"]
-        self._evidence_at = None if age_s is None else now - age_s
+        self._commands = snapshot["commands"]
+        self._changed_at = now - snapshot["changed_s_ago"]
         self._consecutive = snapshot["consecutive"]
         self._successes = snapshot["successes"]
         self._cooldown_s = snapshot["cooldown_s"]
@@ -245,30 +245,28 @@ class Breaker:
             slow_rate is not None and counts.slow / counts.calls >= slow_rate
         )
 
-    def _judge_probe(self, outcome: Outcome, slow: bool, now: float) -> None:
+    def _judge_probe(self, result: CallResult, slow: bool, now: float) -> None:
         too_slow = slow and self._settings.slow_call_rate is not None
-        if outcome.verdict is Verdict.NO_INFORMATION:
-            self._open(now + min(self._settings.cooldown_max_s, outcome.wait_s))
-        elif outcome.verdict is Verdict.FAILURE or (
-            outcome.verdict is Verdict.SUCCESS and too_slow
-        ):
+        if result.verdict is Verdict.NO_INFORMATION:
+            self._open(now + min(self._settings.cooldown_max_s, result.wait_s))
+        elif result.verdict is Verdict.FAILURE or (result.verdict is Verdict.SUCCESS and too_slow):
             self._open_after_failure(now)
-        elif outcome.verdict is Verdict.SUCCESS:
+        elif result.verdict is Verdict.SUCCESS:
             self._successes += 1
             if self._successes >= self._settings.successes_to_close:
                 self._enter(BreakerState.CLOSED)
-                self._evidence_at = now
+                self._changed_at = now
 
     def _open_after_failure(self, now: float) -> None:
         self._cooldown_s = self._next_cooldown_s(now)
         swing = self._settings.cooldown_jitter_fraction * (2 * self._jitter() - 1)
         self._open(now + self._cooldown_s * (1 + swing))
-        self._evidence_at = now
+        self._changed_at = now
 
     def _next_cooldown_s(self, now: float) -> float:
         """Longer after a failed probe, and after a recovery that did not outlive one window."""
-        settings, evidence_at = self._settings, self._evidence_at
-        relapse = evidence_at is not None and now - evidence_at < settings.window_s
+        settings = self._settings
+        relapse = now - self._changed_at < settings.window_s
         if self._state is BreakerState.HALF_OPEN or relapse:
             grown_s = max(settings.cooldown_s, self._cooldown_s * settings.cooldown_growth)
             return min(grown_s, settings.cooldown_max_s)
@@ -277,11 +275,6 @@ class Breaker:
     def _open(self, until: float) -> None:
         self._enter(BreakerState.OPEN)
         self._open_until = until
-
-    def _obey(self, state: BreakerState, now: float, command: int) -> None:
-        self._enter(state)
-        self._command = command
-        self._evidence_at = now
 
     def _enter(self, state: BreakerState) -> None:
         self._state = state

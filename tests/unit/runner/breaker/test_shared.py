@@ -1,0 +1,229 @@
+import math
+import pickle
+
+import pytest
+
+from runner.breaker.shared import Breakers, Report, SharedBreakers, SyncReply, SyncRequest
+from runner.breaker.state_machine import BreakerSnapshot, Permit, Refusal
+from runner.types import BreakerCommand, BreakerState
+from tests.breakers import (
+    FAILURE,
+    FAST_S,
+    NOW,
+    SUCCESS,
+    fail,
+    make_breaker,
+    make_breakers,
+    make_shared,
+    permit_of,
+)
+
+CLOSED = BreakerState.CLOSED
+OPEN = BreakerState.OPEN
+HALF_OPEN = BreakerState.HALF_OPEN
+FAILED = Report("m", Permit(0), FAILURE, FAST_S)
+
+
+class TestBreakers:
+    def test_each_name_has_a_breaker_of_its_own(self):
+        breakers = make_breakers()
+
+        fail(breakers, "bad", NOW)
+
+        assert (breakers.state("bad", NOW), breakers.state("good", NOW)) == (OPEN, CLOSED)
+        assert (breakers.retry_in_s("bad", NOW), breakers.retry_in_s("good", NOW)) == (100.0, 0.0)
+
+    def test_asking_about_a_name_does_not_create_it(self):
+        breakers = make_breakers()
+
+        breakers.state("m", NOW)
+        breakers.retry_in_s("m", NOW)
+
+        assert breakers.snapshot(NOW) == {}
+
+    def test_no_two_probes_have_the_same_name(self):
+        breakers = make_breakers(owner="r1")
+        for name in ("m", "n"):
+            fail(breakers, name, NOW)
+
+        probes = [breakers.acquire(name, NOW + 100) for name in ("m", "n")]
+
+        assert probes == [Permit(2, "r1-1"), Permit(2, "r1-2")]
+
+    def test_adopting_takes_over_every_name_told_and_leaves_others_alone(self):
+        theirs, ours = make_breakers(), make_breakers()
+        fail(theirs, "m", NOW)
+        fail(ours, "n", NOW)
+
+        ours.adopt(theirs.snapshot(NOW), NOW)
+
+        assert (ours.state("m", NOW), ours.state("n", NOW)) == (OPEN, OPEN)
+
+
+def snapshot(*, state: BreakerState = CLOSED, **changes: float) -> BreakerSnapshot:
+    changes |= {"state": state.value, "retry_in_s": 10.0}  # type: ignore[dict-item]
+    return make_breaker().snapshot(NOW) | changes  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (
+            snapshot(state=BreakerState.FORCED_OPEN, commands=1, changed_s_ago=90.0),
+            snapshot(state=OPEN, commands=0, changed_s_ago=5.0),
+        ),
+        (
+            snapshot(state=CLOSED, commands=2, changed_s_ago=90.0),
+            snapshot(state=BreakerState.FORCED_OPEN, commands=1, changed_s_ago=5.0),
+        ),
+        (
+            snapshot(state=OPEN, commands=1, changed_s_ago=5.0),
+            snapshot(state=CLOSED, commands=1, changed_s_ago=6.5),
+        ),
+        (snapshot(state=OPEN, changed_s_ago=1e6), snapshot(changed_s_ago=math.inf, consecutive=2)),
+    ],
+    ids=["a command holds", "the newest command holds", "the later change", "any change"],
+)
+def test_of_two_breakers_the_one_that_knows_better_is_kept_whoever_tells(better, worse, swap):
+    breakers = make_breakers()
+    first, second = (better, worse) if swap else (worse, better)
+
+    breakers.learn({"m": first}, NOW)
+    breakers.learn({"m": second}, NOW)
+
+    assert breakers.snapshot(NOW)["m"]["state"] == better["state"]
+    assert breakers.snapshot(NOW)["m"]["changed_s_ago"] == better["changed_s_ago"]
+
+
+@pytest.mark.parametrize(("ours_s", "theirs_s"), [(6.0, 5.0), (5.0, 6.0), (math.inf, math.inf)])
+def test_of_two_that_changed_in_the_same_second_the_one_that_was_there_is_kept(ours_s, theirs_s):
+    breakers = make_breakers()
+    breakers.learn({"m": snapshot(changed_s_ago=ours_s, consecutive=1)}, NOW)
+
+    breakers.learn({"m": snapshot(changed_s_ago=theirs_s, consecutive=2)}, NOW)
+
+    assert breakers.snapshot(NOW)["m"]["consecutive"] == 1
+
+
+def test_counts_of_a_name_that_is_new_are_learned():
+    breakers = make_breakers()
+
+    breakers.learn({"m": snapshot(consecutive=2)}, NOW)
+
+    assert breakers.snapshot(NOW)["m"]["consecutive"] == 2
+
+
+@pytest.mark.parametrize("theirs_s", [1.0, 90.0])
+def test_probes_that_are_out_keep_their_places_whichever_breaker_is_kept(theirs_s):
+    ours, theirs = make_breakers(owner="r1", probes=2), make_breakers(owner="r2", probes=2)
+    fail(ours, "m", NOW)
+    fail(theirs, "m", NOW + theirs_s - 50)
+    ours.acquire("m", NOW + 150)
+    theirs.acquire("m", NOW + 150)
+
+    ours.learn(theirs.snapshot(NOW + 150), NOW + 150)
+
+    assert ours.snapshot(NOW + 150)["m"]["leases"] == {"r1-1": 5.0, "r2-1": 5.0}
+    assert ours.acquire("m", NOW + 150) == Refusal(5.0)
+
+
+class Actor:
+    """The shared breakers and a clock to set."""
+
+    def __init__(self, **changes: float) -> None:
+        self.now = NOW
+        self.shared: SharedBreakers = make_shared(lambda: self.now, "a", **changes)
+
+    def sync(self, *reports: Report, probe: str | None = None, actor: str | None = "a"):
+        return self.shared.sync(SyncRequest(actor, reports, probe))
+
+
+class TestSharedBreakers:
+    def test_failures_seen_by_several_replicas_open_the_breaker_for_all(self):
+        actor = Actor()
+
+        actor.sync(FAILED, FAILED)
+        reply = actor.sync(FAILED)
+
+        assert reply.breakers is not None
+        assert reply.breakers["m"]["state"] == OPEN
+        assert (reply.actor, reply.answer) == ("a", None)
+
+    @pytest.mark.parametrize("known", [None, "an earlier life"])
+    def test_a_replica_that_does_not_know_this_actor_is_asked_for_its_breakers(self, known):
+        actor = Actor()
+
+        reply = actor.sync(FAILED, probe="m", actor=known)
+
+        assert reply == SyncReply("a", breakers=None, answer=None)
+        assert actor.sync().breakers == {}
+
+    def test_what_a_replica_tells_when_asked_is_learned(self):
+        actor = Actor()
+        copy: Breakers = make_breakers()
+        fail(copy, "m", 0.0)
+
+        reply = actor.shared.sync(SyncRequest(None, copy=copy.snapshot(10.0)))
+
+        assert reply.breakers is not None
+        assert reply.breakers["m"]["retry_in_s"] == 90.0
+
+    def test_only_one_replica_gets_the_probe(self):
+        actor = Actor()
+        actor.sync(FAILED, FAILED, FAILED)
+        actor.now += 100
+
+        answers = [actor.sync(probe="m").answer for _ in range(2)]
+
+        assert answers == [Permit(2, "a-1"), Refusal(5.0)]
+
+    def test_a_probe_is_given_to_a_replica_that_told_its_breakers(self):
+        actor = Actor()
+        copy = make_breakers()
+        fail(copy, "m", 0.0)
+
+        reply = actor.shared.sync(SyncRequest(None, probe="m", copy=copy.snapshot(100.0)))
+
+        assert reply.answer == Permit(2, "a-1")
+
+    def test_results_that_come_with_the_request_for_a_probe_count_first(self):
+        actor = Actor(successes_to_close=2)
+        actor.sync(FAILED, FAILED, FAILED)
+        actor.now += 100
+        probe = permit_of(actor.sync(probe="m").answer)
+
+        reply = actor.sync(Report("m", probe, SUCCESS, FAST_S), probe="m")
+
+        assert reply.answer == Permit(2, "a-2")
+
+    @pytest.mark.parametrize(
+        ("command", "state"),
+        [
+            (BreakerCommand.FORCE_OPEN, "forced_open"),
+            (BreakerCommand.FORCE_CLOSED, "forced_closed"),
+            (BreakerCommand.RESET, "closed"),
+        ],
+    )
+    def test_a_command_holds_for_every_name_it_is_given_for(self, command, state):
+        actor = Actor()
+        actor.sync(FAILED, FAILED, FAILED)
+
+        told = actor.shared.command(["n", "m"], command)
+
+        assert told == state
+        assert {name: b["state"] for name, b in (actor.sync().breakers or {}).items()} == {
+            "m": state,
+            "n": state,
+        }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        SyncRequest("a", (FAILED,), "m", {"m": snapshot()}),
+        SyncReply("a", {"m": snapshot()}, Permit(3, "p")),
+    ],
+)
+def test_messages_cross_processes_unchanged(message):
+    assert pickle.loads(pickle.dumps(message)) == message
