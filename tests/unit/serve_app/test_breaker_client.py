@@ -148,6 +148,23 @@ class TestOrdinaryCalls:
 
         run_virtual(main())
 
+    def test_results_that_come_in_while_a_replica_tells_its_breakers_count_once(self):
+        async def main():
+            actor = FakeActor(clock)
+            actor.delay_s = 0.1
+            client = make_client(actor)
+            client.start()
+            await asyncio.sleep(0.05)
+
+            await call(client, times=2)
+            await asyncio.sleep(0.1)
+            await call(client, times=3)
+            await asyncio.sleep(5.0)
+
+            assert [calls for _, calls, *_ in actor.breakers()["m"]["window"]] == [5]
+
+        run_virtual(main())
+
 
 class TestCommands:
     def test_reach_the_replica_asked_at_once_and_all_others_within_half_a_second(self):

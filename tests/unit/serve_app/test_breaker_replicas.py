@@ -92,19 +92,24 @@ class Reliable(RuleBasedStateMachine):
             for lease in [lease for lease, end in out.items() if end <= now]:
                 del out[lease]
 
+    def rest(self, seconds: float) -> None:
+        """Time passes, between two exchanges of every replica, and nobody does anything."""
+        self.sleep(1 / 64)
+        self.loop.jump(seconds)
+        self.sleep(3 / 64)
+
     def pick(self, number: int) -> Replica:
         return self.replicas[number % len(self.replicas)]
 
     # -- what happens ------------------------------------------------------------------------
 
-    @rule(parts=st.integers(1, 80))
+    @rule(parts=st.integers(1, 40))
     def time_passes(self, parts: int) -> None:
         self.sleep(parts / 32)
 
     @rule(quarters=st.integers(1, 800))
     def all_processes_rest_for_a_while(self, quarters: int) -> None:
-        self.loop.jump(quarters / 4)
-        self.sleep(1 / 32)
+        self.rest(quarters / 4)
 
     @rule(number=REPLICAS, name=NAMES)
     def call_begins(self, number: int, name: str) -> None:
@@ -189,10 +194,10 @@ class Reliable(RuleBasedStateMachine):
         """One call that succeeds wherever one is allowed."""
         for number, replica in enumerate(self.replicas):
             if replica.client.state(name) is not BreakerState.FORCED_OPEN:
-                self.sleep(replica.client.retry_in_s(name))
+                self.rest(replica.client.retry_in_s(name))
                 self.call_begins(number, name)
                 self.call_ends(number, -1, SUCCESS)
-                self.sleep(1.0)
+                self.sleep(0.5)
 
 
 class ReliableMachine(Reliable):
@@ -228,7 +233,7 @@ class FaultyMachine(Reliable):
         super().teardown()
 
 
-ReliableMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-FaultyMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ReliableMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+FaultyMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestWithoutFaults = ReliableMachine.TestCase
 TestWithFaults = FaultyMachine.TestCase
