@@ -122,8 +122,10 @@ class TestOrdinaryCalls:
         async def main():
             actor = FakeActor(clock)
             (client,) = await started(actor, "r1-")
+            await call(client)
+            await asyncio.sleep(1.0)
             actor.delay_s = 0.1
-            await asyncio.sleep(0.2)  # an exchange is under way now, and has been told nothing
+            await asyncio.sleep(0.2)  # an exchange is under way now, without what comes next
 
             await opened(client)
             for _ in range(40):
@@ -153,6 +155,7 @@ class TestOrdinaryCalls:
             actor = FakeActor(clock)
             actor.delay_s = 0.1
             client = make_client(actor)
+            await call(client)
             client.start()
             await asyncio.sleep(0.05)
 
@@ -161,7 +164,7 @@ class TestOrdinaryCalls:
             await call(client, times=3)
             await asyncio.sleep(5.0)
 
-            assert [calls for _, calls, *_ in actor.breakers()["m"]["window"]] == [5]
+            assert [calls for _, calls, *_ in actor.breakers()["m"]["window"]] == [6]
 
         run_virtual(main())
 

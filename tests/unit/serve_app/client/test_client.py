@@ -322,6 +322,14 @@ async def test_breaker_order_says_the_new_state(kind: Any) -> None:
     assert orjson.loads(script.requests[0].content) == {"action": "force_open"}
 
 
+async def test_breaker_order_that_does_not_exist_is_not_sent(kind: Any) -> None:
+    script = Script(httpx.Response(200, json={"model": "mock", "state": "closed"}))
+    with pytest.raises(ValueError, match="explode"):
+        await kind.run(script, lambda c: c.order_breaker("mock", "explode"))
+
+    assert script.requests == []
+
+
 async def test_status_is_the_services_own_words(kind: Any) -> None:
     script = Script(httpx.Response(200, json={"version": "1", "new": True}))
 
