@@ -185,12 +185,14 @@ class Breaker:
         return 0.0
 
     def obey(self, command: BreakerCommand, now: float) -> None:
-        """Do what an operator says; what is forced stays so until the next command."""
+        """Do what an operator says; what is forced stays so until the next command.
+
+        Every command forgets the growth of the cooldown: from forced states only a reset leads on.
+        """
         self._enter(_COMMANDED[command])
         self._commands += 1
         self._changed_at = now
-        if command is BreakerCommand.RESET:
-            self._cooldown_s = 0.0
+        self._cooldown_s = 0.0
 
     def snapshot(self, now: float) -> BreakerSnapshot:
         """Everything another process needs to carry on from here."""

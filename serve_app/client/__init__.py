@@ -1,5 +1,6 @@
 """A Python client of the service: typed, sync or async, without Ray; see docs/client.md."""
 
+from runner.types import BreakerCommand as BreakerCommand
 from serve_app.client.answers import Forecast as Forecast
 from serve_app.client.answers import LastStep as LastStep
 from serve_app.client.answers import Meta as Meta
