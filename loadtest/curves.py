@@ -18,7 +18,7 @@ from loadtest.compare.__main__ import placed
 from loadtest.compare.drive import closed_loop
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, start
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 MARKS = ("<!-- curves -->", "<!-- /curves -->")
 MODEL = Shape(model="mock")

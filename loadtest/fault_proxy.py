@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from loadtest.http_server import Server
-from loadtest.tcp import reset
+from loadtest.stub.server import Server
+from loadtest.stub.tcp import reset
 
 LOOPBACK = "127.0.0.1"
 _PIECE = 65_536

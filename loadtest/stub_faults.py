@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from loadtest.stub_contract import RefusedError
+from loadtest.stub.contract import RefusedError
 
 Forecast = dict[str, Any]
 

@@ -10,11 +10,11 @@ import argparse
 import asyncio
 import json
 
-from loadtest.http_server import Server
-from loadtest.stub_app import build_app
-from loadtest.stub_delivery import TRANSPORTS
+from loadtest.stub.app import build_app
+from loadtest.stub.delivery import TRANSPORTS
+from loadtest.stub.runtime import Settings
+from loadtest.stub.server import Server
 from loadtest.stub_faults import Fault, Kind, parse_fault
-from loadtest.stub_runtime import Settings
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol

@@ -20,7 +20,7 @@ import yaml
 from loadtest.autoscale.steps import MOST, Seen, take_steps
 from loadtest.autoscale.verdict import failures, last_line, share_of_best, table, times_line
 from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 
 def main(argv: list[str] | None = None) -> int:

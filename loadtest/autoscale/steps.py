@@ -11,7 +11,7 @@ import httpx
 from loadtest.autoscale.callers import Callers
 from loadtest.autoscale.verdict import BEFORE, LOW, OUT, STEP, WAY, Phase, Times, runners_for
 from loadtest.payloads import Shape
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 
 SHAPE = Shape(model="mock", points=96)
 MOST = 4  # Runners

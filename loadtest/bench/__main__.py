@@ -21,7 +21,7 @@ from loadtest.bench.verdict import Budgets, Summary, failures, last_line, number
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, start
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 WARM_UP_SEED = 1_000_003  # other markets than those measured: the cache must not know them
 

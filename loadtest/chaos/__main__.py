@@ -22,7 +22,7 @@ from loadtest.chaos.strike import STUB, Field
 from loadtest.chaos.targets import blows
 from loadtest.chaos.verdict import Row, failures, last_line, table
 from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 SETTINGS = {
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",

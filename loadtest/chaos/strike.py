@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from loadtest.chaos.targets import KILL, RUNTIME, Target
 from loadtest.service import Service
-from loadtest.stub_process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess, start_stub
 
 STUB = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
 

@@ -28,7 +28,7 @@ from loadtest.cluster.nodes import HEAD, REDIS_PASSWORD, REDIS_PORT, Cluster, is
 from loadtest.cluster.sandbox import GATEWAY, Place, enter
 from loadtest.cluster.traffic import PORT, Traffic
 from loadtest.drill import say
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 LEAD_S, TAIL_S = 3.0, 3.0
 LOG_END = 6000  # letters

@@ -19,7 +19,7 @@ import yaml
 from loadtest.compare.cases import Stand, model_round, open_the_breaker, outage_round
 from loadtest.compare.report import missed, table
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, start
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 MARKS = ("<!-- bench -->", "<!-- /bench -->")
 

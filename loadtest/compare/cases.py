@@ -6,7 +6,7 @@ from itertools import count
 
 from loadtest.compare.drive import closed_loop, open_loop, runtime_call
 from loadtest.payloads import Shape, batch_body, forecast_bodies
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 
 FORECAST, BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
 MODEL = "mock"  # takes any number of series in a call

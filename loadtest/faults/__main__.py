@@ -17,7 +17,7 @@ from loadtest.fault_proxy_process import start_proxy
 from loadtest.faults.cases import CASES, Case, chosen
 from loadtest.faults.run import Bench, run_case
 from loadtest.faults.verdict import Row, failures, last_line, table
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 STUB = ("--model", "mock", "--ms-per-call", "150")  # slow enough for calls of several series
 SETTINGS = {  # short, so that a run of all faults takes minutes

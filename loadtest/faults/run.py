@@ -14,7 +14,7 @@ from loadtest.faults.verdict import Row, row_of
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.samples import Client, Sample, open_loop
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 
 SHAPE = Shape(model="mock")
 KNOWN_SEED, POLL_SEED = 1_000_001, 1_000_002

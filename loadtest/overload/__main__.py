@@ -25,7 +25,7 @@ from loadtest.overload.verdict import (
     table,
 )
 from loadtest.payloads import Shape
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 SHAPE = Shape(model="mock", points=96)
 SETTINGS = {  # a run ends when its last batch does

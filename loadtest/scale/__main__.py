@@ -26,7 +26,7 @@ from loadtest.scale.report import (
     plan_table,
     point_table,
 )
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 LOADS = (
     Load(100, markets=1_000),

@@ -34,7 +34,7 @@ from loadtest.soak.verdict import (
     traffic_table,
 )
 from loadtest.soak.watch import Look, look
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 
 STUB = ("--model", "mock", "--ms-per-call", "37", "--ms-per-series", "0.9")
 SETTINGS = {  # what is kept up to a number is full within the warm-up: a slope is a leak

@@ -26,7 +26,7 @@ from loadtest.cluster.application import adapted
 from loadtest.cluster.nodes import HEAD, Cluster, is_up, wait_for
 from loadtest.cluster.sandbox import GATEWAY, enter
 from loadtest.service import ROOT
-from loadtest.stub_process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess, start_stub
 from loadtest.updates.stage import LIMIT_S, WORKER, Stage, Version
 from loadtest.updates.traffic import Markets, Traffic
 from loadtest.updates.verdict import (

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from loadtest.ports import free_block
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 from tests.browser.desk import Desk, OpenDesk, series
 
 pytestmark = pytest.mark.browser

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
-from loadtest.stub_app import build_app as build_runtime
-from loadtest.stub_runtime import Settings
+from loadtest.stub.app import build_app as build_runtime
+from loadtest.stub.runtime import Settings
 from runner.answers import Answers, Outcome
 from runner.batch_call import BatchCall, Served
 from runner.breaker.state_machine import CallResult, Permit

@@ -13,7 +13,7 @@ import pytest
 
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
-from loadtest.stub_process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess, start_stub
 from runner.conformal_state import ConformalState, Track, save_state
 from tests.collector import Collector, start_collector
 

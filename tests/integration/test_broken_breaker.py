@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 from tests.integration.broken_breaker import BROKEN_WHILE
 from tests.integration.conftest import Stack, until
 

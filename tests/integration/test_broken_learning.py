@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 from tests.integration.conftest import assert_valid, body, until
 
 pytestmark = pytest.mark.integration

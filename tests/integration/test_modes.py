@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 from tests.bench import EXAMPLE
 from tests.integration.conftest import STUB_MODELS, assert_valid
 

@@ -16,7 +16,7 @@ import yaml
 
 from loadtest.payloads import forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub_process import StubProcess
+from loadtest.stub.process import StubProcess
 from tests.integration.conftest import SHAPE, until
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.payloads import forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, start
-from loadtest.stub_process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess, start_stub
 from tests.integration.conftest import SHAPE, STUB_MODELS, assert_valid
 from tests.integration.test_scale_out import scaled_out
 

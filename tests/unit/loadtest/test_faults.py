@@ -11,7 +11,7 @@ from loadtest.faults.cases import CASES, POISON_LIMIT, Case, chosen
 from loadtest.faults.run import SHAPE, bodies_of
 from loadtest.faults.verdict import Row, failures, last_line, row_of, table
 from loadtest.samples import Sample
-from loadtest.stub_runtime import Runtime, Settings
+from loadtest.stub.runtime import Runtime, Settings
 
 GOOD = Sample(0.0, 0.1, source="model", breaker="closed")
 FALLBACK = Sample(0.0, 0.2, source="baseline", reason="runtime_error", breaker="open")

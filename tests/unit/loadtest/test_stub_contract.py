@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.stub_app import build_app
-from loadtest.stub_contract import RefusedError, check, parse
-from loadtest.stub_runtime import Settings
-from loadtest.stub_schema import complaints_about
+from loadtest.stub.app import build_app
+from loadtest.stub.contract import RefusedError, check, parse
+from loadtest.stub.runtime import Settings
+from loadtest.stub.schema import complaints_about
 from tests.recordings import FOLDER, recorded, recorded_request
 
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.json"))

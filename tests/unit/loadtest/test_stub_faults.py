@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.stub_contract import RefusedError
+from loadtest.stub.contract import RefusedError
+from loadtest.stub.forecast import answer
 from loadtest.stub_faults import (
     Fault,
     FaultPlan,
@@ -14,7 +15,6 @@ from loadtest.stub_faults import (
     refuse_poison,
     spoil,
 )
-from loadtest.stub_forecast import answer
 
 SERIES = [
     {"id": name, "freq": "5min", "timestamps": ["a", "b", "c"], "target": [0.1, 0.4, 0.2]}

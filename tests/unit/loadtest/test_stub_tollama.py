@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from loadtest.http_client import endpoint
-from loadtest.stub_delivery import gzip_bomb
-from loadtest.stub_process import ROOT, StubProcess, start_stub
-from loadtest.stub_runtime import Runtime, Settings
+from loadtest.stub.delivery import gzip_bomb
+from loadtest.stub.process import ROOT, StubProcess, start_stub
+from loadtest.stub.runtime import Runtime, Settings
 from tests.recordings import recorded_request
 
 REQUEST = recorded_request("forecast_two_series")

@@ -5,7 +5,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from loadtest.stub_process import start_stub
+from loadtest.stub.process import start_stub
 from runner.errors import (
     BadOutputError,
     ConfigError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.http_server import Server
+from loadtest.stub.server import Server
 from runner.answers import Outcome
 from runner.types import ModelRequest
 from tests.bench import Bench

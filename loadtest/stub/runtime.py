@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from loadtest.stub.forecast import family_of
 from loadtest.stub_faults import Fault, FaultPlan, Kind, parse_fault
-from loadtest.stub_forecast import family_of
 
 KEPT_CALLS = 10_000
 

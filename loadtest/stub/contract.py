@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from loadtest.stub_schema import complaint, complaints_about
+from loadtest.stub.schema import complaint, complaints_about
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 _HINTS = {

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from loadtest import stub_contract as contract
-from loadtest.stub_delivery import Reply, deliver
+from loadtest.stub import contract
+from loadtest.stub.delivery import Reply, deliver
+from loadtest.stub.forecast import answer, family_of
+from loadtest.stub.runtime import Records, Runtime, Settings
 from loadtest.stub_faults import Fault, Kind, refuse_if_told, refuse_poison, spoil
-from loadtest.stub_forecast import answer, family_of
-from loadtest.stub_runtime import Records, Runtime, Settings
 
 _POISONS = (Kind.POISONED, Kind.POISONED_BLIND)
 
