@@ -22,7 +22,7 @@ from gevent.pool import Pool
 from loadtest import limits
 from loadtest.answers import batch_problem_of, problem_of, read
 from loadtest.payloads import Shape, Window, batch_body, encode, forecast_bodies, windows
-from loadtest.shapes import CURVES, Curve
+from loadtest.shapes import CURVES, rate_at
 
 HEADERS = {"Content-Type": "application/json"}
 MOST_UNDER_WAY = 200  # of one user; a request beyond it is a failure of its own, not a wait
@@ -57,9 +57,9 @@ class ChosenCurve(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         assert self.runner is not None
         options = self.runner.environment.parsed_options
-        curve = Curve(options.curve, options.rate, options.peak_rate, options.duration_s)
-        rate = curve.rate_at(self.get_run_time())
-        return None if rate is None else (max(1, round(rate)), max(1.0, curve.peak_rate))
+        done = self.get_run_time() / options.duration_s
+        rate = rate_at(options.curve, options.rate, options.peak_rate, done)
+        return None if rate is None else (max(1, round(rate)), max(1.0, options.peak_rate))
 
 
 class MarketUser(FastHttpUser):

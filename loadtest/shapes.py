@@ -7,44 +7,15 @@ ramp     from rate to peak in a straight line: where does it bend?
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """How hard to push, and for how long."""
-
-    name: str
-    rate: float
-    peak_rate: float
-    duration_s: float
-
-    def rate_at(self, elapsed_s: float) -> float | None:
-        """Requests per second at a moment of the run; None once it is over."""
-        if not 0 <= elapsed_s < self.duration_s:
-            return None
-        return CURVES[self.name](self.rate, self.peak_rate, elapsed_s / self.duration_s)
-
-
-def _steady(rate: float, _peak: float, _done: float) -> float:
-    return rate
-
-
-def _step(rate: float, peak: float, done: float) -> float:
-    return (rate, (rate + peak) / 2, peak)[int(done * 3)]
-
-
-def _spike(rate: float, peak: float, done: float) -> float:
-    return peak if 0.45 <= done < 0.55 else rate
-
-
-def _ramp(rate: float, peak: float, done: float) -> float:
-    return rate + (peak - rate) * done
-
-
-CURVES: dict[str, Callable[[float, float, float], float]] = {
-    "steady": _steady,
-    "step": _step,
-    "spike": _spike,
-    "ramp": _ramp,
+CURVES: dict[str, Callable[[float, float, float], float]] = {  # rate, peak, done: 0 to 1
+    "steady": lambda rate, _peak, _done: rate,
+    "step": lambda rate, peak, done: (rate, (rate + peak) / 2, peak)[int(done * 3)],
+    "spike": lambda rate, peak, done: peak if 0.45 <= done < 0.55 else rate,
+    "ramp": lambda rate, peak, done: rate + (peak - rate) * done,
 }
+
+
+def rate_at(name: str, rate: float, peak_rate: float, done: float) -> float | None:
+    """Requests per second when a share ``done`` of the run is over; None once all of it is."""
+    return CURVES[name](rate, peak_rate, done) if 0 <= done < 1 else None

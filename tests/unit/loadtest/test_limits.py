@@ -1,5 +1,6 @@
 """Limits of a locust run, and a short run of locust itself against a fake service."""
 
+import argparse
 import asyncio
 import contextlib
 import sys
@@ -10,12 +11,14 @@ import httpx
 import orjson
 import pytest
 
-from loadtest.limits import Entry, Limits, broken
+from loadtest.limits import Entry, add_options, broken
 from loadtest.ports import free_block
 from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import Handler, answer, forecast, serving
 
-LIMITS = Limits(p95_ms=300, error_share=0.01, invalid_bodies=0, cycle_s=60)
+PARSER = argparse.ArgumentParser()
+add_options(PARSER)
+LIMITS = PARSER.parse_args([])
 GOOD = Entry(requests=100, failures=0, p95_ms=200, max_ms=900)
 
 

@@ -2,12 +2,11 @@
 
 import pytest
 
-from loadtest.shapes import CURVES, Curve
+from loadtest.shapes import CURVES, rate_at
 
 
 def rates(name: str, *moments: float) -> list[float | None]:
-    curve = Curve(name, rate=10, peak_rate=100, duration_s=60)
-    return [curve.rate_at(moment) for moment in moments]
+    return [rate_at(name, 10, 100, moment / 60) for moment in moments]
 
 
 def test_steady_is_steady():
