@@ -79,10 +79,10 @@ validate-deploy: setup ## the Serve config, the Kubernetes manifests and the Doc
 	$(BIN)/python -m pytest tests/unit/deploy -q
 
 bench: setup ## the service against an empty Serve application and the bare runtime
-	$(BIN)/python -m loadtest.compare --write docs/performance.md
+	$(BIN)/python -m loadtest.drills.compare --write docs/performance.md
 
 curves: setup ## does the cost grow linearly with points, horizon and series?
-	$(BIN)/python -m loadtest.curves --write docs/performance.md
+	$(BIN)/python -m loadtest.drills.curves --write docs/performance.md
 
 faults: setup ## every fault of the runtime in turn: is there a valid answer in time?
 	@$(BIN)/python -m loadtest.faults
@@ -91,22 +91,22 @@ chaos: setup ## every process of the service killed and stopped in turn
 	@$(BIN)/python -m loadtest.chaos
 
 autoscale: setup ## a step in the load: how soon do Runners come and go, and what do callers notice?
-	@$(BIN)/python -m loadtest.autoscale
+	@$(BIN)/python -m loadtest.drills.autoscale
 
 updates: setup ## a deployed service under load: a setting, the code and a roll-back; about 8 minutes
-	@$(BIN)/python -m loadtest.updates
+	@$(BIN)/python -m loadtest.drills.updates
 
 scale: setup ## how much of everything does a load need, and how good is the model?
-	@$(BIN)/python -m loadtest.scale
+	@$(BIN)/python -m loadtest.drills.scale
 
 soak: setup ## impatient callers for MINUTES (10) at RATE (50/s): does anything grow?
-	@$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),10) --rate $(or $(RATE),50)
+	@$(BIN)/python -m loadtest.drills.soak --minutes $(or $(MINUTES),10) --rate $(or $(RATE),50)
 
 overload: setup ## three times what the service sustains: who is shed first, how fast is the rest?
 	@$(BIN)/python -m loadtest.overload
 
 cluster-test: setup ## nodes of a cluster added, killed, drained on this machine, its controller and its head lost
-	@$(BIN)/python -m loadtest.cluster
+	@$(BIN)/python -m loadtest.drills.cluster
 
 load: setup ## locust's web page against a running service
 	$(BIN)/locust -f loadtest/locustfile.py --host http://127.0.0.1:8000

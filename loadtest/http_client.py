@@ -94,6 +94,26 @@ class Connection:
         return self._protocol
 
 
+class Pool:
+    """Connections to one endpoint: an idle one is used again, a new one made when all are busy."""
+
+    def __init__(self, target: Endpoint, timeout_s: float) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._idle: list[Connection] = []
+
+    async def ask(self, body: bytes) -> Answer:
+        """The whole answer; raises as ``Connection.ask`` does."""
+        connection = self._idle.pop() if self._idle else Connection(self._target, self._timeout_s)
+        answer = await connection.ask(body)
+        self._idle.append(connection)
+        return answer
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
 class _Protocol(asyncio.Protocol):
     """Reads one answer after the other: by length, in chunks, or to the end of the connection."""
 

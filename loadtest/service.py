@@ -29,6 +29,7 @@ LAUNCHER = (sys.executable, "-m", "serve_app.launcher")
 SERVE_RUN = (str(Path(sys.executable).with_name("serve")), "run")
 HIGH_THROUGHPUT = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 EMBEDDED_RUNTIME = "embedded-runtime"
+SHIPPED = ROOT / "serve_config.yaml"
 _REPLICA_PORTS = 40
 _BLOCK = 10 + 2 * _REPLICA_PORTS
 _PR_SET_PDEATHSIG = 1
@@ -107,7 +108,7 @@ class Service:
 
 
 def start(
-    config_path: str | Path = ROOT / "serve_config.yaml",
+    config: str | Path | Mapping[str, Any] = SHIPPED,
     env: Mapping[str, str] | None = None,
     port: int | None = None,
     *,
@@ -115,10 +116,10 @@ def start(
     high_throughput: bool = sys.platform == "linux",
     serve_run: bool = False,
 ) -> Service:
-    """Starts Serve with a copy of ``config_path`` on ``port`` (None: a free one).
+    """Starts Serve with a copy of ``config`` on ``port`` (None: a free one).
 
     Args:
-        config_path: a Serve config; paths in it are seen from the repository root.
+        config: a Serve config or where it is; paths in it are seen from the repository root.
         env: variables on top of ours, for example ``TSFM_TOLLAMA__BASE_URL``.
         port: the HTTP port.
         without: applications to leave out, for example ``EMBEDDED_RUNTIME``.
@@ -128,9 +129,10 @@ def start(
     block = free_block(_BLOCK)
     port = port or block
     folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: sockets live in it
-    config = adapted_config(yaml.safe_load(Path(config_path).read_text("utf-8")), port, without)
+    values = config if isinstance(config, Mapping) else read_config(config)
     copy = folder / "serve_config.yaml"
-    copy.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+    wanted = adapted_config(values, port, without)
+    copy.write_text(yaml.safe_dump(wanted, sort_keys=False), "utf-8")
     variables = environment(os.environ, folder, port, block, high_throughput)
     if EMBEDDED_RUNTIME in without:
         del variables["TSFM_TOLLAMA__BASE_URL"]
@@ -147,6 +149,12 @@ def start(
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call
         )
     return Service(f"http://127.0.0.1:{port}", process, folder)
+
+
+def read_config(path: str | Path = SHIPPED) -> dict[str, Any]:
+    """A Serve config as it stands in a file."""
+    values: dict[str, Any] = yaml.safe_load(Path(path).read_text("utf-8"))
+    return values
 
 
 def adapted_config(

@@ -21,7 +21,7 @@ from loadtest.chaos.run import Plan, run_blow
 from loadtest.chaos.strike import STUB, Field
 from loadtest.chaos.targets import blows
 from loadtest.chaos.verdict import Row, failures, last_line, table
-from loadtest.drill import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
+from loadtest.drills.harness import SHIPPED, ends_told, exit_code, say, service_on, with_deployments
 from loadtest.stub.process import start_stub
 
 SETTINGS = {

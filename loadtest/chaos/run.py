@@ -8,10 +8,10 @@ from itertools import count
 from loadtest.chaos.strike import Field, seconds_until
 from loadtest.chaos.targets import Blow
 from loadtest.chaos.verdict import Attempt, Row, is_away, is_lost, row_of
+from loadtest.drills.harness import Client
 from loadtest.faults.verdict import TOLERANCE_MS
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
-from loadtest.samples import Client
 
 SHAPE = Shape(model="mock", points=96)
 LATE_S = 1.0

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.bench.verdict import percentile
+from loadtest.drills.harness import OF_THE_PROXY, Sample, percentile
 from loadtest.faults.verdict import TOLERANCE_MS
-from loadtest.samples import OF_THE_PROXY, Sample
 
 _HEAD = (
     "| blow | requests | valid at once | lost | recovered by one retry | from the model "

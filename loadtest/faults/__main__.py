@@ -12,7 +12,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from loadtest.drill import ends_told, exit_code, say, service_on
+from loadtest.drills.harness import ends_told, exit_code, say, service_on
 from loadtest.fault_proxy_process import start_proxy
 from loadtest.faults.cases import CASES, Case, chosen
 from loadtest.faults.run import Bench, run_case

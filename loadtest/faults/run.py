@@ -8,12 +8,12 @@ from itertools import count
 
 import orjson
 
+from loadtest.drills.harness import Client, Sample, open_loop
 from loadtest.fault_proxy_process import ProxyProcess
 from loadtest.faults.cases import NONE, Case
 from loadtest.faults.verdict import Row, row_of
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
-from loadtest.samples import Client, Sample, open_loop
 from loadtest.stub.process import StubProcess
 
 SHAPE = Shape(model="mock")

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.bench.verdict import percentile
-from loadtest.samples import Sample, breaker_path
+from loadtest.drills.harness import Sample, breaker_path, percentile
 
 TOLERANCE_MS = 50.0
 NOTE = (

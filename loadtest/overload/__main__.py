@@ -12,7 +12,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from loadtest.drill import ends_told, exit_code, say, service_on
+from loadtest.drills.harness import ends_told, exit_code, say, service_on
 from loadtest.overload.offer import Load, Offerer, crowd
 from loadtest.overload.search import sustainable
 from loadtest.overload.verdict import (

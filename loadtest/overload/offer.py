@@ -8,10 +8,10 @@ from itertools import count
 from time import perf_counter
 
 from loadtest.answers import read
+from loadtest.drills.harness import Sample, judge
 from loadtest.http_client import Connection, endpoint
 from loadtest.overload.verdict import BATCH, INTERACTIVE, Seen
 from loadtest.payloads import Shape, batch_body, encode, windows
-from loadtest.samples import Sample, judge
 
 PATHS = {INTERACTIVE: "/tsfm/forecast", BATCH: "/tsfm/forecast/batch"}
 TIMEOUT_S = 60.0

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.bench.verdict import percentile
-from loadtest.samples import Sample
+from loadtest.drills.harness import Sample, percentile
 
 INTERACTIVE, BATCH = "interactive", "batch"
 OVERLOADED = "overloaded"

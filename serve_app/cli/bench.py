@@ -30,4 +30,4 @@ def bench(
 
 def repository(places: Iterable[Path]) -> Path | None:
     """The first of some folders that holds the load tests."""
-    return next((place for place in places if (place / "loadtest" / "bench").is_dir()), None)
+    return next((place for place in places if (place / "loadtest" / "bench.py").is_file()), None)

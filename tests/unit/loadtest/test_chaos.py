@@ -19,7 +19,7 @@ from loadtest.chaos.verdict import (
     row_of,
     table,
 )
-from loadtest.samples import Sample
+from loadtest.drills.harness import Sample
 from loadtest.service import ROOT
 
 LINES = {

@@ -7,14 +7,19 @@ import pytest
 import yaml
 
 from loadtest.chaos.verdict import Attempt
-from loadtest.cluster.__main__ import main
-from loadtest.cluster.application import REPLICAS, adapted
-from loadtest.cluster.drills import DRILLS, have_spare, is_whole
-from loadtest.cluster.losses import told
-from loadtest.cluster.nodes import HEAD, SETTINGS, Cluster
-from loadtest.cluster.sandbox import Place
-from loadtest.cluster.traffic import Traffic
-from loadtest.samples import Sample
+from loadtest.drills.cluster import (
+    DRILLS,
+    REPLICAS,
+    Traffic,
+    application,
+    have_spare,
+    is_whole,
+    losses,
+    main,
+)
+from loadtest.drills.harness import Sample
+from loadtest.drills.nodes import HEAD, SETTINGS, Cluster
+from loadtest.drills.sandbox import Place
 from serve_app.serve_check import read_serve_config
 from tests.ray_env import ray_env
 
@@ -79,7 +84,7 @@ def test_spare_worker_is_added_only_where_every_worker_carries_something() -> No
 @pytest.mark.parametrize("scales", [True, False])
 def test_application_of_the_drills_is_a_sound_serve_config(tmp_path: Path, scales: bool) -> None:
     path = tmp_path / "serve.yaml"
-    path.write_text(yaml.safe_dump(adapted('["http://10.88.0.1:1"]', scales=scales)))
+    path.write_text(yaml.safe_dump(application('["http://10.88.0.1:1"]', scales=scales)))
 
     deployments = read_serve_config(path)["applications"][0]["deployments"]
     found = {d["name"]: d.get("num_replicas") for d in deployments}
@@ -108,8 +113,6 @@ async def test_traffic_waits_for_a_worker_and_gives_up_with_words() -> None:
 
     with pytest.raises(RuntimeError, match="no worker's proxy was well within 0 s"):
         await traffic.find(0)
-
-    traffic.close()
 
 
 def test_every_drill_has_a_name_of_its_own() -> None:
@@ -144,8 +147,8 @@ def test_losses_are_told_by_kind_and_with_when_they_were_sent() -> None:
         Attempt(Sample(2.7, 2.8, "status 503")),
     ]
 
-    assert told(attempts, 2.0) == (
+    assert losses(attempts, 2.0) == (
         "2 ConnectionResetError (sent -0.2 to +0.5 s, known after 0.2 s at most); "
         "1 TimeoutError (sent -0.1 to -0.1 s, known after 10.1 s at most)"
     )
-    assert told(attempts[:1], 2.0) == "nothing"
+    assert losses(attempts[:1], 2.0) == "nothing"

@@ -1,4 +1,4 @@
-from loadtest.curves import Curve, table
+from loadtest.drills.curves import Curve, table
 
 STRAIGHT = Curve("points", (100, 1_000, 10_000), (3.0, 3.9, 13.0))
 STEEP = Curve("series", (1, 10, 100), (3.0, 4.0, 300.0))

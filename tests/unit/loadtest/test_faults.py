@@ -5,12 +5,12 @@ import dataclasses
 import orjson
 import pytest
 
+from loadtest.drills.harness import Sample
 from loadtest.fault_proxy import toxics_of
 from loadtest.faults.__main__ import main
 from loadtest.faults.cases import CASES, POISON_LIMIT, Case, chosen
 from loadtest.faults.run import SHAPE, bodies_of
 from loadtest.faults.verdict import Row, failures, last_line, row_of, table
-from loadtest.samples import Sample
 from loadtest.stub.runtime import Runtime, Settings
 
 GOOD = Sample(0.0, 0.1, source="model", breaker="closed")

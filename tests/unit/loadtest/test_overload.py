@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 import pytest
 
+from loadtest.drills.harness import Sample
 from loadtest.http_client import endpoint
 from loadtest.overload.offer import Load, Offerer, crowd, departures
 from loadtest.overload.search import sustainable
@@ -21,7 +22,6 @@ from loadtest.overload.verdict import (
     table,
 )
 from loadtest.payloads import Shape
-from loadtest.samples import Sample
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 SHAPE = Shape(points=40)

@@ -1,19 +1,17 @@
-"""What the processes of a service hold: memory, open files, threads; of all, every few seconds."""
+"""The processes of a service by the names people know them by, and what they hold."""
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.chaos.targets import TARGETS
 
 MB = 1024 * 1024
 _LEARNING = "learning actor"  # there where conformal.online is on
-_OTHERS = (  # of Serve and Ray; names as people know them
+_OTHERS = (  # of Serve and Ray
     (r"^ray::\S*LearningActor\b", _LEARNING),
     (r"^ray::\S*(HAProxyManager|ProxyActor)\b", "Serve proxy actor"),
     (r"^ray::IDLE", "Ray idle worker"),
@@ -27,10 +25,7 @@ _OTHERS = (  # of Serve and Ray; names as people know them
     (r"monitor", "Ray autoscaler monitor"),
     (r"\bserve run\b", "serve run"),
 )
-_GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
-OURS = frozenset(
-    {_LEARNING, *(target.name for target in TARGETS)}
-)  # what the project starts, Serve's and its own
+OURS = frozenset({_LEARNING, *(target.name for target in TARGETS)})  # what the project starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +43,6 @@ class Reading:
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """All processes at one moment, by id, in seconds since the traffic began."""
-
-    at_s: float
-    readings: Mapping[int, Reading]
-    gauges: Mapping[str, float] = field(default_factory=dict)  # what the service tells of itself
-
-
 def name_of(line: str) -> str:
     """A process by its command line, as the tables call it."""
     for target in TARGETS[:-1]:  # the last one is the runtime, which is not the service's
@@ -70,25 +56,15 @@ def name_of(line: str) -> str:
     return PurePath(line.split(" ", 1)[0]).name or "?"
 
 
-def look(processes: Mapping[int, str], at_s: float, metrics: str = "") -> Look:
-    """Reads every process that is still there; ``metrics`` is what ``GET /metrics`` answered."""
-    readings = {}
+def readings_of(processes: Mapping[int, str]) -> dict[int, Reading]:
+    """Reads every process that is still there."""
+    found = {}
     for pid, line in processes.items():
         try:
-            readings[pid] = _read(psutil.Process(pid), name_of(line))
+            found[pid] = _read(psutil.Process(pid), name_of(line))
         except psutil.Error:  # it has ended meanwhile
             continue
-    return Look(at_s, readings, gauges_of(metrics))
-
-
-def gauges_of(metrics: str) -> dict[str, float]:
-    """What the replicas of a deployment hold together, by deployment and what it is."""
-    found: defaultdict[str, float] = defaultdict(float)
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples if family.name in _GAUGES else []:
-            words = (sample.labels.get("deployment", "?"), family.name, sample.labels.get("cache"))
-            found[" ".join(filter(None, words))] += sample.value
-    return dict(found)
+    return found
 
 
 def _read(process: psutil.Process, name: str) -> Reading:

@@ -1,11 +1,11 @@
-"""``python -m loadtest.curves``: does the cost grow linearly with points, horizon and series?
+"""Does the cost grow linearly with points, horizon and series?
 
 One connection, fresh markets, a stand-in runtime that takes next to no time of its own (it still
 reads and writes what it is sent). The median answer time of each size, for the model's path and the
-baseline's; a curve bends when the answer time grows faster than the size does.
+baseline's; a curve bends when the answer time grows faster than the size does. The last line is
+``CURVES_LINEAR`` or ``CURVES_BEND: which``; the exit code says the same.
 """
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
@@ -13,14 +13,24 @@ from dataclasses import dataclass, replace
 from itertools import count
 from math import log
 from pathlib import Path
+from typing import Any
 
-from loadtest.compare.__main__ import placed
-from loadtest.compare.drive import closed_loop
+from loadtest.drills.compare import drive
+from loadtest.drills.harness import (
+    BATCH,
+    FORECAST,
+    ends_told,
+    exit_code,
+    options,
+    publish,
+    standing,
+)
 from loadtest.payloads import Shape, batch_body, forecast_bodies
-from loadtest.service import EMBEDDED_RUNTIME, start
-from loadtest.stub.process import start_stub
 
-MARKS = ("<!-- curves -->", "<!-- /curves -->")
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--requests": (9, "of each size"),
+    "--write": (Path, "also put the table on this page"),
+}
 MODEL = Shape(model="mock")
 BASELINE = replace(MODEL, liquidity="low")
 POINTS = (288, 1_000, 3_000, 10_000, 20_000)
@@ -64,20 +74,17 @@ class Curve:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    quick = ["--ms-per-call", "1", "--ms-per-series", "0", "--model", "*"]
-    with start_stub(*quick) as stub:
-        env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
-        with start(env=env, without=[EMBEDDED_RUNTIME]) as service:
-            service.wait_ready(240.0)
-            curves = asyncio.run(_measure(service.url, args.requests))
-    text = table(curves)
-    print(text)
-    if args.write:
-        args.write.write_text(placed(args.write.read_text("utf-8"), text, MARKS), "utf-8")
-    bent = [curve.name for curve in curves if curve.bends()]
-    print(f"CURVES_BEND: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
-    return 1 if bent else 0
+    args = options("curves", __doc__, argv, OPTIONS)
+    curves: list[Curve] = []
+    early: list[str] = []
+    with ends_told(early), standing(1.0, 0.0) as stand:
+        curves = asyncio.run(_measure(stand.url, args.requests))
+    if curves:
+        publish(table(curves), args.write, "curves")
+    bent = early or [curve.name for curve in curves if curve.bends()]
+    word = "CURVES_FAIL" if early else "CURVES_BEND"
+    print(f"{word}: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
+    return exit_code(bent)
 
 
 async def _measure(url: str, requests: int) -> list[Curve]:
@@ -85,11 +92,11 @@ async def _measure(url: str, requests: int) -> list[Curve]:
 
     async def one(shape: Shape) -> float:
         bodies = forecast_bodies(requests, shape, next(seeds))
-        return (await closed_loop(url, "/tsfm/forecast", bodies, 1)).p50_ms
+        return (await drive(url, FORECAST, bodies, 1)).p50_ms
 
     async def many(shape: Shape, series: int) -> float:
         bodies = [batch_body(forecast_bodies(series, shape, next(seeds))) for _ in range(requests)]
-        return (await closed_loop(url, "/tsfm/forecast/batch", bodies, 1)).p50_ms
+        return (await drive(url, BATCH, bodies, 1)).p50_ms
 
     await one(MODEL)  # warm up
     curves = []
@@ -116,13 +123,6 @@ def table(curves: Sequence[Curve]) -> str:
         units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
         lines.append(f"| {curve.name} | {sizes} | {units} | {curve.exponent():.2f} |")
     return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.curves", description=__doc__)
-    parser.add_argument("--requests", type=int, default=9, help="of each size")
-    parser.add_argument("--write", type=Path, help="also put the table on this page")
-    return parser
 
 
 if __name__ == "__main__":

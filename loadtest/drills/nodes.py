@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from loadtest.cluster.sandbox import GATEWAY, Place, make_place
+import yaml
+
+from loadtest.drills.sandbox import GATEWAY, Place, make_place
 from loadtest.service import ROOT
 
 HEAD = 0
@@ -112,9 +114,11 @@ class Cluster:
         self.commands[number].kill()
         self.commands[number].wait()
 
-    def deploy(self, config: Path) -> None:
-        """`serve deploy`, which only hands the file over."""
-        command = [str(_BIN / "serve"), "deploy", "-a", self._dashboard, str(config)]
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        """`serve deploy`, which only hands the config over."""
+        path = self.folder / "serve.yaml"
+        path.write_text(yaml.safe_dump(config))
+        command = [str(_BIN / "serve"), "deploy", "-a", self._dashboard, str(path)]
         env = os.environ | SETTINGS | {"PYTHONPATH": str(self.code)}  # it imports the policy
         subprocess.run(command, check=True, capture_output=True, env=env)
 

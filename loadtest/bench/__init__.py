@@ -1,1 +1,0 @@
-"""``python -m loadtest.bench``: does the service keep its promises on this machine?"""

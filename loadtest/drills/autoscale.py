@@ -1,0 +1,274 @@
+"""A step in the load: how soon do Runners come and go, and what do callers notice?
+
+    python -m loadtest.drills.autoscale
+    python -m loadtest.drills.autoscale --callers 200 --target 50 --ms-per-call 37
+
+Few callers, many callers, few again. The service starts with one Runner and may have four. The last
+line is ``AUTOSCALE_PASS`` or ``AUTOSCALE_FAIL: why``.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import httpx
+
+from loadtest.drills.harness import (
+    FORECAST,
+    Client,
+    Sample,
+    Stand,
+    counted,
+    judged,
+    options,
+    percentiles_ms,
+    problems_of,
+    say,
+    standing,
+    table,
+    with_deployments,
+)
+from loadtest.http_client import endpoint
+from loadtest.payloads import Shape, encode, windows
+from loadtest.service import read_config
+
+SHAPE = Shape(model="mock", points=96)
+MOST = 4  # Runners
+BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
+OUT, LOW = "step, scaled out", "low again"
+HEAD = (
+    "phase | Runners | callers | s | answers/s | from the model | p50 ms | p95 ms "
+    "| series a call | runtime busy"
+)
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--few": (10, "callers before and after the step"),
+    "--callers": (120, "callers from the step on"),
+    "--target": (40, "items in hand for each Runner"),
+    "--ms-per-call": (20.0, "the runtime's time for a call"),
+    "--ms-per-series": (4.0, "and for each series in it"),
+    "--downscale-delay-s": (20.0, "300 is shipped"),
+    "--hold-s": (15.0, "how long a load lasts that waits for nothing"),
+    "--limit-s": (90.0, "how long we wait for Runners to come"),
+    "--least-share": (0.9, "of the model's rate that must be left"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What happened between two moments: ``busy_s`` is the time the runtime computed."""
+
+    name: str
+    callers: int
+    runners: str
+    seconds: float
+    samples: Sequence[Sample]
+    sizes: Sequence[int]
+    busy_s: float
+
+    @property
+    def by_model(self) -> int:
+        """How many answers were the model's; the baseline answers at any load."""
+        return sum(sample.source == "model" for sample in self.samples)
+
+    def per_second(self, answers: int) -> float:
+        return answers / self.seconds if self.seconds else 0.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What has been seen so far: phases, and seconds from the step until replicas ran."""
+
+    phases: list[Phase] = field(default_factory=list)
+    first_s: float | None = None
+    all_s: float | None = None
+    back_s: float | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("autoscale", __doc__, argv, OPTIONS)
+    seen = Seen()
+    return judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen, args))
+
+
+def _measure(args: argparse.Namespace, seen: Seen) -> None:
+    config = scaling_config(read_config(), args)
+    with standing(args.ms_per_call, args.ms_per_series, config=config) as stand:
+        expected = share_of_best(args.target, args.ms_per_call, args.ms_per_series)
+        say(f"calls of {args.target} series: {expected:.0%} of the runtime's best rate")
+        asyncio.run(_take_steps(stand, args, seen))
+
+
+def scaling_config(config: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The Serve config with a Runner that scales within minutes."""
+
+    def changed(deployment: dict[str, Any]) -> dict[str, Any]:
+        if deployment["name"] != "Runner":
+            return deployment
+        scaling = deployment["autoscaling_config"] | {
+            "min_replicas": 1,
+            "max_replicas": MOST,
+            "target_ongoing_requests": args.target,
+            "downscale_delay_s": args.downscale_delay_s,
+        }
+        return {**deployment, "autoscaling_config": scaling}
+
+    return with_deployments(config, changed)
+
+
+def share_of_best(target: float, ms_per_call: float, ms_per_series: float) -> float:
+    """What is left of a runtime's best rate when each Runner's calls carry ``target`` series.
+
+    >>> share_of_best(200, 37, 0.9)
+    0.829...
+    """
+    return target / (target + ms_per_call / ms_per_series)
+
+
+def runners_for(callers: int, target: float, most: int) -> int:
+    """How many Runners a number of waiting callers should lead to.
+
+    >>> runners_for(120, 40, 4), runners_for(8, 40, 4), runners_for(900, 40, 4)
+    (3, 1, 4)
+    """
+    return min(most, max(1, -(-callers // int(target))))
+
+
+async def _take_steps(stand: Stand, args: argparse.Namespace, seen: Seen) -> None:
+    wanted = runners_for(args.callers, args.target, MOST)
+    async with httpx.AsyncClient(base_url=stand.url, timeout=5, trust_env=False) as http:
+        steps = _Steps(http, stand, Callers(stand.url, SHAPE), seen.phases)
+        try:
+            await steps.phase(BEFORE, args.few, least_s=args.hold_s)
+            seen.first_s = await steps.phase(STEP, args.callers, lambda n: n > 1, args.limit_s)
+            on_s = await steps.phase(WAY, args.callers, lambda n: n >= wanted, args.limit_s)
+            if seen.first_s is not None and on_s is not None:
+                seen.all_s = seen.first_s + on_s
+            await steps.phase(OUT, args.callers, least_s=args.hold_s)
+            seen.back_s = await steps.phase(LOW, args.few, lambda n: n == 1, 2 * args.limit_s)
+        finally:
+            await steps.callers.leave()
+
+
+@dataclass(slots=True)
+class _Steps:
+    http: httpx.AsyncClient
+    stand: Stand
+    callers: "Callers"
+    phases: list[Phase]
+    runners: int = 1
+
+    async def phase(
+        self,
+        name: str,
+        callers: int,
+        until: Callable[[int], bool] = lambda _: True,
+        limit_s: float = 0.0,
+        least_s: float = 0.0,
+    ) -> float | None:
+        """Lasts ``least_s`` and until the number of Runners is right; the seconds it took.
+
+        None when the number was not right within the limit. Where there is nothing to wait for,
+        there is no phase.
+        """
+        if not least_s and until(self.runners):
+            return 0.0
+        await asyncio.to_thread(self.stand.stub.reset)
+        before, first, began = self.runners, len(self.callers.samples), perf_counter()
+        self.callers.are(callers)
+        await asyncio.sleep(least_s)
+        while not until(self.runners) and perf_counter() - began < limit_s:
+            await asyncio.sleep(0.5)
+            await self._count()
+        seconds, stats = perf_counter() - began, await asyncio.to_thread(self.stand.stub.stats)
+        runners = f"{before}" if before == self.runners else f"{before} to {self.runners}"
+        samples, busy_s = self.callers.samples[first:], stats["busy_ms"] / 1e3
+        sizes = stats["series_per_call"]
+        self.phases.append(Phase(name, callers, runners, seconds, samples, sizes, busy_s))
+        return seconds if until(self.runners) else None
+
+    async def _count(self) -> None:
+        """How many Runners run; a status that cannot be read changes nothing."""
+        try:
+            told = (await self.http.get("/tsfm/status")).json()["replicas"].get("Runner")
+        except (httpx.HTTPError, ValueError, KeyError):
+            return
+        self.runners = told or self.runners
+
+
+class Callers:
+    """Each asks for a new market as soon as it is answered; how many there are can change."""
+
+    def __init__(self, url: str, shape: Shape) -> None:
+        self._client = Client(endpoint(url, FORECAST), shape)
+        self._bodies = (encode(next(windows(number, shape)), shape) for number in count())
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wanted = 0
+
+    @property
+    def samples(self) -> list[Sample]:
+        return self._client.samples
+
+    def are(self, number: int) -> None:
+        """So many from now on; who is too many leaves with the next answer."""
+        more = range(self._wanted, number)  # who leaves is gone long before there are more again
+        self._wanted = number
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks += [asyncio.create_task(self._ask(n)) for n in more]
+
+    async def leave(self) -> None:
+        self.are(0)
+        await asyncio.gather(*self._tasks)
+        self._client.close()
+
+    async def _ask(self, number: int) -> None:
+        while number < self._wanted:
+            await self._client.send(next(self._bodies))
+
+
+def report(seen: Seen, args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The tables, and every promise that was broken."""
+    words = ("the first new Runner after", "all of them after", "scaled in after")
+    seconds = (seen.first_s, seen.all_s, seen.back_s)
+    told = ["never" if s is None else f"{s:.0f} s" for s in seconds]
+    times = ", ".join(f"{word} {took}" for word, took in zip(words, told, strict=True))
+    return f"{table(HEAD, map(_cells, seen.phases))}\n{times}", failures(seen, args.least_share)
+
+
+def failures(seen: Seen, least_share: float) -> list[str]:
+    found = []
+    for phase in seen.phases:
+        if problems := problems_of(phase.samples):
+            found.append(f"{phase.name}: bad answers ({counted(problems)})")
+    for what, took_s in (("out", seen.all_s), ("in again", seen.back_s)):
+        if took_s is None:
+            found.append(f"the Runner was not scaled {what} while we waited")
+    rates = {phase.name: phase.per_second(phase.by_model) for phase in seen.phases}
+    before, after = rates.get(STEP, 0.0), rates.get(OUT, 0.0)
+    if after < least_share * before:
+        found.append(f"the model answered {before:.0f} a second and then {after:.0f}")
+    return found
+
+
+def _cells(phase: Phase) -> list[object]:
+    answers = len(phase.samples)
+    return [
+        phase.name,
+        phase.runners,
+        phase.callers,
+        f"{phase.seconds:.0f}",
+        f"{phase.per_second(answers):.0f}",
+        f"{phase.by_model / max(1, answers):.1%}",
+        *(f"{ms:.0f}" for ms in percentiles_ms(phase.samples, 50, 95)),
+        f"{sum(phase.sizes) / max(1, len(phase.sizes)):.1f}",
+        f"{phase.busy_s / phase.seconds:.0%}" if phase.seconds else "-",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

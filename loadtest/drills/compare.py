@@ -1,0 +1,336 @@
+"""The service against what it stands on: an empty Serve application, and the runtime by itself.
+
+The empty applications run beside the service in the same Serve, with the same settings; a round
+measures rivals one right after the other, so that a machine that slows down slows both. The last
+line is ``COMPARE_OK`` or ``COMPARE_SHORT: what``: it is to be read, not to be passed.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from loadtest.drills.harness import (
+    BATCH,
+    FORECAST,
+    Stand,
+    at_rate,
+    closed_loop,
+    ends_told,
+    exit_code,
+    expect_200,
+    options,
+    percentile,
+    publish,
+    say,
+    standing,
+)
+from loadtest.http_client import Pool, endpoint
+from loadtest.payloads import Shape, batch_body, forecast_bodies
+from loadtest.service import read_config
+from loadtest.stub.process import StubProcess
+
+MARKETS = 1000
+BATCH_SERIES = 128
+TIMEOUT_S = 60.0
+SHAPE = Shape(model="mock")  # it takes any number of series in a call
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--rounds": (5, "of everything"),
+    "--scale": (1.0, "share of the requests of a round"),
+    "--ms-per-call": (37.0, "of the stand-in"),
+    "--ms-per-series": (0.9, "of the stand-in"),
+    "--plain": (False, "Serve's plain mode"),
+    "--write": (Path, "also put the table on this page"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("compare", __doc__, argv, OPTIONS)
+    rounds: list[dict[str, float]] = []
+    early: list[str] = []
+    with ends_told(early):
+        _measure(args, rounds)
+    if early:
+        print(f"COMPARE_FAIL: {early[0]}")
+        return exit_code(early)
+    publish(f"{_circumstances(args)}\n\n{table(rounds)}\n", args.write, "bench")
+    short = missed(rounds)
+    print(f"COMPARE_SHORT: {'; '.join(short)}" if short else "COMPARE_OK")
+    return 0  # machines differ
+
+
+def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
+    speed, how = (args.ms_per_call, args.ms_per_series), {"high_throughput": not args.plain}
+    with standing(*speed, config=with_noops(read_config()), **how) as stand:
+        for path in ("/noop/", "/noop2/"):
+            stand.service.wait_ready(240.0, path)
+        asyncio.run(_rounds(stand, args, rounds))
+
+
+def with_noops(config: dict[str, Any]) -> dict[str, Any]:
+    """The Serve config with two empty applications beside the service, with its settings."""
+    ours = {d["name"]: d for d in config["applications"][0]["deployments"]}
+    empty = [
+        {
+            "name": name,
+            "route_prefix": f"/{name}",
+            "import_path": f"loadtest.drills.noop_app:{builder}",
+            "deployments": [{**ours["Ingress"], "name": d} for d in deployments],
+        }
+        for name, builder, deployments in (
+            ("noop", "build_one", ["Noop"]),
+            ("noop2", "build_two", ["Noop", "Echo"]),
+        )
+    ]
+    return {**config, "applications": [*config["applications"], *empty]}
+
+
+async def _rounds(stand: Stand, args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
+    field = Field(stand.url, stand.stub, args.scale)
+    await model_round(Field(stand.url, stand.stub, 0.1, field.seeds))  # warm up
+    for number in range(1, args.rounds + 1):
+        say(f"round {number} of {args.rounds}, the model")
+        rounds.append(await model_round(field))
+    stand.stub.control(fault="503")
+    await field.forecasts(field.fresh(12), 1)  # the breaker opens
+    for number in range(1, args.rounds + 1):
+        say(f"round {number} of {args.rounds}, the outage")
+        rounds.append(await outage_round(field))
+
+
+# What is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What a run took."""
+
+    per_second: float
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The addresses, the scale of a run, and fresh markets for each measurement."""
+
+    url: str
+    stub: StubProcess
+    scale: float
+    seeds: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def fresh(self, markets: int) -> list[bytes]:
+        """Bodies of markets that nobody has seen."""
+        return forecast_bodies(markets, SHAPE, next(self.seeds))
+
+    def many(self, requests: int) -> int:
+        return max(40, int(requests * self.scale))
+
+    def forecasts(self, bodies: Sequence[bytes], connections: int) -> Awaitable[Drive]:
+        return drive(self.url, FORECAST, bodies, connections)
+
+    def runtime(self, series: int, times: int) -> Awaitable[Drive]:
+        """The runtime by itself, one call after the other."""
+        return drive(self.stub.url, "/v1/forecast", [runtime_call(series, SHAPE)] * times, 1)
+
+
+async def drive(url: str, path: str, bodies: Sequence[bytes], connections: int) -> Drive:
+    """Every body once, each connection one at a time.
+
+    Raises:
+        RuntimeError: an answer has another status than 200.
+    """
+    pool = Pool(endpoint(url, path), TIMEOUT_S)
+
+    async def timed(body: bytes) -> float:
+        began = perf_counter()
+        await expect_200(pool, body)
+        return (perf_counter() - began) * 1e3
+
+    began = perf_counter()
+    try:
+        found = await closed_loop(timed, bodies, connections)
+    finally:
+        pool.close()
+    return _drive(found, perf_counter() - began)
+
+
+async def drive_at(url: str, path: str, bodies: Sequence[bytes], per_second: float) -> Drive:
+    """Every body at its time, whether the ones before are answered or not; late counts as slow."""
+    pool, found = Pool(endpoint(url, path), TIMEOUT_S), list[float]()
+    began = perf_counter()
+
+    async def timed(number: int) -> None:
+        await expect_200(pool, bodies[number])
+        found.append((perf_counter() - began - number / per_second) * 1e3)
+
+    await at_rate(per_second, timed, lambda number: number < len(bodies))
+    pool.close()
+    return _drive(found, perf_counter() - began)
+
+
+def _drive(latencies: list[float], elapsed_s: float) -> Drive:
+    ascending = sorted(latencies)
+    per_second = len(latencies) / elapsed_s
+    return Drive(per_second, percentile(ascending, 50), percentile(ascending, 95))
+
+
+def runtime_call(series: int, shape: Shape) -> bytes:
+    """One call of tollama's ``/v1/forecast`` with ``series`` series in log-odds."""
+    end, points = datetime(2026, 2, 20, 12, tzinfo=UTC), range(shape.points)
+    ages = [timedelta(minutes=shape.step_minutes * age) for age in reversed(points)]
+    times = [(end - age).strftime("%Y-%m-%dT%H:%M:%SZ") for age in ages]
+    many = [
+        {
+            "id": f"s{s}",
+            "freq": "5min",
+            "timestamps": times,
+            "target": [((s * 7 + i * 3) % 50) / 50 - 0.5 for i in points],
+        }
+        for s in range(series)
+    ]
+    head = {"model": shape.model, "horizon": shape.horizon, "quantiles": shape.levels}
+    return orjson.dumps(head | {"series": many})
+
+
+async def model_round(field: Field) -> dict[str, float]:
+    """The platform, the cache, the runtime and the service in front of it."""
+    many, noop_at = field.many, partial(drive, field.url, "/noop/")
+    noop, alone = await noop_at([b"{}"] * many(4000), 32), await noop_at([b"{}"] * many(400), 1)
+    known = field.fresh(50)
+    await field.forecasts(known, 8)
+    hits = await field.forecasts(known * (many(4000) // 50), 32)
+    hit_alone = await field.forecasts(known * (many(400) // 50 + 1), 1)
+    runtime = (await field.runtime(BATCH_SERIES, 8)).per_second * BATCH_SERIES
+    one = await field.runtime(1, 20)
+    busy = await field.forecasts(field.fresh(many(2000)), 128)
+    some = await field.forecasts(field.fresh(many(600)), 32)
+    lone = await field.forecasts(field.fresh(40), 1)
+    bulk = await drive(field.url, BATCH, [batch_body(field.fresh(MARKETS))], 1)
+    return {
+        "noop_rate": noop.per_second,
+        "noop_p50_ms": alone.p50_ms,
+        "hit_rate": hits.per_second,
+        "hit_share": hits.per_second / noop.per_second,
+        "hit_p50_ms": hit_alone.p50_ms,
+        "runtime_rate": runtime,
+        "runtime_single_rate": one.per_second,
+        "unique_rate": busy.per_second,
+        "unique_share": busy.per_second / runtime,
+        "unique_gain": busy.per_second / one.per_second,
+        "unique_p95_ms": busy.p95_ms,
+        "unique32_p95_ms": some.p95_ms,
+        "lone_extra_ms": lone.p50_ms - one.p50_ms,
+        "bulk_rate": bulk.per_second * MARKETS,
+        "bulk_share": bulk.per_second * MARKETS / runtime,
+    }
+
+
+async def outage_round(field: Field) -> dict[str, float]:
+    """An open breaker, against two empty deployments with a call between them."""
+    two = await drive(field.url, "/noop2/", [b"{}"] * field.many(2000), 32)
+    fallback = await field.forecasts(field.fresh(field.many(2000)), 32)
+    steady = await drive_at(field.url, FORECAST, field.fresh(field.many(1000)), 200.0)
+    return {
+        "noop2_rate": two.per_second,
+        "fallback_rate": fallback.per_second,
+        "fallback_share": fallback.per_second / two.per_second,
+        "fallback200_p95_ms": steady.p95_ms,
+    }
+
+
+# The table
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One number: its name in a round, what it means, and the limit if there is one."""
+
+    name: str
+    meaning: str
+    digits: int = 1
+    at_least: float | None = None
+    under: float | None = None
+
+    @property
+    def asked(self) -> str:
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.under is None else f"< {self.under:g}"
+
+    def holds(self, value: float) -> bool:
+        enough = self.at_least is None or value >= self.at_least
+        return enough and (self.under is None or value < self.under)
+
+
+ROWS = (
+    Row("noop_rate", "empty ingress, 32 connections, requests/s", 0),
+    Row("noop_p50_ms", "empty ingress, 1 connection, p50 ms", 2),
+    Row("hit_rate", "cache hits, 32 connections, requests/s", 0),
+    Row("hit_share", "cache hits as a share of the empty ingress", 2, at_least=0.7),
+    Row("hit_p50_ms", "cache hit, 1 connection, p50 ms", 2, under=0.6),
+    Row("runtime_rate", "runtime called directly, 128 series a call, series/s", 0),
+    Row("runtime_single_rate", "runtime called directly, 1 series a call, series/s", 1),
+    Row("unique_rate", "unique forecasts, 128 connections, forecasts/s", 0),
+    Row("unique_share", "unique forecasts as a share of the runtime's rate", 2, at_least=0.6),
+    Row("unique_gain", "unique forecasts against one series a call, times", 1, at_least=25),
+    Row("unique_p95_ms", "unique forecasts, 128 connections, p95 ms", 0, under=400),
+    Row("unique32_p95_ms", "unique forecasts, 32 connections, p95 ms", 0, under=200),
+    Row("lone_extra_ms", "one connection, median ms on top of the runtime", 1, under=8),
+    Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
+    Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.8),
+    Row("noop2_rate", "two empty deployments, 32 connections, requests/s", 0),
+    Row("fallback_rate", "open breaker, 32 connections, forecasts/s", 0),
+    Row("fallback_share", "open breaker as a share of two empty deployments", 2, at_least=0.6),
+    Row("fallback200_p95_ms", "open breaker, 200 requests/s open loop, p95 ms", 1, under=25),
+)
+
+
+def _measured(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[Row, list[float]]]:
+    for row in ROWS:
+        if values := [one[row.name] for one in rounds if row.name in one]:
+            yield row, values
+
+
+def table(rounds: Sequence[dict[str, float]]) -> str:
+    """A Markdown table; medians over the rounds, with the least and the most."""
+    lines = ["| what | asked | median | least | most | |", "|---|---|---|---|---|---|"]
+    for row, values in _measured(rounds):
+        write: Callable[[float], str] = f"{{:,.{row.digits}f}}".format
+        middle = statistics.median(values)
+        verdict = "" if not row.asked else "yes" if row.holds(middle) else "**no**"
+        numbers = map(write, (middle, min(values), max(values)))
+        lines.append("| " + " | ".join([row.meaning, row.asked, *numbers, verdict]) + " |")
+    return "\n".join(lines)
+
+
+def missed(rounds: Sequence[dict[str, float]]) -> list[str]:
+    """The meanings of the rows whose median is not what was asked."""
+    found = _measured(rounds)
+    return [row.meaning for row, values in found if not row.holds(statistics.median(values))]
+
+
+def _circumstances(args: argparse.Namespace) -> str:
+    mode = "plain mode" if args.plain else "high-throughput mode"
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, {mode}; {args.rounds} rounds, scale {args.scale:g}; "
+        f"runtime {args.ms_per_call:g} ms a call and {args.ms_per_series:g} ms a series; "
+        f"{SHAPE.points} points, horizon {SHAPE.horizon}, {len(SHAPE.levels)} levels."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

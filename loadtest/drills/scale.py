@@ -1,0 +1,464 @@
+"""How much of everything does a load need, and what ends first as a deployment grows?
+
+    python -m loadtest.drills.scale            # sizes and limits by the committed costs; no service
+    python -m loadtest.drills.scale --measure  # measures a service on this machine first: minutes
+    python -m loadtest.drills.scale --ms-per-call 80 --ms-per-series 2 --cores 16
+
+The rule behind all figures: a part is full when its work for a second takes a second, and the part
+that is full first sets the rate. The last line is ``SCALE_PASS``, or ``SCALE_FAIL: why`` where the
+rule is far from what was measured.
+"""
+
+import argparse
+import asyncio
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import psutil
+
+from loadtest.chaos.targets import TARGETS
+from loadtest.drills.compare import Drive, Field, drive
+from loadtest.drills.harness import BATCH, FORECAST, judged, options, standing, table
+from loadtest.drills.processes import name_of
+from loadtest.payloads import batch_body
+from loadtest.service import Service
+
+A_MS, B_MS = 37.0, 0.9  # of the stand-in: what tollama 0.1.0 took on two cores
+MARKETS = 1000  # in a batch
+FULL = 0.6  # of a process: beyond it waits grow faster than the load
+RUNTIME_FULL = 0.6  # of a runtime's best rate: calls stay short, and others can carry a dead one's
+TRUSTED = 0.3  # how far the rule may be from what was measured
+LEAST_CORES = 0.2  # that are left for what is measured
+PROMPT_S = 0.1  # of a call while single forecasts come: batching.prompt_call_s
+LONGEST_S = 0.6  # of a call where nobody waits for a single forecast: batching.max_call_s
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--measure": (False, "measure the costs on this machine first"),
+    "--scale": (1.0, "how many requests to measure with"),
+    "--machine-cores": (2, "cores of the machine that was measured"),
+    "--ms-per-call": (A_MS, "your runtime's time for a call"),
+    "--ms-per-series": (B_MS, "and for each series in it"),
+    "--cores": (8.0, "cores of a node of the deployment"),
+}
+
+
+# What a load needs: plain arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Milliseconds of CPU for one forecast that the model answers.
+
+    ``around_ms`` is what HAProxy, the client and the stand-in took where all share one machine;
+    of it ``proxy_ms`` is HAProxy's. ``hit_ms`` is the ingress's for a market it knows.
+    ``background`` are the cores that Ray keeps busy on a node whatever is asked.
+    """
+
+    ingress_ms: float
+    runner_ms: float
+    proxy_ms: float
+    around_ms: float
+    hit_ms: float
+    bulk_ingress_ms: float
+    bulk_runner_ms: float
+    background: float
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime that takes a + b * n milliseconds for a call with n series, one call at a time."""
+
+    a_ms: float = A_MS
+    b_ms: float = B_MS
+    most: int = 128  # series in a call
+
+    def call_ms(self, series: int) -> float:
+        return self.a_ms + self.b_ms * series
+
+    def most_within(self, seconds: float) -> int:
+        """The largest call that takes no longer, or no longer than two calls of one.
+
+        >>> Runtime().most_within(0.1), Runtime(148, 3.6).most_within(0.1)
+        (70, 43)
+        """
+        longest_ms = max(seconds * 1e3, 2 * self.call_ms(1))
+        return max(1, min(self.most, int((longest_ms - self.a_ms) / self.b_ms)))
+
+    def per_second(self, series: int) -> float:
+        """Series a second in calls of so many.
+
+        >>> round(Runtime().per_second(128))
+        841
+        """
+        return 1e3 * series / self.call_ms(series)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Single forecasts a second, how many of them are known, and markets in each cycle."""
+
+    per_second: float
+    hits: float = 0.0
+    markets: int = 0
+    cycle_s: float = 60.0
+
+    @property
+    def unique(self) -> float:
+        return self.per_second * (1 - self.hits)
+
+    @property
+    def bulk(self) -> float:
+        """Items of batches a second while a cycle runs."""
+        return self.markets / self.cycle_s
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much there is of everything, and how busy each is while a cycle runs, 0 to 1."""
+
+    ingresses: int
+    runners: int
+    runtimes: int
+    nodes: int
+    ingress_busy: float
+    runner_busy: float
+    runtime_busy: float
+
+
+def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> Size:
+    """The least that carries a load with room to spare, two of each process at least.
+
+    >>> size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8).runtimes
+    24
+    """
+    series, best = load.unique + load.bulk, runtime.per_second(runtime.most)
+    runtimes = max(1, math.ceil(series / (RUNTIME_FULL * best)))
+    ingress_s, runner_s, proxy_s = _cores(load, costs)
+    ingresses = max(2, math.ceil(ingress_s / FULL))
+    runners = max(2, runtimes, math.ceil(runner_s / FULL))
+    wanted = ingresses + runners + proxy_s / FULL
+    nodes = max(2, math.ceil(wanted / (cores_each - costs.background)))
+    busy = (ingress_s / ingresses, runner_s / runners, series / best / runtimes)
+    return Size(ingresses, runners, runtimes, nodes, *busy)
+
+
+def _cores(load: Load, costs: Costs) -> tuple[float, float, float]:
+    """Seconds of CPU a second of all ingresses, all Runners, all proxies."""
+    ingress_ms = load.unique * costs.ingress_ms + load.per_second * load.hits * costs.hit_ms
+    ingress_ms += load.bulk * costs.bulk_ingress_ms
+    runner_ms = load.unique * costs.runner_ms + load.bulk * costs.bulk_runner_ms
+    return ingress_ms / 1e3, runner_ms / 1e3, load.per_second * costs.proxy_ms / 1e3
+
+
+def limits(costs: Costs, runtime: Runtime) -> Iterator[tuple[str, float, str, str]]:
+    """What ends first as a deployment grows: the part, at how many of what, and what helps."""
+    best = runtime.per_second(runtime.most)
+    yield "a runtime", best, "new forecasts/s", "another one, and a Runner for it"
+    yield "an ingress", 1e3 / costs.ingress_ms, "new forecasts/s", "another one"
+    yield "a Runner", 1e3 / costs.runner_ms, "new forecasts/s", "another one"
+    if costs.proxy_ms:  # Serve's plain mode has no HAProxy
+        yield "HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node"
+    replicas, runners = 1e3 / CONTROLLER_MS_EACH, 1e3 / BREAKER_MS_EACH
+    yield "Serve's controller", replicas, "replicas or more", "a second cluster"
+    yield "the breaker actor", runners, "Runners or more", "circuit_breaker.sync_interval_s"
+
+
+def hit_share(asks: float, ingresses: int, runners: int) -> float:
+    """Kept answers among ``asks`` for one market while an answer is kept.
+
+    An ask goes to any ingress, and what that does not know to any Runner: both forget nothing
+    within the time. Equal asks at the same moment at one replica count as kept.
+
+    >>> round(hit_share(10, 1, 1), 2), round(hit_share(10, 30, 20), 2)
+    (0.9, 0.29)
+    """
+    computed = 0.0
+    for ask in range(int(asks)):
+        unknown_there = (1 - 1 / ingresses) ** ask
+        computed += unknown_there * (1 - computed / runners)  # each by a Runner of its own
+    return 1 - computed / int(asks)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A rate that was measured on one machine with one of each process, under a load that fills it.
+
+    ``elsewhere`` are the cores that the machine had busy with other things meanwhile.
+    """
+
+    name: str
+    per_second: float
+    elsewhere: float
+    bulk: bool = False
+    runtime: Runtime = field(default_factory=Runtime)
+
+    def expected(self, costs: Costs, cores: int) -> float:
+        """Forecasts a second by the rule: the least of what each part can do."""
+        ingress_ms, runner_ms, around_ms = costs.ingress_ms, costs.runner_ms, costs.around_ms
+        if self.bulk:
+            ingress_ms, runner_ms = costs.bulk_ingress_ms, costs.bulk_runner_ms
+            around_ms -= costs.proxy_ms
+        left = max(LEAST_CORES, cores - self.elsewhere)
+        series = self.runtime.most_within(LONGEST_S if self.bulk else PROMPT_S)
+        return min(
+            self.runtime.per_second(series),
+            1e3 / ingress_ms,
+            1e3 / runner_ms,
+            left * 1e3 / (ingress_ms + runner_ms + around_ms),
+        )
+
+
+# Two cores shared with other work, 22 November 2026, Ray 2.60.0: the rows of docs/scale.md.
+MEASURED = Costs(
+    ingress_ms=1.74,
+    runner_ms=0.69,
+    proxy_ms=0.20,
+    around_ms=0.515,
+    hit_ms=0.69,
+    bulk_ingress_ms=0.555,
+    bulk_runner_ms=0.355,
+    background=0.27,
+)
+# Milliseconds of CPU a second that each replica costs what there is once, at most: all that they
+# used beside three replicas and one Runner. A part is theirs whatever there is: they end later.
+CONTROLLER_MS_EACH, BREAKER_MS_EACH = 55 / 3, 20.0
+POINTS = (
+    Point("128 callers", 350, 0.8),
+    Point("batches of 1,000", 691, 0.9, bulk=True),
+    Point("128 callers, runtime four times as slow", 160, 1.2, runtime=Runtime(148.0, 3.6)),
+)
+LOADS = tuple(Load(rate, markets=10 * rate) for rate in (100, 1_000, 10_000))
+
+
+# What a forecast costs each process, measured on a running service
+
+PROXY, INGRESS, RUNNER = "proxy (HAProxy)", "Ingress replica", "Runner replica"
+CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
+STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
+CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
+UNIQUE, SLOW = "unique, 128 at once", "unique, 128 at once, runtime four times as slow"
+KNOWN, NEW_BATCH = "known, 32 at once", "a batch of 1,000 new markets"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One kind of load: what it gave, and milliseconds of CPU for each forecast by process.
+
+    ``elsewhere`` are the cores that were busy with anything but this load: Ray's own processes, and
+    whatever else runs on the machine.
+    """
+
+    name: str
+    per_second: float  # forecasts
+    p95_ms: float  # of a request
+    series_per_call: float
+    elsewhere: float
+    cpu_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests of one kind, and how many forecasts each of them asks for."""
+
+    name: str
+    bodies: Sequence[bytes]
+    connections: int
+    each: int = 1
+
+    def drive(self, url: str) -> Any:
+        return drive(url, FORECAST if self.each == 1 else BATCH, self.bodies, self.connections)
+
+
+async def measured_costs(field: Field, service: Service) -> list[Cost]:
+    """Each kind of load in turn; ``field.scale`` says how many requests."""
+    known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
+    await field.forecasts([*known, *field.fresh(field.many(300))], 32)
+    await drive(field.url, BATCH, batches, 1)
+    found = [await _cost(field, service, one) for one in _requests(field, known, batches)]
+    field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
+    slow = Requests(SLOW, field.fresh(field.many(1500)), 128)
+    return [*found, await _cost(field, service, slow)]
+
+
+def _requests(field: Field, known: list[bytes], batches: list[bytes]) -> Iterator[Requests]:
+    yield Requests("unique, one at a time", field.fresh(60), 1)
+    yield Requests(UNIQUE, field.fresh(field.many(4000)), 128)
+    yield Requests("unique, 32 at once", field.fresh(field.many(2000)), 32)
+    yield Requests(KNOWN, known * max(1, field.many(5000) // 50), 32)
+    illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
+    yield Requests("baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32)
+    times = max(2, int(4 * field.scale))
+    new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
+    yield Requests(NEW_BATCH, new, 1, MARKETS)
+    yield Requests("a batch of 1,000 known markets", batches * times, 1, MARKETS)
+
+
+async def _cost(field: Field, service: Service, requests: Requests) -> Cost:
+    await asyncio.to_thread(field.stub.reset)
+    names = await asyncio.to_thread(service.processes)
+    before, machine_before, began = _cpu_s(names, field.stub.pid), _machine_s(), perf_counter()
+    found: Drive = await requests.drive(field.url)
+    took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
+    after = _cpu_s(names, field.stub.pid)
+    spent_s = {stage: after[stage] - before[stage] for stage in STAGES}
+    work_s = sum(seconds for stage, seconds in spent_s.items() if stage not in CONSTANT)
+    sizes = (await asyncio.to_thread(field.stub.stats))["series_per_call"]
+    forecasts = len(requests.bodies) * requests.each
+    return Cost(
+        requests.name,
+        found.per_second * requests.each,
+        found.p95_ms,
+        sum(sizes) / max(1, len(sizes)),
+        elsewhere=(machine_s - work_s) / took_s,
+        cpu_ms={stage: seconds * 1e3 / forecasts for stage, seconds in spent_s.items()},
+    )
+
+
+def _cpu_s(names: Mapping[int, str], stub: int) -> dict[str, float]:
+    """Seconds of CPU that each stage has used so far."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for pid, line in names.items():
+        stage = name_of(line)
+        spent[stage if stage in STAGES else REST] += _of(pid)
+    spent[RUNTIME], spent[CLIENT] = _of(stub), _of(psutil.Process().pid)
+    return spent
+
+
+def _machine_s() -> float:
+    """Seconds that all cores together were not idle, those that other machines took included."""
+    times = psutil.cpu_times()
+    return float(
+        sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    )
+
+
+def _of(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:  # it has ended meanwhile
+        return 0.0
+    return float(times.user + times.system)
+
+
+def costs_of(found: Sequence[Cost]) -> Costs:
+    """The costs that the arithmetic needs, out of what was measured."""
+    by_name = {cost.name: cost for cost in found}
+    busy, of, of_bulk = by_name[UNIQUE], by_name[UNIQUE].cpu_ms, by_name[NEW_BATCH].cpu_ms
+    return Costs(
+        ingress_ms=of[INGRESS],
+        runner_ms=of[RUNNER],
+        proxy_ms=of[PROXY],
+        around_ms=of[PROXY] + of[CLIENT] + of[RUNTIME],
+        hit_ms=by_name[KNOWN].cpu_ms[INGRESS],
+        bulk_ingress_ms=of_bulk[INGRESS],
+        bulk_runner_ms=of_bulk[RUNNER],
+        background=sum(of[stage] for stage in CONSTANT) * busy.per_second / 1e3,
+    )
+
+
+def points_of(found: Sequence[Cost]) -> list[Point]:
+    """The rates that the rule is held against: those of the loads that fill the machine."""
+    slow, usual = Runtime(4 * A_MS, 4 * B_MS), Runtime()
+    return [
+        Point(
+            cost.name,
+            cost.per_second,
+            cost.elsewhere,
+            bulk=cost.name == NEW_BATCH,
+            runtime=slow if cost.name == SLOW else usual,
+        )
+        for cost in found
+        if cost.name in (UNIQUE, SLOW, NEW_BATCH)
+    ]
+
+
+# The command
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("scale", __doc__, argv, OPTIONS)
+    found: list[Cost] = []
+    return judged("SCALE", partial(_measure, args, found), partial(report, args, found))
+
+
+def _measure(args: argparse.Namespace, found: list[Cost]) -> None:
+    if args.measure:
+        with standing(A_MS, B_MS, {"TSFM_SECURITY__BURST_STEPS": "100000000"}) as stand:
+            field = Field(stand.url, stand.stub, args.scale)
+            found += asyncio.run(measured_costs(field, stand.service))
+
+
+def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[str]]:
+    """The tables, and where the rule is too far from what was measured."""
+    known = costs_of(found) if found else MEASURED
+    points = points_of(found) if found else POINTS
+    runtime = Runtime(args.ms_per_call, args.ms_per_series)
+    texts = [
+        *([cost_table(found)] if found else []),
+        str(known),
+        point_table(points, known, args.machine_cores),
+        size_table(LOADS, known, runtime, args.cores),
+        limit_table(known, runtime),
+    ]
+    return "\n\n".join(texts), failures(points, known, args.machine_cores)
+
+
+def failures(points: Iterable[Point], costs: Costs, cores: int) -> list[str]:
+    broken = []
+    for point in points:
+        expected, rate = point.expected(costs, cores), point.per_second
+        if abs(expected / rate - 1) > TRUSTED:
+            broken.append(f"{point.name}: {expected:.0f}/s expected, {rate:.0f} measured")
+    return broken
+
+
+def cost_table(found: Sequence[Cost]) -> str:
+    """Milliseconds of CPU for each forecast by process."""
+    used = [stage for stage in STAGES if any(cost.cpu_ms[stage] > 0.005 for cost in found)]
+    head = ["load", "forecasts/s", "p95 ms", "series a call", "CPU ms each", *used]
+    rows = (
+        [
+            cost.name,
+            *(f"{n:.0f}" for n in (cost.per_second, cost.p95_ms, cost.series_per_call)),
+            *(f"{ms:.2f}" for ms in (sum(cost.cpu_ms.values()), *(cost.cpu_ms[s] for s in used))),
+        ]
+        for cost in found
+    )
+    return table(" | ".join(head), rows)
+
+
+def point_table(points: Iterable[Point], costs: Costs, cores: int) -> str:
+    head = "one machine | cores busy elsewhere | measured, forecasts/s | by the rule | off by"
+    rows = []
+    for point in points:
+        rate, expected = point.per_second, point.expected(costs, cores)
+        numbers = (f"{rate:.0f}", f"{expected:.0f}", f"{expected / rate - 1:+.0%}")
+        rows.append([point.name, f"{point.elsewhere:.1f}", *numbers])
+    return table(head, rows)
+
+
+def size_table(loads: Iterable[Load], costs: Costs, runtime: Runtime, cores_each: float) -> str:
+    head = "singles/s | markets a cycle | runtimes | Runners | ingresses | nodes "
+    head += "| runtime busy | Runner busy | ingress busy"
+    rows = []
+    for load in loads:
+        size = size_for(load, costs, runtime, cores_each)
+        counts = (load.per_second, load.markets, size.runtimes, size.runners, size.ingresses)
+        busy = (size.runtime_busy, size.runner_busy, size.ingress_busy)
+        nodes = f"{size.nodes} of {cores_each:.0f} cores"
+        rows.append([*(f"{n:,.0f}" for n in counts), nodes, *(f"{b:.0%}" for b in busy)])
+    return table(head, rows)
+
+
+def limit_table(costs: Costs, runtime: Runtime) -> str:
+    rows = ((p, f"{at:,.0f}", unit, then) for p, at, unit, then in limits(costs, runtime))
+    return table("part | full at | | what helps then", rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""Does anything grow while impatient callers ask for hours?
+
+    python -m loadtest.drills.soak --minutes 10 --rate 50
+    python -m loadtest.drills.soak --minutes 60 --leave 0.5
+
+The stand-in, the service, steady mixed traffic, and looks at every process. The last line is
+``SOAK_PASS`` or ``SOAK_FAIL: why``.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import linear_regression, median
+from time import perf_counter
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.drills.harness import at_rate, judged, options, percentile, say, standing, table
+from loadtest.drills.processes import OURS, Reading, readings_of
+from loadtest.drills.soak_traffic import Callers, Mix, Tally, asks
+from loadtest.payloads import Shape
+from loadtest.service import Service
+
+SETTINGS = {  # what is kept up to a number is full within the warm-up: a slope is a leak
+    "TSFM_CACHE__MAX_ENTRIES": "500",
+    "TSFM_CONFORMAL__MAX_MARKETS": "50",  # these where learning is on
+    "TSFM_CONFORMAL__MAX_PENDING_PER_MARKET": "12",
+    "TSFM_CONFORMAL__MAX_QUEUED": "500",
+    "TSFM_CONFORMAL__ROLLING_POINTS": "100",
+}
+SHAPE = Shape(model="mock", points=96)
+CALM_S = 10.0  # for what is under way to end once nobody asks any more
+FEWEST_LOOKS = 5
+GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--minutes": (10.0, "of traffic"),
+    "--rate": (50.0, "requests a second, whatever is under way"),
+    "--leave": (0.2, "share of callers who hang up early, 0 to 1"),
+    "--markets": (40, "so few that each is known after the warm-up"),
+    "--batch-items": (8, "of a batch"),
+    "--every-s": (5.0, "between two looks at the processes"),
+    "--warm-up-s": (float, "a third of the run, 300 at most, where it is not given"),
+    "--limit-mb-per-hour": (10.0, "of each process of ours: one of 250 MB then doubles in a day"),
+    "--noise-mb": (3.0, "what an allocator takes and gives back in a run without leaks"),
+    "--limit-fds": (20, "callers' connections come and go"),
+    "--limit-threads": (4, "pools fill up to their size"),
+    "--limit-gauges": (20, "tasks, queued items, kept answers"),
+    "--seed": (0, "of the requests"),
+    "--log-lines": (5, "of the service's log, at the end"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All processes at one moment, by id, in seconds since the traffic began."""
+
+    at_s: float
+    readings: Mapping[int, Reading]
+    gauges: Mapping[str, float] = field(default_factory=dict)  # what the service tells of itself
+
+
+@dataclass(slots=True)
+class Found:
+    """What a run has seen so far; ``in_flight`` is what was left when all had gone."""
+
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
+    in_flight: int | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("soak", __doc__, argv, OPTIONS)
+    found = Found()
+    return judged("SOAK", partial(_run, args, found), partial(report, args, found))
+
+
+def warm_up_s(minutes: float, asked_s: float | None) -> float:
+    """Seconds before slopes are taken: a third of the run, five minutes at most."""
+    return min(300.0, minutes * 20) if asked_s is None else asked_s
+
+
+def _run(args: argparse.Namespace, found: Found) -> None:
+    with standing(37.0, 0.9, SETTINGS, log_lines=args.log_lines) as stand:
+        asyncio.run(_ask_and_look(stand.service, args, found))
+
+
+async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found) -> None:
+    callers = Callers(service.url, SHAPE)
+    found.tallies = callers.tallies
+    requests = asks(Mix(SHAPE, args.markets, args.batch_items, args.leave, args.seed))
+    last = int(args.rate * args.minutes * 60)
+    looking = asyncio.create_task(_look_every(service, args.every_s, found))
+    try:
+        await at_rate(args.rate, lambda _: callers.ask(next(requests)), lambda n: n < last)
+    finally:
+        looking.cancel()
+        callers.close()
+    found.in_flight = await _in_flight_at_the_end(service.url)
+
+
+async def _look_every(service: Service, every_s: float, found: Found) -> None:
+    began = perf_counter()
+    while True:
+        at_s = perf_counter() - began
+        look = await asyncio.to_thread(_look, service, at_s)
+        found.looks.append(look)
+        tallies, total_mb = found.tallies.values(), sum(r.pss_mb for r in look.readings.values())
+        say(
+            f"{at_s:5.0f} s: {sum(t.requests for t in tallies)} requests, "
+            f"{sum(t.invalid for t in tallies)} invalid, {len(look.readings)} processes, "
+            f"{total_mb:.0f} MB"
+        )
+        await asyncio.sleep(max(0.0, at_s + every_s - (perf_counter() - began)))
+
+
+def _look(service: Service, at_s: float) -> Look:
+    try:
+        metrics = httpx.get(f"{service.url}/metrics", timeout=5, trust_env=False).text
+    except httpx.HTTPError:
+        metrics = ""
+    return Look(at_s, readings_of(service.processes()), gauges_of(metrics))
+
+
+def gauges_of(metrics: str) -> dict[str, float]:
+    """What the replicas of a deployment hold together, by deployment and what it is."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples if family.name in GAUGES else []:
+            words = (sample.labels.get("deployment", "?"), family.name, sample.labels.get("cache"))
+            found[" ".join(filter(None, words))] += sample.value
+    return dict(found)
+
+
+async def _in_flight_at_the_end(url: str) -> int | None:
+    """Requests under way once nobody asks; what does not end within ``CALM_S`` hangs."""
+    until, under_way = perf_counter() + CALM_S, None
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while perf_counter() < until:
+            with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+                status = (await client.get(f"{url}/tsfm/status")).json()
+                under_way = int(status["queue"]["in_flight"])
+            if under_way == 0:
+                break
+            await asyncio.sleep(0.5)
+    return under_way
+
+
+# From looks to tables and to pass or fail
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process over the window; starts and ends are medians of the first and last fifth."""
+
+    name: str
+    pss_mb: tuple[float, float]
+    own_mb: tuple[float, float]
+    mb_per_hour: float  # of its own memory
+    fds: tuple[float, float]
+    threads: tuple[float, float]
+
+    @property
+    def ours(self) -> bool:
+        return self.name in OURS
+
+
+def slope_per_hour(at_s: Sequence[float], values: Sequence[float]) -> float:
+    """The least-squares slope.
+
+    >>> slope_per_hour([0, 1800, 3600], [1.0, 2.0, 3.0])
+    2.0
+    """
+    return linear_regression(at_s, values).slope * 3600
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Medians of the first and the last fifth."""
+    fifth = max(1, len(values) // 5)
+    return median(values[:fifth]), median(values[-fifth:])
+
+
+def rows_of(looks: Sequence[Look]) -> list[Row]:
+    """A row for each process that was there all the time, ours first."""
+    found = [_row(looks, pid) for pid in sorted(_always_there(looks))]
+    return sorted(found, key=lambda row: (not row.ours, row.name))
+
+
+def _always_there(looks: Sequence[Look]) -> set[int]:
+    return set.intersection(*(set(look.readings) for look in looks)) if looks else set()
+
+
+def _row(looks: Sequence[Look], pid: int) -> Row:
+    readings = [look.readings[pid] for look in looks]
+    own = [reading.own_mb for reading in readings]
+    return Row(
+        readings[-1].name,
+        _ends([reading.pss_mb for reading in readings]),
+        _ends(own),
+        slope_per_hour([look.at_s for look in looks], own) if len(looks) > 1 else 0.0,
+        _ends([reading.fds for reading in readings]),
+        _ends([reading.threads for reading in readings]),
+    )
+
+
+def gauge_rows(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:
+    """Medians of the first and last fifth of the looks that found a gauge."""
+    names = sorted({name for look in looks for name in look.gauges})
+    return {n: _ends([look.gauges[n] for look in looks if n in look.gauges]) for n in names}
+
+
+def replaced(looks: Sequence[Look]) -> list[str]:
+    """Our processes that ended or came while we looked: none should in a quiet run."""
+    kept, seen = _always_there(looks), dict[int, Reading]()
+    for look in looks:
+        seen |= look.readings
+    gone = Counter(r.name for pid, r in seen.items() if pid not in kept and r.name in OURS)
+    return [f"{count} {name} came or went" for name, count in gone.items()]
+
+
+def report(args: argparse.Namespace, found: Found) -> tuple[str, list[str]]:
+    """The tables of the traffic, the processes and the gauges, and every broken promise."""
+    first_s = warm_up_s(args.minutes, args.warm_up_s)
+    looks = [look for look in found.looks if look.at_s >= first_s]
+    gauges = [(n, f"{a:.0f}", f"{b:.0f}") for n, (a, b) in gauge_rows(looks).items()]
+    processes = "process | PSS MB | own MB | own MB/h | open files | threads"
+    texts = [
+        table(
+            "kind | requests | valid | invalid | left | p50 ms | p95 ms | p99 ms | max ms",
+            (_traffic_cells(kind, tally) for kind, tally in sorted(found.tallies.items())),
+        ),
+        table(processes, map(_cells, rows_of(looks))),
+        table("of all replicas of a deployment | start | end", gauges),
+        _note(looks, args.noise_mb),
+    ]
+    return "\n\n".join(texts), failures(looks, found, args)
+
+
+def failures(looks: Sequence[Look], found: Found, limits: argparse.Namespace) -> list[str]:
+    """Every promise that was broken, in words."""
+    if len(looks) < FEWEST_LOOKS:
+        return [f"only {len(looks)} looks after the warm-up: run longer"]
+    broken = replaced(looks)
+    broken += [words for row in rows_of(looks) if row.ours for words in _growth(row, limits)]
+    broken += _gauge_growth(gauge_rows(looks), limits.limit_gauges)
+    broken += [words for kind, tally in found.tallies.items() for words in _bad(kind, tally)]
+    if found.in_flight != 0:
+        left = "unknown" if found.in_flight is None else found.in_flight
+        broken.append(f"requests still under way when all had gone: {left}")
+    return broken
+
+
+def _growth(row: Row, limits: argparse.Namespace) -> list[str]:
+    found, (first_mb, last_mb) = [], row.own_mb
+    # growth under noise_mb in the whole window is not told from noise
+    if row.mb_per_hour > limits.limit_mb_per_hour and last_mb - first_mb > limits.noise_mb:
+        allowed = f"{limits.limit_mb_per_hour:g} allowed"
+        found.append(f"{row.name}: grows {row.mb_per_hour:.0f} MB/h, {allowed}")
+    for what, (first, last), limit in (
+        ("open files", row.fds, limits.limit_fds),
+        ("threads", row.threads, limits.limit_threads),
+    ):
+        if last - first > limit:
+            found.append(f"{row.name}: {what} rose from {first:.0f} to {last:.0f}")
+    return found
+
+
+def _gauge_growth(found: Mapping[str, tuple[float, float]], limit: int) -> list[str]:
+    if not found:
+        return ["GET /metrics told nothing"]
+    return [
+        f"{name} rose from {first:.0f} to {last:.0f}"
+        for name, (first, last) in found.items()
+        if last - first > limit
+    ]
+
+
+def _bad(kind: str, tally: Tally) -> list[str]:
+    if not tally.valid:
+        return [f"{kind}: nothing valid of {tally.requests}"]
+    if tally.invalid:
+        worst, count = tally.problems.most_common(1)[0]
+        return [f"{kind}: {tally.invalid} of {tally.requests} bad ({count}x {worst})"]
+    return []
+
+
+def _cells(row: Row) -> list[str]:
+    memory = [f"{first:.1f} > {last:.1f}" for first, last in (row.pss_mb, row.own_mb)]
+    counts = [f"{first:.0f} > {last:.0f}" for first, last in (row.fds, row.threads)]
+    return [row.name, *memory, f"{row.mb_per_hour:+.1f}", *counts]
+
+
+def _traffic_cells(kind: str, tally: Tally) -> list[object]:
+    """Times are of those who waited."""
+    latencies = sorted(tally.latencies_ms)
+    times = [f"{percentile(latencies, percent):.0f}" for percent in (50, 95, 99, 100)]
+    return [kind, tally.requests, tally.valid, tally.invalid, tally.left, *times]
+
+
+def _note(looks: Sequence[Look], noise_mb: float) -> str:
+    if len(looks) < 2:
+        return "no window"
+    window_s = looks[-1].at_s - looks[0].at_s
+    return (
+        f"{len(looks)} looks over {window_s:.0f} s after a warm-up; growth under "
+        f"{noise_mb * 3600 / window_s:.0f} MB/h cannot be told from noise in a run of this length"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,447 @@
+"""What does an update of a deployed service cost callers: a setting, the code, a roll-back?
+
+    python -m loadtest.drills.updates
+    python -m loadtest.drills.updates --only code --only back
+    python -m loadtest.drills.updates --before ../the-version-that-runs-now
+
+Needs Linux with `unshare` and `ip`. The last line is ``UPDATES_PASS`` or ``UPDATES_FAIL: why``.
+`--before` names another checkout of the project: the service starts with its code, "the code" is
+this one, and the roll-back goes there again.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from loadtest.drills.cluster import PORT, application
+from loadtest.drills.harness import (
+    FORECAST,
+    Client,
+    Sample,
+    at_rate,
+    counted,
+    holding,
+    judged,
+    options,
+    percentiles_ms,
+    problems_of,
+    say,
+    table,
+)
+from loadtest.drills.nodes import HEAD, Cluster, is_up, wait_for
+from loadtest.drills.sandbox import GATEWAY, Place, enter
+from loadtest.http_client import endpoint
+from loadtest.payloads import Shape, encode, windows
+from loadtest.service import ROOT
+from loadtest.stub.process import StubProcess, start_stub
+
+SHAPE = Shape(model="mock", points=96)
+LIMIT_S = 240.0
+LEAD_S, TAIL_S = 20.0, 10.0
+ADVANCE_S = 10.0  # between two prices of a market
+WORKER = 1
+FORCED = "chronos2"  # a model that nobody asks for here
+RESET, CARRIED, OPEN = "reset", "carried", "forced_open"  # what may become of a breaker
+LEAST_HITS = 0.5  # of those before, in any ten seconds: cold everywhere at once would be none
+CODE = ("serve_app", "runner", "configs")
+SETTINGS = {
+    "TSFM_CONFORMAL__ONLINE": "true",
+    "TSFM_CONFORMAL__SAVE_INTERVAL_S": "5",
+    "TSFM_REQUEST__DEADLINE_MS": "3000",  # two cores start replicas beside those that answer
+}
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--rate": (20.0, "requests a second"),
+    "--markets": (40, "asked in turn, a new price every 10 s"),
+    "--only": (list[str](), "updates that hold the word"),
+    "--before": (Path, "a checkout whose code runs first"),
+}
+
+
+# What is deployed, and the ways to change it
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A Serve config and the folder with the code that belongs to it."""
+
+    config: dict[str, Any]
+    code: Path
+
+    def variables(self) -> dict[str, str]:
+        """What the application finds in its environment; may be changed in a copy."""
+        found: dict[str, str] = self.config["applications"][0]["runtime_env"]["env_vars"]
+        return found
+
+    def replicas(self) -> dict[str, int]:
+        """How many of each deployment there are to be."""
+        deployments = self.config["applications"][0]["deployments"]
+        return {deployment["name"]: deployment["num_replicas"] for deployment in deployments}
+
+    def copy(self, code: Path | None = None, **variables: str) -> "Version":
+        """A version of its own, with other variables or other code."""
+        made = Version(deepcopy(self.config), code or self.code)
+        made.variables().update(variables)
+        return made
+
+    def scaled(self, name: str, replicas: int) -> "Version":
+        """A version of its own, with so many replicas of a deployment."""
+        made = self.copy()
+        for deployment in made.config["applications"][0]["deployments"]:
+            if deployment["name"] == name:
+                deployment["num_replicas"] = replicas
+        return made
+
+
+@dataclass(slots=True)
+class Stage:
+    """A head and a worker, what runs on them now, and what ran before.
+
+    ``live`` is the folder with the code on every node, ``changed`` one with other code.
+    """
+
+    cluster: Cluster
+    live: Path
+    changed: Path
+    now: Version
+    before: list[Version] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://{Place(WORKER).ip}:{PORT}"
+
+    def deploy(self, version: Version) -> None:
+        """Brings the code to the nodes and hands the config over; Serve goes on from there."""
+        for name in CODE:
+            shutil.copytree(version.code / name, self.live / name, dirs_exist_ok=True)
+        self.cluster.deploy(version.config)
+
+    def go_to(self, version: Version, *, replaces: bool = True) -> None:
+        """Deploys a version and waits until it is all that runs."""
+        old = set(self.cluster.replica_ids()) if replaces else set()
+        self.before.append(self.now)
+        self.deploy(version)
+        self.now = version
+        wait_for(lambda: self._is_all_there_is(old), LIMIT_S, "all replicas of the update")
+
+    def _is_all_there_is(self, old: set[str]) -> bool:
+        wanted = self.now.replicas()
+        there = dict.fromkeys(wanted, 0)
+        for (name, _), number in self.cluster.replicas().items():
+            there[name] += number
+        return there == wanted and not old & set(self.cluster.replica_ids())
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How it is made, and what must become of a breaker that was forced open before."""
+
+    name: str
+    make: Callable[[Stage], None]
+    expected: str
+
+
+def _scale(stage: Stage) -> None:
+    stage.go_to(stage.now.scaled("Runner", 3), replaces=False)
+
+
+def _set(stage: Stage) -> None:
+    stage.go_to(stage.now.copy(TSFM_REQUEST__DEADLINE_MS="3100"))
+
+
+def _change_code(stage: Stage) -> None:
+    number = int(stage.now.variables()["TSFM_REVISION"]) + 1
+    stage.go_to(stage.now.copy(stage.changed, TSFM_REVISION=str(number)))
+
+
+def _go_back(stage: Stage) -> None:
+    stage.go_to(stage.before[-1])
+
+
+UPDATES = (
+    Update("one Runner more", _scale, CARRIED),
+    Update("a setting", _set, RESET),
+    Update("the code", _change_code, RESET),
+    Update("back to the code before", _go_back, RESET),
+)
+
+
+# The requests
+
+
+class Markets:
+    """Bodies of ``number`` markets in turn; ``advance`` gives each of them its next price."""
+
+    def __init__(self, number: int, shape: Shape = SHAPE) -> None:
+        self._shape = shape
+        self._windows = [windows(at, shape) for at in range(number)]
+        self._bodies: list[bytes] = []
+        self.advance()
+
+    def advance(self) -> None:
+        self._bodies = [encode(next(window), self._shape) for window in self._windows]
+
+    def body(self, turn: int) -> bytes:
+        return self._bodies[turn % len(self._bodies)]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One moment: series that the runtime has computed so far, outcomes behind calibration."""
+
+    at_s: float
+    series: int
+    outcomes: int | None  # None: no replica told
+
+
+# The command
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = sys.argv[1:] if argv is None else argv
+    args = options("updates", __doc__, given, OPTIONS)
+    chosen = [update for update in UPDATES if holding(args.only, update.name)]
+    if not chosen:
+        print("UPDATES_FAIL: no update holds such a word:", ", ".join(u.name for u in UPDATES))
+        return 2
+    enter(given, "loadtest.drills.updates")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ru", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        return judged(
+            "UPDATES",
+            partial(_run, Path(folder), chosen, args, rows),
+            lambda: (table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
+        )
+
+
+def _run(
+    folder: Path, updates: Sequence[Update], args: argparse.Namespace, rows: list["Row"]
+) -> None:
+    model = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
+    stub = start_stub("--host", GATEWAY, *model)
+    stage = _stage(folder, json.dumps([stub.url]), args.before)
+    try:
+        _bring_up(stage)
+        markets = Markets(args.markets)
+        for update in updates:
+            rows.append(asyncio.run(_watch(stage, update, stub, markets, args.rate)))
+            say(table(HEAD_OF_TABLE, map(cells, rows[-1:])).splitlines()[-1])
+    except BaseException:
+        say(stage.cluster.account())
+        raise
+
+
+def _stage(folder: Path, urls: str, before: Path | None) -> Stage:
+    first = Version(application(urls, scales=False), before or ROOT)
+    first.variables().update(SETTINGS)
+    first.variables()["TSFM_CONFORMAL__LEARNED_FILE"] = str(folder / "learned.json")
+    live = folder / "live"
+    live.mkdir()
+    changed = ROOT if before else _changed(folder / "changed")
+    return Stage(Cluster(folder, redis=False, env={}, code=live), live, changed, first)
+
+
+def _changed(folder: Path) -> Path:
+    """The code with another version number, which the status page shows."""
+    for name in CODE:
+        shutil.copytree(ROOT / name, folder / name)
+    with (folder / "serve_app/version.py").open("a") as file:
+        file.write('\n\ndef package_version() -> str:\n    return "0+drill"\n')
+    return folder
+
+
+def _bring_up(stage: Stage) -> None:
+    for number in (HEAD, WORKER):
+        stage.cluster.add_node(number, LIMIT_S)
+    stage.deploy(stage.now)
+    wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
+
+
+async def _watch(
+    stage: Stage, update: Update, stub: StubProcess, markets: Markets, rate: float
+) -> "Row":
+    """Traffic before, during and after an update; the breaker of one model is forced before."""
+    going, looks = True, list[Look]()
+    client = Client(endpoint(stage.url, FORECAST), SHAPE)
+    turns_each = max(1, int(rate * ADVANCE_S))
+
+    async def ask(turn: int) -> None:
+        if turn and turn % turns_each == 0:
+            markets.advance()
+        await client.send(markets.body(turn))
+
+    async with httpx.AsyncClient(base_url=stage.url, timeout=5, trust_env=False) as http:
+        route = f"/tsfm/admin/breakers/{FORCED}"
+        (await http.post(route, json={"action": "force_open"})).raise_for_status()
+        looking = asyncio.create_task(_look(http, stub, client, looks))
+        asking = asyncio.create_task(at_rate(rate, ask, lambda _: going))
+        try:
+            await asyncio.sleep(LEAD_S)
+            began_s = client.now_s()
+            await asyncio.to_thread(update.make, stage)
+            took_s = client.now_s() - began_s
+            await asyncio.sleep(TAIL_S)
+        finally:
+            going = False
+            await asking
+            looking.cancel()
+            client.close()
+        after = await _state(http)
+    return row_of(update.name, update.expected, client.samples, looks, began_s, took_s, after)
+
+
+async def _look(
+    http: httpx.AsyncClient, stub: StubProcess, client: Client, looks: list[Look]
+) -> None:
+    while True:
+        stats = await asyncio.to_thread(stub.stats)
+        try:
+            coverage = (await http.get("/tsfm/status")).json()["coverage"]
+            outcomes = sum(item["samples"] for item in coverage)
+        except (httpx.HTTPError, ValueError, KeyError):
+            outcomes = None
+        looks.append(Look(client.now_s(), stats["forecasts"], outcomes))
+        await asyncio.sleep(1.0)
+
+
+async def _state(http: httpx.AsyncClient) -> tuple[str, str]:
+    """The state of the breaker that was forced open before, and the version that answers."""
+    status = (await http.get("/tsfm/status")).json()
+    breakers = {one["model"]: one["state"] for one in status["breakers"]}
+    return breakers.get(FORCED, "closed"), status["version"]
+
+
+# From what was seen to a row of the table, and to pass or fail
+
+HEAD_OF_TABLE = (
+    "update | requests | failed | model | baseline | stale | p95 ms | max ms | took s "
+    "| hits before, least | series/s before, mean, most | forced breaker | outcomes learned "
+    "| version"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one update did; rates are those of the runtime, in series a second.
+
+    ``expected`` is what must become of a breaker that was forced open before. ``hits_least`` is the
+    share of kept answers in the coldest ten seconds.
+    """
+
+    name: str
+    expected: str
+    samples: Sequence[Sample]
+    took_s: float
+    hits_before: float
+    hits_least: float
+    rate_before: float
+    rate_most: float
+    rate_mean: float
+    breaker: str
+    outcomes: tuple[int, int]
+    version: str
+
+
+def row_of(
+    name: str,
+    expected: str,
+    samples: Sequence[Sample],
+    looks: Sequence[Look],
+    began_s: float,
+    took_s: float,
+    after: tuple[str, str],
+) -> Row:
+    """The row of an update that began at ``began_s``.
+
+    ``after`` it: the state of the breaker that was forced open before, and the service's version.
+    """
+    quiet = [look for look in looks if look.at_s <= began_s]
+    busy = [look for look in looks if began_s <= look.at_s <= began_s + took_s]
+    told = [look.outcomes for look in looks if look.outcomes is not None]
+    at_start = [look.outcomes for look in quiet if look.outcomes is not None]
+    windows = _windows([s for s in samples if s.sent_s >= began_s])
+    return Row(
+        name=name,
+        expected=expected,
+        samples=samples,
+        took_s=took_s,
+        hits_before=_hits([s for s in samples if s.sent_s < began_s]),
+        hits_least=min(map(_hits, windows), default=0.0),
+        rate_before=_rate(quiet),
+        rate_most=max((_rate(pair) for pair in pairwise(busy)), default=0.0),
+        rate_mean=_rate(busy),
+        breaker=CARRIED if after[0] == OPEN else RESET,
+        outcomes=(at_start[-1] if at_start else 0, told[-1] if told else 0),
+        version=after[1],
+    )
+
+
+def _rate(looks: Sequence[Look]) -> float:
+    if len(looks) < 2:
+        return 0.0
+    return (looks[-1].series - looks[0].series) / (looks[-1].at_s - looks[0].at_s)
+
+
+def _hits(samples: Sequence[Sample]) -> float:
+    return sum(sample.cached for sample in samples) / len(samples) if samples else 0.0
+
+
+def _windows(samples: Sequence[Sample], seconds: float = 10.0) -> list[list[Sample]]:
+    """The samples in stretches of some seconds; the last one, which is not whole, left out."""
+    first = min((sample.sent_s for sample in samples), default=0.0)
+    groups: dict[int, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(int((sample.sent_s - first) / seconds), []).append(sample)
+    return [groups[at] for at in sorted(groups)[:-1]]
+
+
+def failures(rows: Sequence[Row]) -> list[str]:
+    """Every promise that was broken, in words."""
+    return [f"{row.name}: {words}" for row in rows for words in _failures(row)]
+
+
+def _failures(row: Row) -> list[str]:
+    found = []
+    if problems := problems_of(row.samples):
+        found.append(f"{problems.total()} failed ({counted(problems)})")
+    if row.hits_least < LEAST_HITS * row.hits_before:
+        cold, before = f"{row.hits_least:.0%}", f"{row.hits_before:.0%}"
+        found.append(f"caches went cold: {cold} of the answers were kept ones, {before} before")
+    if row.breaker != row.expected:
+        found.append(f"the breaker was {row.breaker}, not {row.expected}")
+    if row.outcomes[1] < row.outcomes[0]:
+        found.append(f"calibration fell from {row.outcomes[0]} outcomes to {row.outcomes[1]}")
+    return found
+
+
+def cells(row: Row) -> list[object]:
+    sources = Counter(sample.source for sample in row.samples)
+    return [
+        row.name,
+        len(row.samples),
+        problems_of(row.samples).total(),
+        *(sources[name] for name in ("model", "baseline", "stale")),
+        *(f"{ms:.0f}" for ms in percentiles_ms(row.samples, 95, 100)),
+        f"{row.took_s:.0f}",
+        f"{row.hits_before:.0%}, {row.hits_least:.0%}",
+        f"{row.rate_before:.1f}, {row.rate_mean:.1f}, {row.rate_most:.1f}",
+        row.breaker,
+        f"{row.outcomes[0]} > {row.outcomes[1]}",
+        row.version,
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""How large a deployment must be: costs that were measured, a model of them, a simulation."""
