@@ -23,8 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from loadtest.stub.server import Server
-from loadtest.stub.tcp import reset
+from loadtest.stub.server import Server, reset
 
 LOOPBACK = "127.0.0.1"
 _PIECE = 65_536

@@ -1,15 +1,13 @@
 """The TCP fault proxy as a process of its own: what it carries must not slow the client down."""
 
-import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
 
-from loadtest.service import ROOT
+from loadtest.stub.process import announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,5 @@ def start_proxy(upstream_url: str) -> ProxyProcess:
     Raises:
         RuntimeError: it ended before it listened.
     """
-    module = [sys.executable, "-m", "loadtest.fault_proxy"]
-    process = subprocess.Popen(
-        [*module, "--upstream", urlsplit(upstream_url).netloc], cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        process.communicate()
-        raise RuntimeError(f"the fault proxy ended with code {process.returncode}")
-    addresses = json.loads(line)
-    return ProxyProcess(addresses["url"], addresses["control"], process)
+    process, told = announced("loadtest.fault_proxy", "--upstream", urlsplit(upstream_url).netloc)
+    return ProxyProcess(told["url"], told["control"], process)

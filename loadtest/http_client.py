@@ -62,10 +62,6 @@ class Connection:
         self._timeout_s = timeout_s
         self._protocol: _Protocol | None = None
 
-    async def post(self, body: bytes) -> tuple[int, bytes]:
-        """The status and body of the answer; raises as ``ask`` does."""
-        return (await self.ask(body))[:2]
-
     async def ask(self, body: bytes) -> Answer:
         """The whole answer.
 

@@ -52,18 +52,18 @@ class ForecastRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         records, headers = self._runtime.records, Headers(scope=scope)
         fault = None if b"followed=1" in scope["query_string"] else self._runtime.plan.strike()
-        records.enter()
+        records.calls += 1
         reply = Reply(500, b"")
         try:
             reply = await self._reply(headers, receive, fault)
             await deliver(reply, fault, scope, send)
         finally:
-            records.leave(reply.status)
+            records.statuses[str(reply.status)] += 1
 
     async def _reply(self, headers: Headers, receive: Receive, fault: Fault | None) -> Reply:
         try:
             if fault is not None:
-                self._runtime.records.faults[fault.kind] += 1
+                self._runtime.records.faults[str(fault.kind)] += 1
                 refuse_if_told(fault)
             contract.require_size(headers.get("content-length"))
             body = await _read(receive)
@@ -166,8 +166,7 @@ def _control(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
 def _reset(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
     async def reset(_request: Request) -> Response:
         runtime.change_fault(None)
-        in_flight = runtime.records.in_flight
-        runtime.records = Records(in_flight=in_flight, max_in_flight=in_flight)
+        runtime.records = Records()
         return _json({})
 
     return reset

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from starlette.types import Scope, Send
 
-from loadtest.stub.tcp import reset
+from loadtest.stub.server import reset
 from loadtest.stub_faults import Fault, Kind
 
 MB = 1024 * 1024

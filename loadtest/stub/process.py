@@ -62,13 +62,24 @@ def start_stub(*arguments: str) -> StubProcess:
     """Starts ``python -m loadtest.stub_tollama`` and returns once it listens.
 
     Raises:
-        RuntimeError: it ended before it listened; its own words are on stderr.
+        RuntimeError: see ``announced``.
     """
-    command = [sys.executable, "-m", "loadtest.stub_tollama", *arguments]
+    process, told = announced("loadtest.stub_tollama", *arguments)
+    return StubProcess(told["url"], process)
+
+
+def announced(module: str, *arguments: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Starts one of our servers and returns once it has said where it listens.
+
+    Raises:
+        RuntimeError: it ended before that; its own words are on stderr.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()  # comes when it listens, or empty when it has ended
     if not line:
         process.stdout.close()
-        raise RuntimeError(f"the stand-in ended with code {process.wait()}")
-    return StubProcess(json.loads(line)["url"], process)
+        raise RuntimeError(f"{module} ended with code {process.wait()}")
+    told: dict[str, str] = json.loads(line)
+    return process, told

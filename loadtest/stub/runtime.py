@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Any
 
@@ -29,45 +29,26 @@ class Settings:
 
 @dataclass(slots=True)
 class Records:
-    """What the stand-in saw, for tests to ask about."""
+    """What the stand-in saw, for tests and drills to ask about."""
 
     calls: int = 0
     forecasts: int = 0
-    in_flight: int = 0
-    max_in_flight: int = 0
     busy_ms: float = 0.0
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
     loaded: set[str] = field(default_factory=set)
     last_request: dict[str, Any] = field(default_factory=dict)
 
-    def enter(self) -> None:
-        self.calls += 1
-        self.in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self.in_flight)
-
-    def leave(self, status: int) -> None:
-        self.in_flight -= 1
-        self.statuses[status] += 1
-
     def seen(self, payload: Any, headers: Mapping[str, str]) -> None:
-        """Keeps the outline of the last request: names and sizes, not the values."""
+        """Keeps the outline of the last request: its headers and the names in it."""
         if isinstance(payload, dict):
-            self.last_request = {"headers": dict(headers), **_outline(payload)}
+            self.last_request = {"headers": dict(headers), "fields": sorted(payload)}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "calls": self.calls,
-            "forecasts": self.forecasts,
-            "in_flight": self.in_flight,
-            "max_in_flight": self.max_in_flight,
-            "busy_ms": self.busy_ms,
-            "statuses": {str(status): count for status, count in self.statuses.items()},
-            "faults": {str(kind): count for kind, count in self.faults.items()},
-            "series_per_call": list(self.series_per_call),
-            "last_request": self.last_request,
-        }
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        sizes, loaded = list(self.series_per_call), sorted(self.loaded)
+        return plain | {"series_per_call": sizes, "loaded": loaded}
 
 
 class Runtime:
@@ -141,21 +122,3 @@ def _ordered_fault(order: Mapping[str, Any]) -> Fault | None:
     arg = str(order["arg"]) if order.get("arg") is not None else arg
     share, count, items = order.get("share", 1.0), order.get("count"), order.get("items")
     return Fault(kind, arg, float(share), count, items)
-
-
-def _outline(payload: Mapping[str, Any]) -> dict[str, Any]:
-    series = payload.get("series")
-    if not isinstance(series, list) or not series or not isinstance(series[0], dict):
-        return {"fields": sorted(payload)}
-    first = series[0]
-    plain = {name: value for name, value in payload.items() if name != "series"}
-    return {
-        "fields": sorted(payload),
-        **plain,
-        "series_fields": sorted(first),
-        "ids": [one.get("id") for one in series if isinstance(one, dict)][:1000],
-        "freq": first.get("freq"),
-        "points": len(first.get("target") or ()),
-        "first_timestamp": (first.get("timestamps") or [None])[0],
-        "last_timestamp": (first.get("timestamps") or [None])[-1],
-    }

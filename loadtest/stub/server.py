@@ -1,7 +1,9 @@
-"""A uvicorn server that says where it listens once it does, and leaves at the first signal."""
+"""A server that says where it listens once it does, and a connection's end by TCP reset."""
 
+import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
@@ -10,7 +12,7 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """``announce`` gets the address; ``options`` go to uvicorn."""
+    """Leaves at the first signal. ``announce`` gets the address; ``options`` go to uvicorn."""
 
     def __init__(self, app: Any, announce: Callable[[str], None], **options: Any) -> None:
         quiet = {"log_level": "error", "access_log": False, "lifespan": "off"}
@@ -29,3 +31,13 @@ class Server(uvicorn.Server):
         """Serves until a signal comes, then ends the process."""
         await self.serve()
         os._exit(0)  # calls that hang would only be cancelled, and each cancellation logged
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """Closes so that the peer gets RST: what is queued is lost. asyncio has no word for it."""
+    if transport.is_closing():
+        return
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

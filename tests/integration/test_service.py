@@ -127,7 +127,7 @@ async def test_work_of_a_caller_that_left_is_not_sent(stack: Stack) -> None:
     # HAProxy notices who leaves only where head and body came in one piece, as here
     leaver = Connection(endpoint(stack.service.url, "/tsfm/forecast"), 0.2)
     with pytest.raises(TimeoutError):  # while no further call may leave
-        await leaver.post(orjson.dumps(body(451)))
+        await leaver.ask(orjson.dumps(body(451)))
     await asyncio.gather(holds_the_slot, leads)
 
     assert sum(stack.stub.stats()["series_per_call"]) == 2

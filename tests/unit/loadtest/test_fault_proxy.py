@@ -34,7 +34,7 @@ async def proxied(toxics: Toxics) -> AsyncIterator[FaultProxy]:
 async def fetch(proxy: FaultProxy, timeout_s: float = 10.0) -> bytes:
     connection = Connection(endpoint(proxy.url, "/"), timeout_s)
     try:
-        _, body = await connection.post(b"question")
+        body = (await connection.ask(b"question")).body
     finally:
         connection.close()
     return body
@@ -74,11 +74,11 @@ async def test_slices_arrive_one_after_the_other():
 async def test_down_refuses_and_breaks_and_up_again_answers_on_the_same_port():
     async with proxied(Toxics()) as proxy:
         connection = Connection(endpoint(proxy.url, "/"), 10)
-        await connection.post(b"question")
+        await connection.ask(b"question")
         await proxy.set(Toxics(down=True))
 
         with pytest.raises(ConnectionError):
-            await connection.post(b"question")
+            await connection.ask(b"question")
         with pytest.raises(ConnectionRefusedError):
             await fetch(proxy)
         await proxy.set(Toxics())
