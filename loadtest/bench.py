@@ -54,18 +54,27 @@ class Budgets:
 class Summary:
     """A run in numbers; latencies are those of every request, good or bad."""
 
-    requests: int
+    samples: Sequence[Sample]
     elapsed_s: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    hit_fraction: float
-    fallback_fraction: float
-    problems: Counter[str]
 
     @property
-    def per_second(self) -> float:
-        return self.requests / self.elapsed_s if self.elapsed_s else 0.0
+    def problems(self) -> Counter[str]:
+        return problems_of(self.samples)
+
+    def numbers(self) -> dict[str, float]:
+        """By the name they have for programs; NaN where nothing was measured."""
+        count, many = len(self.samples), max(1, len(self.samples))
+        p50_ms, p95_ms, p99_ms = percentiles_ms(self.samples, 50, 95, 99)
+        return {
+            "requests": count,
+            "elapsed_s": self.elapsed_s,
+            "per_second": count / self.elapsed_s if self.elapsed_s else 0.0,
+            "p50_ms": p50_ms,
+            "p95_ms": p95_ms,
+            "p99_ms": p99_ms,
+            "cache_hit_share": sum(sample.cached for sample in self.samples) / many,
+            "fallback_share": sum(sample.fallback for sample in self.samples) / many,
+        }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,7 +98,7 @@ def _told(summary: Summary, args: argparse.Namespace) -> int:
     budgets = Budgets(args.budget_p95_ms, args.budget_cycle_s, args.budget_fallback_fraction)
     broken = failures(summary, budgets)
     if args.json:
-        print(json.dumps(numbers(summary, broken), indent=2))
+        print(json.dumps(for_programs(summary, broken), indent=2))
     else:
         print(table(summary), last_line("SLO", broken), sep="\n")
     return exit_code(broken)
@@ -111,7 +120,7 @@ async def measure(url: str, args: argparse.Namespace) -> Summary:
     watching.cancel()
     warm.close()
     client.close()
-    return summarise(samples, elapsed_s)
+    return Summary(samples, elapsed_s)
 
 
 async def _progress(client: Client, total: int, began: float) -> None:
@@ -141,68 +150,36 @@ def _service(args: argparse.Namespace) -> Iterator[str]:
             yield stand.url
 
 
-def summarise(samples: Sequence[Sample], elapsed_s: float) -> Summary:
-    """The numbers of a run."""
-    p50_ms, p95_ms, p99_ms = percentiles_ms(samples, 50, 95, 99)
-    count = max(1, len(samples))
-    return Summary(
-        len(samples),
-        elapsed_s,
-        p50_ms,
-        p95_ms,
-        p99_ms,
-        hit_fraction=sum(sample.cached for sample in samples) / count,
-        fallback_fraction=sum(sample.fallback for sample in samples) / count,
-        problems=problems_of(samples),
-    )
-
-
 def failures(summary: Summary, budgets: Budgets) -> list[str]:
     """Every promise the run broke, in words."""
-    broken = []
-    if summary.problems:
-        worst, count = summary.problems.most_common(1)[0]
-        bad = summary.problems.total()
-        broken.append(f"{bad} of {summary.requests} answers are bad ({count}x {worst})")
-    if not summary.p95_ms <= budgets.p95_ms:
-        broken.append(f"p95 {summary.p95_ms:.1f} ms is over {budgets.p95_ms:g} ms")
+    broken, numbers = [], summary.numbers()
+    if problems := summary.problems:
+        worst, count = problems.most_common(1)[0]
+        of = f"{problems.total()} of {len(summary.samples)}"
+        broken.append(f"{of} answers are bad ({count}x {worst})")
+    if not numbers["p95_ms"] <= budgets.p95_ms:
+        broken.append(f"p95 {numbers['p95_ms']:.1f} ms is over {budgets.p95_ms:g} ms")
     if not summary.elapsed_s <= budgets.cycle_s:
         broken.append(f"the cycle took {summary.elapsed_s:.1f} s of {budgets.cycle_s:g} s")
-    if summary.fallback_fraction > budgets.fallback_fraction:
-        share = f"{summary.fallback_fraction:.1%} of {budgets.fallback_fraction:.1%}"
+    if numbers["fallback_share"] > budgets.fallback_fraction:
+        share = f"{numbers['fallback_share']:.1%} of {budgets.fallback_fraction:.1%}"
         broken.append(f"too many answers came from the fallback ({share})")
     return broken
 
 
 def table(summary: Summary) -> str:
     """The numbers for people."""
-    rows = {
-        "requests": f"{summary.requests}",
-        "elapsed": f"{summary.elapsed_s:.2f} s",
-        "throughput": f"{summary.per_second:.1f} /s",
-        "p50": f"{summary.p50_ms:.1f} ms",
-        "p95": f"{summary.p95_ms:.1f} ms",
-        "p99": f"{summary.p99_ms:.1f} ms",
-        "cache hits": f"{summary.hit_fraction:.1%}",
-        "fallbacks": f"{summary.fallback_fraction:.1%}",
-        "bad answers": f"{summary.problems.total()}",
-    }
-    return "\n".join(f"{name:<12}{value:>12}" for name, value in rows.items())
+    formats = ("{:.0f}", "{:.2f} s", "{:.1f} /s", *["{:.1f} ms"] * 3, "{:.1%}", "{:.1%}")
+    names = ("requests", "elapsed", "throughput", "p50", "p95", "p99", "cache hits", "fallbacks")
+    values = map(str.format, formats, summary.numbers().values())
+    lines = [*zip(names, values, strict=True), ("bad answers", str(summary.problems.total()))]
+    return "\n".join(f"{name:<12}{value:>12}" for name, value in lines)
 
 
-def numbers(summary: Summary, broken: Sequence[str]) -> dict[str, Any]:
+def for_programs(summary: Summary, broken: Sequence[str]) -> dict[str, Any]:
     """The same for programs; what was not measured is null."""
-    values = {
-        "requests": summary.requests,
-        "elapsed_s": summary.elapsed_s,
-        "per_second": summary.per_second,
-        "p50_ms": summary.p50_ms,
-        "p95_ms": summary.p95_ms,
-        "p99_ms": summary.p99_ms,
-        "cache_hit_share": summary.hit_fraction,
-        "fallback_share": summary.fallback_fraction,
-    }
-    known = {name: None if math.isnan(one) else round(one, 4) for name, one in values.items()}
+    numbers = summary.numbers().items()
+    known = {name: None if math.isnan(one) else round(one, 4) for name, one in numbers}
     return known | {"bad_answers": dict(summary.problems), "broken": list(broken)}
 
 

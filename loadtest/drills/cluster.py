@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -240,24 +239,6 @@ class Traffic:
         return urls[next(self._turns) % len(urls)]
 
 
-def losses(attempts: Sequence[Attempt], blow_s: float) -> str:
-    """How many were lost in which way, when they were sent, and how long they waited to know.
-
-    Seconds are those since the blow; the most frequent kind comes first.
-    """
-    kinds = defaultdict(list)
-    for attempt in attempts:
-        if is_lost(attempt.first):
-            kinds[attempt.first.problem].append(attempt.first)
-    lines = []
-    for problem, samples in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
-        sent = [sample.sent_s - blow_s for sample in samples]
-        waited_s = max(sample.latency_ms for sample in samples) / 1e3
-        span = f"sent {min(sent):+.1f} to {max(sent):+.1f} s"
-        lines.append(f"{len(samples)} {problem} ({span}, known after {waited_s:.1f} s at most)")
-    return "; ".join(lines) or "nothing"
-
-
 # The command
 
 
@@ -348,9 +329,7 @@ async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
         traffic.stop()
         await asking
     row = row_of(drill.name, traffic.attempts, began_s, took_s, carries=drill.carries)
-    say(table([row]).splitlines()[-1])
-    replicas = dict(cluster.replicas())
-    say(f"  lost: {losses(traffic.attempts, began_s)}\n  replicas: {replicas}")
+    say(f"{table([row]).splitlines()[-1]}\n  replicas: {dict(cluster.replicas())}")
     return row
 
 

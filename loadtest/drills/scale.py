@@ -55,15 +55,14 @@ class Costs:
     """Milliseconds of CPU for one forecast that the model answers.
 
     ``around_ms`` is what HAProxy, the client and the stand-in took where all share one machine;
-    of it ``proxy_ms`` is HAProxy's. ``hit_ms`` is the ingress's for a market it knows.
-    ``background`` are the cores that Ray keeps busy on a node whatever is asked.
+    of it ``proxy_ms`` is HAProxy's. ``background`` are the cores that Ray keeps busy on a node
+    whatever is asked.
     """
 
     ingress_ms: float
     runner_ms: float
     proxy_ms: float
     around_ms: float
-    hit_ms: float
     bulk_ingress_ms: float
     bulk_runner_ms: float
     background: float
@@ -100,16 +99,11 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Single forecasts a second, how many of them are known, and markets in each cycle."""
+    """Single forecasts a second of markets that are not known, and markets in each cycle."""
 
     per_second: float
-    hits: float = 0.0
     markets: int = 0
     cycle_s: float = 60.0
-
-    @property
-    def unique(self) -> float:
-        return self.per_second * (1 - self.hits)
 
     @property
     def bulk(self) -> float:
@@ -136,7 +130,7 @@ def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> S
     >>> size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8).runtimes
     24
     """
-    series, best = load.unique + load.bulk, runtime.per_second(runtime.most)
+    series, best = load.per_second + load.bulk, runtime.per_second(runtime.most)
     runtimes = max(1, math.ceil(series / (RUNTIME_FULL * best)))
     ingress_s, runner_s, proxy_s = _cores(load, costs)
     ingresses = max(2, math.ceil(ingress_s / FULL))
@@ -149,9 +143,8 @@ def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> S
 
 def _cores(load: Load, costs: Costs) -> tuple[float, float, float]:
     """Seconds of CPU a second of all ingresses, all Runners, all proxies."""
-    ingress_ms = load.unique * costs.ingress_ms + load.per_second * load.hits * costs.hit_ms
-    ingress_ms += load.bulk * costs.bulk_ingress_ms
-    runner_ms = load.unique * costs.runner_ms + load.bulk * costs.bulk_runner_ms
+    ingress_ms = load.per_second * costs.ingress_ms + load.bulk * costs.bulk_ingress_ms
+    runner_ms = load.per_second * costs.runner_ms + load.bulk * costs.bulk_runner_ms
     return ingress_ms / 1e3, runner_ms / 1e3, load.per_second * costs.proxy_ms / 1e3
 
 
@@ -166,22 +159,6 @@ def limits(costs: Costs, runtime: Runtime) -> Iterator[tuple[str, float, str, st
     replicas, runners = 1e3 / CONTROLLER_MS_EACH, 1e3 / BREAKER_MS_EACH
     yield "Serve's controller", replicas, "replicas or more", "a second cluster"
     yield "the breaker actor", runners, "Runners or more", "circuit_breaker.sync_interval_s"
-
-
-def hit_share(asks: float, ingresses: int, runners: int) -> float:
-    """Kept answers among ``asks`` for one market while an answer is kept.
-
-    An ask goes to any ingress, and what that does not know to any Runner: both forget nothing
-    within the time. Equal asks at the same moment at one replica count as kept.
-
-    >>> round(hit_share(10, 1, 1), 2), round(hit_share(10, 30, 20), 2)
-    (0.9, 0.29)
-    """
-    computed = 0.0
-    for ask in range(int(asks)):
-        unknown_there = (1 - 1 / ingresses) ** ask
-        computed += unknown_there * (1 - computed / runners)  # each by a Runner of its own
-    return 1 - computed / int(asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +196,6 @@ MEASURED = Costs(
     runner_ms=0.69,
     proxy_ms=0.20,
     around_ms=0.515,
-    hit_ms=0.69,
     bulk_ingress_ms=0.555,
     bulk_runner_ms=0.355,
     background=0.27,
@@ -242,7 +218,7 @@ CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
 UNIQUE, SLOW = "unique, 128 at once", "unique, 128 at once, runtime four times as slow"
-KNOWN, NEW_BATCH = "known, 32 at once", "a batch of 1,000 new markets"
+NEW_BATCH = "a batch of 1,000 new markets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +265,7 @@ def _requests(field: Field, known: list[bytes], batches: list[bytes]) -> Iterato
     yield Requests("unique, one at a time", field.fresh(60), 1)
     yield Requests(UNIQUE, field.fresh(field.many(4000)), 128)
     yield Requests("unique, 32 at once", field.fresh(field.many(2000)), 32)
-    yield Requests(KNOWN, known * max(1, field.many(5000) // 50), 32)
+    yield Requests("known, 32 at once", known * max(1, field.many(5000) // 50), 32)
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
     yield Requests("baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32)
     times = max(2, int(4 * field.scale))
@@ -354,7 +330,6 @@ def costs_of(found: Sequence[Cost]) -> Costs:
         runner_ms=of[RUNNER],
         proxy_ms=of[PROXY],
         around_ms=of[PROXY] + of[CLIENT] + of[RUNTIME],
-        hit_ms=by_name[KNOWN].cpu_ms[INGRESS],
         bulk_ingress_ms=of_bulk[INGRESS],
         bulk_runner_ms=of_bulk[RUNNER],
         background=sum(of[stage] for stage in CONSTANT) * busy.per_second / 1e3,

@@ -299,7 +299,7 @@ async def _watch(
             looking.cancel()
             client.close()
         after = await _state(http)
-    return row_of(update.name, update.expected, client.samples, looks, began_s, took_s, after)
+    return Row(update.name, update.expected, client.samples, looks, began_s, took_s, after)
 
 
 async def _look(
@@ -334,58 +334,50 @@ HEAD_OF_TABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one update did; rates are those of the runtime, in series a second.
+    """What was seen around one update, which began at ``began_s``.
 
-    ``expected`` is what must become of a breaker that was forced open before. ``hits_least`` is the
-    share of kept answers in the coldest ten seconds.
+    ``expected`` is what must become of a breaker that was forced open before. ``after`` are its
+    state and the service's version after the update.
     """
 
     name: str
     expected: str
     samples: Sequence[Sample]
+    looks: Sequence[Look]
+    began_s: float
     took_s: float
-    hits_before: float
-    hits_least: float
-    rate_before: float
-    rate_most: float
-    rate_mean: float
-    breaker: str
-    outcomes: tuple[int, int]
-    version: str
+    after: tuple[str, str]
+
+    @property
+    def breaker(self) -> str:
+        return CARRIED if self.after[0] == OPEN else RESET
+
+    @property
+    def hits(self) -> tuple[float, float]:
+        """Shares of kept answers: before the update, and in the coldest ten seconds after that."""
+        before = [sample for sample in self.samples if sample.sent_s < self.began_s]
+        stretches = _stretches([s for s in self.samples if s.sent_s >= self.began_s])
+        return _hits(before), min(map(_hits, stretches), default=0.0)
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        """Series a second that the runtime computed: before, and meanwhile in the mean, at most."""
+        end_s = self.began_s + self.took_s
+        busy = [look for look in self.looks if self.began_s <= look.at_s <= end_s]
+        most = max((_rate(pair) for pair in pairwise(busy)), default=0.0)
+        return _rate(self._quiet()), _rate(busy), most
+
+    @property
+    def outcomes(self) -> tuple[int, int]:
+        """How many outcomes were behind calibration: before, and at the end."""
+        return _last_told(self._quiet()), _last_told(self.looks)
+
+    def _quiet(self) -> list[Look]:
+        return [look for look in self.looks if look.at_s <= self.began_s]
 
 
-def row_of(
-    name: str,
-    expected: str,
-    samples: Sequence[Sample],
-    looks: Sequence[Look],
-    began_s: float,
-    took_s: float,
-    after: tuple[str, str],
-) -> Row:
-    """The row of an update that began at ``began_s``.
-
-    ``after`` it: the state of the breaker that was forced open before, and the service's version.
-    """
-    quiet = [look for look in looks if look.at_s <= began_s]
-    busy = [look for look in looks if began_s <= look.at_s <= began_s + took_s]
-    told = [look.outcomes for look in looks if look.outcomes is not None]
-    at_start = [look.outcomes for look in quiet if look.outcomes is not None]
-    windows = _windows([s for s in samples if s.sent_s >= began_s])
-    return Row(
-        name=name,
-        expected=expected,
-        samples=samples,
-        took_s=took_s,
-        hits_before=_hits([s for s in samples if s.sent_s < began_s]),
-        hits_least=min(map(_hits, windows), default=0.0),
-        rate_before=_rate(quiet),
-        rate_most=max((_rate(pair) for pair in pairwise(busy)), default=0.0),
-        rate_mean=_rate(busy),
-        breaker=CARRIED if after[0] == OPEN else RESET,
-        outcomes=(at_start[-1] if at_start else 0, told[-1] if told else 0),
-        version=after[1],
-    )
+def _last_told(looks: Sequence[Look]) -> int:
+    return next((look.outcomes for look in reversed(looks) if look.outcomes is not None), 0)
 
 
 def _rate(looks: Sequence[Look]) -> float:
@@ -398,7 +390,7 @@ def _hits(samples: Sequence[Sample]) -> float:
     return sum(sample.cached for sample in samples) / len(samples) if samples else 0.0
 
 
-def _windows(samples: Sequence[Sample], seconds: float = 10.0) -> list[list[Sample]]:
+def _stretches(samples: Sequence[Sample], seconds: float = 10.0) -> list[list[Sample]]:
     """The samples in stretches of some seconds; the last one, which is not whole, left out."""
     first = min((sample.sent_s for sample in samples), default=0.0)
     groups: dict[int, list[Sample]] = {}
@@ -416,9 +408,10 @@ def _failures(row: Row) -> list[str]:
     found = []
     if problems := problems_of(row.samples):
         found.append(f"{problems.total()} failed ({counted(problems)})")
-    if row.hits_least < LEAST_HITS * row.hits_before:
-        cold, before = f"{row.hits_least:.0%}", f"{row.hits_before:.0%}"
-        found.append(f"caches went cold: {cold} of the answers were kept ones, {before} before")
+    before, least = row.hits
+    if least < LEAST_HITS * before:
+        words = f"{least:.0%} of the answers were kept ones, {before:.0%} before"
+        found.append(f"caches went cold: {words}")
     if row.breaker != row.expected:
         found.append(f"the breaker was {row.breaker}, not {row.expected}")
     if row.outcomes[1] < row.outcomes[0]:
@@ -435,11 +428,11 @@ def cells(row: Row) -> list[object]:
         *(sources[name] for name in ("model", "baseline", "stale")),
         *(f"{ms:.0f}" for ms in percentiles_ms(row.samples, 95, 100)),
         f"{row.took_s:.0f}",
-        f"{row.hits_before:.0%}, {row.hits_least:.0%}",
-        f"{row.rate_before:.1f}, {row.rate_mean:.1f}, {row.rate_most:.1f}",
+        ", ".join(f"{share:.0%}" for share in row.hits),
+        ", ".join(f"{rate:.1f}" for rate in row.rates),
         row.breaker,
         f"{row.outcomes[0]} > {row.outcomes[1]}",
-        row.version,
+        row.after[1],
     ]
 
 

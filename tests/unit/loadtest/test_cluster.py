@@ -6,18 +6,14 @@ from typing import cast
 import pytest
 import yaml
 
-from loadtest.chaos.verdict import Attempt
 from loadtest.drills.cluster import (
-    DRILLS,
     REPLICAS,
     Traffic,
     application,
     have_spare,
     is_whole,
-    losses,
     main,
 )
-from loadtest.drills.harness import Sample
 from loadtest.drills.nodes import HEAD, SETTINGS, Cluster
 from loadtest.drills.sandbox import Place
 from serve_app.serve_check import read_serve_config
@@ -115,10 +111,6 @@ async def test_traffic_waits_for_a_worker_and_gives_up_with_words() -> None:
         await traffic.find(0)
 
 
-def test_every_drill_has_a_name_of_its_own() -> None:
-    assert len({drill.name for drill in DRILLS}) == len(DRILLS)
-
-
 def test_node_sees_its_own_files_at_the_path_where_every_node_has_them(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, redis=True, env={})
     shown = [Place(n).machine(cluster.disk(n), tmp_path / "disk") for n in (HEAD, 1)]
@@ -136,19 +128,3 @@ def test_node_that_comes_never_gets_the_number_of_one_that_went(tmp_path: Path) 
     cluster.places = {HEAD: Place(HEAD), 1: FIRST}
 
     assert (first, cluster.next_number) == (1, 4)
-
-
-def test_losses_are_told_by_kind_and_with_when_they_were_sent() -> None:
-    attempts = [
-        Attempt(Sample(1.0, 1.1, source="model")),
-        Attempt(Sample(1.9, 12.0, "TimeoutError")),
-        Attempt(Sample(1.8, 2.0, "ConnectionResetError", lost=True)),
-        Attempt(Sample(2.5, 2.6, "ConnectionResetError", lost=True)),
-        Attempt(Sample(2.7, 2.8, "status 503")),
-    ]
-
-    assert losses(attempts, 2.0) == (
-        "2 ConnectionResetError (sent -0.2 to +0.5 s, known after 0.2 s at most); "
-        "1 TimeoutError (sent -0.1 to -0.1 s, known after 10.1 s at most)"
-    )
-    assert losses(attempts[:1], 2.0) == "nothing"

@@ -1,7 +1,6 @@
 """Sizing: parts are full when their work fills them, sizes carry their load, costs are measured."""
 
 import os
-import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from loadtest.drills.compare import Field
 from loadtest.drills.harness import options
 from loadtest.drills.scale import (
-    KNOWN,
     MEASURED,
     NEW_BATCH,
     OPTIONS,
@@ -22,7 +20,6 @@ from loadtest.drills.scale import (
     Runtime,
     costs_of,
     failures,
-    hit_share,
     measured_costs,
     points_of,
     report,
@@ -43,14 +40,12 @@ def test_planned_size_keeps_every_process_below_full(per_second: float) -> None:
     assert max(size.ingress_busy, size.runner_busy, size.runtime_busy) <= 0.6
 
 
-def test_known_markets_and_batches_count_as_what_they_cost() -> None:
-    new = size_for(Load(5_000), MEASURED, Runtime(), 8)
-    known = size_for(Load(5_000, hits=0.8), MEASURED, Runtime(), 8)
+def test_batches_count_as_what_they_cost() -> None:
+    single = size_for(Load(5_000), MEASURED, Runtime(), 8)
     cycle = size_for(Load(0, markets=300_000), MEASURED, Runtime(), 8)
 
-    assert known.runtimes < new.runtimes
-    assert known.ingresses < new.ingresses
-    assert cycle.runtimes == new.runtimes  # 5,000 series a second as well
+    assert cycle.runtimes == single.runtimes  # 5,000 series a second as well
+    assert cycle.ingresses < single.ingresses
 
 
 def test_part_that_is_full_first_sets_the_rate() -> None:
@@ -65,28 +60,6 @@ def test_part_that_is_full_first_sets_the_rate() -> None:
     assert point.expected(MEASURED, cores=99) < replace(point, bulk=True).expected(MEASURED, 99)
 
 
-def simulated_hit_share(asks: int, ingresses: int, runners: int, chance: random.Random) -> float:
-    knows, times = 0, 4_000
-    for _ in range(times):
-        here, there = set[int](), set[int]()
-        for _ in range(asks):
-            ingress, runner = chance.randrange(ingresses), chance.randrange(runners)
-            hit = ingress in here or runner in there
-            knows += hit
-            here.add(ingress)
-            if not hit:
-                there.add(runner)
-    return knows / (times * asks)
-
-
-def test_share_of_kept_answers_is_that_of_asks_thrown_like_dice() -> None:
-    chance = random.Random(3)
-
-    for asks, ingresses, runners in ((5, 2, 3), (10, 8, 4), (20, 25, 20)):
-        thrown = simulated_hit_share(asks, ingresses, runners, chance)
-        assert hit_share(asks, ingresses, runners) == pytest.approx(thrown, abs=0.03)
-
-
 def cost(name: str, per_second: float, **cpu_ms: float) -> Cost:
     spent = dict.fromkeys(STAGES, 0.0) | {k.replace("_", " "): v for k, v in cpu_ms.items()}
     return Cost(name, per_second, 100.0, 30.0, 0.4, spent)
@@ -97,13 +70,12 @@ def test_costs_of_the_arithmetic_are_those_that_were_measured() -> None:
     found = [
         cost(UNIQUE, 400, **busy),
         cost(SLOW, 120, **busy),
-        cost(KNOWN, 1000, Ingress_replica=0.6),
         cost(NEW_BATCH, 600, Ingress_replica=0.5, Runner_replica=0.4),
     ]
 
     known = costs_of(found)
 
-    assert (known.ingress_ms, known.runner_ms, known.hit_ms) == (1.4, 0.5, 0.6)
+    assert (known.ingress_ms, known.runner_ms) == (1.4, 0.5)
     assert (known.bulk_ingress_ms, known.bulk_runner_ms) == (0.5, 0.4)
     assert known.background == pytest.approx(0.2)  # cores: 0.5 ms, 400 times a second
     assert points_of(found)[0] == Point(UNIQUE, 400, 0.4)
@@ -143,7 +115,7 @@ async def test_every_kind_of_load_is_measured_and_the_slow_runtime_comes_last() 
         field = Field(url, stub, 0.01)  # type: ignore[arg-type]  # a fake
         found = await measured_costs(field, FakeService())  # type: ignore[arg-type]  # likewise
 
-    assert {cost.name for cost in found} >= {UNIQUE, KNOWN, NEW_BATCH}
+    assert {cost.name for cost in found} >= {UNIQUE, NEW_BATCH}
     assert found[-1].name == SLOW
     assert stub.orders == [{"ms_per_call": 148.0, "ms_per_series": 3.6}]
     assert sum(cost.cpu_ms["Ingress replica"] for cost in found) > 0  # in ticks of 10 ms

@@ -9,7 +9,6 @@ import pytest
 from loadtest.drills.cluster import application
 from loadtest.drills.harness import Sample
 from loadtest.drills.updates import (
-    CARRIED,
     HEAD_OF_TABLE,
     OPEN,
     RESET,
@@ -19,7 +18,6 @@ from loadtest.drills.updates import (
     Version,
     cells,
     failures,
-    row_of,
 )
 
 LOOKS = [Look(float(at), 4 * at, 100 + at) for at in range(31)]
@@ -29,17 +27,12 @@ def sample(at_s: float, *, cached: bool = True, problem: str | None = None) -> S
     return Sample(at_s, at_s + 0.1, problem, source="model", cached=cached)
 
 
+COLD = [sample(at, cached=not 20 <= at < 30) for at in range(38)]
+
+
 def row(**changes: object) -> Row:
     samples = [sample(at / 2, cached=at % 4 != 0) for at in range(60)]
-    whole = row_of(
-        "a setting",
-        RESET,
-        samples,
-        LOOKS,
-        began_s=10.0,
-        took_s=15.0,
-        after=("closed", "0.1.0"),
-    )
+    whole = Row("a setting", RESET, samples, LOOKS, 10.0, 15.0, ("closed", "0.1.0"))
     return replace(whole, **changes)  # type: ignore[arg-type]  # fields of a Row
 
 
@@ -47,39 +40,28 @@ def test_update_that_nobody_noticed_passes() -> None:
     assert failures([row()]) == []
 
 
-def test_row_tells_rates_hits_and_what_was_learned() -> None:
+def test_row_tells_rates_and_what_was_learned() -> None:
     found = row()
 
-    assert (found.hits_before, found.rate_before, found.rate_most) == (0.75, 4.0, 4.0)
-    assert found.rate_mean == pytest.approx(4.0)
+    assert found.rates == pytest.approx((4.0, 4.0, 4.0))
     assert found.outcomes == (110, 130)
-
-
-def test_state_of_a_breaker_forced_before_tells_whether_it_was_carried() -> None:
-    carried = row_of("x", CARRIED, [], [], 0.0, 1.0, (OPEN, "1"))
-
-    assert (carried.breaker, row().breaker) == (CARRIED, RESET)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"samples": [sample(1), sample(2, problem="status 500")]}, "1 failed (1 status 500)"),
-        ({"hits_least": 0.3}, "caches went cold: 30% of the answers were kept ones, 75% before"),
-        ({"breaker": CARRIED}, "the breaker was carried, not reset"),
-        ({"outcomes": (500, 20)}, "calibration fell from 500 outcomes to 20"),
+        ({"samples": COLD}, "caches went cold: 0% of the answers were kept ones, 100% before"),
+        ({"after": (OPEN, "1")}, "the breaker was carried, not reset"),
+        ({"looks": [Look(1, 0, 500), Look(30, 9, 20)]}, "fell from 500 outcomes to 20"),
     ],
 )
 def test_each_broken_promise_fails(changes: dict[str, object], words: str) -> None:
     assert words in "; ".join(failures([row(**changes)]))
 
 
-def test_coldest_stretch_is_told_and_the_last_one_that_is_not_whole_does_not_count() -> None:
-    samples = [sample(at, cached=not 20 <= at < 30) for at in range(38)]
-
-    found = row_of("x", RESET, samples, LOOKS, 10.0, 15.0, ("closed", "1"))
-
-    assert (found.hits_before, found.hits_least) == (1.0, 0.0)
+def test_last_stretch_that_is_not_whole_does_not_count() -> None:
+    assert row(samples=COLD[:30]).hits == (1.0, 1.0)
 
 
 def test_table_has_a_cell_for_each_heading() -> None:
