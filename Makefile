@@ -85,7 +85,7 @@ curves: setup ## does the cost grow linearly with points, horizon and series?
 	$(BIN)/python -m loadtest.drills.curves --write docs/performance.md
 
 faults: setup ## every fault of the runtime in turn: is there a valid answer in time?
-	@$(BIN)/python -m loadtest.faults
+	@$(BIN)/python -m loadtest.drills.faults
 
 chaos: setup ## every process of the service killed and stopped in turn
 	@$(BIN)/python -m loadtest.chaos

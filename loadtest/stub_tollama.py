@@ -12,9 +12,9 @@ import json
 
 from loadtest.stub.app import build_app
 from loadtest.stub.delivery import TRANSPORTS
+from loadtest.stub.faults import Fault, Kind, parse_fault
 from loadtest.stub.runtime import Settings
 from loadtest.stub.server import Server
-from loadtest.stub_faults import Fault, Kind, parse_fault
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol

@@ -8,8 +8,7 @@ from itertools import count
 from loadtest.chaos.strike import Field, seconds_until
 from loadtest.chaos.targets import Blow
 from loadtest.chaos.verdict import Attempt, Row, is_away, is_lost, row_of
-from loadtest.drills.harness import Client
-from loadtest.faults.verdict import TOLERANCE_MS
+from loadtest.drills.harness import TOLERANCE_MS, Client
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 

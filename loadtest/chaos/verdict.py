@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.drills.harness import OF_THE_PROXY, Sample, percentile
-from loadtest.faults.verdict import TOLERANCE_MS
+from loadtest.drills.harness import OF_THE_PROXY, TOLERANCE_MS, Sample, percentile
 
 _HEAD = (
     "| blow | requests | valid at once | lost | recovered by one retry | from the model "

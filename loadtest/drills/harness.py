@@ -32,6 +32,7 @@ FORECAST, BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
 INTERRUPTED = "interrupted"
 UNAVAILABLE = "unavailable"  # the code with which HAProxy and Serve answer themselves
 OF_THE_PROXY = "of the proxy"  # how a problem ends when the answer was not the service's own
+TOLERANCE_MS = 50.0  # over a deadline: for the way there and back
 TIMEOUT_S = 10.0  # of the client: far over the deadline, so that a broken promise is seen whole
 T = TypeVar("T")
 _EXIT_INTERRUPTED = 130  # as shells say it

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loadtest.stub import contract
 from loadtest.stub.delivery import Reply, deliver
+from loadtest.stub.faults import Fault, Kind, refuse_if_told, refuse_poison, spoil
 from loadtest.stub.forecast import answer, family_of
 from loadtest.stub.runtime import Records, Runtime, Settings
-from loadtest.stub_faults import Fault, Kind, refuse_if_told, refuse_poison, spoil
 
 _POISONS = (Kind.POISONED, Kind.POISONED_BLIND)
 

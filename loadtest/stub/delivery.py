@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from starlette.types import Scope, Send
 
+from loadtest.stub.faults import Fault, Kind
 from loadtest.stub.server import reset
-from loadtest.stub_faults import Fault, Kind
 
 MB = 1024 * 1024
 TRANSPORTS: MutableMapping[tuple[str, int], asyncio.Transport] = {}  # by the caller's address

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Any
 
+from loadtest.stub.faults import Fault, FaultPlan, Kind, parse_fault
 from loadtest.stub.forecast import family_of
-from loadtest.stub_faults import Fault, FaultPlan, Kind, parse_fault
 
 KEPT_CALLS = 10_000
 

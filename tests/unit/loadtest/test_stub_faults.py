@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from loadtest.stub.contract import RefusedError
-from loadtest.stub.forecast import answer
-from loadtest.stub_faults import (
+from loadtest.stub.faults import (
     Fault,
     FaultPlan,
     Kind,
@@ -15,6 +14,7 @@ from loadtest.stub_faults import (
     refuse_poison,
     spoil,
 )
+from loadtest.stub.forecast import answer
 
 SERIES = [
     {"id": name, "freq": "5min", "timestamps": ["a", "b", "c"], "target": [0.1, 0.4, 0.2]}

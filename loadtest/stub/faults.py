@@ -3,7 +3,7 @@
 before the model   a status instead of a forecast: 401, 403, 404, 413, 429, 500, 502, 503, ...
 while it runs      latency, jitter, hang: the family's lock is held all the while
 in the answer      nan_values, missing_quantile, ...: the functions in ``SPOILERS``
-on the wire        slow_drip, reset_mid_body, ...: see stub_delivery.py
+on the wire        slow_drip, reset_mid_body, ...: see delivery.py
 """
 
 import random

@@ -1,0 +1,340 @@
+"""Is there a valid answer in time, whatever the runtime does?
+
+    python -m loadtest.drills.faults
+    python -m loadtest.drills.faults --only hang --only "tcp: refused"
+
+The stand-in, a TCP proxy before it, the service, and every fault in turn. The last line is
+``FAULTS_PASS`` or ``FAULTS_FAIL: why``.
+"""
+
+import argparse
+import asyncio
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+
+import orjson
+
+from loadtest.drills.harness import (
+    FORECAST,
+    TOLERANCE_MS,
+    Client,
+    Sample,
+    breaker_path,
+    counted,
+    judged,
+    open_loop,
+    options,
+    percentiles_ms,
+    problems_of,
+    say,
+    service_on,
+    table,
+)
+from loadtest.fault_proxy import ProxyProcess, start_proxy
+from loadtest.http_client import endpoint
+from loadtest.payloads import Shape, forecast_bodies
+from loadtest.stub.faults import Kind
+from loadtest.stub.process import StubProcess, start_stub
+
+SHAPE = Shape(model="mock")
+STUB = ("--model", "mock", "--ms-per-call", "150")  # slow enough for calls of several series
+SETTINGS = {  # short, so that a run of all faults takes minutes
+    "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
+    "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
+    "TSFM_CACHE__TTL_S": "2",
+}
+KNOWN_SEED, POLL_SEED = 1_000_001, 1_000_002
+BACK_LIMIT_S = 45.0  # a call that hangs for ever holds its slot until its lease ends
+POISON = 0.99999
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--requests": (60, "for each fault"),
+    "--rate": (20.0, "requests a second, whatever is under way"),
+    "--only": (list[str](), "a fault as the table names it"),
+    "--deadline-ms": (1500.0, "the service's own"),
+    "--log-lines": (5, "of the service's log, at the end"),
+}
+
+
+# The faults, each as an order to the stand-in or to the TCP proxy in front of it
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault.
+
+    ``order`` goes to the stand-in and ``toxics`` to the proxy. ``poison_every`` makes every n-th
+    request one the runtime refuses; ``known`` asks for markets whose answers have expired, and
+    ``at_once`` for all at the same moment.
+    """
+
+    name: str
+    order: Mapping[str, Any] = field(default_factory=dict)
+    toxics: Mapping[str, Any] = field(default_factory=dict)
+    poison_every: int | None = None
+    known: bool = False
+    at_once: bool = False
+
+
+def _stub(name: str, kind: Kind, arg: str | float | None = None) -> Case:
+    return Case(name, {"fault": kind.value} | ({} if arg is None else {"arg": arg}))
+
+
+def _tcp(name: str, **toxics: Any) -> Case:
+    return Case(f"tcp: {name}", toxics=toxics)
+
+
+NONE = Case("no fault")
+POISON_LIMIT = 9.0  # in log-odds: prices in cents stay under 4.6, a price of 0.99999 is over
+
+CASES: tuple[Case, ...] = (
+    NONE,
+    _stub("latency 0.5 s", Kind.LATENCY, 500),
+    _stub("latency 2 s", Kind.LATENCY, 2000),
+    _stub("jitter to 1.5 s", Kind.JITTER, 1500),
+    _stub("hang", Kind.HANG, 60),
+    _stub("slow drip", Kind.SLOW_DRIP, 10),
+    _stub("reset mid-body", Kind.RESET_MID_BODY),
+    _tcp("refused", down=True),
+    _tcp("half-closed", half_close=True),
+    _tcp("reset after 20 ms", reset_peer_ms=20),
+    _tcp("cut at 200 bytes", limit_bytes=200),
+    _tcp("drip of bytes", slice_bytes=1, slice_delay_ms=5),
+    _tcp("1 kB/s", bandwidth_kb_s=1),
+    _tcp("latency 0.3 to 0.6 s", latency_ms=300, jitter_ms=300),
+    _stub("wrong content type", Kind.WRONG_CONTENT_TYPE),
+    _stub("truncated JSON", Kind.TRUNCATED_JSON),
+    _stub("null values", Kind.NAN_VALUES, "null"),
+    _stub("NaN literal", Kind.NAN_VALUES, "literal"),
+    _stub("1e999", Kind.NAN_VALUES, "infinity"),
+    _stub("400 digits", Kind.NAN_VALUES, "digits"),
+    _stub("bad UTF-8", Kind.BAD_UTF8),
+    _stub("missing quantile", Kind.MISSING_QUANTILE),
+    _stub("quantiles null", Kind.QUANTILES_NULL),
+    _stub("horizon too short", Kind.WRONG_HORIZON, -1),
+    _stub("horizon too long", Kind.WRONG_HORIZON, 1),
+    _stub("crossed", Kind.CROSSED),
+    _stub("swapped ids", Kind.SWAPPED_IDS),
+    _stub("missing id", Kind.MISSING_ID),
+    _stub("duplicate ids", Kind.DUPLICATE_IDS),
+    _stub("missing series", Kind.MISSING_SERIES),
+    Case("poisoned batch", {"fault": Kind.POISONED.value, "arg": POISON_LIMIT}, poison_every=10),
+    Case(
+        "poisoned, unnamed",
+        {"fault": Kind.POISONED_BLIND.value, "arg": POISON_LIMIT},
+        poison_every=10,
+    ),
+    _stub("401", Kind.UNAUTHORIZED),
+    _stub("403", Kind.FORBIDDEN),
+    _stub("404", Kind.NOT_FOUND),
+    _stub("413", Kind.TOO_LARGE),
+    _stub("429", Kind.OVERLOADED),
+    _stub("429, Retry-After 1", Kind.OVERLOADED, 1),
+    _stub("500", Kind.BROKEN),
+    _stub("502", Kind.BAD_GATEWAY),
+    _stub("503", Kind.UNAVAILABLE),
+    Case("503, known markets", {"fault": Kind.UNAVAILABLE.value}, known=True),
+    _stub("its breaker open", Kind.CIRCUIT_OPEN),
+    _stub("redirect", Kind.REDIRECT),
+    _stub("gzip bomb 1.1 GB", Kind.GZIP_BOMB, 1100),
+    _stub("100 MB answer", Kind.HUGE_ANSWER, 100),
+    Case("33 MB answer, all at once", {"fault": Kind.HUGE_ANSWER.value, "arg": 33}, at_once=True),
+    _stub("endless chunks", Kind.ENDLESS_CHUNKS),
+    _stub("answered twice", Kind.ANSWERED_TWICE),
+    _stub("flapping", Kind.FLAPPING, 5),
+    _tcp("black hole", timeout_ms=0),  # last: a slot lost to it is lost for the whole lease
+)
+
+
+# One fault after the other
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a run works with."""
+
+    client: Client
+    stub: StubProcess
+    proxy: ProxyProcess
+    requests: int
+    per_second: float
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("faults", __doc__, argv, OPTIONS)
+    names = [case.name for case in CASES]
+    if unknown := [name for name in args.only if name not in names]:
+        there_are = ", ".join(names)
+        print(f"FAULTS_FAIL: no such fault: {', '.join(unknown)}; there are {there_are}")
+        return 2
+    rows: list[Row] = []
+    return judged(
+        "FAULTS",
+        partial(_run, args, rows),
+        lambda: (
+            f"{table(HEAD, map(cells, rows))}\n\n{NOTE}",
+            failures(rows, args.deadline_ms),
+        ),
+    )
+
+
+def _run(args: argparse.Namespace, rows: list["Row"]) -> None:
+    cases = [case for case in CASES if not args.only or case.name in args.only]
+    with (
+        start_stub(*STUB) as stub,
+        start_proxy(stub.url) as proxy,
+        service_on(proxy.url, SETTINGS, log_lines=args.log_lines) as service,
+    ):
+        target = endpoint(service.url, FORECAST)
+
+        async def run() -> None:
+            for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
+                bench = Bench(Client(target, SHAPE), stub, proxy, args.requests, args.rate)
+                found = await _one(bench, case, seed)
+                rows.extend([found] if seed else [])
+                say(f"{seed}/{len(cases)} {case.name}: {cells(found)[2]} valid")
+                bench.client.close()
+
+        asyncio.run(run())
+
+
+async def _one(bench: Bench, case: Case, seed: int) -> "Row":
+    """Asks under one fault, ends it, and waits until the model answers again."""
+    client, bodies = bench.client, bodies_of(case, bench.requests, seed)
+    if case.known:
+        await _make_known(client, bodies, bench.per_second)
+    before = bench.proxy.connections()
+    if case.order:
+        bench.stub.control(**case.order)
+    if case.toxics:
+        bench.proxy.set(**case.toxics)
+    samples = await open_loop(client, bodies, math.inf if case.at_once else bench.per_second)
+    strikes = _strikes(bench, case, samples, before)
+    bench.stub.reset()
+    bench.proxy.clear()
+    return Row(case.name, samples, strikes, await _wait_back(client, seed))
+
+
+def bodies_of(case: Case, requests: int, seed: int) -> list[bytes]:
+    """Markets that no other case asks about, some of them poisoned."""
+    bodies = forecast_bodies(requests, SHAPE, KNOWN_SEED if case.known else seed)
+    if case.poison_every:
+        bodies[:: case.poison_every] = map(_poisoned, bodies[:: case.poison_every])
+    return bodies
+
+
+def _poisoned(body: bytes) -> bytes:
+    """The same market at a price the runtime refuses, unlike any other poisoned one."""
+    request = orjson.loads(body)
+    return orjson.dumps(request | {"y": [*request["y"][:-32], *[POISON] * 32]})
+
+
+async def _make_known(client: Client, bodies: list[bytes], per_second: float) -> None:
+    """Lets the model answer, and waits until the first of these answers has expired."""
+    await open_loop(client, bodies, per_second)
+    while (await client.send(bodies[-1])).cached:  # noqa: ASYNC110 - it expires elsewhere
+        await asyncio.sleep(0.1)
+
+
+def _strikes(bench: Bench, case: Case, samples: Sequence[Sample], connections_before: int) -> int:
+    """How often the fault took effect."""
+    if case == NONE:
+        return len(samples)
+    if case.order:
+        return sum(bench.stub.stats()["faults"].values())
+    fallbacks = sum(sample.source != "model" for sample in samples)
+    return max(fallbacks, bench.proxy.connections() - connections_before)
+
+
+async def _wait_back(client: Client, seed: int) -> float | None:
+    """Seconds until the model answers a market it has not seen, with its breaker closed."""
+    began = client.now_s()
+    for number in count():
+        body = forecast_bodies(1, SHAPE, POLL_SEED + 1000 * seed + number)[0]
+        sample = await client.send(body)
+        if sample.source == "model" and sample.breaker == "closed":
+            return sample.done_s - began
+        if client.now_s() - began > BACK_LIMIT_S:
+            return None
+        await asyncio.sleep(0.1)
+    return None
+
+
+# From samples to a row of the table, and to pass or fail
+
+NOTE = (
+    "Swapped ids cannot be found out by anybody: both ids are known and both forecasts are sound, "
+    "so a runtime that mixes them up is believed. A lone series under a foreign id is bad output."
+)
+HEAD = (
+    "fault | requests | valid | model | baseline | stale | p50 ms | p95 ms | p99 ms | max ms "
+    "| max inside ms | back after s | reasons | breaker"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was seen under one fault.
+
+    ``strikes`` is how often it took effect, ``back_s`` how long after its end the model answered
+    again (None: not while we waited).
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    strikes: int
+    back_s: float | None
+
+
+def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
+    """Every promise that was broken, in words; a fault that never took effect proved nothing."""
+    return [words for row in rows for words in _failures(row, deadline_ms + TOLERANCE_MS)]
+
+
+def _failures(row: Row, limit_ms: float) -> list[str]:
+    found = []
+    if problems := problems_of(row.samples):
+        worst, times = problems.most_common(1)[0]
+        found.append(f"{problems.total()} of {len(row.samples)} bad ({times}x {worst})")
+    (most_ms,) = percentiles_ms(row.samples, 100)
+    if not most_ms <= limit_ms:
+        found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
+    if not row.strikes:
+        found.append("it never took effect")
+    if row.back_s is None:
+        found.append("the model did not come back")
+    return [f"{row.name}: {words}" for words in found]
+
+
+def cells(row: Row) -> list[object]:
+    """``max inside`` is the longest by the service's own clock."""
+    sources = Counter(sample.source for sample in row.samples)
+    reasons = Counter(sample.reason for sample in row.samples if sample.reason)
+    inside_ms = max((sample.inside_ms for sample in row.samples), default=0.0)
+    times = [*percentiles_ms(row.samples, 50, 95, 99, 100), inside_ms]
+    return [
+        row.name,
+        len(row.samples),
+        valid_share(row.samples),
+        *(sources[name] for name in ("model", "baseline", "stale")),
+        *(f"{ms:.0f}" for ms in times),
+        "-" if row.back_s is None else f"{row.back_s:.1f}",
+        counted(reasons) or "-",
+        breaker_path(row.samples),
+    ]
+
+
+def valid_share(samples: Sequence[Sample]) -> str:
+    """A share that is not whole never reads as whole."""
+    bad = problems_of(samples).total()
+    share = 100 * (1 - bad / max(1, len(samples)))
+    return f"{min(share, 99.9):.1f} %" if bad else "100 %"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""``python -m loadtest.faults``: is there a valid answer in time, whatever the runtime does?"""
