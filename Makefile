@@ -103,7 +103,7 @@ soak: setup ## impatient callers for MINUTES (10) at RATE (50/s): does anything 
 	@$(BIN)/python -m loadtest.drills.soak --minutes $(or $(MINUTES),10) --rate $(or $(RATE),50)
 
 overload: setup ## three times what the service sustains: who is shed first, how fast is the rest?
-	@$(BIN)/python -m loadtest.overload
+	@$(BIN)/python -m loadtest.drills.overload
 
 cluster-test: setup ## nodes of a cluster added, killed, drained on this machine, its controller and its head lost
 	@$(BIN)/python -m loadtest.drills.cluster

@@ -23,8 +23,8 @@ from typing import Any
 import orjson
 
 from loadtest.drills.harness import (
-    BATCH,
     FORECAST,
+    FORECAST_BATCH,
     Stand,
     at_rate,
     closed_loop,
@@ -218,7 +218,7 @@ async def model_round(field: Field) -> dict[str, float]:
     busy = await field.forecasts(field.fresh(many(2000)), 128)
     some = await field.forecasts(field.fresh(many(600)), 32)
     lone = await field.forecasts(field.fresh(40), 1)
-    bulk = await drive(field.url, BATCH, [batch_body(field.fresh(MARKETS))], 1)
+    bulk = await drive(field.url, FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
     return {
         "noop_rate": noop.per_second,
         "noop_p50_ms": alone.p50_ms,

@@ -17,8 +17,8 @@ from typing import Any
 
 from loadtest.drills.compare import drive
 from loadtest.drills.harness import (
-    BATCH,
     FORECAST,
+    FORECAST_BATCH,
     ends_told,
     exit_code,
     options,
@@ -96,7 +96,7 @@ async def _measure(url: str, requests: int) -> list[Curve]:
 
     async def many(shape: Shape, series: int) -> float:
         bodies = [batch_body(forecast_bodies(series, shape, next(seeds))) for _ in range(requests)]
-        return (await drive(url, BATCH, bodies, 1)).p50_ms
+        return (await drive(url, FORECAST_BATCH, bodies, 1)).p50_ms
 
     await one(MODEL)  # warm up
     curves = []

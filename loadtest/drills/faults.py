@@ -35,6 +35,7 @@ from loadtest.drills.harness import (
     say,
     service_on,
     table,
+    valid_share,
 )
 from loadtest.fault_proxy import ProxyProcess, start_proxy
 from loadtest.http_client import endpoint
@@ -327,13 +328,6 @@ def cells(row: Row) -> list[object]:
         counted(reasons) or "-",
         breaker_path(row.samples),
     ]
-
-
-def valid_share(samples: Sequence[Sample]) -> str:
-    """A share that is not whole never reads as whole."""
-    bad = problems_of(samples).total()
-    share = 100 * (1 - bad / max(1, len(samples)))
-    return f"{min(share, 99.9):.1f} %" if bad else "100 %"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from loadtest.payloads import Shape
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
 from loadtest.stub.process import StubProcess, start_stub
 
-FORECAST, BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
+FORECAST, FORECAST_BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
 INTERRUPTED = "interrupted"
 UNAVAILABLE = "unavailable"  # the code with which HAProxy and Serve answer themselves
 OF_THE_PROXY = "of the proxy"  # how a problem ends when the answer was not the service's own
@@ -371,6 +371,13 @@ def percentiles_ms(samples: Iterable[Sample], *percents: float) -> list[float]:
 
 def problems_of(samples: Iterable[Sample]) -> Counter[str]:
     return Counter(sample.problem for sample in samples if sample.problem)
+
+
+def valid_share(samples: Sequence[Sample]) -> str:
+    """A share that is not whole never reads as whole."""
+    bad = problems_of(samples).total()
+    share = 100 * (1 - bad / max(1, len(samples)))
+    return f"{min(share, 99.9):.1f} %" if bad else "100 %"
 
 
 def counted(counts: Counter[str]) -> str:

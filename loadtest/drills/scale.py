@@ -24,7 +24,7 @@ import psutil
 
 from loadtest.chaos.targets import TARGETS
 from loadtest.drills.compare import Drive, Field, drive
-from loadtest.drills.harness import BATCH, FORECAST, judged, options, standing, table
+from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, standing, table
 from loadtest.drills.processes import name_of
 from loadtest.payloads import batch_body
 from loadtest.service import Service
@@ -247,14 +247,16 @@ class Requests:
     each: int = 1
 
     def drive(self, url: str) -> Any:
-        return drive(url, FORECAST if self.each == 1 else BATCH, self.bodies, self.connections)
+        return drive(
+            url, FORECAST if self.each == 1 else FORECAST_BATCH, self.bodies, self.connections
+        )
 
 
 async def measured_costs(field: Field, service: Service) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     await field.forecasts([*known, *field.fresh(field.many(300))], 32)
-    await drive(field.url, BATCH, batches, 1)
+    await drive(field.url, FORECAST_BATCH, batches, 1)
     found = [await _cost(field, service, one) for one in _requests(field, known, batches)]
     field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
     slow = Requests(SLOW, field.fresh(field.many(1500)), 128)

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from loadtest.answers import batch_problem_of, problem_of, read, read_lines
-from loadtest.drills.harness import BATCH, FORECAST
+from loadtest.drills.harness import FORECAST, FORECAST_BATCH
 from loadtest.http_client import Answer, Pool, endpoint
 from loadtest.payloads import Shape, batch_body, encode, forecast_bodies, windows
 
@@ -51,7 +51,7 @@ class Ask:
 
     @property
     def path(self) -> str:
-        return BATCH if self.kind in ("batch", "ndjson") else FORECAST
+        return FORECAST_BATCH if self.kind in ("batch", "ndjson") else FORECAST
 
     @property
     def accept(self) -> str:

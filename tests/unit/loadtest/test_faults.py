@@ -16,9 +16,8 @@ from loadtest.drills.faults import (
     cells,
     failures,
     main,
-    valid_share,
 )
-from loadtest.drills.harness import Sample
+from loadtest.drills.harness import Sample, valid_share
 from loadtest.fault_proxy import toxics_of
 from loadtest.stub.runtime import Runtime, Settings
 

@@ -1,0 +1,372 @@
+"""Who is shed first when too much is asked, and how fast are those who are let in?
+
+    python -m loadtest.drills.overload
+    python -m loadtest.drills.overload --rate 80 --times 3 --times 8
+
+Finds the rate that the service sustains, offers three times as much, then a crowd of batches, and
+looks. The last line is ``OVERLOAD_PASS`` or ``OVERLOAD_FAIL: why``.
+
+A forecast is admitted when it was answered with bands, whoever made them; it is shed when they are
+not the model's own, or were put off until the load was over. The order of shedding is held by
+shares: the share of batch items that are shed is never less than that of interactive requests, and
+nobody is refused while there is no one on the baseline.
+"""
+
+import argparse
+import asyncio
+import heapq
+import math
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+from loadtest.answers import read
+from loadtest.drills.harness import (
+    FORECAST,
+    FORECAST_BATCH,
+    TOLERANCE_MS,
+    Sample,
+    counted,
+    judge,
+    judged,
+    options,
+    percentiles_ms,
+    problems_of,
+    say,
+    standing,
+    table,
+    valid_share,
+)
+from loadtest.http_client import Pool, endpoint
+from loadtest.payloads import Shape, batch_body, encode, windows
+
+SHAPE = Shape(model="mock", points=96)
+INTERACTIVE, BATCH = "interactive", "batch"
+OVERLOADED = "overloaded"
+REFUSALS = ("status 429", "status 503")
+TOLERANCE = 0.02  # of shares: a few requests at the edges of a run
+MODEL_SHARE = 0.99  # of the answers where a load is sustained
+DEADLINE_MS = 1500.0  # the service's own, of an interactive request
+TIMEOUT_S = 60.0
+GROWTH, MOST_TRIES = 1.5, 12  # of the search
+SETTINGS = {  # a run ends when its last batch does
+    "TSFM_REQUEST__BATCH_DEADLINE_MS": "10000",
+    "TSFM_CONFORMAL__LEARNED_FILE": "null",
+}
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--rate": (float, "forecasts a second that are sustained; searched for where it is not given"),
+    "--times": (list[float](), "the loads after that; 3 where it is not given"),
+    "--seconds": (20.0, "of each load"),
+    "--start-rate": (30.0, "where the search begins"),
+    "--step-s": (5.0, "of each load of the search"),
+    "--calm-s": (3.0, "between the overload and the look after it"),
+    "--batch-share": (0.3, "of the forecasts, 0 to 1"),
+    "--batch-items": (32, "in each batch"),
+    "--p95-ms": (300.0, "budget of interactive answers: slo.p95_ms"),
+    "--cycle-s": (60.0, "budget of a batch: slo.cycle_s"),
+    "--crowd": (20, "batches that come at once"),
+    "--crowd-items": (2000, "in each of them"),
+    "--crowd-rate": (20.0, "single requests a second beside them"),
+    "--ms-per-call": (40.0, "of the stand-in"),
+    "--ms-per-series": (8.0, "so slow that the runtime is the limit"),
+    "--log-lines": (5, "of the service's log, at the end"),
+}
+
+
+# A load
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """One request and when it leaves, in seconds."""
+
+    at_s: float
+    kind: str
+    items: int
+
+
+def load(per_second: float, seconds: float, batch_share: float, items: int) -> list[Departure]:
+    """So many forecasts a second, a share of them in batches; both kinds evenly spaced."""
+    single = _evenly(INTERACTIVE, per_second * (1 - batch_share), seconds, 1)
+    batches = _evenly(BATCH, per_second * batch_share / items, seconds, items)
+    return list(heapq.merge(single, batches, key=lambda departure: departure.at_s))
+
+
+def crowd(per_second: float, seconds: float, batches: int, items: int) -> list[Departure]:
+    """Single requests evenly spaced, and after a second all ``batches`` at once."""
+    single = _evenly(INTERACTIVE, per_second, seconds, 1)
+    at_once = [Departure(1.0, BATCH, items)] * batches
+    return list(heapq.merge(single, at_once, key=lambda departure: departure.at_s))
+
+
+def _evenly(kind: str, per_second: float, seconds: float, items: int) -> Iterator[Departure]:
+    for number in range(int(per_second * seconds)):
+        yield Departure(number / per_second, kind, items)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What became of one forecast; an item of a batch takes as long as its batch."""
+
+    kind: str
+    sample: Sample
+    retry_after: bool = False
+
+    @property
+    def refused(self) -> bool:
+        return (self.sample.problem or "").startswith(REFUSALS)
+
+
+class Offerer:
+    """Sends loads, whatever becomes of them; no two series are the same."""
+
+    def __init__(self, url: str, shape: Shape) -> None:
+        paths = {INTERACTIVE: FORECAST, BATCH: FORECAST_BATCH}
+        self._pools = {k: Pool(endpoint(url, path), TIMEOUT_S) for k, path in paths.items()}
+        self._shape = shape
+        self._numbers = count()
+
+    async def offer(
+        self, requests: Sequence[Departure], seconds: float
+    ) -> tuple[list[Seen], float]:
+        """What became of a load of so many seconds, and when it was over; waits for all answers."""
+        leaving = [(one, self._body(one)) for one in requests]
+        began = perf_counter()
+        tasks = []
+        for departure, body in leaving:
+            await asyncio.sleep(max(0.0, began + departure.at_s - perf_counter()))
+            # late of the generator itself counts: a caller does not care who kept it waiting
+            due = began + departure.at_s
+            tasks.append(asyncio.create_task(self._one(departure, body, due)))
+        return [one for task in tasks for one in await task], began + seconds
+
+    def _body(self, departure: Departure) -> bytes:
+        numbers = (next(self._numbers) for _ in range(departure.items))
+        bodies = [encode(next(windows(number, self._shape)), self._shape) for number in numbers]
+        return bodies[0] if departure.kind == INTERACTIVE else batch_body(bodies)
+
+    async def _one(self, departure: Departure, body: bytes, due: float) -> list[Seen]:
+        kind = departure.kind
+        try:
+            answer = await self._pools[kind].ask(body)
+        except OSError as exc:
+            lost = Sample(due, perf_counter(), type(exc).__name__, lost=True)
+            return [Seen(kind, lost)] * departure.items
+        done, content = perf_counter(), read(answer.body)
+        parts = _parts(content, departure) if answer.status == 200 else []
+        if not parts:
+            sample = judge(due, done, answer.status, content, self._shape)
+            has_word = answer.header("retry-after") is not None
+            return [Seen(kind, sample, has_word)] * departure.items
+        return [Seen(kind, judge(due, done, 200, part, self._shape)) for part in parts]
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
+def _parts(answer: object, departure: Departure) -> Sequence[object]:
+    """The forecasts in an answer, or nothing where it is not what was asked for."""
+    if departure.kind == INTERACTIVE:
+        return [answer]
+    results = answer.get("results") if isinstance(answer, dict) else None
+    if not isinstance(results, list) or len(results) != departure.items:
+        return []
+    return [result.get("ok") for result in results]
+
+
+# From what callers saw to rows of the table, and to pass or fail
+
+HEAD = (
+    "load | kind | offered | model | of it in the load | stale | baseline, overloaded "
+    "| baseline, other | refused | with Retry-After | valid of admitted "
+    "| p50 ms | p95 ms | p99 ms | max ms | other reasons"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of forecasts under one load, which was over at ``over_s``."""
+
+    load: str
+    kind: str
+    seen: Sequence[Seen]
+    over_s: float = math.inf
+
+    @property
+    def refused(self) -> list[Seen]:
+        return [one for one in self.seen if one.refused]
+
+    @property
+    def admitted(self) -> list[Sample]:
+        return [one.sample for one in self.seen if not one.refused]
+
+    @property
+    def problems(self) -> Counter[str]:
+        return problems_of(self.admitted)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Of the baseline's answers."""
+        return Counter(s.reason or "?" for s in self.admitted if s.source == "baseline")
+
+    @property
+    def by_model(self) -> list[Sample]:
+        return [sample for sample in self.admitted if sample.source == "model"]
+
+    @property
+    def served(self) -> int:
+        """By the model while the load lasted: what waits until it is over was put off."""
+        return sum(sample.done_s <= self.over_s for sample in self.by_model)
+
+    @property
+    def shed_share(self) -> float:
+        """Of those offered: all that the model did not answer while the load lasted."""
+        return 1 - self.served / len(self.seen) if self.seen else 0.0
+
+    def ms(self, *percents: float) -> list[float]:
+        """Percentiles of the latency of those admitted."""
+        return percentiles_ms(self.admitted, *percents)
+
+
+def rows_of(name: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[Row]:
+    kinds = (INTERACTIVE, BATCH)
+    return [Row(name, kind, [s for s in seen if s.kind == kind], over_s) for kind in kinds]
+
+
+def is_sustained(rows: Sequence[Row], p95_ms: float) -> bool:
+    """Whether a load left everybody with the model's answer in time."""
+    return all(
+        len(row.by_model) >= MODEL_SHARE * len(row.seen)
+        and not (row.problems or row.refused)
+        and (row.kind == BATCH or row.ms(95)[0] <= p95_ms)
+        for row in rows
+    )
+
+
+def failures(rows: Sequence[Row], p95_ms: float, cycle_s: float) -> list[str]:
+    """Every promise that a load broke, in words; the two rows of one load."""
+    interactive, batch = rows
+    found = [*_bad(interactive), *_bad(batch), *_late(interactive, p95_ms)]
+    longest_s = batch.ms(100)[0] / 1e3
+    if longest_s > cycle_s:
+        found.append(f"{batch.kind}: a batch took {longest_s:.1f} s of {cycle_s:g} s")
+    if interactive.shed_share > batch.shed_share + TOLERANCE:
+        shares = f"{interactive.shed_share:.0%} against {batch.shed_share:.0%}"
+        found.append(f"interactive requests are shed before batch items ({shares})")
+    if interactive.refused and not interactive.reasons[OVERLOADED]:
+        found.append("requests are refused before any is given to the baseline")
+    return [f"{interactive.load}: {words}" for words in found]
+
+
+def _bad(row: Row) -> list[str]:
+    found = []
+    if problems := row.problems:
+        worst, times = problems.most_common(1)[0]
+        of = f"{problems.total()} of {len(row.admitted)}"
+        found.append(f"{row.kind}: {of} bad ({times}x {worst})")
+    if missing := sum(not one.retry_after for one in row.refused):
+        of = f"{missing} of {len(row.refused)}"
+        found.append(f"{row.kind}: {of} refused without Retry-After")
+    return found
+
+
+def _late(row: Row, p95_limit_ms: float) -> list[str]:
+    p95_ms, most_ms = row.ms(95, 100)
+    found = []
+    if not p95_ms <= p95_limit_ms:
+        found.append(f"{row.kind}: p95 {p95_ms:.0f} ms is over {p95_limit_ms:g} ms")
+    if most_ms > DEADLINE_MS + TOLERANCE_MS:
+        found.append(f"{row.kind}: an answer took {most_ms:.0f} ms")
+    return found
+
+
+def cells(row: Row) -> list[object]:
+    overloaded = row.reasons[OVERLOADED]
+    other = Counter({r: n for r, n in row.reasons.items() if r != OVERLOADED}) + row.problems
+    stale = sum(sample.source == "stale" for sample in row.admitted)
+    return [
+        row.load,
+        row.kind,
+        *(len(row.seen), len(row.by_model), row.served, stale),
+        *(overloaded, row.reasons.total() - overloaded),
+        *(len(row.refused), sum(one.retry_after for one in row.refused)),
+        valid_share(row.admitted),
+        *(f"{ms:.0f}" for ms in row.ms(50, 95, 99, 100)),
+        counted(other) or "-",
+    ]
+
+
+# The command
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("overload", __doc__, argv, OPTIONS)
+    rows: list[Row] = []
+    broken: list[str] = []
+
+    def drill() -> None:
+        speed = (args.ms_per_call, args.ms_per_series)
+        with standing(*speed, SETTINGS, log_lines=args.log_lines) as stand:
+            asyncio.run(_drill(Offerer(stand.url, SHAPE), args, rows, broken))
+
+    return judged("OVERLOAD", drill, lambda: (table(HEAD, map(cells, rows)), broken))
+
+
+async def _drill(
+    offerer: Offerer, args: argparse.Namespace, rows: list[Row], broken: list[str]
+) -> None:
+    async def offered(name: str, per_second: float, seconds: float) -> list[Row]:
+        requests = load(per_second, seconds, args.batch_share, args.batch_items)
+        return await _offered(offerer, f"{name}, {per_second:.0f}/s", requests, seconds)
+
+    async def is_fine(per_second: float) -> bool:
+        return is_sustained(await offered("search", per_second, args.step_s), args.p95_ms)
+
+    await offered("warm-up", args.start_rate, args.step_s)
+    rate = args.rate or await sustainable(is_fine, args.start_rate)
+    if not rate:
+        broken.append(f"not even {args.start_rate:g} forecasts a second are sustained")
+        return
+    for times in (1.0, *map(float, args.times or [3.0])):
+        rows += await offered(f"{times:g}x", rate * times, args.seconds)
+        broken += failures(rows[-2:], args.p95_ms, args.cycle_s)
+    await asyncio.sleep(args.calm_s)
+    rows += await offered("1x, after", rate, args.seconds)
+    broken += [] if is_sustained(rows[-2:], args.p95_ms) else ["not as before afterwards"]
+    many = crowd(args.crowd_rate, args.seconds, args.crowd, args.crowd_items)
+    name = f"{args.crowd} batches of {args.crowd_items} at once"
+    rows += await _offered(offerer, name, many, args.seconds)
+    broken += failures(rows[-2:], args.p95_ms, args.cycle_s)
+    offerer.close()
+
+
+async def _offered(
+    offerer: Offerer, name: str, requests: Sequence[Departure], seconds: float
+) -> list[Row]:
+    seen, over_s = await offerer.offer(requests, seconds)
+    found = rows_of(name, seen, over_s)
+    say(table(HEAD, map(cells, found)).split("\n", 2)[2])
+    return found
+
+
+async def sustainable(is_sustained: Callable[[float], Awaitable[bool]], start: float) -> float:
+    """The highest rate that was sustained, a second; 0 when even ``start`` was too much.
+
+    The rate rises until it is too much, then the gap is halved once.
+    """
+    good, bad = 0.0, start
+    for _ in range(MOST_TRIES):
+        if not await is_sustained(bad):
+            break
+        good, bad = bad, bad * GROWTH
+    middle = (good + bad) / 2
+    return middle if good and await is_sustained(middle) else good
+
+
+if __name__ == "__main__":
+    sys.exit(main())
