@@ -88,7 +88,7 @@ faults: setup ## every fault of the runtime in turn: is there a valid answer in 
 	@$(BIN)/python -m loadtest.drills.faults
 
 chaos: setup ## every process of the service killed and stopped in turn
-	@$(BIN)/python -m loadtest.chaos
+	@$(BIN)/python -m loadtest.drills.chaos
 
 autoscale: setup ## a step in the load: how soon do Runners come and go, and what do callers notice?
 	@$(BIN)/python -m loadtest.drills.autoscale

@@ -24,8 +24,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from loadtest.chaos.verdict import Attempt, Row, failures, is_lost, row_of, table
-from loadtest.drills.harness import FORECAST, Client, at_rate, holding, judged, options, say
+from loadtest.drills.chaos import HEAD as HEAD_OF_TABLE
+from loadtest.drills.chaos import Attempt, Row, cells, failures, is_lost
+from loadtest.drills.harness import FORECAST, Client, at_rate, holding, judged, options, say, table
 from loadtest.drills.nodes import (
     HEAD,
     REDIS_PASSWORD,
@@ -258,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
         return judged(
             "CLUSTER",
             partial(_run, Path(folder), redis, possible, args, rows),
-            lambda: (table(rows), untried + failures(rows, NO_LIMIT_MS)),
+            lambda: (table(HEAD_OF_TABLE, map(cells, rows)), untried + failures(rows, NO_LIMIT_MS)),
         )
 
 
@@ -328,8 +329,9 @@ async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
     finally:
         traffic.stop()
         await asking
-    row = row_of(drill.name, traffic.attempts, began_s, took_s, carries=drill.carries)
-    say(f"{table([row]).splitlines()[-1]}\n  replicas: {dict(cluster.replicas())}")
+    row = Row(drill.name, traffic.attempts, began_s, took_s, drill.carries)
+    line = table(HEAD_OF_TABLE, [cells(row)]).splitlines()[-1]
+    say(f"{line}\n  replicas: {dict(cluster.replicas())}")
     return row
 
 

@@ -72,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
-    speed, how = (args.ms_per_call, args.ms_per_series), {"high_throughput": not args.plain}
-    with standing(*speed, config=with_noops(read_config()), **how) as stand:
+    config, fast = with_noops(read_config()), not args.plain
+    speed = (args.ms_per_call, args.ms_per_series)
+    with standing(*speed, config=config, high_throughput=fast) as stand:
         for path in ("/noop/", "/noop2/"):
             stand.service.wait_ready(240.0, path)
         asyncio.run(_rounds(stand, args, rounds))

@@ -7,25 +7,54 @@ from pathlib import PurePath
 
 import psutil
 
-from loadtest.chaos.targets import TARGETS
-
 MB = 1024 * 1024
-_LEARNING = "learning actor"  # there where conformal.online is on
-_OTHERS = (  # of Serve and Ray
-    (r"^ray::\S*LearningActor\b", _LEARNING),
-    (r"^ray::\S*(HAProxyManager|ProxyActor)\b", "Serve proxy actor"),
-    (r"^ray::IDLE", "Ray idle worker"),
-    (r"/gcs_server\b", "Ray GCS"),
-    (r"/raylet\b", "Ray raylet"),
-    (r"runtime_env/agent", "Ray runtime env agent"),
-    (r"dashboard/agent", "Ray dashboard agent"),
-    (r"dashboard/dashboard", "Ray dashboard"),
-    (r"ray-dashboard-(\w+)", "Ray dashboard"),
-    (r"log_monitor", "Ray log monitor"),
-    (r"monitor", "Ray autoscaler monitor"),
-    (r"\bserve run\b", "serve run"),
+RUNTIME, LEARNING = "runtime", "learning actor"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of process: ``pattern`` is how its command line begins or what it holds.
+
+    ``carries`` says that callers' connections run through it: they may be lost with it. With
+    ``model_down`` the runtime fails as well, for nobody would miss the target otherwise. With
+    ``restarts`` the launcher starts everything again; what is not ``replaced`` stays away.
+    """
+
+    name: str
+    pattern: str
+    carries: bool = False
+    model_down: bool = False
+    restarts: bool = False
+    replaced: bool = True
+
+    def found_in(self, processes: Mapping[int, str]) -> list[int]:
+        """The ids of its processes, lowest first."""
+        return sorted(pid for pid, line in processes.items() if re.search(self.pattern, line))
+
+
+TARGETS = (
+    Kind("Runner replica", r"^ray::\S*ServeReplica:tsfm:Runner\b"),
+    Kind("Ingress replica", r"^ray::\S*ServeReplica:tsfm:Ingress\b", carries=True),
+    Kind("Baseline replica", r"^ray::\S*ServeReplica:tsfm:Baseline\b", model_down=True),
+    Kind("breaker actor", r"^ray::\S*BreakerActor\b"),
+    Kind("proxy (HAProxy)", r"/haproxy -db -f ", carries=True),
+    Kind("Serve controller", r"^ray::\S*ServeController\b"),
+    Kind(RUNTIME, r"^$"),  # ours, not the service's: it is known by its id
 )
-OURS = frozenset({_LEARNING, *(target.name for target in TARGETS)})  # what the project starts
+HELPERS = (  # of Ray and Serve, which callers need less: killed alone
+    Kind("Serve proxy manager", r"^ray::HAProxyManager\b", carries=True),
+    Kind("Serve fallback proxy", r"^ray::ProxyActor\b"),
+    Kind(LEARNING, r"^ray::\S*LearningActor\b"),
+    Kind("Ray log monitor", r"/log_monitor\.py\b", replaced=False),
+    Kind("Ray autoscaler monitor", r"/autoscaler/_private/monitor\.py\b", replaced=False),
+    Kind("Ray dashboard", r"/dashboard/dashboard\.py\b", replaced=False),
+    Kind("Ray dashboard agent", r"^ray::DashboardAgent\b", carries=True, restarts=True),
+    Kind("Ray runtime env agent", r"^ray::RuntimeEnvAgent\b", carries=True, restarts=True),
+    Kind("Ray raylet", r"/raylet/raylet ", carries=True, restarts=True),
+    Kind("Ray GCS", r"/gcs/gcs_server ", carries=True, restarts=True),
+    Kind("Serve's starter", r"-m serve_app\.local_serve ", carries=True, restarts=True),
+)
+OURS = frozenset({LEARNING, *(kind.name for kind in TARGETS)})  # what the project starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +74,11 @@ class Reading:
 
 def name_of(line: str) -> str:
     """A process by its command line, as the tables call it."""
-    for target in TARGETS[:-1]:  # the last one is the runtime, which is not the service's
-        if re.search(target.pattern, line):
-            return target.name
-    for pattern, name in _OTHERS:
-        if re.search(pattern, line):
-            return name
+    for kind in (*TARGETS[:-1], *HELPERS):  # without the runtime, which is not the service's
+        if re.search(kind.pattern, line):
+            return kind.name
+    if line.startswith("ray::IDLE"):
+        return "Ray idle worker"
     if actor := re.match(r"ray::(\w+)", line):
         return actor[1]
     return PurePath(line.split(" ", 1)[0]).name or "?"

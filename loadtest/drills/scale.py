@@ -22,10 +22,9 @@ from typing import Any
 
 import psutil
 
-from loadtest.chaos.targets import TARGETS
 from loadtest.drills.compare import Drive, Field, drive
 from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, standing, table
-from loadtest.drills.processes import name_of
+from loadtest.drills.processes import TARGETS, name_of
 from loadtest.payloads import batch_body
 from loadtest.service import Service
 

@@ -1,1 +1,0 @@
-"""``python -m loadtest.chaos``: is there a valid answer, whichever process dies or stops?"""

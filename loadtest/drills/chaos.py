@@ -1,0 +1,385 @@
+"""Is there a valid answer in time, whichever process dies or stops?
+
+    python -m loadtest.drills.chaos
+    python -m loadtest.drills.chaos --rate 25 --only ingress --only proxy
+
+Two replicas of each deployment, steady traffic, and one blow after the other. The last line is
+``CHAOS_PASS`` or ``CHAOS_FAIL: why``.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtest.drills.harness import (
+    FORECAST,
+    OF_THE_PROXY,
+    TOLERANCE_MS,
+    Client,
+    Sample,
+    at_rate,
+    counted,
+    holding,
+    judged,
+    options,
+    percentiles_ms,
+    problems_of,
+    say,
+    service_on,
+    table,
+    with_deployments,
+)
+from loadtest.drills.processes import HELPERS, RUNTIME, TARGETS, Kind
+from loadtest.http_client import endpoint
+from loadtest.payloads import Shape, forecast_bodies
+from loadtest.service import Service, read_config
+from loadtest.stub.process import StubProcess, start_stub
+
+STUB = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
+SETTINGS = {
+    "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
+    "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
+}
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+REPLICAS = 2
+SHAPE = Shape(model="mock", points=96)
+LATE_S = 1.0
+RETRY_TIMEOUT_S = 10.0
+REPLACE_LIMIT_S = 120.0
+POLL_SEED = 2_000_003
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--rate": (50.0, "requests a second, whatever is under way"),
+    "--window-s": (12.0, "requests for this long around each blow"),
+    "--pause-s": (4.0, "how long a stopped process stays stopped"),
+    "--retry-after-s": (15.0, "a client's wait when its connection died"),
+    "--only": (list[str](), "blows that hold the word"),
+    "--deadline-ms": (1500.0, "the service's own"),
+    "--log-lines": (5, "of the service's log, at the end"),
+}
+
+
+# The blows: signals to processes of this run, and to no others
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One signal to one kind of process."""
+
+    target: Kind
+    signal: signal.Signals
+
+    @property
+    def name(self) -> str:
+        model = ", model down" if self.target.model_down else ""
+        restart = ", all restarted" if self.target.restarts else ""
+        return f"{self.signal.name} {self.target.name}{model}{restart}"
+
+
+def blows(only: Sequence[str]) -> list[Blow]:
+    """Every process killed, carriers of requests stopped too; ``only`` keeps what holds a word."""
+    every = [Blow(target, sig) for target in TARGETS for sig in (KILL, STOP)]
+    every += [Blow(target, KILL) for target in HELPERS]
+    return [blow for blow in every if holding(only, blow.name)]
+
+
+@dataclass(slots=True)
+class Field:
+    """The service and its runtime, which is another process after it was killed."""
+
+    service: Service
+    stub: StubProcess
+    stopped: set[int] = field(default_factory=set)
+
+    def processes(self, target: Kind) -> list[int]:
+        """The ids of the target's living processes."""
+        if target.name == RUNTIME:
+            return [self.stub.pid] if self.stub.process.poll() is None else []
+        return target.found_in(self.service.processes())
+
+    async def strike(self, target: Kind, sig: signal.Signals, pause_s: float) -> int:
+        """Signals the newest of the target's processes; returns its id.
+
+        A stopped process goes on after ``pause_s``, a killed runtime is started again then.
+        Serve replaces its own.
+
+        Raises:
+            RuntimeError: there is no such process.
+        """
+        victims = await asyncio.to_thread(self.processes, target)
+        if not victims:
+            raise RuntimeError(f"no process of the {target.name} was found")
+        victim = victims[-1]  # an older HAProxy may only be there to finish what it holds
+        os.kill(victim, sig)
+        if sig != KILL:
+            self.stopped.add(victim)
+            await asyncio.sleep(pause_s)
+            self.go_on()
+        elif target.name == RUNTIME:
+            await asyncio.sleep(pause_s)
+            await asyncio.to_thread(self._restart_runtime)
+        return victim
+
+    def go_on(self) -> None:
+        """SIGCONT to all that were stopped."""
+        while self.stopped:
+            with contextlib.suppress(ProcessLookupError):  # Serve may have replaced it meanwhile
+                os.kill(self.stopped.pop(), signal.SIGCONT)
+
+    def _restart_runtime(self) -> None:
+        port = urlsplit(self.stub.url).port
+        self.stub.stop()
+        self.stub = start_stub(*STUB, "--port", str(port))
+
+
+async def seconds_until(
+    holds: Callable[[], bool], limit_s: float, now_s: Callable[[], float]
+) -> float | None:
+    """How long it took until it held; None when it did not within the limit."""
+    began = now_s()
+    while not await asyncio.to_thread(holds):
+        if now_s() - began > limit_s:
+            return None
+        await asyncio.sleep(0.2)
+    return now_s() - began
+
+
+# One blow: requests before, during and after it
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request, and its one retry where the first try had no answer of the service."""
+
+    first: Sample
+    retry: Sample | None = None
+
+
+def is_lost(sample: Sample) -> bool:
+    """No answer of ours: the connection died or hung, or the proxy spoke for a dead replica."""
+    problem = sample.problem or ""
+    return sample.lost or problem == "TimeoutError" or problem.endswith(OF_THE_PROXY)
+
+
+def is_away(sample: Sample) -> bool:
+    """The proxy is gone or has no routes yet: who asks again at once meets the same."""
+    return sample.lost or (sample.problem or "").endswith(OF_THE_PROXY)
+
+
+class Callers:
+    """Ask at a steady rate, and once more for what was lost when the service is ``whole``."""
+
+    def __init__(self, scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> None:
+        target = endpoint(scene.service.url, FORECAST)
+        # whoever asks through what is stopped gives up at the deadline and asks again; elsewhere
+        # we wait longer, to see by how much a promise was broken
+        patience_s = TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
+        self.first = Client(target, SHAPE, args.deadline_ms / 1e3 + patience_s)
+        self.second = Client(target, SHAPE, RETRY_TIMEOUT_S)
+        self.whole = asyncio.Event()
+        self.attempts: list[Attempt] = []
+        self._args = args
+        self._seed = seed
+
+    async def ask(self) -> None:
+        bodies = forecast_bodies(int(self._args.rate * self._args.window_s), SHAPE, self._seed)
+        await at_rate(
+            self._args.rate, lambda n: self._attempt(bodies[n]), lambda n: n < len(bodies)
+        )
+
+    async def _attempt(self, body: bytes) -> None:
+        first, retry = await self.first.send(body), None
+        if is_lost(first):
+            await self.whole.wait()  # where everything is restarted, nobody answers before
+            await asyncio.sleep(self._args.retry_after_s if is_away(first) else 0)
+            retry = await self.second.send(body)
+        self.attempts.append(Attempt(first, retry))
+
+    async def wait_model(self) -> None:
+        """Until five answers in a row are the model's, so that no blow hurts the next row."""
+        until, row = self.second.now_s() + REPLACE_LIMIT_S, 0
+        for number in count():
+            seed = POLL_SEED + 10_000 * self._seed + number
+            sample = await self.second.send(forecast_bodies(1, SHAPE, seed)[0])
+            row = row + 1 if sample.source == "model" else 0
+            if row == 5 or self.second.now_s() > until:
+                return
+            await asyncio.sleep(0.1)
+
+    def close(self) -> None:
+        self.first.close()
+        self.second.close()
+
+
+async def run_blow(scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> "Row":
+    """Asks at a steady rate, strikes, and waits until all is as it was."""
+    callers = Callers(scene, blow, args, seed)
+    before = len(await asyncio.to_thread(scene.processes, blow.target))
+    if not blow.target.restarts:
+        callers.whole.set()
+    try:
+        if blow.target.model_down:
+            scene.stub.control(fault="503")
+        asking = asyncio.create_task(callers.ask())
+        await asyncio.sleep(min(2.0, args.window_s / 4))
+        blow_s = callers.first.now_s()
+        victim = await scene.strike(blow.target, blow.signal, args.pause_s)
+        replaced = partial(_is_replaced, scene, blow, victim, before)
+        waited_s = await seconds_until(replaced, REPLACE_LIMIT_S, callers.first.now_s)
+        took_s = None if waited_s is None else callers.first.now_s() - blow_s
+        callers.whole.set()
+        await asking
+        scene.stub.reset()
+        await callers.wait_model()
+    finally:
+        scene.go_on()
+        callers.close()
+    return Row(blow.name, callers.attempts, blow_s, took_s, blow.target.carries)
+
+
+def _is_replaced(scene: Field, blow: Blow, victim: int, before: int) -> bool:
+    alive = scene.processes(blow.target)
+    ended = victim not in alive or blow.signal == STOP
+    as_many = len(alive) >= before or not blow.target.replaced
+    return ended and as_many and (not blow.target.restarts or scene.service.is_ready())
+
+
+# From attempts to a row of the table, and to pass or fail
+
+HEAD = (
+    "blow | requests | valid at once | lost | recovered by one retry | from the model "
+    "| p99 ms | max ms | max inside ms | hurt for s | replaced after s | reasons"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one blow did to the callers; ``replaced_s`` None: not while we waited.
+
+    ``carries``: callers' connections ran through what was hit.
+    """
+
+    name: str
+    attempts: Sequence[Attempt]
+    blow_s: float
+    replaced_s: float | None
+    carries: bool
+
+    @property
+    def firsts(self) -> list[Sample]:
+        return [attempt.first for attempt in self.attempts]
+
+    @property
+    def lost(self) -> list[Attempt]:
+        return [attempt for attempt in self.attempts if is_lost(attempt.first)]
+
+    @property
+    def recovered(self) -> int:
+        retries = [attempt.retry for attempt in self.lost]
+        return sum(retry is not None and retry.problem is None for retry in retries)
+
+    @property
+    def hurt_s(self) -> float:
+        """From the blow to the last answer that was not the model's at once."""
+        hurt = [a.retry or a.first for a in self.attempts if a.first.source != "model"]
+        return max((sample.done_s - self.blow_s for sample in hurt), default=0.0)
+
+    def ms(self, *percents: float) -> list[float]:
+        """Percentiles of the latency of first tries that were answered."""
+        return percentiles_ms([s for s in self.firsts if not is_lost(s)], *percents)
+
+
+def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
+    """Every promise that was broken, in words."""
+    limit_ms = deadline_ms + TOLERANCE_MS
+    return [f"{row.name}: {words}" for row in rows for words in _failures(row, limit_ms)]
+
+
+def _failures(row: Row, limit_ms: float) -> list[str]:
+    found, problems, lost = [], problems_of(row.firsts), len(row.lost)
+    if bad := problems.total() - lost:
+        found.append(f"{bad} bad answers ({counted(problems)})")
+    if lost and not row.carries:
+        found.append(f"{lost} lost ({counted(problems)})")
+    if missing := lost - row.recovered:
+        why = counted(problems_of(a.retry for a in row.lost if a.retry))
+        found.append(f"{missing} of {lost} lost ones not recovered ({why})")
+    (most_ms,) = row.ms(100)
+    if most_ms > limit_ms and not row.carries:  # else its clients gave up
+        found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
+    if row.replaced_s is None:
+        found.append("not replaced while we waited")
+    return found
+
+
+def cells(row: Row) -> list[object]:
+    """``max inside`` is the longest by the service's own clock."""
+    firsts, reasons = row.firsts, Counter(s.reason for s in row.firsts if s.reason)
+    valid = len(firsts) - problems_of(firsts).total()
+    inside_ms = max((sample.inside_ms for sample in firsts), default=0.0)
+    return [
+        row.name,
+        *(len(firsts), valid, len(row.lost), row.recovered),
+        sum(sample.source == "model" for sample in firsts),
+        *(f"{ms:.0f}" for ms in (*row.ms(99, 100), inside_ms)),
+        f"{max(0.0, row.hurt_s):.1f}",
+        "-" if row.replaced_s is None else f"{row.replaced_s:.1f}",
+        counted(reasons) or "-",
+    ]
+
+
+# The command
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = options("chaos", __doc__, argv, OPTIONS)
+    rows: list[Row] = []
+
+    def report() -> tuple[str, list[str]]:
+        broken = failures(rows, args.deadline_ms) if rows else ["no blow was struck"]
+        return table(HEAD, map(cells, rows)), broken
+
+    return judged("CHAOS", partial(_run, args, rows), report)
+
+
+def _run(args: argparse.Namespace, rows: list[Row]) -> None:
+    config = replicated(read_config())
+    with (
+        start_stub(*STUB) as stub,
+        service_on(stub.url, SETTINGS, config, args.log_lines) as service,
+    ):
+        scene, chosen = Field(service, stub), blows(args.only)
+        try:
+            for number, blow in enumerate(chosen, 1):
+                rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))
+                line = table(HEAD, [cells(rows[-1])]).splitlines()[-1]
+                say(f"{number}/{len(chosen)} {line}")
+        finally:
+            scene.stub.stop()  # another one than we started, if that was killed
+
+
+def replicated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The Serve config with two replicas where one would be a single point of failure."""
+
+    def changed(deployment: dict[str, Any]) -> dict[str, Any]:
+        if deployment["name"] == "Ingress":
+            return {**deployment, "num_replicas": REPLICAS}
+        if deployment["name"] == "Runner":
+            scaling = deployment["autoscaling_config"] | {"min_replicas": REPLICAS}
+            return {**deployment, "autoscaling_config": scaling}
+        return deployment
+
+    return with_deployments(config, changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
