@@ -19,7 +19,7 @@ $(STAMP):
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e . && touch $@
 
 run: setup ## the service with its embedded model on http://127.0.0.1:8000
-	@$(BIN)/python -m serve_app.launcher
+	@$(BIN)/python -m serve_app.launch.launcher
 
 test: setup unit integration ## every test, with coverage and the doctests
 	@if command -v chromium-headless-shell || command -v chromium; then $(MAKE) test-browser; \

@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the models, so that it cannot say anything else.
 
-Type, bounds, default and meaning of a key are those of `runner.config`, the values of operators'
+Type, bounds, default and meaning of a key are those of `runner.config.loading`, the values of operators'
 keys those of the two shipped files. `make docs` runs it; a test fails when the page is not what it
 would write.
 """
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's own models
 
-from runner.config import Config
+from runner.config.loading import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "configuration.md"

@@ -25,7 +25,7 @@ import yaml
 from loadtest.ports import free_block
 
 ROOT = Path(__file__).resolve().parent.parent
-LAUNCHER = (sys.executable, "-m", "serve_app.launcher")
+LAUNCHER = (sys.executable, "-m", "serve_app.launch.launcher")
 SERVE_RUN = (str(Path(sys.executable).with_name("serve")), "run")
 HIGH_THROUGHPUT = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 EMBEDDED_RUNTIME = "embedded-runtime"
@@ -177,7 +177,7 @@ def environment(
         "RAY_AUTH_MODE": "disabled",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a proxy that is slow to start is not dead
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/h/haproxy.cfg",

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.sections import BandsSection
+from runner.config.sections import BandsSection
 from runner.types import Bands, FloatArray
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the model

@@ -9,14 +9,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application, Deployment
 
-from runner.config import load_config
-from runner.models import Registry, load_registry
+from runner.config.loading import load_config
+from runner.config.registry import Registry, load_registry
 from runner.types import BASELINE_MODEL
-from serve_app.conformal_files import fitted_state
 from serve_app.deployments.actors import breaker_actor, learning_actor
 from serve_app.deployments.baseline import Baseline
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.runner import Runner
+from serve_app.remote.calibration_files import fitted_state
 
 
 class AppArgs(BaseModel):

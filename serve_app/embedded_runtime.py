@@ -13,8 +13,8 @@ from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 
-from serve_app.embedded_app import build_runtime_app
-from serve_app.embedded_model import EmbeddedModel, require_extra
+from serve_app.embedded.app import build_runtime_app
+from serve_app.embedded.model import EmbeddedModel, require_extra
 
 
 class RuntimeArgs(BaseModel):

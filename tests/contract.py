@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from serve_app.version import package_version
-from tests.builders import ROOT
-from tests.openapi import DOCUMENT
+from tests.support.builders import ROOT
+from tests.support.openapi import DOCUMENT
 
 RELEASES = ROOT / "tests/data/contract"
 Schema = Mapping[str, Any]

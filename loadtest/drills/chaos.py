@@ -39,7 +39,7 @@ from loadtest.drills.harness import (
     table,
     with_deployments,
 )
-from loadtest.drills.processes import HELPERS, RUNTIME, TARGETS, Kind
+from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS, Kind
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, read_config

@@ -27,7 +27,7 @@ from typing import Any
 from loadtest.drills.chaos import HEAD as HEAD_OF_TABLE
 from loadtest.drills.chaos import Attempt, Row, cells, failures, is_lost
 from loadtest.drills.harness import FORECAST, Client, at_rate, holding, judged, options, say, table
-from loadtest.drills.nodes import (
+from loadtest.drills.parts.nodes import (
     HEAD,
     REDIS_PASSWORD,
     REDIS_PORT,
@@ -36,7 +36,7 @@ from loadtest.drills.nodes import (
     is_up,
     wait_for,
 )
-from loadtest.drills.sandbox import GATEWAY, Place, enter
+from loadtest.drills.parts.sandbox import GATEWAY, Place, enter
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import ROOT, read_config

@@ -87,7 +87,7 @@ def with_noops(config: dict[str, Any]) -> dict[str, Any]:
         {
             "name": name,
             "route_prefix": f"/{name}",
-            "import_path": f"loadtest.drills.noop_app:{builder}",
+            "import_path": f"loadtest.drills.parts.noop_app:{builder}",
             "deployments": [{**ours["Ingress"], "name": d} for d in deployments],
         }
         for name, builder, deployments in (

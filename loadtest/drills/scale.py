@@ -24,7 +24,7 @@ import psutil
 
 from loadtest.drills.compare import Drive, Field, drive
 from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, standing, table
-from loadtest.drills.processes import TARGETS, name_of
+from loadtest.drills.parts.processes import TARGETS, name_of
 from loadtest.payloads import batch_body
 from loadtest.service import Service
 

@@ -23,8 +23,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.drills.harness import at_rate, judged, options, percentile, say, standing, table
-from loadtest.drills.processes import OURS, Reading, readings_of
-from loadtest.drills.soak_traffic import Callers, Mix, Tally, asks
+from loadtest.drills.parts.processes import OURS, Reading, readings_of
+from loadtest.drills.parts.soak_traffic import Callers, Mix, Tally, asks
 from loadtest.payloads import Shape
 from loadtest.service import Service
 

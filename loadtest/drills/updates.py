@@ -41,8 +41,8 @@ from loadtest.drills.harness import (
     say,
     table,
 )
-from loadtest.drills.nodes import HEAD, Cluster, is_up, wait_for
-from loadtest.drills.sandbox import GATEWAY, Place, enter
+from loadtest.drills.parts.nodes import HEAD, Cluster, is_up, wait_for
+from loadtest.drills.parts.sandbox import GATEWAY, Place, enter
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import ROOT

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from runner.breaker.state_machine import Breaker, BreakerSnapshot, CallResult, Permit, Refusal
-from runner.sections import CircuitBreakerSection
+from runner.config.sections import CircuitBreakerSection
 from runner.types import BreakerCommand, BreakerState
 
 SAME_MOMENT_S = 1.0  # a shorter difference may be the time that a message took

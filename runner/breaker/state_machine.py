@@ -41,8 +41,8 @@ from enum import StrEnum, auto
 from typing import TypedDict
 
 from runner.breaker.call_window import CallWindow, WindowRow
+from runner.config.sections import CircuitBreakerSection
 from runner.errors import ModelError, RuntimeCircuitOpenError
-from runner.sections import CircuitBreakerSection
 from runner.types import BreakerCommand, BreakerState
 
 _COMMANDED = {

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.config import Config
-from runner.conformal_state import EVERYTHING, ConformalState, save_state
+from runner.calibration.state import EVERYTHING, ConformalState, save_state
+from runner.config.loading import Config
 from runner.errors import ConfigError
 from runner.types import FloatArray
-from serve_app.backtest.calibration_check import check
-from serve_app.backtest.forecasters import BASELINE
-from serve_app.backtest.held_out import Answers, Calibrator
-from serve_app.backtest.report import Served, baseline_answers
-from serve_app.backtest.summary import Summary
+from serve_app.backtest.forecasters.forecasters import BASELINE
+from serve_app.backtest.report.report import Served, baseline_answers
+from serve_app.backtest.scoring.calibration_check import check
+from serve_app.backtest.scoring.held_out import Answers, Calibrator
+from serve_app.backtest.scoring.summary import Summary
 from serve_app.backtest.windows import Split, Windows
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 
-from runner.config import Config
+from runner.config.loading import Config
 from runner.types import FloatArray, Transform
-from serve_app.backtest.forecasters import BASELINE, OUTSIDE, BaselineSettings
+from serve_app.backtest.forecasters.forecasters import BASELINE, OUTSIDE, BaselineSettings
+from serve_app.backtest.forecasters.references import REFERENCES
+from serve_app.backtest.forecasters.service import ask_all
 from serve_app.backtest.market_file import load_series
-from serve_app.backtest.references import REFERENCES
-from serve_app.backtest.report import Served
+from serve_app.backtest.report.report import Served
 from serve_app.backtest.run import Finished, compute, gather
-from serve_app.backtest.service import ask_all
 from serve_app.backtest.store import Store, open_store
 from serve_app.backtest.windows import (
     Shape,

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from runner.types import FloatArray
-from serve_app.backtest.forecasters import BaselineSettings, forecast
+from serve_app.backtest.forecasters.forecasters import BaselineSettings, forecast
 from serve_app.backtest.store import Store
 from serve_app.backtest.windows import Windows
 

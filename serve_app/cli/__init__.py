@@ -7,16 +7,16 @@ is the one place that makes a sentence and an exit code of them.
 
 import typer
 
-from serve_app.cli.backtest import backtest
-from serve_app.cli.bench import bench
-from serve_app.cli.breaker import breaker
-from serve_app.cli.calibrate import calibrate
-from serve_app.cli.check_config import check_config
-from serve_app.cli.config import config
-from serve_app.cli.forecast import forecast
-from serve_app.cli.models import models
-from serve_app.cli.serve import serve
-from serve_app.cli.status import status
+from serve_app.cli.commands.backtest import backtest
+from serve_app.cli.commands.bench import bench
+from serve_app.cli.commands.breaker import breaker
+from serve_app.cli.commands.calibrate import calibrate
+from serve_app.cli.commands.check_config import check_config
+from serve_app.cli.commands.config import config
+from serve_app.cli.commands.forecast import forecast
+from serve_app.cli.commands.models import models
+from serve_app.cli.commands.serve import serve
+from serve_app.cli.commands.status import status
 from serve_app.cli.terminal import Commands, help_of
 
 app = typer.Typer(

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from serve_app.backtest.tables import TableText
+from serve_app.backtest.report.tables import TableText
 from serve_app.cli.terminal import screen
 
 

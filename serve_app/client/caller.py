@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from runner.retry_budget import RetryBudget
+from runner.tollama.retry_budget import RetryBudget
 from serve_app.client.errors import ClientError, ServiceError
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.console.shelf import Shelf, Source, from_package
+from serve_app.console.static_files import Shelf, Source, from_package
 
 STATIC = Path(__file__).parent / "static"
 PAGES: Mapping[str, str] = {"/": "index.html", "/docs": "docs.html"}

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import ray
 from ray.serve.config import DeploymentActorConfig
 
-from runner.config import Config
+from runner.config.loading import Config
 from serve_app.deployments.breaker import BREAKER, BreakerActor
 from serve_app.deployments.learning import LEARNING, ClockedLearningActor
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ray import serve
 
-from runner.config import Config
-from runner.fallback import BaselineRequest, baseline_bands
+from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.config.loading import Config
 from runner.types import Bands
 from serve_app.deployments.replica import set_up_replica
 

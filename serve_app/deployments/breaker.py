@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.breaker.shared import SharedBreakers, SyncReply, SyncRequest
-from runner.sections import CircuitBreakerSection
+from runner.config.sections import CircuitBreakerSection
 from runner.types import BreakerCommand, BreakerState
 
 BREAKER = "breaker"

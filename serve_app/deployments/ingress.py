@@ -8,30 +8,30 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
-from runner.answers import Answers
-from runner.bulk import BulkForecaster
-from runner.config import Config
-from runner.conformal_state import ConformalState
-from runner.coverage import CoverageReport
-from runner.forecaster import BaselinePort, Fallback, Forecaster
-from runner.models import Registry
-from runner.notes import Notes
+from runner.calibration.coverage import CoverageReport
+from runner.calibration.state import ConformalState
+from runner.config.loading import Config
+from runner.config.registry import Registry
+from runner.forecast.answers import Answers
+from runner.forecast.bulk import BulkForecaster
+from runner.forecast.forecaster import BaselinePort, Fallback, Forecaster
+from runner.forecast.outbox import Notes
 from runner.pacer import Pacer
 from serve_app.deployments.learning import LEARNING
 from serve_app.deployments.replica import set_up_replica
-from serve_app.fleet import RayFleet
-from serve_app.handles import BaselineHandle, RunnerHandle, warm_up
-from serve_app.ingress import build_app
-from serve_app.learning_client import Learning, RayLearningPort
-from serve_app.ports import ModelPorts
-from serve_app.pump import Pump
-from serve_app.ray_metrics import RaySink
-from serve_app.recorder import Recorder
-from serve_app.request_log import RequestLog
-from serve_app.service import Service, UnderWay
-from serve_app.tracing import TracedBaseline, TracedModel
-from serve_app.traffic import Traffic
-from serve_app.watch import Watch
+from serve_app.http.routes import build_app
+from serve_app.http.service import Service, UnderWay
+from serve_app.remote.clients import BaselineHandle, RunnerHandle, warm_up
+from serve_app.remote.cluster_status import RayFleet
+from serve_app.remote.learning_client import Learning, RayLearningPort
+from serve_app.remote.ports import ModelPorts
+from serve_app.telemetry.flusher import Pump
+from serve_app.telemetry.ray_metrics import RaySink
+from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.request_history import Traffic
+from serve_app.telemetry.request_log import RequestLog
+from serve_app.telemetry.request_metrics import Watch
+from serve_app.telemetry.tracing import TracedBaseline, TracedModel
 
 
 @serve.deployment

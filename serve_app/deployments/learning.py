@@ -4,9 +4,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from runner.conformal_section import ConformalSection
-from runner.seen import Actual, OutcomeCounts
-from serve_app.learning_actor import LearningActor, LearningReply, Version
+from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.config.conformal import ConformalSection
+from serve_app.remote.learning_actor import LearningActor, LearningReply, Version
 
 LEARNING = "learning"
 

@@ -11,29 +11,29 @@ from typing import Any
 from opentelemetry.trace import Tracer
 from ray import serve
 
-from runner.answers import Outcome
-from runner.batch_call import BatchCall, BreakersOfRuntime, Served
+from runner.batching.batch_call import BatchCall, BreakersOfRuntime, Served
+from runner.batching.dispatcher import Dispatcher
+from runner.batching.item_router import ModelService
 from runner.breaker.shared import Breakers
-from runner.config import Config
-from runner.dispatcher import Dispatcher
-from runner.model_service import ModelService
-from runner.models import Registry
-from runner.runtimes import Place, Route, RoutedCalls, Runtimes
-from runner.tollama import TollamaRuntime
-from runner.tollama_http import RuntimeHttp
+from runner.config.loading import Config
+from runner.config.registry import Registry
+from runner.forecast.answers import Outcome
+from runner.tollama.client import TollamaRuntime
+from runner.tollama.http import RuntimeHttp
+from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.types import BreakerCommand, BreakerState, ModelRequest
-from serve_app.breaker_client import BreakerClient
 from serve_app.deployments.breaker import BREAKER
 from serve_app.deployments.replica import set_up_replica
-from serve_app.groups import Desk, Group
-from serve_app.known_actor import KnownActor
-from serve_app.pump import Pump
-from serve_app.ray_metrics import RaySink
-from serve_app.recorder import Recorder
-from serve_app.runner_watch import Call, Queues, WatchedCall
+from serve_app.remote.breaker_client import BreakerClient
+from serve_app.remote.call_coalescer import Answers as Parts
+from serve_app.remote.item_batch import Desk, Group
+from serve_app.remote.reconnecting_actor import KnownActor
 from serve_app.scaling import demand
-from serve_app.shared_calls import Answers as Parts
-from serve_app.tracing import TracedCall, TracedItems, forward
+from serve_app.telemetry.flusher import Pump
+from serve_app.telemetry.ray_metrics import RaySink
+from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.runner_metrics import Call, Queues, WatchedCall
+from serve_app.telemetry.tracing import TracedCall, TracedItems, forward
 
 
 @serve.deployment

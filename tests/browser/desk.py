@@ -7,7 +7,7 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from tests.builders import walk
+from tests.support.builders import walk
 
 GRAVE = {"serious", "critical"}
 MOST_TABS = 60

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from runner.answers import Answers, Outcome
-from runner.bulk import BulkForecaster
-from runner.config import Config
-from runner.fallback import BaselineRequest, baseline_bands
-from runner.forecaster import Fallback, Forecaster
+from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.config.loading import Config
+from runner.forecast.answers import Answers, Outcome
+from runner.forecast.bulk import BulkForecaster
+from runner.forecast.forecaster import Fallback, Forecaster
 from runner.pacer import Pacer
 from runner.types import (
     Bands,
@@ -25,10 +25,10 @@ from runner.types import (
     ModelFailure,
     ModelRequest,
 )
-from serve_app.ingress import build_app
-from serve_app.service import Service, UnderWay
-from tests.builders import make_config, make_registry, make_watch
-from tests.fakes import FakeFleet, FakeOperatorPort
+from serve_app.http.routes import build_app
+from serve_app.http.service import Service, UnderWay
+from tests.support.builders import make_config, make_registry, make_watch
+from tests.support.fakes import FakeFleet, FakeOperatorPort
 
 PAUSE = threading.Event().wait  # nobody sets it
 

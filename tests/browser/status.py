@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from runner.sections import Environment
-from serve_app.schemas_out import models_answer
-from serve_app.schemas_status import StatusAnswer
-from tests.builders import make_registry
+from runner.config.sections import Environment
+from serve_app.http.responses import models_answer
+from serve_app.http.status_answer import StatusAnswer
+from tests.support.builders import make_registry
 
 NOW = 1_771_588_800  # 2026-02-20T12:00:00Z
 

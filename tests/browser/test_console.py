@@ -16,7 +16,7 @@ from runner.types import FallbackReason
 from tests.browser.desk import Desk, OpenDesk, series
 from tests.browser.site import Site, running_site
 from tests.browser.status import make_status
-from tests.tokens import ALERTS, make_guarded_config
+from tests.support.tokens import ALERTS, make_guarded_config
 
 pytestmark = pytest.mark.browser
 

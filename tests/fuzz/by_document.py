@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.fuzz.run import Tally, check, run, shown
 from tests.fuzz.senders import Send
 from tests.fuzz.shots import FORECAST_PATH, Reply, Shot
-from tests.openapi import DOCUMENT
+from tests.support.openapi import DOCUMENT
 
 # A batch answers 200 with an error for each bad request, so only a single one must be refused.
 CHECKS: list[CheckFunction] = [

@@ -19,12 +19,12 @@ from time import perf_counter, thread_time
 from hypothesis import target
 from starlette.types import ASGIApp
 
-from tests.bench import EXAMPLE, Bench
-from tests.fakes import FakeClock
-from tests.fuzz.costly import LIMITS, costly, sound, worst
+from tests.fuzz.inputs.costly import LIMITS, costly, sound, worst
 from tests.fuzz.run import Tally, run, shown
 from tests.fuzz.senders import fire
 from tests.fuzz.shots import FORECAST_PATH, JSON, Shot
+from tests.support.bench import EXAMPLE, Bench
+from tests.support.fakes import FakeClock
 
 MAX_HOLD_S = 0.05
 MAX_TIMES_BODY = 10

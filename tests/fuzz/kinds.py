@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from tests.fuzz import odd_sending, odd_values, spoiled_text
+from tests.fuzz.inputs import odd_sending, odd_values, spoiled_text
+from tests.fuzz.inputs.sound import sound
 from tests.fuzz.shots import Shot
-from tests.fuzz.sound import sound
 
 Shots = st.SearchStrategy[Shot]
 

@@ -18,7 +18,7 @@ from tests.fuzz.stack import Stack
 LIMIT_S = 10.0  # of one request; the longest that a forecast may take by itself is 1.5 s
 Send = Callable[[Shot], Reply]
 
-logging.getLogger("serve_app.errors").disabled = True  # faults are counted here, not logged
+logging.getLogger("serve_app.http.errors").disabled = True  # faults are counted here, not logged
 
 
 class InProcess:

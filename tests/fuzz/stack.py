@@ -9,24 +9,24 @@ from starlette.applications import Starlette
 
 from loadtest.stub.app import build_app as build_runtime
 from loadtest.stub.runtime import Settings
-from runner.answers import Answers, Outcome
-from runner.batch_call import BatchCall, Served
+from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.batching.batch_call import BatchCall, Served
+from runner.batching.dispatcher import Dispatcher
+from runner.batching.item_router import ModelService
 from runner.breaker.state_machine import CallResult, Permit
-from runner.bulk import BulkForecaster
-from runner.config import Config
-from runner.dispatcher import Dispatcher
-from runner.fallback import BaselineRequest, baseline_bands
-from runner.forecaster import Fallback, Forecaster
-from runner.model_service import ModelService
+from runner.config.loading import Config
+from runner.forecast.answers import Answers, Outcome
+from runner.forecast.bulk import BulkForecaster
+from runner.forecast.forecaster import Fallback, Forecaster
 from runner.pacer import Pacer
-from runner.runtimes import Place, Route, RoutedCalls, Runtimes
-from runner.tollama import TollamaRuntime
-from runner.tollama_http import RuntimeHttp
+from runner.tollama.client import TollamaRuntime
+from runner.tollama.http import RuntimeHttp
+from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes
 from runner.types import Bands, BreakerState, ModelRequest
-from serve_app.ingress import build_app
-from serve_app.service import Service, UnderWay
-from tests.builders import make_config, make_registry, make_watch
-from tests.fakes import FakeFleet, FakeOperatorPort
+from serve_app.http.routes import build_app
+from serve_app.http.service import Service, UnderWay
+from tests.support.builders import make_config, make_registry, make_watch
+from tests.support.fakes import FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
 SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here

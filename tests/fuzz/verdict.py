@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serve_app.schemas import format_level
+from serve_app.http.requests import format_level
 from tests.fuzz.shots import MARKER, Reply, Shot
-from tests.openapi import complaints, operation, response_schema
+from tests.support.openapi import complaints, operation, response_schema
 
 SLOW_S = 5.0
 

@@ -14,8 +14,8 @@ import pytest
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess, start_stub
-from runner.conformal_state import ConformalState, Track, save_state
-from tests.collector import Collector, start_collector
+from runner.calibration.state import ConformalState, Track, save_state
+from tests.integration.collector import Collector, start_collector
 
 SHAPE = Shape(points=64)
 COOLDOWN_S = 1.0

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.backtest.held_out import Calibrator
 from serve_app.backtest.job import Job, ask_service, read_windows, store_of
+from serve_app.backtest.scoring.held_out import Calibrator
 from serve_app.backtest.windows import Shape
 from serve_app.cli import app
-from tests.builders import ROOT, make_config
 from tests.integration.conftest import FITTED, Stack
-from tests.markets import write_markets
+from tests.support.builders import ROOT, make_config
+from tests.support.markets import write_markets
 
 pytestmark = pytest.mark.integration
 INNER = slice(1, 4)  # 0.1, 0.5, 0.9: width limits act on the outer two

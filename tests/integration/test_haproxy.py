@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from loadtest.ports import free_block
-from serve_app.haproxy import HEADER_LIMIT_S
-from tests.haproxy import running, write_serve_configuration
+from serve_app.edge.haproxy import HEADER_LIMIT_S
 from tests.integration.conftest import until
+from tests.support.haproxy import running, write_serve_configuration
 
 pytestmark = pytest.mark.integration
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: "

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from loadtest.service import Service
-from tests.builders import ROOT
 from tests.integration.conftest import Stack, until
+from tests.support.builders import ROOT
 
 pytestmark = [
     pytest.mark.integration,

@@ -15,8 +15,8 @@ import pytest
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
 from loadtest.stub.process import start_stub
-from tests.bench import EXAMPLE
 from tests.integration.conftest import STUB_MODELS, assert_valid
+from tests.support.bench import EXAMPLE
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,9 @@ def test_service_is_started_again_when_an_agent_of_ray_died_and_leaves_nothing_b
     try:
         service.wait_ready()
         before = service.processes()
-        starter = next(pid for pid, line in before.items() if "serve_app.local_serve" in line)
+        starter = next(
+            pid for pid, line in before.items() if "serve_app.launch.local_serve" in line
+        )
         admin_socket = psutil.Process(starter).environ()["RAY_SERVE_HAPROXY_SOCKET_PATH"]
         mode = Path(admin_socket).parent.stat().st_mode & 0o777
         os.kill(next(p for p, line in before.items() if line == "ray::DashboardAgent"), SIGKILL)
@@ -104,7 +106,7 @@ def test_serve_run_in_plain_mode_serves_the_same() -> None:
 
 def test_wrong_setting_is_one_sentence_before_anything_starts() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "serve_app.launcher"],
+        [sys.executable, "-m", "serve_app.launch.launcher"],
         cwd=ROOT,
         env={"TSFM_TOLLAMA__TIMEOUT_S": "soon", "PATH": "/usr/bin:/bin"},
         capture_output=True,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.collector import Collector
+from tests.integration.collector import Collector
 from tests.integration.conftest import Stack, body, until
 
 pytestmark = pytest.mark.integration

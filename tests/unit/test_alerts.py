@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.metrics import METRICS
-from tests.builders import ROOT
+from serve_app.telemetry.metrics import METRICS
+from tests.support.builders import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 DASHBOARD = ROOT / "deploy/grafana/tsfm-runner.json"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts import load_script
+from tests.support.scripts import load_script
 
 SOUND = {"name": "a", "version": "1", "vulns": []}
 SKIPPED = {"name": "b", "skip_reason": "not found"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runner.config import Config
-from tests.builders import ROOT
-from tests.scripts import load_script
+from runner.config.loading import Config
+from tests.support.builders import ROOT
+from tests.support.scripts import load_script
 
 
 def test_page_is_up_to_date() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config import (
+from runner.config.loading import (
     Config,
     EffectiveSetting,
     Origin,
@@ -15,12 +15,12 @@ from runner.config import (
     load_config,
     read_yaml,
 )
+from runner.config.registry import LicenseTag, load_registry
+from runner.config.sections import Environment
 from runner.errors import ConfigError
-from runner.models import LicenseTag, load_registry
-from runner.sections import Environment
 from serve_app.app import AppArgs, build
-from serve_app.serve_check import read_serve_config
-from tests.builders import ROOT
+from serve_app.launch.serve_check import read_serve_config
+from tests.support.builders import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SETTINGS = [p for p in CONFIGS if p.name != "tsfm_models.yaml"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.cli import app
-from tests.builders import ROOT
+from tests.support.builders import ROOT
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md")),

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.openapi_examples import BASELINE_ANSWER, FORECAST
+from serve_app.http.openapi.examples import BASELINE_ANSWER, FORECAST
 from tests.fuzz.by_document import by_document
 from tests.fuzz.cli import report
 from tests.fuzz.cost import Cost, measured
-from tests.fuzz.costly import LIMITS, worst
+from tests.fuzz.inputs.costly import LIMITS, worst
 from tests.fuzz.kinds import KINDS, planned
 from tests.fuzz.run import Tally, run_kind
 from tests.fuzz.senders import InProcess, OverTheWire

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from tests.scripts import load_script
+from tests.support.scripts import load_script
 
 REASONS = {"m.f": {"a > b": "equal numbers mean the same"}}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.launcher import haproxy_files
-from tests.builders import ROOT
-from tests.ray_env import IN_IMAGE, ray_env
+from serve_app.launch.launcher import haproxy_files
+from tests.support.builders import ROOT
+from tests.support.ray_env import IN_IMAGE, ray_env
 
 HAPROXY = "/home/tsfm/haproxy"
 DOCKERFILE = ROOT / "deploy/Dockerfile"

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from serve_app.launcher import haproxy_files
-from serve_app.serve_check import read_serve_config
-from tests.builders import ROOT
-from tests.kustomize import Doc, build, containers, documents, named
-from tests.ray_env import IN_IMAGE, ray_env
-from tests.scripts import load_script
+from serve_app.launch.launcher import haproxy_files
+from serve_app.launch.serve_check import read_serve_config
+from tests.support.builders import ROOT
+from tests.support.ray_env import IN_IMAGE, ray_env
+from tests.support.scripts import load_script
+from tests.unit.deploy.kustomize import Doc, build, containers, documents, named
 
 DEPLOY = ROOT / "deploy"
 OVERLAYS = {name: DEPLOY / "kustomize/overlays" / name for name in ("dev", "prod")}

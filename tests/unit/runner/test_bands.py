@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from runner.bands import Correction, Repaired, min_widths, observed_tick, repair
-from runner.sections import BandsSection
+from runner.config.sections import BandsSection
 
 LIMITS = BandsSection(min_interval_width=0.02, min_interval_ticks=None, max_interval_width=0.9)
 TICKS = LIMITS.model_copy(update={"min_interval_ticks": 2.0})

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from functools import partial
 
 from runner.pacer import SLICE_S, Pacer
-from tests.virtual_time import VirtualTimeLoop, run_virtual
+from tests.support.virtual_time import VirtualTimeLoop, run_virtual
 
 PIECE_S = 0.001
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.bench import Bench
+from tests.support.bench import Bench
 
 
 @pytest.fixture

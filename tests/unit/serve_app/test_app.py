@@ -1,10 +1,10 @@
 import json
 
-from runner.conformal_section import ConformalSection
+from runner.config.conformal import ConformalSection
 from serve_app.app import sources_of
 from serve_app.deployments.actors import learning_actor
 from serve_app.deployments.learning import LEARNING
-from tests.builders import make_config, make_registry
+from tests.support.builders import make_config, make_registry
 
 
 def test_sources_are_the_baseline_and_every_registered_model() -> None:

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from ray.serve import Application
 
 from runner.errors import ConfigError, ModelNotInstalledError, RuntimeRejectedError
-from runner.tollama import TollamaRuntime
-from runner.tollama_http import RuntimeHttp
+from runner.tollama.client import TollamaRuntime
+from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
 from serve_app.embedded_runtime import EmbeddedRuntime, RuntimeArgs, RuntimeReplica, build
-from tests.builders import make_config
-from tests.fakes import FakeClock
+from tests.support.builders import make_config
+from tests.support.fakes import FakeClock
 
 KEY = BatchKey("fracast-0", 12, (0.05, 0.1, 0.5, 0.9, 0.95))
 

@@ -2,7 +2,7 @@ import pytest
 
 from runner.breaker.state_machine import Permit, Refusal
 from runner.types import BreakerCommand, BreakerState
-from tests.breakers import (
+from tests.unit.runner.breaker.breakers import (
     FAILURE,
     FAST_S,
     IGNORED,

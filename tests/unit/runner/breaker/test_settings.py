@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from runner.config import load_config
+from runner.config.loading import load_config
 from runner.errors import ConfigError
-from tests.breakers import make_settings
+from tests.unit.runner.breaker.breakers import make_settings
 
 LOCAL = Path(__file__).parents[4] / "configs/local.yaml"
 

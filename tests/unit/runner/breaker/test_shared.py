@@ -6,7 +6,7 @@ import pytest
 from runner.breaker.shared import Breakers, Report, SharedBreakers, SyncReply, SyncRequest
 from runner.breaker.state_machine import BreakerSnapshot, Permit, Refusal
 from runner.types import BreakerCommand, BreakerState
-from tests.breakers import (
+from tests.unit.runner.breaker.breakers import (
     FAILURE,
     FAST_S,
     NOW,

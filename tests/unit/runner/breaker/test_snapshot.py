@@ -20,7 +20,7 @@ from runner.errors import (
     TooLateError,
 )
 from runner.types import BreakerCommand, BreakerState
-from tests.breakers import (
+from tests.unit.runner.breaker.breakers import (
     IGNORED,
     NO_INFORMATION,
     NOW,

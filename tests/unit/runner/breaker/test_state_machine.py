@@ -4,7 +4,7 @@ import pytest
 
 from runner.breaker.state_machine import Permit, Refusal
 from runner.types import BreakerCommand, BreakerState
-from tests.breakers import (
+from tests.unit.runner.breaker.breakers import (
     COOLDOWN_S,
     FAILURE,
     IGNORED,

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
 from runner.types import BreakerCommand, BreakerState
-from tests.breakers import FAST_S, SUCCESS, make_settings, permit_of
+from tests.unit.runner.breaker.breakers import FAST_S, SUCCESS, make_settings, permit_of
 
 FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
 RATES = st.sampled_from([None, 0.3, 1.0])

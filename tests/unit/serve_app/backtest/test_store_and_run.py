@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from serve_app.backtest import run
-from serve_app.backtest.forecasters import BASELINE, BaselineSettings, forecast
+from serve_app.backtest.forecasters.forecasters import BASELINE, BaselineSettings, forecast
 from serve_app.backtest.run import CHUNK, chunks, compute
 from serve_app.backtest.store import Store, open_store
-from tests.builders import LOGIT, make_config
-from tests.markets import made_windows, rough_prices
+from tests.support.builders import LOGIT, make_config
+from tests.support.markets import made_windows, rough_prices
 
 SETTINGS = BaselineSettings(make_config().baseline, LOGIT)
 PRICES = rough_prices(CHUNK + 20, 40)

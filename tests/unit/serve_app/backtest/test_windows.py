@@ -4,7 +4,7 @@ import pytest
 from runner.errors import ConfigError
 from serve_app.backtest.market_file import Series
 from serve_app.backtest.windows import Shape, cut_windows, sample, split_events, split_time
-from tests.markets import made_windows
+from tests.support.markets import made_windows
 
 
 def series(steps: int, name: str = "a", unknown: tuple[int, ...] = (), **labels: str) -> Series:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from loadtest.stub.server import Server
-from runner.answers import Outcome
+from runner.forecast.answers import Outcome
 from runner.types import ModelRequest
-from tests.bench import Bench
-from tests.builders import make_answer, make_bands
+from tests.support.bench import Bench
+from tests.support.builders import make_answer, make_bands
 from tests.unit.serve_app.cli.terminal import Terminal
 
 STATUS: dict[str, Any] = {

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from serve_app.cli.bands_view import chart, show_one
-from serve_app.cli.status import keep_showing
+from serve_app.cli.commands.status import keep_showing
 from serve_app.cli.status_view import status_view
 from serve_app.cli.terminal import exit_code_of
 from serve_app.client import Forecast
 from serve_app.client.errors import service_error
-from tests.client_service import META
+from tests.support.client_service import META
 from tests.unit.serve_app.cli.conftest import STATUS
 from tests.unit.serve_app.cli.terminal import Terminal
 

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.cli.bench import repository
-from tests.builders import ROOT
+from serve_app.cli.commands.bench import repository
+from tests.support.builders import ROOT
 
 COMMANDS = (
     *("serve", "forecast", "models", "status", "breaker", "check-config", "config", "backtest"),

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from serve_app.client import Forecast, request_body
-from tests.client_service import META
+from tests.support.client_service import META
 
 AS_OF = "2026-02-20T12:00:00+00:00"
 

@@ -22,9 +22,9 @@ from serve_app.client import (
     UnreachableError,
 )
 from serve_app.client.calls import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
-from tests.bench import Bench
-from tests.builders import ROOT
-from tests.client_service import answer_to
+from tests.support.bench import Bench
+from tests.support.builders import ROOT
+from tests.support.client_service import answer_to
 
 AS_OF = "2026-02-20T12:00:00+00:00"
 Y = [0.41, 0.42, 0.43]

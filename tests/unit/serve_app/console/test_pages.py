@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from runner.answers import WARNINGS
+from runner.forecast.answers import WARNINGS
 from runner.types import BreakerState, FallbackReason
 from serve_app.console.pages import FILES, PAGES, STATIC, sources
-from tests.bench import Bench
-from tests.openapi import DOCUMENT
-from tests.tokens import make_guarded_config
+from tests.support.bench import Bench
+from tests.support.openapi import DOCUMENT
+from tests.support.tokens import make_guarded_config
 
 SCRIPTS = sorted(STATIC.glob("*.js"))
 WORDS = (STATIC / "words.js").read_text("utf-8")

@@ -1,0 +1,230 @@
+"""The cluster: Ray nodes as processes, the application on them, and what Serve says of it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import yaml
+
+from loadtest.drills.parts.sandbox import GATEWAY, Place, make_place
+from loadtest.service import ROOT
+
+HEAD = 0
+GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 6379, 8265, 6390
+REDIS_PASSWORD = "drill"
+_BIN = Path(sys.executable).parent
+_COMMON = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
+_PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}  # Ray's own is 60
+SETTINGS = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
+    "RAY_SERVE_HAPROXY_BINARY_PATH": str(_BIN / "tsfm-haproxy"),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
+    "MALLOC_ARENA_MAX": "2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # nobody else is in this network
+    "OMP_NUM_THREADS": "1",
+    "TSFM_ENVIRONMENT": "dev",  # the stand-in serves tollama's own test model
+}
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The nodes that live; ``folder`` holds Ray's files and the nodes' logs, ``code`` is run."""
+
+    folder: Path
+    redis: bool
+    env: dict[str, str]
+    code: Path = ROOT
+    places: dict[int, Place] = field(default_factory=dict)
+    commands: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def add_node(self, number: int, limit_s: float) -> None:
+        """A node, new or once more, and back when it is one of the cluster.
+
+        `ray start` gives up after 30 s, which on a busy machine is soon: then it is tried again.
+        """
+
+        def is_in() -> bool:
+            if self.commands[number].poll() is not None:
+                self.start_node(number)
+            return self.places[number].ip in self.alive()
+
+        self.start_node(number)
+        wait_for(is_in, limit_s, f"node {number}")
+
+    @property
+    def next_number(self) -> int:
+        """That of a node that comes: those that went keep theirs, as machines keep addresses."""
+        return max(self.commands, default=HEAD) + 1
+
+    def disk(self, number: int) -> Path:
+        """Where Ray's files of a node are, seen from outside."""
+        return self.folder / f"disk{number}"
+
+    def start_node(self, number: int) -> None:
+        """Starts a node; the head has number 0. It is up some seconds later."""
+        place = self.places.get(number) or make_place(number)
+        self.places[number] = place
+        disk, at = self.disk(number), self.folder / "disk"
+        for folder in (disk, at):
+            folder.mkdir(exist_ok=True)
+        start = [str(_BIN / "ray"), "start", f"--node-ip-address={place.ip}"]
+        env = SETTINGS | {"RAY_TMPDIR": str(at), "PYTHONPATH": str(self.code)}
+        with (self.folder / f"node{number}.log").open("ab") as log:
+            self.commands[number] = subprocess.Popen(
+                [*place.machine(disk, at), *start, *self._role(number), *_COMMON],
+                cwd=self.code,
+                env=os.environ | self.env | env | self._survival(number),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _role(self, number: int) -> list[str]:
+        head = Place(HEAD).ip
+        if number != HEAD:
+            return [f"--address={head}:{GCS_PORT}", "--num-cpus=8"]
+        password = [f"--redis-password={REDIS_PASSWORD}"] if self.redis else []
+        address = [f"--port={GCS_PORT}", f"--dashboard-host={head}"]
+        return ["--head", "--num-cpus=0", *address, *password]
+
+    def _survival(self, number: int) -> dict[str, str]:
+        """What lets the others live on while the head is away."""
+        if not self.redis:
+            return {}
+        return {"RAY_REDIS_ADDRESS": f"{GATEWAY}:{REDIS_PORT}"} if number == HEAD else _PATIENT
+
+    def kill_node(self, number: int) -> None:
+        """SIGKILL to everything on it, at once: the kernel ends the rest with its first process."""
+        self.commands[number].kill()
+        self.commands[number].wait()
+
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        """`serve deploy`, which only hands the config over."""
+        path = self.folder / "serve.yaml"
+        path.write_text(yaml.safe_dump(config))
+        command = [str(_BIN / "serve"), "deploy", "-a", self._dashboard, str(path)]
+        env = os.environ | SETTINGS | {"PYTHONPATH": str(self.code)}  # it imports the policy
+        subprocess.run(command, check=True, capture_output=True, env=env)
+
+    def drain(self, number: int) -> None:
+        """Ask Ray to empty a worker, as an autoscaler does before it takes the machine away."""
+        node_id = self.alive()[Place(number).ip]
+        command = [str(_BIN / "ray"), "drain-node", f"--address={Place(HEAD).ip}:{GCS_PORT}"]
+        command += [f"--node-id={node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message=drill", "--deadline-remaining-seconds=120"]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | SETTINGS)
+
+    def alive(self) -> dict[str, str]:
+        """Ids of the living nodes by address; none while the head cannot be asked."""
+        try:
+            nodes = self._get("/nodes?view=summary")["data"]["summary"]
+        except (OSError, KeyError, ValueError):
+            return {}
+        raylets = (node["raylet"] for node in nodes)  # a new node has no "ip" of its own yet
+        return {
+            str(raylet["nodeManagerAddress"]): str(raylet["nodeId"])
+            for raylet in raylets
+            if raylet.get("state") == "ALIVE"
+        }
+
+    def replicas(self) -> Counter[tuple[str, str]]:
+        """Running replicas by deployment and address; empty while not all is as it should be."""
+        app = self._application()
+        return Counter(
+            (name, replica["node_ip"])
+            for name, replica in _replicas(app)
+            if app["status"] == "RUNNING" and replica["state"] == "RUNNING"
+        )
+
+    def carriers(self) -> set[str | None]:
+        """Addresses of nodes with a replica, one that comes or goes included."""
+        return {replica.get("node_ip") for _, replica in _replicas(self._application())}
+
+    def replica_ids(self) -> list[str]:
+        """Every replica there is, whatever its state."""
+        return [replica["replica_id"] for _, replica in _replicas(self._application())]
+
+    def _application(self) -> dict[str, Any]:
+        """What Serve tells of it; nothing while Serve cannot be asked."""
+        try:
+            app: dict[str, Any] = self._get("/api/serve/applications/")["applications"]["tsfm"]
+        except (OSError, KeyError, ValueError):
+            return {"deployments": {}, "status": "unknown", "message": ""}
+        return app
+
+    def account(self) -> str:
+        """What Serve says of the application when it is not as it should be."""
+        app = self._application()
+        told = [f"application {app['status']}: {app['message'][:500]}"]
+        for name, deployment in app["deployments"].items():
+            states = [(r["state"], r["node_ip"]) for r in deployment["replicas"]]
+            told.append(f"{name} {deployment['status']}: {deployment['message'][:300]} {states}")
+        return "\n".join(told)
+
+    def _get(self, path: str) -> Any:
+        with urlopen(self._dashboard + path, timeout=5) as response:
+            return json.load(response)
+
+    @property
+    def _dashboard(self) -> str:
+        return f"http://{Place(HEAD).ip}:{DASHBOARD_PORT}"
+
+
+def _replicas(app: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, deployment in app["deployments"].items():
+        yield from ((name, replica) for replica in deployment["replicas"])
+
+
+def is_up(url: str) -> bool:
+    """Whether an address answers 200 within a second."""
+    try:
+        with urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> float:
+    """The seconds it took.
+
+    Raises:
+        RuntimeError: it did not come true in time.
+    """
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > limit_s:
+            raise RuntimeError(f"{what}: not within {limit_s:g} s")
+        time.sleep(0.3)
+    return time.monotonic() - began
+
+
+def controllers() -> list[int]:
+    """The processes of Serve's controller."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and b"ray::ServeController" in _command(entry):
+            found.append(int(entry.name))
+    return found
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

@@ -1,0 +1,70 @@
+"""Answers by key: fresh for a while, then kept a little longer for when the model is away.
+
+Only answers of the model go in: a fallback under the model's key would outlive the outage. The
+time to live is spread, so that answers made together do not all expire together.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from runner.config.sections import CacheSection
+
+V = TypeVar("V")
+TTL_JITTER_FRACTION = 0.1  # spreads a cycle of markets over 6 of 60 s; more would cost hits
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[V]):
+    """One kept answer and the times that decide about it, on the cache's clock."""
+
+    value: V
+    stored_at: float
+    fresh_until: float
+    stale_until: float
+
+
+class AnswerCache(Generic[V]):
+    """Least-recently-used store, bounded in entries; the clock is an argument of each call.
+
+    ``spread`` gives a number in [0, 1) for each entry: how much of the jitter it gets.
+    """
+
+    def __init__(self, settings: CacheSection, spread: Callable[[], float]) -> None:
+        self._settings = settings
+        self._spread = spread
+        self._entries: OrderedDict[Hashable, Entry[V]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fresh(self, key: Hashable, now: float) -> Entry[V] | None:
+        """The entry of ``key`` while it is fresh."""
+        entry = self._entries.get(key)
+        if entry is None or now >= entry.fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def stale(self, key: Hashable, now: float) -> Entry[V] | None:
+        """The entry of ``key`` while it may still stand in for a model that cannot answer."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if now >= entry.stale_until:
+            del self._entries[key]
+            return None
+        return entry
+
+    def put(self, key: Hashable, value: V, stored_at: float) -> Entry[V]:
+        """Keeps ``value``, which is as old as ``stored_at``, and drops the least recently used."""
+        settings = self._settings
+        ttl_s = settings.ttl_s * (1.0 - TTL_JITTER_FRACTION * self._spread())
+        fresh_until = stored_at + ttl_s
+        entry = Entry(value, stored_at, fresh_until, fresh_until + settings.stale_if_error_s)
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        while len(self._entries) > settings.max_entries:
+            self._entries.popitem(last=False)
+        return entry

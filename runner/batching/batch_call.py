@@ -1,0 +1,208 @@
+"""One runtime call for a batch: breaker, transform, runtime, back to probability, safe bands.
+
+The time limit lives here. A call that passes it is given up for its callers, yet goes on in the
+runtime (a client that leaves does not stop the inference), so it *lingers*: the dispatcher keeps
+the slot meanwhile, and what comes late is handed to ``on_late`` for the cache.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from runner.bands import min_widths, repair
+from runner.batching.batch_result import CallOutcome
+from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
+from runner.config.sections import BandsSection, TollamaSection
+from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
+from runner.logit import from_model_space, to_model_space
+from runner.tollama.runtimes import Runtimes
+from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
+
+Raw = FloatArray | ModelError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """One item's bands and the call they came from; times on this process's clock, in seconds."""
+
+    bands: Bands
+    batch_size: int
+    began: float
+    ended: float
+
+
+class RuntimePort(Protocol):
+    """The way to the runtime."""
+
+    async def forecast(
+        self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
+    ) -> list[Raw]:
+        """Model-space paths ``(H, Q)`` or an error for each series; raises ModelError for all."""
+        ...
+
+
+class BreakersPort(Protocol):
+    """The breakers of all models, as this replica sees them."""
+
+    async def acquire(self, name: str) -> Permit:
+        """A permit for one call; raises BreakerOpenError."""
+        ...
+
+    def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
+        """How the call of a permit ended."""
+        ...
+
+
+class BreakersOfRuntime:
+    """The breakers of all models at one runtime."""
+
+    def __init__(self, breakers: BreakersPort, runtimes: Runtimes, runtime: int) -> None:
+        self._breakers = breakers
+        self._runtimes = runtimes
+        self._runtime = runtime
+
+    async def acquire(self, model: str) -> Permit:
+        """A permit for one call of a model here.
+
+        Raises:
+            BreakerOpenError: the model may not be called here now.
+        """
+        return await self._breakers.acquire(self._lane(model))
+
+    def record(self, model: str, permit: Permit, result: CallResult, duration_s: float) -> None:
+        """How the call of a permit ended."""
+        self._breakers.record(self._lane(model), permit, result, duration_s)
+
+    def _lane(self, model: str) -> str:
+        return self._runtimes.lanes(model)[self._runtime]
+
+
+class BatchCall:
+    """Callable for the dispatcher: a batch of requests that share a key, to bands or errors."""
+
+    def __init__(
+        self,
+        runtime: RuntimePort,
+        breakers: BreakersPort,
+        tollama: TollamaSection,
+        limits: BandsSection,
+        clock: Callable[[], float],
+        on_late: Callable[[Sequence[ModelRequest], Sequence[Served | Exception]], None],
+    ) -> None:
+        self._runtime = runtime
+        self._breakers = breakers
+        self._tollama = tollama
+        self._limits = limits
+        self._clock = clock
+        self._on_late = on_late
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        """The result of every request, in order.
+
+        Raises:
+            BreakerOpenError: the model may not be called now.
+        """
+        permit = await self._breakers.acquire(key.model)
+        began = self._clock()
+        series = model_series(requests)
+        call = asyncio.ensure_future(
+            self._runtime.forecast(key, series, budget_s=self._tollama.lease_s)
+        )
+        try:
+            await asyncio.wait((call,), timeout=self._tollama.timeout_s)
+        except asyncio.CancelledError:
+            call.cancel()
+            ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
+            self._breakers.record(key.model, permit, ignored, self._clock() - began)
+            raise
+        raw = _finished(call, len(requests))
+        self._breakers.record(key.model, permit, _verdict(raw), self._clock() - began)
+        lingering = None if call.done() else self._linger(call, key, requests, began)
+        return CallOutcome(self._serve(key, requests, raw, began), lingering)
+
+    def _linger(
+        self,
+        call: asyncio.Future[list[Raw]],
+        key: BatchKey,
+        requests: Sequence[ModelRequest],
+        began: float,
+    ) -> asyncio.Future[None]:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(_: object) -> None:
+            if not call.cancelled():
+                raw = _finished(call, len(requests))
+                self._on_late(requests, self._serve(key, requests, raw, began))
+            if not ended.done():
+                ended.set_result(None)
+
+        call.add_done_callback(finish)
+        ended.add_done_callback(lambda _: call.cancel())  # the lease ran out: stop listening
+        return ended
+
+    def _serve(
+        self, key: BatchKey, requests: Sequence[ModelRequest], raw: Sequence[Raw], began: float
+    ) -> list[Served | Exception]:
+        """Safe bands in probability; the whole batch in one pass."""
+        results: list[Served | Exception] = [
+            r if isinstance(r, ModelError) else BadOutputError() for r in raw
+        ]
+        good = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
+        if not good:
+            return results
+        rows, paths = list(good), np.stack(list(good.values()))  # (B, H, Q)
+        y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
+        least = min_widths((requests[i].y_prob for i in rows), self._limits)
+        repaired = repair(y_prob, np.asarray(key.levels), self._limits, least)
+        ended = self._clock()
+        for b, i in enumerate(rows):
+            if repaired.usable[b]:
+                results[i] = Served(repaired.row(b), len(requests), began, ended)
+        return results
+
+
+def model_series(requests: Sequence[ModelRequest]) -> list[ModelSeries]:
+    """The series of a batch in model space; one pass over all values of one transform."""
+    y = np.concatenate([r.y_prob for r in requests])
+    ends = np.cumsum([r.y_prob.size for r in requests])
+    transforms = [r.transform for r in requests]
+    if len(set(transforms)) == 1:
+        parts = np.split(to_model_space(y, transforms[0]), ends[:-1])
+    else:
+        parts = [to_model_space(r.y_prob, r.transform) for r in requests]
+    return [
+        ModelSeries(part, r.end_ts, r.step_s, r.x_past, r.x_future)
+        for part, r in zip(parts, requests, strict=True)
+    ]
+
+
+def _from_model_spaces(paths: FloatArray, transforms: Sequence[Transform]) -> FloatArray:
+    """``(B, H, Q)`` probabilities; rows may have been modelled in different spaces."""
+    if len(set(transforms)) == 1:
+        return from_model_space(paths, transforms[0])
+    rows = [from_model_space(paths[b], transform) for b, transform in enumerate(transforms)]
+    return np.stack(rows)
+
+
+def _finished(call: asyncio.Future[list[Raw]], count: int) -> list[Raw]:
+    """What a call gave so far: its results, its error for everybody, or that it is too slow."""
+    if not call.done():
+        return [RuntimeTimeoutError()] * count
+    error = call.exception()
+    if isinstance(error, ModelError):
+        return [error] * count
+    return call.result()
+
+
+def _verdict(raw: Sequence[Raw]) -> CallResult:
+    """One answer that could be used is a sign of life; else what the first real failure says."""
+    errors = [r for r in raw if isinstance(r, ModelError)]
+    if len(errors) < len(raw):
+        return call_result(None)
+    telling = [e for e in errors if not isinstance(e, RuntimeRejectedError)]
+    return call_result((telling or errors)[0])

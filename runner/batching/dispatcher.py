@@ -1,0 +1,267 @@
+"""Late binding: items wait, pooled per key, and a batch is cut when a slot is free, not before.
+
+Items of one key may share a call; keys of one lane share the lane's slots (a model family: the
+runtime runs one call of it at a time). Who goes next is decided in ``lane_queue`` and ``cut``; here
+are the effects: futures, calls, timers.
+
+    submit --> line of the lane --> call --> answers, slot free --> next cut
+                   |                  |      (a moment sooner where it may lead: see ``lane``)
+                   |                  `--> given up, but the runtime is still busy: *lingering*,
+                   |                       the slot stays taken until that ends or the lease does
+                   `--> full, too long, or deadline passed: an error at once
+
+An item costs one future, one entry in the line and its share of a call; there is no task and no
+timer per item.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from functools import partial
+from math import inf
+from typing import Generic, TypeVar
+
+from runner.batching.admission import Pressure
+from runner.batching.batch_policy import CutLimits
+from runner.batching.batch_result import (
+    CallOutcome,  # callers meet it here
+    fault_of,
+    invoke,
+    outcome_of,
+    settle,
+)
+from runner.batching.latency_model import CallTimes
+from runner.batching.model_queue import (
+    Call,
+    Entry,
+    Lane,
+    LaneStats,  # and here
+)
+from runner.batching.queue import LaneQueue
+from runner.config.sections import BatchingSection
+from runner.errors import QueueFullError, TooLateError
+from runner.types import Priority
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a wake-up
+
+
+class Dispatcher(Generic[K, T, R]):
+    """Pools items and calls ``call`` with batches of one key as slots of its lane come free."""
+
+    def __init__(
+        self,
+        call: Callable[[K, Sequence[T]], Awaitable[CallOutcome[R]]],
+        *,
+        lane_of: Callable[[K], Hashable],
+        batch_limit: Callable[[K], int],
+        max_batch_bytes: int,
+        settings: BatchingSection,
+        lease_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """Needs no running loop yet.
+
+        Args:
+            call: makes one runtime call; limits its own time.
+            lane_of: the lane whose slots a key needs; there are only so many lanes.
+            batch_limit: series the model of a key takes in one call, >= 1.
+            max_batch_bytes: bound on the sum of ``size_bytes`` in a call.
+            settings: the ``batching`` section.
+            lease_s: how long a call, lingering or not, may hold its slot.
+            clock: monotonic seconds, the clock of all deadlines.
+        """
+        self._call = call
+        self._lane_of = lane_of
+        self._batch_limit = batch_limit
+        self._max_batch_bytes = max_batch_bytes
+        self._settings = settings
+        self._lease_s = lease_s
+        self._clock = clock
+        self._call_times: CallTimes[K] = CallTimes(settings.estimate_forgets_after_s)
+        self._lanes: dict[Hashable, Lane[K, T, R]] = {}
+        self._closed = False
+
+    def submit(
+        self, key: K, item: T, *, deadline: float, size_bytes: int, priority: Priority
+    ) -> asyncio.Future[R]:
+        """The answer to come: a result, an error of the call, or one of the two below.
+
+        Cancel the future to leave the line. ``TooLateError`` says that the deadline passed or
+        cannot be met any more; ``QueueFullError`` that a bulk item gave way to an interactive one.
+
+        Raises:
+            QueueFullError: the lane's line is full or, for an interactive item, too long, or the
+                dispatcher is closed.
+        """
+        if self._closed:
+            raise QueueFullError
+        lane, now = self._lane(key), self._clock()
+        if priority is Priority.INTERACTIVE and not self._admits(lane, key, now):
+            raise QueueFullError
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        entry = Entry(key, deadline, size_bytes, priority, now, item, answer)
+        evicted = lane.queue.put(entry)
+        if evicted is not None:
+            settle(evicted.answer, QueueFullError())
+        answer.add_done_callback(partial(_leave, lane.queue, entry))
+        if lane.may_start(now):
+            self._wake(lane)
+        elif deadline < lane.timer_due:
+            self._watch(lane)
+        return answer
+
+    def _admits(self, lane: Lane[K, T, R], key: K, now: float) -> bool:
+        """Whether an interactive item may join the line."""
+        lane.pressure.greet(now)
+        ahead = 0 if lane.has_slot else len(lane.queue) - lane.queue.bulk_count
+        return lane.pressure.admits(ahead, self._limits(lane, now, key))
+
+    def is_stuck(self, key: K) -> bool:
+        """Whether every slot that ``key`` could use is held by a call that was given up.
+
+        Nobody knows how long that lasts: waiting would cost a caller its whole deadline.
+        """
+        lane = self._lanes.get(self._lane_of(key))
+        return lane is not None and lane.is_stuck
+
+    def stats(self) -> Mapping[Hashable, LaneStats]:
+        """A picture of every lane that has ever been used."""
+        now = self._clock()
+        return {name: lane.stats(now) for name, lane in self._lanes.items()}
+
+    async def aclose(self) -> None:
+        """Refuses what waits and what comes; running calls end, at their lease at the latest.
+
+        Nobody waits for a lingering call any more, so neither do we.
+        """
+        self._closed = True
+        for lane in self._lanes.values():
+            for entry in lane.queue.clear():
+                settle(entry.answer, QueueFullError())
+            lane.stop_timer()
+            lane.stop_lead()
+        calls = [call for lane in self._lanes.values() for call in lane.calls]
+        running = [call.task for call in calls if not call.task.done()]
+        if running:
+            await asyncio.wait(running)
+        for call in calls:
+            self._release(call, taught=False)
+
+    def _lane(self, key: K) -> Lane[K, T, R]:
+        name = self._lane_of(key)
+        lane = self._lanes.get(name)
+        if lane is None:
+            settings = self._settings
+            queue = LaneQueue[K, Entry[K, T, R]](
+                settings.max_queued_items, settings.bulk_batch_size
+            )
+            lane = self._lanes[name] = Lane(queue, Pressure(settings), settings)
+        return lane
+
+    def _wake(self, lane: Lane[K, T, R]) -> None:
+        """Cuts in the next turn of the loop: what is submitted in this one travels together."""
+        if not lane.woken:
+            lane.woken = True
+            asyncio.get_running_loop().call_soon(self._cut, lane)
+
+    def _cut(self, lane: Lane[K, T, R]) -> None:
+        lane.woken = False
+        self._expire(lane)
+        while lane.queue and lane.may_start(now := self._clock()):
+            limits_of = partial(self._limits, lane, lane.free_from(now))
+            plan = lane.queue.cut(limits_of, hold_bulk=lane.pressure.holds_bulk(now))
+            for entry in plan.lost:
+                settle(entry.answer, TooLateError())
+            batch = [entry for entry in plan.send if not entry.answer.done()]
+            if batch:
+                self._start(lane, batch)
+        self._watch(lane)
+        self._watch_lead(lane)
+
+    def _limits(self, lane: Lane[K, T, R], begins: float, key: K) -> CutLimits:
+        """What bounds a call that the runtime turns to at ``begins``."""
+        now = self._clock()
+        call_time = self._call_times.at(key, now)
+        return CutLimits(
+            max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
+            max_bytes=self._max_batch_bytes,
+            max_call_s=lane.pressure.longest_call_s(call_time, now),
+            call_time=call_time,
+            now=begins,
+        )
+
+    def _start(self, lane: Lane[K, T, R], batch: list[Entry[K, T, R]]) -> None:
+        loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
+        expected_s = self._call_times.at(key, now).seconds(len(batch))
+        lane.pressure.began(expected_s, lane.free_from(now))
+        task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
+        call = Call(lane, batch, now, expected_s, task)
+        call.lease = loop.call_later(self._lease_s, self._end_lease, call)
+        lane.begin(call)
+        task.add_done_callback(partial(self._answer, call))
+
+    def _answer(self, call: Call[K, T, R], task: asyncio.Task[CallOutcome[R]]) -> None:
+        """Every item gets its own result or its own error, however the call ended."""
+        outcome = outcome_of(task, len(call.batch))
+        for entry, result in zip(call.batch, outcome.results, strict=True):
+            settle(entry.answer, result)
+        if outcome.lingering is None or call.lease_ended:
+            answered = any(not isinstance(result, BaseException) for result in outcome.results)
+            self._release(call, taught=answered)
+        else:
+            call.lingers = True
+            outcome.lingering.add_done_callback(partial(self._end_lingering, call))
+
+    def _end_lingering(self, call: Call[K, T, R], lingering: asyncio.Future[None]) -> None:
+        self._release(call, taught=fault_of(lingering) is None)
+
+    def _end_lease(self, call: Call[K, T, R]) -> None:
+        call.lease_ended = True
+        if call.task.done():
+            self._release(call, taught=False)
+        else:
+            call.task.cancel()
+
+    def _release(self, call: Call[K, T, R], *, taught: bool) -> None:
+        """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
+        lane, now = call.lane, self._clock()
+        if call not in lane.calls:
+            return
+        call.lease.cancel()
+        if taught:
+            self._call_times.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
+        lane.end(call, now)
+        self._wake(lane)
+
+    def _watch_lead(self, lane: Lane[K, T, R]) -> None:
+        """Comes back when a call may lead, if anybody waits by then."""
+        lane.stop_lead()
+        delay_s = lane.next_lead() - self._clock()
+        if 0.0 < delay_s < inf:  # later on whoever comes will wake the lane
+            lane.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, lane)
+
+    def _watch(self, lane: Lane[K, T, R]) -> None:
+        """Sets the lane's one timer to the earliest deadline in line."""
+        due = lane.queue.next_deadline()
+        if due >= lane.timer_due:
+            return
+        lane.stop_timer()
+        delay_s = max(due - self._clock(), _TIMER_GRAIN_S)
+        lane.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, lane)
+        lane.timer_due = due
+
+    def _on_timer(self, lane: Lane[K, T, R]) -> None:
+        lane.stop_timer()
+        self._expire(lane)
+        self._watch(lane)
+
+    def _expire(self, lane: Lane[K, T, R]) -> None:
+        for entry in lane.queue.expire(self._clock()):
+            settle(entry.answer, TooLateError())
+
+
+def _leave(queue: LaneQueue[K, Entry[K, T, R]], entry: Entry[K, T, R], _: object) -> None:
+    queue.remove(entry)

@@ -1,0 +1,201 @@
+"""What a Runner replica does for one item: its cache, the breaker, the queue, and a plain answer.
+
+Failures leave as values: each one is ordinary here, and an exception would cost a trace a request.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from runner.answer_cache import AnswerCache
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import settle
+from runner.batching.dispatcher import Dispatcher
+from runner.config.sections import CacheSection
+from runner.errors import (
+    BreakerOpenError,
+    ModelError,
+    QueueFullError,
+    RuntimeTimeoutError,
+    TooLateError,
+)
+from runner.tollama.runtimes import Route, Runtimes
+from runner.types import (
+    BatchKey,
+    BreakerState,
+    FallbackReason,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+)
+
+BYTES_PER_POINT = 48  # a time stamp of 23 and a number of up to 22 characters, with commas
+
+
+class BreakerView(Protocol):
+    """What is known of the breakers, without waiting."""
+
+    def state(self, name: str) -> BreakerState:
+        """The state of a model's breaker."""
+        ...
+
+    def retry_in_s(self, name: str) -> float:
+        """How long it is pointless to call, 0 when it is not."""
+        ...
+
+
+class ModelService:
+    """Answers items from the cache or through the dispatcher; one per Runner replica."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher[Route, ModelRequest, Served],
+        runtimes: Runtimes,
+        breakers: BreakerView,
+        cache: CacheSection,
+        clock: Callable[[], float],
+        spread: Callable[[], float],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._runtimes = runtimes
+        self._breakers = breakers
+        self._clock = clock
+        self._cache: AnswerCache[ModelAnswer] = AnswerCache(cache, spread)
+        self._under_way: defaultdict[str, set[asyncio.Future[Served]]] = defaultdict(set)
+
+    @property
+    def kept_answers(self) -> int:
+        """Entries in the cache, fresh or not."""
+        return len(self._cache)
+
+    async def forecast(self, request: ModelRequest) -> ModelAnswer | ModelFailure:
+        """Bands for one item, or why there are none."""
+        arrived = self._clock()
+        entry = self._cache.fresh(request.cache_key, arrived)
+        if entry is not None:
+            return _aged(entry.value, arrived - entry.stored_at, self._best_state(request.key))
+        answer = await self._ask(request, arrived)
+        if isinstance(answer, ModelAnswer):
+            self._cache.put(request.cache_key, answer, self._clock())
+        return answer
+
+    async def _ask(self, request: ModelRequest, arrived: float) -> ModelAnswer | ModelFailure:
+        """One runtime after the other, as long as the next may do better in the time left."""
+        lanes = self._runtimes.lanes(request.key.model)
+        left = set(range(len(lanes)))
+        failure: ModelFailure | None = None
+        while (route := self._route(request.key, lanes, left)) is not None:
+            try:
+                served = await self._send(route, request, arrived)
+            except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
+                failure = self._failure(lanes, self._breakers.state(route.lane), reason_of(exc))
+                left.discard(route.runtime)
+                if not may_move(exc):
+                    break
+            else:
+                return _answer(served, arrived, self._breakers.state(route.lane))
+        return failure or self._refusal(request.key, lanes)
+
+    def _route(self, key: BatchKey, lanes: Sequence[str], left: set[int]) -> Route | None:
+        """Where to send an item that has not failed at the runtimes that are ``left``."""
+        usable = [r for r in left if self._is_usable(Route(r, lanes[r], key))]
+        chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[lanes[r]]))
+        return None if chosen is None else Route(chosen, lanes[chosen], key)
+
+    def _is_usable(self, route: Route) -> bool:
+        return self._breakers.retry_in_s(route.lane) <= 0 and not self._dispatcher.is_stuck(route)
+
+    async def _send(self, route: Route, request: ModelRequest, arrived: float) -> Served:
+        answer = self._dispatcher.submit(
+            route,
+            request,
+            deadline=arrived + request.budget_s,
+            size_bytes=size_bytes(request),
+            priority=request.priority,
+        )
+        under_way = self._under_way[route.lane]
+        under_way.add(answer)
+        try:
+            return await answer
+        except RuntimeTimeoutError:
+            self._move_on(route)
+            raise
+        finally:
+            under_way.discard(answer)
+
+    def _move_on(self, route: Route) -> None:
+        """Sends those on who wait behind a call that was given up, where there is another way."""
+        if len(self._runtimes) > 1 and self._dispatcher.is_stuck(route):
+            for answer in list(self._under_way[route.lane]):
+                settle(answer, RuntimeTimeoutError("the call before it was given up"))
+
+    def keep_late(
+        self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
+    ) -> None:
+        """Puts what came too late for its callers into the cache for the next ones."""
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, Served):
+                answer = _answer(result, result.began, self._best_state(request.key))
+                self._cache.put(request.cache_key, answer, self._clock())
+
+    def _refusal(self, key: BatchKey, lanes: Sequence[str]) -> ModelFailure:
+        """Why no runtime may be asked now: all are shut, or some are held up by a call."""
+        shut = all(self._breakers.retry_in_s(lane) > 0 for lane in lanes)
+        reason = FallbackReason.BREAKER_OPEN if shut else FallbackReason.RUNTIME_TIMEOUT
+        return self._failure(lanes, self._best_state(key), reason)
+
+    def _failure(
+        self, lanes: Sequence[str], state: BreakerState, reason: FallbackReason
+    ) -> ModelFailure:
+        """A failure; to ask again is pointless only while every runtime is shut."""
+        return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, lanes)))
+
+    def _best_state(self, key: BatchKey) -> BreakerState:
+        """The state of the breaker that is open least."""
+        lanes = self._runtimes.lanes(key.model)
+        return self._breakers.state(min(lanes, key=self._breakers.retry_in_s))
+
+
+def _answer(served: Served, arrived: float, state: BreakerState) -> ModelAnswer:
+    return ModelAnswer(
+        bands=served.bands,
+        breaker_state=state,
+        batch_size=served.batch_size,
+        queue_ms=(served.began - arrived) * 1e3,
+        runtime_ms=(served.ended - served.began) * 1e3,
+    )
+
+
+def may_move(error: Exception) -> bool:
+    """Whether another runtime may do better: not where series, queue or deadline are to blame."""
+    if isinstance(error, ModelError):
+        return error.reason is not FallbackReason.RUNTIME_REJECTED
+    return isinstance(error, BreakerOpenError)
+
+
+def reason_of(error: Exception) -> FallbackReason:
+    """The fallback reason that a caller reads for an error on the way to the model."""
+    if isinstance(error, ModelError):
+        return error.reason
+    return _REASONS[type(error)]
+
+
+_REASONS = {
+    BreakerOpenError: FallbackReason.BREAKER_OPEN,
+    QueueFullError: FallbackReason.OVERLOADED,
+    TooLateError: FallbackReason.DEADLINE_EXCEEDED,
+}
+
+
+def size_bytes(request: ModelRequest) -> int:
+    """An upper estimate of what the item adds to a runtime call's body."""
+    points = request.y_prob.size * (1 + len(request.x_past))
+    ahead = request.key.horizon_steps * len(request.x_future)
+    return BYTES_PER_POINT * (points + ahead) + 200
+
+
+def _aged(answer: ModelAnswer, age_s: float, state: BreakerState) -> ModelAnswer:
+    return ModelAnswer(
+        answer.bands, state, answer.batch_size, answer.queue_ms, answer.runtime_ms, age_s
+    )

@@ -1,0 +1,291 @@
+"""Conformal calibration of bands: score them, learn from the scores, stretch the next ones.
+
+Pure: the state is a value that comes in and a new one that goes out. A band is split at its centre
+and each half is stretched by a factor of its own, learned per source, segment and step:
+
+    score  s_low = (centre - y) / (centre - q_low)     s_up = (y - centre) / (q_up - centre)
+    adjust q'    = centre - f_low (centre - q)         q'   = centre + f_up (q - centre)
+
+so a score over 1 is an outcome outside the band, and ``f`` covers every outcome that scored at most
+``f``. Units of the band's own half-width make all markets comparable, a cent at 0.97 and ten at
+0.40; every level of a path moves along, in order; the centre stays. An outcome on the other side of
+the centre scores 0, so that each side has half of the misses: markets fall and rise differently.
+
+* Fit, split conformal: ``f`` is the k-th smallest of n scores, k = ceil((n + 1) (1 - a)), with
+  a = (1 - coverage) / 2 on each side. On exchangeable data the next outcome is then inside with at
+  least the target coverage. Romano, Patterson, Candes, "Conformalized Quantile Regression", NeurIPS
+  2019, theorem 2 (two sides apart); in units of the half-width: Sesia, Candes, "A comparison of
+  some conformal quantile regression methods", Stat 9(1), 2020 (CQR-r).
+* Update, quantile tracking: f <- f exp(rate (missed - a)) after each outcome. The sum telescopes:
+  over T outcomes the share missed is ``a`` up to log(20 / 0.05) / (rate T), whatever the data do,
+  as long as f does not rest at one of these limits. Gibbs, Candes, "Adaptive Conformal Inference
+  Under Distribution Shift", NeurIPS 2021; Angelopoulos, Candes, Tibshirani, "Conformal PID Control
+  for Time Series Prediction", NeurIPS 2023, section 2; on a log scale here: factors are ratios.
+* Segments: each category has its own calibration (Mondrian), and one with too few outcomes borrows
+  that of a wider one. Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
+  section 4.5. One of the categories is how wide the band is itself: Bostrom, Johansson, "Mondrian
+  conformal regressors", COPA 2020.
+* Shrinking: fitted factors are drawn towards the next wider segment's, which counts as
+  ``shrink_samples`` outcomes: log f <- w log f + (1 - w) log f_wider, w = n / (n + shrink_samples);
+  those of ``all`` stay. Few outcomes then do little, so that a segment may have few. Efron, Morris,
+  "Data analysis using Stein's estimator and its generalizations", JASA 70(350), 1975.
+
+In a market that stays put more often than the target coverage no band that holds its last price can
+cover less: calibration then covers more than was asked. See docs/calibration.md.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.calibration.state import LARGEST_FACTOR, SMALLEST_FACTOR, ConformalState, Track, tails
+from runner.config.conformal import Enough
+from runner.types import FloatArray
+
+_ROUNDING = 1e-12  # differences below this come from arithmetic, not from the market
+_DIGITS = 1e6  # factors are rounded up to these: outcomes repeat on ticks, and a tie is inside
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adjusted:
+    """Calibrated paths ``(B, H, Q)``, and what stands behind them.
+
+    ``sample_size`` counts the outcomes behind the last step, ``segment_used`` is where they fell.
+    """
+
+    paths: FloatArray
+    target_coverage: float
+    sample_size: int
+    segment_used: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Outcomes of forecasts from one source in one place, oldest first.
+
+    Attributes:
+        segments: every segment they teach, the narrowest first.
+        scores: ``(N, H, 2)`` from `score`; NaN where the outcome is not known.
+    """
+
+    source: str
+    segments: tuple[str, ...]
+    scores: FloatArray
+
+
+def adjust(
+    paths: FloatArray,
+    levels: FloatArray,
+    state: ConformalState,
+    source: str,
+    segments: Sequence[str],
+    enough: Enough,
+) -> Adjusted | None:
+    """The paths stretched by what their source has taught, or None where that is too little.
+
+    Args:
+        paths: ``(B, H, Q)`` probabilities, ordered along Q.
+        levels: ``(Q,)`` ascending in (0, 1); a path without a centre cannot be adjusted.
+        state: what is known.
+        source: who made the paths.
+        segments: where to look, the narrowest first.
+        enough: outcomes that must stand behind every step.
+
+    Returns:
+        Paths inside [0, 1], ordered along Q; levels at 0.5 are as they were.
+    """
+    found = state.find(source, segments, paths.shape[1], enough)
+    centre = _at(paths, levels, 0.5)
+    if found is None or centre is None:
+        return None
+    name, track = found
+    steps = paths.shape[1]
+    factors = track.factors[:steps, (levels > 0.5).astype(int)]  # (H, Q)
+    middle = centre[..., None]
+    stretched = np.clip(middle + factors * (paths - middle), 0.0, 1.0)
+    return Adjusted(stretched, state.target_coverage, int(track.sample_size[steps - 1]), name)
+
+
+def score(
+    paths: FloatArray, levels: FloatArray, actual: FloatArray, target_coverage: float
+) -> FloatArray:
+    """How far outcomes lie below and above the centre, in halves of the band.
+
+    Args:
+        paths: ``(B, H, Q)`` as they were forecast, before any adjustment.
+        levels: ``(Q,)`` ascending in (0, 1).
+        actual: ``(B, H)`` what came, NaN where that is not known.
+        target_coverage: names the two levels that are scored.
+
+    Returns:
+        ``(B, H, 2)`` from 0 to infinity (a half without width, and the outcome there); NaN where
+        the outcome, the centre or one of the two levels is missing.
+    """
+    found = core(paths, levels, target_coverage)
+    return np.full((*actual.shape, 2), np.nan) if found is None else score_core(found, actual)
+
+
+def core(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
+    """All that scoring needs of a path: its interval's lower end, centre and upper end.
+
+    Returns:
+        ``(B, H, 3)``, or None where one of the three levels is missing.
+    """
+    low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
+    centre = _at(paths, levels, 0.5)
+    return None if low is None or up is None or centre is None else np.stack([low, centre, up], -1)
+
+
+def score_core(found: FloatArray, actual: FloatArray) -> FloatArray:
+    """What `score` gives, ``(..., 2)``, for ``(..., 3)`` from `core` and outcomes ``(...)``."""
+    low, centre, up = np.moveaxis(found, -1, 0)
+    away = np.stack([centre - actual, actual - centre], axis=-1)
+    half = np.stack([centre - low, up - centre], axis=-1)
+    away = np.where(away > _ROUNDING, away, np.where(np.isnan(away), np.nan, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores: FloatArray = np.where(away == 0, 0.0, away / half)
+    return scores
+
+
+def interval(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
+    """Width ``(B, H)`` between the two levels of a coverage, where both were asked for."""
+    low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
+    return None if low is None or up is None else up - low
+
+
+def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
+    """Whether a window moved often enough for its forecast to be scored.
+
+    A band about a price that never moves is always right and teaches nothing about its width.
+    """
+    known = y_prob[np.isfinite(y_prob)]
+    return int(np.count_nonzero(np.diff(known))) >= min_changes
+
+
+def fit(
+    scored: Iterable[Scored], target_coverage: float, shrink_samples: int = 0
+) -> ConformalState:
+    """The state that forgets all before: split conformal over every segment's scores.
+
+    Args:
+        scored: the outcomes.
+        target_coverage: of the interval that is calibrated.
+        shrink_samples: as how many outcomes the next wider segment counts; 0: as none.
+    """
+    pools: dict[str, dict[Chain, list[FloatArray]]] = {}
+    for one in scored:
+        for place in range(len(one.segments)):
+            chain = one.segments[place:]
+            pools.setdefault(one.source, {}).setdefault(chain, []).append(one.scores)
+    tail, _ = tails(target_coverage)
+    tracks: dict[str, dict[str, Track]] = {source: {} for source in pools}
+    for source, by_chain in pools.items():
+        for chain in sorted(by_chain, key=len):  # the wider ones first
+            wider = tracks[source].get(chain[1]) if len(chain) > 1 else None
+            tracks[source][chain[0]] = _fit_track(by_chain[chain], tail, wider, shrink_samples)
+    return ConformalState(target_coverage, tracks)
+
+
+def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> ConformalState:
+    """The state after more outcomes, each forgotten as later ones come.
+
+    A segment that is new starts from what the next wider one knows, with no outcomes.
+
+    Args:
+        state: left as it is.
+        scored: new outcomes, oldest first.
+        rate: how fast to follow: 0.15 makes good a threefold change in about 80 outcomes.
+    """
+    tail, _ = tails(state.target_coverage)
+    tracks: dict[str, Mapping[str, Track]] = dict(state.tracks)
+    for one in scored:
+        known = dict(tracks.get(one.source, {}))
+        start = _UNTAUGHT
+        for segment in reversed(one.segments):
+            start = known.get(segment, Track(start.factors, np.zeros_like(start.sample_size)))
+            known[segment] = _follow(start, one.scores, tail, rate)
+        tracks[one.source] = known
+    return ConformalState(state.target_coverage, tracks)
+
+
+def rank(samples: int, tail: float) -> int:
+    """Which of the sorted scores is the quantile; over ``samples`` when these are too few.
+
+    >>> rank(99, 0.1), rank(9, 0.1), rank(8, 0.1)
+    (90, 9, 9)
+    """
+    return int(np.ceil((samples + 1) * (1 - tail) - _ROUNDING))
+
+
+Chain = tuple[str, ...]  # a segment and all wider ones
+_UNTAUGHT = Track(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
+
+
+def _level(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | None:
+    """The path ``(B, H)`` of a level that was asked for."""
+    found = np.flatnonzero(np.abs(levels - level) < _ROUNDING)
+    return paths[..., found[0]] if found.size else None
+
+
+def _at(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | None:
+    """The path ``(B, H)`` at a level, on the line between its neighbours where it was not asked."""
+    exact = _level(paths, levels, level)
+    if exact is not None:
+        return exact
+    right = int(np.searchsorted(levels, level))
+    if right in (0, len(levels)):
+        return None
+    share = (level - levels[right - 1]) / (levels[right] - levels[right - 1])
+    below, above = paths[..., right - 1], paths[..., right]
+    between: FloatArray = np.minimum(below + share * (above - below), above)  # never past them
+    return between
+
+
+def _fit_track(
+    pool: Sequence[FloatArray], tail: float, wider: Track | None, shrink_samples: int
+) -> Track:
+    """Factors from one segment's scores, drawn towards the wider segment's.
+
+    Where no stretch is known to cover enough of the scores, the wider one's factor stands, or 1.
+    """
+    steps = max(scores.shape[1] for scores in pool)
+    scores = np.concatenate([_pad(part, steps) for part in pool])  # (N, H, 2)
+    size = (~np.isnan(scores[..., 0])).sum(axis=0)  # (H,)
+    ranks = np.array([rank(samples, tail) for samples in size])
+    beyond = np.full((1, steps, 2), np.inf)
+    at = np.where(ranks <= size, ranks - 1, len(scores))[None, :, None]
+    reached = np.take_along_axis(np.vstack([np.sort(scores, axis=0), beyond]), at, axis=0)[0]
+    beside = np.ones((steps, 2)) if wider is None else wider.factors[:steps]
+    rounded = (np.floor(reached * _DIGITS) + 1) / _DIGITS
+    own = _bounded(np.where(np.isfinite(reached), rounded, beside))
+    weight = np.ones(steps) if wider is None else size / np.maximum(size + shrink_samples, 1)
+    drawn = beside * (own / beside) ** weight[:, None]
+    return Track(_bounded(drawn), size)
+
+
+def _follow(track: Track, scores: FloatArray, tail: float, rate: float) -> Track:
+    steps = max(scores.shape[1], len(track.factors))
+    factors, size = _extend(track, steps)
+    for outcome in _pad(scores, steps):
+        known = ~np.isnan(outcome)  # (H, 2)
+        change = np.exp(rate * ((outcome > factors) - tail))
+        factors = np.where(known, _bounded(factors * change), factors)
+        size = size + known[:, 0]
+    return Track(factors, size)
+
+
+def _extend(track: Track, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Factors ``(H, 2)`` and sizes ``(H,)``; steps not known yet start from the last known one."""
+    new = steps - len(track.factors)
+    factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")
+    return factors, np.pad(track.sample_size, (0, new))
+
+
+def _pad(scores: FloatArray, steps: int) -> FloatArray:
+    return np.pad(scores, ((0, 0), (0, steps - scores.shape[1]), (0, 0)), constant_values=np.nan)
+
+
+def _bounded(factors: FloatArray) -> FloatArray:
+    return np.clip(factors, SMALLEST_FACTOR, LARGEST_FACTOR)

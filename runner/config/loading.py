@@ -1,0 +1,281 @@
+"""One frozen object for every setting.
+
+A file holds what an operator decides; those keys have no default. Expert settings have their
+default, and its reason, in their section. Unknown and duplicate keys are refused. Any setting can
+be overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
+"""
+
+import os
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import yaml
+from pydantic import BaseModel, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from runner.config.conformal import ConformalSection
+from runner.config.sections import (
+    BandsSection,
+    BaselineSection,
+    BatchingSection,
+    CacheSection,
+    CircuitBreakerSection,
+    Environment,
+    FallbackSection,
+    ObservabilitySection,
+    OverloadSection,
+    RequestSection,
+    SloSection,
+    TollamaSection,
+    TransformSection,
+)
+from runner.config.security import SecuritySection
+from runner.errors import ConfigError
+
+ENV_PREFIX = "TSFM_"
+
+
+class Config(BaseSettings):
+    """The whole configuration of one service."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+    secret_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"tollama": ("api_key",)}
+
+    environment: Environment
+    """Where the service runs: decides which models are allowed, and whether tokens are required."""
+    models_file: Path
+    """The model registry; a relative path starts at the folder that holds `configs/`."""
+    request: RequestSection
+    transform: TransformSection = TransformSection()
+    tollama: TollamaSection
+    batching: BatchingSection
+    overload: OverloadSection
+    fallback: FallbackSection
+    baseline: BaselineSection = BaselineSection()
+    bands: BandsSection
+    cache: CacheSection
+    circuit_breaker: CircuitBreakerSection
+    conformal: ConformalSection
+    security: SecuritySection
+    observability: ObservabilitySection
+    slo: SloSection
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.fallback.reserve_ms >= self.request.deadline_ms:
+            raise ValueError("fallback.reserve_ms must be under request.deadline_ms")
+        if self.circuit_breaker.probe_lease_s < self.tollama.longest_call_s:
+            raise ValueError(
+                "circuit_breaker.probe_lease_s must not be under the longest call that "
+                "tollama.timeout_s, max_retries and backoff_max_s allow: no probe would end in time"
+            )
+        if self.environment is Environment.PROD and not self.security.require_tokens:
+            raise ValueError("security.require_tokens must be true where environment is prod")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; nothing else is read."""
+        return env_settings, init_settings
+
+
+def load_config(path: str | Path) -> Config:
+    """The configuration in ``path`` with the environment's overrides.
+
+    Relative paths inside the file are resolved against the folder that holds ``configs/``.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, repeats a key, or a value is out of bounds.
+    """
+    file = Path(path)
+    values = read_yaml(file)
+    _refuse_secrets(file, values)
+    _refuse_unknown_overrides()
+    _refuse_short_address(file, values)
+    try:
+        config = Config(**values)
+    except ValidationError as exc:
+        raise ConfigError(f"{file}: {complaints(exc)}") from exc
+    except SettingsError as exc:
+        raise ConfigError(f"A {ENV_PREFIX} variable is not valid JSON ({exc})") from exc
+    files = {name: getattr(config.conformal, name) for name in ("state_file", "learned_file")}
+    beside = {name: _beside(file, path) for name, path in files.items() if path is not None}
+    conformal = config.conformal.model_copy(update=beside)
+    found = {"models_file": _beside(file, config.models_file), "conformal": conformal}
+    return config.model_copy(update=found)
+
+
+class Origin(StrEnum):
+    """Where a value in force came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """A setting in force."""
+
+    key: str  # section.name
+    value: Any  # as JSON has it; secrets are hidden
+    origin: Origin
+
+
+def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
+    """Every setting that a service with this file and environment runs with, secrets hidden.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    config, file = load_config(path), read_yaml(Path(path))
+    environment = EnvSettingsSource(Config)()
+    for name, value in config.model_dump(mode="json").items():
+        if not isinstance(getattr(config, name), BaseModel):
+            origin = _origin(name, file, environment)
+            yield EffectiveSetting(name, value, origin)
+            continue
+        given = file.get(name, {}), environment.get(name, {})
+        for key, inner in value.items():
+            full = f"{name}.{key}"
+            yield EffectiveSetting(full, _without_secrets(full, inner), _origin(key, *given))
+
+
+def _origin(key: str, file: Mapping[str, Any], environment: Mapping[str, Any]) -> Origin:
+    """The environment wins over the file; ``base_url`` is its short form of ``base_urls``."""
+    if key in environment or (key == "base_urls" and "base_url" in environment):
+        return Origin.ENVIRONMENT
+    return Origin.FILE if key in file else Origin.DEFAULT
+
+
+def _without_secrets(key: str, value: Any) -> Any:
+    """The value, or what may be shown of it; pydantic has put stars in place of ``api_key``."""
+    if key == "security.tokens":
+        return f"{len(value)} hidden"
+    if key == "observability.traces_endpoint":
+        return re.sub(r"//[^/]*@", "//**********@", value).partition("?")[0]
+    return value
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; duplicate keys are refused.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
+    """
+    match read_documents(file):
+        case [dict() as values]:
+            return values
+    raise ConfigError(f"{file}: must hold a mapping of sections")
+
+
+def read_documents(file: Path) -> list[Any]:
+    """Every document in a YAML file, less the empty ones; duplicate keys are refused.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or repeats a key.
+    """
+    try:
+        return parse_documents(file.read_text("utf-8"), str(file))
+    except OSError as exc:
+        raise ConfigError(f"{file}: cannot be read ({exc.strerror})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{file}: is not text in UTF-8") from exc
+
+
+def parse_documents(text: str, place: str) -> list[Any]:
+    """Every document in a YAML text; ``place`` is what complaints call it.
+
+    Raises:
+        ConfigError: the text is not YAML, or repeats a key.
+    """
+    try:
+        documents = list(yaml.load_all(text, Loader=_StrictLoader))
+    except yaml.YAMLError as exc:
+        words = " ".join(str(exc).split()).replace('in "<unicode string>", ', "at ")
+        raise ConfigError(f"{place}: {words}") from exc
+    return [document for document in documents if document is not None]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; we refuse."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_secrets(file: Path, values: Mapping[str, Any]) -> None:
+    for section, keys in Config.secret_keys.items():
+        for key in keys:
+            if key in (values.get(section) or {}):
+                name = f"{ENV_PREFIX}{section}__{key}".upper()
+                raise ConfigError(f"{file}: {section}.{key} is a secret; set {name} instead")
+
+
+def _refuse_unknown_overrides() -> None:
+    """pydantic-settings ignores variables of unknown sections; a typo would go unnoticed."""
+    known = {name.upper() for name in Config.model_fields}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            section = name.removeprefix(ENV_PREFIX).partition("__")[0]
+            if section.upper() not in known:
+                raise ConfigError(f"{name}: there is no section {section.lower()!r}")
+
+
+def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
+    """The short form is for the environment, which holds one address or the list of them."""
+    if "base_url" in (values.get("tollama") or {}):
+        raise ConfigError(f"{file}: tollama.base_url is now a list: write base_urls: [...]")
+    short = f"{ENV_PREFIX}TOLLAMA__BASE_URL"
+    if {short, f"{short}S"} <= {name.upper() for name in os.environ}:
+        raise ConfigError(f"{short} and {short}S are both set; unset one of them")
+
+
+def complaints(exc: ValidationError) -> str:
+    """Every complaint with its key, without the values: they may be secrets.
+
+    A list of which nothing is left, because all in it was wrong, is not complained of as well.
+    """
+    found = exc.errors(include_url=False, include_context=False, include_input=False)
+    parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}
+    parts = (
+        f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in found
+        if e["loc"] not in parents
+    )
+    return "; ".join(parts)
+
+
+def _beside(config_file: Path, target: Path) -> Path:
+    return target if target.is_absolute() else config_file.resolve().parent.parent / target

@@ -1,0 +1,380 @@
+"""The sections of the configuration: what each setting means, what it may be, and expert defaults.
+
+Rules across fields stand in one validator a section and name both fields.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
+
+from runner.config.runtime_url import RuntimeUrl, runtime_name
+from runner.config.section import (
+    Count,
+    CountOrNone,
+    Fraction,
+    Level,
+    NonNegative,
+    Positive,
+    Section,
+    none_from_text,
+)
+from runner.types import MIN_EPS, Space
+
+MAX_RUNTIMES = 64  # each has connections and breakers of its own in every Runner
+RateOrOff = Annotated[
+    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
+    BeforeValidator(none_from_text),
+]
+
+TicksOrOff = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(none_from_text)
+]
+
+
+class Environment(StrEnum):
+    """Where the service runs: decides which models are allowed, and whether tokens are required."""
+
+    DEV = "dev"
+    PROD = "prod"
+
+
+class RequestSection(Section):
+    """Defaults and limits of a forecast request."""
+
+    freq: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[mhd]$")]
+    """Step of a series whose request names none: `5m`, `1h`, `1d`."""
+    input_len_steps: Count
+    """How many of the newest steps of a series a forecast is made from."""
+    horizon_steps: Count
+    """Steps ahead, where a request names none."""
+    quantiles: Annotated[tuple[Level, ...], Field(min_length=1)]
+    """Quantile levels, where a request names none."""
+    model: str
+    """The model, where a request names none."""
+    deadline_ms: Positive
+    """A valid answer leaves within this time. Callers can only shorten it."""
+    max_gap_minutes: NonNegative
+    """A series with a longer gap gets the baseline, where a request names no limit."""
+    max_batch_requests: Count
+    """Most requests in one batch."""
+    batch_deadline_ms: Positive
+    """Every result of a batch leaves within this time."""
+    max_points: Annotated[int, Field(ge=2)] = 20_000
+    """Most values in one request: 69 days of five-minute steps."""
+    max_horizon_steps: Count = 512
+    """Most steps ahead: 43 hours of five-minute steps."""
+    max_levels: Count = 21
+    """Most quantile levels."""
+    max_covariates: CountOrNone = 16
+    """Most covariates."""
+    max_cells: Count = 1_000_000
+    """Most numbers in one request, covariates included: limits the work of one request."""
+    max_body_bytes: Count = 4_194_304
+    """Longest body of one forecast; 20,000 points with times take about 1 MB."""
+    max_batch_body_bytes: Count = 33_554_432
+    """Longest body of a batch; 2,000 requests of 288 points take about 12 MB."""
+    body_timeout_s: Positive = 5
+    """A body must have arrived within this time: a slow sender must not hold a connection."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ValueError("quantiles must ascend and be unique")
+        if self.horizon_steps > self.max_horizon_steps:
+            raise ValueError("horizon_steps must not be over max_horizon_steps")
+        if self.input_len_steps > self.max_points:
+            raise ValueError("input_len_steps must not be over max_points")
+        return self
+
+
+class TransformSection(Section):
+    """The space that models work in, unless a request names another."""
+
+    space: Space = Space.LOGIT
+    """`logit`: log-odds, in which no band can leave [0, 1]; `identity`: probabilities."""
+    eps: Annotated[float, Field(ge=MIN_EPS, lt=0.5)] = 1e-6
+    """Probabilities are clipped to [eps, 1 - eps] before log-odds, which are finite only inside."""
+
+
+class TollamaSection(Section):
+    """How the runtime is called (tollama, contract of /v1/forecast)."""
+
+    base_urls: Annotated[tuple[RuntimeUrl, ...], Field(min_length=1, max_length=MAX_RUNTIMES)]
+    """Addresses of the runtimes; each Runner replica prefers the one of its rank."""
+    timeout_s: Positive
+    """Time limit of one call. Only our client applies it: tollama's own limit ends the model."""
+    api_key: SecretStr | None = None
+    """Sent as a bearer token; from the environment only."""
+    lease_s: Positive = 10
+    """How long a call that timed out keeps its slot: the runtime may still be working on it."""
+    max_retries: CountOrNone = 1
+    """Retries of a call that could not connect, within timeout and retry budget."""
+    backoff_base_s: Positive = 0.05
+    """Pause before the first retry; later ones are longer, all with jitter."""
+    backoff_max_s: Positive = 0.2
+    """Longest pause before a retry: a longer one would use up the deadline."""
+    retry_tokens: Positive = 10
+    """Size of the retry budget: a failure takes one token, retries stop below half (gRPC A6)."""
+    retry_token_ratio: Fraction = 0.1
+    """What a success gives back of a token: at most so many retries per call (gRPC A6)."""
+    max_connections: Count = 200
+    """Most connections of one Runner replica to one runtime."""
+    max_keepalive_connections: Count = 50
+    """How many of them stay open while idle."""
+    max_request_bytes: Count = 9_000_000
+    """Longest body of one call to the runtime; tollama refuses bodies over 10 MB."""
+    max_response_bytes: Count = 33_554_432
+    """A longer answer, unpacked, counts as bad output."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_address(cls, values: Any) -> Any:
+        """``TSFM_TOLLAMA__BASE_URL`` is the short form for one runtime: it replaces the list."""
+        if isinstance(values, dict) and "base_url" in values:
+            rest = {key: value for key, value in values.items() if key != "base_url"}
+            return rest | {"base_urls": [values["base_url"]]}
+        return values
+
+    @property
+    def longest_call_s(self) -> float:
+        """How long one call can take with all its retries and pauses."""
+        return self.timeout_s + self.max_retries * (self.backoff_max_s + self.timeout_s)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({runtime_name(url) for url in self.base_urls}) < len(self.base_urls):
+            raise ValueError("base_urls: the same runtime stands twice")
+        if self.max_keepalive_connections > self.max_connections:
+            raise ValueError("max_keepalive_connections must not be over max_connections")
+        if self.lease_s < self.timeout_s:
+            raise ValueError("lease_s must not be under timeout_s")
+        if self.backoff_base_s > self.backoff_max_s:
+            raise ValueError("backoff_base_s must not be over backoff_max_s")
+        return self
+
+
+class BatchingSection(Section):
+    """How items are put together into runtime calls."""
+
+    no_longer_settings: ClassVar = {
+        "collect_wait_s": (0.0, "items wait in the dispatcher only, a second wait adds latency"),
+    }
+
+    max_batch_size: Count
+    """Most series in one call to the runtime."""
+    share_calls_s: Annotated[float, Field(ge=0, le=0.05)] = 0.004
+    """How long an ingress collects items for one call to a Runner. A call costs 1.5 ms of CPU; at
+    4 ms the CPU per forecast is half of what it is at 0."""
+    slots_per_model: Count = 1
+    """Calls to one model at the same time. tollama holds one lock per model family: a second call
+    would only wait inside it."""
+    lead_s: NonNegative = 0.1
+    """How long before the expected end of a call the next one leaves. Without it the runtime is
+    idle while answers are unpacked and the next batch is packed."""
+    max_queued_items: Count = 4096
+    """Most items that wait for one model; items of batches are refused and removed first."""
+    bulk_batch_size: Count = 32
+    """Most items of batches in one call while single requests wait. At a quarter of 128 a single
+    request behind such a call waits 70 ms, not 150."""
+    max_call_s: Positive = 0.6
+    """Batches are made so small that a call takes no longer than this, or than 1.25 times a single
+    item. Half of the shipped `tollama.timeout_s`: slow models get smaller batches, not timeouts."""
+    prompt_call_s: Positive = 0.1
+    """The same while single requests arrive, or twice what one item takes: a request that arrives
+    just after a call began is still answered quickly."""
+    max_wait_s: Positive = 1.2
+    """Longest wait, to the end of the item's call; an item that is expected to wait longer gets the
+    baseline. A longer wait would hardly meet the shipped deadline."""
+    overload_wait_s: Positive = 0.2
+    """The same once the queue has been longer than this for 0.3 s: keeps p95 within 300 ms when
+    more arrives than can be done."""
+    estimate_forgets_after_s: Positive = 2
+    """An estimate of call times that is older than this is not used. A cold runtime is slow only
+    once; a longer memory would send callers to the baseline for no reason."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.overload_wait_s > self.max_wait_s:
+            raise ValueError("overload_wait_s must not be over max_wait_s")
+        return self
+
+
+class OverloadSection(Section):
+    """What happens when more arrives than can be done; counts are per ingress replica."""
+
+    shed_above: Count
+    """Requests in progress above which the ingress answers with the baseline itself, and takes
+    no batch."""
+    refuse_above: Count
+    """Requests in progress above which callers get a 429."""
+    retry_after_s: Positive = 1
+    """What Retry-After says with a 429: the shortest time that the header can hold."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shed_above > self.refuse_above:
+            raise ValueError("shed_above must not be over refuse_above")
+        return self
+
+
+class FallbackSection(Section):
+    """When the baseline answers instead of the model, and how long that may take."""
+
+    min_points_for_tsfm: Annotated[int, Field(ge=2)]
+    """A series with fewer observations in its window gets the baseline."""
+    baseline_only_liquidity: tuple[str, ...]
+    """Series with one of these liquidity buckets always get the baseline."""
+    baseline_timeout_ms: Positive = 20
+    """How long the Baseline deployment may take; then the ingress computes the bands itself."""
+    baseline_rest_s: Positive = 1
+    """How long the Baseline deployment is not asked after it was late: waiting for it again and
+    then computing the bands would cost both."""
+    reserve_ms: Positive = 120
+    """Kept back from the deadline, so that there is time for a fallback."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.baseline_timeout_ms > self.reserve_ms:
+            raise ValueError("baseline_timeout_ms must not be over reserve_ms")
+        return self
+
+
+class BaselineSection(Section):
+    """How the EWMA baseline reads a series; runner/baseline/ewma_bands.py has the formulas.
+
+    The defaults are fitted to real markets, see docs/decisions/baseline.md: `tsfm backtest` tells
+    whether others are better on yours.
+    """
+
+    half_lives_steps: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 24, 288)
+    """Half-lives of the scale estimates, from short to long."""
+    trust_moves: Positive = 2.5
+    """Moves in a half-life at which its estimate counts as much as the next longer one."""
+    level_alphas: tuple[Level, ...] = (0.5, 0.2)
+    """Smoothing factors that are tried against the last value; an empty list: never smooth."""
+    width_factor: Positive = 0.85
+    """Factor on the width of every band."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.half_lives_steps) != sorted(set(self.half_lives_steps)):
+            raise ValueError("half_lives_steps must ascend and be unique")
+        return self
+
+
+class BandsSection(Section):
+    """Limits of the width between the outermost levels, in probability."""
+
+    min_interval_width: Annotated[float, Field(ge=0, lt=1)]
+    """Least distance between the outermost levels."""
+    min_interval_ticks: TicksOrOff
+    """The same in ticks of the series, where that is less; `null`: not used."""
+    max_interval_width: Annotated[float, Field(gt=0, le=1)]
+    """Greatest distance between the outermost levels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_interval_width > self.max_interval_width:
+            raise ValueError("min_interval_width must not be over max_interval_width")
+        return self
+
+
+class CacheSection(Section):
+    """Answers that each replica keeps."""
+
+    no_longer_settings: ClassVar = {
+        "ttl_jitter_fraction": (0.1, "it is enough that answers do not all expire together"),
+    }
+
+    ttl_s: NonNegative
+    """How long an answer of the model is good; each expires up to a tenth earlier, at random."""
+    stale_if_error_s: NonNegative
+    """How long after that it may still stand in for a model that failed."""
+    max_entries: Count
+    """Answers kept in each ingress replica, and as many in each Runner replica."""
+
+
+class CircuitBreakerSection(Section):
+    """When calls to a model stop, and how they start again."""
+
+    consecutive_failures: Count
+    """So many failed calls in a row open the breaker."""
+    failure_rate: RateOrOff
+    """Share of failed calls in the window that opens the breaker; `null`: never."""
+    slow_call_rate: RateOrOff
+    """Share of slow calls in the window that opens the breaker; `null`: never."""
+    slow_call_s: Positive
+    """A call that takes this long is slow."""
+    cooldown_s: Positive
+    """How long an open breaker makes no call before it sends a probe."""
+    window_s: Positive = 60
+    """Over how long the two rates are taken."""
+    min_calls: Count = 20
+    """With fewer calls in the window there is no rate: one of two says little."""
+    cooldown_growth: Annotated[float, Field(ge=1)] = 1.5
+    """Each further cooldown is so many times longer: a long outage needs fewer probes."""
+    cooldown_max_s: Positive = 600
+    """Longest cooldown: a model that came back is noticed within about ten minutes."""
+    cooldown_jitter_fraction: Fraction = 0.1
+    """How much a cooldown varies at random: breakers that opened together do not probe together."""
+    probes: Count = 1
+    """Probes in progress at the same time while half open. One call is enough to know."""
+    probe_lease_s: Positive = 5
+    """A probe that has not ended within this time counts as lost. At least the longest call."""
+    successes_to_close: Count = 1
+    """Successful probes that close the breaker."""
+    sync_interval_s: Positive = 0.25
+    """How often replicas exchange state with the shared breaker."""
+    shared_timeout_s: Positive = 0.2
+    """Time limit of one call to the shared breaker; then a replica decides by itself."""
+    ingress_memory_s: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How long an ingress remembers an open breaker without asking a Runner. With sync_interval_s
+    this is how long an operator's command takes to reach all."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cooldown_s > self.cooldown_max_s:
+            raise ValueError("cooldown_s must not be over cooldown_max_s")
+        if self.shared_timeout_s > self.sync_interval_s:
+            raise ValueError("shared_timeout_s must not be over sync_interval_s")
+        if self.sync_interval_s + self.shared_timeout_s > 0.5:
+            raise ValueError(
+                "sync_interval_s and shared_timeout_s must not be over 0.5 together: "
+                "two replicas agree after two rounds, and that within 1 s"
+            )
+        return self
+
+
+class Traces(StrEnum):
+    """Where OpenTelemetry spans go."""
+
+    NONE = "none"
+    CONSOLE = "console"
+    OTLP = "otlp"
+
+
+class ObservabilitySection(Section):
+    """What is written down while the service runs."""
+
+    log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")]
+    """`DEBUG`, with a line for every request, `INFO`, `WARNING` or `ERROR`."""
+    traces: Traces
+    """Where spans go: `none`, which costs nothing; `console`, JSON on stderr; `otlp`."""
+    traces_endpoint: AnyHttpUrl
+    """The OTLP collector, over HTTP, for `traces: otlp`."""
+    traces_share: Fraction
+    """Share of the traces that begin here; a caller's traceparent decides for its own."""
+    log_fallbacks_every_s: NonNegative = 60
+    """One log line per reason and this time, with the count: an outage must not flood the log."""
+
+
+class SloSection(Section):
+    """What users are promised; read by the load tests and the status page."""
+
+    no_longer_settings: ClassVar = {"baseline_ms": (50, "nothing reads it")}
+
+    p95_ms: Positive
+    """95th percentile of the time to answer."""
+    cycle_s: Positive
+    """Time for a whole cycle of markets."""

@@ -1,0 +1,183 @@
+"""HTTP to the runtime, the only module that speaks it: one exchange, bounded, errors as ours."""
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from runner.config.sections import TollamaSection
+from runner.errors import (
+    BadOutputError,
+    ConfigError,
+    RuntimeRejectedError,
+    RuntimeUnreachableError,
+)
+from runner.tollama.errors import error_for
+
+# A piece costs some 50 us whatever its size, and 10,000 pieces of a byte come in one read, which
+# nothing interrupts: shorter ones than usual are taken up to this many.
+_FREE_PIECES, _USUAL_PIECE = 200, 100  # bytes
+_KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: ``status`` is 200, or 400 for a refusal whose body may say of what."""
+
+    status: int
+    body: bytes
+    connection: Any = field(default=None, compare=False, repr=False)
+
+    async def hang_up(self) -> None:
+        """Closes its connection: who has answered badly may be out of step with our requests."""
+        if self.connection is not None:
+            await self.connection.aclose()
+
+
+class RuntimeHttp:
+    """The connections to one runtime: no proxies from the environment, no redirects, no cookies.
+
+    It stands on httpx's transport. A client above it would look for cookies, redirects and
+    authentication in every answer, a quarter of the CPU of an exchange for things we refuse.
+
+    Only connecting has a time limit of its own. httpx counts the others per read, so that an
+    answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
+    """
+
+    def __init__(
+        self,
+        settings: TollamaSection,
+        base_url: object,
+        transport: httpx.AsyncBaseTransport | None = None,
+        prepare: Callable[[httpx.Request], None] | None = None,
+    ) -> None:
+        """Connects when it is asked, not before.
+
+        Args:
+            settings: limits and key.
+            base_url: where the runtime listens; may have a path.
+            transport: instead of connections of its own.
+            prepare: given every request before it is sent, to add headers.
+
+        Raises:
+            ConfigError: the key cannot be sent in a header.
+        """
+        self._base_url = str(base_url).rstrip("/")
+        self._headers = _headers(settings)
+        self._extensions = {"timeout": {"connect": settings.timeout_s}}
+        self._transport = transport or _transport(settings)
+        self._prepare = prepare
+        self._is_closed = False
+
+    async def exchange(
+        self, method: str, path: str, content: bytes | None, *, max_bytes: int
+    ) -> Answer:
+        """One request and its whole answer. The caller limits the time.
+
+        Raises:
+            ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
+                besides 200 and 400.
+        """
+        if self._is_closed:
+            raise RuntimeUnreachableError("the client is closed")
+        try:
+            response = await self._transport.handle_async_request(
+                self._request(method, path, content)
+            )
+            async with aclosing(response):
+                return await _read(response, max_bytes)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise RuntimeUnreachableError("no connection") from exc
+        except httpx.HTTPError as exc:
+            raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
+
+    async def aclose(self) -> None:
+        """Closes what is open; the next exchange fails."""
+        self._is_closed = True
+        await self._transport.aclose()
+
+    def _request(self, method: str, path: str, content: bytes | None) -> httpx.Request:
+        request = httpx.Request(
+            method,
+            f"{self._base_url}/{path}",
+            headers=self._headers,
+            content=content,
+            extensions=self._extensions,
+        )
+        if self._prepare is not None:
+            self._prepare(request)
+        return request
+
+
+def is_refused_connection(exc: BaseException) -> bool:
+    """Whether nothing was sent because the connection failed at once, so that a retry is safe."""
+    return isinstance(exc.__cause__, httpx.ConnectError)
+
+
+def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(
+        limits=httpx.Limits(
+            max_connections=settings.max_connections,
+            max_keepalive_connections=settings.max_keepalive_connections,
+            keepalive_expiry=_KEEPALIVE_S,
+        ),
+        trust_env=False,
+    )
+
+
+async def _read(response: httpx.Response, limit: int) -> Answer:
+    """The answer, or the error that its status, type or size means.
+
+    Bytes are counted as they come and compression is refused, so neither an endless answer nor a
+    small one that unpacks to gigabytes gets far.
+    """
+    if response.status_code != 200:
+        try:
+            body = await _bounded(response, limit)
+        except BadOutputError:
+            body = b""
+        error = error_for(response.status_code, response.headers, body)
+        if isinstance(error, RuntimeRejectedError):
+            return Answer(400, body)
+        raise error
+    if not _is_json(response):
+        raise BadOutputError("the answer is not JSON")
+    body = await _bounded(response, limit)
+    return Answer(200, body, response.extensions.get("network_stream"))
+
+
+async def _bounded(response: httpx.Response, limit: int) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise BadOutputError("the answer is compressed, though we asked for plain bytes")
+    chunks: list[bytes] = []
+    size = int(response.headers.get("content-length", 0))  # h11 has refused what is no number
+    if size > limit:
+        raise BadOutputError(f"the answer is over {limit} bytes")
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > limit:
+            raise BadOutputError(f"the answer is over {limit} bytes")
+        if len(chunks) > _FREE_PIECES + size // _USUAL_PIECE:
+            raise BadOutputError("the answer comes in crumbs")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _is_json(response: httpx.Response) -> bool:
+    media_type = str(response.headers.get("content-type", "")).partition(";")[0]
+    return media_type.strip().lower() == "application/json"
+
+
+def _headers(settings: TollamaSection) -> dict[str, str]:
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    headers["user-agent"] = "tsfm-runner"
+    headers["content-type"] = "application/json"
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        if not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+            raise ConfigError("TSFM_TOLLAMA__API_KEY: must be printable ASCII without outer spaces")
+        headers["authorization"] = f"Bearer {key}"
+    return headers

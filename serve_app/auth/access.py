@@ -1,0 +1,107 @@
+"""Who may call what: the table of routes and scopes, and the gate in front of each route.
+
+While there are no tokens there is no gate. With tokens every route has one, but for those that
+stand as open; a route that the table does not name cannot be built.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner.config.security import MIN_TOKEN_CHARS, SecuritySection, TokenScope, digest_of
+from runner.errors import InsufficientScopeError, UnauthorizedError
+from serve_app.auth.rate_limit import SCOPE_KEY, Allowance
+
+Scopes = frozenset[TokenScope]
+
+OPEN: Scopes = frozenset()
+ANY: Scopes = frozenset(TokenScope)
+# Any one of these opens the route.
+NEEDS: Mapping[str, Scopes] = {
+    "/tsfm/forecast": frozenset({TokenScope.FORECAST}),
+    "/tsfm/forecast/batch": frozenset({TokenScope.BATCH}),
+    "/tsfm/outcomes": frozenset({TokenScope.OUTCOMES}),
+    "/tsfm/models": ANY,
+    "/tsfm/status": ANY,
+    "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),
+    "/metrics": frozenset({TokenScope.METRICS}),
+    "/openapi.json": ANY,
+    "/": OPEN,  # pages are no secret; what they show is asked for with a token
+    "/docs": OPEN,
+    "/console/{name:path}": OPEN,
+    "/healthz": OPEN,  # probes carry no token
+    "/readyz": OPEN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    digest: bytes
+    scopes: Scopes
+    allowance: Allowance
+
+
+class Access:
+    """The accepted tokens; those of one name share an allowance."""
+
+    def __init__(self, settings: SecuritySection, clock: Callable[[], float]) -> None:
+        names = {entry.name for entry in settings.tokens}
+        allowances = {name: Allowance(settings, clock) for name in names}
+        self._tokens = [
+            _Token(bytes.fromhex(e.sha256), frozenset(e.scopes), allowances[e.name])
+            for e in settings.tokens
+        ]
+
+    def gate(self, path: str) -> list[Middleware]:
+        """What stands in front of a route."""
+        needs = NEEDS[path]
+        return [Middleware(_Gate, self, needs)] if self._tokens and needs else []
+
+    def admit(self, scope: Scope, needs: Scopes) -> Allowance:
+        """The allowance of whoever sent this request.
+
+        Raises:
+            UnauthorizedError: there is no token, or it is not known.
+            InsufficientScopeError: it is good for other routes only.
+        """
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, secret = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        if scheme.lower() != b"bearer":
+            raise UnauthorizedError(presented=bool(given))
+        token = self._find(secret)
+        if token is None or len(secret) < MIN_TOKEN_CHARS:
+            raise UnauthorizedError(presented=True)
+        if not token.scopes & needs:
+            raise InsufficientScopeError(tuple(sorted(needs)))
+        return token.allowance
+
+    def _find(self, secret: bytes) -> _Token | None:
+        """The token with this digest; every one is looked at, each in constant time."""
+        digest, found = digest_of(secret), None
+        for token in self._tokens:
+            if compare_digest(token.digest, digest):
+                found = token
+        return found
+
+
+class _Gate:
+    """Lets a request through to its route, and says on the answer what the caller has left."""
+
+    def __init__(self, app: ASGIApp, access: Access, needs: Scopes) -> None:
+        self._app = app
+        self._access = access
+        self._needs = needs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowance = self._access.admit(scope, self._needs)
+        scope[SCOPE_KEY] = allowance
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *allowance.headers()]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

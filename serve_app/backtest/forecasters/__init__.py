@@ -1,0 +1,1 @@
+"""What is compared in a backtest: our baseline, reference methods, and a running service."""

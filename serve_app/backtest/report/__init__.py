@@ -1,0 +1,1 @@
+"""What a backtest writes: text, tables, charts and an HTML page."""

@@ -1,0 +1,141 @@
+"""Charts of a backtest as SVG text, drawn by matplotlib; every function takes parts of the result.
+
+Text stays text, and nothing random or dated goes in: the same result gives the same file.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from serve_app.backtest.extras import need
+from serve_app.backtest.scoring.summary import Summary
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+_UNUSED_ID = re.compile(r'<g id="[^"]*">')  # the same in every chart: a page must not repeat them
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
+
+
+def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
+    """How much the 80 % band of each source covers at each step, on moving windows."""
+    figure, axes = _figure("coverage")
+    axes.axhspan(*_PROMISED, color="#0072B2", alpha=0.08, lw=0)
+    axes.axhline(target, color="black", lw=0.8, ls="--")
+    for name, colour in _coloured(sources):
+        coverage = _floats(sources[name]["moving"]["steps"]["coverage_80"])
+        axes.plot(np.arange(1, len(coverage) + 1), coverage, "o-", ms=3, lw=1.3, color=colour)
+        axes.plot([], [], color=colour, label=name)
+    axes.set(xlabel="step", ylabel="coverage of the 80 % band", ylim=(0.4, 1.01))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend_beside(axes)
+    return _svg(figure)
+
+
+def reliability(sources: Mapping[str, Summary]) -> str:
+    """Share of outcomes below each level against the level, on moving windows."""
+    figure, axes = _figure("reliability", width=6.0)
+    axes.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
+    for name, colour in _coloured(sources):
+        rows = sources[name]["reliability"]
+        levels = [row["level"] for row in rows]
+        shares = _floats([row["share_below"] for row in rows])
+        axes.plot(levels, shares, "o-", ms=4, lw=1.3, color=colour, label=name)
+    axes.set(xlabel="level", ylabel="share of outcomes below", xlim=(0, 1), ylim=(0, 1))
+    axes.set_aspect("equal")
+    _legend_beside(axes)
+    return _svg(figure)
+
+
+def fans(examples: Sequence[Summary]) -> str:
+    """Past, bands of 80 and 90 %, median and what came, one panel for each example."""
+    rows = max(1, -(-len(examples) // 3))
+    figure, panels = _figure("fans", width=9.0, height=2.3 * rows, shape=(rows, 3))
+    for axes, example in zip(panels.flat, examples, strict=False):
+        _fan(axes, example)
+    for axes in panels.flat[len(examples) :]:
+        axes.set_visible(False)
+    return _svg(figure)
+
+
+def recovery(found: Summary, target: float) -> str:
+    """Coverage of block after block of scored windows once volatility has changed."""
+    block = found["block"]
+    rows = [row for row in found["rows"] if len(row["with"]) > 1]
+    injected = f"moves x {found['factor']:g}"
+    runs = {
+        "with": f"{injected}, updated",
+        "without": "no change, updated",
+        "fixed": f"{injected}, fitted once",
+    }
+    figure, panels = _figure("recovery", width=9.0, height=2.4, shape=(1, max(1, len(rows))))
+    for axes, row in zip(panels.flat, rows, strict=False):
+        for (name, label), colour in zip(runs.items(), _COLOURS, strict=False):
+            blocks = row[name][:12]
+            axes.plot(block * np.arange(1, len(blocks) + 1), blocks, color=colour, label=label)
+        axes.axhspan(target - 0.04, target + 0.04, color="black", alpha=0.08, lw=0)
+        axes.set(ylim=(0.2, 1), xlabel="scored windows since")
+        axes.set_title(row["segment"], fontsize=8)
+    panels.flat[0].legend(fontsize=7)
+    return _svg(figure)
+
+
+def _fan(axes: Any, example: Summary) -> None:
+    past, bands = np.array(example["past"]), np.array(example["bands"])
+    ahead = np.arange(1, len(bands) + 1)
+    axes.plot(np.arange(1 - len(past), 1), past, color="#444444", lw=1)
+    for low, high, alpha in ((0, -1, 0.18), (1, -2, 0.32)):
+        axes.fill_between(ahead, bands[:, low], bands[:, high], color="#0072B2", alpha=alpha, lw=0)
+    axes.plot(ahead, bands[:, bands.shape[1] // 2], color="#0072B2", lw=1)
+    axes.plot(ahead, example["future"], ".", color="#D55E00", ms=4)
+    axes.set_title(example["market_id"][:40], fontsize=7)
+    axes.tick_params(labelsize=7)
+
+
+def _figure(
+    salt: str, width: float = 7.5, height: float = 3.6, shape: tuple[int, int] | None = None
+) -> tuple[Any, Any]:
+    need(("matplotlib",), "backtest", "Drawing charts")
+    import matplotlib as mpl  # of an optional extra
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.set_gid(salt)
+        axes = figure.subplots(*(shape or (1, 1)), squeeze=shape is None)
+        return figure, (axes if shape is None else np.atleast_1d(axes))
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    salt = {"svg.hashsalt": figure.get_gid()}  # pages hold several charts: their ids must differ
+    with mpl.rc_context(_STYLE | salt):
+        figure.savefig(text, format="svg", metadata=_NO_METADATA)
+    drawn = _UNUSED_ID.sub("<g>", text.getvalue())
+    return drawn[drawn.index("<svg") :]
+
+
+def _coloured(sources: Mapping[str, Summary]) -> list[tuple[str, str]]:
+    return [(name, _COLOURS[i % len(_COLOURS)]) for i, name in enumerate(sources)]
+
+
+def _legend_beside(axes: Any) -> None:
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _floats(values: Sequence[float | None]) -> Any:
+    return np.array(values, dtype=np.float64)  # None becomes NaN, which is not drawn

@@ -1,0 +1,169 @@
+"""Tables of a result as rows of text: the terminal and the page show the same ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serve_app.backtest.scoring.summary import FEWEST_POINTS, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """A table: its title, a head and rows of as many cells; the first cell is a name."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def all_tables(result: Summary) -> list[TableText]:
+    """Every table of a result, in the order in which it is read."""
+    calibration = result["calibration"]
+    tables = [
+        overview(result),
+        steps(result["sources"]),
+        segment_table(result["sources"]),
+        limit_table(result["width_limits"]),
+    ]
+    return tables + ([calibration_table(calibration)] if calibration else [])
+
+
+def overview(result: Summary) -> TableText:
+    """One row for each source."""
+    head = (
+        "source", "pinball", "vs flat", "interval 80", "CRPS", "MAE", "RMSE", "cover 80",
+        "moving", "steps", "cover 90", "width 80", "breach", "real",
+    )  # fmt: skip
+    rows = []
+    for name, one in result["sources"].items():
+        every, moving = one["all"], one["moving"]
+        against = result["against_flat"].get(name)
+        rows.append(
+            (
+                name,
+                thousandths(every["pinball"], 3),
+                "" if against is None else f"{against:+.1%}",
+                thousandths(every["interval_score_80"], 2),
+                thousandths(every["crps"], 3),
+                thousandths(every["mae"], 2),
+                thousandths(every["rmse"], 1),
+                share(every["coverage_80"]),
+                share(moving["coverage_80"]),
+                _range(moving["steps"]["coverage_80"]),
+                share(moving["coverage_90"]),
+                thousandths(every["width_80"], 1),
+                share(moving["breach_rate"]),
+                share(moving["real_moves"]),
+            )
+        )
+    return TableText(
+        "All sources",
+        head,
+        tuple(rows),
+        "Scores and widths in thousandths. From `moving` on: windows with 12 or more changes in "
+        "their past, except width. real: share of first breaches that hold to the last step.",
+    )
+
+
+def steps(sources: Mapping[str, Summary]) -> TableText:
+    """Coverage of the 80 % band on moving windows at each step."""
+    first = next(iter(sources.values()))
+    count = len(first["moving"]["steps"]["coverage_80"])
+    rows = tuple(
+        (name, *(share(v) for v in one["moving"]["steps"]["coverage_80"]))
+        for name, one in sources.items()
+    )
+    return TableText(
+        "Coverage of the 80 % band by step, moving windows",
+        ("source", *(str(step + 1) for step in range(count))),
+        rows,
+    )
+
+
+def segment_table(sources: Mapping[str, Summary]) -> TableText:
+    """Coverage of the 80 % band by segment on moving windows, where there are enough points."""
+    first = next(iter(sources.values()))["segments"]
+    shown = [i for i, one in enumerate(first) if one["moving"]["points"] >= FEWEST_POINTS]
+    rows = tuple(
+        (
+            f"{first[i]['by']} {first[i]['name']}",
+            f"{first[i]['moving']['points']:,}",
+            *(share(one["segments"][i]["moving"]["coverage_80"]) for one in sources.values()),
+        )
+        for i in shown
+    )
+    return TableText(
+        "Coverage of the 80 % band by segment, moving windows",
+        ("segment", "points", *sources),
+        rows,
+        f"Segments with fewer than {FEWEST_POINTS:,} scored points are left out.",
+    )
+
+
+def limit_table(rows: Sequence[Summary]) -> TableText:
+    """What the width limits cost the baseline."""
+    free = rows[0]["all"]
+    cells = tuple(
+        (
+            row["limits"],
+            thousandths(row["all"]["pinball"], 3),
+            f"{row['all']['pinball'] / free['pinball'] - 1:+.1%}",
+            thousandths(row["all"]["interval_score_80"], 2),
+            f"{row['all']['interval_score_80'] / free['interval_score_80'] - 1:+.1%}",
+            share(row["moving"]["coverage_80"]),
+            thousandths(row["all"]["width_80"], 1),
+        )
+        for row in rows
+    )
+    head = ("baseline, width limits", "pinball", "", "interval 80", "", "moving", "width 80")
+    return TableText("What the width limits cost", head, cells)
+
+
+def calibration_table(found: Summary) -> TableText:
+    """Coverage and interval score before and after, on windows that were held out."""
+    rows = tuple(
+        (
+            row["name"],
+            share(row["coverage"]),
+            f"{share(row['coverage_least'])} to {share(row['coverage_most'])}",
+            f"{row['within_tolerance']} of {found['splits']}",
+            _range(row["steps"]),
+            _range(list(row["segments"].values())),
+            thousandths(row["interval_score"], 2),
+            thousandths(row["width"], 1),
+        )
+        for row in found["rows"]
+    )
+    head = (
+        "held out, moving", "coverage", "over splits", "within 0.02", "steps", "segments",
+        "interval 80", "width 80",
+    )  # fmt: skip
+    return TableText(f"Calibration, asked for {found['target']:g}", head, rows)
+
+
+def share(value: float | None) -> str:
+    """A share with three digits.
+
+    >>> share(0.8123), share(None)
+    ('0.812', '')
+    """
+    return _number(value, lambda v: f"{v:.3f}")
+
+
+def thousandths(value: float | None, digits: int) -> str:
+    """A score in thousandths of a probability.
+
+    >>> thousandths(0.0015220, 3)
+    '1.522'
+    """
+    return _number(value, lambda v: f"{1e3 * v:.{digits}f}")
+
+
+def _number(value: float | None, write: Callable[[float], str]) -> str:
+    return "" if value is None else write(value)
+
+
+def _range(values: Sequence[Any]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{share(min(known))} to {share(max(known))}" if known else ""

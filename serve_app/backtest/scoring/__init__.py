@@ -1,0 +1,1 @@
+"""How bands are scored: pinball loss, coverage, calibration on held-out windows."""

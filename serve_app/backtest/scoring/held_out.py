@@ -1,0 +1,154 @@
+"""Calibration on windows: fitted on some of them, judged on others that it never saw."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.calibration.conformal import Scored, adjust, fit, interval, update
+from runner.calibration.conformal import score as score_outcomes
+from runner.calibration.segments import segment_chain
+from runner.calibration.state import ConformalState
+from runner.config.conformal import ConformalSection
+from runner.types import FloatArray
+from serve_app.backtest.scoring.scores import LEVELS
+from serve_app.backtest.windows import BoolArray, Windows, freq
+
+Chain = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Bands of one source for every window, as they were before width limits.
+
+    Attributes:
+        source: whose record they teach and are stretched by: a model's runtime name, or ``ewma``.
+        bands: ``(B, H, Q)`` at ``LEVELS``.
+        usable: ``(B,)`` False where somebody else answered, or the band was changed on its way.
+    """
+
+    source: str
+    bands: FloatArray
+    usable: BoolArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrator:
+    """What calibration has to know about the windows."""
+
+    windows: Windows
+    settings: ConformalSection
+
+    def chains(self, answers: Answers) -> list[Chain]:
+        """The segments of every window, the narrowest first."""
+        coverage = self.settings.target_coverage
+        width = interval(answers.bands, LEVELS, coverage)
+        return [
+            segment_chain(
+                self.settings.segments,
+                self.settings.width_edges,
+                liquidity=str(self.windows.labels["liquidity"][b]) or None,
+                freq=freq(self.windows.step_s[b]),
+                width=None if width is None else float(width[b, -1]),
+            )
+            for b in range(len(self.windows))
+        ]
+
+    def teaching(self, answers: Answers) -> BoolArray:
+        """The windows ``(B,)`` that say something about the width of this source's bands."""
+        return answers.usable & (self.windows.changes >= self.settings.min_changes)
+
+    def fitted(self, sources: Sequence[Answers], where: BoolArray) -> ConformalState:
+        """The state that some windows teach; only moving ones teach anything."""
+        scored = []
+        for answers in sources:
+            outcomes = self._scores(answers, self.windows.future)
+            teaching = where & self.teaching(answers)
+            scored += [
+                Scored(answers.source, chain, outcomes[rows])
+                for chain, rows in _by_chain(self.chains(answers), teaching).items()
+            ]
+        settings = self.settings
+        return fit(scored, settings.target_coverage, settings.shrink_samples)
+
+    def adjusted(self, answers: Answers, state: ConformalState, where: BoolArray) -> FloatArray:
+        """The bands, stretched in those windows where enough is known."""
+        bands = answers.bands.copy()
+        for chain, rows in _by_chain(self.chains(answers), where).items():
+            found = self._adjust(answers, state, chain, rows)
+            if found is not None:
+                bands[rows] = found
+        return bands
+
+    def followed(
+        self, answers: Answers, state: ConformalState, where: BoolArray, actual: FloatArray
+    ) -> FloatArray:
+        """The bands, stretched by a state that takes in each outcome once it has come.
+
+        Args:
+            answers: the bands.
+            state: what is known at the start.
+            where: the windows, gone through in time order.
+            actual: ``(B, H)`` what comes; may differ from what the windows say.
+        """
+        bands, chains = answers.bands.copy(), self.chains(answers)
+        outcomes, teaching = self._scores(answers, actual), self.teaching(answers)
+        ends = self.windows.origin_ts + actual.shape[1] * self.windows.step_s
+        waiting: list[tuple[float, int]] = []
+        rows = np.flatnonzero(where)
+        for b in rows[np.argsort(self.windows.origin_ts[rows], kind="stable")].tolist():
+            while waiting and waiting[0][0] <= self.windows.origin_ts[b]:
+                _, past = heapq.heappop(waiting)
+                one = Scored(answers.source, chains[past], outcomes[past : past + 1])
+                state = update(state, [one], self.settings.online_rate)
+            found = self._adjust(answers, state, chains[b], np.array([b]))
+            if found is not None:
+                bands[b] = found[0]
+            if teaching[b]:
+                heapq.heappush(waiting, (float(ends[b]), b))
+        return bands
+
+    def _adjust(
+        self, answers: Answers, state: ConformalState, chain: Chain, rows: NDArray[np.intp]
+    ) -> FloatArray | None:
+        bands, enough = answers.bands[rows], self.settings.enough
+        found = adjust(bands, LEVELS, state, answers.source, chain, enough)
+        return None if found is None else found.paths
+
+    def _scores(self, answers: Answers, actual: FloatArray) -> FloatArray:
+        return score_outcomes(answers.bands, LEVELS, actual, self.settings.target_coverage)
+
+
+def switched(first: FloatArray, then: FloatArray, windows: Windows, where: BoolArray) -> FloatArray:
+    """One source up to the middle of some windows' time, another one from there on."""
+    middle = np.median(windows.origin_ts[where])
+    return np.where((windows.origin_ts < middle)[:, None, None], first, then)
+
+
+def shaken(bands: FloatArray, windows: Windows, where: BoolArray, factor: float) -> "Shaken":
+    """Outcomes as if volatility had changed once a third of some windows' time has passed.
+
+    From then on prices end ``factor`` times as far from the median of their band.
+    """
+    change = np.quantile(windows.origin_ts[where], 0.3)
+    late = windows.origin_ts >= change
+    median = bands[..., int(np.flatnonzero(LEVELS == 0.5)[0])]
+    far = np.clip(median + factor * (windows.future - median), 0, 1)
+    return Shaken(np.where(late[:, None], far, windows.future), late)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shaken:
+    """Outcomes ``(B, H)`` of markets that suddenly move more, and ``(B,)`` where they do."""
+
+    actual: FloatArray
+    late: BoolArray
+
+
+def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[np.intp]]:
+    rows: dict[Chain, list[int]] = {}
+    for b in np.flatnonzero(where).tolist():
+        rows.setdefault(chains[b], []).append(b)
+    return {chain: np.array(found) for chain, found in rows.items()}

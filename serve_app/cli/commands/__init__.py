@@ -1,0 +1,1 @@
+"""The commands of ``tsfm``, one module each; ``serve_app.cli`` joins them."""

@@ -1,0 +1,119 @@
+"""``tsfm backtest``: how good bands are on real prices."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serve_app.cli.service import HERE, Token, Url
+from serve_app.cli.terminal import AsJson, found_here, note, print_json
+
+if TYPE_CHECKING:
+    from serve_app.backtest.scoring.summary import Summary
+
+
+class SplitBy(StrEnum):
+    """What is held out when calibration is judged."""
+
+    EVENT = "event"
+    TIME = "time"
+
+
+Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
+Points = Annotated[int, typer.Option(min=2, help="Steps that a forecast sees.")]
+Horizon = Annotated[int, typer.Option(min=1, help="Steps ahead.")]
+Origins = Annotated[int, typer.Option(min=1, help="At most so many forecasts a series.")]
+Stride = Annotated[
+    int | None, typer.Option(min=1, help="Fewest steps between two of them; default: --horizon.")
+]
+Sample = Annotated[int | None, typer.Option(min=1, help="Take so many forecasts by chance.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn by chance.")]
+Model = Annotated[str | None, typer.Option(help="Ask a running service for this model as well.")]
+By = Annotated[SplitBy, typer.Option("--split", help="What is held out to judge calibration.")]
+Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Which fraction of it.")]
+Splits = Annotated[int, typer.Option(min=1, help="So many random splits of the events.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each core.")]
+Work = Annotated[Path, typer.Option(help="Finished parts are kept here, to be taken up again.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The service's configuration.")]
+
+
+def backtest(
+    data: Data,
+    points: Points = 288,
+    horizon: Horizon = 12,
+    origins: Origins = 40,
+    stride: Stride = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    model: Model = None,
+    url: Url = HERE,
+    token: Token = None,
+    references: Annotated[bool, typer.Option(help="Last value, random walk and so on.")] = True,
+    statsforecast: Annotated[
+        bool, typer.Option("--statsforecast", help="Naive, SES and AutoETS of statsforecast.")
+    ] = False,
+    split: By = SplitBy.EVENT,
+    holdout: Holdout = 0.5,
+    splits: Splits = 4,
+    processes: Processes = None,
+    work: Work = Path(".tsfm-backtest"),
+    config: ConfigFile = Path("configs/local.yaml"),
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
+    charts: Annotated[
+        Path | None, typer.Option(help="Write its charts into this folder, as SVG.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    r"""Judge bands on real prices, by forecasts from many origins.
+
+    \b
+    The file has a row for each price: market_id, ts (seconds or ISO-8601), price in [0, 1],
+    and if you have them platform, category, event, liquidity. Needs the extra `backtest`.
+
+    \b
+    Examples:
+      tsfm backtest prices.csv
+      tsfm backtest prices.parquet --model chronos --html report.html --save report.json
+      tsfm backtest prices.csv --statsforecast --sample 1600
+    """
+    import os
+
+    from runner.config.loading import load_config
+    from serve_app.backtest.job import Job
+    from serve_app.backtest.windows import Shape
+    from serve_app.cli.commands.backtest_run import run, write
+
+    job = Job(
+        data=data,
+        shape=Shape(points, horizon, origins, stride),
+        sample=sample,
+        seed=seed,
+        model=model,
+        url=url,
+        token=token,
+        references=references,
+        statsforecast=statsforecast,
+        split=split.value,
+        holdout_fraction=holdout,
+        splits=splits,
+        processes=processes or os.cpu_count() or 1,
+        work=work,
+    )
+    result = run(job, load_config(found_here(config)))
+    _show(result, as_json)
+    write(result, save, html_file, charts)
+
+
+def _show(result: "Summary", as_json: bool) -> None:
+    from serve_app.backtest.report.tables import all_tables
+    from serve_app.cli.tables import print_table
+
+    if as_json:
+        print_json(result)
+        return
+    for table in all_tables(result):
+        print_table(table)
+    if result["calibration"] is None:
+        note("Too few moving windows to fit calibration on one part and judge it on the other.")

@@ -1,0 +1,138 @@
+"""``POST /tsfm/forecast/batch``: many requests in one body, one deadline, one result for each.
+
+A bad item is an error for itself alone. As JSON the results come in order; as NDJSON each leaves
+with its index as soon as it is there.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from runner.errors import OverloadedError
+from runner.forecast.answers import Forecast
+from runner.types import ForecastRequest
+from serve_app.auth.rate_limit import allowance_of, body_steps
+from serve_app.http.batch_admission import ITEM_BYTES, BatchLine
+from serve_app.http.batch_cost import BatchCost, check_deadline, count_items, peeked_deadline_ms
+from serve_app.http.bodies.batch import Parsed, read_batch
+from serve_app.http.body import deadline_ms, header_deadline_ms, read_body
+from serve_app.http.encoding import Circumstances, encode
+from serve_app.http.errors import Described, describe, request_id
+from serve_app.http.service import Service
+from serve_app.telemetry.request_metrics import Route
+from serve_app.telemetry.timings import stages_of
+
+NDJSON = "application/x-ndjson"
+
+Line = tuple[int, bytes]
+WAIT_FRACTION = 0.5  # of a batch's time, in line: the rest is for its answers
+
+
+class BatchEndpoint:
+    """Answers a list of requests."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._line = BatchLine()
+        self._cost = BatchCost()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One batch; raises RequestError and ValidationError for the handlers."""
+        began, under_way = self._service.clock(), self._service.under_way
+        overload = self._service.config.overload
+        if under_way.total > overload.shed_above:  # batches first
+            raise OverloadedError(overload.retry_after_s)
+        under_way.batches += 1
+        try:
+            await self._answer(Request(scope, receive), send, began)
+        finally:
+            under_way.batches -= 1
+
+    async def _answer(self, request: Request, send: Send, began: float) -> None:
+        limits, clock = self._service.config.request, self._service.clock
+        body = await read_body(request.receive, limits.max_batch_body_bytes, limits.body_timeout_s)
+        allowance = allowance_of(request.scope)
+        allowance.admit(body_steps(body))
+        header_ms = header_deadline_ms(request.headers)
+        limit_s = deadline_ms(limits.batch_deadline_ms, peeked_deadline_ms(body), header_ms) / 1e3
+        size_bytes, items = len(body), count_items(body)
+        least_s, spent_s = self._cost.least_s(size_bytes, items), clock() - began
+        check_deadline(limit_s, spent_s, least_s)
+        wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)
+        weight_bytes = max(size_bytes, items * ITEM_BYTES)
+        async with self._line.place(weight_bytes, wait_s, hold_s=limit_s):
+            response = await self._response(body, request, began, header_ms)
+            await response(request.scope, request.receive, send)
+
+    async def _response(
+        self, body: bytes, request: Request, began: float, header_ms: float | None
+    ) -> Response:
+        limits, clock = self._service.config.request, self._service.clock
+        reading = clock()
+        batch = await read_batch(body, self._service.config, self._service.pacer)
+        items, steps = batch.items, batch.steps
+        self._cost.was_read(len(body), len(items), clock() - reading)
+        allowance_of(request.scope).spend(max(0, steps - body_steps(body)))
+        limit_s = deadline_ms(limits.batch_deadline_ms, batch.deadline_ms, header_ms) / 1e3
+        answering_s = self._cost.answering_s(len(items), steps)
+        check_deadline(limit_s, clock() - began, answering_s)
+        called = partial(request_id, request.headers)
+        parts = self._parts(items, began, began + limit_s, answering_s, called)
+        if NDJSON in request.headers.get("accept", ""):
+            return StreamingResponse(_ndjson(parts), media_type=NDJSON)
+        lines = sorted([line async for part in parts for line in part])
+        content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
+        return Response(content, media_type="application/json")
+
+    async def _parts(
+        self,
+        items: list[Parsed],
+        began: float,
+        deadline: float,
+        answering_s: float,
+        called: Callable[[], str],
+    ) -> AsyncIterator[list[Line]]:
+        """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they come."""
+        refused: list[Line] = []
+        requests = self._sound(items, refused)
+        async for part in self._service.bulk.forecast(requests, deadline, answering_s):
+            lines = [*refused]
+            refused.clear()
+            async for index, result in self._service.pacer.over(part):
+                if isinstance(result, Forecast):
+                    lines.append((index, self._ok(result, began, called)))
+                else:
+                    lines.append((index, self._refusal(describe(result))))
+            yield lines
+
+    def _sound(
+        self, items: Sequence[Parsed], refused: list[Line]
+    ) -> Iterator[tuple[int, ForecastRequest]]:
+        """The items that can be asked, one at a time; the others' answers go to ``refused``."""
+        for index, item in enumerate(items):
+            if isinstance(item, Described):
+                refused.append((index, self._refusal(item)))
+            else:
+                yield index, item
+
+    def _ok(self, forecast: Forecast, began: float, called: Callable[[], str]) -> bytes:
+        answered = self._service.clock()
+        encoded = encode(forecast)
+        now = self._service.clock()
+        stages = stages_of(began, None, answered, now, forecast)
+        self._service.watch.answered(Route.BATCH, now, forecast, stages, called)
+        circumstances = Circumstances(forecast.breaker_state, stages.total_ms, forecast.cache_age_s)
+        return b'"ok":%b' % encoded.fill(circumstances)
+
+    def _refusal(self, error: Described) -> bytes:
+        self._service.watch.refused(Route.BATCH, "refused")
+        return b'"error":%b' % orjson.dumps(error.as_object())
+
+
+async def _ndjson(parts: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:
+    async for lines in parts:
+        yield b"".join([b'{"index":%d,%b}\n' % line for line in lines])

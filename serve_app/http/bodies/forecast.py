@@ -1,0 +1,152 @@
+"""The body of one forecast, whatever its length.
+
+A short one takes one pass of the parser. Of a long one every long list is read by itself, in parts,
+and the rest with two values in its place:
+
+    {"market_id":"m",...,"y":[0.41,0.42,...],"x_past":{"volume":[...]}}
+    {"market_id":"m",...,"y":[0,0],"x_past":{"volume":[0]}}
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from runner.config.sections import RequestSection
+from runner.errors import InvalidRequestError
+from runner.pacer import Pacer
+from serve_app.http.bodies.json_brackets import WINDOW_BYTES, Brackets
+from serve_app.http.body import AT_ONCE_BYTES
+from serve_app.http.errors import of_part
+from serve_app.http.requests import ForecastWire, Numbers, Observed, Times, field_path
+
+LONG_LIST_BYTES = 1024
+PART_BYTES = 16 * 1024
+MAX_OPEN = 1000  # brackets, of which a request needs 40: the rest may stand in names
+MAX_NAME_BYTES = 1024
+TOO_MANY = "There are too many lists and objects for a request."
+_NAME = re.compile(rb'"([^"\\]{1,512})"\s{0,99}:\s{0,99}\Z')
+_TIME = b'"2000-01-01T00:00:00Z"'
+# The model of a list by its field, and what stands in for it.
+_LISTS: dict[str, tuple[TypeAdapter[Any], bytes]] = {
+    "y": (TypeAdapter(Observed), b"0,0"),
+    "y_ts": (TypeAdapter(Times), b"%b,%b" % (_TIME, _TIME)),
+    "x_past": (TypeAdapter(Numbers), b"0"),
+    "x_future": (TypeAdapter(Numbers), b"0"),
+}
+
+_NAMED = ("x_past", "x_future")
+
+Path = tuple[str, ...]  # of a list: its field, and a covariate's name
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    begin: int  # after its bracket
+    end: int  # before its bracket
+
+
+async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
+    """One request.
+
+    Raises:
+        InvalidRequestError: it holds more than any request may, or a long list is wrong.
+        InvalidJsonError: a long list is no JSON.
+        ValidationError: the rest is not a request.
+    """
+    if len(body) > AT_ONCE_BYTES:
+        return await _parse_long(body, limits, pacer)
+    if body.count(b"[") + body.count(b"{") > MAX_OPEN:
+        raise InvalidRequestError("", TOO_MANY)
+    return ForecastWire.model_validate_json(body)
+
+
+async def _parse_long(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
+    lists = await _long_lists(body, pacer)
+    if len(lists) > 2 + 2 * limits.max_covariates:
+        raise InvalidRequestError("", TOO_MANY)
+    wire = ForecastWire.model_validate_json(_rest(body, lists))
+    read: dict[str, Any] = {}
+    for found in lists:
+        values = await _values(body[found.begin : found.end], found.path, limits, pacer)
+        field, name = found.path[0], found.path[-1]
+        if field in _NAMED:
+            read.setdefault(field, dict(getattr(wire, field) or {}))[name] = values
+        else:
+            read[field] = values
+    return wire.model_copy(update=read)
+
+
+async def _long_lists(body: bytes, pacer: Pacer) -> list[_Found]:
+    """Those lists that are long, and stand where a request may have long ones."""
+    brackets, places, steps = Brackets(), list[int](), list[int]()
+    for at in range(0, len(body), WINDOW_BYTES):
+        found, _, up_or_down = brackets.find(body, at)
+        places += found.tolist()
+        steps += up_or_down.tolist()
+        if len(places) > 2 * MAX_OPEN:
+            raise InvalidRequestError("", TOO_MANY)
+        await pacer.rest()
+    lists = _lists_in(body, places, steps)
+    return [x for x in lists if x.end - x.begin > LONG_LIST_BYTES and _may_be_long(x.path)]
+
+
+def _lists_in(body: bytes, places: list[int], steps: list[int]) -> Iterator[_Found]:
+    """Every list without others inside."""
+    names: list[str] = []  # of the objects and lists that are open
+    for i, (place, step) in enumerate(zip(places, steps, strict=True)):
+        if step < 0:
+            names[-1:] = []
+            continue
+        before = body[max(places[i - 1] if i else 0, place - MAX_NAME_BYTES) : place]
+        name = _NAME.search(before)
+        names.append(name[1].decode(errors="replace") if name else "")
+        if body[place : place + 1] == b"[" and steps[i + 1 : i + 2] == [-1]:
+            yield _Found(tuple(names[1:]), place + 1, places[i + 1])
+
+
+def _may_be_long(path: Path) -> bool:
+    return path in (("y",), ("y_ts",)) or (len(path) == 2 and path[0] in _NAMED)
+
+
+def _rest(body: bytes, lists: list[_Found]) -> bytes:
+    """The body with something short in place of each of the lists."""
+    parts, last = list[bytes](), 0
+    for found in lists:
+        parts += [body[last : found.begin], _LISTS[found.path[0]][1]]
+        last = found.end
+    parts.append(body[last:])
+    if sum(map(len, parts)) > AT_ONCE_BYTES:
+        raise InvalidRequestError("", "No more than y, y_ts, x_past and x_future may be long.")
+    return b"".join(parts)
+
+
+async def _values(text: bytes, path: Path, limits: RequestSection, pacer: Pacer) -> list[Any]:
+    """What stands between the brackets of a list."""
+    if text.count(b",") >= limits.max_points:
+        raise InvalidRequestError(field_path(path), f"Send at most {limits.max_points} values.")
+    model, values = _LISTS[path[0]][0], list[Any]()
+    for part in _parts(text):
+        if not part.strip() or len(part) > AT_ONCE_BYTES:
+            raise InvalidRequestError(field_path((*path, len(values))), "Send a value.")
+        try:
+            values += model.validate_json(b"[%b]" % part)
+        except ValidationError as error:
+            raise of_part(error, *path, first=len(values)) from error
+        await pacer.rest()
+    return values
+
+
+def _parts(text: bytes) -> Iterator[bytes]:
+    """The text cut at commas outside of strings."""
+    last = 0
+    while last <= len(text):
+        end = text.find(b",", last + PART_BYTES)
+        if text.count(b'"', last, end) % 2:
+            end = text.find(b",", text.find(b'"', end))
+        end = len(text) if end < 0 else end
+        yield text[last:end]
+        last = end + 1

@@ -1,0 +1,56 @@
+"""``POST /tsfm/admin/breakers/{model}``: an operator's command to the breaker of one model.
+
+It holds for all replicas, and until the next one: what is forced stays forced. Only JSON that says
+so is taken, so that no web page can send it unasked from the browser of whoever has the service on
+this machine.
+"""
+
+import logging
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.errors import InvalidRequestError
+from runner.types import BreakerCommand
+from serve_app.http.body import read_body
+from serve_app.http.requests import Wire
+from serve_app.http.responses import BreakerAnswer
+from serve_app.http.service import Service
+
+BREAKER_PATH = "/tsfm/admin/breakers/{model}"
+MAX_BODY_BYTES = 1024
+JSON = "application/json"
+NOT_JSON = ("content-type", f"Send {JSON}.")
+
+logger = logging.getLogger(__name__)
+
+
+class BreakerCommandWire(Wire):
+    """What a breaker is to do from now on."""
+
+    action: BreakerCommand = Field(
+        description="`force_open`: no calls; `force_closed`: every call; `reset`: as on the "
+        "first day."
+    )
+
+
+class BreakerEndpoint:
+    """Passes a command on; raises RequestError and ValidationError for the handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def order(self, request: Request) -> Response:
+        """One command, and the state that it led to."""
+        config, registry = self._service.config, self._service.registry
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            raise InvalidRequestError(*NOT_JSON)
+        body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
+        action = BreakerCommandWire.model_validate_json(body).action
+        model = registry.resolve(request.path_params["model"], config.environment).runtime_name
+        state = await self._service.operator.command(model, action)
+        self._service.answers.told(model, state)
+        logger.warning("an operator ordered %s for the breaker of %s", action, model)
+        answer = BreakerAnswer(model=model, state=state)
+        return Response(answer.model_dump_json(), media_type=JSON)

@@ -1,0 +1,114 @@
+"""The answer as bytes: encoded once, with a tail that is written anew for every caller.
+
+What differs between callers comes last in ``meta``, so that a kept answer needs no parsing and no
+encoding again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from runner.calibration.conformal import Adjusted
+from runner.forecast.answers import Forecast
+from runner.types import BASELINE_MODEL, BreakerState, FloatArray, Source
+from serve_app.http.requests import format_level, iso
+
+LAST_STEP_LEVELS = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # customer document, Stage 5
+LAST_STEP_FIELDS = (*LAST_STEP_LEVELS, "target_coverage", "sample_size", "segment")
+_BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What differs between two callers who get the same bands."""
+
+    breaker_state: BreakerState
+    latency_ms: float
+    cache_age_s: float | None  # None: the answer did not come from the cache
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedAnswer:
+    """A response body but for what differs each time."""
+
+    head: bytes
+
+    def fill(self, now: Circumstances) -> bytes:
+        """The whole body."""
+        age_s = now.cache_age_s
+        return _BODY % (
+            self.head,
+            b"false" if age_s is None else b"true",
+            b"null" if age_s is None else b"%.3f" % age_s,
+            now.breaker_state.encode(),
+            now.latency_ms,
+        )
+
+
+def encode(forecast: Forecast) -> EncodedAnswer:
+    """The body of ``forecast`` with its paths and every lasting fact of ``meta``."""
+    request = forecast.plan.request
+    body = {
+        "market_id": request.market_id,
+        "as_of_ts": iso(request.as_of),
+        "freq": request.freq,
+        "horizon_steps": request.horizon_steps,
+        "quantiles": request.levels,
+        "yhat_q": _by_level(forecast.bands.y_prob, request.levels),
+        **(_calibrated(forecast.conformal, request.levels) if forecast.conformal_asked else {}),
+        "meta": _meta(forecast),
+    }
+    encoded = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return EncodedAnswer(encoded[:-2] + b",")  # open again: "}}" closes meta and body
+
+
+def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArray]:
+    paths = np.ascontiguousarray(y_prob.T)  # (Q, H)
+    return {format_level(level): paths[i] for i, level in enumerate(levels)}
+
+
+def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str, Any]:
+    """The calibrated paths and their last step in short; nulls where there is no calibration."""
+    last: dict[str, Any] = dict.fromkeys(LAST_STEP_FIELDS)
+    if adjusted is None:
+        return {"yhat_q_conformal": None, "conformal_last_step": last}
+    path = adjusted.paths[0]
+    at_end = dict(zip(levels, path[-1].tolist(), strict=True))
+    last |= {name: at_end.get(level) for name, level in LAST_STEP_LEVELS.items()}
+    last |= {
+        "target_coverage": adjusted.target_coverage,
+        "sample_size": adjusted.sample_size,
+        "segment": adjusted.segment_used,
+    }
+    return {"yhat_q_conformal": _by_level(path, levels), "conformal_last_step": last}
+
+
+def _meta(forecast: Forecast) -> dict[str, Any]:
+    plan, model = forecast.plan, forecast.model
+    meta: dict[str, Any] = {
+        "runtime": forecast.source.value,
+        "model_requested": plan.request.model_name,
+        **_who_ran(forecast),
+        "input_len": plan.series.y_prob.size,
+        "gaps_filled": plan.series.gaps_filled,
+        "transform": {"space": plan.request.transform.space, "eps": plan.request.transform.eps},
+        "fallback_used": forecast.fallback_reason is not None,
+        "fallback_reason": forecast.fallback_reason,
+        "warnings": forecast.warnings,
+        "cache_stale": forecast.cache_stale,
+    }
+    if model is not None:
+        meta["batch_size"] = model.batch_size
+        meta["queue_ms"] = round(model.queue_ms, 3)
+        meta["runtime_ms"] = round(model.runtime_ms, 3)
+    return meta
+
+
+def _who_ran(forecast: Forecast) -> dict[str, str | None]:
+    if forecast.source is Source.BASELINE:
+        return {"model_name": BASELINE_MODEL, "model_version": None}
+    entry = forecast.plan.entry
+    return {"model_name": entry.runtime_name, "model_version": entry.version}

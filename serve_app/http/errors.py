@@ -1,0 +1,202 @@
+"""One table from error class to HTTP status and stable code, and the handlers that use it.
+
+Callers see our own words only: never a stack trace, another system's text, or their own input.
+"""
+
+import logging
+import math
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.errors import (
+    BatchTooLongError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    BreakerUnreachableError,
+    ConfigError,
+    InsufficientScopeError,
+    InvalidJsonError,
+    InvalidRequestError,
+    ModelNotAllowedError,
+    OutcomesUnavailableError,
+    OverloadedError,
+    RateLimitedError,
+    RequestError,
+    TsfmError,
+    UnauthorizedError,
+    UnknownModelError,
+)
+from serve_app.auth.access_headers import access_headers
+from serve_app.http.requests import field_path
+from serve_app.platform_errors import (
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    REQUEST_TIMEOUT,
+    RETRY_AFTER_S,
+    UNAVAILABLE,
+)
+
+logger = logging.getLogger(__name__)
+
+INVALID_JSON = (400, "invalid_json")
+INTERNAL = (500, INTERNAL_ERROR[0])
+STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
+    InvalidJsonError: INVALID_JSON,
+    InvalidRequestError: (422, "invalid_request"),
+    BodyTooLargeError: (413, "body_too_large"),
+    BatchTooLongError: (413, "batch_too_long"),
+    OverloadedError: (429, "overloaded"),
+    BreakerUnreachableError: (503, "breaker_unreachable"),
+    OutcomesUnavailableError: (503, "outcomes_unavailable"),
+    BodyTimeoutError: (408, "body_timeout"),
+    UnauthorizedError: (401, "unauthorized"),
+    InsufficientScopeError: (403, "insufficient_scope"),
+    RateLimitedError: (429, "rate_limited"),
+    UnknownModelError: (404, "unknown_model"),
+    ModelNotAllowedError: (403, "model_not_allowed"),
+    RequestError: (400, "bad_request"),
+    ConfigError: INTERNAL,
+}
+HTTP_CODES: Mapping[int, tuple[str, str]] = {
+    404: NOT_FOUND,
+    405: ("method_not_allowed", "This path does not take that method; see the Allow header."),
+}
+CODES = frozenset(  # every code that a caller can meet
+    [code for _, code in STATUS_AND_CODE.values()]
+    + [code for code, _ in HTTP_CODES.values()]
+    + [code for code, _ in (UNAVAILABLE, REQUEST_TIMEOUT)]
+)
+MAX_DETAILS = 10
+MAX_LISTED = 1000  # errors of a body that are put into words at all: 5 ms of work
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The caller's or the platform's request id when it is harmless, else a fresh one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An error in our own words."""
+
+    status: int
+    code: str
+    message: str
+    detail: tuple[Mapping[str, str], ...] = ()
+
+    def as_object(self) -> dict[str, Any]:
+        """What stands under ``error`` in a body."""
+        fields: dict[str, Any] = {"code": self.code, "message": self.message}
+        return fields | {"detail": self.detail} if self.detail else fields
+
+
+UNEXPECTED = Described(500, *INTERNAL_ERROR)
+# What Serve answers in plain text, in words of ours. Its 404 means that it does not know the route
+# yet: every file of ours has an application at "/".
+PLATFORM_ERRORS: Mapping[int, Described] = {
+    404: Described(503, *UNAVAILABLE),
+    408: Described(408, *REQUEST_TIMEOUT),
+    429: Described(429, "overloaded", str(OverloadedError(RETRY_AFTER_S))),
+    503: Described(503, *UNAVAILABLE),
+}
+
+
+def describe(error: RequestError | ValidationError) -> Described:
+    """Status, code and words for what a caller did wrong."""
+    if isinstance(error, ValidationError):
+        return _describe_validation(error)
+    status, code = STATUS_AND_CODE[type(error)]
+    if isinstance(error, InvalidRequestError):
+        return _invalid([{"path": error.path, "message": error.message}])
+    return Described(status, code, str(error))
+
+
+def of_part(error: ValidationError, *path: int | str, first: int | None = None) -> RequestError:
+    """The first error of a part of a body, as one of the body.
+
+    Args:
+        error: of the part, parsed by itself.
+        path: where the part stands.
+        first: of a part of a list, the index of its first value.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if found["type"] == "json_invalid":
+        return InvalidJsonError()
+    place = found["loc"] if first is None else (first + int(found["loc"][0]),)
+    return InvalidRequestError(field_path((*path, *place)), _own_words(found))
+
+
+def on_request_error(request: Request, exc: Exception) -> Response:
+    """The caller must change something: say what."""
+    assert isinstance(exc, RequestError | ValidationError)
+    return _respond(request, describe(exc), retry_after(exc) | access_headers(exc))
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """The Retry-After header of errors that know when to come back, in whole seconds."""
+    wait_s = getattr(error, "retry_after_s", None)
+    return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
+
+
+def on_http_error(request: Request, exc: Exception) -> Response:
+    """Wrong path or method, in JSON as well."""
+    assert isinstance(exc, HTTPException)
+    code, message = HTTP_CODES.get(exc.status_code, ("http_error", "The request cannot be served."))
+    return _respond(request, Described(exc.status_code, code, message), exc.headers)
+
+
+def on_unexpected_error(request: Request, exc: Exception) -> Response:
+    """A fault of ours: logged with its trace, answered without it."""
+    logger.error("unexpected error", exc_info=exc)
+    return _respond(request, UNEXPECTED)
+
+
+def _describe_validation(error: ValidationError) -> Described:
+    """Complaints of pydantic: where and what, never the value."""
+    if error.error_count() > MAX_LISTED:  # pydantic builds all of them or none
+        many = f"There are {error.error_count()} mistakes; see /docs for what a body holds."
+        return _invalid([{"path": "", "message": many}])
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return describe(InvalidJsonError())
+    return _invalid(
+        [{"path": field_path(e["loc"]), "message": _own_words(e)} for e in errors[:MAX_DETAILS]]
+    )
+
+
+def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
+    status, code = STATUS_AND_CODE[InvalidRequestError]
+    first = InvalidRequestError(detail[0]["path"], detail[0]["message"])
+    return Described(status, code, str(first), tuple(detail))
+
+
+def _own_words(error: ErrorDetails) -> str:
+    return _OWN_WORDS.get(error["type"], error["msg"])
+
+
+_OWN_WORDS = {
+    "extra_forbidden": "There is no such field; remove it.",
+    "finite_number": "Send a finite number.",
+    "string_pattern_mismatch": "Write it as <n>m, <n>h or <n>d, for example 5m.",
+    "literal_error": "Only tollama is a provider.",
+}
+
+
+def _respond(
+    request: Request, described: Described, headers: Mapping[str, str] | None = None
+) -> Response:
+    error = described.as_object() | {"request_id": request_id(request.headers)}
+    body = orjson.dumps({"error": error})
+    return Response(body, described.status, headers, media_type="application/json")

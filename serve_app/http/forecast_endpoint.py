@@ -1,0 +1,142 @@
+"""``POST /tsfm/forecast``: bytes in, bytes out."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from runner.answer_cache import AnswerCache, Entry
+from runner.errors import OverloadedError
+from runner.pacer import Pacer
+from runner.types import ModelAnswer
+from serve_app.auth.rate_limit import Unlimited, allowance_of, body_steps, series_steps
+from serve_app.http.bodies.forecast import parse_forecast
+from serve_app.http.body import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
+from serve_app.http.encoding import Circumstances, EncodedAnswer, encode
+from serve_app.http.errors import request_id
+from serve_app.http.requests import to_request
+from serve_app.http.service import Service
+from serve_app.telemetry.request_metrics import Route
+from serve_app.telemetry.timings import stages_of
+
+Answer = tuple[bytes, bytes]  # the body, and where its time went
+JSON_HEADERS = [(b"content-type", b"application/json")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    encoded: EncodedAnswer
+    model: str
+    steps: int
+    answer: Entry[ModelAnswer]  # decides how long the bytes are good
+
+
+class ForecastEndpoint:
+    """Answers one request.
+
+    Answers of the model are also kept by the digest of the request's bytes: the same bytes within
+    the time to live are answered without being parsed.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clock = service.clock
+        self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
+        self._under_way = service.under_way
+
+    @property
+    def kept_bodies(self) -> int:
+        """Answers that are kept as bytes, fresh or not."""
+        return len(self._kept)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; raises RequestError and ValidationError for the handlers."""
+        began = self._clock()
+        limits = self._service.config.request
+        try:
+            body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
+        except ClientDisconnect:
+            return
+        header_ms = header_deadline_ms(Headers(scope=scope))  # refused whether kept or not
+        digest = hashlib.blake2b(body, digest_size=16).digest()
+        allowance = allowance_of(scope)
+        answer = self._answer_kept(digest, allowance, began, scope)
+        if answer is None:
+            self._under_way.single += 1
+            try:
+                answer = await self._answer(body, digest, header_ms, allowance, began, scope)
+            finally:
+                self._under_way.single -= 1
+        await _send(send, *answer)
+
+    def _answer_kept(
+        self, digest: bytes, allowance: Unlimited, began: float, scope: Scope
+    ) -> Answer | None:
+        entry = self._kept.fresh(digest, began)
+        if entry is None or began >= entry.value.answer.fresh_until:
+            return None
+        kept = entry.value
+        allowance.admit(kept.steps)
+        state = self._service.answers.breaker_state(kept.model)
+        age_s = began - kept.answer.stored_at
+        now = self._clock()
+        total_ms = (now - began) * 1e3
+        timing = self._service.watch.kept(now, total_ms, partial(_request_id, scope))
+        return kept.encoded.fill(Circumstances(state, total_ms, age_s)), timing
+
+    async def _answer(
+        self,
+        body: bytes,
+        digest: bytes,
+        header_ms: float | None,
+        allowance: Unlimited,
+        began: float,
+        scope: Scope,
+    ) -> Answer:
+        config, overload = self._service.config, self._service.config.overload
+        if self._under_way.total > overload.refuse_above:
+            raise OverloadedError(overload.retry_after_s)
+        allowance.admit(body_steps(body))
+        is_long = len(body) > AT_ONCE_BYTES
+        if is_long:  # it took time to be received and digested; others have a turn
+            await asyncio.sleep(0)
+        wire = await parse_forecast(body, config.request, Pacer(self._clock))
+        if is_long:
+            await asyncio.sleep(0)
+        steps = max(series_steps(wire, config.request), body_steps(body))
+        allowance.spend(steps - body_steps(body))
+        request = to_request(wire, config.request, config.transform)
+        limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
+        admitted = self._clock()
+        forecast = await self._service.forecaster.forecast(
+            request, began + limit_ms / 1e3, shed=self._under_way.total > overload.shed_above
+        )
+        answered = self._clock()
+        encoded = encode(forecast)
+        if forecast.kept is not None and not forecast.cache_stale:
+            kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
+            self._kept.put(digest, kept, self._clock())
+        now, age_s = self._clock(), forecast.cache_age_s
+        stages = stages_of(began, admitted, answered, now, forecast)
+        called = partial(_request_id, scope)
+        self._service.watch.answered(Route.FORECAST, now, forecast, stages, called)
+        body = encoded.fill(Circumstances(forecast.breaker_state, stages.total_ms, age_s))
+        return body, stages.header()
+
+
+def _request_id(scope: Scope) -> str:
+    return request_id(Headers(scope=scope))
+
+
+async def _send(send: Send, body: bytes, timing: bytes) -> None:
+    headers = [
+        *JSON_HEADERS,
+        (b"content-length", b"%d" % len(body)),
+        (b"server-timing", timing),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

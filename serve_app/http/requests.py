@@ -1,0 +1,275 @@
+"""Wire models: the JSON names live here only, with their conversion to and from runner types.
+
+One pydantic pass straight from the bytes; arrays are checked with numpy, which is both faster than
+a constraint per element and able to say which element is wrong.
+"""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from runner.config.sections import RequestSection, TransformSection
+from runner.errors import InvalidRequestError
+from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Number = Annotated[float, Field(strict=True)]
+Moment = Annotated[AwareDatetime, Field(strict=True)]
+# A list is read up to its first error: to collect them all takes a hundred times as long.
+Numbers = Annotated[list[Number], Field(fail_fast=True)]
+Observed = Annotated[list[Number | None], Field(fail_fast=True)]
+Times = Annotated[list[Moment], Field(fail_fast=True)]
+Series = Annotated[Numbers, Field(min_length=1)]
+
+MIN_LEVEL = 1e-6  # tollama writes levels with six digits, and takes a "1" for a crash
+MAX_PARAMS = 64
+_STEP_S = {"m": 60, "h": 3600, "d": 86400}
+# The runtime keeps times in nanoseconds of 64 bits: 1677 to 2262. Ours end a little inside.
+_EARLIEST = datetime(1700, 1, 1, tzinfo=UTC).timestamp()
+_LATEST = datetime(2260, 1, 1, tzinfo=UTC).timestamp()
+
+
+class Wire(BaseModel):
+    """Strict about names, numbers and NaN."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class TransformWire(Wire):
+    """The space the series is modelled in."""
+
+    space: Space | None = Field(None, description="`logit` (default) or `identity`.")
+    eps: Annotated[float, Field(ge=MIN_EPS, lt=0.5, strict=True)] | None = Field(
+        None, description="Probabilities are clipped to [eps, 1 - eps] before log-odds."
+    )
+
+
+def _few_params(params: object) -> object:
+    """Counted before they are looked at: pydantic counts when it has collected all errors."""
+    if isinstance(params, dict) and len(params) > MAX_PARAMS:
+        raise PydanticCustomError("too_many_params", "Send fewer options.")
+    return params
+
+
+class ModelWire(Wire):
+    """Which model is asked for."""
+
+    provider: Literal["tollama"] = "tollama"
+    model_name: Name | None = Field(None, description="Alias or runtime name; see /tsfm/models.")
+    model_version: Name | None = None
+    params: Annotated[
+        dict[Name, ParamValue], Field(max_length=MAX_PARAMS), BeforeValidator(_few_params)
+    ] = Field(
+        default_factory=dict,
+        description="Model options; what the model does not allow is dropped with a warning.",
+    )
+
+
+class ForecastWire(Wire):
+    """A market's recent probabilities, and what to forecast from them."""
+
+    market_id: Name
+    as_of_ts: Moment = Field(description="Time of the last value, ISO-8601 with a zone.")
+    freq: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[mhd]$")] | None = Field(
+        None, description="Step of the series: `<n>m`, `<n>h` or `<n>d`."
+    )
+    horizon_steps: Annotated[int, Field(ge=1, strict=True)] | None = None
+    quantiles: Series | None = Field(None, description="Ascending unique levels inside (0, 1).")
+    y: Annotated[Observed, Field(min_length=2)] = Field(
+        description="Probabilities in [0, 1], oldest first; null where there is none."
+    )
+    y_ts: Annotated[Times, Field(min_length=2)] | None = Field(
+        None, description="Time of each value, strictly increasing, the last one as_of_ts."
+    )
+    x_past: dict[Name, Series] | None = Field(None, description="Covariates, one value per y.")
+    x_future: dict[Name, Series] | None = Field(
+        None, description="Covariates known ahead, one value per step; also in x_past."
+    )
+    transform: TransformWire | None = None
+    model: ModelWire | None = None
+    liquidity_bucket: Name | None = Field(
+        None, description="How liquid the market is; the examples go to the baseline."
+    )
+    max_gap_minutes: Annotated[float, Field(ge=0, strict=True)] | None = None
+    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
+        None, description="Answer by then; can only tighten the service's own deadline."
+    )
+    conformal: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Whether calibrated paths come with the answer; null: as configured."
+    )
+
+
+class BatchWire(Wire):
+    """Many requests under one deadline."""
+
+    requests: Annotated[list[ForecastWire], Field(fail_fast=True)]
+    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
+        None, description="Every result by then; can only tighten the service's own deadline."
+    )
+
+
+class LooseBatchWire(Wire):
+    """A batch whose items are looked at one by one."""
+
+    requests: list[Any]
+    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = None
+
+
+def to_request(
+    wire: ForecastWire, limits: RequestSection, transform: TransformSection
+) -> ForecastRequest:
+    """The request in the runner's own types, with defaults filled in and every bound checked.
+
+    Raises:
+        InvalidRequestError: a bound that needs the configuration or two fields at once is broken.
+    """
+    horizon_steps = wire.horizon_steps or limits.horizon_steps
+    step_s = parse_freq(wire.freq or limits.freq)
+    y_prob = _probabilities(wire.y, limits)
+    model = wire.model or ModelWire()
+    _check_size(wire, horizon_steps, limits)
+    _check_span(wire, y_prob.size, horizon_steps, step_s)
+    space = wire.transform or TransformWire()
+    return ForecastRequest(
+        market_id=wire.market_id,
+        as_of=wire.as_of_ts,
+        freq=wire.freq or limits.freq,
+        step_s=step_s,
+        horizon_steps=horizon_steps,
+        levels=_levels(wire.quantiles, limits),
+        y_prob=y_prob,
+        y_ts=_times(wire, y_prob.size),
+        x_past=_covariates("x_past", wire.x_past, y_prob.size),
+        x_future=_future(wire, horizon_steps),
+        transform=Transform(space.space or transform.space, space.eps or transform.eps),
+        model_name=model.model_name or limits.model,
+        model_version=model.model_version,
+        params=model.params,
+        liquidity_bucket=wire.liquidity_bucket,
+        max_gap_minutes=(
+            limits.max_gap_minutes if wire.max_gap_minutes is None else wire.max_gap_minutes
+        ),
+        conformal=wire.conformal,
+    )
+
+
+def parse_freq(freq: str) -> int:
+    """Seconds of a step written ``<n>m``, ``<n>h`` or ``<n>d``.
+
+    >>> parse_freq("5m"), parse_freq("1h")
+    (300, 3600)
+    """
+    return int(freq[:-1]) * _STEP_S[freq[-1]]
+
+
+def format_level(level: float) -> str:
+    """The JSON key of a level: the shortest text that reads back as the same number.
+
+    >>> format_level(0.1), format_level(0.025)
+    ('0.1', '0.025')
+    """
+    return repr(level)
+
+
+def iso(moment: datetime) -> str:
+    """UTC, ISO-8601 with a Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+
+def field_path(loc: tuple[int | str, ...]) -> str:
+    """A pydantic location in dotted form; names we did not choose appear only when harmless.
+
+    >>> field_path(("y", 3)), field_path(("<script>",))
+    ('y.3', '?')
+    """
+    parts = (str(part) for part in loc if part not in ("float", "int", "nullable"))
+    return ".".join(part if _SAFE_NAME.fullmatch(part) else "?" for part in parts)
+
+
+def _probabilities(values: list[float | None], limits: RequestSection) -> FloatArray:
+    if len(values) > limits.max_points:
+        raise InvalidRequestError("y", f"Send at most {limits.max_points} values.")
+    y_prob = np.array(values, dtype=np.float64)  # None becomes NaN
+    if y_prob.min() >= 0.0 and y_prob.max() <= 1.0:  # False where there is a NaN
+        return y_prob
+    outside = np.flatnonzero((y_prob < 0.0) | (y_prob > 1.0))
+    if outside.size:
+        raise InvalidRequestError(f"y.{outside[0]}", "Probabilities lie between 0 and 1.")
+    if np.isfinite(y_prob).sum() < 2:
+        raise InvalidRequestError("y", "Send at least 2 values that are not null.")
+    return y_prob
+
+
+def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, ...]:
+    if values is None:
+        return limits.quantiles
+    if len(values) > limits.max_levels:
+        raise InvalidRequestError("quantiles", f"Send at most {limits.max_levels} levels.")
+    for i, level in enumerate(values):
+        if not MIN_LEVEL <= level <= 1.0 - MIN_LEVEL:
+            message = f"Levels lie between {MIN_LEVEL:f} and {1.0 - MIN_LEVEL:f}."
+            raise InvalidRequestError(f"quantiles.{i}", message)
+        if i and level <= values[i - 1]:
+            raise InvalidRequestError(f"quantiles.{i}", "Levels must ascend and be unique.")
+    return tuple(values)
+
+
+def _times(wire: ForecastWire, points: int) -> FloatArray | None:
+    if wire.y_ts is None:
+        return None
+    if len(wire.y_ts) != points:
+        raise InvalidRequestError("y_ts", "Send one time per value of y.")
+    times = np.array([moment.timestamp() for moment in wire.y_ts])
+    backwards = np.flatnonzero(np.diff(times) <= 0)
+    if backwards.size:
+        raise InvalidRequestError(f"y_ts.{backwards[0] + 1}", "Times must strictly increase.")
+    if not math.isclose(times[-1], wire.as_of_ts.timestamp(), abs_tol=1e-3):
+        raise InvalidRequestError("y_ts", "The last time must be as_of_ts.")
+    return times
+
+
+def _covariates(
+    path: str, named: dict[str, list[float]] | None, length: int
+) -> dict[str, FloatArray]:
+    for name, values in (named or {}).items():
+        if len(values) != length:
+            raise InvalidRequestError(field_path((path, name)), f"Send exactly {length} values.")
+    return {name: np.array(values) for name, values in (named or {}).items()}
+
+
+def _future(wire: ForecastWire, horizon_steps: int) -> dict[str, FloatArray]:
+    for name in wire.x_future or {}:
+        if name not in (wire.x_past or {}):
+            raise InvalidRequestError(
+                field_path(("x_future", name)), "Send its past under x_past as well."
+            )
+    return _covariates("x_future", wire.x_future, horizon_steps)
+
+
+def _check_size(wire: ForecastWire, horizon_steps: int, limits: RequestSection) -> None:
+    if horizon_steps > limits.max_horizon_steps:
+        raise InvalidRequestError(
+            "horizon_steps", f"Ask for at most {limits.max_horizon_steps} steps."
+        )
+    covariates = len(wire.x_past or {})
+    if covariates > limits.max_covariates:
+        raise InvalidRequestError("x_past", f"Send at most {limits.max_covariates} covariates.")
+    cells = (len(wire.y) + horizon_steps) * (1 + covariates)
+    if cells > limits.max_cells:
+        raise InvalidRequestError(
+            "y", f"Points and covariates together are limited to {limits.max_cells} numbers."
+        )
+
+
+def _check_span(wire: ForecastWire, points: int, horizon_steps: int, step_s: int) -> None:
+    end = wire.as_of_ts.timestamp()
+    if end - points * step_s < _EARLIEST or end + horizon_steps * step_s > _LATEST:
+        raise InvalidRequestError("as_of_ts", "Series and forecast must lie in 1700 to 2260.")

@@ -1,0 +1,123 @@
+"""The HTTP surface: routes and handlers. No Ray here, so all of it runs bare in tests."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+from opentelemetry.trace import Tracer
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runner.errors import OverloadedError, RequestError
+from serve_app.auth.access import Access
+from serve_app.console.pages import page_routes
+from serve_app.http import errors
+from serve_app.http.batch_endpoint import BatchEndpoint
+from serve_app.http.breaker_endpoint import BREAKER_PATH, BreakerEndpoint
+from serve_app.http.forecast_endpoint import ForecastEndpoint
+from serve_app.http.openapi.document import build_document
+from serve_app.http.outcomes_endpoint import OutcomesEndpoint
+from serve_app.http.responses import models_answer
+from serve_app.http.service import Service
+from serve_app.http.status_endpoint import Fleet, MetricsEndpoint, StatusEndpoint, coverage_items
+from serve_app.telemetry.learning_totals import learning_totals
+from serve_app.telemetry.request_metrics import Route as Asked
+from serve_app.telemetry.request_metrics import Watch
+from serve_app.telemetry.tracing import TracedApp
+
+Handler = Callable[[Request, Exception], Response]
+AsyncHandler = Callable[[Request, Exception], Awaitable[Response]]
+FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Asked.BATCH}
+
+
+def build_app(service: Service, fleet: Fleet) -> Starlette:
+    """The ASGI app around a service; runs no lifespan."""
+    served = service.registry.served(service.config.environment)
+    models = models_answer(served).model_dump_json().encode()
+    document = orjson.dumps(build_document(service.config))
+    forecast = ForecastEndpoint(service)
+    status = StatusEndpoint(service, fleet, lambda: service.under_way.total)
+    service.watch.follow(
+        lambda: service.under_way.total,
+        partial(coverage_items, service.learning),
+        lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
+        partial(learning_totals, service.learning),
+    )
+    access = Access(service.config.security, service.clock)
+
+    async def list_models(_: Request) -> Response:
+        return Response(models, media_type="application/json")
+
+    async def describe(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    async def live(_: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def ready(_: Request) -> Response:
+        body = orjson.dumps({"status": "ready", "breakers": service.answers.breaker_states()})
+        return Response(body, media_type="application/json")
+
+    def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
+        middleware = [*traced(path, service.tracer), *access.gate(path)]
+        return Route(path, endpoint, methods=[method], middleware=middleware)
+
+    app = Starlette(
+        routes=[
+            route("/tsfm/forecast", forecast, "POST"),
+            route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
+            route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
+            route("/tsfm/models", list_models),
+            route("/tsfm/status", status.show),
+            route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
+            route("/metrics", MetricsEndpoint(fleet).show),
+            route("/openapi.json", describe),
+            route("/healthz", live),
+            route("/readyz", ready),
+            *page_routes(access.gate),
+        ],
+        exception_handlers={
+            RequestError: counted(errors.on_request_error, service.watch),
+            ValidationError: counted(errors.on_request_error, service.watch),
+            HTTPException: errors.on_http_error,
+            Exception: counted(errors.on_unexpected_error, service.watch),
+        },
+    )
+    app.router.redirect_slashes = False  # it names http and the caller's Host, before the gate
+    return app
+
+
+def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
+    """What makes a span of each request on a route for forecasts, while somebody wants spans."""
+    if tracer is None or path not in FORECAST_ROUTES:
+        return []
+    return [Middleware(TracedApp, tracer, path)]
+
+
+def counted(handler: Handler, watch: Watch) -> AsyncHandler:
+    """The handler of an error, which on a route for forecasts is counted as what it is.
+
+    It is a coroutine, so that Starlette does not give it to a thread, which takes longer.
+    """
+
+    async def handle(request: Request, exc: Exception) -> Response:
+        response = handler(request, exc)
+        asked = FORECAST_ROUTES.get(request.scope["path"])
+        if asked is not None:
+            watch.refused(asked, outcome_of(exc, response.status_code))
+        return response
+
+    return handle
+
+
+def outcome_of(error: Exception, status: int) -> str:
+    """Whose doing it is that there is no forecast."""
+    if isinstance(error, OverloadedError):
+        return "overloaded"
+    return "failed" if status >= 500 else "refused"

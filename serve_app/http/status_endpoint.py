@@ -1,0 +1,175 @@
+"""``GET /tsfm/status``, the service at a glance, and ``GET /metrics``, all its numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.calibration.coverage import CoverageReport
+from runner.types import BreakerState
+from serve_app.http.responses import models_answer
+from serve_app.http.service import LearningPort, Service
+from serve_app.http.status_answer import (
+    BreakerItem,
+    CoverageItem,
+    Moment,
+    Queue,
+    Requests,
+    StatusAnswer,
+)
+from serve_app.telemetry.request_history import KEPT_S, SLOT_S, Traffic, summary
+from serve_app.version import package_version
+
+WINDOW_S = 300
+DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerReport:
+    """What a Runner says of itself.
+
+    Args:
+        breakers: those of all models asked for so far, with the time to the next probe.
+        waiting: items in its queues.
+    """
+
+    breakers: Sequence[BreakerItem]
+    waiting: int
+
+
+class Fleet(Protocol):
+    """What a replica can find out about the others; unknown is None, never an exception."""
+
+    async def runner(self) -> RunnerReport | None:
+        """One of the Runners, as it is now."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The numbers of all replicas in Prometheus' text format."""
+        ...
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        """How many replicas of each deployment are running."""
+        ...
+
+
+class StatusEndpoint:
+    """Answers with the status; ``in_flight`` counts the requests under way."""
+
+    def __init__(self, service: Service, fleet: Fleet, in_flight: Callable[[], int]) -> None:
+        self._service = service
+        self._fleet = fleet
+        self._in_flight = in_flight
+        served = service.registry.served(service.config.environment)
+        self._models = models_answer(served).models
+
+    async def show(self, _: Request) -> Response:
+        """The status as JSON."""
+        body = (await self.status()).model_dump_json()
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+    async def status(self) -> StatusAnswer:
+        """The status of this moment."""
+        service, traffic = self._service, self._service.watch.traffic
+        replicas, runner = await self._fleet.replicas() or {}, await self._fleet.runner()
+        recent = traffic.last(WINDOW_S)
+        return StatusAnswer(
+            version=package_version(),
+            environment=service.config.environment,
+            uptime_s=round(traffic.uptime_s, 3),
+            scope="replica",
+            window_s=WINDOW_S,
+            requests=_requests(traffic),
+            history=history(traffic),
+            fallback_reasons=dict(recent.reasons.most_common()),
+            queue=self._queue(runner),
+            breakers=self._breakers(runner),
+            replicas={name: replicas.get(name) for name in DEPLOYMENTS},
+            coverage=coverage_items(service.learning),
+            models=self._models,
+        )
+
+    def _queue(self, runner: RunnerReport | None) -> Queue:
+        overload = self._service.config.overload
+        return Queue(
+            in_flight=self._in_flight(),
+            waiting=None if runner is None else runner.waiting,
+            shed_above=overload.shed_above,
+            refuse_above=overload.refuse_above,
+        )
+
+    def _breakers(self, runner: RunnerReport | None) -> list[BreakerItem]:
+        """As the Runner knows them, else as they were last heard of here."""
+        if runner is not None:
+            return list(runner.breakers)
+        heard = self._service.answers.breaker_states()
+        return [breaker_item(model, state, 0.0) for model, state in heard.items()]
+
+
+class MetricsEndpoint:
+    """Answers Prometheus."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def show(self, _: Request) -> Response:
+        """The numbers of all replicas, as text."""
+        return Response(await self._fleet.metrics(), media_type=CONTENT_TYPE_LATEST)
+
+
+def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:
+    """A breaker for callers; one forced open has no next probe: it waits for a person."""
+    waits = retry_in_s > 0 and state is not BreakerState.FORCED_OPEN
+    return BreakerItem(
+        model=model, state=state, next_probe_in_s=round(retry_in_s, 3) if waits else None
+    )
+
+
+def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
+    """The coverage that was learned of; empty where nothing is."""
+    report = learning.report if learning is not None else CoverageReport(0.0)
+    return [
+        CoverageItem(
+            source=row.source,
+            segment=row.segment,
+            target=report.target_coverage,
+            coverage=row.coverage,
+            samples=row.points,
+            mean_width=row.mean_width,
+            breach_rate=row.breach_rate,
+            calibrated_coverage=row.calibrated_coverage,
+            calibrated_mean_width=row.calibrated_mean_width,
+        )
+        for row in report.rows
+    ]
+
+
+def _requests(traffic: Traffic) -> Requests:
+    recent = traffic.last(WINDOW_S)
+    seconds = min(max(traffic.uptime_s, 1.0), WINDOW_S)
+    return Requests(
+        total=recent.requests,
+        rate_per_s=round(recent.requests / seconds, 3),
+        fallback_share=recent.fallback_share,
+        cache_hit_share=recent.cache_hit_share,
+        p50_ms=recent.p50_ms,
+        p95_ms=recent.p95_ms,
+    )
+
+
+def history(traffic: Traffic) -> list[Moment]:
+    """Every slot of the last ten minutes, since the replica began at the earliest."""
+    slots = traffic.slots()[-KEPT_S // SLOT_S :]
+    return [
+        Moment(
+            t=traffic.at(slot),
+            requests=one.requests,
+            fallbacks=one.fallbacks,
+            p50_ms=one.p50_ms,
+            p95_ms=one.p95_ms,
+        )
+        for slot, one in ((slot, summary([slot])) for slot in slots)
+    ]

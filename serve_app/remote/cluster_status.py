@@ -1,0 +1,63 @@
+"""What an ingress replica finds out about the others: asked of Serve and of the Runner, when asked.
+
+Answers are kept for a moment, so that many who watch cost no more than one.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from runner.types import BreakerState
+from serve_app.http.status_endpoint import RunnerReport, breaker_item
+from serve_app.remote.cached_call import Recent
+from serve_app.telemetry.exposition import exposition
+from serve_app.telemetry.scrape import gather, metric_urls
+
+KEPT_S = 2.0
+LIMIT_S = 1.0
+
+
+class RayFleet:
+    """The other replicas of an application, through Serve; ``clock`` is monotonic."""
+
+    def __init__(
+        self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
+    ) -> None:
+        handle = runner.options(method_name="status")
+        self._runner = Recent(lambda: _runner(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
+        self._metrics = Recent(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
+        self._replicas = Recent(
+            lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
+        )
+
+    async def runner(self) -> RunnerReport | None:
+        """As one of the Runners knows it; about breakers they agree within a second."""
+        return await self._runner()
+
+    async def metrics(self) -> bytes:
+        """As Ray's agents on all nodes have them."""
+        return await self._metrics() or exposition([], {"read": 0})
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        """As Serve's controller knows them."""
+        return await self._replicas()
+
+
+async def _scrape() -> bytes:
+    return await gather(metric_urls(await asyncio.to_thread(ray.nodes)))
+
+
+async def _runner(handle: Any) -> RunnerReport:
+    found: tuple[Sequence[tuple[str, str, float]], int] = await handle.remote()
+    breakers, waiting = found
+    items = [breaker_item(name, BreakerState(state), retry) for name, state, retry in breakers]
+    return RunnerReport(items, waiting)
+
+
+def _replicas(application: str) -> dict[str, int]:
+    overview = serve.status().applications[application].deployments
+    return {name: one.replica_states.get("RUNNING", 0) for name, one in overview.items()}  # type: ignore[call-overload] # the keys are texts

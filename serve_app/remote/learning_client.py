@@ -1,0 +1,203 @@
+"""Learning as one replica takes part in it: tells what it has answered, hears what that taught.
+
+No answer ever waits for the actor, and whatever happens to it, answers go on with what is known.
+Telling twice does no harm: a forecast that is known is not followed again, and a step is scored
+once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from ray.exceptions import RayTaskError
+
+from runner.calibration.coverage import CoverageReport
+from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.state import ConformalState
+from runner.errors import OutcomesUnavailableError
+from runner.forecast.outbox import Notes, seen
+from serve_app.remote.learning_actor import LearningReply, Version
+from serve_app.remote.reconnecting_actor import KnownActor
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 50 of the actor's
+LIMIT_S = 5.0  # for one call; nobody waits for it but who sends outcomes
+
+
+class Exchange(StrEnum):
+    """How an exchange with the actor ended."""
+
+    OK = "ok"
+    LOST = "lost"  # no answer; its notes are told again
+    FAILED = "failed"  # its notes are dropped
+
+
+class LearningLostError(Exception):
+    """The actor did not answer: not there, restarting, or gone."""
+
+
+class LearningFailedError(Exception):
+    """The actor answered that it cannot; it would again."""
+
+
+class LearningActorPort(Protocol):
+    """The way to the actor; every failure is one of the two errors above."""
+
+    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+        """See LearningActor.exchange."""
+        ...
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """See LearningActor.outcomes."""
+        ...
+
+
+class RayLearningPort:
+    """The actor behind a Ray handle.
+
+    Args:
+        get_actor: looks the handle up, blocking; raises while there is no such actor.
+    """
+
+    def __init__(self, get_actor: Callable[[], Any]) -> None:
+        self._actor = KnownActor(get_actor)
+
+    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+        """One round trip to the actor."""
+        reply: LearningReply = await self._call("exchange", notes, known)
+        return reply
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """One round trip to the actor."""
+        counts: OutcomeCounts = await self._call("outcomes", sent)
+        return counts
+
+    async def _call(self, method: str, *args: object) -> Any:
+        try:
+            return await self._actor.call(method, *args)
+        except RayTaskError as exc:
+            raise LearningFailedError(type(exc).__name__) from exc
+        except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on
+            raise LearningLostError(type(exc).__name__) from exc
+
+
+class Learning:
+    """A replica's side of learning.
+
+    Args:
+        notes: where answers are noted.
+        port: the way to the actor.
+        calibrate_by: takes what is known for the answers to come.
+        interval_s: between two exchanges.
+        report: what is known of coverage before the first one.
+    """
+
+    def __init__(
+        self,
+        notes: Notes,
+        port: LearningActorPort,
+        calibrate_by: Callable[[ConformalState], None],
+        interval_s: float,
+        report: CoverageReport,
+    ) -> None:
+        self._notes = notes
+        self._port = port
+        self._calibrate_by = calibrate_by
+        self._interval_s = interval_s
+        self._version: Version | None = None
+        self._troubled = False
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.Task[None] | None = None
+        self.report = report
+        self.exchanges: Counter[str] = Counter()
+
+    @property
+    def dropped_notes(self) -> int:
+        """Answers that were never told: the actor was away for too long."""
+        return self._notes.dropped
+
+    def start(self) -> None:
+        """Take part from now on; needs a running event loop."""
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._exchange_forever(), name="learning")
+
+    async def stop(self) -> None:
+        """Tell no more; answers go on with what is known."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop
+
+    async def exchange(self) -> None:
+        """Tells all notes and hears what is known, or knows that the actor is lost."""
+        async with self._lock:
+            while await self._tell():
+                pass
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """Scores actuals, also of forecasts that this replica has just made.
+
+        Raises:
+            OutcomesUnavailableError: there is no answer now; to send them again does no harm.
+        """
+        await self.exchange()
+        try:
+            return await _in_time(self._port.outcomes(sent))
+        except (LearningLostError, LearningFailedError, TimeoutError) as exc:
+            raise OutcomesUnavailableError(max(1.0, self._interval_s)) from exc
+
+    async def _exchange_forever(self) -> None:
+        """One call at a time: a flood of answers must not become a flood of learning."""
+        while True:
+            async with self._lock:
+                await self._tell()
+            await asyncio.sleep(self._interval_s)
+
+    async def _tell(self) -> bool:
+        """Tells the oldest notes; whether there are more, and somebody who listens."""
+        told = self._notes.take(TOLD_AT_ONCE)
+        batch = pickle.dumps([seen(note) for note in told], protocol=5)
+        try:
+            self._hear(await _in_time(self._port.exchange(batch, self._version)))
+        except LearningFailedError as exc:  # these notes would fail for ever
+            self.exchanges[Exchange.FAILED] += 1
+            self._notes.dropped += len(told)
+            self._note(f"Learning failed ({exc}): {len(told)} answers are not learned from")
+            return False
+        except (LearningLostError, TimeoutError) as exc:
+            self.exchanges[Exchange.LOST] += 1
+            self._notes.put_back(told)
+            self._note(f"Lost the learning actor ({str(exc) or 'no answer in time'})")
+            return False
+        except asyncio.CancelledError:
+            self._notes.put_back(told)
+            raise
+        self.exchanges[Exchange.OK] += 1
+        self._note(None)
+        return len(told) == TOLD_AT_ONCE
+
+    def _hear(self, reply: LearningReply) -> None:
+        self.report = reply.report
+        if reply.state is not None:
+            self._calibrate_by(reply.state)
+            self._version = reply.version
+
+    def _note(self, trouble: str | None) -> None:
+        """A warning when trouble begins, and one when it has ended."""
+        if trouble and not self._troubled:
+            _LOG.warning("%s; answers go on as calibrated.", trouble)
+        if self._troubled and not trouble:
+            _LOG.warning("The learning actor is back.")
+        self._troubled = trouble is not None
+
+
+async def _in_time(answer: Awaitable[T]) -> T:
+    async with asyncio.timeout(LIMIT_S):
+        return await answer

@@ -1,0 +1,103 @@
+"""Ray's numbers under our names, in Prometheus' text format: pure functions over scraped text.
+
+Ray adds a prefix, a suffix and labels that change with every start; what is ours comes out as the
+table in `metrics` has it, with ``deployment`` and ``replica`` besides.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from serve_app.telemetry.metrics import METRICS, NODES, Kind, Metric
+from serve_app.telemetry.ray_metrics import ray_name
+
+PREFIX = "ray_"
+OURS = f"{PREFIX}tsfm_"
+KEPT_LABELS = ("deployment", "replica")
+_PARTS = ("bucket", "count", "sum")
+
+
+def exposition(texts: Iterable[str], nodes: Mapping[str, int]) -> bytes:
+    """One scrape from those of every node; ``nodes`` counts them by whether they answered."""
+    samples = [sample for text in texts for sample in parsed(text)]
+    told = [Sample(NODES.name, {"state": state}, count) for state, count in nodes.items()]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(_families([*samples, *told])))
+    return generate_latest(registry)
+
+
+def parsed(text: str) -> Iterator[Sample]:
+    """Our samples in one node's scrape; its hundreds of others are not even parsed."""
+    ours = "\n".join(line for line in text.splitlines() if line.startswith(OURS))
+    for family in text_string_to_metric_families(ours + "\n"):
+        for sample in family.samples:
+            known = _KNOWN.get(sample.name)
+            if known is not None:
+                yield Sample(known.name, _labels(known.metric, sample.labels), sample.value)
+
+
+class _Known:
+    """What stands behind one name of Ray's."""
+
+    def __init__(self, metric: Metric, name: str) -> None:
+        self.metric = metric
+        self.name = name
+
+
+def _known() -> Iterator[tuple[str, _Known]]:
+    for metric in METRICS:
+        if metric.kind is Kind.HISTOGRAM:
+            for part in _PARTS:
+                name = f"{metric.name}_{part}"
+                yield f"{PREFIX}{ray_name(metric, part)}_total", _Known(metric, name)
+        else:
+            yield f"{PREFIX}{metric.name}", _Known(metric, metric.name)
+
+
+_KNOWN = dict(_known())
+
+
+def _labels(metric: Metric, found: Mapping[str, str]) -> dict[str, str]:
+    kept = (*metric.tags, "le", *KEPT_LABELS)
+    return {name: found[name] for name in kept if name in found}
+
+
+def _families(samples: Sequence[Sample]) -> Iterator[Family]:
+    for metric in METRICS:
+        family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
+        family.samples = [s for s in samples if s.name in metric.series_names]
+        if metric.kind is Kind.HISTOGRAM:
+            family.samples = list(_with_every_bucket(metric, family.samples))
+        if family.samples:
+            yield family
+
+
+def _with_every_bucket(metric: Metric, samples: Sequence[Sample]) -> Iterator[Sample]:
+    """The samples, and a zero for each bucket that nothing was small enough for."""
+    found = {(_key(s), s.labels["le"]) for s in samples if "le" in s.labels}
+    yield from samples
+    for sample in samples:
+        if not sample.name.endswith("_count"):
+            continue
+        for edge in map(str, metric.bounds):
+            if (_key(sample), edge) not in found:
+                yield Sample(f"{metric.name}_bucket", {**sample.labels, "le": edge}, 0.0)
+
+
+def _key(sample: Sample) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in sample.labels.items() if name != "le")
+
+
+class _Families(Collector):
+    """Families as the library's writer takes them."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Family]:
+        """All of them."""
+        return self._families

@@ -1,0 +1,71 @@
+"""What a Runner replica writes down: each runtime call; once a second its queues and breakers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import CallOutcome
+from runner.batching.item_router import reason_of
+from runner.batching.model_queue import LaneStats
+from runner.breaker.shared import BreakerSnapshots
+from runner.types import BatchKey, BreakerState, ModelRequest
+from serve_app.telemetry import metrics
+from serve_app.telemetry.recorder import Recorder
+
+Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[CallOutcome[Served]]]
+
+
+class WatchedCall:
+    """A runtime call that is counted and timed; ``clock`` is monotonic."""
+
+    def __init__(self, call: Call, recorder: Recorder, clock: Callable[[], float]) -> None:
+        self._call = call
+        self._recorder = recorder
+        self._clock = clock
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        """The call's outcome; one that the breaker did not allow was no call."""
+        began = self._clock()
+        outcome = await self._call(key, requests)
+        recorder, model = self._recorder, key.model
+        recorder.histogram(metrics.RUNTIME, model).observe(self._clock() - began)
+        recorder.histogram(metrics.BATCH_SIZE, model).observe(len(requests))
+        recorder.counter(metrics.RUNTIME_CALLS, model, result_of(outcome)).inc()
+        return outcome
+
+
+def result_of(outcome: CallOutcome[Served]) -> str:
+    """``ok`` when anything could be used, else the reason that the first item's caller reads."""
+    first = outcome.results[0]
+    if isinstance(first, Served) or any(isinstance(r, Served) for r in outcome.results):
+        return "ok"
+    return reason_of(first)
+
+
+class Queues:
+    """The gauges of one Runner replica."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._states: dict[str, BreakerState] = {}
+
+    def look(
+        self, lanes: Mapping[Hashable, LaneStats], breakers: BreakerSnapshots, kept: int
+    ) -> None:
+        """Sets them; called once a second, in the replica's event loop."""
+        self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
+        self._recorder.gauge(metrics.KEPT, "runner").set(kept)
+        for lane, stats in lanes.items():
+            self._recorder.gauge(metrics.QUEUED, str(lane)).set(stats.queued)
+            self._recorder.gauge(metrics.QUEUE_AGE, str(lane)).set(stats.oldest_age_s)
+        for model, breaker in breakers.items():
+            self._breaker(model, BreakerState(breaker["state"]))
+
+    def _breaker(self, model: str, state: BreakerState) -> None:
+        for each in BreakerState:
+            self._recorder.gauge(metrics.BREAKER, model, each).set(float(each is state))
+        if self._states.get(model, BreakerState.CLOSED) is not state:
+            self._recorder.counter(metrics.TRANSITIONS, model, state).inc()
+        self._states[model] = state

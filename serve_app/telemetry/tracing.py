@@ -1,0 +1,191 @@
+"""Spans of one request on its way: ingress, model, queue, runtime call, baseline.
+
+    forecast (ingress) -- model -- queue            one for each item that waited for a call
+            |                `---- runtime call     one for a batch, linked to every item in it
+            `-- baseline
+
+Everything here wraps one of the service's own ports, and is not there at all while tracing is off.
+Spans hold models, sizes, reasons and times, and nothing that a caller sent but the trace's id.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import httpx
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner.baseline.requests import BaselineRequest
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import CallOutcome
+from runner.forecast.answers import Outcome
+from runner.forecast.forecaster import BaselinePort
+from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
+from serve_app.remote.ports import ModelPorts
+from serve_app.telemetry.runner_metrics import Call, result_of
+
+HEADER = "traceparent"
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class TracedApp:
+    """An ASGI app whose requests are spans, under the caller's where it sent a ``traceparent``."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer, route: str) -> None:
+        self._app = app
+        self._tracer = tracer
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; an error is noted by its name alone, and goes on."""
+        parent = context_of(Headers(scope=scope).get(HEADER))
+        with _span(self._tracer, f"POST {self._route}", parent, SpanKind.SERVER) as span:
+            span.set_attribute("http.route", self._route)
+
+            async def noted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                await send(message)
+
+            try:
+                await self._app(scope, receive, noted)
+            except Exception as exc:
+                span.set_attribute("error.type", type(exc).__name__)
+                raise
+
+
+class TracedModel:
+    """The way to the Runner as a span; the items carry its id along."""
+
+    def __init__(self, model: ModelPorts, tracer: Tracer) -> None:
+        self._model = model
+        self._tracer = tracer
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        """One item's bands, or why there are none."""
+        with _span(self._tracer, "model") as span:
+            outcome = await self._model.forecast(replace(request, trace=traceparent(span)))
+            _note(span, request.key.model, [outcome])
+        return outcome
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        """Each item's bands, or why there are none, in order."""
+        with _span(self._tracer, "model") as span:
+            parent = traceparent(span)
+            sent = [replace(request, trace=parent) for request in requests]
+            outcomes = await self._model.forecast_many(sent)
+            _note(span, requests[0].key.model, outcomes)
+        return outcomes
+
+
+class TracedBaseline:
+    """The way to the baseline service as a span."""
+
+    def __init__(self, baseline: BaselinePort, tracer: Tracer) -> None:
+        self._baseline = baseline
+        self._tracer = tracer
+
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        """Bands of every item, in order."""
+        with _span(self._tracer, "baseline") as span:
+            span.set_attribute("tsfm.items", len(requests))
+            return await self._baseline.forecast(requests)
+
+
+class TracedItems:
+    """What a Runner does for one item: a span for the time it waited for a slot.
+
+    ``wall_ns`` is the time of day in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        forecast: Callable[[ModelRequest], Awaitable[Outcome]],
+        tracer: Tracer,
+        wall_ns: Callable[[], int],
+    ) -> None:
+        self._forecast = forecast
+        self._tracer = tracer
+        self._wall_ns = wall_ns
+
+    async def __call__(self, request: ModelRequest) -> Outcome:
+        """The item's outcome."""
+        began_ns = self._wall_ns()
+        outcome = await self._forecast(request)
+        if isinstance(outcome, ModelAnswer) and outcome.age_s is None:
+            parent = context_of(request.trace)
+            span = self._tracer.start_span("queue", parent, start_time=began_ns)
+            span.end(began_ns + int(outcome.queue_ms * 1e6))
+        return outcome
+
+
+class TracedCall:
+    """A runtime call as a span: under the first item's, and linked to every other trace in it."""
+
+    def __init__(self, call: Call, tracer: Tracer) -> None:
+        self._call = call
+        self._tracer = tracer
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        """The call's outcome."""
+        parents = dict.fromkeys(r.trace for r in requests if r.trace is not None)
+        contexts = [context_of(parent) for parent in parents]
+        links = [Link(trace.get_current_span(context).get_span_context()) for context in contexts]
+        parent = contexts[0] if contexts else None
+        with _span(self._tracer, "runtime call", parent, SpanKind.CLIENT, links) as span:
+            span.set_attribute("tsfm.model", key.model)
+            span.set_attribute("tsfm.batch_size", len(requests))
+            outcome = await self._call(key, requests)
+            span.set_attribute("tsfm.result", result_of(outcome))
+        return outcome
+
+
+def forward(request: httpx.Request) -> None:
+    """Tells the runtime which trace a call belongs to; given every request to it."""
+    parent = traceparent(trace.get_current_span())
+    if parent is not None:
+        request.headers[HEADER] = parent
+
+
+def traceparent(span: Span) -> str | None:
+    """The header that makes another process's spans children of this one (W3C Trace Context).
+
+    A caller's ``tracestate`` is not passed on: nothing of theirs but ids travels further.
+    """
+    found = span.get_span_context()
+    if not found.is_valid:
+        return None
+    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+
+
+def context_of(header: str | None) -> Context | None:
+    """The context a ``traceparent`` names; one that is not sound names none."""
+    return None if header is None else _PROPAGATOR.extract({HEADER: header}, Context())
+
+
+def _span(
+    tracer: Tracer,
+    name: str,
+    parent: Context | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    links: Sequence[Link] = (),
+) -> AbstractContextManager[Span]:
+    """A current span; texts of exceptions stay out of it, for callers' values may be in them."""
+    return tracer.start_as_current_span(
+        name, parent, kind, links=links, record_exception=False, set_status_on_exception=False
+    )
+
+
+def _note(span: Span, model: str, outcomes: Sequence[Outcome]) -> None:
+    span.set_attribute("tsfm.model", model)
+    span.set_attribute("tsfm.items", len(outcomes))
+    reasons = {o.reason.value for o in outcomes if not isinstance(o, ModelAnswer)}
+    if reasons:
+        span.set_attribute("tsfm.reasons", sorted(reasons))

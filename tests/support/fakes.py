@@ -1,0 +1,121 @@
+"""Fakes of the ports, beside nothing else: FakeX stands in for port X."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from runner.baseline.requests import BaselineRequest
+from runner.calibration.coverage import CoverageReport
+from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.errors import (
+    BaselineUnavailableError,
+    BreakerUnreachableError,
+    OutcomesUnavailableError,
+)
+from runner.forecast.answers import Outcome
+from runner.types import Bands, BreakerCommand, BreakerState, ModelRequest
+from serve_app.http.status_endpoint import RunnerReport
+from tests.support.builders import make_answer, make_bands
+
+
+class FakeClock:
+    """A clock that moves when told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeModelPort:
+    """Answers with what it was given; ``gate`` holds answers back until it is set."""
+
+    def __init__(self, outcome: Outcome | Callable[[ModelRequest], Outcome] | None = None) -> None:
+        self.outcome = outcome if outcome is not None else make_answer()
+        self.requests: list[ModelRequest] = []
+        self.cancelled = 0
+        self.gate: asyncio.Event | None = None
+
+    async def forecast(self, request: ModelRequest) -> Outcome:
+        self.requests.append(request)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.outcome(request) if callable(self.outcome) else self.outcome
+
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+        return [await self.forecast(request) for request in requests]
+
+
+class FakeBaselinePort:
+    """Answers with fixed bands, fails, or hangs."""
+
+    def __init__(self, *, fails: bool = False, hangs: bool = False) -> None:
+        self.fails = fails
+        self.hangs = hangs
+        self.requests: list[BaselineRequest] = []
+
+    async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
+        self.requests.extend(requests)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fails:
+            raise BaselineUnavailableError
+        return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]
+
+
+class FakeLearning:
+    """Takes outcomes, of which the first ``unknown`` are unknown; ``gone``: cannot be reached."""
+
+    def __init__(self) -> None:
+        self.report = CoverageReport(0.8)
+        self.dropped_notes = 0
+        self.exchanges: dict[str, int] = {}
+        self.sent: list[Actual] = []
+        self.unknown = 0
+        self.gone = False
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        if self.gone:
+            raise OutcomesUnavailableError(2.0)
+        self.sent += sent
+        scored = len(sent) - self.unknown
+        return OutcomeCounts(len(sent), scored, self.unknown, scored)
+
+
+class FakeFleet:
+    """Knows nothing of the other replicas until it is told."""
+
+    def __init__(self) -> None:
+        self.known_runner: RunnerReport | None = None
+        self.known_replicas: dict[str, int] | None = None
+
+    async def runner(self) -> RunnerReport | None:
+        return self.known_runner
+
+    async def metrics(self) -> bytes:
+        return b"# TYPE tsfm_nodes gauge\n"
+
+    async def replicas(self) -> Mapping[str, int] | None:
+        return self.known_replicas
+
+
+class FakeOperatorPort:
+    """Does what a command says, unless the breaker cannot be reached."""
+
+    def __init__(self) -> None:
+        self.unreachable = False
+        self.commands: list[tuple[str, BreakerCommand]] = []
+
+    async def command(self, model: str, command: BreakerCommand) -> BreakerState:
+        if self.unreachable:
+            raise BreakerUnreachableError
+        self.commands.append((model, command))
+        return {
+            BreakerCommand.FORCE_OPEN: BreakerState.FORCED_OPEN,
+            BreakerCommand.FORCE_CLOSED: BreakerState.FORCED_CLOSED,
+            BreakerCommand.RESET: BreakerState.CLOSED,
+        }[command]

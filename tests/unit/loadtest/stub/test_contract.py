@@ -1,0 +1,181 @@
+"""The stand-in answers what the real daemon answered: every recording is played against it."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtest.stub.app import build_app
+from loadtest.stub.contract import RefusedError, check, parse
+from loadtest.stub.runtime import Settings
+from tests.support.recordings import FOLDER, recorded, recorded_request
+
+RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.json"))
+WITH_JSON = [name for name in RECORDINGS if name.startswith(("forecast_", "error_"))]
+WITH_JSON = [name for name in WITH_JSON if recorded_request(name) is not None]
+LOOKUPS = {
+    "health_live": "/v1/health",
+    "health_ready": "/health/ready",
+    "ps": "/api/ps",
+    "tags": "/api/tags",
+    "version": "/api/version",
+}
+
+
+def runtime(**settings: Any) -> httpx.AsyncClient:
+    app = build_app(Settings(**settings))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://runtime")
+
+
+def request_of(**changes: Any) -> dict[str, Any]:
+    return recorded_request("forecast_two_series") | changes
+
+
+def shape(value: Any) -> Any:
+    """Names, nesting and kinds; numbers are one kind, a list is as its first item."""
+    if isinstance(value, dict):
+        return {name: shape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def test_every_recording_is_played():
+    covered = {*WITH_JSON, *LOOKUPS, "error_not_json", "error_body_too_large"}
+
+    assert set(RECORDINGS) == covered
+
+
+@pytest.mark.parametrize("name", WITH_JSON)
+async def test_a_recorded_call_gets_the_recorded_status_and_shape(name: str):
+    async with runtime() as client:
+        response = await client.post("/v1/forecast", json=recorded_request(name))
+
+    assert response.status_code == recorded(name)["status"]
+    assert shape(response.json()) == shape(recorded(name)["body"])
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_JSON if name.startswith("error_")])
+async def test_a_refusal_has_the_recorded_words(name: str):
+    async with runtime() as client:
+        response = await client.post("/v1/forecast", json=recorded_request(name))
+
+    assert response.json() == recorded(name)["body"]
+
+
+async def test_what_is_not_json_is_refused_with_its_position():
+    async with runtime() as client:
+        headers = {"content-type": "application/json"}
+        response = await client.post("/v1/forecast", content=b"{nope", headers=headers)
+
+    assert response.status_code == 400
+    assert response.json() == recorded("error_not_json")["body"]
+
+
+async def test_a_body_is_refused_by_its_announced_length_and_without_a_request_id():
+    async with runtime() as client:
+        headers = {"content-type": "application/json", "content-length": "10679103"}
+        response = await client.post("/v1/forecast", content=b"{}", headers=headers)
+
+    assert response.status_code == 413
+    assert response.json() == recorded("error_body_too_large")["body"]
+    assert "x-request-id" not in response.headers
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+async def test_a_lookup_has_the_recorded_shape(name: str):
+    async with runtime() as client:
+        await client.post("/v1/forecast", json=request_of())
+        response = await client.get(LOOKUPS[name])
+
+    assert response.status_code == 200
+    assert shape(response.json()) == shape(recorded(name)["body"])
+
+
+async def test_the_length_of_the_body_is_not_trusted_to_be_json_without_the_content_type():
+    async with runtime() as client:
+        response = await client.post("/v1/forecast", content=b'{"model": "mock"}')
+
+    assert response.status_code == 400
+    assert response.json()["detail"][0]["type"] == "model_attributes_type"
+
+
+async def test_a_missing_or_wrong_key_gets_401_and_the_right_one_passes():
+    async with runtime(api_key="k") as client:
+        missing = await client.post("/v1/forecast", json=request_of())
+        wrong = await client.post(
+            "/v1/forecast", json=request_of(), headers={"authorization": "Bearer no"}
+        )
+        right = await client.post(
+            "/v1/forecast", json=request_of(), headers={"authorization": "Bearer k"}
+        )
+
+    assert [missing.status_code, wrong.status_code, right.status_code] == [401, 401, 200]
+    assert missing.json() == {"detail": "missing bearer token"}
+    assert wrong.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_model_with_a_series_limit_refuses_more_without_naming_one():
+    async with runtime(models=("granite-ttm-r2",), series_limits={"granite-ttm-r2": 1}) as client:
+        response = await client.post("/v1/forecast", json=request_of(model="granite-ttm-r2"))
+
+    assert response.status_code == 400
+    assert response.json()["detail"]["code"] == "BAD_REQUEST"
+
+
+async def test_a_star_stands_for_any_model_and_is_not_listed():
+    async with runtime(models=("*",)) as client:
+        response = await client.post("/v1/forecast", json=request_of(model="anything"))
+        tags = await client.get("/api/tags")
+
+    assert response.status_code == 200
+    assert tags.json() == {"models": []}
+
+
+async def test_the_request_id_is_echoed_or_made():
+    async with runtime() as client:
+        echoed = await client.get("/v1/health", headers={"x-request-id": "abc"})
+        made = await client.get("/v1/health")
+
+    assert echoed.headers["x-request-id"] == "abc"
+    assert len(made.headers["x-request-id"]) == 16
+
+
+async def test_nan_is_accepted_and_comes_back_as_null():
+    body = b'{"model":"mock","horizon":2,"quantiles":[0.5],"series":[{"id":"a","freq":"5min",'
+    body += b'"timestamps":["x","y"],"target":[0.1,NaN]}]}'
+    async with runtime() as client:
+        headers = {"content-type": "application/json"}
+        response = await client.post("/v1/forecast", content=body, headers=headers)
+
+    assert response.status_code == 200
+    assert response.json()["forecasts"][0]["quantiles"] == {"0.5": [None, None]}
+
+
+async def test_levels_are_keyed_with_six_digits():
+    async with runtime() as client:
+        levels = [0.00001, 0.123456789]
+        response = await client.post("/v1/forecast", json=request_of(quantiles=levels))
+
+    assert set(response.json()["forecasts"][0]["quantiles"]) == {"1e-05", "0.123457"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/timeseries/forecast", 404),
+        ("GET", "/v1/forecast", 405),
+        ("GET", "/nope", 404),
+    ],
+)
+async def test_paths_tollama_does_not_have_get_its_own_error_body(method, path, status):
+    async with runtime() as client:
+        response = await client.request(method, path)
+
+    assert response.status_code == status
+    assert set(response.json()) == {"detail"}
+
+
+def test_an_empty_body_is_a_missing_field():
+    with pytest.raises(RefusedError, match="Field required"):
+        check(parse(b"", "application/json"))

@@ -1,0 +1,281 @@
+"""The stand-in as a process on a socket: speed, locks, faults of the wire, start and end."""
+
+import asyncio
+import gzip
+import json
+import signal
+import socket
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+import httpx
+import pytest
+
+from loadtest.http_client import endpoint
+from loadtest.stub.delivery import gzip_bomb
+from loadtest.stub.process import ROOT, StubProcess, start_stub
+from loadtest.stub.runtime import Runtime, Settings
+from tests.support.recordings import recorded_request
+
+REQUEST = recorded_request("forecast_two_series")
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[StubProcess]:
+    with start_stub("--ms-per-call", "0", "--ms-per-series", "0") as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(process: StubProcess) -> StubProcess:
+    process.control(fault=None, ms_per_call=0, ms_per_series=0)
+    process.reset()
+    return process
+
+
+def call(stub: StubProcess, **options: Any) -> httpx.Response:
+    timeout = options.pop("timeout", 10)
+    with httpx.Client(base_url=stub.url, trust_env=False, timeout=timeout) as client:
+        return client.post("/v1/forecast", json=REQUEST, **options)
+
+
+async def seconds_for(stub: StubProcess, *requests: dict[str, Any]) -> float:
+    started = perf_counter()
+    async with httpx.AsyncClient(base_url=stub.url, trust_env=False, timeout=10) as client:
+        calls = [client.post("/v1/forecast", json=request) for request in requests]
+        for response in await asyncio.gather(*calls):
+            response.raise_for_status()
+    return perf_counter() - started
+
+
+async def test_a_call_takes_its_set_time_for_the_call_and_each_series(stub: StubProcess):
+    stub.control(ms_per_call=100, ms_per_series=50)
+
+    assert 0.2 <= await seconds_for(stub, REQUEST) < 2
+
+
+async def test_calls_of_one_model_queue(stub: StubProcess):
+    stub.control(ms_per_call=150)
+
+    assert await seconds_for(stub, REQUEST, REQUEST) >= 0.3
+
+
+async def test_models_of_one_family_share_a_lock_and_others_do_not():
+    runtime = Runtime(Settings())
+
+    assert runtime.lock_for("chronos2") is runtime.lock_for("granite-ttm-r2")
+    assert runtime.lock_for("chronos2") is not runtime.lock_for("mock")
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_inference(stub: StubProcess):
+    stub.control(ms_per_call=300)
+
+    with pytest.raises(httpx.ReadTimeout):
+        call(stub, timeout=0.1)
+
+    assert await seconds_for(stub, REQUEST) >= 0.35  # what was left of the first, then its own
+
+
+def test_what_was_asked_is_on_record(stub: StubProcess):
+    call(stub, headers={"x-request-id": "r-1"})
+    stats = stub.stats()
+
+    assert stats["calls"] == 1
+    assert stats["statuses"] == {"200": 1}
+    assert stats["series_per_call"] == [2]
+    assert stats["last_request"]["fields"] == ["horizon", "model", "quantiles", "series"]
+    assert stats["last_request"]["headers"]["x-request-id"] == "r-1"
+
+
+@pytest.mark.parametrize("order", [{"fault": "nonsense"}, {"speed": 1}, []])
+def test_an_order_it_does_not_know_is_refused(stub: StubProcess, order: Any):
+    response = httpx.post(f"{stub.url}/_control", json=order, trust_env=False)
+
+    assert response.status_code == 400
+    assert stub.stats()["fault"] is None
+
+
+def test_a_fault_ends_with_its_count_and_is_counted(stub: StubProcess):
+    stub.control(fault="503", count=1)
+
+    assert [call(stub).status_code, call(stub).status_code] == [503, 200]
+    assert stub.stats()["faults"] == {"503": 1}
+
+
+@pytest.mark.parametrize("hanging", [1, 2])  # the second one waits for the lock of the first
+async def test_hanging_calls_are_let_go_when_the_fault_is_lifted(stub: StubProcess, hanging: int):
+    stub.control(fault="hang")
+    for _ in range(hanging):
+        with pytest.raises(httpx.ReadTimeout):
+            call(stub, timeout=0.1)
+    stub.control(fault=None)
+
+    assert await seconds_for(stub, REQUEST) < 5
+
+
+def test_latency_comes_on_top(stub: StubProcess):
+    stub.control(fault="latency=200")
+    started = perf_counter()
+
+    assert call(stub).status_code == 200
+    assert perf_counter() - started >= 0.2
+
+
+def test_jitter_stays_under_its_bound(stub: StubProcess):
+    stub.control(fault="jitter", arg=50)
+    started = perf_counter()
+
+    assert call(stub).status_code == 200
+    assert perf_counter() - started < 5
+
+
+def test_a_slow_drip_is_complete_but_late(stub: StubProcess):
+    stub.control(fault="slow_drip=0.3")
+    started = perf_counter()
+
+    assert call(stub).json()["model"] == "mock"
+    assert perf_counter() - started >= 0.25
+
+
+def test_a_reset_comes_in_the_middle_of_the_body(stub: StubProcess):
+    stub.control(fault="reset_mid_body")
+
+    with pytest.raises(httpx.ReadError):
+        call(stub)
+
+
+def test_a_web_page_with_status_200_is_not_json(stub: StubProcess):
+    stub.control(fault="wrong_content_type")
+    response = call(stub)
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html"
+
+
+def test_an_answer_that_comes_twice_is_there_before_the_next_request(stub: StubProcess):
+    stub.control(fault="answered_twice")
+    target, found = endpoint(stub.url, "/v1/forecast"), b""
+    with socket.create_connection((target.host, target.port), timeout=10) as connection:
+        connection.sendall(target.request(json.dumps(REQUEST).encode()))
+        while found.count(b"HTTP/1.1 200") < 2 or not found.endswith(b"}"):
+            found += connection.recv(65_536)
+
+    first, second = (part.split(b"\r\n\r\n")[1] for part in found.split(b"HTTP/1.1 200")[1:])
+    assert json.loads(first) == json.loads(second)
+
+
+def test_endless_chunks_end_only_when_the_caller_leaves(stub: StubProcess):
+    stub.control(fault="endless_chunks")
+    with (
+        httpx.Client(base_url=stub.url, trust_env=False) as client,
+        client.stream("POST", "/v1/forecast", json=REQUEST) as response,
+    ):
+        pieces = response.iter_raw()
+        found = [len(next(pieces)) for _ in range(1_000)]
+
+    assert max(found) == 1
+    stub.control(fault=None)
+    assert call(stub).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("bad_utf8", UnicodeDecodeError), ("nan_values=digits", OverflowError)]
+)
+def test_odd_bytes_are_where_text_and_numbers_were(
+    stub: StubProcess, fault: str, error: type[Exception]
+):
+    stub.control(fault=fault)
+    content = call(stub).content
+
+    with pytest.raises(error):
+        float(json.loads(content)["forecasts"][0]["quantiles"]["0.1"][-1])
+
+
+def test_truncated_json_is_a_complete_response_with_half_a_body(stub: StubProcess):
+    stub.control(fault="truncated_json")
+
+    with pytest.raises(json.JSONDecodeError):
+        call(stub).json()
+
+
+@pytest.mark.parametrize(("arg", "text"), [("literal", "NaN]"), ("infinity", "1e999]")])
+def test_numbers_json_does_not_have_are_spelled_out(stub: StubProcess, arg: str, text: str):
+    stub.control(fault="nan_values", arg=arg)
+
+    assert text in call(stub).text
+
+
+def test_a_huge_answer_is_streamed_without_a_length(stub: StubProcess):
+    stub.control(fault="huge_answer=3")
+    response = call(stub)
+
+    assert len(response.content) > 3_000_000
+    assert "content-length" not in response.headers
+
+
+def test_a_gzip_bomb_is_small_on_the_wire(stub: StubProcess):
+    stub.control(fault="gzip_bomb=64")
+    with (
+        httpx.Client(trust_env=False) as client,
+        client.stream("POST", f"{stub.url}/v1/forecast", json=REQUEST) as response,
+    ):
+        wire = b"".join(response.iter_raw())
+
+    assert response.headers["content-encoding"] == "gzip"
+    assert len(wire) < 100_000
+    assert len(gzip.decompress(wire)) > 64_000_000
+
+
+def test_a_bomb_is_one_valid_stream_of_json():
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    text = unpacker.decompress(gzip_bomb(32))
+
+    assert unpacker.eof  # its checksum is right as well
+    assert len(text) > 32_000_000
+    assert json.loads(text)["forecasts"] == []
+
+
+def test_a_redirect_leads_to_a_place_that_would_answer(stub: StubProcess):
+    stub.control(fault="redirect")
+    followed = call(stub, follow_redirects=True)
+
+    assert call(stub).status_code == 307
+    assert followed.status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_leaves_at_the_first_signal_even_with_a_call_in_flight(number: signal.Signals):
+    with start_stub("--fault", "hang") as stub:
+        with pytest.raises(httpx.ReadTimeout):
+            call(stub, timeout=0.1)
+        stub.process.send_signal(number)
+
+        started = perf_counter()
+
+        assert stub.process.wait() == 0
+        assert perf_counter() - started < 5
+
+
+def test_flags_reach_the_runtime():
+    arguments = ["--api-key", "k", "--fault", "429=7", "--fault-share", "1.0"]
+    limits = ["--model", "granite-ttm-r2", "--series-limit", "granite-ttm-r2=1"]
+    with start_stub("--seed", "3", *arguments, *limits) as stub:
+        refused = call(stub)
+        stub.control(fault=None)
+        locked = call(stub)
+
+    assert refused.headers["retry-after"] == "7"
+    assert locked.status_code == 401
+
+
+@pytest.mark.parametrize("arguments", [["--fault", "nonsense"], ["--series-limit", "x"], ["--no"]])
+def test_a_flag_it_does_not_know_gets_a_usage_line(arguments: list[str]):
+    command = [sys.executable, "-m", "loadtest.stub_tollama", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert "usage: python -m loadtest.stub_tollama" in ended.stderr

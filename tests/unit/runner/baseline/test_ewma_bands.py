@@ -1,0 +1,219 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from runner.baseline.ewma_bands import ewma_bands, pad_left
+from runner.config.sections import BaselineSection
+from runner.types import Space, Transform
+
+LOGIT = Transform(Space.LOGIT, 1e-6)
+IDENTITY = Transform(Space.IDENTITY, 1e-6)
+SETTINGS = BaselineSection(
+    half_lives_steps=(3, 24, 288), trust_moves=2.5, level_alphas=(0.5, 0.2), width_factor=0.85
+)
+LEVELS = np.array([0.1, 0.5, 0.9])
+TICKS = [0.0, 1e-9, 0.001, 0.01, 0.02, 0.5, 0.51, 0.97, 0.999, 1.0]
+
+
+def bands(y, horizon_steps=12, levels=LEVELS, transform=LOGIT, settings=SETTINGS):
+    return ewma_bands(np.asarray(y, float), horizon_steps, levels, transform, settings)
+
+
+def walks(seed, count=5, points=60, moving=1.0):
+    """Random walks in log-odds that move in a share of their steps."""
+    rng = np.random.default_rng(seed)
+    steps = rng.standard_t(3, (count, points)) * 0.1 * (rng.random((count, points)) < moving)
+    return 1 / (1 + np.exp(-np.cumsum(steps, axis=1)))
+
+
+def width(answer):
+    return answer[..., -1] - answer[..., 0]
+
+
+def test_two_points_give_the_documented_formula():
+    answer = bands([[0.5, 0.6]], horizon_steps=1)
+
+    active_later = 1.5 / 2
+    active_next = (1 + 2 * (1 + 2 * active_later) / 3) / 3
+    stay = 1 - active_next
+    scale = 0.85 * math.log(0.6 / 0.4) * active_later**-0.4 * 0.6 * 0.4
+    spread = math.sqrt(1 / active_next) * (1 - 0.6 * stay)
+    t = 0.1 / active_next
+    offset = scale * spread * (1 - 2 * t) / math.sqrt(2 * t * (1 - t))
+    np.testing.assert_allclose(answer[0, 0], [0.6 - offset, 0.6, 0.6 + offset], rtol=1e-12)
+
+
+def test_a_quiet_market_keeps_its_central_levels_on_the_last_value_and_its_outer_ones_off_it():
+    y = [[0.30] * 150 + [0.32] * 138]
+
+    answer = bands(y, levels=np.array([1e-4, 0.1, 0.5, 0.9, 0.9999]))[0]
+
+    np.testing.assert_array_equal(answer[:, 1:4], 0.32)
+    assert np.all(answer[:, 0] < 0.32)
+    assert np.all(answer[:, 4] > 0.32)
+
+
+def test_a_lively_market_is_wider_than_a_sleepy_one():
+    lively, sleepy = walks(3, 1, 288), walks(3, 1, 288, moving=0.3)
+
+    assert np.all(width(bands(lively)) > width(bands(sleepy)))
+
+
+def test_recent_moves_count_more_than_old_ones():
+    y = np.concatenate([np.full((1, 144), 0.5), 0.5 + 0.05 * (walks(5, 1, 144) - 0.5)], axis=1)
+
+    assert np.all(width(bands(y))[:, 0] > width(bands(y[:, ::-1]))[:, 0])
+
+
+def test_log_odds_bands_are_as_narrow_near_a_bound_as_the_logistic_curve_is_flat():
+    y_logit = np.cumsum(np.random.default_rng(6).normal(0, 0.02, (1, 100)), axis=1)
+    middle, edge = (1 / (1 + np.exp(y_logit[:, -1:] - y_logit + shift)) for shift in (0, 4))
+
+    np.testing.assert_allclose(
+        width(bands(edge)) / width(bands(middle)), edge[0, -1] * (1 - edge[0, -1]) / 0.25
+    )
+
+
+def test_the_identity_space_measures_moves_in_probability():
+    y = walks(7, 1, 100)
+
+    low, high = (bands(0.1 * y + shift, transform=IDENTITY) for shift in (0.2, 0.6))
+
+    np.testing.assert_allclose(high - low, 0.4, rtol=1e-9)
+
+
+def test_the_width_factor_scales_the_band():
+    twice = SETTINGS.model_copy(update={"width_factor": 1.7})
+
+    np.testing.assert_allclose(
+        width(bands(walks(8), 3, settings=twice)), 2 * width(bands(walks(8), 3)), rtol=1e-9
+    )
+
+
+def test_noise_is_centred_on_its_level_and_does_not_widen_like_a_walk():
+    y = 0.5 + 0.02 * np.random.default_rng(9).normal(size=(1, 288))
+
+    answer = bands(y)[0]
+
+    assert answer[0, 1] == pytest.approx(0.5, abs=0.015)
+    assert width(answer)[11] < 1.5 * width(answer)[0]
+
+
+def test_upper_and_lower_levels_mirror_each_other():
+    answer = bands(walks(10), 2, np.array([0.05, 0.25, 0.5, 0.75, 0.95]))
+
+    centre = answer[..., 2:3]
+    np.testing.assert_allclose(answer[..., ::-1] - centre, centre - answer, atol=1e-12)
+
+
+@pytest.mark.parametrize("moving", [1.0, 0.5, 0.2])
+def test_the_eighty_percent_band_holds_about_eighty_percent_of_a_walk(moving):
+    y = walks(11, 3000, 300, moving)
+
+    answer = bands(y[:, :288])
+
+    inside = (answer[..., 0] <= y[:, 288:]) & (y[:, 288:] <= answer[..., 2])
+    assert np.all(inside.mean(axis=0) > 0.67)  # real prices lie on a grid and reach 0.8
+    assert np.all(inside.mean(axis=0) < 0.85)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, 0.3, 1.0])
+@pytest.mark.parametrize("points", [2, 3, 288])
+def test_a_constant_series_gives_its_own_value(value, points):
+    np.testing.assert_array_equal(bands([[value] * points]), value)
+
+
+@pytest.mark.parametrize("space", list(Space))
+@pytest.mark.parametrize(
+    "y", [[0.0, 1.0], [1.0, 0.0] * 144, [0.5] * 287 + [1.0], [1e-9] * 9 + [1.0] * 9]
+)
+def test_huge_jumps_stay_inside_the_unit_interval(space, y):
+    answer = bands([y], horizon_steps=512, transform=Transform(space, 1e-6))
+
+    assert np.all(np.isfinite(answer))
+    assert np.all((answer >= 0) & (answer <= 1))
+
+
+def test_twenty_thousand_points_and_the_longest_horizon_work():
+    answer = bands(walks(12, 1, 20_000), horizon_steps=512, levels=np.linspace(0.02, 0.98, 21))
+
+    assert answer.shape == (1, 512, 21)
+    assert np.all(np.isfinite(answer))
+
+
+def test_a_single_level_is_answered():
+    y = walks(13)
+
+    np.testing.assert_array_equal(bands(y, 2, np.array([0.5]))[:, 0, 0], y[:, -1])
+
+
+@given(
+    y=hnp.arrays(
+        float,
+        st.tuples(st.integers(1, 4), st.integers(2, 40)),
+        elements=st.one_of(st.sampled_from(TICKS), st.floats(0, 1)),
+    ),
+    levels=st.lists(st.integers(1, 999), min_size=1, max_size=21, unique=True),
+    horizon_steps=st.integers(1, 30),
+    space=st.sampled_from(list(Space)),
+)
+def test_any_batch_gets_finite_ordered_bands_that_never_narrow(y, levels, horizon_steps, space):
+    levels = np.sort(levels) / 1000
+
+    answer = bands(y, horizon_steps, levels, Transform(space, 1e-6))
+
+    assert answer.shape == (len(y), horizon_steps, len(levels))
+    assert np.all(np.isfinite(answer))
+    assert np.all((answer >= 0) & (answer <= 1))
+    assert np.all(np.diff(answer, axis=2) >= -1e-12)
+    assert np.all(np.diff(answer[..., levels < 0.5], axis=1) <= 1e-12)
+    assert np.all(np.diff(answer[..., levels > 0.5], axis=1) >= -1e-12)
+
+
+@given(data=st.data(), length=st.integers(2, 60), space=st.sampled_from(list(Space)))
+def test_a_row_does_not_depend_on_its_companions(data, length, space):
+    row = data.draw(hnp.arrays(float, length, elements=st.sampled_from(TICKS)))
+    transform = Transform(space, 1e-6)
+    companions = list(walks(14, 3, 75))
+
+    together = bands(pad_left([companions[0], row, *companions[1:]]), transform=transform)
+
+    np.testing.assert_allclose(together[1], bands([row], transform=transform)[0], atol=1e-12)
+
+
+def test_a_batch_too_large_for_one_piece_is_answered_in_order():
+    y = walks(15, 700, 288)
+
+    answer = bands(y)
+
+    np.testing.assert_allclose(answer[[0, 350, 699]], bands(y[[0, 350, 699]]), atol=1e-12)
+
+
+def test_gaps_change_little():
+    whole = walks(16, 20, 288)
+    gappy = whole.copy()
+    gappy[:, 100:104] = np.nan
+    gappy[:, 200] = np.nan
+
+    np.testing.assert_allclose(width(bands(gappy)), width(bands(whole)), rtol=0.1)
+
+
+def test_a_gap_at_the_end_answers_from_the_last_value_that_was_there():
+    y = np.append(walks(17, 1, 50)[0], [np.nan, np.nan])
+
+    np.testing.assert_array_equal(bands([y])[0, :, 1], y[49])
+
+
+def test_the_same_input_gives_the_same_bands():
+    np.testing.assert_array_equal(bands(walks(18)), bands(walks(18)))
+
+
+def test_memories_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="half_lives_steps must ascend"):
+        BaselineSection(
+            half_lives_steps=(24, 3), trust_moves=2.5, level_alphas=(), width_factor=1.0
+        )

@@ -1,0 +1,385 @@
+"""The dispatcher under random scripts and under load, all in virtual time."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import inf
+from statistics import mean
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.batching.batch_result import CallOutcome
+from runner.batching.latency_model import CallTimes
+from runner.errors import QueueFullError, RuntimeTimeoutError, TooLateError
+from tests.support.virtual_time import VirtualTimeLoop, run_virtual
+from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Desk, Runtime, answers
+
+LEASE_S = 6.0
+FORGETS_S = 10
+TIMER_GRAIN_S = 0.001
+ROUNDING_S = 1e-6  # a loop fires timers up to its clock's resolution early
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What one caller does: comes ``after_s`` the one before, may leave ``leaves_s`` later."""
+
+    after_s: float
+    key: str
+    bulk: bool
+    within_s: float
+    size_bytes: int
+    leaves_s: float | None
+
+
+@dataclass(frozen=True)
+class Act:
+    """What the runtime does with one call."""
+
+    kind: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rules:
+    slots: int
+    max_batch_size: int
+    max_batch_bytes: int
+    max_queued_items: int
+
+
+ARRIVALS = st.lists(
+    st.builds(
+        Arrival,
+        after_s=st.sampled_from([0, 0, 0, 0.1, 0.7, 3]),
+        key=st.sampled_from(["a1", "a2", "b1"]),
+        bulk=st.booleans(),
+        within_s=st.sampled_from([0.05, 0.5, 1, 2, 5, 20]),
+        size_bytes=st.integers(0, 9),
+        leaves_s=st.sampled_from([None, None, None, 0, 0.3, 2]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+ACTS = st.lists(
+    st.builds(
+        Act,
+        kind=st.sampled_from(
+            ["good", "good", "good", "raise", "cancel", "miscount", "linger", "hang"]
+        ),
+        seconds=st.sampled_from([0, 0.1, 0.5, 1, 4, 9]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+RULES = st.builds(
+    Rules,
+    slots=st.integers(1, 2),
+    max_batch_size=st.integers(1, 5),
+    max_batch_bytes=st.integers(5, 30),
+    max_queued_items=st.integers(1, 12),
+)
+
+
+@dataclass
+class Item:
+    serial: int
+    arrival: Arrival
+    deadline: float
+    answer: asyncio.Future[Any] | None = None
+    answered_at: float = inf
+    sent_at: float = inf
+
+    def note_answer(self, _: object) -> None:
+        self.answered_at = asyncio.get_running_loop().time()
+
+
+@dataclass
+class Call:
+    key: str
+    items: list[Item]
+    started_at: float
+    frees_slot_at: float = inf
+
+
+@dataclass
+class ScriptedRuntime:
+    """Plays its acts in turn and checks each call against what the dispatcher may know."""
+
+    acts: list[Act]
+    rules: Rules
+    calls: list[Call] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    lessons: list[tuple[str, int, float, float]] = field(default_factory=list)
+
+    async def __call__(self, key: str, items: list[Item]) -> CallOutcome[Any]:
+        now = asyncio.get_running_loop().time()
+        call = Call(key, items, now)
+        self.faults += self.complaints(call)
+        for item in items:
+            item.sent_at = now
+        self.calls.append(call)
+        act = self.acts[len(self.calls) % len(self.acts)]
+        try:
+            return await self.play(act, call)
+        finally:
+            if call.frees_slot_at == inf:
+                call.frees_slot_at = asyncio.get_running_loop().time()
+
+    def complaints(self, call: Call) -> list[str]:
+        """What must not be at the moment a call begins; raising would look like a failed call."""
+        open_calls = [c for c in self.calls if c.frees_slot_at > call.started_at + ROUNDING_S]
+        same_lane = [c for c in open_calls if c.key[0] == call.key[0]]
+        total_bytes = sum(item.arrival.size_bytes for item in call.items)
+        finish = call.started_at + self.expected_s(call)
+        verdicts = {
+            "more calls than slots": len(same_lane) >= self.rules.slots,
+            "size": not 1 <= len(call.items) <= self.rules.max_batch_size,
+            "mixed keys": {item.arrival.key for item in call.items} != {call.key},
+            "bytes": len(call.items) > 1 and total_bytes > self.rules.max_batch_bytes,
+            "too late": any(finish > item.deadline + ROUNDING_S for item in call.items),
+            "sent twice": any(item.sent_at != inf for item in call.items),
+            "had its answer": any(item.answered_at < call.started_at for item in call.items),
+        }
+        return [name for name, holds in verdicts.items() if holds]
+
+    async def play(self, act: Act, call: Call) -> CallOutcome[Any]:
+        loop = asyncio.get_running_loop()
+        serials = [item.serial for item in call.items]
+        if act.kind == "hang":
+            await loop.create_future()
+        if act.kind == "linger":
+            end: asyncio.Future[None] = loop.create_future()
+            call.frees_slot_at = min(call.started_at + act.seconds, call.started_at + LEASE_S)
+            loop.call_later(act.seconds, self.end_lingering, call, act.seconds, end)
+            await asyncio.sleep(act.seconds / 3)
+            return CallOutcome([RuntimeTimeoutError() for _ in serials], lingering=end)
+        await asyncio.sleep(act.seconds)
+        if act.kind == "raise":
+            raise ValueError(serials)
+        if act.kind == "cancel":
+            raise asyncio.CancelledError
+        if act.kind == "miscount":
+            return CallOutcome([*serials, -1])
+        self.learn(call, act.seconds)
+        return CallOutcome(serials)
+
+    def end_lingering(self, call: Call, seconds: float, end: asyncio.Future[None]) -> None:
+        end.set_result(None)
+        if seconds < LEASE_S:
+            self.learn(call, seconds)
+
+    def learn(self, call: Call, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self.lessons.append((call.key, len(call.items), seconds, now))
+
+    def expected_s(self, call: Call) -> float:
+        """The shorter of two forecasts: a call that ended this very moment may be known or not."""
+        known: CallTimes[str] = CallTimes(FORGETS_S)
+        forecasts = []
+        for fresh in (False, True):
+            for lesson in self.lessons:
+                if (lesson[-1] > call.started_at - ROUNDING_S) is fresh:
+                    known.observe(*lesson)
+            forecasts.append(known.at(call.key, call.started_at).seconds(len(call.items)))
+        return min(forecasts)
+
+
+async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[list[Item], Any]:
+    """Every item that was accepted, answered; and the runtime's calls."""
+    runtime = ScriptedRuntime(acts, rules)
+    desk = Desk(
+        runtime,
+        lease_s=LEASE_S,
+        max_batch_bytes=rules.max_batch_bytes,
+        max_batch_size=rules.max_batch_size,
+        max_queued_items=rules.max_queued_items,
+        slots_per_model=rules.slots,
+        bulk_batch_size=2,
+        estimate_forgets_after_s=FORGETS_S,
+    )
+    items = []
+    for serial, arrival in enumerate(arrivals):
+        await asyncio.sleep(arrival.after_s)
+        item = Item(serial, arrival, desk.now() + arrival.within_s)
+        priority = BULK if arrival.bulk else URGENT
+        try:
+            item.answer = desk.put(
+                item, arrival.key, arrival.within_s, arrival.size_bytes, priority=priority
+            )
+        except QueueFullError:
+            assert desk.lane(arrival.key[0]).queued == rules.max_queued_items
+            assert arrival.bulk or desk.lane(arrival.key[0]).queued_bulk == 0
+            continue
+        items.append(item)
+        item.answer.add_done_callback(item.note_answer)
+        if arrival.leaves_s is not None:
+            asyncio.get_running_loop().call_later(arrival.leaves_s, item.answer.cancel)
+        assert all(
+            lane.queued <= rules.max_queued_items for lane in desk.dispatcher.stats().values()
+        )
+    await asyncio.wait([item.answer for item in items if item.answer])
+    await asyncio.sleep(2 * LEASE_S)
+    assert all(lane.in_flight == lane.queued == 0 for lane in desk.dispatcher.stats().values())
+    assert runtime.faults == []
+    return items, runtime.calls
+
+
+@settings(max_examples=150, deadline=None)
+@given(ARRIVALS, ACTS, RULES)
+def test_whatever_happens_each_item_gets_one_right_answer_in_time_and_in_order(
+    arrivals, acts, rules
+):
+    items, calls = run_virtual(play(arrivals, acts, rules))
+
+    for item in items:
+        assert item.answer is not None
+        if item.sent_at == inf and not item.answer.cancelled():
+            assert isinstance(item.answer.exception(), TooLateError | QueueFullError)
+            assert item.answered_at <= item.deadline + TIMER_GRAIN_S + ROUNDING_S
+        elif not item.answer.cancelled() and item.answer.exception() is None:
+            assert item.answer.result() == item.serial
+    for key in ("a1", "a2", "b1"):
+        for bulk in (True, False):
+            sent = [
+                item.serial
+                for call in calls
+                if call.key == key
+                for item in call.items
+                if item.arrival.bulk is bulk
+            ]
+            assert sent == sorted(sent)
+
+
+async def steady(desk: Desk, rate: float, seconds: float, rng=None, **how: Any) -> list[float]:
+    """Latencies of callers that arrive at ``rate`` a second, whatever happens to those before."""
+    latencies: list[float] = []
+
+    async def caller() -> None:
+        started = desk.now()
+        await desk.put("x", **how)
+        latencies.append(desk.now() - started)
+
+    tasks = []
+    for _ in range(round(rate * seconds)):
+        tasks.append(asyncio.create_task(caller()))
+        await asyncio.sleep(rng.expovariate(rate) if rng else 1 / rate)
+    await answers(tasks)
+    return sorted(latencies)
+
+
+def p95(sorted_values):
+    return sorted_values[int(0.95 * len(sorted_values))]
+
+
+def sizes(runtime):
+    return [len(call.items) for call in runtime.calls]
+
+
+@pytest.mark.parametrize("rng", [None, random.Random(7)])
+async def test_late_binding_turns_200_a_second_into_calls_of_20_and_a_p95_of_two_calls(rng):
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_batch_size=32)
+
+    latencies = await steady(desk, rate=200, seconds=20, rng=rng)
+
+    assert 17 <= mean(sizes(runtime)) <= 21
+    assert p95(latencies) <= 0.21
+
+
+async def test_under_overload_most_of_the_capacity_still_goes_into_answers_in_time():
+    """Sent in plain order without a forecast, 62 of 1,200 a second would be in time."""
+    rng = random.Random(1)
+    runtime = Runtime(fixed_s=0.037, per_item_s=0.0009)
+    desk = Desk(runtime, max_batch_size=128)
+    in_time = 0
+
+    async def caller() -> None:
+        nonlocal in_time
+        due = desk.now() + rng.uniform(0.15, 0.3)
+        await answers([desk.put("x", within_s=due - desk.now())])
+        in_time += desk.now() <= due
+
+    tasks = []
+    for _ in range(6000):
+        tasks.append(asyncio.create_task(caller()))
+        await asyncio.sleep(1 / 1200)
+    await asyncio.gather(*tasks)
+
+    assert len(runtime.calls) > 30
+    assert in_time / 5 > 0.85 * 842  # the runtime's own rate in calls of 128
+
+
+async def test_an_idle_slot_costs_a_lone_item_no_waiting_for_company():
+    desk = Desk(Runtime(fixed_s=0.04), max_batch_size=128)
+
+    latencies = await steady(desk, rate=10, seconds=5)
+
+    assert max(latencies) == pytest.approx(0.04)
+
+
+async def test_a_heavy_key_costs_a_light_key_one_call_beside_the_running_one():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_batch_size=32)
+    heavy = desk.put_all(range(2000), key="k1")
+    await asyncio.sleep(0.25)
+    started = desk.now()
+
+    await desk.put("light", key="k2")
+
+    assert desk.now() - started == pytest.approx(0.05 + 0.1 + 0.1)
+    await answers(heavy)
+
+
+async def test_a_bulk_job_costs_interactive_callers_one_short_call_and_still_gets_done():
+    runtime = Runtime(fixed_s=0.037, per_item_s=0.0009)
+    desk = Desk(runtime, max_batch_size=128, bulk_batch_size=32)
+    bulk = desk.put_all(range(2000), priority=BULK)
+
+    latencies = await steady(desk, rate=20, seconds=4)
+    interactive_p95 = p95(latencies)
+    await answers(bulk)
+
+    assert interactive_p95 < 0.25
+    assert bulk[-1].result() == "1999"
+    assert max(call.ended_at for call in runtime.calls if len(call.items) > 20) < 4.5
+
+
+async def test_bulk_alone_is_sent_in_as_few_calls_as_possible():
+    runtime = Runtime(fixed_s=0.037, per_item_s=0.0009)
+    desk = Desk(runtime, max_batch_size=128)
+
+    await answers(desk.put_all(range(1000), priority=BULK))
+
+    assert sizes(runtime) == [128] * 7 + [104]
+    assert all(later.started_at == earlier.ended_at for earlier, later in pairwise(runtime.calls))
+
+
+async def test_bulk_is_not_starved_by_interactive_items_that_fill_every_call():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime, max_batch_size=4, bulk_batch_size=2, max_queued_items=10_000)
+    bulk = desk.put("bulk", key="k2", priority=BULK)
+    urgent = desk.put_all(range(100), key="k1")
+
+    await bulk
+
+    assert desk.now() <= 0.5 + 1e-9
+    await answers(urgent)
+
+
+async def test_many_lanes_run_side_by_side():
+    runtime = Runtime(fixed_s=0.1)
+    desk = Desk(runtime)
+
+    await answers([desk.put("x", key=name) for name in "abcdefgh"])
+
+    assert desk.now() == pytest.approx(0.1)

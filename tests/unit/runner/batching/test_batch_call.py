@@ -1,0 +1,252 @@
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from runner.batching.batch_call import BatchCall, BreakersOfRuntime, Raw, Served, model_series
+from runner.batching.batch_result import CallOutcome
+from runner.breaker.state_machine import CallResult, Permit, Verdict
+from runner.config.sections import BandsSection
+from runner.errors import (
+    BadOutputError,
+    BreakerOpenError,
+    ModelError,
+    RuntimeCircuitOpenError,
+    RuntimeFailedError,
+    RuntimeRejectedError,
+    RuntimeTimeoutError,
+)
+from runner.logit import to_logit
+from runner.tollama.runtimes import Place, Runtimes
+from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
+from tests.support.builders import make_config, make_model_request, walk
+from tests.support.fakes import FakeClock
+
+CONFIG = make_config(tollama={"timeout_s": 0.01})
+KEY = BatchKey("fracast-0", 3, (0.1, 0.5, 0.9))
+PATHS = to_logit(np.tile([0.3, 0.4, 0.5], (3, 1)), 1e-6)  # (H, Q)
+
+
+class FakeRuntime:
+    def __init__(self, *raw: Raw, error: Exception | None = None) -> None:
+        self.raw = list(raw)
+        self.error = error
+        self.hold: asyncio.Event | None = None
+        self.series: Sequence[ModelSeries] = ()
+        self.cancelled = False
+
+    async def forecast(
+        self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
+    ) -> list[Raw]:
+        self.series = series
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.raw
+
+
+class FakeBreakers:
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.is_open = is_open
+        self.recorded: list[tuple[str, Verdict]] = []
+
+    async def acquire(self, name: str) -> Permit:
+        if self.is_open:
+            raise BreakerOpenError(9.0)
+        return Permit(0)
+
+    def record(self, name: str, permit: Permit, outcome: CallResult, duration_s: float) -> None:
+        self.recorded.append((name, outcome.verdict))
+
+
+class Bench:
+    def __init__(
+        self, runtime: FakeRuntime, *, is_open: bool = False, limits: BandsSection = CONFIG.bands
+    ) -> None:
+        self.runtime = runtime
+        self.breakers = FakeBreakers(is_open=is_open)
+        self.late: list[Served | Exception] = []
+        self.call = BatchCall(
+            runtime,
+            self.breakers,
+            CONFIG.tollama,
+            limits,
+            FakeClock(),
+            lambda _, results: self.late.extend(results),
+        )
+
+    async def run(self, *requests: ModelRequest) -> CallOutcome[Served]:
+        return await self.call(KEY, requests)
+
+
+def bands(result: Served | Exception) -> np.ndarray:
+    assert isinstance(result, Served)
+    return result.bands.y_prob
+
+
+async def test_series_go_out_in_log_odds_and_bands_come_back_in_probability() -> None:
+    bench = Bench(FakeRuntime(PATHS, PATHS + 1.0))
+    first, second = make_model_request(), make_model_request(y_prob=walk(9, 3))
+    outcome = await bench.run(first, second)
+
+    np.testing.assert_allclose(bench.runtime.series[1].y, to_logit(second.y_prob, 1e-6))
+    np.testing.assert_allclose(bands(outcome.results[0]), np.tile([0.3, 0.4, 0.5], (3, 1)))
+    assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
+    assert outcome.lingering is None
+
+
+async def test_served_items_carry_the_size_of_their_call() -> None:
+    result = (await Bench(FakeRuntime(PATHS)).run(make_model_request())).results[0]
+
+    assert isinstance(result, Served)
+    assert (result.batch_size, result.began, result.ended) == (1, 1000.0, 1000.0)
+
+
+async def test_transforms_may_differ_within_a_batch() -> None:
+    identity = Transform(Space.IDENTITY, 1e-6)
+    raw = np.tile([0.3, 0.4, 1.7], (3, 1))
+    bench = Bench(FakeRuntime(PATHS, raw))
+    outcome = await bench.run(make_model_request(), make_model_request(transform=identity))
+
+    np.testing.assert_allclose(bands(outcome.results[0])[0], [0.3, 0.4, 0.5])
+    np.testing.assert_allclose(bands(outcome.results[1])[0], [0.3, 0.4, 1.0])
+    np.testing.assert_array_equal(bench.runtime.series[1].y, make_model_request().y_prob)
+
+
+async def test_error_of_one_item_does_not_hurt_its_batchmates() -> None:
+    rejected = RuntimeRejectedError()
+    bench = Bench(FakeRuntime(rejected, PATHS))
+    outcome = await bench.run(make_model_request(), make_model_request())
+
+    assert outcome.results[0] is rejected
+    assert isinstance(outcome.results[1], Served)
+    assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
+
+
+async def test_bands_that_are_not_finite_are_bad_output() -> None:
+    outcome = await Bench(FakeRuntime(PATHS * np.nan)).run(make_model_request())
+
+    assert isinstance(outcome.results[0], BadOutputError)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (RuntimeFailedError(), Verdict.FAILURE),
+        (RuntimeRejectedError(), Verdict.IGNORED),
+        (RuntimeCircuitOpenError(), Verdict.NO_INFORMATION),
+    ],
+)
+async def test_error_of_the_call_is_everybodys_and_told_to_the_breaker(
+    error: ModelError, verdict: Verdict
+) -> None:
+    bench = Bench(FakeRuntime(error=error))
+    outcome = await bench.run(make_model_request(), make_model_request())
+
+    assert list(outcome.results) == [error, error]
+    assert bench.breakers.recorded == [("fracast-0", verdict)]
+
+
+async def test_batch_of_nothing_but_bad_output_is_a_failure_whatever_else_was_rejected() -> None:
+    bench = Bench(FakeRuntime(RuntimeRejectedError(), BadOutputError()))
+    await bench.run(make_model_request(), make_model_request())
+
+    assert bench.breakers.recorded == [("fracast-0", Verdict.FAILURE)]
+
+
+async def test_open_breaker_keeps_the_call_from_being_made() -> None:
+    bench = Bench(FakeRuntime(PATHS), is_open=True)
+    with pytest.raises(BreakerOpenError, match="open"):
+        await bench.run(make_model_request())
+
+    assert bench.runtime.series == ()
+
+
+async def test_slow_call_times_out_for_its_callers_and_lingers_until_it_answers() -> None:
+    bench = Bench(FakeRuntime(PATHS))
+    bench.runtime.hold = asyncio.Event()
+    outcome = await bench.run(make_model_request())
+    assert outcome.lingering is not None
+    assert not outcome.lingering.done()
+    bench.runtime.hold.set()
+    await outcome.lingering
+
+    assert isinstance(outcome.results[0], RuntimeTimeoutError)
+    assert bench.breakers.recorded == [("fracast-0", Verdict.FAILURE)]
+    np.testing.assert_allclose(bands(bench.late[0])[0], [0.3, 0.4, 0.5])
+
+
+async def test_lingering_call_is_let_go_when_its_lease_is_over() -> None:
+    bench = Bench(FakeRuntime(PATHS))
+    bench.runtime.hold = asyncio.Event()
+    outcome = await bench.run(make_model_request())
+    assert outcome.lingering is not None
+    outcome.lingering.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert bench.runtime.cancelled
+    assert bench.late == []
+
+
+async def test_cancelled_batch_call_cancels_the_call() -> None:
+    bench = Bench(FakeRuntime(PATHS))
+    bench.runtime.hold = asyncio.Event()
+    task = asyncio.ensure_future(bench.run(make_model_request()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+
+    assert bench.runtime.cancelled
+    assert bench.breakers.recorded == [("fracast-0", Verdict.IGNORED)]
+
+
+def test_a_batch_of_one_transform_is_transformed_like_each_alone() -> None:
+    requests = [make_model_request(y_prob=walk(n, n)) for n in (5, 1, 30)]
+
+    together = [s.y for s in model_series(requests)]
+
+    for request, y in zip(requests, together, strict=True):
+        np.testing.assert_array_equal(y, to_logit(request.y_prob, 1e-6))
+
+
+async def test_the_least_width_follows_the_ticks_of_each_series_not_of_its_neighbour() -> None:
+    limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
+    flat = np.full_like(PATHS, to_logit(np.array(0.4), 1e-6))
+    bench = Bench(FakeRuntime(RuntimeFailedError(), flat, flat), limits=limits)
+    prices = [np.array([0.4, 0.4 + tick]) for tick in (0.3, 0.001, 0.005)]
+    outcome = await bench.run(*(make_model_request(y_prob=y) for y in prices))
+
+    widths = [np.ptp(bands(result), axis=1) for result in outcome.results[1:]]
+    np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3])
+
+
+async def test_each_runtime_has_breakers_of_its_own():
+    class Breakers:
+        def __init__(self):
+            self.seen = []
+
+        async def acquire(self, name):
+            self.seen.append(name)
+            return Permit(0)
+
+        def record(self, name, permit, outcome, duration_s):
+            self.seen.append((name, duration_s))
+
+    breakers = Breakers()
+    runtimes = Runtimes(2, lambda: Place(0, 1))
+    of_second = BreakersOfRuntime(breakers, runtimes, 1)
+    permit = await of_second.acquire("m")
+    of_second.record("m", permit, CallResult(Verdict.IGNORED), 0.5)
+
+    assert breakers.seen == ["m@2", ("m@2", 0.5)]

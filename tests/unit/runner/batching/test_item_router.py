@@ -1,0 +1,336 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import CallOutcome
+from runner.batching.dispatcher import Dispatcher
+from runner.batching.item_router import ModelService, may_move, reason_of, size_bytes
+from runner.errors import (
+    BadOutputError,
+    BreakerOpenError,
+    ModelError,
+    QueueFullError,
+    RuntimeRejectedError,
+    RuntimeTimeoutError,
+    RuntimeTooLargeError,
+    RuntimeUnreachableError,
+    TooLateError,
+)
+from runner.tollama.runtimes import Place, Route, Runtimes
+from runner.types import (
+    BreakerState,
+    FallbackReason,
+    ModelAnswer,
+    ModelFailure,
+    ModelRequest,
+)
+from tests.support.builders import make_bands, make_config, make_model_request, walk
+from tests.support.fakes import FakeClock
+
+
+class FakeBreakerView:
+    """Breakers by lane; ``wait_s`` is how long those stay open that are not named in ``waits``."""
+
+    def __init__(self) -> None:
+        self.wait_s = 0.0
+        self.waits: dict[str, float] = {}
+
+    def state(self, name: str) -> BreakerState:
+        return BreakerState.OPEN if self.retry_in_s(name) else BreakerState.CLOSED
+
+    def retry_in_s(self, name: str) -> float:
+        return self.waits.get(name, self.wait_s)
+
+
+class Bench:
+    """The service over a real dispatcher; each runtime's calls answer at once unless told."""
+
+    def __init__(self, runtimes: int = 1, rank: int = 0, replicas: int = 1) -> None:
+        self.clock = FakeClock()
+        self.breakers = FakeBreakerView()
+        self.batches: list[Sequence[ModelRequest]] = []
+        self.runtimes: list[int] = []  # that were called, in order
+        self.error: Exception | None = None
+        self.errors: dict[int, Exception] = {}  # of single runtimes
+        self.lingering: asyncio.Future[None] | None = None  # of the first runtime
+        self.asked = 0
+        self.holds: dict[int, asyncio.Event] = {}  # runtimes whose calls wait
+        config = make_config()
+        dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+            self._call,
+            lane_of=lambda route: route.lane,
+            batch_limit=lambda route: 16,
+            max_batch_bytes=config.tollama.max_request_bytes,
+            settings=config.batching,
+            lease_s=1.0,
+            clock=self.clock,
+        )
+        self.service = ModelService(
+            dispatcher,
+            Runtimes(runtimes, lambda: Place(rank, replicas)),
+            self.breakers,
+            config.cache,
+            self.clock,
+            lambda: 0.0,
+        )
+
+    async def _call(self, route: Route, requests: Sequence[ModelRequest]) -> CallOutcome[Served]:
+        self.batches.append(requests)
+        self.runtimes.append(route.runtime)
+        if route.runtime in self.holds:
+            await self.holds[route.runtime].wait()
+        error = self.errors.get(route.runtime, self.error)
+        if error is not None:
+            raise error
+        if self.lingering is not None and route.runtime == 0:
+            return CallOutcome([RuntimeTimeoutError()] * len(requests), self.lingering)
+        now = self.clock.now
+        return CallOutcome([Served(make_bands(), len(requests), now, now + 0.04) for _ in requests])
+
+    async def ask(self, count: int = 1) -> list[ModelAnswer | ModelFailure]:
+        """The answers of as many different items at once."""
+        self.asked += count
+        keys = [f"{self.asked}-{i}".encode() for i in range(count)]
+        asked = (self.service.forecast(make_model_request(cache_key=key)) for key in keys)
+        return list(await asyncio.gather(*asked))
+
+
+async def test_answers_are_kept_and_counted() -> None:
+    bench = Bench()
+    await bench.ask(3)
+
+    assert bench.service.kept_answers == 3
+
+
+async def test_items_that_arrive_together_travel_together() -> None:
+    bench = Bench()
+    requests = [make_model_request(cache_key=bytes([i])) for i in range(5)]
+    answers = await asyncio.gather(*(bench.service.forecast(r) for r in requests))
+
+    assert [len(b) for b in bench.batches] == [5]
+    assert all(isinstance(a, ModelAnswer) and a.batch_size == 5 for a in answers)
+    assert isinstance(answers[0], ModelAnswer)
+    assert answers[0].runtime_ms == pytest.approx(40.0)
+    assert answers[0].age_s is None
+
+
+async def test_equal_request_of_another_replica_is_answered_from_the_cache_with_its_age() -> None:
+    bench = Bench()
+    await bench.service.forecast(make_model_request())
+    bench.clock.now += 7.0
+    again = await bench.service.forecast(make_model_request())
+
+    assert isinstance(again, ModelAnswer)
+    assert again.age_s == 7.0
+    assert len(bench.batches) == 1
+
+
+async def test_open_breaker_is_answered_without_queueing() -> None:
+    bench = Bench()
+    bench.breakers.wait_s = 30.0
+
+    outcome = await bench.service.forecast(make_model_request())
+
+    assert outcome == ModelFailure(FallbackReason.BREAKER_OPEN, BreakerState.OPEN, 30.0)
+    assert bench.batches == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeTimeoutError(), FallbackReason.RUNTIME_TIMEOUT),
+        (BreakerOpenError(5.0), FallbackReason.BREAKER_OPEN),
+    ],
+)
+async def test_errors_leave_as_values(error: Exception, reason: FallbackReason) -> None:
+    bench = Bench()
+    bench.error = error
+
+    outcome = await bench.service.forecast(make_model_request())
+
+    assert outcome == ModelFailure(reason, BreakerState.CLOSED, 0.0)
+
+
+async def test_item_without_time_left_is_too_late() -> None:
+    outcome = await Bench().service.forecast(make_model_request(budget_s=0.0))
+
+    assert outcome == ModelFailure(FallbackReason.DEADLINE_EXCEEDED, BreakerState.CLOSED, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (QueueFullError(), FallbackReason.OVERLOADED),
+        (TooLateError(), FallbackReason.DEADLINE_EXCEEDED),
+        (ModelError(), FallbackReason.RUNTIME_ERROR),
+    ],
+)
+def test_every_error_on_the_way_has_a_reason(error: Exception, reason: FallbackReason) -> None:
+    assert reason_of(error) is reason
+
+
+async def test_late_results_are_kept_for_the_next_caller() -> None:
+    bench = Bench()
+    now = bench.clock.now
+    late: list[Served | Exception] = [
+        Served(make_bands(), 2, now - 2.0, now),
+        RuntimeTimeoutError(),
+    ]
+    requests = [make_model_request(cache_key=b"a"), make_model_request(cache_key=b"b")]
+    bench.service.keep_late(requests, late)
+    answers = [await bench.service.forecast(r) for r in requests]
+
+    assert isinstance(answers[0], ModelAnswer)
+    assert answers[0].age_s == 0.0
+    assert [len(b) for b in bench.batches] == [1]
+
+
+def test_size_counts_points_covariates_and_what_is_known_ahead() -> None:
+    plain = make_model_request(y_prob=walk(100))
+    rich = make_model_request(y_prob=walk(100), x_past={"v": walk(100)}, x_future={"v": walk(3)})
+
+    assert size_bytes(rich) - size_bytes(plain) == 48 * 103
+
+
+async def test_runtime_that_hangs_costs_the_next_callers_no_wait() -> None:
+    bench = Bench()
+    bench.lingering = asyncio.get_running_loop().create_future()
+    first = await bench.service.forecast(make_model_request(cache_key=b"a"))
+    second = await bench.service.forecast(make_model_request(cache_key=b"b"))
+    bench.lingering.set_result(None)
+    bench.lingering = None
+    await asyncio.sleep(0)
+    third = await bench.service.forecast(make_model_request(cache_key=b"c"))
+
+    timed_out = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, BreakerState.CLOSED)
+    assert (first, second) == (timed_out, timed_out)
+    assert len(bench.batches) == 2
+    assert isinstance(third, ModelAnswer)
+
+
+async def quiet() -> None:
+    """Everything that can happen without an event from outside has happened."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def served(outcomes: list[ModelAnswer | ModelFailure]) -> int:
+    return sum(isinstance(outcome, ModelAnswer) for outcome in outcomes)
+
+
+@pytest.mark.parametrize(("rank", "runtime"), [(0, 0), (1, 1), (2, 0), (3, 1)])
+async def test_replica_calls_the_runtime_of_its_rank_alone(rank: int, runtime: int) -> None:
+    bench = Bench(runtimes=2, rank=rank, replicas=4)
+    for _ in range(3):
+        await bench.ask()
+
+    assert bench.runtimes == [runtime] * 3
+
+
+async def test_lone_replica_uses_every_runtime_in_turn() -> None:
+    bench = Bench(runtimes=3)
+    for _ in range(6):
+        await bench.ask()
+
+    assert sorted(bench.runtimes) == [0, 0, 1, 1, 2, 2]
+
+
+async def test_runtime_with_less_under_way_is_taken() -> None:
+    bench = Bench(runtimes=2)
+    bench.holds[0] = asyncio.Event()
+    held = asyncio.ensure_future(bench.ask(2))
+    await quiet()
+    for _ in range(4):
+        await bench.ask()
+    bench.holds[0].set()
+
+    assert bench.runtimes[2:] == [1, 1, 1, 1]
+    assert served(await held) == 2
+
+
+async def test_items_of_a_dead_runtime_get_their_forecast_from_another() -> None:
+    bench = Bench(runtimes=2, rank=0, replicas=2)
+    bench.errors[0] = RuntimeUnreachableError()
+    outcomes = await bench.ask(5)
+
+    assert served(outcomes) == 5
+    assert bench.runtimes == [0, 1]
+    assert {outcome.breaker_state for outcome in outcomes} == {BreakerState.CLOSED}
+
+
+async def test_items_go_elsewhere_at_once_while_the_breaker_of_a_runtime_is_open() -> None:
+    bench = Bench(runtimes=3, rank=0, replicas=3)
+    bench.breakers.waits["fracast-0@1"] = 30.0
+    for _ in range(4):
+        await bench.ask()
+
+    assert sorted(bench.runtimes) == [1, 1, 2, 2]
+
+
+async def test_answer_from_the_cache_tells_of_the_breaker_that_lets_calls_through() -> None:
+    bench = Bench(runtimes=2)
+    await bench.service.forecast(make_model_request())
+    bench.breakers.waits["fracast-0@1"] = 30.0
+    again = await bench.service.forecast(make_model_request())
+
+    assert again.breaker_state is BreakerState.CLOSED
+
+
+async def test_only_when_every_breaker_is_open_are_callers_told_to_stay_away() -> None:
+    bench = Bench(runtimes=2)
+    bench.breakers.waits = {"fracast-0@1": 30.0, "fracast-0@2": 20.0}
+    shut = await bench.ask()
+    bench.breakers.waits = {"fracast-0@1": 30.0}
+    bench.errors[1] = BadOutputError()
+    half = await bench.ask()
+
+    assert shut == [ModelFailure(FallbackReason.BREAKER_OPEN, BreakerState.OPEN, 20.0)]
+    assert half == [ModelFailure(FallbackReason.BAD_OUTPUT, BreakerState.CLOSED, 0.0)]
+    assert bench.runtimes == [1]
+
+
+async def test_item_that_all_runtimes_fail_has_the_last_ones_reason() -> None:
+    bench = Bench(runtimes=2, rank=1, replicas=2)
+    bench.errors = {0: BadOutputError(), 1: RuntimeUnreachableError()}
+
+    assert await bench.ask() == [ModelFailure(FallbackReason.BAD_OUTPUT, BreakerState.CLOSED)]
+    assert bench.runtimes == [1, 0]
+
+
+async def test_hanging_runtime_holds_up_neither_those_in_line_nor_those_to_come() -> None:
+    bench = Bench(runtimes=2, rank=0, replicas=2)
+    bench.lingering = asyncio.get_running_loop().create_future()
+    bench.holds[0] = asyncio.Event()
+    first = asyncio.ensure_future(bench.ask(16))
+    await quiet()
+    in_line = asyncio.ensure_future(bench.ask(3))
+    await quiet()
+    bench.holds[0].set()
+    answers = [await first, await in_line, await bench.ask()]
+
+    assert [served(outcomes) for outcomes in answers] == [16, 3, 1]
+    assert bench.runtimes.count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "moves"),
+    [
+        (RuntimeUnreachableError(), True),
+        (RuntimeTimeoutError(), True),
+        (BreakerOpenError(5.0), True),
+        (RuntimeRejectedError(), False),  # the series is to blame
+        (RuntimeTooLargeError(), False),
+        (QueueFullError(), False),  # more load elsewhere would not help
+        (TooLateError(), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_only_what_a_runtime_is_to_blame_for_moves_on(error: Exception, moves: bool) -> None:
+    bench = Bench(runtimes=2, rank=0, replicas=2)
+    bench.errors[0] = error
+    outcomes = await bench.ask()
+
+    assert may_move(error) is moves
+    assert served(outcomes) == moves

@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.batching.latency_model import UNKNOWN, CallTime, CallTimeFit, CallTimes
+
+CALLS = st.lists(
+    st.tuples(st.integers(1, 512), st.floats(0, 40, allow_nan=False)), min_size=1, max_size=60
+)
+
+
+def fitted(calls):
+    fit = CallTimeFit()
+    for n, seconds in calls:
+        fit.observe(n, seconds)
+    return fit.line()
+
+
+def tollama_s(n):
+    """The measured daemon: 37 ms a call and 0.9 ms a series."""
+    return 0.037 + 0.0009 * n
+
+
+def test_a_straight_line_is_found_from_its_points():
+    line = fitted((n, tollama_s(n)) for n in (1, 128, 64, 16, 32, 128, 4, 100) * 3)
+
+    for n in (1, 10, 128, 256):
+        assert line.seconds(n) == pytest.approx(tollama_s(n), rel=0.01)
+
+
+def test_noise_of_a_tenth_leaves_the_forecast_within_a_tenth():
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(1, 129, 200).tolist()
+    line = fitted((n, tollama_s(n) * rng.uniform(0.9, 1.1)) for n in sizes)
+
+    assert line.seconds(64) == pytest.approx(tollama_s(64), rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
+def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expected_s):
+    line = CallTime(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
+
+    assert line.seconds(n) == expected_s
+
+
+def test_two_calls_by_hand():
+    line = fitted([(1, 1.0), (3, 2.0)])
+
+    # weights 7/8 and 1: means 2.0667 and 1.5333, centred sums 1.8667 and 0.9333
+    mean_n, mean_s = (0.875 + 3) / 1.875, (0.875 + 2) / 1.875
+    var, cov = 0.875 * (1 - mean_n) ** 2 + (3 - mean_n) ** 2, 0.0
+    cov = 0.875 * (1 - mean_n) * (1 - mean_s) + (3 - mean_n) * (2 - mean_s)
+    assert line.centre_n == pytest.approx(mean_n)
+    assert line.centre_s == pytest.approx(mean_s)
+    assert line.slope_above_s == pytest.approx(cov / (var + 1))
+    assert line.slope_below_s == pytest.approx((cov + mean_s / mean_n) / (var + 1))
+
+
+def test_after_one_call_a_larger_one_is_expected_to_cost_no_more():
+    assert fitted([(8, 0.4)]).seconds(128) == 0.4
+
+
+def test_after_one_call_a_smaller_one_is_expected_to_cost_its_share():
+    assert fitted([(128, 12.8)]).seconds(1) == pytest.approx(0.1)
+
+
+def test_calls_of_one_size_say_nothing_about_the_slope():
+    line = fitted([(32, 0.1), (32, 0.3), (32, 0.2), (32, 0.1)])
+
+    assert line.slope_above_s == 0
+    assert line.slope_below_s == pytest.approx(line.centre_s / 32)
+
+
+def test_the_cost_per_series_is_never_negative():
+    line = fitted([(1, 1.0), (100, 0.1), (1, 1.0), (100, 0.1)])
+
+    assert line.slope_above_s == 0
+    assert line.slope_below_s == 0
+    assert line.seconds(500) == line.centre_s
+
+
+def test_the_fixed_cost_is_never_negative():
+    line = fitted([(10, 0.01), (100, 1.0)] * 6)
+
+    assert line.seconds(0) == pytest.approx(0)
+    assert line.slope_above_s == pytest.approx(line.centre_s / line.centre_n)
+
+
+@given(CALLS, st.integers(0, 1000), st.integers(0, 1000))
+def test_a_forecast_is_never_negative_and_never_falls_with_size(calls, n, more):
+    line = fitted(calls)
+
+    assert line.seconds(n) >= -1e-9
+    assert line.seconds(n + more) >= line.seconds(n)
+
+
+@given(CALLS)
+def test_both_slopes_agree_on_the_side_of_hope(calls):
+    line = fitted(calls)
+
+    assert 0 <= line.slope_above_s <= line.slope_below_s <= line.centre_s / line.centre_n
+
+
+def test_a_lasting_slow_down_is_known_after_a_dozen_calls():
+    line = fitted([(32, 0.1)] * 20 + [(32, 2.0)] * 12)
+
+    assert line.seconds(32) > 1.4
+
+
+def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
+    fit = CallTimeFit()
+    for _ in range(200):
+        fit.observe(10, 1.0)
+    fit.observe(10, 2.0)
+
+    assert fit.line().centre_s == pytest.approx(1.125)
+
+
+def test_one_stall_does_not_make_a_model_look_slow():
+    line = fitted([(32, 0.1)] * 20 + [(32, 30.0)])
+
+    assert line.seconds(32) < 0.15
+
+
+def test_a_stall_counts_as_four_times_the_mean_and_a_little():
+    line = fitted([(32, 0.1)] * 200 + [(32, 30.0)])
+
+    assert line.centre_s == pytest.approx(0.1 + (4 * 0.1 + 0.05 - 0.1) / 8)
+
+
+def test_a_much_larger_call_may_take_its_share_longer_without_being_a_stall():
+    assert fitted([(1, 0.1), (100, 10.0)]).seconds(100) == pytest.approx(10.0, rel=0.01)
+
+
+def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
+    line = fitted([(128, 2.28), (1, 1.01)])
+
+    assert line.centre_s == pytest.approx((0.875 * 2.28 + 1.01) / 1.875)
+
+
+def test_a_key_without_calls_is_expected_to_take_no_time():
+    times: CallTimes[str] = CallTimes(10)
+
+    assert times.at("k", 0) is UNKNOWN
+    assert UNKNOWN.seconds(128) == 0
+    assert UNKNOWN.seconds(0) == 0
+
+
+def test_keys_are_forecast_from_their_own_calls():
+    times: CallTimes[str] = CallTimes(10)
+    times.observe("fast", 1, 0.1, now=0)
+    times.observe("slow", 1, 5.0, now=0)
+    times.observe("fast", 1, 0.1, now=1)
+
+    assert times.at("fast", 1).seconds(1) == pytest.approx(0.1)
+    assert times.at("slow", 1).seconds(1) == pytest.approx(5.0)
+
+
+def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
+    times: CallTimes[str] = CallTimes(10)
+    times.observe("k", 1, 0.1, now=5)
+
+    assert times.at("k", 15).seconds(1) == 0.1
+    assert times.at("k", 15.01) is UNKNOWN
+
+
+def test_each_call_renews_the_trust():
+    times: CallTimes[str] = CallTimes(10)
+    times.observe("k", 1, 0.1, now=0)
+    times.observe("k", 1, 0.1, now=9)
+
+    assert times.at("k", 18).seconds(1) == pytest.approx(0.1)
+
+
+def test_the_first_call_after_a_long_pause_starts_afresh():
+    times: CallTimes[str] = CallTimes(10)
+    for now in range(8):
+        times.observe("k", 1, 5.0, now)
+    times.observe("k", 1, 0.1, now=30)
+
+    assert times.at("k", 30).seconds(1) == 0.1
+
+
+def test_memory_holds_only_keys_that_are_still_trusted():
+    times: CallTimes[str] = CallTimes(10)
+    for now in range(100):
+        times.observe(f"k{now}", 1, 0.1, now)
+
+    assert len(times) == 11
+
+
+def test_a_key_seen_again_outlives_one_seen_later_but_once():
+    times: CallTimes[str] = CallTimes(10)
+    times.observe("a", 1, 0.1, now=0)
+    times.observe("b", 1, 0.1, now=1)
+    times.observe("a", 1, 0.1, now=2)
+
+    assert times.at("a", 12).seconds(1) == pytest.approx(0.1)
+    assert times.at("b", 12) is UNKNOWN

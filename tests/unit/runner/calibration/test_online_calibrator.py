@@ -1,0 +1,304 @@
+import numpy as np
+import pytest
+
+from runner.calibration.coverage import Count, CoverageRow
+from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.online_calibrator import Learned, Learner
+from runner.config.conformal import Dimension
+from runner.types import Bands
+from tests.support.learning import (
+    START,
+    STEP_S,
+    band,
+    make_learner,
+    make_rolling,
+    make_seen,
+    make_state,
+)
+
+
+def row(learner: Learner, segment: str = "all", source: str = "ewma") -> CoverageRow:
+    (found,) = (r for r in learner.report().rows if (r.source, r.segment) == (source, segment))
+    return found
+
+
+def sizes(learner: Learner, source: str = "ewma", segment: str = "all") -> list[int]:
+    return list(learner.learned.state.tracks[source][segment].sample_size)
+
+
+def test_next_request_scores_what_earlier_ones_forecast() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+    learner.learn([make_seen(1, 0.5, 0.55)])
+    learner.learn([make_seen(2, 0.5, 0.55, 0.7)])
+
+    assert learner.scored_points == 3  # two steps of the first forecast, one of the second
+    assert sizes(learner) == [2, 1]
+    assert row(learner).coverage == pytest.approx(1 / 3, abs=0.001)
+
+
+def test_requests_of_one_batch_score_each_other_in_their_order() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.55), make_seen(2, 0.55, 0.7)])
+
+    assert sizes(learner) == [2, 1]
+
+
+def test_windows_that_hold_a_value_again_score_it_once() -> None:
+    learner = make_learner()
+    for step in range(6):
+        learner.learn([make_seen(step, *[0.5] * (step + 1))])
+        learner.learn([make_seen(step, *[0.5] * (step + 1))])
+
+    assert learner.scored_points == 5 + 4 + 3
+    assert learner.report().counts[Count.KNOWN] == 6
+
+
+def test_filled_value_scores_nothing() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+    learner.learn([make_seen(1, 0.5, None)])
+
+    assert learner.scored_points == 0
+    assert learner.report().rows == ()
+
+
+def test_step_that_was_never_observed_is_counted_as_missed() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+    learner.learn([make_seen(4, 0.5, 0.5, None, None, None)])
+
+    assert learner.report().counts[Count.MISSED] == 2
+
+
+def test_markets_do_not_score_each_other() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, market="a")])
+    learner.learn([make_seen(1, 0.5, 0.5, market="b")])
+
+    assert learner.scored_points == 0
+
+
+def test_market_that_stands_still_teaches_nothing() -> None:
+    learner = make_learner(min_changes=5)
+    learner.learn([make_seen(0, 0.5)])
+    learner.learn([make_seen(1, 0.5, 0.6)])
+
+    report = learner.report()
+    assert report.counts == {Count.UNMOVED: 2}
+    assert (report.markets, report.waiting_forecasts) == (0, 0)
+
+
+@pytest.mark.parametrize("levels", [(0.2, 0.5, 0.9), (0.1, 0.2, 0.8), (0.1, 0.9, 0.95)])
+def test_forecast_without_the_calibrated_interval_is_not_scored(levels: tuple[float, ...]) -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, levels=levels)])
+    learner.learn([make_seen(1, 0.5, 0.5, levels=levels)])
+
+    unscorable = learner.report().counts.get(Count.UNSCORABLE, 0)
+    assert unscorable == (0 if levels == (0.1, 0.9, 0.95) else 2)
+
+
+def test_level_that_is_a_rounding_off_is_the_level() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, levels=(0.1 + 1e-14, 0.5, 0.9))])
+    learner.learn([make_seen(1, 0.5, 0.5)])
+
+    assert learner.scored_points == 1
+
+
+def test_band_that_left_is_judged_and_the_one_before_its_limits_is_calibrated() -> None:
+    meant, left = band(0.5, 0.01), band(0.5, 0.1)
+    limited = Bands(left.y_prob, ("interval_widened",), meant.y_prob)
+    learner = make_learner(Learned(make_state(factor=2.0), {}))
+    learner.learn([make_seen(0, 0.5, bands=limited)])
+    learner.learn([make_seen(1, 0.5, 0.515)])
+
+    assert row(learner).coverage == 1.0
+    assert row(learner).mean_width == pytest.approx(0.2)
+    assert row(learner).calibrated_coverage == 1.0
+    assert row(learner).calibrated_mean_width == pytest.approx(0.04)
+    assert learner.learned.state.tracks["ewma"]["all"].factors[0, 1] < 2.0
+
+
+def test_edge_of_a_band_is_inside() -> None:
+    learner = make_learner(Learned(make_state(factor=1.0), {}))
+    learner.learn([make_seen(0, 0.5, bands=band(0.5, 0.1))])
+    learner.learn([make_seen(1, 0.5, 0.6)])
+
+    assert row(learner).coverage == 1.0
+    assert row(learner).calibrated_coverage == 1.0
+    assert row(learner).breach_rate == 0.0
+
+
+def test_breach_is_an_outcome_outside_the_outermost_levels() -> None:
+    wide = Bands(np.tile([0.3, 0.4, 0.5, 0.6, 0.7], (3, 1)))
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, bands=wide, levels=(0.05, 0.1, 0.5, 0.9, 0.95))])
+    learner.learn([make_seen(2, 0.5, 0.65, 0.75)])
+
+    assert row(learner).coverage == 0.0
+    assert row(learner).breach_rate == pytest.approx(0.5, abs=0.001)
+
+
+def test_calibrated_band_is_the_one_of_when_the_forecast_was_made() -> None:
+    learner = make_learner(Learned(make_state(factor=1.0), {}), online_rate=1.0)
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])
+    learner.learn([make_seen(2, 0.5, 0.62)])
+
+    # Both forecasts were issued with factor 1; the first miss must not help the second.
+    assert row(learner).calibrated_coverage == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_calibrated_band_ends_at_the_bounds() -> None:
+    learner = make_learner(Learned(make_state(factor=20.0), {}))
+    learner.learn([make_seen(0, 0.5)])
+    learner.learn([make_seen(1, 0.5, 0.5)])
+
+    assert row(learner).calibrated_mean_width == pytest.approx(1.0)
+
+
+def test_sources_and_segments_learn_for_themselves_and_for_all() -> None:
+    learner = make_learner(segments=(Dimension.LIQUIDITY, Dimension.FREQ))
+    for source, liquidity in (("ewma", "high"), ("fracast-0", None)):
+        learner.learn([make_seen(0, 0.5, source=source, liquidity=liquidity)])
+    learner.learn([make_seen(1, 0.5, 0.5)])
+
+    assert [(r.source, r.segment) for r in learner.report().rows] == [
+        ("ewma", "all"),
+        ("ewma", "freq=5m"),
+        ("ewma", "liquidity=high|freq=5m"),
+        ("fracast-0", "all"),
+        ("fracast-0", "freq=5m"),
+    ]
+
+
+def test_steps_beyond_the_limit_are_not_scored() -> None:
+    learner = make_learner(max_steps=2)
+    learner.learn([make_seen(0, 0.5, bands=band(0.5, 0.1, steps=5))])
+    learner.learn([make_seen(5, 0.5, *[0.5] * 5)])
+
+    assert sizes(learner) == [1, 1]
+
+
+def test_too_many_segments_forget_the_one_that_was_taught_longest_ago() -> None:
+    learner = make_learner(max_segments=2, segments=(Dimension.LIQUIDITY,))
+    learner.learn([make_seen(0, 0.5, market=m, liquidity=m) for m in ("low", "high")])
+    learner.learn([make_seen(1, 0.5, market="low")])
+    learner.learn([make_seen(1, 0.5, market="high")])
+
+    assert [r.segment for r in learner.report().rows] == ["all", "liquidity=high"]
+    assert sorted(learner.learned.state.tracks["ewma"]) == ["all", "liquidity=high"]
+    assert learner.report().counts[Count.DROPPED_SEGMENTS] == 1
+
+
+def test_learning_goes_on_from_what_was_known() -> None:
+    known = Learned(make_state(), {("ewma", "all"): make_rolling(7)})
+    learner = make_learner(known)
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])
+
+    assert sizes(learner)[0] == 501
+    assert row(learner).points == 8
+
+
+def test_report_says_what_is_followed() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, market="a"), make_seen(0, 0.5, market="b")])
+    learner.count(Count.FAILED_SAVES)
+
+    report = learner.report()
+    assert (report.target_coverage, report.markets, report.waiting_forecasts) == (0.8, 2, 2)
+    assert report.counts == {Count.ISSUED: 2, Count.FAILED_SAVES: 1}
+
+
+def test_nothing_is_learned_from_nothing() -> None:
+    learner = make_learner()
+    learner.learn([])
+
+    assert learner.learned.state.tracks == {}
+    assert learner.outcomes([]) == OutcomeCounts(0, 0, 0, 0)
+
+
+def outcome(step: float, value: float, market: str = "m-1") -> Actual:
+    return Actual(market, START + step * STEP_S, value)
+
+
+def test_outcomes_that_are_sent_score_every_forecast_of_their_time() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])  # the second scores one step already
+
+    counts = learner.outcomes([outcome(2, 0.55), outcome(3, 0.7)])
+
+    assert counts == OutcomeCounts(accepted=2, scored=2, unknown=0, points=4)
+    assert sizes(learner) == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [outcome(9, 0.5), outcome(0, 0.5), outcome(1, 0.5, "other"), outcome(1.5, 0.5)],
+    ids=["too late", "before", "other market", "between steps"],
+)
+def test_outcomes_of_unknown_forecasts_are_counted_and_ignored(sent: Actual) -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+
+    assert learner.outcomes([sent, outcome(1, 0.5)]) == OutcomeCounts(2, 1, 1, 1)
+    assert learner.report().counts[Count.UNKNOWN_OUTCOMES] == 1
+
+
+def test_outcome_that_comes_again_scores_nothing() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+
+    assert learner.outcomes([outcome(1, 0.5), outcome(1, 0.6)]).scored == 1
+    assert learner.outcomes([outcome(1, 0.5)]).scored == 0
+    learner.learn([make_seen(1, 0.5)])
+    assert learner.scored_points == 1
+
+
+def test_forecast_whose_outcomes_were_all_sent_waits_no_longer() -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5)])
+    learner.outcomes([outcome(step, 0.5) for step in (1, 2, 3)])
+
+    assert learner.report().waiting_forecasts == 0
+
+
+def stream(learner: Learner, sigmas: np.ndarray, markets: int, seed: int) -> np.ndarray:
+    """Whether each scored point was inside its calibrated band, in the order of scoring.
+
+    Markets jump about 0.5 with the sigma of the moment, their bands stay those of the first one:
+    nothing but the learner can follow.
+    """
+    draws = np.random.default_rng(seed).normal(0.5, 1.0, (len(sigmas), markets))
+    bands = band(0.5, 1.2816 * sigmas[0])
+    inside: list[float] = []
+    for step, sigma in enumerate(sigmas):
+        before = learner.learned.rolling.get(("ewma", "all"))
+        value = 0.5 + sigma * (draws[step] - 0.5)
+        learner.learn(
+            [make_seen(step, v, market=f"m-{m}", bands=bands) for m, v in enumerate(value)]
+        )
+        after = learner.learned.rolling.get(("ewma", "all"))
+        if after is not None:
+            points = after.points - (before.points if before else 0)
+            total = after.sums[5] - (before.sums[5] if before else 0)
+            inside += [total / points] * points
+    return np.array(inside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coverage_is_back_two_hundred_outcomes_after_a_threefold_change(seed: int) -> None:
+    learner = make_learner(rolling_points=10**9, min_samples=50)
+    quiet, wild = 200, 600
+    sigmas = np.repeat([0.01, 0.03], [quiet, wild])
+
+    inside = stream(learner, sigmas, markets=4, seed=seed)
+
+    steps = 3
+    change = quiet * 4 * steps  # a segment's points, each step for itself
+    settled = change + 200 * steps
+    assert inside[change : change + 40 * steps].mean() < 0.6
+    assert inside[settled:].mean() == pytest.approx(0.8, abs=0.02)
+    for start in range(settled, settled + 3000, 1000):
+        assert inside[start : start + 1000].mean() == pytest.approx(0.8, abs=0.04)

@@ -1,0 +1,224 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner.calibration.state import ConformalState, Track, load_state, save_state, to_json
+from runner.config.conformal import Enough
+from runner.errors import ConfigError
+
+SOURCES = ("ewma", "fracast-0")
+
+
+def make_track(samples: int = 300, lower: float = 1.25, upper: float = 0.8) -> Track:
+    return Track(np.array([[lower, upper], [1.0, 1.5]]), np.array([samples, samples + 7]))
+
+
+def make_state() -> ConformalState:
+    return ConformalState(
+        0.8,
+        {
+            "ewma": {"all": make_track(), "liquidity=high": make_track(250, lower=2.0)},
+            "fracast-0": {"all": make_track(900)},
+        },
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+
+    save_state(path, make_state())
+    loaded = load_state(path, 0.8, SOURCES)
+
+    assert to_json(loaded) == to_json(make_state())
+    assert loaded.target_coverage == 0.8
+    track = loaded.tracks["ewma"]["liquidity=high"]
+    np.testing.assert_array_equal(track.factors, [[2.0, 0.8], [1.0, 1.5]])
+    np.testing.assert_array_equal(track.sample_size, [250, 257])
+
+
+def test_file_holds_one_readable_line_for_each_segment(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+
+    save_state(path, make_state())
+
+    assert json.loads(path.read_text())["levels"] == [0.1, 0.9]
+    assert (
+        '    "liquidity=high": '
+        '{"sample_size": [250, 257], "lower": [2.0, 1.0], "upper": [0.8, 1.5]}\n'
+    ) in path.read_text()
+
+
+def test_state_that_has_learned_nothing_can_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+
+    save_state(path, ConformalState(0.9))
+
+    assert load_state(path, 0.9, ()).tracks == {}
+
+
+def test_failed_save_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save_state(path, make_state())
+    before = path.read_text()
+    broken = ConformalState(0.8, {"ewma": {"all": Track(np.full((1, 2), np.nan), np.array([1]))}})
+
+    with pytest.raises(ValueError, match="JSON"):
+        save_state(path, broken)
+
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save_state(path, make_state())
+    with path.open() as opened_before:
+        save_state(path, ConformalState(0.8))
+
+        assert opened_before.read() == to_json(make_state())
+    assert path.read_text() == to_json(ConformalState(0.8))
+
+
+def change(*path: str | int, to: Any) -> Callable[[Any], None]:
+    def apply(body: Any) -> None:
+        for key in path[:-1]:
+            body = body[key]
+        body[path[-1]] = to
+
+    return apply
+
+
+TRACK = ("sources", "ewma", "all")
+WRONG = {
+    "schema_version: Input should be 1": change("schema_version", to=2),
+    r"sources\.ewma\.all\.lower\.0: Input should be a finite number": change(
+        *TRACK, "lower", 0, to=float("nan")
+    ),
+    r"sources\.ewma\.all\.lower\.1: .*less than or equal to 20": change(
+        *TRACK, "lower", 1, to=21.0
+    ),
+    r"sources\.ewma\.all\.upper\.0: .*greater than or equal to 0\.05": change(
+        *TRACK, "upper", 0, to=0.0
+    ),
+    r"sources\.ewma\.all\.upper\.1: .*valid number": change(*TRACK, "upper", 1, to="1.0"),
+    r"sources\.ewma\.all\.sample_size\.0: .*greater than or equal to 0": change(
+        *TRACK, "sample_size", 0, to=-1
+    ),
+    r"sources\.ewma\.all\.sample_size\.1: .*less than or equal to 9007199254740992": change(
+        *TRACK, "sample_size", 1, to=10**30
+    ),
+    r"sources\.ewma\.all: .*one number a step": change(*TRACK, "lower", to=[1.0]),
+    r"sources\.ewma\.all\.sample_size: .*at least 1 item": change(*TRACK, "sample_size", to=[]),
+    "the conformal state: levels and target_coverage contradict": change("levels", to=[0.05, 0.95]),
+    r"surprise: Extra inputs": change("surprise", to=1),
+    "sources: Input should be": change("sources", to=[]),
+    r"sources\.prophet is no model of this service": change(
+        "sources", "prophet", to={"all": {"sample_size": [1], "lower": [1.0], "upper": [1.0]}}
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "spoil"), WRONG.items(), ids=[k[:40] for k in WRONG])
+def test_unsound_file_is_refused_with_its_name_and_place(
+    tmp_path: Path, message: str, spoil: Callable[[Any], None]
+) -> None:
+    body = json.loads(to_json(make_state()))
+    spoil(body)
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(body))
+
+    with pytest.raises(ConfigError, match=rf"state\.json: {message}"):
+        load_state(path, 0.8, SOURCES)
+
+
+def test_other_schema_is_named_before_anything_that_follows_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text('{"a": 1, "schema_version": "2", "b": 2}')
+
+    with pytest.raises(ConfigError, match="schema_version"):
+        load_state(path, 0.8, SOURCES)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 150])
+def test_half_written_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(to_json(make_state())[:kept])
+
+    with pytest.raises(ConfigError, match=r"state\.json: the conformal state: Invalid JSON"):
+        load_state(path, 0.8, SOURCES)
+
+
+def test_missing_file_folder_and_path_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+
+    for name in ("missing", "folder", "a\0b"):
+        with pytest.raises(ConfigError, match=rf"{name}: the conformal state cannot be read"):
+            load_state(tmp_path / name, 0.8, SOURCES)
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ConfigError, match="binary: the conformal state: Invalid JSON"):
+        load_state(tmp_path / "binary", 0.8, SOURCES)
+
+
+def test_file_that_is_too_long_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save_state(path, make_state())
+    os.truncate(path, 10**9)
+
+    with pytest.raises(ConfigError, match=r"state\.json: the conformal state is over 16 MiB"):
+        load_state(path, 0.8, SOURCES)
+
+
+def test_many_faults_are_counted_and_not_described(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({f"k{i}": 1 for i in range(200)}))
+
+    with pytest.raises(ConfigError, match=r"state\.json: the conformal state has 204 faults"):
+        load_state(path, 0.8, SOURCES)
+
+
+def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    save_state(path, make_state())
+
+    with pytest.raises(ConfigError, match=r"levels are \[0\.1, 0\.9\], but .* needs \[0\.05, 0\."):
+        load_state(path, 0.9, SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("source", "horizon_steps", "enough", "expected"),
+    [
+        ("ewma", 2, Enough(250, 250), "liquidity=high"),
+        ("ewma", 2, Enough(300, 250), "liquidity=high"),
+        ("ewma", 1, Enough(251, 251), "all"),  # too few of the segment
+        ("ewma", 2, Enough(250, 301), "all"),  # enough of the source is enough
+        ("ewma", 2, Enough(301, 250), None),  # too few of the source
+        ("ewma", 3, Enough(1, 1), None),  # further ahead than was ever scored
+        ("other", 2, Enough(1, 1), None),
+    ],
+)
+def test_narrowest_segment_with_enough_outcomes_is_found(
+    source: str, horizon_steps: int, enough: Enough, expected: str | None
+) -> None:
+    chain = ("liquidity=high|freq=5m", "liquidity=high", "all")
+
+    found = make_state().find(source, chain, horizon_steps, enough)
+
+    assert (found and found[0]) == expected
+
+
+def test_every_step_needs_enough_outcomes() -> None:
+    late = Track(np.ones((2, 2)), np.array([500, 3]))
+
+    state = ConformalState(0.8, {"ewma": {"all": late}})
+
+    assert state.find("ewma", ("all",), 2, Enough(100, 1)) is None
+    assert state.find("ewma", ("all",), 1, Enough(100, 1)) is not None

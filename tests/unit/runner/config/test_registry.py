@@ -1,0 +1,251 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.config.registry import LicenseTag, Registry, load_registry
+from runner.config.sections import Environment
+from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
+
+SHIPPED = Path(__file__).parents[4] / "configs" / "tsfm_models.yaml"
+
+
+def make_entry(name, **changes):
+    entry = {
+        "runtime_name": name,
+        "aliases": [],
+        "license_tag": "commercial_ok",
+        "license": "Apache-2.0",
+        "version": None,
+        "max_series_per_call": None,
+        "max_context": None,
+        "levels": None,
+        "allowed_params": {},
+        "note": None,
+    }
+    return entry | changes
+
+
+def make_values():
+    return {
+        "models": {
+            "big": make_entry("vendor-big-2", aliases=["b", "shared"]),
+            "small": make_entry("small"),
+            "lab": make_entry("lab", license_tag="research_only", license="CC-BY-NC-4.0"),
+            "spare": make_entry("spare"),
+        },
+        "environments": {
+            "dev": {"allowed_models": ["big", "small", "lab"], "aliases": {"shared": "small"}},
+            "prod": {"allowed_models": ["big"], "aliases": {}},
+        },
+    }
+
+
+def write(folder, values):
+    file = folder / "models.yaml"
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    return file
+
+
+@pytest.fixture
+def registry():
+    return Registry.model_validate(make_values())
+
+
+@pytest.mark.parametrize("name", ["big", "vendor-big-2", "b"])
+def test_name_runtime_name_and_alias_lead_to_the_same_model(registry, name):
+    entry = registry.resolve(name, Environment.DEV)
+
+    assert entry.runtime_name == "vendor-big-2"
+
+
+def test_alias_of_an_environment_wins_over_the_models_own(registry):
+    in_dev = registry.resolve("shared", Environment.DEV)
+    in_prod = registry.resolve("shared", Environment.PROD)
+
+    assert (in_dev.name, in_prod.name) == ("small", "big")
+
+
+@pytest.mark.parametrize("name", ["", "Big", "nothing"])
+def test_unregistered_name_is_unknown(registry, name):
+    with pytest.raises(UnknownModelError, match="No such model"):
+        registry.resolve(name, Environment.DEV)
+
+
+def test_research_only_model_is_refused_in_prod_for_its_licence(registry):
+    with pytest.raises(ModelNotAllowedError, match=r"lab .* prod: .*CC-BY-NC-4\.0.*research_only"):
+        registry.resolve("lab", Environment.PROD)
+
+
+def test_model_outside_the_list_is_refused_with_that_reason(registry):
+    with pytest.raises(ModelNotAllowedError, match=r"spare .* dev: .*allowed_models"):
+        registry.resolve("spare", Environment.DEV)
+
+
+def test_served_lists_allowed_models_with_the_aliases_that_hold_there(registry):
+    in_dev = {s.entry.name: s.aliases for s in registry.served(Environment.DEV)}
+    in_prod = {s.entry.name: s.aliases for s in registry.served(Environment.PROD)}
+
+    assert in_dev == {"big": ("b", "vendor-big-2"), "small": ("shared",), "lab": ()}
+    assert in_prod == {"big": ("b", "shared", "vendor-big-2")}
+
+
+@pytest.mark.parametrize(("own", "most", "limit"), [(None, 64, 64), (16, 64, 16), (16, 8, 8)])
+def test_one_call_carries_no_more_than_the_model_and_the_service_allow(own, most, limit):
+    values = make_values()
+    values["models"]["big"]["max_series_per_call"] = own
+
+    assert Registry.model_validate(values).batch_limit("vendor-big-2", most) == limit
+
+
+def test_registry_travels_between_processes(registry):
+    registry.resolve("big", Environment.DEV)
+
+    assert pickle.loads(pickle.dumps(registry)) == registry
+
+
+RULES = {
+    "n": {"type": "int", "min": 1, "max": 9},
+    "t": {"type": "float", "min": 0.0, "max": 2.0},
+    "mode": {"type": "str", "choices": ["fast", "exact"]},
+}
+
+
+def filtered(params):
+    values = make_values()
+    values["models"]["big"]["allowed_params"] = RULES
+    return Registry.model_validate(values).models["big"].filter_params(params)
+
+
+def test_allowed_params_are_kept_in_the_order_of_their_names():
+    kept, dropped = filtered({"t": 2, "n": 9, "mode": "fast"})
+
+    assert kept == (("mode", "fast"), ("n", 9), ("t", 2))
+    assert dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", 0),
+        ("n", 10),
+        ("n", 2.0),
+        ("n", True),
+        ("n", "2"),
+        ("n", None),
+        ("t", float("nan")),
+        ("t", 2.1),
+        ("mode", "slow"),
+        ("mode", 1),
+        ("data_url", "file:///etc/hostname"),
+    ],
+)
+def test_param_that_is_unknown_or_out_of_bounds_is_dropped_by_name(name, value):
+    kept, dropped = filtered({name: value})
+
+    assert (kept, dropped) == ((), (name,))
+
+
+def change(path, value):
+    values = make_values()
+    *parents, last = path
+    target = values
+    for key in parents:
+        target = target[key]
+    target[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (
+            change(["environments", "prod", "allowed_models"], ["big", "lab"]),
+            r"environments\.prod\.allowed_models: lab is tagged research_only \(CC-BY-NC-4\.0\)",
+        ),
+        (change(["models", "small", "aliases"], ["b"]), "the name b means two models, big and sma"),
+        (change(["models", "small", "runtime_name"], "big"), "the name big means two models"),
+        (change(["environments", "dev", "allowed_models"], ["ghost"]), "ghost is not registered"),
+        (change(["environments", "dev", "aliases"], {"x": "ghost"}), r"aliases\.x: ghost is not"),
+        (change(["environments", "prod", "aliases"], {"x": "small"}), r"aliases\.x: small is not"),
+        (change(["environments", "dev", "aliases"], {"big": "small"}), "a model's own name"),
+        (change(["environments"], {"dev": make_values()["environments"]["dev"]}), "prod is missin"),
+        (change(["environments", "stage"], {}), r"environments\.stage"),
+        (change(["models", "big"], make_entry("x", license_tag="free")), r"models\.big\.license_t"),
+        (change(["models", "big"], make_entry("x", max_series_per_call=0)), "max_series_per_call"),
+        (change(["models", "big"], make_entry("x", extra=1)), r"models\.big\.extra"),
+        (change(["models", "big"], None), r"models\.big"),
+        (change(["models"], ["big"]), "models"),
+        (
+            change(
+                ["models", "big"],
+                make_entry("x", allowed_params={"n": {"type": "int", "min": 2, "max": 1}}),
+            ),
+            "min must not be over max",
+        ),
+    ],
+)
+def test_contradiction_in_the_file_is_named_with_the_file(tmp_path, values, complaint):
+    file = write(tmp_path, values)
+
+    with pytest.raises(ConfigError, match=rf"(?s)models\.yaml: .*{complaint}"):
+        load_registry(file)
+
+
+def test_missing_registry_file_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_registry(tmp_path / "none.yaml")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_registry(SHIPPED)
+
+
+def test_shipped_prod_serves_no_research_only_model(shipped):
+    tags = {s.entry.license_tag for s in shipped.served(Environment.PROD)}
+
+    assert tags == {LicenseTag.COMMERCIAL_OK}
+
+
+def test_shipped_prod_would_not_start_with_a_non_commercial_model(tmp_path):
+    values = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    values["environments"]["prod"]["allowed_models"].append("moirai-2.0-R-small")
+
+    with pytest.raises(ConfigError, match=r"moirai-2\.0-R-small is tagged research_only"):
+        load_registry(write(tmp_path, values))
+
+
+def test_shipped_prod_has_neither_the_test_model_nor_the_embedded_one(shipped):
+    names = {s.entry.name for s in shipped.served(Environment.PROD)}
+
+    assert names.isdisjoint({"mock", "fracast-0"})
+
+
+def test_shipped_dev_serves_every_model(shipped):
+    names = [s.entry.name for s in shipped.served(Environment.DEV)]
+
+    assert names == list(shipped.models)
+
+
+@pytest.mark.parametrize(
+    ("alias", "dev", "prod"),
+    [
+        ("chronos", "fracast-0", "chronos2"),
+        ("timesfm", "timesfm-2.5-200m", "timesfm-2.5-200m"),
+        ("toto", "toto-open-base-1.0", "toto-open-base-1.0"),
+        ("sundial", "sundial-base-128m", "sundial-base-128m"),
+        ("granite", "granite-ttm-r2", "granite-ttm-r2"),
+        ("lag-llama", "lag-llama", "lag-llama"),
+    ],
+)
+def test_shipped_aliases_lead_to_the_documented_models(shipped, alias, dev, prod):
+    in_dev = shipped.resolve(alias, Environment.DEV)
+    in_prod = shipped.resolve(alias, Environment.PROD)
+
+    assert (in_dev.runtime_name, in_prod.runtime_name) == (dev, prod)
+
+
+def test_shipped_granite_takes_one_series_per_call(shipped):
+    assert shipped.models["granite-ttm-r2"].max_series_per_call == 1

@@ -1,0 +1,77 @@
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from runner.config.security import MAX_TOKENS, SecuritySection, TokenScope, digest_of
+
+
+def token_entry(token: str = "t" * 40, **changes: Any) -> dict[str, object]:
+    digest = sha256(token.encode()).hexdigest()
+    return {"name": "alerts", "sha256": digest, "scopes": ["forecast"]} | changes
+
+
+def make_section(*entries: dict[str, object], require_tokens: bool = False) -> SecuritySection:
+    return SecuritySection.model_validate(
+        {
+            "require_tokens": require_tokens,
+            "tokens": entries,
+            "burst_steps": 10,
+            "refill_steps_per_s": 1.0,
+        }
+    )
+
+
+def test_tokens_are_kept_as_their_digests() -> None:
+    section = make_section(token_entry("a" * 40), token_entry("b" * 40, name="alerts"))
+
+    assert [bytes.fromhex(t.sha256) for t in section.tokens] == [
+        digest_of(b"a" * 40),
+        digest_of(b"b" * 40),
+    ]
+    assert section.tokens[0].scopes == (TokenScope.FORECAST,)
+
+
+def test_tokens_that_are_required_must_be_there() -> None:
+    assert make_section(token_entry(), require_tokens=True).tokens
+    with pytest.raises(ValidationError, match="TSFM_SECURITY__TOKENS"):
+        make_section(require_tokens=True)
+
+
+@pytest.mark.parametrize(
+    "placeholder", ["changeme", "secret", "CHANGEME", "Secret", "", "password\n", "<token>"]
+)
+def test_placeholder_is_refused_by_its_digest(placeholder: str) -> None:
+    with pytest.raises(ValidationError, match="alerts hashes a placeholder"):
+        make_section(token_entry(placeholder))
+
+
+def test_same_token_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="stands twice"):
+        make_section(token_entry(), token_entry(name="other"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": "Has Space"},
+        {"sha256": "changeme"},
+        {"sha256": "A" * 64},
+        {"scopes": []},
+        {"scopes": ["everything"]},
+        {"plain": "t" * 40},
+    ],
+)
+def test_entry_that_is_not_one_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        make_section(token_entry(**changes))
+
+
+def test_more_tokens_than_can_be_looked_at_quickly_are_refused() -> None:
+    entries = [token_entry("t" * (40 + i)) for i in range(MAX_TOKENS + 1)]
+
+    assert make_section(*entries[:-1]).tokens
+    with pytest.raises(ValidationError, match="at most 64"):
+        make_section(*entries)

@@ -1,0 +1,309 @@
+import gzip
+from contextlib import aclosing
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from loadtest.stub.process import start_stub
+from runner.errors import (
+    BadOutputError,
+    ConfigError,
+    RuntimeFailedError,
+    RuntimeRejectedError,
+    RuntimeTooLargeError,
+    RuntimeUnreachableError,
+)
+from runner.tollama.http import Answer, RuntimeHttp, is_refused_connection
+from tests.support.builders import make_config
+from tests.support.recordings import answer, body_of, recorded
+
+BASE = make_config().tollama
+JSON = {"content-type": "application/json"}
+
+
+URL = "http://127.0.0.1:11435"
+
+
+def make_client(handler, base_url=URL, **changes):
+    settings = BASE.model_copy(update=changes)
+    return RuntimeHttp(settings, base_url, httpx.MockTransport(handler))
+
+
+async def ask(handler, *, max_bytes=10_000, **changes):
+    async with aclosing(make_client(handler, **changes)) as http:
+        return await http.exchange("POST", "v1/forecast", b"{}", max_bytes=max_bytes)
+
+
+def answering(status=200, content=b"{}", headers=JSON):
+    return lambda _: httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
+
+
+async def seen_request(**changes):
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        return answer(200, b"{}")
+
+    await ask(handler, **changes)
+    return seen[0]
+
+
+async def test_answer_is_given_as_bytes():
+    content = body_of("forecast_two_series")
+
+    assert await ask(answering(content=content)) == Answer(200, content)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        ("http://127.0.0.1:11435", "http://127.0.0.1:11435/v1/forecast"),
+        ("http://127.0.0.1:8000/runtime", "http://127.0.0.1:8000/runtime/v1/forecast"),
+        ("http://127.0.0.1:8000/runtime/", "http://127.0.0.1:8000/runtime/v1/forecast"),
+    ],
+)
+async def test_path_is_put_behind_the_base_url(base_url, url):
+    request = await seen_request(base_url=base_url)
+
+    assert str(request.url) == url
+
+
+async def test_request_asks_for_plain_json_and_carries_no_key_by_default():
+    headers = (await seen_request(api_key=None)).headers
+
+    assert headers["content-type"] == headers["accept"] == "application/json"
+    assert headers["accept-encoding"] == "identity"
+    assert "authorization" not in headers
+
+
+async def test_key_from_the_settings_travels_as_a_bearer_token():
+    request = await seen_request(api_key=SecretStr("k-1"))
+
+    assert request.headers["authorization"] == "Bearer k-1"
+
+
+@pytest.mark.parametrize("key", ["", " k", "k\n", "k\u00e9"])
+def test_key_that_no_header_can_hold_is_a_config_error_without_the_key(key):
+    settings = BASE.model_copy(update={"api_key": SecretStr(key)})
+
+    with pytest.raises(ConfigError, match=r"^TSFM_TOLLAMA__API_KEY: must be printable"):
+        RuntimeHttp(settings, URL)
+
+
+async def test_environment_cannot_send_the_runtimes_traffic_elsewhere(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+
+    with start_stub() as stub:
+        async with aclosing(RuntimeHttp(BASE, stub.url)) as http:
+            answer = await http.exchange("GET", "v1/health", None, max_bytes=10_000)
+
+    assert answer.status == 200
+
+
+async def test_no_cookie_of_one_answer_goes_into_the_next_request():
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        return answer(200, b"{}", JSON | {"set-cookie": "a=b"})
+
+    async with aclosing(make_client(handler)) as http:
+        for _ in range(2):
+            await http.exchange("POST", "v1/forecast", b"{}", max_bytes=100)
+
+    assert ["cookie" in request.headers for request in seen] == [False, False]
+
+
+async def test_headers_can_be_added_to_every_request():
+    seen = []
+
+    def prepare(request):
+        request.headers["traceparent"] = "t"
+
+    def handler(request):
+        seen.append(request.headers["traceparent"])
+        return answer(200, b"{}")
+
+    transport = httpx.MockTransport(handler)
+    async with aclosing(RuntimeHttp(BASE, URL, transport, prepare)) as http:
+        await http.exchange("GET", "v1/health", None, max_bytes=100)
+
+    assert seen == ["t"]
+
+
+async def test_an_answer_that_was_given_up_is_closed():
+    body = httpx.ByteStream(b"x" * 200)
+    reply = httpx.Response(200, headers=JSON, stream=body)
+
+    with pytest.raises(BadOutputError):
+        await ask(lambda _: reply, max_bytes=100)
+
+    assert reply.is_closed
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirect_is_a_failure_and_is_not_followed(status):
+    calls = []
+
+    def handler(request):
+        calls.append(request)
+        return answer(status, b"", {"location": "http://elsewhere.example/"})
+
+    with pytest.raises(RuntimeFailedError, match=str(status)):
+        await ask(handler)
+    assert len(calls) == 1
+
+
+async def test_refusal_is_an_answer_with_its_body():
+    content = body_of("error_null_target")
+
+    assert await ask(answering(400, content)) == Answer(400, content)
+
+
+async def test_too_long_refusal_is_a_refusal_without_its_body():
+    assert await ask(answering(400, b"x" * 101), max_bytes=100) == Answer(400, b"")
+
+
+async def test_recorded_size_refusal_is_its_own_error():
+    status = recorded("error_body_too_large")["status"]
+
+    with pytest.raises(RuntimeTooLargeError):
+        await ask(answering(status, body_of("error_body_too_large")))
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "Application/JSON; charset=utf-8", "application/json ;x=y"]
+)
+async def test_json_by_any_spelling_is_accepted(media_type):
+    found = await ask(answering(headers={"content-type": media_type}))
+
+    assert found.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/html"}, {"content-type": "application/x-ndjson"}, {}],
+    ids=["html", "ndjson", "none"],
+)
+async def test_answer_of_another_type_is_bad_output(headers):
+    with pytest.raises(BadOutputError, match="not JSON"):
+        await ask(answering(headers=headers))
+
+
+async def test_answer_of_just_the_limit_is_read():
+    found = await ask(answering(content=b"x" * 100), max_bytes=100)
+
+    assert len(found.body) == 100
+
+
+async def test_endless_answer_is_given_up_at_the_limit():
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(1)
+            yield b"x" * 10
+
+    with pytest.raises(BadOutputError, match="over 100 bytes"):
+        await ask(lambda _: httpx.Response(200, content=endless(), headers=JSON), max_bytes=100)
+    assert len(sent) == 11
+
+
+async def test_answer_that_says_it_is_too_long_is_not_read():
+    async def unread():
+        raise AssertionError("it was read")
+        yield b""
+
+    def handler(_):
+        return httpx.Response(200, content=unread(), headers=JSON | {"content-length": "101"})
+
+    with pytest.raises(BadOutputError, match="over 100 bytes"):
+        await ask(handler, max_bytes=100)
+
+
+async def test_answer_in_crumbs_is_given_up_long_before_the_limit():
+    sent = []
+
+    async def crumbs():
+        while True:
+            sent.append(1)
+            yield b" "
+
+    with pytest.raises(BadOutputError, match="crumbs"):
+        await ask(lambda _: httpx.Response(200, content=crumbs(), headers=JSON), max_bytes=10**6)
+    assert len(sent) < 300
+
+
+async def test_many_pieces_of_a_usual_size_are_read():
+    async def pieces():
+        for _ in range(2_000):
+            yield b" " * 200
+
+    found = await ask(
+        lambda _: httpx.Response(200, content=pieces(), headers=JSON), max_bytes=10**6
+    )
+    assert len(found.body) == 400_000
+
+
+async def test_compressed_answer_is_not_unpacked():
+    bomb = gzip.compress(b"0" * 1_000_000)
+    headers = JSON | {"content-encoding": "gzip"}
+
+    with pytest.raises(BadOutputError, match="compressed"):
+        await ask(answering(content=bomb, headers=headers), max_bytes=len(bomb))
+
+
+async def test_compressed_error_page_keeps_the_meaning_of_its_status():
+    with pytest.raises(RuntimeFailedError, match="502"):
+        await ask(answering(502, gzip.compress(b"<html>"), {"content-encoding": "gzip"}))
+
+
+def raising(error):
+    def handler(request):
+        raise error("the text of the library", request=request)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (httpx.ConnectError, True),
+        (httpx.ConnectTimeout, False),
+        (httpx.ReadError, False),
+        (httpx.WriteError, False),
+        (httpx.RemoteProtocolError, False),
+        (httpx.ReadTimeout, False),
+        (httpx.UnsupportedProtocol, False),
+    ],
+)
+async def test_broken_connection_is_unreachable_and_only_a_refused_one_was_not_used(error, refused):
+    with pytest.raises(RuntimeUnreachableError, match="connection") as caught:
+        await ask(raising(error))
+
+    assert is_refused_connection(caught.value) is refused
+    assert "library" not in str(caught.value)
+
+
+async def test_answer_that_breaks_off_is_unreachable():
+    async def broken():
+        yield b'{"forecasts"'
+        raise httpx.ReadError("reset")
+
+    with pytest.raises(RuntimeUnreachableError, match="before the answer ended"):
+        await ask(lambda _: httpx.Response(200, content=broken(), headers=JSON))
+
+
+async def test_closed_client_is_unreachable():
+    http = make_client(answering())
+    await http.aclose()
+
+    with pytest.raises(RuntimeUnreachableError, match="closed"):
+        await http.exchange("GET", "v1/health", None, max_bytes=10)
+
+
+def test_a_rejection_is_not_taken_for_a_refused_connection():
+    assert not is_refused_connection(RuntimeRejectedError())

@@ -1,0 +1,66 @@
+from collections import Counter
+
+import pytest
+
+from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes, tiers
+from runner.types import BatchKey
+
+KEY = BatchKey("m", 3, (0.5,))
+
+
+def make_runtimes(count=2, rank=0, replicas=1):
+    return Runtimes(count, lambda: Place(rank, replicas))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 8])
+def test_replicas_are_spread_evenly_and_leave_no_runtime_without_one(count, replicas):
+    split = [tiers(rank, replicas, count) for rank in range(replicas)]
+
+    owners = Counter(runtime for own, _ in split for runtime in own)
+    assert set(owners) == set(range(count))
+    assert max(owners.values()) - min(owners.values()) <= 1
+    assert all(sorted(own + others) == list(range(count)) for own, others in split)
+
+
+def test_rank_beyond_the_known_number_of_replicas_still_has_a_runtime():
+    assert tiers(rank=7, replicas=2, count=4)[0] == (1, 3)
+
+
+def test_lone_runtime_has_lanes_that_are_called_like_the_models():
+    assert make_runtimes(1).lanes("m") == ("m",)
+    assert make_runtimes(2).lanes("m") == ("m@1", "m@2")
+
+
+def test_lone_runtime_is_chosen_without_asking_for_the_rank():
+    runtimes = Runtimes(1, lambda: pytest.fail("asked"))
+
+    assert runtimes.choose([0], lambda _: 0) == 0
+    assert runtimes.choose([], lambda _: 0) is None
+
+
+def test_nothing_usable_is_nothing_chosen():
+    assert make_runtimes(2).choose([], lambda _: 0) is None
+
+
+def test_own_runtime_comes_before_an_idle_one_of_others():
+    assert make_runtimes(2, rank=1, replicas=2).choose([0, 1], lambda r: 9 * r) == 1
+
+
+def test_replicas_new_rank_counts_from_the_next_item_on():
+    ranks = iter([0, 1])
+    runtimes = Runtimes(2, lambda: Place(next(ranks), 2))
+
+    assert [runtimes.choose([0, 1], lambda _: 0) for _ in range(2)] == [0, 1]
+
+
+async def test_route_decides_which_runtime_is_called():
+    async def first(key, items):
+        return "first", key, items
+
+    async def second(key, items):
+        return "second", key, items
+
+    call = RoutedCalls([first, second])
+
+    assert await call(Route(1, "m@2", KEY), [7]) == ("second", KEY, [7])

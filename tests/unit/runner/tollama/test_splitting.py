@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import RuntimeFailedError, RuntimeRejectedError, RuntimeTooLargeError
+from runner.tollama.splitting import BatchSplit
+
+PATHS = np.zeros((3, 3))
+
+
+def make_split(count):
+    return BatchSplit([b"{}"] * count)
+
+
+def run(split, bad=frozenset(), names=lambda accused: None, most=10**9):
+    """A runtime that refuses a part holding one of ``bad``; the parts it saw."""
+    parts = []
+    while part := split.next_part():
+        parts.append(part)
+        accused = frozenset(p for p, i in enumerate(part) if i in bad)
+        if len(part) > most:
+            split.too_large()
+        elif accused:
+            split.refused(names(accused))
+        else:
+            split.answered([PATHS] * len(part))
+    return parts
+
+
+def kinds(split):
+    return ["ok" if o is PATHS else type(o).__name__ for o in split.outcomes]
+
+
+def test_good_batch_is_one_part():
+    split = make_split(4)
+
+    parts = run(split)
+
+    assert parts == [[0, 1, 2, 3]]
+    assert kinds(split) == ["ok"] * 4
+
+
+def test_empty_batch_has_nothing_to_send():
+    split = BatchSplit([])
+
+    assert run(split) == []
+    assert split.outcomes == []
+
+
+def test_series_that_may_not_travel_keeps_its_error_and_is_not_sent():
+    error = RuntimeRejectedError("a value is not finite")
+    split = BatchSplit([b"a", error, b"c"])
+
+    parts = run(split)
+
+    assert parts == [[0, 2]]
+    assert kinds(split) == ["ok", "RuntimeRejectedError", "ok"]
+    assert split.outcomes[1] is error
+
+
+def test_rendered_gives_the_bytes_of_a_part():
+    split = BatchSplit([b"a", RuntimeRejectedError(), b"c"])
+
+    assert split.rendered([0, 2]) == [b"a", b"c"]
+
+
+def test_accused_series_are_taken_out_and_the_rest_is_sent_once_more():
+    split = make_split(5)
+
+    parts = run(split, bad={1, 3}, names=lambda accused: accused)
+
+    assert parts == [[0, 1, 2, 3, 4], [0, 2, 4]]
+    assert kinds(split) == ["ok", "RuntimeRejectedError", "ok", "RuntimeRejectedError", "ok"]
+
+
+def test_when_all_are_accused_nothing_is_sent_again():
+    split = make_split(3)
+
+    parts = run(split, bad={0, 1, 2}, names=lambda accused: accused)
+
+    assert len(parts) == 1
+    assert kinds(split) == ["RuntimeRejectedError"] * 3
+
+
+def test_unnamed_bad_series_is_cornered_by_halving_largest_parts_first():
+    split = make_split(8)
+
+    parts = run(split, bad={5})
+
+    assert [len(p) for p in parts] == [8, 4, 4, 2, 2, 1, 1]
+    assert kinds(split) == ["ok"] * 5 + ["RuntimeRejectedError"] + ["ok"] * 2
+
+
+@given(st.integers(1, 130), st.data())
+def test_any_three_unnamed_bad_series_are_cornered_and_no_good_one_is_lost(count, data):
+    bad = data.draw(st.sets(st.integers(0, count - 1), max_size=3))
+    split = make_split(count)
+
+    run(split, bad=bad)
+
+    expected = ["RuntimeRejectedError" if i in bad else "ok" for i in range(count)]
+    assert kinds(split) == expected
+
+
+@given(st.integers(1, 130))
+def test_search_is_bounded_when_every_series_is_refused(count):
+    split = make_split(count)
+
+    parts = run(split, bad=set(range(count)))
+
+    assert len(parts) <= 1 + 3 * count.bit_length()
+    assert kinds(split) == ["RuntimeRejectedError"] * count
+
+
+def test_part_over_a_size_limit_is_halved_until_it_fits():
+    split = make_split(5)
+
+    parts = run(split, most=2)
+
+    assert [p for p in parts if len(p) <= 2] == [[0, 1], [2], [3, 4]]
+    assert kinds(split) == ["ok"] * 5
+
+
+def test_single_series_over_the_size_limit_is_too_large():
+    split = make_split(1)
+
+    run(split, most=0)
+
+    assert isinstance(split.outcomes[0], RuntimeTooLargeError)
+
+
+def test_failure_of_the_rest_leaves_what_was_answered():
+    split = make_split(4)
+    split.too_large()
+    split.answered([PATHS, PATHS])
+
+    split.fail_rest(RuntimeFailedError("the runtime answered 500"))
+
+    assert kinds(split) == ["ok", "ok", "RuntimeFailedError", "RuntimeFailedError"]
+    assert split.outcomes[2] is not split.outcomes[3]
+
+
+@pytest.mark.parametrize(
+    ("step", "started"),
+    [
+        (lambda split: None, False),
+        (lambda split: split.too_large(), False),
+        (lambda split: split.refused(None), True),
+        (lambda split: split.answered([PATHS, PATHS]), True),
+    ],
+    ids=["nothing", "too large", "refused", "answered"],
+)
+def test_a_batch_has_started_once_the_runtime_said_something_about_its_series(step, started):
+    split = make_split(2)
+
+    step(split)
+
+    assert split.started is started

@@ -1,0 +1,309 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import BadOutputError, RuntimeRejectedError
+from runner.tollama.wire import (
+    decode_forecasts,
+    encode_series,
+    join_request,
+    longest_answer,
+    pandas_frequency,
+)
+from runner.types import BatchKey, ModelSeries
+from tests.support.recordings import body_of, recorded_request
+
+END_TS = datetime(2026, 2, 20, 12, tzinfo=UTC).timestamp()
+KEY = BatchKey("mock", 3, (0.1, 0.5, 0.9))
+
+
+def make_series(y=(-0.4, -0.35, -0.3), **changes):
+    values: dict[str, Any] = {"y": np.array(y), "end_ts": END_TS, "step_s": 300}
+    return ModelSeries(**(values | changes))
+
+
+def sent(key, series):
+    parts = [part for part in encode_series(series) if isinstance(part, bytes)]
+    return json.loads(join_request(key, parts))
+
+
+def decode(body, key, indexes) -> list[Any]:
+    return list(decode_forecasts(body, key, indexes))
+
+
+def test_request_is_the_one_the_daemon_was_recorded_with():
+    series = [
+        make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15)),
+        make_series((-0.3, -0.25, -0.2, -0.15, -0.1, -0.05)),
+    ]
+
+    assert sent(KEY, series) == recorded_request("forecast_two_series")
+
+
+def test_request_with_covariates_is_the_recorded_one():
+    volume = {"volume": np.array([1.0, 2, 3, 4, 5, 6])}
+    series = [make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15), x_past=volume)]
+
+    assert sent(KEY, series) == recorded_request("forecast_past_covariates")
+
+
+def test_future_covariates_travel_beside_past_ones():
+    past, future = {"v": np.array([1.0, 2, 3])}, {"v": np.array([4.0, 5, 6])}
+
+    item = sent(KEY, [make_series(x_past=past, x_future=future)])["series"][0]
+
+    assert item["past_covariates"] == {"v": [1, 2, 3]}
+    assert item["future_covariates"] == {"v": [4, 5, 6]}
+
+
+def test_only_allowed_params_travel_and_only_as_options():
+    key = BatchKey("mock", 3, (0.5,), (("num_samples", 20), ("timeout", 0.1)))
+
+    body = sent(key, [make_series()])
+
+    assert body.keys() == {"model", "horizon", "quantiles", "options", "series"}
+    assert body["options"] == {"num_samples": 20, "timeout": 0.1}
+
+
+def test_without_params_nothing_but_the_contract_travels():
+    assert sent(KEY, [make_series()]).keys() == {"model", "horizon", "quantiles", "series"}
+
+
+@pytest.mark.parametrize(
+    ("step_s", "alias"),
+    [(60, "1min"), (300, "5min"), (3600, "1h"), (5400, "90min"), (86400, "1D"), (7, "7s")],
+)
+def test_step_is_written_as_pandas_names_it(step_s, alias):
+    assert pandas_frequency(step_s) == alias
+
+
+def test_timestamps_are_a_regular_grid_that_ends_at_the_end_of_the_series():
+    item = sent(KEY, [make_series(step_s=86400)])["series"][0]
+
+    assert item["timestamps"] == [
+        "2026-02-18T12:00:00Z",
+        "2026-02-19T12:00:00Z",
+        "2026-02-20T12:00:00Z",
+    ]
+
+
+def test_fraction_of_a_second_is_kept():
+    item = sent(KEY, [make_series(end_ts=END_TS + 0.25)])["series"][0]
+
+    assert item["timestamps"][-1] == "2026-02-20T12:00:00.250000Z"
+
+
+def test_series_on_different_grids_keep_their_own_timestamps():
+    batch = [make_series(), make_series(end_ts=END_TS + 300), make_series((1.0, 2.0))]
+
+    grids = [item["timestamps"] for item in sent(KEY, batch)["series"]]
+
+    assert [(len(g), g[-1]) for g in grids] == [
+        (3, "2026-02-20T12:00:00Z"),
+        (3, "2026-02-20T12:05:00Z"),
+        (2, "2026-02-20T12:00:00Z"),
+    ]
+
+
+def test_view_with_gaps_in_memory_is_sent_like_any_other():
+    y = np.arange(12, dtype=np.float64).reshape(3, 4)[:, 1]
+
+    assert sent(KEY, [make_series(y)])["series"][0]["target"] == [1, 5, 9]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_values_arrive_exactly_as_they_were(values):
+    assert sent(KEY, [make_series(values)])["series"][0]["target"] == values
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["y", "x_past", "x_future"])
+def test_series_with_a_value_that_is_not_finite_does_not_travel(where, value):
+    bad = np.array([0.0, value, 0.0])
+    changes = {"y": bad} if where == "y" else {where: {"v": bad}}
+
+    good, error = encode_series([make_series(), make_series(**changes)])
+
+    assert isinstance(good, bytes)
+    assert isinstance(error, RuntimeRejectedError)
+    assert "not finite" in str(error)
+
+
+def test_covariate_name_that_is_no_text_stays_with_its_series():
+    good, error = encode_series([make_series(), make_series(x_past={"\ud800": np.zeros(3)})])
+
+    assert isinstance(good, bytes)
+    assert isinstance(error, RuntimeRejectedError)
+
+
+def answer(*forecasts):
+    return json.dumps({"model": "mock", "forecasts": forecasts}).encode()
+
+
+def forecast(index, **quantiles):
+    paths = {"0.1": [1.0, 2.0, 3.0], "0.5": [4.0, 5.0, 6.0], "0.9": [7.0, 8.0, 9]}
+    return {"id": f"s{index}", "mean": [4, 5, 6], "quantiles": paths | quantiles}
+
+
+def test_recorded_answer_becomes_one_array_per_series():
+    paths = decode(body_of("forecast_two_series"), KEY, [0, 1])
+
+    np.testing.assert_array_equal(paths, [np.full((3, 3), -0.15), np.full((3, 3), -0.05)])
+
+
+def test_recorded_levels_in_short_form_are_matched_by_number():
+    key = BatchKey("mock", 3, (0.025, 0.05, 0.5, 0.975))
+
+    (paths,) = decode(body_of("forecast_odd_quantiles"), key, [0])
+
+    assert paths.shape == (3, 4)
+
+
+def test_recorded_answer_without_quantiles_is_bad_output():
+    (error,) = decode(body_of("forecast_without_quantiles"), KEY, [0])
+
+    assert isinstance(error, BadOutputError)
+
+
+def test_columns_follow_the_order_of_the_levels_and_rows_the_steps():
+    (paths,) = decode(answer(forecast(0)), KEY, [0])
+
+    np.testing.assert_array_equal(paths, [[1, 4, 7], [2, 5, 8], [3, 6, 9]])
+    assert paths.dtype == np.float64
+
+
+def test_level_written_otherwise_is_matched_by_number():
+    item = forecast(0)
+    item["quantiles"] = {"1e-1": [1, 1, 1], "0.50": [2, 2, 2], "0.9000": [3, 3, 3]}
+
+    (paths,) = decode(answer(item), KEY, [0])
+
+    np.testing.assert_array_equal(paths[0], [1, 2, 3])
+
+
+def test_level_with_more_digits_than_the_runtime_writes_is_found():
+    key = BatchKey("mock", 3, (0.123456789,))
+    item = {"id": "s0", "quantiles": {"0.123457": [1.0, 2.0, 3.0]}}
+
+    (paths,) = decode(answer(item), key, [0])
+
+    np.testing.assert_array_equal(paths, [[1], [2], [3]])
+
+
+def test_forecasts_in_another_order_find_their_series():
+    other = forecast(0, **{"0.1": [0.0, 0.0, 0.0]})
+
+    first, second = decode(answer(forecast(1), other), KEY, [0, 1])
+
+    assert first[0, 0] == 0
+    assert second[0, 0] == 1
+
+
+def test_levels_and_forecasts_nobody_asked_for_are_passed_over():
+    extra = forecast(0, **{"0.25": [0, 0, 0], "mean": [0, 0, 0], "std": [0, 0, 0]})
+
+    (paths,) = decode(answer(extra, forecast(99), "noise", None), KEY, [0])
+
+    np.testing.assert_array_equal(paths[0], [1, 4, 7])
+
+
+BAD_FORECASTS = {
+    "wrong id": forecast(7),
+    "id of another kind": forecast(1) | {"id": 1},
+    "no id": {"quantiles": forecast(1)["quantiles"]},
+    "quantiles null": forecast(1) | {"quantiles": None},
+    "quantiles a list": forecast(1) | {"quantiles": []},
+    "level missing": forecast(1) | {"quantiles": {"0.1": [1, 2, 3], "0.5": [1, 2, 3]}},
+    "level twice": forecast(1, **{"0.50": [1, 2, 3]}),
+    "too short": forecast(1, **{"0.5": [1, 2]}),
+    "too long": forecast(1, **{"0.5": [1, 2, 3, 4]}),
+    "path null": forecast(1, **{"0.5": None}),
+    "path a number": forecast(1, **{"0.5": 1.0}),
+    "value null": forecast(1, **{"0.5": [1, None, 3]}),
+    "value a string": forecast(1, **{"0.5": [1, "2", 3]}),
+    "value a boolean": forecast(1, **{"0.5": [1, True, 3]}),
+    "value a list": forecast(1, **{"0.5": [1, [2], 3]}),
+    "NaN": forecast(1, **{"0.5": [1, float("nan"), 3]}),
+    "infinity": forecast(1, **{"0.5": [1, float("-inf"), 3]}),
+    "integer beyond floats": forecast(1, **{"0.5": [10**400, float("nan"), 3]}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FORECASTS.values(), ids=BAD_FORECASTS)
+def test_forecast_that_is_not_what_was_asked_hurts_its_series_alone(bad):
+    good, error, other = decode(answer(forecast(0), bad, forecast(2)), KEY, [0, 1, 2])
+
+    assert isinstance(error, BadOutputError)
+    np.testing.assert_array_equal([good, other], [[[1, 4, 7], [2, 5, 8], [3, 6, 9]]] * 2)
+
+
+def test_number_too_large_for_a_float_hurts_its_series_alone():
+    body = answer(forecast(0), forecast(1)).replace(b"4.0", b"1e999", 1)
+
+    error, good = decode(body, KEY, [0, 1])
+
+    assert isinstance(error, BadOutputError)
+    assert good[0, 1] == 4
+
+
+def test_id_that_comes_twice_is_bad_output_for_that_series():
+    error, good = decode(answer(forecast(0), forecast(1), forecast(0)), KEY, [0, 1])
+
+    assert "twice" in str(error)
+    assert good.shape == (3, 3)
+
+
+def test_missing_forecast_is_bad_output_for_that_series():
+    good, error = decode(answer(forecast(0)), KEY, [0, 1])
+
+    assert good.shape == (3, 3)
+    assert "no forecast" in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"forecasts": null}',
+        b'{"forecasts": {}}',
+        b'{"forecasts": [',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+    ids=range(10),
+)
+def test_body_that_is_no_answer_is_bad_output_for_the_whole_call(body):
+    with pytest.raises(BadOutputError, match="the answer"):
+        decode(body, KEY, [0])
+
+
+def test_answer_of_more_lists_than_it_can_need_is_bad_output_before_it_is_parsed():
+    hollow = b'{"forecasts":[' + b"[]," * 10_000 + b"[]]}"
+
+    with pytest.raises(BadOutputError, match="too many parts"):
+        decode(hollow, KEY, [0])
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_longest_sound_answer_is_within_its_limits(indent):
+    key = BatchKey("mock", 512, tuple(i / 200 for i in range(1, 100)))
+    path = [-1.2345678901234567e-100] * 512
+    item = {"mean": path, "quantiles": {str(level): path for level in key.levels}}
+    item |= {"explanation": {f"k{i}": ["x" * 90] for i in range(20)}}
+    body = json.dumps({"forecasts": [item | {"id": f"s{i}"} for i in range(16)]}, indent=indent)
+
+    assert len(body) < longest_answer(key, 16)
+    assert all(isinstance(one, np.ndarray) for one in decode(body.encode(), key, range(16)))
+
+
+def test_answer_to_a_usual_call_has_a_limit_that_is_parsed_in_a_moment():
+    assert longest_answer(BatchKey("mock", 12, (0.1, 0.5, 0.9)), 128) < 2_100_000

@@ -1,0 +1,58 @@
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from serve_app.backtest.report import plots
+
+STEPS = {"coverage_80": [0.81, None, 0.79]}
+SOURCES: dict[str, Any] = {
+    name: {
+        "moving": {"steps": STEPS},
+        "reliability": [{"level": 0.1, "share_below": 0.12}, {"level": 0.9, "share_below": 0.88}],
+    }
+    for name in ("baseline", "last value")
+}
+EXAMPLE = {
+    "market_id": "<b>m-1</b>",
+    "past": [0.4, 0.5],
+    "future": [0.5, 0.6],
+    "bands": [[0.3, 0.4, 0.5, 0.6, 0.7]] * 2,
+}
+RECOVERY = {
+    "factor": 3.0,
+    "block": 50,
+    "rows": [
+        {"segment": "wide", "with": [0.6, 0.8], "without": [0.8, 0.8], "fixed": [0.5, 0.5]},
+        {"segment": "scarce", "with": [0.6], "without": [0.8], "fixed": [0.5]},
+    ],
+}
+CHARTS = {
+    "coverage": lambda: plots.coverage_by_step(SOURCES),
+    "reliability": lambda: plots.reliability(SOURCES),
+    "fans": lambda: plots.fans([EXAMPLE]),
+    "recovery": lambda: plots.recovery(RECOVERY, 0.8),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_sound_svg_and_the_same_each_time(name: str) -> None:
+    drawn = CHARTS[name]()
+
+    assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+    assert drawn == CHARTS[name]()
+
+
+def test_sources_are_named_in_the_legend() -> None:
+    assert all(f">{name}<" in plots.coverage_by_step(SOURCES) for name in SOURCES)
+
+
+def test_the_name_of_a_market_is_text_and_nothing_else() -> None:
+    assert "<b>" not in plots.fans([EXAMPLE])
+
+
+def test_a_segment_with_a_single_block_is_not_drawn() -> None:
+    drawn = plots.recovery(RECOVERY, 0.8)
+
+    assert ">wide<" in drawn
+    assert "scarce" not in drawn

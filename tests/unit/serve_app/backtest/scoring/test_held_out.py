@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from runner.calibration.state import ConformalState
+from serve_app.backtest.scoring.calibration_check import check, recovery
+from serve_app.backtest.scoring.held_out import Answers, Calibrator, shaken, switched
+from serve_app.backtest.scoring.scores import LEVELS, inside
+from serve_app.backtest.windows import Split, Windows
+from tests.support.builders import make_config
+from tests.support.markets import made_windows
+
+SETTINGS = make_config(conformal={"segments": (), "min_samples": 50}).conformal
+STEPS = 4
+
+
+def noise(count: int, wrong_by: float, seed: int = 3) -> tuple[Windows, Answers]:
+    """Outcomes with a spread of a cent; bands ``wrong_by`` times as wide as they should be."""
+    chance = np.random.default_rng(seed)
+    past = 0.5 + 0.01 * chance.standard_normal((count, 30))
+    future = 0.5 + 0.01 * chance.standard_normal((count, STEPS))
+    z = np.array([-1.6449, -1.2816, 0, 1.2816, 1.6449])
+    bands = np.tile(0.5 + wrong_by * 0.01 * z, (count, STEPS, 1))
+    return made_windows(past, future), Answers("ewma", bands, np.ones(count, dtype=bool))
+
+
+def halves(count: int) -> Split:
+    first = np.arange(count) < count // 2
+    return Split(first, ~first)
+
+
+def coverage(bands: np.ndarray, actual: np.ndarray) -> float:
+    return float(inside(bands[..., 1], bands[..., 3], actual).mean())
+
+
+@pytest.mark.parametrize("wrong_by", [0.4, 1.0, 2.5])
+def test_what_was_fitted_covers_windows_that_were_held_out(wrong_by: float) -> None:
+    windows, answers = noise(2000, wrong_by)
+    split, calibrator = halves(2000), Calibrator(windows, SETTINGS)
+    state = calibrator.fitted([answers], split.fit)
+    bands = calibrator.adjusted(answers, state, split.held_out)
+
+    held = split.held_out
+    assert coverage(bands[held], windows.future[held]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_windows_that_stand_still_or_are_somebody_else_s_teach_nothing() -> None:
+    windows, answers = noise(200, 1.0)
+    windows.past[:50] = 0.5
+    answers.usable[50:80] = False
+    state = Calibrator(windows, SETTINGS).fitted([answers], np.ones(200, dtype=bool))
+
+    assert state.tracks["ewma"]["all"].sample_size.tolist() == [120] * STEPS
+
+
+def test_without_enough_outcomes_bands_stay_as_they_are() -> None:
+    windows, answers = noise(40, 0.4)
+    calibrator = Calibrator(windows, SETTINGS)
+    every = np.ones(40, dtype=bool)
+    bands = calibrator.adjusted(answers, calibrator.fitted([answers], every), every)
+
+    np.testing.assert_array_equal(bands, answers.bands)
+
+
+def test_following_the_stream_finds_the_width_by_itself() -> None:
+    windows, answers = noise(1200, 0.4)
+    every = np.ones(1200, dtype=bool)
+    calibrator = Calibrator(windows, SETTINGS)
+    bands = calibrator.followed(answers, ConformalState(0.8), every, windows.future)
+
+    np.testing.assert_array_equal(bands[:50], answers.bands[:50])  # nothing is known yet
+    assert coverage(bands[400:], windows.future[400:]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_an_outcome_is_not_known_before_its_time() -> None:
+    windows, answers = noise(300, 0.4)
+    slow = Windows(
+        windows.past, windows.future, windows.origin_ts, np.full(300, 1e9), windows.labels
+    )
+    every = np.ones(300, dtype=bool)
+    bands = Calibrator(slow, SETTINGS).followed(answers, ConformalState(0.8), every, windows.future)
+
+    np.testing.assert_array_equal(bands, answers.bands)
+
+
+def test_a_switch_is_in_the_middle_of_the_time_of_the_windows_in_question() -> None:
+    windows, answers = noise(20, 1.0)
+    where = np.arange(20) >= 10
+    mixed = switched(np.zeros_like(answers.bands), np.ones_like(answers.bands), windows, where)
+
+    assert mixed[:, 0, 0].tolist() == [0] * 15 + [1] * 5
+
+
+def test_shaken_outcomes_end_as_many_times_as_far_from_the_median() -> None:
+    windows, answers = noise(100, 1.0)
+    shock = shaken(answers.bands, windows, np.ones(100, dtype=bool), 3.0)
+
+    assert shock.late.tolist() == [False] * 30 + [True] * 70
+    np.testing.assert_allclose(shock.actual[:30], windows.future[:30])
+    np.testing.assert_allclose(shock.actual[30:] - 0.5, 3 * (windows.future[30:] - 0.5))
+
+
+def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
+    windows, baseline = noise(1000, 0.5)
+    model = Answers("fracast-0", noise(1000, 2.0)[1].bands, baseline.usable)
+    found = check([baseline, model], windows, SETTINGS, [halves(1000)])
+    rows = {row["name"]: row for row in found["rows"]}
+
+    assert list(rows) == [
+        "ewma, before",
+        "ewma, calibrated",
+        "fracast-0, before",
+        "fracast-0, calibrated",
+        "fracast-0, then ewma, calibrated",
+    ]
+    assert rows["ewma, before"]["coverage"] < 0.6
+    assert rows["fracast-0, before"]["coverage"] > 0.95
+    for name in ("ewma, calibrated", "fracast-0, calibrated", "fracast-0, then ewma, calibrated"):
+        assert rows[name]["coverage"] == pytest.approx(0.8, abs=0.03)
+        assert rows[name]["interval_score"] < rows["ewma, before"]["interval_score"]
+
+
+def test_updated_factors_recover_from_a_change_that_fixed_ones_do_not() -> None:
+    windows, answers = noise(1600, 1.0)
+    found = recovery(answers, windows, SETTINGS, halves(1600))
+    [row] = found["rows"]
+
+    assert (row["segment"], found["factor"]) == ("all", 3.0)
+    assert np.mean(row["with"][4:]) == pytest.approx(0.8, abs=0.04)
+    assert np.mean(row["fixed"][4:]) < 0.5
+    assert np.mean(row["without"]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_levels_hold_the_interval_that_is_calibrated() -> None:
+    assert {0.1, 0.5, 0.9} <= set(LEVELS.tolist())

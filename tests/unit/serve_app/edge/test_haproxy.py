@@ -1,0 +1,73 @@
+"""Our rules in what the installed Serve writes for HAProxy; it runs in tests/integration."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from serve_app.edge.haproxy import BINARY_VARIABLE, UnknownConfigurationError, main, with_rules
+from tests.support.haproxy import write_serve_configuration
+
+PORTS = (8000, 9101, 8404)
+
+
+def serve_text(folder: Path, host: str = "127.0.0.1") -> str:
+    return write_serve_configuration(folder, PORTS, 30000, host=host).read_text("utf-8")
+
+
+def test_metrics_listen_where_the_service_does_and_statistics_on_loopback(tmp_path: Path) -> None:
+    for host, bound in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "*")):
+        lines = with_rules(serve_text(tmp_path, host)).splitlines()
+        binds = {line.strip() for line in lines if line.strip().startswith("bind ")}
+
+        assert binds == {f"bind {bound}:8000", f"bind {bound}:9101", "bind 127.0.0.1:8404"}
+
+
+def test_everything_else_of_serve_stays(tmp_path: Path) -> None:
+    before, after = serve_text(tmp_path).splitlines(), with_rules(serve_text(tmp_path)).splitlines()
+
+    gone = [line.strip() for line in before if line not in after]
+    assert gone == [
+        f"stats socket {tmp_path}/admin.sock mode 666 level admin expose-fd listeners",
+        *(f"errorfile {status} {tmp_path}/500.http" for status in (502, 503, 504)),
+        "bind :9101",
+        "# Routes endpoint",
+        "http-request return status 404 content-type text/plain lf-string "
+        "\"Path '%[path]' not found. Ping http://.../-/routes for available routes.\"",
+        "bind *:8404",
+    ]
+
+
+def test_source_may_hold_half_of_the_connections_that_serve_allows(tmp_path: Path) -> None:
+    text = serve_text(tmp_path).replace("maxconn 4096", "maxconn 10000")
+
+    assert "reject if { sc0_conn_cur gt 5000 }" in with_rules(text)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_text_that_is_not_there_once_is_an_error(tmp_path: Path, times: int) -> None:
+    stated = "    # Routes endpoint\n"
+    text = serve_text(tmp_path).replace(stated, stated * times)
+
+    with pytest.raises(UnknownConfigurationError, match=f"{times} times .* Routes endpoint"):
+        with_rules(text)
+
+
+def test_program_becomes_haproxy_with_the_arguments_that_serve_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_serve_configuration(tmp_path, PORTS, 30000)
+    expected = with_rules(path.read_text("utf-8"))
+    started: list[tuple[str, Sequence[str]]] = []
+    monkeypatch.setenv(BINARY_VARIABLE, "/nowhere/tsfm-haproxy")
+    monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
+    monkeypatch.setattr(sys, "argv", ["tsfm-haproxy", "-db", "-f", str(path), "-sf", "7"])
+
+    main()
+
+    [(binary, arguments)] = started
+    assert Path(binary).name == "haproxy"
+    assert arguments == [binary, "-db", "-f", str(path), "-sf", "7"]
+    assert path.read_text("utf-8") == expected

@@ -1,0 +1,260 @@
+import json
+import threading
+
+import httpx
+import numpy as np
+import pytest
+
+from serve_app.embedded.app import MAX_BODY_BYTES, build_runtime_app
+from serve_app.embedded.model import ModelFailedError, SeriesError
+from tests.support.fakes import FakeClock
+from tests.support.recordings import FOLDER, recorded, recorded_request
+
+
+class FakeModel:
+    """Repeats the last value; level q lies q above it."""
+
+    name = "mock"
+    best_batch = 2
+
+    def __init__(self, error=None):
+        self.error = error
+        self.sizes = []
+        self.threads = set()
+
+    def forecast(self, series, horizon_steps, levels):
+        self.sizes.append(len(series))
+        self.threads.add(threading.current_thread().name)
+        for index, y in enumerate(series):
+            if y[-1] == 666:
+                raise SeriesError(index, "needs at least 8 points")
+        if self.error is not None:
+            raise self.error
+        last = np.array([y[-1] for y in series])
+        return np.tile(last[:, None, None], (1, horizon_steps, 1)) + np.array(levels)
+
+
+def make_client(model=None):
+    app = build_runtime_app(model or FakeModel(), FakeClock())
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://runtime")
+
+
+async def post(body, model=None):
+    async with make_client(model) as http:
+        if isinstance(body, bytes):
+            return await http.post("/v1/forecast", content=body)
+        return await http.post("/v1/forecast", json=body)
+
+
+def make_body(values=(0.0,), **changes):
+    series = [
+        {
+            "id": f"s{i}",
+            "freq": "5min",
+            "timestamps": ["2026-02-20T11:55:00Z", "2026-02-20T12:00:00Z"],
+            "target": [0.0, value],
+        }
+        for i, value in enumerate(values)
+    ]
+    return {"model": "mock", "horizon": 2, "quantiles": [0.1, 0.5], "series": series} | changes
+
+
+async def test_answer_has_the_shape_that_tollama_was_recorded_with():
+    found = (await post(recorded_request("forecast_two_series"))).json()
+    expected = recorded("forecast_two_series")["body"]
+
+    assert found.keys() == expected.keys() - {"explanation", "narrative", "preprocessing"}
+    assert [f.keys() for f in found["forecasts"]] == [f.keys() for f in expected["forecasts"]]
+    assert [f["id"] for f in found["forecasts"]] == ["s0", "s1"]
+    assert found["forecasts"][0]["quantiles"].keys() == {"0.1", "0.5", "0.9"}
+    assert found["timing"].keys() == expected["timing"].keys()
+
+
+async def test_paths_run_over_the_steps_and_the_median_stands_for_the_mean():
+    (forecast,) = (await post(make_body([1.0]))).json()["forecasts"]
+
+    assert forecast["quantiles"] == {"0.1": [1.1, 1.1], "0.5": [1.5, 1.5]}
+    assert forecast["mean"] == [1.5, 1.5]
+
+
+async def test_without_quantiles_there_is_only_the_mean():
+    (forecast,) = (await post(make_body(quantiles=[]))).json()["forecasts"]
+
+    assert forecast["quantiles"] is None
+    assert forecast["mean"] == [0.5, 0.5]
+
+
+async def test_levels_are_named_in_short_form():
+    (forecast,) = (await post(make_body(quantiles=[0.025, 0.1234567]))).json()["forecasts"]
+
+    assert forecast["quantiles"].keys() == {"0.025", "0.123457"}
+
+
+async def test_covariates_are_ignored_with_a_warning():
+    body = make_body()
+    body["series"][0]["past_covariates"] = {"v": [1, 2.5]}
+    body["series"][0]["future_covariates"] = {"v": [3, 4]}
+
+    answer = await post(body)
+
+    assert answer.status_code == 200
+    assert "ignored" in answer.json()["warnings"][0]
+
+
+async def test_options_and_a_timeout_are_accepted_and_change_nothing():
+    plain = await post(make_body())
+
+    with_options = await post(make_body(options={"num_samples": 3}, timeout=0.001))
+
+    assert with_options.json() == plain.json()
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("error_*.json")), ids=lambda file: file.stem)
+async def test_what_tollama_was_recorded_to_refuse_is_refused_alike(file):
+    raw = {"error_not_json": b"{not json", "error_body_too_large": b"x" * 10_679_103}
+    expected = recorded(file.stem)
+
+    answer = await post(raw.get(file.stem) or recorded_request(file.stem))
+
+    assert answer.status_code == expected["status"]
+    assert places(answer.json()["detail"]) == places(expected["body"]["detail"])
+
+
+def places(detail):
+    """Where the faults lie, as far as series or top-level field; texts do not count."""
+    if isinstance(detail, str):
+        return {detail.startswith("model")}
+    return {
+        tuple(fault["loc"][:3]) if "series" in fault["loc"] else fault["loc"][0] for fault in detail
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_url": "file:///etc/hostname"},
+        {"modelfile": "x"},
+        {"ingest": {}},
+        {"horizon": 10_001},
+        {"horizon": "3"},
+        {"series": []},
+        {"timeout": 0},
+        {"quantiles": [0.5, "0.9"]},
+    ],
+    ids=str,
+)
+async def test_request_outside_the_contract_is_refused(change):
+    answer = await post(make_body(**change))
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"][0]["loc"][0] == "body"
+
+
+@pytest.mark.parametrize(
+    "covariates",
+    [
+        {"past_covariates": {"v": [1]}},
+        {"past_covariates": {"v": [1, 2]}, "future_covariates": {"v": [1]}},
+        {"past_covariates": {"v": [1, None]}},
+    ],
+    ids=str,
+)
+async def test_covariates_that_do_not_fit_are_refused(covariates):
+    body = make_body()
+    body["series"][0] |= covariates
+
+    assert (await post(body)).status_code == 400
+
+
+async def test_value_that_is_not_finite_is_refused_at_its_place():
+    body = json.dumps(make_body([0.0, float("nan")])).encode()
+
+    answer = await post(body)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"][0]["loc"][:3] == ["body", "series", 1]
+
+
+async def test_refusal_does_not_repeat_the_input():
+    answer = await post(make_body(quantiles=["s3cret"]))
+
+    assert "s3cret" not in answer.text
+
+
+async def test_series_the_model_cannot_take_is_named_by_its_place_in_the_call():
+    answer = await post(make_body([1.0, 2.0, 3.0, 666]))
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"][0]["loc"] == ["body", "series", 3, "target"]
+
+
+async def test_series_are_computed_a_few_at_a_time_by_one_worker_off_the_event_loop():
+    model = FakeModel()
+
+    answer = await post(make_body([1.0, 2.0, 3.0, 4.0, 5.0]), model)
+
+    assert model.sizes == [2, 2, 1]
+    assert [f["mean"][0] for f in answer.json()["forecasts"]] == [1.5, 2.5, 3.5, 4.5, 5.5]
+    assert len(model.threads) == 1
+    assert threading.current_thread().name not in model.threads
+
+
+async def test_failure_of_the_model_is_a_502_as_from_tollama():
+    answer = await post(make_body(), FakeModel(ModelFailedError("RuntimeError")))
+
+    assert answer.status_code == 502
+    assert answer.json()["detail"]["code"] == "FORECAST_ERROR"
+
+
+async def test_body_over_the_limit_is_refused_while_it_comes():
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(1)
+            yield b" " * 2**20
+
+    async with make_client() as http:
+        answer = await http.post("/v1/forecast", content=endless())
+
+    assert answer.status_code == 413
+    assert len(sent) == MAX_BODY_BYTES // 2**20 + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/v1/health", "health_live"), ("/api/version", "version")],
+)
+async def test_what_tollama_says_about_itself_is_said_alike(path, name):
+    async with make_client() as http:
+        answer = await http.get(path)
+
+    assert answer.json() == recorded(name)["body"]
+
+
+async def test_the_model_is_listed_as_installed():
+    async with make_client() as http:
+        tags = (await http.get("/api/tags")).json()
+        ready = (await http.get("/health/ready")).json()
+
+    assert [model["name"] for model in tags["models"]] == ["mock"]
+    assert ready["healthy"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/", 404), ("GET", "/v1/forecast", 405)]
+)
+async def test_unknown_routes_get_json_like_fastapi_gives(method, path, status):
+    async with make_client() as http:
+        answer = await http.request(method, path)
+
+    assert answer.status_code == status
+    assert isinstance(answer.json()["detail"], str)
+
+
+async def test_slash_at_the_end_is_not_found_and_leads_nowhere_else():
+    async with make_client() as client:
+        response = await client.get("/api/tags/", headers={"host": "elsewhere.example"})
+
+    assert response.status_code == 404
+    assert "location" not in response.headers

@@ -1,0 +1,126 @@
+"""Bodies that are long: the same outcome as in one pass, without one."""
+
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from runner.errors import InvalidJsonError, InvalidRequestError
+from runner.pacer import Pacer
+from serve_app.http.bodies import forecast as forecast_body
+from serve_app.http.bodies.forecast import parse_forecast
+from serve_app.http.body import AT_ONCE_BYTES
+from serve_app.http.requests import ForecastWire
+from tests.support.bench import example
+from tests.support.builders import make_config
+from tests.support.fakes import FakeClock
+
+LIMITS = make_config().request
+TIMES = [f"2026-02-{i // 1440 + 1:02}T{i // 60 % 24:02}:{i % 60:02}:00Z" for i in range(9000)]
+LONG = [0.1 + i / 1e6 for i in range(9000)]
+
+
+async def parse(body: Any) -> ForecastWire:
+    text = body if isinstance(body, bytes) else orjson.dumps(body)
+    return await parse_forecast(text, LIMITS, Pacer(FakeClock()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"y": LONG},
+        {"y": [None, *LONG, None], "market_id": 'a ["y":[ \\ } name'},
+        {"y": LONG, "y_ts": TIMES},
+        {"x_past": {"a": LONG, "b": LONG, "c]": [1.0]}, "x_future": {"a": LONG}},
+        {"y": LONG, "quantiles": [0.5], "x_past": {}},
+    ],
+)
+async def test_long_request_is_what_one_pass_makes_of_it(changes: dict[str, Any]) -> None:
+    body = orjson.dumps(example(**changes))
+    assert len(body) > AT_ONCE_BYTES
+
+    found, expected = await parse(body), ForecastWire.model_validate_json(body)
+
+    assert found.model_dump() == expected.model_dump()
+
+
+async def test_value_that_stands_twice_is_no_fault_of_ours() -> None:
+    body = orjson.dumps(example(x_past={"a": LONG}))
+
+    found = await parse(body[:-1] + b',"x_past":null}')
+
+    assert found.x_past == {"a": LONG}
+
+
+async def test_parser_is_never_given_more_than_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Watched:
+        def __init__(self, model: Any) -> None:
+            self._model = model
+
+        def validate_json(self, text: bytes) -> Any:
+            seen.append(len(text))
+            return self._model.validate_json(text)
+
+    lists = {n: (Watched(model), text) for n, (model, text) in forecast_body._LISTS.items()}
+    monkeypatch.setattr(forecast_body, "_LISTS", lists)
+
+    await parse(example(y=LONG, y_ts=TIMES))
+
+    assert max(seen) <= AT_ONCE_BYTES
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"y": [*LONG, "0.5"]}, "y.9000"),
+        ({"y": ["", *LONG]}, "y.0"),
+        ({"y": [*LONG[:8000], [], *LONG]}, "body"),
+        ({"y": LONG * 3}, "y"),
+        ({"y": LONG, "y_ts": [*TIMES[:8999], "soon, or later"]}, "y_ts.8999"),
+        ({"x_past": {"a": [*LONG, None]}}, "x_past.a.9000"),
+        ({"x_future": {"<a>": [*LONG, None]}}, "x_future.?.9000"),
+        ({"x_past": {f"c{i}": LONG[:200] for i in range(40)}}, "body"),
+        ({"quantiles": LONG}, "body"),
+        ({"a": LONG}, "body"),
+        ({"market_id": "x" * AT_ONCE_BYTES}, "body"),
+        ({"y": LONG, "model": {"params": {str(i): [] for i in range(2000)}}}, "body"),
+    ],
+)
+async def test_first_error_of_a_long_request_is_named(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        await parse(example(**changes))
+
+    assert (refused.value.path or "body") == path
+
+
+@pytest.mark.parametrize("ending", [b",", b",,1", b", ", b"01", b"\xff", b'"'])
+async def test_long_list_that_is_no_json_is_refused(ending: bytes) -> None:
+    for values in (LONG, LONG[:1700]):
+        text = orjson.dumps(example(y=values, market_id="x" * 40))
+        body = text.replace(b'],"transform', b'%b],"transform' % ending)
+        with pytest.raises((InvalidJsonError, InvalidRequestError, ValidationError)):
+            await parse(body + b" " * AT_ONCE_BYTES)
+
+
+async def test_short_body_of_nothing_but_brackets_is_not_built() -> None:
+    with pytest.raises(InvalidRequestError, match="too many lists"):
+        await parse(b"[" * 2000)
+
+
+def test_errors_of_a_list_end_with_the_first() -> None:
+    with pytest.raises(ValidationError) as refused:
+        ForecastWire.model_validate_json(orjson.dumps(example(y=[""] * 500)))
+
+    assert refused.value.error_count() == 1
+
+
+def test_too_many_options_are_one_error() -> None:
+    body = orjson.dumps(example(model={"params": {str(i): [] for i in range(65)}}))
+    with pytest.raises(ValidationError) as refused:
+        ForecastWire.model_validate_json(body)
+
+    assert refused.value.error_count() == 1

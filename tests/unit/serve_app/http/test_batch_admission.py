@@ -1,0 +1,99 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from runner.errors import OverloadedError
+from serve_app.http.batch_admission import AT_ONCE_BYTES, WAITING_BYTES, BatchLine
+from tests.support.virtual_time import run_virtual
+
+HALF = AT_ONCE_BYTES // 2
+
+
+async def batch(
+    line: BatchLine, name: str, seen: list[str], size: int = HALF, wait_s: float = 10.0
+) -> None:
+    """Works for a second once it is in."""
+    try:
+        async with line.place(size, wait_s, hold_s=60.0):
+            seen.append(f"{name} in at {asyncio.get_running_loop().time():g}")
+            await asyncio.sleep(1.0)
+    except OverloadedError as refused:
+        seen.append(f"{name} refused, {refused.retry_after_s:g}")
+
+
+def run(main: Callable[[BatchLine, list[str]], Coroutine[Any, Any, object]]) -> list[str]:
+    seen: list[str] = []
+    run_virtual(main(BatchLine(), seen))
+    return seen
+
+
+def test_batches_get_in_as_many_as_fit_at_once_and_in_order():
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        await asyncio.gather(*(batch(line, str(n), seen) for n in range(5)))
+
+    assert run(main) == ["0 in at 0", "1 in at 0", "2 in at 1", "3 in at 1", "4 in at 2"]
+
+
+def test_a_small_batch_does_not_pass_a_large_one_that_came_before():
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        sizes = {"a": HALF, "large": AT_ONCE_BYTES, "small": 10}
+        await asyncio.gather(*(batch(line, name, seen, size) for name, size in sizes.items()))
+
+    assert run(main) == ["a in at 0", "large in at 1", "small in at 2"]
+
+
+def test_a_batch_of_any_size_gets_in_alone():
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        await batch(line, "huge", seen, 10 * AT_ONCE_BYTES)
+
+    assert run(main) == ["huge in at 0"]
+
+
+def test_who_comes_to_a_full_line_is_refused_at_once():
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        sizes = [AT_ONCE_BYTES, WAITING_BYTES, 10]
+        await asyncio.gather(*(batch(line, str(n), seen, size) for n, size in enumerate(sizes)))
+
+    assert run(main) == ["0 in at 0", "2 refused, 5", "1 in at 1"]
+
+
+def test_who_has_waited_too_long_is_refused_and_leaves_the_place_to_the_next():
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        waits = {"a": 9.0, "impatient": 0.5, "next": 9.0}
+        everybody = (
+            batch(line, name, seen, AT_ONCE_BYTES, wait_s) for name, wait_s in waits.items()
+        )
+        await asyncio.gather(*everybody)
+
+    assert run(main) == ["a in at 0", "impatient refused, 5", "next in at 1"]
+
+
+@pytest.mark.parametrize("left_after_s", [0.5, 1.0])
+def test_a_caller_who_leaves_takes_no_place_along(left_after_s: float):
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        inside = asyncio.ensure_future(batch(line, "a", seen, AT_ONCE_BYTES))
+        leaving = asyncio.ensure_future(batch(line, "leaves", seen, AT_ONCE_BYTES))
+        after = asyncio.ensure_future(batch(line, "next", seen, AT_ONCE_BYTES))
+        await asyncio.sleep(left_after_s)  # at 1.0 a place has just come free for it
+        leaving.cancel()
+        await asyncio.gather(inside, after)
+
+    assert run(main)[-1].startswith("next in at 1")
+
+
+def test_who_reads_slowly_loses_the_place_after_a_time():
+    async def slow(line: BatchLine) -> None:
+        async with line.place(AT_ONCE_BYTES, 1.0, hold_s=3.0):
+            await asyncio.sleep(100.0)
+
+    async def main(line: BatchLine, seen: list[str]) -> None:
+        reading = asyncio.ensure_future(slow(line))
+        await asyncio.sleep(0)
+        await batch(line, "next", seen, AT_ONCE_BYTES)
+        await batch(line, "a", seen, AT_ONCE_BYTES)
+        await reading
+        await batch(line, "last", seen, AT_ONCE_BYTES)
+
+    assert run(main) == ["next in at 3", "a in at 4", "last in at 100"]

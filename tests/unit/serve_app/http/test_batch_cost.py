@@ -1,0 +1,72 @@
+import pytest
+
+from loadtest.payloads import Shape, batch_body, forecast_bodies
+from runner.errors import InvalidRequestError
+from serve_app.http.batch_cost import (
+    SLOWEST,
+    BatchCost,
+    check_deadline,
+    count_items,
+    peeked_deadline_ms,
+)
+
+
+def least_s(cost: BatchCost, body: bytes) -> float:
+    return cost.least_s(len(body), count_items(body))
+
+
+BODY = batch_body(forecast_bodies(100, Shape(points=288)))
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"requests":[{}],"deadline_ms":50}', 50.0),
+        (b'{"requests":[{}],"deadline_ms":50', None),
+        (b' { "deadline_ms" : 1.5e2 , "requests" : [{}] } ', 150.0),
+        (b'{"requests":[{}] , "deadline_ms" : 50.0 }\n', 50.0),
+        (b'{"requests":[{"deadline_ms":50}]}', None),
+        (b'{"requests":[{"y":[1],"deadline_ms":50}]}', None),
+        (b'{"deadline_ms":null,"requests":[]}', None),
+        (b'{"deadline_ms":5-5,"requests":[]}', None),
+        (b"", None),
+    ],
+)
+def test_a_deadline_is_found_before_and_behind_the_items(body: bytes, found: float | None):
+    assert peeked_deadline_ms(body) == found
+
+
+def test_a_long_body_is_not_searched_for_its_deadline():
+    assert peeked_deadline_ms(b'{"requests":[],"deadline_ms":1}' + b" " * 1000) is None
+
+
+def test_a_batch_takes_longer_the_more_items_and_bytes_it_has():
+    cost, half = BatchCost(), batch_body(forecast_bodies(50, Shape(points=288)))
+
+    assert least_s(cost, BODY) == pytest.approx(2 * least_s(cost, half), rel=0.01)
+    assert 0.005 < least_s(cost, BODY) < 0.05
+
+
+def test_a_busy_machine_is_noticed_by_its_parsing_and_not_taken_for_slower_than_it_can_be():
+    cost = BatchCost()
+    usual_s, answering_s = least_s(cost, BODY), cost.answering_s(100, 30_000)
+    for _ in range(50):
+        cost.was_read(3_000_000, 2000, took_s=100.0)
+
+    assert least_s(cost, BODY) == pytest.approx(SLOWEST * usual_s)
+    assert cost.answering_s(100, 30_000) == pytest.approx(SLOWEST * answering_s)
+
+
+def test_short_bodies_and_fast_parsing_change_no_estimate():
+    cost = BatchCost()
+    usual_s = least_s(cost, BODY)
+    cost.was_read(1000, 1, took_s=100.0)
+    cost.was_read(3_000_000, 2000, took_s=1e-6)
+
+    assert least_s(cost, BODY) == usual_s
+
+
+def test_a_deadline_that_cannot_be_kept_is_refused_with_the_one_that_can():
+    check_deadline(0.05, spent_s=0.01, least_s=0.06)
+    with pytest.raises(InvalidRequestError, match=r"deadline_ms: .* needs 400 ms; allow that much"):
+        check_deadline(0.05, spent_s=0.01, least_s=0.39)

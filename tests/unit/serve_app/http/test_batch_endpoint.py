@@ -1,0 +1,234 @@
+import asyncio
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from runner.types import BreakerState, FallbackReason, ModelFailure
+from tests.support.bench import Bench, example
+from tests.support.builders import make_answer, make_bands, make_config
+
+
+async def post(bench: Bench, body: Any, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    return await bench.http.post("/tsfm/forecast/batch", content=content, headers=headers)
+
+
+def market(seed: int, **changes: Any) -> dict[str, Any]:
+    y = [0.3 + 0.001 * ((seed * 31 + i * 7) % 100) for i in range(40)]
+    return example(**({"market_id": f"m-{seed}", "y": y} | changes))
+
+
+async def test_results_come_in_the_order_of_the_requests(bench: Bench) -> None:
+    response = await post(bench, {"requests": [market(i) for i in range(50)]})
+
+    results = response.json()["results"]
+    assert response.status_code == 200
+    assert [r["ok"]["market_id"] for r in results] == [f"m-{i}" for i in range(50)]
+
+
+async def test_items_have_the_same_shape_as_a_single_forecast(bench: Bench) -> None:
+    single = (await bench.post(market(1))).json()
+    batched = (await post(bench, {"requests": [market(2)]})).json()["results"][0]["ok"]
+
+    assert set(batched) == set(single)
+    assert set(batched["meta"]) == set(single["meta"])
+
+
+async def test_bad_items_are_errors_for_themselves_alone(bench: Bench) -> None:
+    requests: list[Any] = [
+        market(0),
+        market(1, y=[2.0] * 40),
+        market(2, quantiles=[0.9, 0.1]),
+        "no object",
+        market(4, model={"model_name": "nobody"}),
+        market(5, deadline_ms=10.0),
+        market(6),
+    ]
+    results = (await post(bench, {"requests": requests})).json()["results"]
+
+    assert [("ok" in r) for r in results] == [True, False, False, False, False, False, True]
+    codes = [r["error"]["code"] for r in results if "error" in r]
+    assert codes == ["invalid_request"] * 3 + ["unknown_model", "invalid_request"]
+    assert results[1]["error"]["detail"][0]["path"] == "y.0"
+    assert results[5]["error"]["detail"][0]["path"] == "deadline_ms"
+
+
+async def test_item_with_nan_is_refused_and_not_taken_for_a_gap(bench: Bench) -> None:
+    body = orjson.dumps({"requests": [market(0), market(1)]}).replace(b"0.3,", b"NaN,", 1)
+    results = (await post(bench, body)).json()["results"]
+
+    assert "error" in results[0]
+    assert "ok" in results[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b"[]", 422, "invalid_request"),
+        ({"requests": 1}, 422, "invalid_request"),
+        ({"items": []}, 422, "invalid_request"),
+        ({"requests": [], "deadline_ms": -1}, 422, "invalid_request"),
+    ],
+)
+async def test_what_is_no_batch_is_refused_as_a_whole(
+    bench: Bench, body: Any, status: int, code: str
+) -> None:
+    response = await post(bench, body)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+async def test_empty_batch_has_no_results(bench: Bench) -> None:
+    assert (await post(bench, {"requests": []})).json() == {"results": []}
+
+
+async def test_batch_over_the_limit_is_refused_with_the_limit() -> None:
+    bench = Bench(make_config(request={"max_batch_requests": 2}))
+    response = await post(bench, {"requests": [market(i) for i in range(3)]})
+    await bench.http.aclose()
+
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "batch_too_long")
+    assert "2 items" in response.json()["error"]["message"]
+
+
+async def test_body_over_the_limit_is_refused() -> None:
+    bench = Bench(make_config(request={"max_batch_body_bytes": 100}))
+    response = await post(bench, {"requests": [market(0)]})
+    await bench.http.aclose()
+
+    assert response.json()["error"]["code"] == "body_too_large"
+
+
+async def test_ndjson_gives_a_line_for_each_result_with_its_index(bench: Bench) -> None:
+    requests = [market(0), market(1, y=[2.0] * 40), market(2, liquidity_bucket="low")]
+    response = await post(bench, {"requests": requests}, accept="application/x-ndjson")
+
+    lines = [orjson.loads(line) for line in response.text.splitlines()]
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    assert sorted(line["index"] for line in lines) == [0, 1, 2]
+    assert lines[0]["index"] == 1  # refused at once, before anything is computed
+    assert {line["index"] for line in lines if "ok" in line} == {0, 2}
+
+
+async def test_deadline_of_the_batch_can_only_be_tightened(bench: Bench) -> None:
+    await post(bench, {"requests": [market(0)], "deadline_ms": 900.0})
+    await post(bench, {"requests": [market(1)]}, **{"X-Request-Deadline-Ms": "500"})
+    await post(bench, {"requests": [market(2)], "deadline_ms": 1e9})
+
+    assert [r.budget_s for r in bench.model.requests] == pytest.approx([0.78, 0.38, 29.88])
+
+
+async def test_failures_of_the_model_are_baselines_with_reasons(bench: Bench) -> None:
+    bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, BreakerState.CLOSED)
+    results = (await post(bench, {"requests": [market(0), market(1)]})).json()["results"]
+
+    metas = [r["ok"]["meta"] for r in results]
+    assert [m["fallback_reason"] for m in metas] == ["runtime_timeout"] * 2
+
+
+async def test_batch_and_single_share_the_cache(bench: Bench) -> None:
+    bench.model.outcome = make_answer(bands=make_bands(horizon=12))
+    await bench.post(market(0))
+    results = (await post(bench, {"requests": [market(0)]})).json()["results"]
+
+    assert results[0]["ok"]["meta"]["cache_hit"] is True
+    assert len(bench.model.requests) == 1
+
+
+async def test_batches_are_refused_where_single_requests_are_shed() -> None:
+    bench = Bench(make_config(overload={"shed_above": 3, "refuse_above": 9}))
+    bench.under_way.single = 4
+    response = await post(bench, {"requests": [market(0)]})
+    single = await bench.post(market(1))
+    await bench.http.aclose()
+
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "overloaded")
+    assert response.headers["retry-after"] == "1"
+    assert single.json()["meta"]["fallback_reason"] == "overloaded"
+
+
+async def test_a_batch_counts_as_a_request_under_way_until_it_is_answered(bench: Bench) -> None:
+    bench.model.gate = asyncio.Event()
+    asking = asyncio.ensure_future(post(bench, {"requests": [market(0)]}))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    during = bench.under_way.total
+    bench.model.gate.set()
+    await asking
+
+    assert (during, bench.under_way.total) == (1, 0)
+
+
+@pytest.mark.parametrize("place", ["first", "last", "header"])
+async def test_a_deadline_that_such_a_batch_cannot_keep_is_refused_before_it_is_parsed(
+    bench: Bench, place: str
+) -> None:
+    body = b'{"requests":[%b,{]}' % b",".join(orjson.dumps(market(i)) for i in range(400))
+    bodies = {
+        "first": body.replace(b"{", b'{"deadline_ms":1,', 1),
+        "last": body[:-1] + b',"deadline_ms":1}',
+        "header": body,
+    }
+    headers = {"X-Request-Deadline-Ms": "1"} if place == "header" else {}
+    response = await post(bench, bodies[place], **headers)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_request")
+    assert "allow that much, or send fewer items" in response.json()["error"]["message"]
+
+
+async def test_a_deadline_in_an_odd_place_is_refused_once_it_is_read(bench: Bench) -> None:
+    items = b",".join(orjson.dumps(market(i)) for i in range(800))
+    odd = b'{"requests":[%b],"deadline\\u005fms":1}' % items
+    response = await post(bench, odd)
+
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"][0]["path"] == "deadline_ms"
+
+
+async def test_small_batches_may_have_tight_deadlines(bench: Bench) -> None:
+    response = await post(bench, {"requests": [market(i) for i in range(50)], "deadline_ms": 20.0})
+
+    metas = [result["ok"]["meta"] for result in response.json()["results"]]
+    assert {meta["fallback_reason"] for meta in metas} == {"deadline_exceeded"}
+
+
+async def test_batch_that_finds_too_many_others_is_asked_to_come_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.http.batch_admission.AT_ONCE_BYTES", 1)
+    monkeypatch.setattr("serve_app.http.batch_admission.WAITING_BYTES", 1)
+    bench.model.gate = asyncio.Event()
+    asking = [asyncio.ensure_future(post(bench, {"requests": [market(i)]})) for i in range(3)]
+    done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    refused = done.pop().result()
+    bench.model.gate.set()
+    statuses = [(await one).status_code for one in asking]
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert statuses == [200, 200, 429]
+
+
+async def test_list_that_stands_twice_is_refused(bench: Bench) -> None:
+    response = await post(bench, b'{"requests":[],"requests":[%b]}' % orjson.dumps(market(0)))
+
+    assert response.status_code == 422
+    assert "once" in response.json()["error"]["message"]
+
+
+async def test_item_that_is_no_json_makes_the_batch_none(bench: Bench) -> None:
+    response = await post(bench, b'{"requests":[%b,{"y":[01]}]}' % orjson.dumps(market(0)))
+
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
+    assert bench.model.requests == []
+
+
+async def test_item_with_thousands_of_mistakes_is_told_their_number(bench: Bench) -> None:
+    item = {str(i): 1 for i in range(2000)}
+    results = (await post(bench, {"requests": [item, market(0)]})).json()["results"]
+
+    assert [list(result) for result in results] == [["error"], ["ok"]]
+    assert results[0]["error"]["message"].startswith("There are 2003 mistakes")

@@ -1,0 +1,103 @@
+"""Bodies made to do harm: none is a fault of ours, none reaches what it should not."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from runner.batching.batch_call import model_series
+from runner.errors import RuntimeFailedError
+from runner.tollama.client import TollamaRuntime
+from runner.tollama.http import RuntimeHttp
+from runner.types import FallbackReason, ModelFailure
+from tests.support.bench import EXAMPLE, Bench, example
+from tests.support.builders import make_answer, make_config
+from tests.support.recordings import answer
+
+PARAMS = b'{"temperature":0.0}'
+OURS_ALONE = {"data_url": "file:///etc/passwd", "modelfile": "FROM /etc", "timeout": 0.001}
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":%b}' % (b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize(
+    ("body", "alone", "among_others"),
+    [
+        (b"[" * 1_000_000, 422, 400),
+        (b'{"a":' * 100_000, 422, 400),
+        (EXAMPLE.replace(PARAMS, nested(100_000)), 422, 200),
+        (EXAMPLE.replace(PARAMS, nested(300)), 400, 400),
+        (EXAMPLE.replace(PARAMS, nested(100)), 422, 200),
+        (EXAMPLE.replace(PARAMS, b"{}").replace(b'"m-1"', nested(100)), 422, 200),
+        (EXAMPLE.replace(b"[0.41,", b"[%b," % (b"9" * 100_000)), 422, 200),
+        (EXAMPLE.replace(b"[0.41,", b"[1e400,"), 422, 200),
+        (EXAMPLE.replace(b'"m-1"', b'"%b"' % (b"x" * 5_000_000)), 413, 200),
+    ],
+    ids=["arrays", "objects", "params", "deep", "shallow", "name", "integer", "infinite", "long"],
+)
+async def test_depth_and_size_of_values_end_in_a_refusal(
+    bench: Bench, body: bytes, alone: int, among_others: int
+) -> None:
+    single = await bench.post(body)
+    batch = await bench.http.post(
+        "/tsfm/forecast/batch", content=b'{"requests":[%b,%b]}' % (EXAMPLE, body)
+    )
+
+    assert (single.status_code, batch.status_code) == (alone, among_others)
+    if among_others == 200:
+        assert [list(result) for result in batch.json()["results"]] == [["ok"], ["error"]]
+    assert len(bench.model.requests) == (1 if among_others == 200 else 0)
+
+
+@pytest.mark.parametrize("name", OURS_ALONE)
+async def test_field_that_only_the_runtime_knows_is_refused(bench: Bench, name: str) -> None:
+    response = await bench.post(example(**{name: OURS_ALONE[name]}))
+
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"] == [
+        {"path": name, "message": "There is no such field; remove it."}
+    ]
+
+
+async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench: Bench) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def daemon(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return answer(500, {})
+
+    async def no_wait(_: float) -> None:
+        pass
+
+    bench.model.outcome = ModelFailure(
+        FallbackReason.RUNTIME_ERROR, make_answer().breaker_state, retry_in_s=0.0
+    )
+    covariates = {name: [1.0] * 32 for name in OURS_ALONE}
+    response = await bench.post(
+        example(
+            market_id="data_url",
+            liquidity_bucket="modelfile",
+            x_past=covariates,
+            model={"model_name": "chronos2", "params": OURS_ALONE | {"num_samples": 10**9}},
+        )
+    )
+    settings = make_config().tollama
+    runtime = TollamaRuntime(
+        RuntimeHttp(settings, "http://runtime", httpx.MockTransport(daemon)),
+        settings,
+        sleep=no_wait,
+        clock=bench.clock,
+    )
+    requests = bench.model.requests
+    with pytest.raises(RuntimeFailedError):
+        await runtime.forecast(requests[0].key, model_series(requests), budget_s=1.0)
+
+    assert "model_params_dropped" in response.json()["meta"]["warnings"]
+    assert set(sent[0]) == {"model", "horizon", "quantiles", "series"}
+    series = sent[0]["series"][0]
+    assert set(series) == {"id", "freq", "timestamps", "target", "past_covariates"}
+    assert series["past_covariates"] == covariates
+    assert "passwd" not in json.dumps(sent)

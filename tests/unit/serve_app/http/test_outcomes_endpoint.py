@@ -1,0 +1,151 @@
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from runner.calibration.coverage import CoverageReport
+from tests.support.bench import Bench
+from tests.support.builders import make_config
+from tests.support.fakes import FakeLearning
+from tests.support.learning import band, make_learner, make_seen
+
+ONE = {"market_id": "m-1", "ts": "2026-02-20T12:05:00Z", "value": 0.44}
+
+
+@pytest.fixture
+def learning() -> FakeLearning:
+    return FakeLearning()
+
+
+async def send(learning: FakeLearning | None, body: Any, config=None) -> httpx.Response:
+    bench = Bench(config, learning=learning)
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    return await bench.http.post("/tsfm/outcomes", content=content)
+
+
+async def test_outcomes_are_handed_on_and_counted(learning: FakeLearning) -> None:
+    response = await send(learning, {"outcomes": [ONE, ONE | {"market_id": "m-2"}]})
+
+    assert response.status_code == 200
+    assert response.json() == {"accepted": 2, "scored": 2, "unknown": 0, "points": 2}
+    assert [(o.market_id, o.y_prob) for o in learning.sent] == [("m-1", 0.44), ("m-2", 0.44)]
+    assert learning.sent[0].ts == 1771589100.0
+
+
+async def test_unknown_ones_are_counted_and_ignored(learning: FakeLearning) -> None:
+    learning.unknown = 1
+
+    response = await send(learning, {"outcomes": [ONE, ONE]})
+
+    assert response.json() == {"accepted": 2, "scored": 1, "unknown": 1, "points": 1}
+
+
+async def test_empty_list_is_no_fault(learning: FakeLearning) -> None:
+    assert (await send(learning, {"outcomes": []})).json()["accepted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"value": 1.01}, "outcomes.1.value"),
+        ({"value": -0.01}, "outcomes.1.value"),
+        ({"value": None}, "outcomes.1.value"),
+        ({"value": "0.5"}, "outcomes.1.value"),
+        ({"ts": "2026-02-20T12:05:00"}, "outcomes.1.ts"),
+        ({"ts": "soon"}, "outcomes.1.ts"),
+        ({"market_id": ""}, "outcomes.1.market_id"),
+        ({"market_id": "x" * 129}, "outcomes.1.market_id"),
+        ({"price": 0.5}, "outcomes.1.price"),
+    ],
+)
+async def test_wrong_item_is_named_and_nothing_is_scored(
+    learning: FakeLearning, change: dict[str, Any], path: str
+) -> None:
+    response = await send(learning, {"outcomes": [ONE, ONE | change]})
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (422, "invalid_request")
+    assert error["detail"][0]["path"] == path
+    assert learning.sent == []
+
+
+async def test_body_that_is_no_json_is_refused(learning: FakeLearning) -> None:
+    assert (await send(learning, b"[")).json()["error"]["code"] == "invalid_json"
+
+
+async def test_number_that_is_none_is_refused(learning: FakeLearning) -> None:
+    body = b'{"outcomes":[{"market_id":"m","ts":"2026-02-20T12:05:00Z","value":NaN}]}'
+
+    assert (await send(learning, body)).status_code == 422
+
+
+async def test_list_over_the_limit_is_refused(learning: FakeLearning) -> None:
+    config = make_config(conformal={"max_outcomes": 2})
+
+    response = await send(learning, {"outcomes": [ONE] * 3}, config)
+
+    assert response.status_code == 413
+    assert "at most 2 items" in response.json()["error"]["message"]
+
+
+async def test_without_learning_callers_are_told_which_setting_it_is() -> None:
+    response = await send(None, {"outcomes": [ONE]})
+
+    assert response.status_code == 422
+    assert "conformal.online" in response.json()["error"]["message"]
+
+
+async def test_while_the_actor_is_away_callers_are_asked_to_come_back(
+    learning: FakeLearning,
+) -> None:
+    learning.gone = True
+
+    response = await send(learning, {"outcomes": [ONE]})
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "outcomes_unavailable"
+    assert response.headers["retry-after"] == "2"
+
+
+async def test_coverage_that_was_learned_is_in_the_status(learning: FakeLearning) -> None:
+    learner = make_learner()
+    learner.learn([make_seen(0, 0.5, bands=band(0.5, 0.1)), make_seen(1, 0.9)])
+    learning.report = learner.report()
+
+    coverage = (await Bench(learning=learning).http.get("/tsfm/status")).json()["coverage"]
+
+    assert coverage == [
+        {
+            "source": "ewma",
+            "segment": "all",
+            "target": 0.8,
+            "coverage": 0.0,
+            "samples": 1,
+            "mean_width": pytest.approx(0.2),
+            "breach_rate": 1.0,
+            "calibrated_coverage": None,
+            "calibrated_mean_width": None,
+        }
+    ]
+
+
+async def test_before_any_outcome_there_is_no_coverage(learning: FakeLearning) -> None:
+    assert learning.report == CoverageReport(0.8)
+    assert (await Bench(learning=learning).http.get("/tsfm/status")).json()["coverage"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"outcomes":[],"outcomes":[%b]}' % orjson.dumps(ONE), 422),
+        (b'{"outcomes":[%b,{"value":01}]}' % orjson.dumps(ONE), 400),
+        (b'{"outcomes":[{"a":"%b"}]}' % (b"x" * 40_000), 422),
+        (b'{"outcomes":[%b]}' % b",".join([b"{}"] * 100_000), 413),
+    ],
+)
+async def test_list_that_is_none_is_refused_as_a_whole(
+    learning: FakeLearning, body: bytes, status: int
+) -> None:
+    assert (await send(learning, body)).status_code == status
+    assert learning.sent == []

@@ -1,0 +1,463 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from runner.config.sections import Environment
+from runner.types import FallbackReason, ModelFailure
+from tests.support.bench import EXAMPLE, Bench, example
+from tests.support.builders import make_answer, make_bands, make_config
+
+
+async def test_documents_example_is_answered_with_three_ordered_paths(bench: Bench) -> None:
+    response = await bench.post(EXAMPLE)
+
+    body = response.json()
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert {k: body[k] for k in ("market_id", "as_of_ts", "freq", "horizon_steps")} == {
+        "market_id": "m-1",
+        "as_of_ts": "2026-02-20T12:00:00Z",
+        "freq": "5m",
+        "horizon_steps": 12,
+    }
+    low, middle, high = (body["yhat_q"][level] for level in ("0.1", "0.5", "0.9"))
+    assert len(low) == len(middle) == len(high) == 12
+    assert all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
+
+
+async def test_meta_tells_who_ran_and_how(bench: Bench) -> None:
+    meta = (await bench.post(EXAMPLE)).json()["meta"]
+
+    assert meta == {
+        "runtime": "tollama",
+        "model_requested": "chronos",
+        "model_name": "fracast-0",
+        "model_version": "0.1.0",
+        "input_len": 32,
+        "gaps_filled": 0,
+        "transform": {"space": "logit", "eps": 1e-6},
+        "fallback_used": False,
+        "fallback_reason": None,
+        "warnings": ["model_params_dropped"],
+        "cache_stale": False,
+        "batch_size": 4,
+        "queue_ms": 1.5,
+        "runtime_ms": 40.0,
+        "cache_hit": False,
+        "cache_age_s": None,
+        "circuit_breaker_state": "closed",
+        "latency_ms": 0.0,
+    }
+
+
+async def test_defaults_fill_in_what_is_left_out(bench: Bench) -> None:
+    body = (
+        await bench.post(
+            example(freq=..., horizon_steps=..., quantiles=..., transform=..., model=...)
+        )
+    ).json()
+
+    assert (body["freq"], body["horizon_steps"], body["quantiles"]) == ("5m", 12, [0.1, 0.5, 0.9])
+    assert body["meta"]["model_name"] == "fracast-0"
+
+
+async def test_same_bytes_are_answered_from_what_was_kept(bench: Bench) -> None:
+    first = (await bench.post(EXAMPLE)).json()
+    bench.clock.now += 20.0
+    again = (await bench.post(EXAMPLE)).json()
+
+    assert again["meta"].pop("cache_hit") is True
+    assert again["meta"].pop("cache_age_s") == 20.0
+    assert first["yhat_q"] == again["yhat_q"]
+    assert len(bench.model.requests) == 1
+
+
+async def test_kept_bytes_expire_with_their_answer(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    bench.clock.now += 60.0
+    again = (await bench.post(EXAMPLE)).json()
+
+    assert again["meta"]["cache_hit"] is False
+    assert len(bench.model.requests) == 2
+
+
+async def test_kept_bytes_do_not_outlive_an_answer_that_was_old_already(bench: Bench) -> None:
+    bench.model.outcome = make_answer(bands=make_bands(horizon=12), age_s=50.0)
+    first = (await bench.post(EXAMPLE)).json()["meta"]
+    bench.clock.now += 11.0
+    await bench.post(EXAMPLE)
+
+    assert (first["cache_hit"], first["cache_age_s"]) == (True, 50.0)
+    assert len(bench.model.requests) == 2
+
+
+async def test_other_spelling_of_the_same_request_is_a_hit_as_well(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    again = (await bench.post(EXAMPLE + b" ")).json()
+
+    assert again["meta"]["cache_hit"] is True
+
+
+async def test_fallback_says_so_in_meta(bench: Bench) -> None:
+    meta = (await bench.post(example(liquidity_bucket="low"))).json()["meta"]
+
+    assert (meta["runtime"], meta["model_name"]) == ("baseline", "ewma")
+    assert meta["fallback_used"] is True
+    assert meta["fallback_reason"] == "low_liquidity"
+    assert "fallback_low_liquidity" in meta["warnings"]
+    assert "batch_size" not in meta
+
+
+async def test_stale_answer_is_marked_and_not_kept(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    bench.clock.now += 61.0
+    bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, make_answer().breaker_state)
+    for _ in range(2):
+        meta = (await bench.post(EXAMPLE)).json()["meta"]
+
+    assert (meta["cache_stale"], meta["fallback_reason"]) == (True, "stale_if_error")
+    assert meta["cache_age_s"] == 61.0
+    assert len(bench.model.requests) == 3
+
+
+async def test_null_in_y_is_a_gap(bench: Bench) -> None:
+    y = [0.4] * 20 + [None, None] + [0.5] * 20
+
+    meta = (await bench.post(example(y=y))).json()["meta"]
+
+    assert (meta["input_len"], meta["gaps_filled"]) == (42, 2)
+    assert "gaps_filled" in meta["warnings"]
+
+
+async def test_times_and_covariates_travel_to_the_model(bench: Bench) -> None:
+    minutes = [f"2026-02-20T{9 + i // 12:02d}:{i % 12 * 5:02d}:00Z" for i in range(37)]
+    body = example(
+        y=[0.4] * 37,
+        y_ts=minutes,
+        x_past={"volume": [1.0] * 37},
+        x_future={"volume": [2.0] * 12},
+    )
+    response = await bench.post(body)
+
+    assert response.status_code == 200
+    request = bench.model.requests[0]
+    assert request.x_past["volume"].tolist() == [1.0] * 37
+    assert request.x_future["volume"].tolist() == [2.0] * 12
+
+
+@pytest.mark.parametrize(
+    ("field", "header", "config_ms", "budget_s"),
+    [
+        (None, None, 1500, 1.38),
+        (500.0, None, 1500, 0.38),
+        (None, "300", 1500, 0.18),
+        (500.0, "300", 1500, 0.18),
+        (9000.0, "9000", 1500, 1.38),
+    ],
+)
+async def test_callers_may_tighten_the_deadline_and_never_loosen_it(
+    bench: Bench, field: float | None, header: str | None, config_ms: int, budget_s: float
+) -> None:
+    body = example(deadline_ms=... if field is None else field)
+    headers = {} if header is None else {"X-Request-Deadline-Ms": header}
+    await bench.post(body, **headers)
+
+    assert bench.model.requests[0].budget_s == pytest.approx(budget_s)
+
+
+BAD_BODIES = [
+    (b"", 400, "invalid_json", None),
+    (b"not json", 400, "invalid_json", None),
+    (b"\xff\xfe", 400, "invalid_json", None),
+    (b"[" * 500, 400, "invalid_json", None),
+    (b"[" * 5000, 422, "invalid_request", None),
+    (EXAMPLE + b"x", 400, "invalid_json", None),
+    (EXAMPLE.replace(b"0.41,", b"NaN,", 1), 422, "invalid_request", "y.0"),
+    (EXAMPLE.replace(b"0.41,", b"1e999,", 1), 422, "invalid_request", "y.0"),
+    (b"[]", 422, "invalid_request", ""),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code", "path"), BAD_BODIES)
+async def test_bodies_that_are_no_request_are_refused(
+    bench: Bench, body: bytes, status: int, code: str, path: str | None
+) -> None:
+    response = await bench.post(body)
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, code)
+    if path is not None:
+        assert error["detail"][0]["path"] == path
+
+
+BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"market_id": ...}, "market_id"),
+    ({"market_id": ""}, "market_id"),
+    ({"market_id": "m" * 129}, "market_id"),
+    ({"as_of_ts": "2026-02-20T12:00:00"}, "as_of_ts"),
+    ({"as_of_ts": "soon"}, "as_of_ts"),
+    ({"as_of_ts": 1771588800}, "as_of_ts"),
+    ({"as_of_ts": "0001-01-01T00:00:00Z"}, "as_of_ts"),
+    ({"as_of_ts": "9999-12-31T23:59:59Z"}, "as_of_ts"),
+    ({"freq": "5x"}, "freq"),
+    ({"freq": "0m"}, "freq"),
+    ({"freq": "9999d"}, "as_of_ts"),
+    ({"horizon_steps": 0}, "horizon_steps"),
+    ({"horizon_steps": 513}, "horizon_steps"),
+    ({"horizon_steps": 2.5}, "horizon_steps"),
+    ({"horizon_steps": "12"}, "horizon_steps"),
+    ({"horizon_steps": True}, "horizon_steps"),
+    ({"quantiles": []}, "quantiles"),
+    ({"quantiles": [0.9, 0.1]}, "quantiles.1"),
+    ({"quantiles": [0.1, 0.1]}, "quantiles.1"),
+    ({"quantiles": [0.0, 0.5]}, "quantiles.0"),
+    ({"quantiles": [0.5, 1.0]}, "quantiles.1"),
+    ({"quantiles": [0.5, 0.9999995]}, "quantiles.1"),
+    ({"quantiles": [(i + 1) / 30 for i in range(22)]}, "quantiles"),
+    ({"quantiles": ["0.5"]}, "quantiles.0"),
+    ({"y": [0.5]}, "y"),
+    ({"y": []}, "y"),
+    ({"y": [None, None, 0.5]}, "y"),
+    ({"y": [0.5] * 20_001}, "y"),
+    ({"y": [0.5, 1.2]}, "y.1"),
+    ({"y": [0.5, -0.1]}, "y.1"),
+    ({"y": [0.5, "0.4"]}, "y.1"),
+    ({"y": [0.5, True]}, "y.1"),
+    ({"y": "abc"}, "y"),
+    ({"y": [0.5] * 2, "y_ts": ["2026-02-20T12:00:00Z"] * 3}, "y_ts"),
+    ({"y": [0.5] * 2, "y_ts": ["2026-02-20T12:00:00Z"] * 2}, "y_ts.1"),
+    ({"y": [0.5] * 2, "y_ts": ["2026-02-20T11:50:00Z", "2026-02-20T11:55:00Z"]}, "y_ts"),
+    ({"x_past": {"v": [1.0]}}, "x_past.v"),
+    ({"x_past": {"v": ["1"]}}, "x_past.v.0"),
+    ({"x_past": {f"v{i}": [1.0] * 32 for i in range(17)}}, "x_past"),
+    ({"x_future": {"v": [1.0] * 12}}, "x_future.v"),
+    ({"x_past": {"v": [1.0] * 32}, "x_future": {"v": [1.0]}}, "x_future.v"),
+    ({"transform": {"space": "cube"}}, "transform.space"),
+    ({"transform": {"space": "logit", "eps": 0.5}}, "transform.eps"),
+    ({"model": {"provider": "other"}}, "model.provider"),
+    ({"model": {"provider": "tollama", "params": {"a": [1]}}}, "model.params.a"),
+    ({"max_gap_minutes": -1}, "max_gap_minutes"),
+    ({"deadline_ms": 0}, "deadline_ms"),
+    ({"unknown_field": 1}, "unknown_field"),
+    ({"transform": {"space": "logit", "epsilon": 1}}, "transform.epsilon"),
+]
+
+
+@pytest.mark.parametrize(("changes", "path"), BAD_FIELDS, ids=range(len(BAD_FIELDS)))
+async def test_wrong_fields_are_named_and_never_echoed(
+    bench: Bench, changes: dict[str, Any], path: str
+) -> None:
+    response = await bench.post(example(**changes))
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (422, "invalid_request")
+    assert [d for d in error["detail"] if d["path"].startswith(path)]
+    assert error["message"]
+    assert error["request_id"]
+    assert bench.model.requests == []
+
+
+async def test_names_we_did_not_choose_appear_only_when_harmless(bench: Bench) -> None:
+    response = await bench.post(example(**{"<script>alert(1)</script>": 1}))
+
+    assert "script" not in response.text
+    assert response.json()["error"]["detail"][0]["path"] == "?"
+
+
+async def test_product_of_points_and_covariates_is_bounded() -> None:
+    bench = Bench(make_config(request={"max_cells": 500}))
+    response = await bench.post(example(y=[0.5] * 300, x_past={"v": [1.0] * 300}))
+    await bench.http.aclose()
+
+    assert response.json()["error"]["detail"][0]["path"] == "y"
+
+
+@pytest.mark.parametrize("header", ["", "soon", "0", "-5", "nan", "inf"])
+async def test_deadline_header_must_be_a_positive_number(bench: Bench, header: str) -> None:
+    response = await bench.post(EXAMPLE, **{"X-Request-Deadline-Ms": header})
+
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"][0]["path"] == "X-Request-Deadline-Ms"
+
+
+async def test_deadline_header_is_read_for_bytes_that_are_known_as_well(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    response = await bench.post(EXAMPLE, **{"X-Request-Deadline-Ms": ""})
+
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+async def test_body_over_the_limit_is_refused_while_it_streams(chunks: int) -> None:
+    bench = Bench(make_config(request={"max_body_bytes": 1000}))
+
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(chunks):
+            yield b" " * 2000
+
+    response = await bench.http.post("/tsfm/forecast", content=stream())
+    await bench.http.aclose()
+
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "body_too_large"
+    assert "1000 bytes" in response.json()["error"]["message"]
+
+
+async def test_body_that_dawdles_is_refused() -> None:
+    bench = Bench(make_config(request={"body_timeout_s": 0.01}))
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/tsfm/forecast", "headers": []}
+    await bench.app(scope, receive, send)
+    await bench.http.aclose()
+
+    assert sent[0]["status"] == 408
+    assert orjson.loads(sent[1]["body"])["error"]["code"] == "body_timeout"
+
+
+async def test_caller_that_leaves_while_sending_gets_nothing_and_breaks_nothing(
+    bench: Bench,
+) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nobody is there")
+
+    scope = {"type": "http", "method": "POST", "path": "/tsfm/forecast", "headers": []}
+    await bench.app(scope, receive, send)
+
+    assert bench.model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/tsfm/forecast", 405, "method_not_allowed"),
+        ("POST", "/tsfm/models", 405, "method_not_allowed"),
+    ],
+)
+async def test_wrong_path_or_method_is_answered_in_json(
+    bench: Bench, method: str, path: str, status: int, code: str
+) -> None:
+    response = await bench.http.request(method, path)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+async def test_unknown_model_is_refused_with_where_to_look(bench: Bench) -> None:
+    response = await bench.post(example(model={"model_name": "nobody"}))
+
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
+    assert "/tsfm/models" in response.json()["error"]["message"]
+
+
+async def test_model_the_environment_does_not_allow_is_forbidden_with_the_reason() -> None:
+    bench = Bench(make_config(environment=Environment.PROD))
+    response = await bench.post(example(model={"model_name": "moirai"}))
+    await bench.http.aclose()
+
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert "CC-BY-NC-4.0" in response.json()["error"]["message"]
+
+
+async def test_fault_of_ours_is_a_plain_500_without_a_trace(bench: Bench) -> None:
+    def explode(_: object) -> ModelFailure:
+        raise RuntimeError("secret detail")
+
+    bench.model.outcome = explode
+    response = await bench.post(EXAMPLE, **{"X-Request-ID": "abc-1"})
+
+    assert response.status_code == 500
+    assert response.json()["error"]["request_id"] == "abc-1"
+    assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("given", ["a b", "x" * 129, "<b>"])
+async def test_request_id_that_could_do_harm_is_replaced(bench: Bench, given: str) -> None:
+    response = await bench.post(b"{", **{"X-Request-ID": given})
+
+    assert response.json()["error"]["request_id"] != given
+
+
+async def test_models_are_listed_with_their_licences(bench: Bench) -> None:
+    models = {m["name"]: m for m in (await bench.http.get("/tsfm/models")).json()["models"]}
+
+    assert models["fracast-0"]["license"] == "Apache-2.0"
+    assert "chronos" in models["fracast-0"]["aliases"]
+    assert models["moirai-2.0-R-small"]["license_tag"] == "research_only"
+
+
+async def test_health_and_readiness_do_not_depend_on_the_model(bench: Bench) -> None:
+    bench.model.outcome = ModelFailure(
+        FallbackReason.BREAKER_OPEN, make_answer().breaker_state, retry_in_s=9.0
+    )
+    await bench.post(EXAMPLE)
+
+    assert (await bench.http.get("/healthz")).json() == {"status": "ok"}
+    ready = await bench.http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["breakers"] == {"fracast-0": "closed"}
+
+
+async def crowd(bench: Bench, count: int) -> list[httpx.Response]:
+    """The answers of ``count`` callers who all came before the model gave its first one."""
+    bench.model.gate = asyncio.Event()
+    asking = [
+        asyncio.ensure_future(bench.post(example(y=[0.3 + i / 1000] * 40))) for i in range(count)
+    ]
+    while sum(task.done() for task in asking) + len(bench.model.requests) < count:  # noqa: ASYNC110 - a few turns of the loop
+        await asyncio.sleep(0)
+    bench.model.gate.set()
+    return list(await asyncio.gather(*asking))
+
+
+async def test_overload_goes_to_the_baseline_first_and_then_to_429() -> None:
+    bench = Bench(make_config(overload={"shed_above": 2, "refuse_above": 4, "retry_after_s": 1.5}))
+    for _ in range(2):  # the places are free again after the crowd has gone
+        bench.model.requests.clear()
+        bench.clock.now += 1000.0
+        answers = await crowd(bench, 3)
+
+        reasons = [a.json()["meta"]["fallback_reason"] for a in answers]
+        assert sorted(map(str, reasons)) == ["None", "None", "overloaded"]
+    await bench.http.aclose()
+
+
+async def test_caller_beyond_the_hard_cap_is_told_when_to_come_back() -> None:
+    bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 1, "retry_after_s": 1.5}))
+    answers = await crowd(bench, 3)
+    await bench.http.aclose()
+
+    refused = [a for a in answers if a.status_code == 429]
+    assert len(refused) == 2
+    assert {a.json()["error"]["code"] for a in refused} == {"overloaded"}
+    assert {a.headers["retry-after"] for a in refused} == {"2"}
+
+
+@pytest.mark.parametrize("path", ["/tsfm/forecast/", "/tsfm/models/", "/docs/"])
+async def test_slash_at_the_end_is_not_found_and_leads_nowhere_else(
+    bench: Bench, path: str
+) -> None:
+    response = await bench.http.get(path, headers={"host": "elsewhere.example"})
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+    assert "location" not in response.headers

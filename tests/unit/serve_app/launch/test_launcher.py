@@ -1,0 +1,188 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runner.errors import ConfigError
+from serve_app.launch.launcher import (
+    check_files,
+    haproxy_files,
+    main,
+    private_folder,
+    serve_environment,
+)
+from tests.support.builders import ROOT
+from tests.support.ray_env import ray_env
+
+TOKENS = [
+    {"name": "alerts", "sha256": "ab" * 32, "scopes": ["forecast"]},
+    {"name": "alerts", "sha256": "cd" * 32, "scopes": ["forecast"]},
+    {"name": "cycle", "sha256": "ef" * 32, "scopes": ["batch"]},
+]
+
+
+def write_serve_config(folder: Path, config: str, port: int) -> Path:
+    values = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    values["http_options"] = {"host": "127.0.0.1", "port": port}
+    values["applications"][0]["args"]["config"] = str(ROOT / config)
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def test_prod_without_tokens_does_not_start_and_says_why_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_serve_config(tmp_path, "configs/prod.yaml", free_port())
+    monkeypatch.chdir(tmp_path)
+
+    code = main()
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("The service cannot start: ")
+    assert "TSFM_SECURITY__TOKENS" in said
+    assert said.count("\n") == 1
+
+
+def test_prod_with_tokens_may_start_and_shows_them_in_its_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", json.dumps(TOKENS))
+    target = check_files(write_serve_config(tmp_path, "configs/prod.yaml", free_port()))
+
+    assert target.access == "Callers need a token; 2 have one."
+    assert '-H "authorization: Bearer $TOKEN" -d' in target.example
+
+
+def test_local_service_says_that_it_asks_for_no_token(tmp_path: Path) -> None:
+    port = free_port()
+    target = check_files(write_serve_config(tmp_path, "configs/local.yaml", port))
+
+    assert target.access == "No tokens are configured: whoever reaches this port may call."
+    assert target.url == f"http://127.0.0.1:{port}"
+    assert "authorization" not in target.example
+
+
+def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = write_serve_config(tmp_path, "configs/local.yaml", port)
+
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port} is taken"):
+            check_files(path)
+
+
+ATTEMPT = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.connect(sys.argv[1])
+"""
+
+
+def connected_as_nobody(path: str) -> str:
+    """What became of an attempt to open a socket as another user; needs root."""
+    command = [sys.executable, "-c", ATTEMPT, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr.splitlines()[-1] if done.returncode else "connected"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may try as another user; the mode is below"
+)
+def test_another_user_cannot_open_the_admin_socket_though_its_own_mode_allows_it() -> None:
+    with private_folder() as folder, socket.socket(socket.AF_UNIX) as admin:
+        path = haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"]
+        admin.bind(path)
+        admin.listen()
+        Path(path).chmod(0o666)
+
+        assert "Permission denied" in connected_as_nobody(path)
+        Path(folder).chmod(0o755)
+        assert connected_as_nobody(path) == "connected"
+
+
+def test_files_of_haproxy_lie_in_a_folder_of_their_owner_alone_which_no_other_service_has() -> None:
+    with private_folder() as folder, private_folder() as other:
+        files = haproxy_files(folder)
+
+        assert folder != other
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        assert all(path.startswith(folder) for path in files.values())
+
+
+def test_admin_socket_has_a_path_that_the_system_can_hold() -> None:
+    with private_folder() as folder:
+        path = Path(haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+    bound = path.parent / ("f" * 56) / f"{path.name}.4194304.tmp"  # a node's id, the highest pid
+
+    assert len(str(bound)) < 108
+
+
+def test_service_that_dies_again_and_again_is_given_up_with_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ray.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("serve_app.launch.launcher.RESTART_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    code = main(write_serve_config(tmp_path, "configs/local.yaml", free_port()))
+
+    said = capfd.readouterr().out
+    assert code == 1
+    assert "died: Serve ended with code 3. Restarting in 0 s, death 2 in a row." in said
+    assert "died: Serve ended with code 3. Giving up after 3 deaths in a row." in said
+
+
+LAUNCH = """
+import os, sys
+from pathlib import Path
+from serve_app.launch.launcher import main
+os.environ["PYTHONPATH"] = sys.argv[1]  # for the child alone
+sys.exit(main(Path(sys.argv[2])))
+"""
+
+
+def test_stop_is_obeyed_between_two_starts(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise SystemExit(3)")
+    config = write_serve_config(tmp_path, "configs/local.yaml", free_port())
+    command = [sys.executable, "-c", LAUNCH, str(tmp_path), str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        said = next(line for line in launcher.stdout if "died" in line)
+        launcher.terminate()
+
+        assert launcher.wait() == 0
+    assert said == (
+        "The service died: Serve ended with code 3. Restarting in 1 s, death 1 in a row.\n"
+    )
+
+
+def test_a_local_service_has_what_every_node_of_a_cluster_has() -> None:
+    wanted = ray_env()
+    assert wanted.pop("RAY_AUTH_MODE") == "token"  # nobody else reaches a Ray on loopback
+
+    assert serve_environment({}, "linux").items() >= wanted.items()
+
+
+def test_high_throughput_mode_is_on_where_it_exists_unless_decided_otherwise() -> None:
+    decided = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+
+    assert serve_environment({}, "linux")["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert serve_environment(decided, "linux")["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert "RAY_SERVE_ENABLE_HA_PROXY" not in serve_environment({}, "darwin")

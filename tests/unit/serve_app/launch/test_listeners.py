@@ -1,0 +1,78 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from serve_app.launch.listeners import Listener, exposure, exposure_of, listeners_of
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1"])
+def test_what_only_this_machine_reaches_is_not_listed(address: str) -> None:
+    assert exposure([Listener("a", 1, address)]) == "Nothing listens beyond this machine."
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1"])
+def test_what_others_reach_is_listed(address: str) -> None:
+    assert "raylet 4711." in exposure([Listener("raylet", 4711, address)])
+
+
+def test_ports_are_grouped_by_process_and_named_once() -> None:
+    line = exposure(
+        [
+            Listener("b", 9101, "0.0.0.0"),
+            Listener("b", 8404, "0.0.0.0"),
+            Listener("b", 8404, "::"),
+            Listener("a", 7, "::"),
+        ]
+    )
+
+    assert line.startswith("Reachable from other machines: a 7, b 8404 9101.")
+
+
+def test_listening_sockets_of_a_process_and_its_children_are_found() -> None:
+    code = (
+        "import socket,sys; s=socket.create_server(('127.0.0.1',0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ours,
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as child,
+    ):
+        assert child.stdout
+        ports = {ours.getsockname()[1], int(child.stdout.readline())}
+        found = {(x.port, x.address) for x in listeners_of(os.getpid())}
+        child.communicate()
+
+    assert {(port, "127.0.0.1") for port in ports} <= found
+
+
+def test_what_cannot_be_read_is_not_called_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    pauses: list[float] = []
+
+    assert "cannot be read" in exposure_of(child.pid, 1, pauses.append)
+    assert pauses == []
+
+
+def test_looks_again_until_the_services_own_port_is_there() -> None:
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))
+        port: int = late.getsockname()[1]
+
+        line = exposure_of(os.getpid(), port, lambda _: late.listen())
+
+    assert "cannot be read" not in line
+
+
+def test_port_that_never_comes_ends_in_not_knowing() -> None:
+    pauses: list[float] = []
+
+    line = exposure_of(os.getpid(), 1, pauses.append)
+
+    assert "cannot be read" in line
+    assert sum(pauses) == 10.0

@@ -1,0 +1,79 @@
+import asyncio
+
+import pytest
+
+from serve_app.remote.cached_call import Recent
+from tests.support.fakes import FakeClock
+
+
+class Source:
+    """Gives 1, 2, 3...; fails or waits when told to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.fails = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self) -> int:
+        self.asked += 1
+        await self.gate.wait()
+        if self.fails:
+            raise OSError
+        return self.asked
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def recent(source: Source, clock: FakeClock) -> Recent[int]:
+    return Recent(source, clock, kept_s=2.0, limit_s=0.01)
+
+
+async def test_answer_is_kept_for_a_moment_and_then_fetched_again(
+    recent: Recent[int], clock: FakeClock
+) -> None:
+    first = [await recent(), await recent()]
+    clock.now += 2.0
+
+    assert [*first, await recent()] == [1, 1, 2]
+
+
+async def test_those_who_ask_at_once_share_one_attempt(recent: Recent[int], source: Source) -> None:
+    answers = await asyncio.gather(*(recent() for _ in range(5)))
+
+    assert (answers, source.asked) == ([1] * 5, 1)
+
+
+async def test_failure_is_not_known_and_is_not_repeated_at_once(
+    recent: Recent[int], source: Source, clock: FakeClock
+) -> None:
+    source.fails = True
+    failed = [await recent(), await recent()]
+    clock.now += 2.0
+    source.fails = False
+
+    assert [*failed, await recent()] == [None, None, 2]
+
+
+async def test_nobody_waits_long_and_an_attempt_that_hangs_stays_alone(
+    recent: Recent[int], source: Source, clock: FakeClock
+) -> None:
+    source.gate.clear()
+    hanging = [await recent(), await recent()]
+    clock.now += 10.0
+    hanging.append(await recent())
+    source.gate.set()
+    await asyncio.sleep(0)  # not all_tasks: the test runner has one, which ends after this test
+    await asyncio.sleep(0)
+
+    assert (hanging, source.asked) == ([None] * 3, 1)
+    assert await recent() == 2

@@ -1,0 +1,196 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from ray.exceptions import RayActorError
+
+from runner.baseline.requests import BaselineRequest
+from runner.errors import BaselineUnavailableError
+from runner.types import Bands, FallbackReason, ModelFailure, ModelRequest
+from serve_app.remote.clients import WARM_UP_LIMIT_S, BaselineHandle, RunnerHandle, warm_up
+from serve_app.remote.item_batch import Group
+from tests.support.builders import LOGIT, make_answer, make_bands, make_config, make_model_request
+from tests.support.virtual_time import run_virtual
+
+BATCHING = make_config().batching
+
+
+class FakeHandle:
+    """A deployment handle whose calls follow a script."""
+
+    def __init__(self, *scripts: Any) -> None:
+        self.scripts = list(scripts)
+        self.groups: list[Any] = []
+        self.broadcasts: list[tuple[Any, ...]] = []
+
+    def options(self, **_: Any) -> Self:
+        return self
+
+    def remote(self, argument: Any) -> Any:
+        self.groups.append(argument)
+        return self.scripts.pop(0)(argument)
+
+    def broadcast(self, *arguments: Any) -> Self:
+        self.broadcasts.append(arguments)
+        return self
+
+    async def results_async(self, **_: Any) -> list[Any]:
+        return [RayActorError()]
+
+
+async def answers_all(group: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+    for number, request in group.items:
+        yield [(number, make_answer(batch_size=int(request.budget_s)))]
+
+
+async def dies_after_the_first(group: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+    yield [(group.items[0][0], make_answer(batch_size=int(group.items[0][1].budget_s)))]
+    raise RayActorError
+
+
+async def fails(_: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+    yield []
+    raise ValueError("anything")
+
+
+async def never_answers(_: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+    await asyncio.sleep(60)
+    yield []
+
+
+def requests(*sizes: int) -> list[ModelRequest]:
+    return [make_model_request(budget_s=size) for size in sizes]
+
+
+def sizes(outcomes: Sequence[Any]) -> list[int]:
+    return [outcome.batch_size for outcome in outcomes]
+
+
+def test_single_forecasts_of_one_moment_share_a_call() -> None:
+    async def story() -> list[Any]:
+        runner: Any = RunnerHandle(handle, "ingress#1", BATCHING)
+        return [await work for work in map(runner.forecast, requests(3))]
+
+    handle: Any = FakeHandle(answers_all)
+
+    assert sizes(run_virtual(story())) == [3]
+    assert handle.groups[0].sender == "ingress#1"
+
+
+def test_many_keep_their_order() -> None:
+    handle: Any = FakeHandle(answers_all)
+    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+
+    assert sizes(run_virtual(runner.forecast_many(requests(5, 6, 7)))) == [5, 6, 7]
+    assert len(handle.groups) == 1
+
+
+def test_dead_runner_is_asked_again_for_what_it_did_not_answer() -> None:
+    async def story() -> list[Any]:
+        return await asyncio.gather(*map(runner.forecast, requests(5, 6)))
+
+    handle: Any = FakeHandle(dies_after_the_first, answers_all)
+    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+
+    assert sizes(run_virtual(story())) == [5, 6]
+    assert [len(group.items) for group in handle.groups] == [2, 1]
+
+
+def test_what_stays_unanswered_says_so() -> None:
+    handle: Any = FakeHandle(dies_after_the_first, fails)
+    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+
+    first, second = run_virtual(runner.forecast_many(requests(5, 6)))
+
+    assert sizes([first]) == [5]
+    assert isinstance(second, ModelFailure)
+    assert second.reason is FallbackReason.RUNNER_UNAVAILABLE
+
+
+def test_any_failure_of_a_single_forecast_is_a_reason_not_an_exception() -> None:
+    handle: Any = FakeHandle(fails)
+    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+
+    outcome = run_virtual(runner.forecast(requests(1)[0]))
+
+    assert isinstance(outcome, ModelFailure)
+    assert outcome.reason is FallbackReason.RUNNER_UNAVAILABLE
+
+
+def test_runners_are_told_whose_caller_left() -> None:
+    async def story() -> None:
+        leaver = asyncio.create_task(runner.forecast(requests(1)[0]))
+        await asyncio.sleep(1)
+        leaver.cancel()
+        await asyncio.sleep(1)
+
+    handle: Any = FakeHandle(never_answers)
+    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+    run_virtual(story())
+
+    assert handle.broadcasts == [("forget", "ingress#1", [0])]
+
+
+def item() -> BaselineRequest:
+    return BaselineRequest(np.full(40, 0.5), 3, (0.1, 0.5, 0.9), LOGIT)
+
+
+async def bands_of(items: Sequence[BaselineRequest]) -> Sequence[Bands]:
+    return [make_bands(horizon=each.horizon_steps) for each in items]
+
+
+async def no_bands(_: Sequence[BaselineRequest]) -> Sequence[Bands]:
+    raise RayActorError
+
+
+def test_single_baselines_of_one_moment_share_a_call() -> None:
+    async def story() -> list[Any]:
+        return await asyncio.gather(*(baseline.forecast([item()]) for _ in range(3)))
+
+    handle: Any = FakeHandle(bands_of)
+    baseline = BaselineHandle(handle, BATCHING)
+    answers = run_virtual(story())
+
+    assert [len(bands) for bands in answers] == [1, 1, 1]
+    assert [len(group) for group in handle.groups] == [3]
+
+
+def test_many_baselines_are_a_call_of_their_own() -> None:
+    handle: Any = FakeHandle(bands_of)
+    baseline = BaselineHandle(handle, BATCHING)
+
+    assert len(run_virtual(baseline.forecast([item(), item()]))) == 2
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_lost_baseline_is_an_error_of_ours(items: int) -> None:
+    handle: Any = FakeHandle(no_bands)
+    baseline = BaselineHandle(handle, BATCHING)
+
+    with pytest.raises(BaselineUnavailableError, match="baseline"):
+        run_virtual(baseline.forecast([item()] * items))
+
+
+def test_warm_up_makes_a_call_of_each_kind_and_asks_the_model_for_nothing() -> None:
+    runner, baseline = FakeHandle(answers_all), FakeHandle(bands_of)
+
+    run_virtual(warm_up(*ports(runner, baseline), make_config()))
+
+    assert [len(group.items) for group in runner.groups] == [0]
+    assert [len(items) for items in baseline.groups] == [1]
+
+
+def test_warm_up_ends_without_a_runner_and_without_a_baseline() -> None:
+    runner, baseline = FakeHandle(never_answers), FakeHandle(no_bands)
+
+    async def took_s() -> float:
+        await warm_up(*ports(runner, baseline), make_config())
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(took_s()) == WARM_UP_LIMIT_S
+
+
+def ports(runner: Any, baseline: Any) -> tuple[RunnerHandle, BaselineHandle]:
+    return RunnerHandle(runner, "ingress#1", BATCHING), BaselineHandle(baseline, BATCHING)

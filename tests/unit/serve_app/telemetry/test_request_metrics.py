@@ -1,0 +1,218 @@
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+
+from runner.calibration.coverage import Count, CoverageReport
+from runner.types import FallbackReason, ModelFailure
+from serve_app.http.status_answer import CoverageItem
+from serve_app.telemetry import metrics
+from serve_app.telemetry.learning_totals import learning_totals
+from serve_app.telemetry.metrics import Metric
+from tests.support.bench import EXAMPLE, Bench, example
+from tests.support.builders import make_answer, make_bands, make_config
+from tests.support.fakes import FakeLearning
+
+
+def value(bench: Bench, metric: Metric, *tags: str) -> float:
+    return bench.recorder.counter(metric, *tags).value
+
+
+def observed(bench: Bench, route: str, stage: str) -> int:
+    return sum(bench.recorder.histogram(metrics.LATENCY, route, stage).counts)
+
+
+async def test_answers_are_counted_by_source_and_cache(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    await bench.post(EXAMPLE)  # kept bytes
+    await bench.post(EXAMPLE + b" ")  # a kept answer
+    await bench.post(example(liquidity_bucket="low"))
+
+    assert value(bench, metrics.REQUESTS, "forecast", "answered", "tollama") == 3
+    assert value(bench, metrics.REQUESTS, "forecast", "answered", "baseline") == 1
+    assert value(bench, metrics.CACHE, "hit") == 2
+    assert value(bench, metrics.CACHE, "miss") == 2
+    assert value(bench, metrics.FALLBACKS, "low_liquidity") == 1
+    assert observed(bench, "forecast", "total") == 4
+
+
+async def test_only_an_answer_that_waited_for_a_call_has_its_stages(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    await bench.post(EXAMPLE + b" ")
+    await bench.post(example(liquidity_bucket="low"))
+
+    assert observed(bench, "forecast", "queue") == observed(bench, "forecast", "runtime") == 1
+    assert observed(bench, "forecast", "admission") == observed(bench, "forecast", "post") == 3
+
+
+async def test_stale_answer_is_neither_hit_nor_miss(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    bench.clock.now += 61.0
+    bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, make_answer().breaker_state)
+    await bench.post(EXAMPLE)
+
+    assert value(bench, metrics.CACHE, "stale") == 1
+    assert value(bench, metrics.FALLBACKS, "stale_if_error") == 1
+
+
+async def test_corrections_count_once_and_not_again_from_the_cache(bench: Bench) -> None:
+    bands = make_bands(horizon=12, corrections=("values_clipped", "interval_widened"))
+    bench.model.outcome = make_answer(bands=bands)
+    await bench.post(EXAMPLE)
+    await bench.post(EXAMPLE + b" ")
+
+    assert value(bench, metrics.CORRECTIONS, "values_clipped", "tollama") == 1
+    assert value(bench, metrics.CORRECTIONS, "interval_widened", "tollama") == 1
+
+
+async def test_refusals_are_told_apart_by_whose_doing_they_are(bench: Bench) -> None:
+    def explode(_: object) -> ModelFailure:
+        raise RuntimeError
+
+    await bench.post(b"{")
+    await bench.post(example(y=[3.0, 0.5]))
+    await bench.http.get("/nowhere")
+    bench.model.outcome = explode
+    await bench.post(EXAMPLE)
+
+    assert value(bench, metrics.REQUESTS, "forecast", "refused", "none") == 2
+    assert value(bench, metrics.REQUESTS, "forecast", "failed", "none") == 1
+
+
+async def test_being_overloaded_is_not_the_callers_error() -> None:
+    bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 1}))
+    bench.model.gate = asyncio.Event()
+    first = asyncio.ensure_future(bench.post(EXAMPLE))
+    for _ in range(20):  # turns of the loop until the first one waits for the model
+        await asyncio.sleep(0)
+    await bench.post(example(y=[0.5] * 40))
+    bench.model.gate.set()
+    await first
+    await bench.http.aclose()
+
+    assert value(bench, metrics.REQUESTS, "forecast", "overloaded", "none") == 1
+
+
+async def test_items_of_a_batch_count_one_by_one_under_their_own_route(bench: Bench) -> None:
+    requests = [example(), example(y=[0.4] * 40), 5]
+    await bench.http.post("/tsfm/forecast/batch", content=orjson.dumps({"requests": requests}))
+
+    assert value(bench, metrics.REQUESTS, "batch", "answered", "tollama") == 2
+    assert value(bench, metrics.REQUESTS, "batch", "refused", "none") == 1
+    assert observed(bench, "batch", "total") == 2
+    assert observed(bench, "forecast", "total") == 0
+
+
+async def test_server_timing_says_where_the_time_went(bench: Bench) -> None:
+    fresh = (await bench.post(EXAMPLE)).headers["server-timing"]
+    kept = (await bench.post(EXAMPLE)).headers["server-timing"]
+    baseline = (await bench.post(example(liquidity_bucket="low"))).headers["server-timing"]
+
+    assert fresh == (
+        "admission;dur=0.000, queue;dur=1.500, runtime;dur=40.000, post;dur=0.000, total;dur=0.000"
+    )
+    assert kept == "cache;desc=hit, total;dur=0.000"
+    assert baseline == "admission;dur=0.000, post;dur=0.000, total;dur=0.000"
+
+
+async def test_metrics_are_shown_as_prometheus_text(bench: Bench) -> None:
+    response = await bench.http.get("/metrics")
+
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert response.text == (await bench.fleet.metrics()).decode()
+
+
+async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
+    item = CoverageItem(
+        source="ewma",
+        segment="all",
+        target=0.8,
+        coverage=0.75,
+        samples=400,
+        mean_width=0.1,
+        breach_rate=None,
+        calibrated_coverage=0.7,
+    )
+    bench.watch.follow(lambda: 7, lambda: [item], dict, tuple)
+    bench.watch.look()
+
+    assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
+    assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
+    assert bench.recorder.gauge(metrics.CALIBRATED, "ewma", "all").value == 0.7
+    assert bench.recorder.gauge(metrics.COVERAGE_SAMPLES, "ewma", "all").value == 400
+    assert bench.recorder.gauge(metrics.BREACHES, "ewma", "all").value is None
+
+
+async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
+    learning = FakeLearning()
+    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 3})
+    learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
+    bench.watch.follow(int, tuple, dict, partial(learning_totals, learning))
+    bench.watch.look()
+    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 1})  # a new actor's
+    bench.watch.look()
+
+    assert value(bench, metrics.LEARNING, "unknown_outcomes") == 4
+    assert value(bench, metrics.LEARNING_EXCHANGES, "lost") == 2
+    assert value(bench, metrics.LEARNING_DROPPED) == 5
+
+
+def test_without_learning_there_is_nothing_to_tell_of_it() -> None:
+    assert learning_totals(None) == []
+
+
+def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
+    return [vars(r) for r in caplog.records if r.getMessage() == message]
+
+
+async def test_each_request_has_a_line_at_debug(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "serve_app.telemetry.request_log"):
+        await bench.post(EXAMPLE, **{"x-request-id": "r-1"})
+        await bench.post(EXAMPLE, **{"x-request-id": "r-2"})
+        await bench.post(example(liquidity_bucket="low"), **{"x-request-id": "r-3"})
+
+    model, kept, baseline = lines(caplog, "answered")
+    assert (model["request_id"], model["source"], model["cached"]) == ("r-1", "tollama", False)
+    assert (model["queue_ms"], model["runtime_ms"]) == (1.5, 40.0)
+    assert (kept["request_id"], kept["cached"]) == ("r-2", True)
+    assert (baseline["reason"], baseline["runtime_ms"]) == ("low_liquidity", None)
+
+
+async def test_each_fallback_reason_has_a_line_a_minute_with_how_many_there_were(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "serve_app.telemetry.request_log"):
+        for _ in range(5):
+            await bench.post(example(liquidity_bucket="low"))
+        await bench.post(example(y=[0.5, 0.5]))
+        bench.clock.now += 60.0
+        await bench.post(example(liquidity_bucket="low"))
+
+    told = [(line["reason"], line["count"]) for line in lines(caplog, "fell back")]
+    assert told == [("low_liquidity", 1), ("too_few_points", 1), ("low_liquidity", 5)]
+    assert lines(caplog, "answered") == []
+
+
+async def test_nothing_a_caller_sent_is_logged(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await bench.post(example(market_id="secret-market", liquidity_bucket="low"))
+
+    assert "secret-market" not in str([vars(record) for record in caplog.records])
+
+
+async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> None:
+    await bench.post(EXAMPLE)
+    await bench.post(EXAMPLE + b" ")
+    await bench.post(example(liquidity_bucket="low"))
+    bench.watch.look()
+
+    assert bench.recorder.gauge(metrics.KEPT, "answers").value == 1
+    assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
+    assert (bench.recorder.gauge(metrics.TASKS).value or 0) >= 1

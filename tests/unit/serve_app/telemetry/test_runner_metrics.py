@@ -1,0 +1,110 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import CallOutcome
+from runner.batching.model_queue import LaneStats
+from runner.breaker.shared import Breakers, BreakerSnapshots
+from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
+from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
+from serve_app.telemetry import metrics
+from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.runner_metrics import Queues, WatchedCall
+from tests.support.builders import make_bands, make_config, make_model_request
+from tests.support.fakes import FakeClock
+
+SERVED = Served(make_bands(), 2, 0.0, 0.1)
+KEY = BatchKey("m", 3, (0.1, 0.5, 0.9))
+
+
+class FakeCall:
+    """A runtime call with fixed results, or one that is refused."""
+
+    def __init__(self, clock: FakeClock, *results: Served | Exception) -> None:
+        self._clock = clock
+        self._results = results
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        self._clock.now += 0.25
+        if not self._results:
+            raise BreakerOpenError(1.0)
+        return CallOutcome(self._results)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        ((SERVED, SERVED), "ok"),
+        ((RuntimeRejectedError(), SERVED), "ok"),
+        ((RuntimeTimeoutError(), RuntimeTimeoutError()), "runtime_timeout"),
+    ],
+)
+async def test_call_is_counted_by_its_result_and_timed(
+    recorder: Recorder, clock: FakeClock, results: tuple[Served | Exception, ...], told: str
+) -> None:
+    call = WatchedCall(FakeCall(clock, *results), recorder, clock)
+    outcome = await call(KEY, [make_model_request()] * 2)
+
+    assert outcome.results == results
+    assert recorder.counter(metrics.RUNTIME_CALLS, "m", told).value == 1
+    assert recorder.histogram(metrics.RUNTIME, "m").sum == pytest.approx(0.25)
+    assert recorder.histogram(metrics.BATCH_SIZE, "m").sum == 2
+
+
+async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock: FakeClock) -> None:
+    with pytest.raises(BreakerOpenError, match=r".*"):
+        await WatchedCall(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
+
+    assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
+
+
+def breakers_after(command: BreakerCommand) -> BreakerSnapshots:
+    breakers = Breakers(make_config().circuit_breaker, lambda: 0.0, "test")
+    breakers.command(["m"], command, 0.0)
+    return breakers.snapshot(0.0)
+
+
+async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
+    queues = Queues(recorder)
+    for command in (
+        BreakerCommand.RESET,
+        BreakerCommand.FORCE_OPEN,
+        BreakerCommand.FORCE_OPEN,
+        BreakerCommand.RESET,
+    ):
+        queues.look({}, breakers_after(command), 0)
+
+    states = {s: recorder.gauge(metrics.BREAKER, "m", s).value for s in BreakerState}
+    assert states == {s: float(s is BreakerState.CLOSED) for s in BreakerState}
+    assert recorder.counter(metrics.TRANSITIONS, "m", "forced_open").value == 1
+    assert recorder.counter(metrics.TRANSITIONS, "m", "closed").value == 1
+
+
+async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
+    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
+
+    assert recorder.gauge(metrics.QUEUED, "m").value == 5
+    assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
+
+
+async def test_tasks_and_kept_answers_are_shown(recorder: Recorder) -> None:
+    other = asyncio.create_task(asyncio.sleep(60))
+    Queues(recorder).look({}, {}, 17)
+    other.cancel()
+
+    assert recorder.gauge(metrics.KEPT, "runner").value == 17
+    assert (recorder.gauge(metrics.TASKS).value or 0) >= 2

@@ -1,0 +1,242 @@
+from collections.abc import Iterator, Sequence
+
+import httpx
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, Tracer
+
+from runner.baseline.requests import BaselineRequest
+from runner.batching.batch_call import Served
+from runner.batching.batch_result import CallOutcome
+from runner.config.sections import Traces
+from runner.errors import RuntimeTimeoutError
+from runner.types import (
+    BatchKey,
+    BreakerState,
+    FallbackReason,
+    ModelFailure,
+    ModelRequest,
+)
+from serve_app.telemetry.tracer import configured_tracer, tracer_for
+from serve_app.telemetry.tracing import (
+    TracedBaseline,
+    TracedCall,
+    TracedItems,
+    TracedModel,
+    forward,
+    traceparent,
+)
+from tests.support.bench import EXAMPLE, Bench, example
+from tests.support.builders import (
+    LOGIT,
+    make_answer,
+    make_bands,
+    make_config,
+    make_model_request,
+    walk,
+)
+from tests.support.fakes import FakeBaselinePort, FakeModelPort
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    yield exporter
+    exporter.shutdown()
+
+
+@pytest.fixture
+def tracer(exporter: InMemorySpanExporter) -> Tracer:
+    return tracer_for(SimpleSpanProcessor(exporter), 1.0, {"replica": "r1"})
+
+
+def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def parent_id(span: ReadableSpan) -> int | None:
+    return None if span.parent is None else span.parent.span_id
+
+
+def own_id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return context.span_id
+
+
+async def test_request_is_a_span_under_the_callers(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    bench = Bench(tracer=tracer)
+    await bench.post(EXAMPLE, traceparent=CALLER)
+    await bench.http.aclose()
+
+    span = spans(exporter)["POST /tsfm/forecast"]
+    assert span.parent is not None
+    assert (span.parent.trace_id, span.parent.span_id) == (TRACE_ID, 0xB7AD6B7169203331)
+    assert span.kind is SpanKind.SERVER
+    assert span.attributes == {"http.route": "/tsfm/forecast", "http.response.status_code": 200}
+    assert span.resource.attributes["tsfm.replica"] == "r1"
+
+
+@pytest.mark.parametrize("header", ["", "00-zz-1-01", "x" * 5000, CALLER[:-3]])
+async def test_header_that_is_no_traceparent_begins_a_new_trace(
+    exporter: InMemorySpanExporter, tracer: Tracer, header: str
+) -> None:
+    bench = Bench(tracer=tracer)
+    response = await bench.post(EXAMPLE, traceparent=header)
+    await bench.http.aclose()
+
+    assert response.status_code == 200
+    assert spans(exporter)["POST /tsfm/forecast"].parent is None
+
+
+async def test_refusal_is_noted_by_its_name_and_without_its_words(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    bench = Bench(tracer=tracer)
+    await bench.post(example(model={"model_name": "secret-name"}))
+    await bench.http.aclose()
+
+    span = spans(exporter)["POST /tsfm/forecast"]
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "UnknownModelError"
+    assert "secret-name" not in span.to_json()
+
+
+async def test_routes_for_people_and_probes_are_no_spans(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    bench = Bench(tracer=tracer)
+    for path in ("/healthz", "/tsfm/status", "/metrics"):
+        await bench.http.get(path)
+    await bench.http.aclose()
+
+    assert spans(exporter) == {}
+
+
+async def test_items_carry_the_id_of_the_model_span(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    port = FakeModelPort()
+    model = TracedModel(port, tracer)
+    await model.forecast(make_model_request())
+    await model.forecast_many([make_model_request()] * 2)
+
+    one, many = exporter.get_finished_spans()
+    assert [r.trace and int(r.trace.split("-")[2], 16) for r in port.requests] == [
+        own_id(one),
+        own_id(many),
+        own_id(many),
+    ]
+    assert many.attributes == {"tsfm.model": "fracast-0", "tsfm.items": 2}
+
+
+async def test_model_span_says_why_there_are_no_bands(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    failure = ModelFailure(FallbackReason.BREAKER_OPEN, BreakerState.OPEN, 1.0)
+    await TracedModel(FakeModelPort(failure), tracer).forecast(make_model_request())
+
+    attributes = spans(exporter)["model"].attributes
+    assert attributes is not None
+    assert attributes["tsfm.reasons"] == ("breaker_open",)
+
+
+async def test_baseline_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
+    item = BaselineRequest(walk(40), 3, (0.1, 0.5, 0.9), LOGIT)
+    await TracedBaseline(FakeBaselinePort(), tracer).forecast([item, item])
+
+    assert spans(exporter)["baseline"].attributes == {"tsfm.items": 2}
+
+
+async def test_wait_in_line_is_a_span_as_long_as_it_was(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    port = FakeModelPort(make_answer(queue_ms=1.5))
+    await TracedItems(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
+    port.outcome = make_answer(age_s=3.0)
+    await TracedItems(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
+
+    (queue,) = exporter.get_finished_spans()
+    assert (queue.name, queue.parent and queue.parent.trace_id) == ("queue", TRACE_ID)
+    assert (queue.start_time, queue.end_time) == (10**18, 10**18 + 1_500_000)
+
+
+class FakeRuntimeCall:
+    """A runtime call that sends a request, as the real one does."""
+
+    def __init__(self, *results: Served | Exception) -> None:
+        self._results = results
+        self.sent = httpx.Request("POST", "http://runtime/v1/forecast")
+
+    async def __call__(
+        self, key: BatchKey, requests: Sequence[ModelRequest]
+    ) -> CallOutcome[Served]:
+        forward(self.sent)
+        return CallOutcome(self._results)
+
+
+async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
+    exporter: InMemorySpanExporter, tracer: Tracer
+) -> None:
+    traces = [f"00-{i:032x}-{i:016x}-01" for i in (1, 2, 3)]
+    requests = [make_model_request(trace=t) for t in (*traces, traces[0], None)]
+    call = FakeRuntimeCall(Served(make_bands(), 5, 0.0, 0.1))
+    await TracedCall(call, tracer)(requests[0].key, requests)
+
+    span = spans(exporter)["runtime call"]
+    assert [link.context.trace_id for link in span.links] == [1, 2, 3]
+    assert (span.parent and span.parent.trace_id, parent_id(span)) == (1, 1)
+    assert span.attributes == {"tsfm.model": "fracast-0", "tsfm.batch_size": 5, "tsfm.result": "ok"}
+    assert call.sent.headers["traceparent"] == f"00-{1:032x}-{own_id(span):016x}-01"
+
+
+async def test_failed_runtime_call_says_how(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
+    call = FakeRuntimeCall(RuntimeTimeoutError())
+    await TracedCall(call, tracer)(make_model_request().key, [make_model_request()])
+
+    attributes = spans(exporter)["runtime call"].attributes
+    assert attributes is not None
+    assert attributes["tsfm.result"] == "runtime_timeout"
+
+
+async def test_call_outside_of_any_trace_tells_the_runtime_nothing() -> None:
+    request = httpx.Request("POST", "http://runtime/v1/forecast")
+    forward(request)
+
+    assert "traceparent" not in request.headers
+
+
+def test_nobody_who_wants_no_spans_gets_a_tracer() -> None:
+    assert configured_tracer(make_config().observability, {}) is None
+
+
+def test_console_writes_one_line_of_json_for_a_span(capfd: pytest.CaptureFixture[str]) -> None:
+    settings = make_config(
+        observability={"traces": Traces.CONSOLE, "traces_share": 1.0}
+    ).observability
+    tracer = configured_tracer(settings, {"replica": "r1"})
+    assert tracer is not None
+    with tracer.start_as_current_span("one"):
+        pass
+
+    (line,) = capfd.readouterr().err.splitlines()
+    assert '"name": "one"' in line
+
+
+def test_share_of_traces_that_begin_here_is_the_configured_one(
+    exporter: InMemorySpanExporter,
+) -> None:
+    tracer = tracer_for(SimpleSpanProcessor(exporter), 0.0, {})
+    with tracer.start_as_current_span("dropped") as span:
+        header = traceparent(span)
+
+    assert header is not None
+    assert int(header[-2:], 16) & 1 == 0  # not sampled
+    assert spans(exporter) == {}
