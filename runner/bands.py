@@ -29,7 +29,7 @@ class Correction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Repaired:
+class SanitizedBands:
     """Safe paths ``(B, H, Q)`` and, per kind of correction, which of the B rows needed it."""
 
     y_prob: FloatArray
@@ -45,12 +45,12 @@ class Repaired:
         return Bands(self.y_prob[b], names, self.before_limits[b] if limited else None)
 
 
-def repair(
+def sanitize(
     y_prob: FloatArray,
     levels: FloatArray,
     limits: BandsSection,
     min_width: FloatArray | None = None,
-) -> Repaired:
+) -> SanitizedBands:
     """Paths inside [0, 1], ordered along Q, with outermost widths inside the limits.
 
     Args:
@@ -70,7 +70,7 @@ def repair(
         Correction.REARRANGED: _any(np.diff(clipped, axis=2) < -_ROUNDING),
     }
     if levels.size < 2:
-        return Repaired(ordered, usable, changed, ordered)
+        return SanitizedBands(ordered, usable, changed, ordered)
     width = ordered[..., -1] - ordered[..., 0]
     least = np.full(len(ordered), limits.min_interval_width) if min_width is None else min_width
     narrow, wide = width < least[:, None], width > limits.max_interval_width
@@ -81,7 +81,7 @@ def repair(
         ordered[narrow] = _widen(ordered[narrow], least[narrow.nonzero()[0]])
     if wide.any():
         ordered[wide] = _narrow(ordered[wide], levels, limits.max_interval_width)
-    return Repaired(ordered, usable, changed, before_limits)
+    return SanitizedBands(ordered, usable, changed, before_limits)
 
 
 def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
-from runner.batching.model_queue import LaneStats
+from runner.batching.model_queue import QueueStats
 
 ITEMS = "items"
 
 
-def demand(in_hand: int, lanes: Iterable[LaneStats]) -> dict[str, float]:
+def demand(in_hand: int, lanes: Iterable[QueueStats]) -> dict[str, float]:
     """What a Runner tells: the items in its hand, and those it turned away.
 
     Under lasting overload a line is kept short (`runner.batching.admission`), so what is in hand alone would

@@ -44,7 +44,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runner.baseline.ewma import fill_forward
-from runner.baseline.scale_estimates import Past, read_past
+from runner.baseline.scale_estimates import ScaleEstimates, estimate_scales
 from runner.config.sections import BaselineSection
 from runner.logit import from_model_space, to_model_space
 from runner.types import FloatArray, Space, Transform
@@ -96,7 +96,7 @@ def _bands(
     settings: BaselineSection,
 ) -> FloatArray:
     filled = fill_forward(to_model_space(y_prob, transform))
-    past = read_past(filled, settings)
+    past = estimate_scales(filled, settings)
     steps = np.arange(float(horizon_steps))  # (H,), steps after the first
     stay = _stay(past, steps)  # (B, H)
     moving = 1 - stay
@@ -110,7 +110,7 @@ def _bands(
     return bands
 
 
-def _stay(past: Past, steps: FloatArray) -> FloatArray:
+def _stay(past: ScaleEstimates, steps: FloatArray) -> FloatArray:
     """Chance ``(B, H)`` that nothing has moved by each step."""
     later: FloatArray = (1 - past.active_later)[:, None] ** steps
     return (past.sticky * (1 - past.active_next))[:, None] * later

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runner.bands import min_widths, repair
+from runner.bands import min_widths, sanitize
 from runner.baseline.ewma_bands import ewma_bands, pad_left
 from runner.config.sections import BandsSection, BaselineSection
 from runner.types import Bands, FloatArray, Transform
@@ -36,7 +36,7 @@ def baseline_bands(
         levels = np.asarray(first.levels)
         y_prob = pad_left([requests[i].y_prob for i in rows])
         paths = ewma_bands(y_prob, first.horizon_steps, levels, first.transform, baseline)
-        repaired = repair(paths, levels, limits, min_widths(y_prob, limits))
+        repaired = sanitize(paths, levels, limits, min_widths(y_prob, limits))
         answers.update((i, repaired.row(b)) for b, i in enumerate(rows))
     return [answers[i] for i in range(len(requests))]
 

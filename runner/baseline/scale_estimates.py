@@ -30,7 +30,7 @@ _EVIDENCE_PER_MOVE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Past:
+class ScaleEstimates:
     """The estimates of a batch.
 
     Attributes:
@@ -60,14 +60,14 @@ class _Moves:
     known: FloatArray
 
 
-def read_past(series: Filled, settings: BaselineSection) -> Past:
+def estimate_scales(series: Filled, settings: BaselineSection) -> ScaleEstimates:
     """The estimates for ``(B, T)`` series in model space, two values or more in each."""
     size = np.abs(np.diff(series.y, axis=1)) * series.weight
     moves = _Moves(size, (size > _SAME).astype(float), (series.weight > 0).astype(float))
     move, active_next, active_later = _pace(moves, settings)
     ratio = _variance_ratio(series, moves)
     lasting, one = move * ratio**_RATIO_POWER, np.ones_like(move)
-    past = Past(series.y[:, -1], one, lasting, one, active_next, active_later)
+    past = ScaleEstimates(series.y[:, -1], one, lasting, one, active_next, active_later)
     noisy = np.flatnonzero(ratio < _TAKEN_BACK)
     if noisy.size and settings.level_alphas:
         past = _with_smooth_levels(past, move, series, moves, noisy, settings.level_alphas)
@@ -114,13 +114,13 @@ def _variance_ratio(series: Filled, moves: _Moves) -> FloatArray:
 
 
 def _with_smooth_levels(
-    past: Past,
+    past: ScaleEstimates,
     move: FloatArray,
     series: Filled,
     moves: _Moves,
     rows: NDArray[np.intp],
     alphas: tuple[float, ...],
-) -> Past:
+) -> ScaleEstimates:
     """The past with an EWMA level in those rows where it predicts the next value better.
 
     The smoothing is chosen by the one-step error: with Laplace errors of mean size E the
@@ -143,7 +143,7 @@ def _with_smooth_levels(
         mixed[rows] += (shares * (others - value[rows])).sum(axis=0)
         return mixed
 
-    return Past(
+    return ScaleEstimates(
         level=blended(past.level, np.array([path[:, -1] for path in paths])),
         sticky=blended(past.sticky, np.zeros_like(shares)),
         move=blended(past.move, move[rows] * ratios),

@@ -16,8 +16,8 @@ that lasts until their deadline.
 from collections import deque
 from math import inf
 
-from runner.batching.batch_policy import CutLimits, places_in
-from runner.batching.latency_model import CallTime
+from runner.batching.batch_policy import BatchLimits, capacity_of
+from runner.batching.latency_model import CallLatency
 from runner.config.sections import BatchingSection
 
 COMPANY_S = 1.0  # so long after an interactive item others are expected to come
@@ -26,7 +26,7 @@ BURST_S = 0.3  # a line that was long for so long is no burst
 OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk items held back
 
 
-class Pressure:
+class AdmissionControl:
     """What is remembered of one lane."""
 
     def __init__(self, settings: BatchingSection) -> None:
@@ -42,18 +42,18 @@ class Pressure:
         """A call left that the runtime turns to at ``begins``, for ``expected_s`` or so."""
         self._free_at = begins + expected_s
 
-    def longest_call_s(self, call_time: CallTime, now: float) -> float:
+    def longest_call_s(self, latency: CallLatency, now: float) -> float:
         """How long a call may be expected to take.
 
         Where a call costs much and an item little, small calls would only be more calls.
         """
-        alone_s = call_time.seconds(1)
+        alone_s = latency.seconds(1)
         longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
         if not self.expects_company(now):
             return longest_s
         return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
 
-    def greet(self, now: float) -> None:
+    def on_interactive_arrival(self, now: float) -> None:
         """An interactive item has come."""
         self._company_until = now + COMPANY_S
 
@@ -61,7 +61,7 @@ class Pressure:
         """Whether interactive items came a moment ago, so that others are expected."""
         return now < self._company_until
 
-    def admits(self, ahead: int, limits: CutLimits) -> bool:
+    def admits(self, ahead: int, limits: BatchLimits) -> bool:
         """Whether one more may wait behind ``ahead`` others, given when its call could begin."""
         wait_s, now = self._wait_s(ahead, limits), limits.now
         if wait_s <= self._settings.overload_wait_s:
@@ -81,12 +81,12 @@ class Pressure:
             gone.popleft()
         return len(gone)
 
-    def _wait_s(self, ahead: int, limits: CutLimits) -> float:
+    def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Until the end of its call; 0 for whoever is in the next one, however long that takes."""
-        places = places_in(limits) * self._settings.slots_per_model
+        places = capacity_of(limits) * self._settings.slots_per_model
         if ahead < places:
             return 0.0
-        calls_s = (1 + ahead // places) * limits.call_time.seconds(places_in(limits))
+        calls_s = (1 + ahead // places) * limits.latency.seconds(capacity_of(limits))
         return max(0.0, self._free_at - limits.now) + calls_s
 
     def _lasts(self, now: float) -> bool:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from runner.bands import min_widths, repair
-from runner.batching.batch_result import CallOutcome
+from runner.bands import min_widths, sanitize
+from runner.batching.batch_result import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
 from runner.config.sections import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
@@ -21,11 +21,11 @@ from runner.logit import from_model_space, to_model_space
 from runner.tollama.runtimes import Runtimes
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
 
-Raw = FloatArray | ModelError
+RuntimeResult = FloatArray | ModelError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ItemResult:
     """One item's bands and the call they came from; times on this process's clock, in seconds."""
 
     bands: Bands
@@ -39,7 +39,7 @@ class RuntimePort(Protocol):
 
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
-    ) -> list[Raw]:
+    ) -> list[RuntimeResult]:
         """Model-space paths ``(H, Q)`` or an error for each series; raises ModelError for all."""
         ...
 
@@ -90,7 +90,7 @@ class BatchCall:
         tollama: TollamaSection,
         limits: BandsSection,
         clock: Callable[[], float],
-        on_late: Callable[[Sequence[ModelRequest], Sequence[Served | Exception]], None],
+        on_late: Callable[[Sequence[ModelRequest], Sequence[ItemResult | Exception]], None],
     ) -> None:
         self._runtime = runtime
         self._breakers = breakers
@@ -101,7 +101,7 @@ class BatchCall:
 
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> CallOutcome[Served]:
+    ) -> BatchResult[ItemResult]:
         """The result of every request, in order.
 
         Raises:
@@ -122,12 +122,12 @@ class BatchCall:
             raise
         raw = _finished(call, len(requests))
         self._breakers.record(key.model, permit, _verdict(raw), self._clock() - began)
-        lingering = None if call.done() else self._linger(call, key, requests, began)
-        return CallOutcome(self._serve(key, requests, raw, began), lingering)
+        abandoned = None if call.done() else self._abandon(call, key, requests, began)
+        return BatchResult(self._serve(key, requests, raw, began), abandoned)
 
-    def _linger(
+    def _abandon(
         self,
-        call: asyncio.Future[list[Raw]],
+        call: asyncio.Future[list[RuntimeResult]],
         key: BatchKey,
         requests: Sequence[ModelRequest],
         began: float,
@@ -146,10 +146,14 @@ class BatchCall:
         return ended
 
     def _serve(
-        self, key: BatchKey, requests: Sequence[ModelRequest], raw: Sequence[Raw], began: float
-    ) -> list[Served | Exception]:
+        self,
+        key: BatchKey,
+        requests: Sequence[ModelRequest],
+        raw: Sequence[RuntimeResult],
+        began: float,
+    ) -> list[ItemResult | Exception]:
         """Safe bands in probability; the whole batch in one pass."""
-        results: list[Served | Exception] = [
+        results: list[ItemResult | Exception] = [
             r if isinstance(r, ModelError) else BadOutputError() for r in raw
         ]
         good = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
@@ -158,11 +162,11 @@ class BatchCall:
         rows, paths = list(good), np.stack(list(good.values()))  # (B, H, Q)
         y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
         least = min_widths((requests[i].y_prob for i in rows), self._limits)
-        repaired = repair(y_prob, np.asarray(key.levels), self._limits, least)
+        repaired = sanitize(y_prob, np.asarray(key.levels), self._limits, least)
         ended = self._clock()
         for b, i in enumerate(rows):
             if repaired.usable[b]:
-                results[i] = Served(repaired.row(b), len(requests), began, ended)
+                results[i] = ItemResult(repaired.row(b), len(requests), began, ended)
         return results
 
 
@@ -189,7 +193,7 @@ def _from_model_spaces(paths: FloatArray, transforms: Sequence[Transform]) -> Fl
     return np.stack(rows)
 
 
-def _finished(call: asyncio.Future[list[Raw]], count: int) -> list[Raw]:
+def _finished(call: asyncio.Future[list[RuntimeResult]], count: int) -> list[RuntimeResult]:
     """What a call gave so far: its results, its error for everybody, or that it is too slow."""
     if not call.done():
         return [RuntimeTimeoutError()] * count
@@ -199,7 +203,7 @@ def _finished(call: asyncio.Future[list[Raw]], count: int) -> list[Raw]:
     return call.result()
 
 
-def _verdict(raw: Sequence[Raw]) -> CallResult:
+def _verdict(raw: Sequence[RuntimeResult]) -> CallResult:
     """One answer that could be used is a sign of life; else what the first real failure says."""
     errors = [r for r in raw if isinstance(r, ModelError)]
     if len(errors) < len(raw):

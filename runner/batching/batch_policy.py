@@ -14,10 +14,10 @@ from heapq import nlargest
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-from runner.batching.latency_model import CallTime
+from runner.batching.latency_model import CallLatency
 
 
-class Cuttable(Protocol):
+class Batchable(Protocol):
     """What a decision needs to know about an item."""
 
     @property
@@ -31,11 +31,11 @@ class Cuttable(Protocol):
         ...
 
 
-C = TypeVar("C", bound=Cuttable)
+C = TypeVar("C", bound=Batchable)
 
 
 @dataclass(frozen=True, slots=True)
-class CutLimits:
+class BatchLimits:
     """Bounds of one call.
 
     Attributes:
@@ -49,42 +49,42 @@ class CutLimits:
     max_items: int
     max_bytes: int
     max_call_s: float
-    call_time: CallTime
+    latency: CallLatency
     now: float
 
     def finish(self, n: int) -> float:
         """When a call of ``n`` items that starts now is expected to end."""
-        return self.now + self.call_time.seconds(n)
+        return self.now + self.latency.seconds(n)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[C]):
+class BatchPlan(Generic[C]):
     """``send`` travels now; ``lost`` cannot be answered in time any more."""
 
     send: list[C]
     lost: list[C]
 
 
-def plan_cut(lead: Sequence[C], fill: Iterable[C], limits: CutLimits) -> Plan[C]:
+def plan_batch(lead: Sequence[C], fill: Iterable[C], limits: BatchLimits) -> BatchPlan[C]:
     """The next call, given the waiting items of one key, each class in order of arrival.
 
     With a lead there is always progress: something is sent or lost. Whoever is passed over is lost,
     because the slot is then taken for longer than the item's deadline allows.
     """
-    places = places_in(limits)
-    plan: Plan[C] = Plan([], [])
+    places = capacity_of(limits)
+    plan: BatchPlan[C] = BatchPlan([], [])
     used_bytes = _take_lead(plan, lead, places, limits)
     _take_fill(plan, fill, places, used_bytes, limits)
     return plan
 
 
-def places_in(limits: CutLimits) -> int:
+def capacity_of(limits: BatchLimits) -> int:
     """How many items a call has room for."""
     sizes = range(1, limits.max_items + 1)
-    return max(1, bisect_right(sizes, limits.max_call_s, key=limits.call_time.seconds))
+    return max(1, bisect_right(sizes, limits.max_call_s, key=limits.latency.seconds))
 
 
-def _take_lead(plan: Plan[C], lead: Sequence[C], places: int, limits: CutLimits) -> int:
+def _take_lead(plan: BatchPlan[C], lead: Sequence[C], places: int, limits: BatchLimits) -> int:
     n = _most_in_time(lead, places, limits)
     finish = limits.finish(n)
     used_bytes = 0
@@ -101,7 +101,7 @@ def _take_lead(plan: Plan[C], lead: Sequence[C], places: int, limits: CutLimits)
     return used_bytes
 
 
-def _most_in_time(lead: Sequence[C], places: int, limits: CutLimits) -> int:
+def _most_in_time(lead: Sequence[C], places: int, limits: BatchLimits) -> int:
     """The size of the largest call whose members are all in time (1 when there is none).
 
     Sending everybody in order makes large calls late for their oldest members; shrinking the call
@@ -116,7 +116,7 @@ def _most_in_time(lead: Sequence[C], places: int, limits: CutLimits) -> int:
 
 
 def _take_fill(
-    plan: Plan[C], fill: Iterable[C], places: int, used_bytes: int, limits: CutLimits
+    plan: BatchPlan[C], fill: Iterable[C], places: int, used_bytes: int, limits: BatchLimits
 ) -> None:
     tightest = min((item.deadline for item in plan.send), default=inf)
     for item in fill:

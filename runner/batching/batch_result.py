@@ -18,20 +18,20 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class CallOutcome(Generic[R]):
+class BatchResult(Generic[R]):
     """What a call gives: one result or error per item, in order.
 
-    ``lingering`` is set when the call was given up for its callers while the runtime still works on
+    ``abandoned`` is set when the call was given up for its callers while the runtime still works on
     it: the slot stays taken until that ends, or the lease does.
     """
 
     results: Sequence[R | Exception]
-    lingering: asyncio.Future[None] | None = None
+    abandoned: asyncio.Future[None] | None = None
 
 
 async def invoke(
-    call: Callable[[K, Sequence[T]], Awaitable[CallOutcome[R]]], key: K, items: Sequence[T]
-) -> CallOutcome[R]:
+    call: Callable[[K, Sequence[T]], Awaitable[BatchResult[R]]], key: K, items: Sequence[T]
+) -> BatchResult[R]:
     """The outcome of ``call``; one that cannot be shared out among the items is refused.
 
     Raises:
@@ -43,11 +43,11 @@ async def invoke(
     return outcome
 
 
-def outcome_of(task: asyncio.Future[CallOutcome[R]], count: int) -> CallOutcome[R]:
+def result_of_task(task: asyncio.Future[BatchResult[R]], count: int) -> BatchResult[R]:
     """What a task that ran ``invoke`` for ``count`` items came to; never raises."""
     fault = fault_of(task)
     if fault is not None:
-        return CallOutcome([_own_error(fault) for _ in range(count)])
+        return BatchResult([_own_error(fault) for _ in range(count)])
     return task.result()
 
 

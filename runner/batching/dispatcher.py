@@ -20,23 +20,23 @@ from functools import partial
 from math import inf
 from typing import Generic, TypeVar
 
-from runner.batching.admission import Pressure
-from runner.batching.batch_policy import CutLimits
+from runner.batching.admission import AdmissionControl
+from runner.batching.batch_policy import BatchLimits
 from runner.batching.batch_result import (
-    CallOutcome,  # callers meet it here
+    BatchResult,  # callers meet it here
     fault_of,
     invoke,
-    outcome_of,
+    result_of_task,
     settle,
 )
-from runner.batching.latency_model import CallTimes
+from runner.batching.latency_model import LatencyModel
 from runner.batching.model_queue import (
-    Call,
-    Entry,
-    Lane,
-    LaneStats,  # and here
+    ModelQueue,
+    QueuedItem,
+    QueueStats,  # and here
+    RuntimeCall,
 )
-from runner.batching.queue import LaneQueue
+from runner.batching.queue import ItemQueue
 from runner.config.sections import BatchingSection
 from runner.errors import QueueFullError, TooLateError
 from runner.types import Priority
@@ -53,7 +53,7 @@ class Dispatcher(Generic[K, T, R]):
 
     def __init__(
         self,
-        call: Callable[[K, Sequence[T]], Awaitable[CallOutcome[R]]],
+        call: Callable[[K, Sequence[T]], Awaitable[BatchResult[R]]],
         *,
         lane_of: Callable[[K], Hashable],
         batch_limit: Callable[[K], int],
@@ -80,8 +80,8 @@ class Dispatcher(Generic[K, T, R]):
         self._settings = settings
         self._lease_s = lease_s
         self._clock = clock
-        self._call_times: CallTimes[K] = CallTimes(settings.estimate_forgets_after_s)
-        self._lanes: dict[Hashable, Lane[K, T, R]] = {}
+        self._latency_model: LatencyModel[K] = LatencyModel(settings.estimate_forgets_after_s)
+        self._lanes: dict[Hashable, ModelQueue[K, T, R]] = {}
         self._closed = False
 
     def submit(
@@ -102,22 +102,22 @@ class Dispatcher(Generic[K, T, R]):
         if priority is Priority.INTERACTIVE and not self._admits(lane, key, now):
             raise QueueFullError
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        entry = Entry(key, deadline, size_bytes, priority, now, item, answer)
+        entry = QueuedItem(key, deadline, size_bytes, priority, now, item, answer)
         evicted = lane.queue.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
         answer.add_done_callback(partial(_leave, lane.queue, entry))
-        if lane.may_start(now):
+        if lane.may_start_call(now):
             self._wake(lane)
         elif deadline < lane.timer_due:
             self._watch(lane)
         return answer
 
-    def _admits(self, lane: Lane[K, T, R], key: K, now: float) -> bool:
+    def _admits(self, lane: ModelQueue[K, T, R], key: K, now: float) -> bool:
         """Whether an interactive item may join the line."""
-        lane.pressure.greet(now)
+        lane.admission.on_interactive_arrival(now)
         ahead = 0 if lane.has_slot else len(lane.queue) - lane.queue.bulk_count
-        return lane.pressure.admits(ahead, self._limits(lane, now, key))
+        return lane.admission.admits(ahead, self._limits(lane, now, key))
 
     def is_stuck(self, key: K) -> bool:
         """Whether every slot that ``key`` could use is held by a call that was given up.
@@ -127,7 +127,7 @@ class Dispatcher(Generic[K, T, R]):
         lane = self._lanes.get(self._lane_of(key))
         return lane is not None and lane.is_stuck
 
-    def stats(self) -> Mapping[Hashable, LaneStats]:
+    def stats(self) -> Mapping[Hashable, QueueStats]:
         """A picture of every lane that has ever been used."""
         now = self._clock()
         return {name: lane.stats(now) for name, lane in self._lanes.items()}
@@ -142,7 +142,7 @@ class Dispatcher(Generic[K, T, R]):
             for entry in lane.queue.clear():
                 settle(entry.answer, QueueFullError())
             lane.stop_timer()
-            lane.stop_lead()
+            lane.stop_prefetch()
         calls = [call for lane in self._lanes.values() for call in lane.calls]
         running = [call.task for call in calls if not call.task.done()]
         if running:
@@ -150,100 +150,100 @@ class Dispatcher(Generic[K, T, R]):
         for call in calls:
             self._release(call, taught=False)
 
-    def _lane(self, key: K) -> Lane[K, T, R]:
+    def _lane(self, key: K) -> ModelQueue[K, T, R]:
         name = self._lane_of(key)
         lane = self._lanes.get(name)
         if lane is None:
             settings = self._settings
-            queue = LaneQueue[K, Entry[K, T, R]](
+            queue = ItemQueue[K, QueuedItem[K, T, R]](
                 settings.max_queued_items, settings.bulk_batch_size
             )
-            lane = self._lanes[name] = Lane(queue, Pressure(settings), settings)
+            lane = self._lanes[name] = ModelQueue(queue, AdmissionControl(settings), settings)
         return lane
 
-    def _wake(self, lane: Lane[K, T, R]) -> None:
+    def _wake(self, lane: ModelQueue[K, T, R]) -> None:
         """Cuts in the next turn of the loop: what is submitted in this one travels together."""
         if not lane.woken:
             lane.woken = True
             asyncio.get_running_loop().call_soon(self._cut, lane)
 
-    def _cut(self, lane: Lane[K, T, R]) -> None:
+    def _cut(self, lane: ModelQueue[K, T, R]) -> None:
         lane.woken = False
         self._expire(lane)
-        while lane.queue and lane.may_start(now := self._clock()):
+        while lane.queue and lane.may_start_call(now := self._clock()):
             limits_of = partial(self._limits, lane, lane.free_from(now))
-            plan = lane.queue.cut(limits_of, hold_bulk=lane.pressure.holds_bulk(now))
+            plan = lane.queue.cut(limits_of, hold_bulk=lane.admission.holds_bulk(now))
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
             if batch:
                 self._start(lane, batch)
         self._watch(lane)
-        self._watch_lead(lane)
+        self._schedule_prefetch(lane)
 
-    def _limits(self, lane: Lane[K, T, R], begins: float, key: K) -> CutLimits:
+    def _limits(self, lane: ModelQueue[K, T, R], begins: float, key: K) -> BatchLimits:
         """What bounds a call that the runtime turns to at ``begins``."""
         now = self._clock()
-        call_time = self._call_times.at(key, now)
-        return CutLimits(
+        latency = self._latency_model.at(key, now)
+        return BatchLimits(
             max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
             max_bytes=self._max_batch_bytes,
-            max_call_s=lane.pressure.longest_call_s(call_time, now),
-            call_time=call_time,
+            max_call_s=lane.admission.longest_call_s(latency, now),
+            latency=latency,
             now=begins,
         )
 
-    def _start(self, lane: Lane[K, T, R], batch: list[Entry[K, T, R]]) -> None:
+    def _start(self, lane: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
         loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
-        expected_s = self._call_times.at(key, now).seconds(len(batch))
-        lane.pressure.began(expected_s, lane.free_from(now))
+        expected_s = self._latency_model.at(key, now).seconds(len(batch))
+        lane.admission.began(expected_s, lane.free_from(now))
         task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
-        call = Call(lane, batch, now, expected_s, task)
+        call = RuntimeCall(lane, batch, now, expected_s, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
         lane.begin(call)
         task.add_done_callback(partial(self._answer, call))
 
-    def _answer(self, call: Call[K, T, R], task: asyncio.Task[CallOutcome[R]]) -> None:
+    def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Task[BatchResult[R]]) -> None:
         """Every item gets its own result or its own error, however the call ended."""
-        outcome = outcome_of(task, len(call.batch))
+        outcome = result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
-        if outcome.lingering is None or call.lease_ended:
+        if outcome.abandoned is None or call.lease_ended:
             answered = any(not isinstance(result, BaseException) for result in outcome.results)
             self._release(call, taught=answered)
         else:
-            call.lingers = True
-            outcome.lingering.add_done_callback(partial(self._end_lingering, call))
+            call.abandoned = True
+            outcome.abandoned.add_done_callback(partial(self._end_abandoned, call))
 
-    def _end_lingering(self, call: Call[K, T, R], lingering: asyncio.Future[None]) -> None:
-        self._release(call, taught=fault_of(lingering) is None)
+    def _end_abandoned(self, call: RuntimeCall[K, T, R], abandoned: asyncio.Future[None]) -> None:
+        self._release(call, taught=fault_of(abandoned) is None)
 
-    def _end_lease(self, call: Call[K, T, R]) -> None:
+    def _end_lease(self, call: RuntimeCall[K, T, R]) -> None:
         call.lease_ended = True
         if call.task.done():
             self._release(call, taught=False)
         else:
             call.task.cancel()
 
-    def _release(self, call: Call[K, T, R], *, taught: bool) -> None:
+    def _release(self, call: RuntimeCall[K, T, R], *, taught: bool) -> None:
         """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
         lane, now = call.lane, self._clock()
         if call not in lane.calls:
             return
         call.lease.cancel()
         if taught:
-            self._call_times.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
+            self._latency_model.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
         lane.end(call, now)
         self._wake(lane)
 
-    def _watch_lead(self, lane: Lane[K, T, R]) -> None:
+    def _schedule_prefetch(self, lane: ModelQueue[K, T, R]) -> None:
         """Comes back when a call may lead, if anybody waits by then."""
-        lane.stop_lead()
-        delay_s = lane.next_lead() - self._clock()
+        lane.stop_prefetch()
+        delay_s = lane.next_prefetch() - self._clock()
         if 0.0 < delay_s < inf:  # later on whoever comes will wake the lane
             lane.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, lane)
 
-    def _watch(self, lane: Lane[K, T, R]) -> None:
+    def _watch(self, lane: ModelQueue[K, T, R]) -> None:
         """Sets the lane's one timer to the earliest deadline in line."""
         due = lane.queue.next_deadline()
         if due >= lane.timer_due:
@@ -253,15 +253,15 @@ class Dispatcher(Generic[K, T, R]):
         lane.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, lane)
         lane.timer_due = due
 
-    def _on_timer(self, lane: Lane[K, T, R]) -> None:
+    def _on_timer(self, lane: ModelQueue[K, T, R]) -> None:
         lane.stop_timer()
         self._expire(lane)
         self._watch(lane)
 
-    def _expire(self, lane: Lane[K, T, R]) -> None:
+    def _expire(self, lane: ModelQueue[K, T, R]) -> None:
         for entry in lane.queue.expire(self._clock()):
             settle(entry.answer, TooLateError())
 
 
-def _leave(queue: LaneQueue[K, Entry[K, T, R]], entry: Entry[K, T, R], _: object) -> None:
+def _leave(queue: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: object) -> None:
     queue.remove(entry)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from runner.answer_cache import AnswerCache
-from runner.batching.batch_call import Served
+from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import settle
 from runner.batching.dispatcher import Dispatcher
 from runner.config.sections import CacheSection
@@ -20,7 +20,7 @@ from runner.errors import (
     RuntimeTimeoutError,
     TooLateError,
 )
-from runner.tollama.runtimes import Route, Runtimes
+from runner.tollama.runtimes import Runtimes, RuntimeTarget
 from runner.types import (
     BatchKey,
     BreakerState,
@@ -45,12 +45,12 @@ class BreakerView(Protocol):
         ...
 
 
-class ModelService:
+class ItemRouter:
     """Answers items from the cache or through the dispatcher; one per Runner replica."""
 
     def __init__(
         self,
-        dispatcher: Dispatcher[Route, ModelRequest, Served],
+        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult],
         runtimes: Runtimes,
         breakers: BreakerView,
         cache: CacheSection,
@@ -62,7 +62,7 @@ class ModelService:
         self._breakers = breakers
         self._clock = clock
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(cache, spread)
-        self._under_way: defaultdict[str, set[asyncio.Future[Served]]] = defaultdict(set)
+        self._under_way: defaultdict[str, set[asyncio.Future[ItemResult]]] = defaultdict(set)
 
     @property
     def kept_answers(self) -> int:
@@ -97,16 +97,18 @@ class ModelService:
                 return _answer(served, arrived, self._breakers.state(route.lane))
         return failure or self._refusal(request.key, lanes)
 
-    def _route(self, key: BatchKey, lanes: Sequence[str], left: set[int]) -> Route | None:
+    def _route(self, key: BatchKey, lanes: Sequence[str], left: set[int]) -> RuntimeTarget | None:
         """Where to send an item that has not failed at the runtimes that are ``left``."""
-        usable = [r for r in left if self._is_usable(Route(r, lanes[r], key))]
+        usable = [r for r in left if self._is_usable(RuntimeTarget(r, lanes[r], key))]
         chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[lanes[r]]))
-        return None if chosen is None else Route(chosen, lanes[chosen], key)
+        return None if chosen is None else RuntimeTarget(chosen, lanes[chosen], key)
 
-    def _is_usable(self, route: Route) -> bool:
+    def _is_usable(self, route: RuntimeTarget) -> bool:
         return self._breakers.retry_in_s(route.lane) <= 0 and not self._dispatcher.is_stuck(route)
 
-    async def _send(self, route: Route, request: ModelRequest, arrived: float) -> Served:
+    async def _send(
+        self, route: RuntimeTarget, request: ModelRequest, arrived: float
+    ) -> ItemResult:
         answer = self._dispatcher.submit(
             route,
             request,
@@ -124,18 +126,18 @@ class ModelService:
         finally:
             under_way.discard(answer)
 
-    def _move_on(self, route: Route) -> None:
+    def _move_on(self, route: RuntimeTarget) -> None:
         """Sends those on who wait behind a call that was given up, where there is another way."""
         if len(self._runtimes) > 1 and self._dispatcher.is_stuck(route):
             for answer in list(self._under_way[route.lane]):
                 settle(answer, RuntimeTimeoutError("the call before it was given up"))
 
     def keep_late(
-        self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
+        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
     ) -> None:
         """Puts what came too late for its callers into the cache for the next ones."""
         for request, result in zip(requests, results, strict=True):
-            if isinstance(result, Served):
+            if isinstance(result, ItemResult):
                 answer = _answer(result, result.began, self._best_state(request.key))
                 self._cache.put(request.cache_key, answer, self._clock())
 
@@ -157,7 +159,7 @@ class ModelService:
         return self._breakers.state(min(lanes, key=self._breakers.retry_in_s))
 
 
-def _answer(served: Served, arrived: float, state: BreakerState) -> ModelAnswer:
+def _answer(served: ItemResult, arrived: float, state: BreakerState) -> ModelAnswer:
     return ModelAnswer(
         bands=served.bands,
         breaker_state=state,

@@ -23,7 +23,7 @@ _OUTLIER_SLACK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class CallTime:
+class CallLatency:
     """A forecast of call times: two lines that meet in the centre of what was seen.
 
     Attributes:
@@ -44,10 +44,10 @@ class CallTime:
         return self.centre_s + away * (self.slope_below_s if away < 0 else self.slope_above_s)
 
 
-UNKNOWN = CallTime(centre_n=1.0, centre_s=0.0, slope_below_s=0.0, slope_above_s=0.0)
+UNKNOWN = CallLatency(centre_n=1.0, centre_s=0.0, slope_below_s=0.0, slope_above_s=0.0)
 
 
-class CallTimeFit:
+class LatencyFit:
     """Weighted means and moments of (series, seconds), updated one call at a time.
 
     Source: West (1979), "Updating mean and variance estimates", with weights that fade by
@@ -71,11 +71,11 @@ class CallTimeFit:
         self._var_n = _KEPT_FRACTION * self._var_n + step_n * (n - self._mean_n)
         self._cov_ns = _KEPT_FRACTION * self._cov_ns + step_n * (taken_s - self._mean_s)
 
-    def line(self) -> CallTime:
+    def line(self) -> CallLatency:
         """The forecast after at least one call."""
         steepest = self._mean_s / self._mean_n  # beyond this the fixed cost would be negative
         pull = self._var_n + _DOUBT
-        return CallTime(
+        return CallLatency(
             centre_n=self._mean_n,
             centre_s=self._mean_s,
             slope_below_s=_clamp((self._cov_ns + _DOUBT * steepest) / pull, steepest),
@@ -89,7 +89,7 @@ class CallTimeFit:
         return _OUTLIER_FACTOR * self._mean_s * share + _OUTLIER_SLACK_S
 
 
-class CallTimes(Generic[K]):
+class LatencyModel(Generic[K]):
     """Forecasts per key that are forgotten ``forgets_after_s`` after the key's last call.
 
     Forgetting is what ends a lock-out: when a slow spell makes every item look too late, nothing is
@@ -98,7 +98,7 @@ class CallTimes(Generic[K]):
 
     def __init__(self, forgets_after_s: float) -> None:
         self._forgets_after_s = forgets_after_s
-        self._fits: dict[K, tuple[float, CallTimeFit]] = {}  # least recently observed first
+        self._fits: dict[K, tuple[float, LatencyFit]] = {}  # least recently observed first
 
     def __len__(self) -> int:
         """Keys held in memory: those observed within the last ``forgets_after_s``."""
@@ -108,11 +108,11 @@ class CallTimes(Generic[K]):
         """Takes in a call of ``n`` series that ended at ``now``."""
         self._forget(now)
         _, fit = self._fits.pop(key, (now, None))
-        fit = fit or CallTimeFit()
+        fit = fit or LatencyFit()
         fit.observe(n, seconds)
         self._fits[key] = (now, fit)
 
-    def at(self, key: K, now: float) -> CallTime:
+    def at(self, key: K, now: float) -> CallLatency:
         """The forecast for ``key``, or ``UNKNOWN`` (no time at all) when none can be trusted."""
         self._forget(now)
         known = self._fits.get(key)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, TypeVar
 
-from runner.batching.admission import Pressure
-from runner.batching.batch_result import CallOutcome
-from runner.batching.queue import LaneQueue, Waiting
+from runner.batching.admission import AdmissionControl
+from runner.batching.batch_result import BatchResult
+from runner.batching.queue import ItemQueue, WaitingItem
 from runner.config.sections import BatchingSection
 
 K = TypeVar("K", bound=Hashable)
@@ -29,7 +29,7 @@ _SIZES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class LaneStats:
+class QueueStats:
     """One lane at this moment, for metrics and the status page.
 
     Attributes:
@@ -49,7 +49,7 @@ class LaneStats:
 
 
 @dataclass(slots=True, eq=False)
-class Entry(Waiting[K], Generic[K, T, R]):
+class QueuedItem(WaitingItem[K], Generic[K, T, R]):
     """An item in line, and the future that its caller waits for."""
 
     item: T
@@ -57,7 +57,7 @@ class Entry(Waiting[K], Generic[K, T, R]):
 
 
 @dataclass(slots=True, eq=False)
-class Call(Generic[K, T, R]):
+class RuntimeCall(Generic[K, T, R]):
     """A call that holds a slot, or leads.
 
     Attributes:
@@ -65,15 +65,15 @@ class Call(Generic[K, T, R]):
         runs_from: when the runtime turned to it, as far as we know; inf while it leads.
     """
 
-    lane: "Lane[K, T, R]"
-    batch: list[Entry[K, T, R]]
+    lane: "ModelQueue[K, T, R]"
+    batch: list[QueuedItem[K, T, R]]
     started_at: float
     expected_s: float
-    task: asyncio.Task[CallOutcome[R]]
+    task: asyncio.Task[BatchResult[R]]
     runs_from: float = inf
     lease: asyncio.TimerHandle = field(init=False)
     lease_ended: bool = False
-    lingers: bool = False
+    abandoned: bool = False
 
     def next_from(self, lead_s: float) -> float:
         """When the next call may leave; never, where nothing is known of this one's end."""
@@ -87,13 +87,13 @@ class Call(Generic[K, T, R]):
 
 
 @dataclass(slots=True, eq=False)
-class Lane(Generic[K, T, R]):
+class ModelQueue(Generic[K, T, R]):
     """One runtime's model: its line and its calls, the oldest first."""
 
-    queue: LaneQueue[K, Entry[K, T, R]]
-    pressure: Pressure
+    queue: ItemQueue[K, QueuedItem[K, T, R]]
+    admission: AdmissionControl
     settings: BatchingSection
-    calls: list[Call[K, T, R]] = field(default_factory=list)
+    calls: list[RuntimeCall[K, T, R]] = field(default_factory=list)
     woken: bool = False
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
@@ -108,9 +108,9 @@ class Lane(Generic[K, T, R]):
     @property
     def is_stuck(self) -> bool:
         """Whether calls that were given up hold every slot."""
-        return sum(call.lingers for call in self.calls) >= self.settings.slots_per_model
+        return sum(call.abandoned for call in self.calls) >= self.settings.slots_per_model
 
-    def may_start(self, now: float) -> bool:
+    def may_start_call(self, now: float) -> bool:
         """Whether a call may leave: into a free slot, or to lead.
 
         Bulk items do not lead while others are expected, who would have to wait for two calls.
@@ -118,12 +118,12 @@ class Lane(Generic[K, T, R]):
         if self.has_slot:
             return True
         is_bulk = len(self.queue) == self.queue.bulk_count
-        return self.next_lead() <= now and not (is_bulk and self.pressure.expects_company(now))
+        return self.next_prefetch() <= now and not (is_bulk and self.admission.expects_company(now))
 
-    def next_lead(self) -> float:
+    def next_prefetch(self) -> float:
         """When a call may leave to lead; inf where none may."""
         slots, lead_s = self.settings.slots_per_model, self.settings.lead_s
-        if not lead_s or len(self.calls) != slots or any(call.lingers for call in self.calls):
+        if not lead_s or len(self.calls) != slots or any(call.abandoned for call in self.calls):
             return inf
         return min(call.next_from(lead_s) for call in self.calls)
 
@@ -133,13 +133,13 @@ class Lane(Generic[K, T, R]):
             return now
         return max(now, min(call.runs_from + call.expected_s for call in self.calls))
 
-    def begin(self, call: Call[K, T, R]) -> None:
+    def begin(self, call: RuntimeCall[K, T, R]) -> None:
         """Takes a call in that has just left."""
         call.runs_from = call.started_at if self.has_slot else inf
         self.calls.append(call)
         self.batch_sizes.append(len(call.batch))
 
-    def end(self, call: Call[K, T, R], now: float) -> None:
+    def end(self, call: RuntimeCall[K, T, R], now: float) -> None:
         """Lets go of a call; one that led has its turn now."""
         self.calls.remove(call)
         for running in self.calls[: self.settings.slots_per_model]:
@@ -151,20 +151,20 @@ class Lane(Generic[K, T, R]):
             self.timer.cancel()
         self.timer, self.timer_due = None, inf
 
-    def stop_lead(self) -> None:
+    def stop_prefetch(self) -> None:
         """Forgets the wake-up for the next call's lead."""
         if self.lead is not None:
             self.lead.cancel()
         self.lead = None
 
-    def stats(self, now: float) -> LaneStats:
-        """See `LaneStats`."""
+    def stats(self, now: float) -> QueueStats:
+        """See `QueueStats`."""
         oldest = self.queue.oldest_arrival()
-        return LaneStats(
+        return QueueStats(
             queued=len(self.queue),
             queued_bulk=self.queue.bulk_count,
             oldest_age_s=0.0 if oldest is None else now - oldest,
             in_flight=len(self.calls),
             batch_sizes=tuple(self.batch_sizes),
-            turned_away=self.pressure.turned_away(now),
+            turned_away=self.admission.turned_away(now),
         )

@@ -8,7 +8,7 @@ A plain data structure: no clock, no awaiting. The rules of the line:
     between classes   interactive keys first; a bulk item travels along where a call has places
                       left, and after ``_BULK_TURN_AFTER`` calls that left bulk items behind one
                       call is made for their sake, of at most ``bulk_batch_size`` of them; while
-                      the lane has too much to do (``pressure``), neither
+                      the lane has too much to do (``admission``), neither
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 
@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any, Generic, TypeVar
 
-from runner.batching.batch_policy import CutLimits, Plan, plan_cut
+from runner.batching.batch_policy import BatchLimits, BatchPlan, plan_batch
 from runner.errors import QueueFullError
 from runner.types import Priority
 
 K = TypeVar("K", bound=Hashable)
-W = TypeVar("W", bound="Waiting[Any]")
+W = TypeVar("W", bound="WaitingItem[Any]")
 
 _BULK_TURN_AFTER = 4  # bulk work gets at least every fifth call, however busy the rest is
 _SLACK_ENTRIES = 64  # stale deadlines kept before a clean-up is worth its time
 
 
 @dataclass(slots=True, eq=False)
-class Waiting(Generic[K]):
+class WaitingItem(Generic[K]):
     """One item in line; times are on the dispatcher's clock, in seconds."""
 
     key: K
@@ -42,8 +42,8 @@ class Waiting(Generic[K]):
     queued: bool = field(default=False, init=False)
 
 
-class LaneQueue(Generic[K, W]):
-    """A bounded line of ``Waiting`` items with O(log n) work per item, whatever happens to it."""
+class ItemQueue(Generic[K, W]):
+    """A bounded line of ``WaitingItem`` items with O(log n) work per item, whatever happens to it."""
 
     def __init__(self, max_items: int, bulk_batch_size: int) -> None:
         self._max_items = max_items
@@ -111,7 +111,9 @@ class LaneQueue(Generic[K, W]):
             expired.append(heapq.heappop(self._deadlines)[2])
         return self._leave(expired)
 
-    def cut(self, limits_of: Callable[[K], CutLimits], *, hold_bulk: bool = False) -> Plan[W]:
+    def cut(
+        self, limits_of: Callable[[K], BatchLimits], *, hold_bulk: bool = False
+    ) -> BatchPlan[W]:
         """The next call of a line that is not empty; sent and lost items leave the line.
 
         With ``hold_bulk`` bulk items stay in line for as long as others wait.
@@ -124,7 +126,7 @@ class LaneQueue(Generic[K, W]):
         urgent, bulk = self._urgent.line(key), self._bulk.line(key)
         if self._urgent:
             bulk = list(islice(bulk, 0 if hold_bulk else self._bulk_batch_size))
-        plan = plan_cut(bulk, urgent, limits) if bulk_turn else plan_cut(urgent, bulk, limits)
+        plan = plan_batch(bulk, urgent, limits) if bulk_turn else plan_batch(urgent, bulk, limits)
         self._leave(plan.send)
         self._leave(plan.lost)
         self._end_turn(key, plan.send, bulk_turn)

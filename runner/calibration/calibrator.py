@@ -14,7 +14,7 @@ UNCALIBRATED = "conformal_uncalibrated"  # warning: asked for, but nothing is kn
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibrator:
     """What is known (None: nothing), and how it is used."""
 
     settings: ConformalSection

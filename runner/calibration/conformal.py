@@ -40,7 +40,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.state import LARGEST_FACTOR, SMALLEST_FACTOR, ConformalState, Track, tails
+from runner.calibration.state import (
+    LARGEST_FACTOR,
+    SMALLEST_FACTOR,
+    ConformalState,
+    StepFactors,
+    tails,
+)
 from runner.config.conformal import Enough
 from runner.types import FloatArray
 
@@ -123,11 +129,11 @@ def score(
         ``(B, H, 2)`` from 0 to infinity (a half without width, and the outcome there); NaN where
         the outcome, the centre or one of the two levels is missing.
     """
-    found = core(paths, levels, target_coverage)
-    return np.full((*actual.shape, 2), np.nan) if found is None else score_core(found, actual)
+    found = interval_of(paths, levels, target_coverage)
+    return np.full((*actual.shape, 2), np.nan) if found is None else interval_scores(found, actual)
 
 
-def core(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
+def interval_of(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
     """All that scoring needs of a path: its interval's lower end, centre and upper end.
 
     Returns:
@@ -138,8 +144,8 @@ def core(paths: FloatArray, levels: FloatArray, target_coverage: float) -> Float
     return None if low is None or up is None or centre is None else np.stack([low, centre, up], -1)
 
 
-def score_core(found: FloatArray, actual: FloatArray) -> FloatArray:
-    """What `score` gives, ``(..., 2)``, for ``(..., 3)`` from `core` and outcomes ``(...)``."""
+def interval_scores(found: FloatArray, actual: FloatArray) -> FloatArray:
+    """What `score` gives, ``(..., 2)``, for ``(..., 3)`` from `interval_of` and outcomes ``(...)``."""
     low, centre, up = np.moveaxis(found, -1, 0)
     away = np.stack([centre - actual, actual - centre], axis=-1)
     half = np.stack([centre - low, up - centre], axis=-1)
@@ -180,7 +186,7 @@ def fit(
             chain = one.segments[place:]
             pools.setdefault(one.source, {}).setdefault(chain, []).append(one.scores)
     tail, _ = tails(target_coverage)
-    tracks: dict[str, dict[str, Track]] = {source: {} for source in pools}
+    tracks: dict[str, dict[str, StepFactors]] = {source: {} for source in pools}
     for source, by_chain in pools.items():
         for chain in sorted(by_chain, key=len):  # the wider ones first
             wider = tracks[source].get(chain[1]) if len(chain) > 1 else None
@@ -199,12 +205,12 @@ def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> Conf
         rate: how fast to follow: 0.15 makes good a threefold change in about 80 outcomes.
     """
     tail, _ = tails(state.target_coverage)
-    tracks: dict[str, Mapping[str, Track]] = dict(state.tracks)
+    tracks: dict[str, Mapping[str, StepFactors]] = dict(state.tracks)
     for one in scored:
         known = dict(tracks.get(one.source, {}))
         start = _UNTAUGHT
         for segment in reversed(one.segments):
-            start = known.get(segment, Track(start.factors, np.zeros_like(start.sample_size)))
+            start = known.get(segment, StepFactors(start.factors, np.zeros_like(start.sample_size)))
             known[segment] = _follow(start, one.scores, tail, rate)
         tracks[one.source] = known
     return ConformalState(state.target_coverage, tracks)
@@ -220,7 +226,7 @@ def rank(samples: int, tail: float) -> int:
 
 
 Chain = tuple[str, ...]  # a segment and all wider ones
-_UNTAUGHT = Track(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
+_UNTAUGHT = StepFactors(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
 
 
 def _level(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | None:
@@ -244,8 +250,8 @@ def _at(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | Non
 
 
 def _fit_track(
-    pool: Sequence[FloatArray], tail: float, wider: Track | None, shrink_samples: int
-) -> Track:
+    pool: Sequence[FloatArray], tail: float, wider: StepFactors | None, shrink_samples: int
+) -> StepFactors:
     """Factors from one segment's scores, drawn towards the wider segment's.
 
     Where no stretch is known to cover enough of the scores, the wider one's factor stands, or 1.
@@ -262,10 +268,10 @@ def _fit_track(
     own = _bounded(np.where(np.isfinite(reached), rounded, beside))
     weight = np.ones(steps) if wider is None else size / np.maximum(size + shrink_samples, 1)
     drawn = beside * (own / beside) ** weight[:, None]
-    return Track(_bounded(drawn), size)
+    return StepFactors(_bounded(drawn), size)
 
 
-def _follow(track: Track, scores: FloatArray, tail: float, rate: float) -> Track:
+def _follow(track: StepFactors, scores: FloatArray, tail: float, rate: float) -> StepFactors:
     steps = max(scores.shape[1], len(track.factors))
     factors, size = _extend(track, steps)
     for outcome in _pad(scores, steps):
@@ -273,10 +279,10 @@ def _follow(track: Track, scores: FloatArray, tail: float, rate: float) -> Track
         change = np.exp(rate * ((outcome > factors) - tail))
         factors = np.where(known, _bounded(factors * change), factors)
         size = size + known[:, 0]
-    return Track(factors, size)
+    return StepFactors(factors, size)
 
 
-def _extend(track: Track, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
+def _extend(track: StepFactors, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
     """Factors ``(H, 2)`` and sizes ``(H,)``; steps not known yet start from the last known one."""
     new = steps - len(track.factors)
     factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")

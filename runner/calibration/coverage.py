@@ -28,7 +28,7 @@ COLUMNS = (  # of what is summed up for each outcome
 )
 
 
-class Count(StrEnum):
+class LearningEvent(StrEnum):
     """What happened to forecasts and outcomes on their way; never goes down but by a restart."""
 
     SCORED = "scored_points"  # a step of a forecast met its outcome
@@ -94,14 +94,14 @@ class CoverageReport:
     Attributes:
         target_coverage: what the interval should cover.
         rows: sorted by source and segment.
-        counts: by `Count`; kinds that never happened are absent.
+        counts: by `LearningEvent`; kinds that never happened are absent.
         markets: markets that are followed now.
         waiting_forecasts: forecasts of theirs that still wait for outcomes.
     """
 
     target_coverage: float
     rows: tuple[CoverageRow, ...] = ()
-    counts: Mapping[Count, int] = field(default_factory=dict)
+    counts: Mapping[LearningEvent, int] = field(default_factory=dict)
     markets: int = 0
     waiting_forecasts: int = 0
 

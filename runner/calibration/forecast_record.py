@@ -9,7 +9,7 @@ from runner.types import Bands, FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ForecastRecord:
     """One answered request.
 
     Attributes:

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.conformal import Scored, core, has_moved, score_core, update
-from runner.calibration.coverage import Count, CoverageReport, Rolling, coverage_row
-from runner.calibration.forecast_record import Actual, OutcomeCounts, Seen
-from runner.calibration.open_forecasts import Hits, Pending, PendingForecasts, Window, meet
+from runner.calibration.conformal import Scored, has_moved, interval_of, interval_scores, update
+from runner.calibration.coverage import CoverageReport, LearningEvent, Rolling, coverage_row
+from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
+from runner.calibration.open_forecasts import (
+    MatchedActuals,
+    OpenForecast,
+    OpenForecasts,
+    Window,
+    match_actuals,
+)
 from runner.calibration.segments import segment_chain
 from runner.calibration.state import ConformalState, tails
 from runner.config.conformal import ConformalSection
@@ -32,15 +38,15 @@ class Learned:
     rolling: Mapping[SegmentOf, Rolling]  # the one that was taught longest ago first
 
 
-class Learner:
+class OnlineCalibrator:
     """Follows forecasts until they come true; every call takes what is there and returns."""
 
     def __init__(self, settings: ConformalSection, learned: Learned) -> None:
         self._settings = settings
         self._state = learned.state
         self._rolling: OrderedDict[SegmentOf, Rolling] = OrderedDict(learned.rolling)
-        self._pending = PendingForecasts(settings)
-        self._counts: Counter[Count] = Counter()
+        self._pending = OpenForecasts(settings)
+        self._counts: Counter[LearningEvent] = Counter()
 
     @property
     def learned(self) -> Learned:
@@ -50,7 +56,7 @@ class Learner:
     @property
     def scored_points(self) -> int:
         """How many steps have been scored here; what is known changes with it."""
-        return self._counts[Count.SCORED]
+        return self._counts[LearningEvent.SCORED]
 
     def report(self) -> CoverageReport:
         """What became of forecasts lately."""
@@ -63,54 +69,54 @@ class Learner:
             self._pending.waiting,
         )
 
-    def learn(self, batch: Sequence[Seen]) -> None:
+    def learn(self, batch: Sequence[ForecastRecord]) -> None:
         """Scores what the requests' values decide, then follows their forecasts."""
-        pairs: list[tuple[Pending, Window]] = []
+        pairs: list[tuple[OpenForecast, Window]] = []
         for seen in batch:
             window = Window(seen.as_of, seen.observed_prob)
             waiting = self._pending.awaiting(seen.market_id, window, seen.step_s)
             pairs += [(pending, window) for pending in waiting]
             self._follow(seen)
-        self._score(meet(pairs))
+        self._score(match_actuals(pairs))
         for seen in batch:
             self._pending.close(seen.market_id, seen.step_s, seen.as_of)
 
     def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
         """Scores what values that callers sent by themselves decide."""
-        pairs: list[tuple[Pending, Window]] = []
+        pairs: list[tuple[OpenForecast, Window]] = []
         found: list[int] = []  # whose value each pair holds
         for number, outcome in enumerate(sent):
             window = Window(outcome.ts, np.array([outcome.y_prob]))
             waiting = self._pending.awaiting(outcome.market_id, window, None)
             pairs += [(pending, window) for pending in waiting]
             found += [number] * len(waiting)
-        hits = meet(pairs)
+        hits = match_actuals(pairs)
         self._score(hits)
         for outcome in sent:
             self._pending.close(outcome.market_id)
         scored = len({found[pair] for pair in hits.pair.tolist()})
         unknown = len(sent) - scored
-        self._counts[Count.UNKNOWN_OUTCOMES] += unknown
+        self._counts[LearningEvent.UNKNOWN_OUTCOMES] += unknown
         return OutcomeCounts(len(sent), scored, unknown, len(hits.pair))
 
-    def count(self, what: Count) -> None:
+    def count(self, what: LearningEvent) -> None:
         """Something that happened around here."""
         self._counts[what] += 1
 
-    def _follow(self, seen: Seen) -> None:
+    def _follow(self, seen: ForecastRecord) -> None:
         """Waits for the outcomes of a forecast that is worth it."""
         if self._pending.knows(seen.market_id, (seen.as_of, seen.step_s, seen.source)):
-            self._counts[Count.KNOWN] += 1
+            self._counts[LearningEvent.KNOWN] += 1
         elif not has_moved(seen.observed_prob, self._settings.min_changes):
-            self._counts[Count.UNMOVED] += 1
+            self._counts[LearningEvent.UNMOVED] += 1
         elif (pending := self._pending_of(seen)) is None:
-            self._counts[Count.UNSCORABLE] += 1
+            self._counts[LearningEvent.UNSCORABLE] += 1
         else:
             self._pending.issue(seen.market_id, pending)
 
-    def _pending_of(self, seen: Seen) -> Pending | None:
+    def _pending_of(self, seen: ForecastRecord) -> OpenForecast | None:
         settings, bands, levels = self._settings, seen.bands, np.asarray(seen.levels)
-        meant = core(bands.unlimited, levels, settings.target_coverage)
+        meant = interval_of(bands.unlimited, levels, settings.target_coverage)
         if meant is None:
             return None
         segments = segment_chain(
@@ -123,7 +129,7 @@ class Learner:
         found = self._state.find(seen.source, segments, len(meant), settings.enough)
         steps = min(len(meant), settings.max_steps)
         low, up = (int(np.abs(levels - tail).argmin()) for tail in tails(settings.target_coverage))
-        return Pending(
+        return OpenForecast(
             as_of=seen.as_of,
             step_s=seen.step_s,
             source=seen.source,
@@ -134,7 +140,7 @@ class Learner:
             open=np.ones(steps, dtype=np.bool_),
         )
 
-    def _score(self, hits: Hits) -> None:
+    def _score(self, hits: MatchedActuals) -> None:
         groups: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
         for place, i in enumerate(hits.index.tolist()):
             groups[hits.forecasts[i].source, hits.forecasts[i].segments].append(place)
@@ -145,7 +151,7 @@ class Learner:
             self._state = update(self._state, [taught], self._settings.online_rate)
             for segment in segments:
                 self._record((source, segment), judged)
-        self._counts[Count.SCORED] += len(hits.index)
+        self._counts[LearningEvent.SCORED] += len(hits.index)
 
     def _record(self, where: SegmentOf, judged: FloatArray) -> None:
         before = self._rolling.get(where, Rolling())
@@ -154,7 +160,7 @@ class Learner:
         if len(self._rolling) > self._settings.max_segments:
             oldest, _ = self._rolling.popitem(last=False)
             self._state = self._state.without(*oldest)
-            self._counts[Count.DROPPED_SEGMENTS] += 1
+            self._counts[LearningEvent.DROPPED_SEGMENTS] += 1
 
 
 def by_step(scores: FloatArray, step: NDArray[np.int64]) -> FloatArray:
@@ -173,7 +179,7 @@ def by_step(scores: FloatArray, step: NDArray[np.int64]) -> FloatArray:
     return rows
 
 
-def _judge(hits: Hits, places: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+def _judge(hits: MatchedActuals, places: Sequence[int]) -> tuple[FloatArray, FloatArray]:
     """Scores ``(N, 2)`` and what is summed up ``(N, 7)``, of some hits."""
     step, y_prob = hits.step[places], hits.y_prob[places]
     forecasts = [hits.forecasts[i] for i in hits.index[places].tolist()]
@@ -181,7 +187,7 @@ def _judge(hits: Hits, places: Sequence[int]) -> tuple[FloatArray, FloatArray]:
     interval = np.array([pending.interval[h] for pending, h in at])  # (N, 3)
     answered = np.array([pending.answered[h] for pending, h in at])  # (N, 4)
     factors = np.array([_NO_FACTORS if p.factors is None else p.factors[h] for p, h in at])
-    scores = score_core(interval, y_prob)
+    scores = interval_scores(interval, y_prob)
     known = ~np.isnan(factors[:, 0])
     width = _calibrated_width(interval, factors)
     columns = [

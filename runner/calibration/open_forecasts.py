@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.coverage import Count
+from runner.calibration.coverage import LearningEvent
 from runner.config.conformal import ConformalSection
 from runner.types import FloatArray
 
@@ -26,7 +26,7 @@ Key = tuple[float, int, str]  # as_of, step_s, source
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class OpenForecast:
     """One forecast that waits.
 
     Attributes:
@@ -66,7 +66,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hits:
+class MatchedActuals:
     """Steps that have met their outcome.
 
     Attributes:
@@ -77,7 +77,7 @@ class Hits:
         y_prob: ``(N,)`` what came.
     """
 
-    forecasts: Sequence[Pending]
+    forecasts: Sequence[OpenForecast]
     index: NDArray[np.int64]
     pair: NDArray[np.int64]
     step: NDArray[np.int64]
@@ -86,22 +86,24 @@ class Hits:
 
 @dataclass(slots=True)
 class _Market:
-    known: dict[Key, Pending | None] = field(default_factory=dict)  # None: nothing left to score
+    known: dict[Key, OpenForecast | None] = field(
+        default_factory=dict
+    )  # None: nothing left to score
     floor: float = -np.inf  # the latest time of a forecast that has been dropped
 
     @property
-    def waiting(self) -> list[Pending]:
+    def waiting(self) -> list[OpenForecast]:
         return [pending for pending in self.known.values() if pending is not None]
 
 
-class PendingForecasts:
+class OpenForecasts:
     """The forecasts of all markets; ``counts`` tells what was dropped and missed."""
 
     def __init__(self, settings: ConformalSection) -> None:
         self._settings = settings
         self._markets: OrderedDict[str, _Market] = OrderedDict()
         self._waiting = 0
-        self.counts: Counter[Count] = Counter()
+        self.counts: Counter[LearningEvent] = Counter()
 
     @property
     def markets(self) -> int:
@@ -118,23 +120,23 @@ class PendingForecasts:
         market = self._markets.get(market_id)
         return market is not None and (key in market.known or key[0] <= market.floor)
 
-    def issue(self, market_id: str, pending: Pending) -> None:
+    def issue(self, market_id: str, pending: OpenForecast) -> None:
         """Waits for the outcomes of a forecast that is not known yet."""
         market = self._markets.setdefault(market_id, _Market())
         self._markets.move_to_end(market_id)
         market.known[pending.key] = pending
         self._waiting += 1
-        self.counts[Count.ISSUED] += 1
+        self.counts[LearningEvent.ISSUED] += 1
         if len(market.known) > self._settings.max_pending_per_market:
             earliest = min(market.known)
             market.floor = max(market.floor, earliest[0])
             self._drop(int(market.known.pop(earliest) is not None))
         if len(self._markets) > self._settings.max_markets:
             _, oldest = self._markets.popitem(last=False)
-            self.counts[Count.DROPPED_MARKETS] += 1
+            self.counts[LearningEvent.DROPPED_MARKETS] += 1
             self._drop(len(oldest.waiting))
 
-    def awaiting(self, market_id: str, window: Window, step_s: int | None) -> list[Pending]:
+    def awaiting(self, market_id: str, window: Window, step_s: int | None) -> list[OpenForecast]:
         """Forecasts of a market that a window may hold values for.
 
         Args:
@@ -162,14 +164,14 @@ class PendingForecasts:
             if behind or not pending.open.any():
                 self._markets[market_id].known[pending.key] = None
                 self._waiting -= 1
-                self.counts[Count.MISSED] += int(pending.open.sum())
+                self.counts[LearningEvent.MISSED] += int(pending.open.sum())
 
     def _drop(self, forecasts: int) -> None:
         self._waiting -= forecasts
-        self.counts[Count.DROPPED_FORECASTS] += forecasts
+        self.counts[LearningEvent.DROPPED_FORECASTS] += forecasts
 
 
-def meet(pairs: Sequence[tuple[Pending, Window]]) -> Hits:
+def match_actuals(pairs: Sequence[tuple[OpenForecast, Window]]) -> MatchedActuals:
     """The open steps that windows hold a value for, which are open no longer.
 
     Args:
@@ -182,14 +184,14 @@ def meet(pairs: Sequence[tuple[Pending, Window]]) -> Hits:
     slots = index[pair] * (int(step.max(initial=0)) + 1) + step
     _, first = np.unique(slots, return_index=True)
     first.sort()
-    hits = Hits(forecasts, index[pair][first], pair[first], step[first], y_prob[first])
+    hits = MatchedActuals(forecasts, index[pair][first], pair[first], step[first], y_prob[first])
     for i, h in zip(hits.index.tolist(), hits.step.tolist(), strict=True):
         forecasts[i].open[h] = False
     return hits
 
 
 def _values(
-    pairs: Sequence[tuple[Pending, Window]],
+    pairs: Sequence[tuple[OpenForecast, Window]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
     """Pair, step and value ``(N,)`` of every open step that a window has a value for."""
     lengths = [len(pending.open) for pending, _ in pairs]
@@ -210,7 +212,7 @@ def _values(
     return pair[known], step[known], values[known]
 
 
-def _reaches(window: Window, pending: Pending) -> bool:
+def _reaches(window: Window, pending: OpenForecast) -> bool:
     """Whether the window is in step with the forecast and overlaps the time it speaks of."""
     ahead = (window.end_ts - pending.as_of) / pending.step_s
     aligned = abs(ahead - round(ahead)) <= TOLERANCE_STEPS

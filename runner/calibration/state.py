@@ -33,7 +33,7 @@ _MOST_DESCRIBED = 100  # faults: pydantic describes all or none, and a million t
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Track:
+class StepFactors:
     """What one segment of one source has taught, step by step.
 
     Attributes:
@@ -55,11 +55,11 @@ class ConformalState:
     """Tracks by source (a model's runtime name, or the baseline's) and segment."""
 
     target_coverage: float
-    tracks: Mapping[str, Mapping[str, Track]] = field(default_factory=dict)
+    tracks: Mapping[str, Mapping[str, StepFactors]] = field(default_factory=dict)
 
     def find(
         self, source: str, segments: Sequence[str], horizon_steps: int, enough: Enough
-    ) -> tuple[str, Track] | None:
+    ) -> tuple[str, StepFactors] | None:
         """The first of ``segments`` with enough outcomes at every step, by name.
 
         None where too little is known of the source as a whole.
@@ -159,14 +159,14 @@ def to_json(state: ConformalState) -> str:
     )
 
 
-def _lines(tracks: Mapping[str, Track]) -> str:
+def _lines(tracks: Mapping[str, StepFactors]) -> str:
     return ",\n".join(
         f"    {json.dumps(segment)}: {json.dumps(_track_json(track), allow_nan=False)}"
         for segment, track in sorted(tracks.items())
     )
 
 
-def _track_json(track: Track) -> dict[str, Any]:
+def _track_json(track: StepFactors) -> dict[str, Any]:
     lower, upper = track.factors.T.round(6).tolist()
     return {"sample_size": track.sample_size.tolist(), "lower": lower, "upper": upper}
 
@@ -192,9 +192,9 @@ class _TrackJson(_Strict):
             raise ValueError("sample_size, lower and upper must have one number a step each")
         return self
 
-    def to_track(self) -> Track:
+    def to_track(self) -> StepFactors:
         factors = np.array([self.lower, self.upper], dtype=np.float64).T
-        return Track(factors, np.array(self.sample_size, dtype=np.int64))
+        return StepFactors(factors, np.array(self.sample_size, dtype=np.int64))
 
 
 class StateFile(_Strict):

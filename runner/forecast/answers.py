@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction
-from runner.calibration.calibrator import UNCALIBRATED, Calibration
+from runner.calibration.calibrator import UNCALIBRATED, Calibrator
 from runner.calibration.conformal import Adjusted
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
-from runner.forecast.outbox import Notes
-from runner.forecast.resolved_request import Notice, Plan
+from runner.forecast.outbox import Outbox
+from runner.forecast.resolved_request import InputWarning, ResolvedRequest
 from runner.types import (
     BASELINE_MODEL,
     Bands,
@@ -24,13 +24,13 @@ from runner.types import (
     Source,
 )
 
-Outcome = ModelAnswer | ModelFailure
+ModelOutcome = ModelAnswer | ModelFailure
 
 IN_PROCESS = "baseline_in_process"  # warning: the baseline service did not answer in time
 WARNINGS = (  # every warning that an answer can carry; documented in docs/api.md
     *(f"fallback_{reason}" for reason in FallbackReason),
     IN_PROCESS,
-    *(notice.value for notice in Notice),
+    *(notice.value for notice in InputWarning),
     *(correction.value for correction in Correction),
     UNCALIBRATED,
 )
@@ -48,7 +48,7 @@ class Forecast:
         conformal: those paths ``(1, H, Q)``; None too where they are wanted and cannot be had.
     """
 
-    plan: Plan
+    plan: ResolvedRequest
     bands: Bands
     source: Source
     breaker_state: BreakerState
@@ -70,7 +70,7 @@ class _Heard:
     until: float = 0.0
 
 
-class Answers:
+class AnswerStore:
     """Kept answers and breaker news of one replica; ``clock`` is monotonic, in seconds.
 
     With ``notes`` every answer that is not a kept one is noted there, to be learned from.
@@ -82,9 +82,9 @@ class Answers:
         clock: Callable[[], float],
         spread: Callable[[], float],
         conformal: ConformalState | None = None,
-        notes: Notes | None = None,
+        notes: Outbox | None = None,
     ) -> None:
-        self._calibration = Calibration(config.conformal, conformal)
+        self._calibration = Calibrator(config.conformal, conformal)
         self._notes = notes
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
@@ -104,7 +104,7 @@ class Answers:
         """The state of a model's breaker as last heard of here."""
         return self._heard.get(model, _Heard()).state
 
-    def learn(self, plan: Plan, outcome: Outcome) -> None:
+    def learn(self, plan: ResolvedRequest, outcome: ModelOutcome) -> None:
         """Keeps an answer; remembers an open breaker for a moment, so that it costs no hop."""
         now, model = self._clock(), plan.key.model
         if isinstance(outcome, ModelAnswer):
@@ -118,7 +118,7 @@ class Answers:
         """Takes an operator's word for the state of a breaker; what was heard is forgotten."""
         self._heard[model] = _Heard(state)
 
-    def known_open(self, plan: Plan) -> ModelFailure | None:
+    def known_open(self, plan: ResolvedRequest) -> ModelFailure | None:
         """The failure that asking the model now is known to end in, if any."""
         heard, now = self._heard.get(plan.key.model, _Heard()), self._clock()
         if now >= heard.until:
@@ -129,12 +129,12 @@ class Answers:
         """Answers are calibrated by this state from now on."""
         self._calibration = replace(self._calibration, state=state)
 
-    def from_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
+    def from_model(self, plan: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of an answer that just came."""
         self._note(plan, plan.key.model, answer.bands)
         return self._of_model(plan, answer)
 
-    def _of_model(self, plan: Plan, answer: ModelAnswer) -> Forecast:
+    def _of_model(self, plan: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         forecast = Forecast(
             plan=plan,
             bands=answer.bands,
@@ -147,12 +147,12 @@ class Answers:
         )
         return self._calibrated(forecast, plan.key.model)
 
-    def fresh(self, plan: Plan) -> Forecast | None:
+    def fresh(self, plan: ResolvedRequest) -> Forecast | None:
         """The forecast of a kept answer that is still good."""
         entry = self._cache.fresh(plan.cache_key, self._clock())
         return None if entry is None else self._from_entry(plan, entry)
 
-    def stale(self, plan: Plan, reason: FallbackReason) -> Forecast | None:
+    def stale(self, plan: ResolvedRequest, reason: FallbackReason) -> Forecast | None:
         """The forecast of an expired answer that may stand in for a model that failed."""
         entry = self._cache.stale(plan.cache_key, self._clock())
         if entry is None:
@@ -166,7 +166,7 @@ class Answers:
         )
 
     def from_baseline(
-        self, plan: Plan, bands: Bands, reason: FallbackReason, *, in_process: bool
+        self, plan: ResolvedRequest, bands: Bands, reason: FallbackReason, *, in_process: bool
     ) -> Forecast:
         """The forecast of baseline bands, with why and where they were made."""
         self._note(plan, BASELINE_MODEL, bands)
@@ -181,7 +181,7 @@ class Answers:
         )
         return self._calibrated(forecast, BASELINE_MODEL)
 
-    def _note(self, plan: Plan, source: str, bands: Bands) -> None:
+    def _note(self, plan: ResolvedRequest, source: str, bands: Bands) -> None:
         if self._notes is not None:
             self._notes.add(plan, source, bands)
 
@@ -195,7 +195,7 @@ class Answers:
         warnings = (*forecast.warnings, *missing)
         return replace(forecast, conformal_asked=True, conformal=adjusted, warnings=warnings)
 
-    def _from_entry(self, plan: Plan, entry: Entry[ModelAnswer]) -> Forecast:
+    def _from_entry(self, plan: ResolvedRequest, entry: Entry[ModelAnswer]) -> Forecast:
         return replace(
             self._of_model(plan, entry.value),
             breaker_state=self.breaker_state(plan.key.model),

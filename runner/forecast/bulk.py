@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.errors import RequestError
-from runner.forecast.answers import Answers, Forecast, Outcome
+from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
 from runner.forecast.forecaster import Fallback
-from runner.forecast.resolved_request import Plan, make_plan
+from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.pacer import Pacer
 from runner.types import (
     BatchKey,
@@ -29,8 +29,8 @@ from runner.types import (
 
 T = TypeVar("T")
 Numbered = tuple[int, Forecast | RequestError]
-Equal = Sequence[tuple[int, Plan]]  # numbers of requests that must get the same bands
-Failed = tuple[int, Plan, FallbackReason]
+Equal = Sequence[tuple[int, ResolvedRequest]]  # numbers of requests that must get the same bands
+Failed = tuple[int, ResolvedRequest, FallbackReason]
 KNOWN_AT_ONCE = 128  # kept answers that leave together
 BASELINE_CHUNK = 128  # 2 to 4 ms of the baseline's work
 # A part of a batch's time that is kept for its baselines, where its deadline is far off: by then
@@ -42,7 +42,7 @@ MAX_CHUNK_BYTES = 2_000_000  # half of what one call between replicas may carry
 class BulkModelPort(Protocol):
     """The way to the model for many; failures come back as values, never as exceptions."""
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         """Each item's bands, or why there are none, in order."""
         ...
 
@@ -54,7 +54,7 @@ class BulkForecaster:
         self,
         config: Config,
         registry: Registry,
-        answers: Answers,
+        answers: AnswerStore,
         model: BulkModelPort,
         fallback: Fallback,
         clock: Callable[[], float],
@@ -103,7 +103,7 @@ class BulkForecaster:
                     known = []
                 send(batch.full_chunks())
             send(batch.chunks_left())
-            work.append(asyncio.ensure_future(self._fall_back(batch.unsuited, due)))
+            work.append(asyncio.ensure_future(self._fall_back(batch.ineligible_reason, due)))
             yield known
             for finished in asyncio.as_completed(work):
                 yield await finished
@@ -123,11 +123,11 @@ class BulkForecaster:
     ) -> Forecast | RequestError | None:
         """What can be said at once, else None: then the batch has it."""
         try:
-            plan = make_plan(request, self._registry, self._config)
+            plan = resolve_request(request, self._registry, self._config)
         except RequestError as refused:
             return refused
-        if plan.unsuited is not None:
-            batch.unsuited.append((number, plan, plan.unsuited))
+        if plan.ineligible_reason is not None:
+            batch.ineligible_reason.append((number, plan, plan.ineligible_reason))
             return None
         fresh = self._answers.fresh(plan)
         if fresh is None:
@@ -151,7 +151,9 @@ class BulkForecaster:
                 failed.extend((n, p, outcome.reason) for n, p in equal)
         return done + await self._fall_back(failed, due)
 
-    async def _outcomes(self, plans: Sequence[Plan], due: "_Due") -> Sequence[Outcome]:
+    async def _outcomes(
+        self, plans: Sequence[ResolvedRequest], due: "_Due"
+    ) -> Sequence[ModelOutcome]:
         """What the model makes of plans that share a key, or why it is not asked."""
         known = self._answers.known_open(plans[0])
         if known is not None:
@@ -176,7 +178,7 @@ class BulkForecaster:
         done: list[Numbered] = []
         rest: list[Failed] = []
         for number, plan, reason in failed:
-            stale = None if plan.unsuited else self._answers.stale(plan, reason)
+            stale = None if plan.ineligible_reason else self._answers.stale(plan, reason)
             if stale is None:
                 rest.append((number, plan, reason))
             else:
@@ -188,7 +190,7 @@ class BulkForecaster:
         return done
 
     async def _baseline(
-        self, failed: Sequence[tuple[Plan, FallbackReason]], due: "_Due"
+        self, failed: Sequence[tuple[ResolvedRequest, FallbackReason]], due: "_Due"
     ) -> list[Forecast]:
         """The baseline service is asked while there would be time for all without it."""
         if self._clock() + self._config.fallback.baseline_timeout_ms / 1e3 > due.baseline:
@@ -212,13 +214,13 @@ class _Batch:
     """
 
     def __init__(self, most: int) -> None:
-        self.unsuited: list[Failed] = []
+        self.ineligible_reason: list[Failed] = []
         self._most = most
-        self._equal: dict[bytes, list[tuple[int, Plan]]] = {}
+        self._equal: dict[bytes, list[tuple[int, ResolvedRequest]]] = {}
         self._pools: dict[BatchKey, list[Equal]] = {}
         self._full: list[BatchKey] = []
 
-    def add(self, number: int, plan: Plan) -> None:
+    def add(self, number: int, plan: ResolvedRequest) -> None:
         equal = self._equal.setdefault(plan.cache_key, [])
         equal.append((number, plan))
         if len(equal) == 1:
@@ -246,7 +248,9 @@ class _Batch:
         return cut(pool, lambda equal: equal[0][1], self._most)
 
 
-def cut(items: Iterable[T], plan_of: Callable[[T], Plan], most: int) -> Iterator[list[T]]:
+def cut(
+    items: Iterable[T], plan_of: Callable[[T], ResolvedRequest], most: int
+) -> Iterator[list[T]]:
     """The items in order, in parts of at most ``most`` and `MAX_CHUNK_BYTES` each way."""
     part: list[T] = []
     size = 0
@@ -261,7 +265,7 @@ def cut(items: Iterable[T], plan_of: Callable[[T], Plan], most: int) -> Iterator
         yield part
 
 
-def size_bytes(plan: Plan) -> int:
+def size_bytes(plan: ResolvedRequest) -> int:
     """What a plan adds to a call between replicas, the way there and the way back together."""
     there = plan.series.y_prob.nbytes * (1 + len(plan.series.x_past))
     back = 8 * plan.key.horizon_steps * (len(plan.key.levels) + len(plan.request.x_future))

@@ -6,7 +6,7 @@ from runner.forecast.series import RegularSeries
 from runner.types import FallbackReason, ForecastRequest
 
 
-def unsuited(
+def ineligible_reason(
     request: ForecastRequest, series: RegularSeries, entry: ModelEntry, settings: FallbackSection
 ) -> FallbackReason | None:
     """Why the baseline must answer for this series, or None when the model may.

@@ -13,8 +13,8 @@ from runner.baseline.requests import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.errors import BaselineUnavailableError, TooLateError
-from runner.forecast.answers import Answers, Forecast, Outcome
-from runner.forecast.resolved_request import Plan, make_plan
+from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
+from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.forecast.single_flight import SingleFlight
 from runner.types import (
     Bands,
@@ -32,7 +32,7 @@ AT_ONCE = 256  # items that cost the baseline service little more than one does
 class ModelPort(Protocol):
     """The way to the model; failures come back as values, never as exceptions."""
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         """One item's bands, or why there are none."""
         ...
 
@@ -52,7 +52,7 @@ class Forecaster:
         self,
         config: Config,
         registry: Registry,
-        answers: Answers,
+        answers: AnswerStore,
         model: ModelPort,
         fallback: "Fallback",
         clock: Callable[[], float],
@@ -63,7 +63,7 @@ class Forecaster:
         self._model = model
         self._clock = clock
         self._fallback = fallback
-        self._flights: SingleFlight[Outcome] = SingleFlight()
+        self._flights: SingleFlight[ModelOutcome] = SingleFlight()
 
     async def forecast(
         self, request: ForecastRequest, deadline: float, *, shed: bool = False
@@ -75,10 +75,10 @@ class Forecaster:
         Raises:
             RequestError: the model is unknown, or not allowed in this environment.
         """
-        plan = make_plan(request, self._registry, self._config)
-        if plan.unsuited is not None and not shed:
-            return await self._fallback.one(plan, plan.unsuited, deadline)
-        fresh = None if plan.unsuited else self._answers.fresh(plan)
+        plan = resolve_request(request, self._registry, self._config)
+        if plan.ineligible_reason is not None and not shed:
+            return await self._fallback.one(plan, plan.ineligible_reason, deadline)
+        fresh = None if plan.ineligible_reason else self._answers.fresh(plan)
         if fresh is not None:
             return fresh
         if shed:
@@ -89,12 +89,12 @@ class Forecaster:
         stale = self._answers.stale(plan, outcome.reason)
         return stale or await self._fallback.one(plan, outcome.reason, deadline)
 
-    def _shed(self, plan: Plan) -> Forecast:
+    def _shed(self, plan: ResolvedRequest) -> Forecast:
         stale = self._answers.stale(plan, FallbackReason.OVERLOADED)
-        reason = plan.unsuited or FallbackReason.OVERLOADED
+        reason = plan.ineligible_reason or FallbackReason.OVERLOADED
         return stale or self._fallback.in_place([(plan, reason)])[0]
 
-    async def _ask_model(self, plan: Plan, deadline: float) -> Outcome:
+    async def _ask_model(self, plan: ResolvedRequest, deadline: float) -> ModelOutcome:
         """The model's answer within the time, joining whoever asks the same already."""
         while True:
             known = self._answers.known_open(plan)
@@ -109,7 +109,7 @@ class Forecaster:
             if not (joins and _ran_out_of_time(outcome)):
                 return outcome  # else: the one we joined had less time than we have; ask again
 
-    async def _fly(self, plan: Plan, budget_s: float) -> Outcome:
+    async def _fly(self, plan: ResolvedRequest, budget_s: float) -> ModelOutcome:
         try:
             return await self._flights.join(
                 plan.cache_key, lambda: self._call_model(plan, budget_s), budget_s
@@ -117,12 +117,12 @@ class Forecaster:
         except TooLateError:
             return self._too_late(plan)
 
-    async def _call_model(self, plan: Plan, budget_s: float) -> Outcome:
+    async def _call_model(self, plan: ResolvedRequest, budget_s: float) -> ModelOutcome:
         outcome = await self._model.forecast(plan.for_model(budget_s, Priority.INTERACTIVE))
         self._answers.learn(plan, outcome)
         return outcome
 
-    def _too_late(self, plan: Plan) -> ModelFailure:
+    def _too_late(self, plan: ResolvedRequest) -> ModelFailure:
         state = self._answers.breaker_state(plan.key.model)
         return ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)
 
@@ -133,7 +133,7 @@ class Fallback:
     def __init__(
         self,
         config: Config,
-        answers: Answers,
+        answers: AnswerStore,
         baseline: BaselinePort,
         clock: Callable[[], float],
     ) -> None:
@@ -143,12 +143,12 @@ class Fallback:
         self._clock = clock
         self._rests_until = -inf  # when the service is asked again, after it had no answer
 
-    async def one(self, plan: Plan, reason: FallbackReason, deadline: float) -> Forecast:
+    async def one(self, plan: ResolvedRequest, reason: FallbackReason, deadline: float) -> Forecast:
         """The baseline's forecast for one plan."""
         return (await self.many([(plan, reason)], deadline))[0]
 
     async def many(
-        self, failed: Sequence[tuple[Plan, FallbackReason]], deadline: float
+        self, failed: Sequence[tuple[ResolvedRequest, FallbackReason]], deadline: float
     ) -> list[Forecast]:
         """The baseline's forecast for each plan, in order, computed together."""
         bands = await self._ask([plan.for_baseline() for plan, _ in failed], deadline)
@@ -156,7 +156,7 @@ class Fallback:
             return self.in_place(failed)
         return self._forecasts(failed, bands, in_process=False)
 
-    def in_place(self, failed: Sequence[tuple[Plan, FallbackReason]]) -> list[Forecast]:
+    def in_place(self, failed: Sequence[tuple[ResolvedRequest, FallbackReason]]) -> list[Forecast]:
         """The same, computed here and now."""
         requests = [plan.for_baseline() for plan, _ in failed]
         bands = baseline_bands(requests, self._config.baseline, self._config.bands)
@@ -164,7 +164,7 @@ class Fallback:
 
     def _forecasts(
         self,
-        failed: Sequence[tuple[Plan, FallbackReason]],
+        failed: Sequence[tuple[ResolvedRequest, FallbackReason]],
         bands: Sequence[Bands],
         *,
         in_process: bool,
@@ -191,5 +191,5 @@ class Fallback:
             return None
 
 
-def _ran_out_of_time(outcome: Outcome) -> bool:
+def _ran_out_of_time(outcome: ModelOutcome) -> bool:
     return isinstance(outcome, ModelFailure) and outcome.reason is FallbackReason.DEADLINE_EXCEEDED

@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Sequence
 
-from runner.calibration.forecast_record import Seen
-from runner.forecast.resolved_request import Plan
+from runner.calibration.forecast_record import ForecastRecord
+from runner.forecast.resolved_request import ResolvedRequest
 from runner.types import Bands
 
-Note = tuple[Plan, str, Bands]
+Note = tuple[ResolvedRequest, str, Bands]
 
 
-class Notes:
+class Outbox:
     """A queue between answers and learning; the oldest go when it is full."""
 
     def __init__(self, max_queued: int) -> None:
@@ -21,7 +21,7 @@ class Notes:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, plan: Plan, source: str, bands: Bands) -> None:
+    def add(self, plan: ResolvedRequest, source: str, bands: Bands) -> None:
         """Notes an answer; the caller waits for this, so nothing is worked out here."""
         self._queue.append((plan, source, bands))
         if len(self._queue) > self._max_queued:
@@ -40,11 +40,11 @@ class Notes:
         self._queue.extendleft(reversed(kept))
 
 
-def seen(note: Note) -> Seen:
+def forecast_record_of(note: Note) -> ForecastRecord:
     """A note as learning needs it."""
     plan, source, bands = note
     request = plan.request
-    return Seen(
+    return ForecastRecord(
         market_id=request.market_id,
         freq=request.freq,
         step_s=request.step_s,

@@ -7,7 +7,7 @@ from enum import StrEnum
 from runner.baseline.requests import BaselineRequest
 from runner.config.loading import Config
 from runner.config.registry import ModelEntry, Registry
-from runner.forecast.eligibility import unsuited
+from runner.forecast.eligibility import ineligible_reason
 from runner.forecast.series import RegularSeries, regularise
 from runner.types import (
     BatchKey,
@@ -19,7 +19,7 @@ from runner.types import (
 )
 
 
-class Notice(StrEnum):
+class InputWarning(StrEnum):
     """What was dropped or filled on the way in; the values are warnings in ``meta``."""
 
     PARAMS_DROPPED = "model_params_dropped"
@@ -28,7 +28,7 @@ class Notice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class ResolvedRequest:
     """One request, resolved: which model, on which series, under which cache key.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
     entry: ModelEntry
     series: RegularSeries
     key: BatchKey
-    unsuited: FallbackReason | None
+    ineligible_reason: FallbackReason | None
     cache_key: bytes
     warnings: tuple[str, ...]
 
@@ -68,7 +68,9 @@ class Plan:
         return BaselineRequest(y_prob, request.horizon_steps, request.levels, request.transform)
 
 
-def make_plan(request: ForecastRequest, registry: Registry, config: Config) -> Plan:
+def resolve_request(
+    request: ForecastRequest, registry: Registry, config: Config
+) -> ResolvedRequest:
     """The plan of ``request`` in this environment.
 
     Raises:
@@ -82,12 +84,12 @@ def make_plan(request: ForecastRequest, registry: Registry, config: Config) -> P
     )
     params, dropped = entry.filter_params(request.params)
     key = BatchKey(entry.runtime_name, request.horizon_steps, request.levels, params)
-    return Plan(
+    return ResolvedRequest(
         request=request,
         entry=entry,
         series=series,
         key=key,
-        unsuited=unsuited(request, series, entry, config.fallback),
+        ineligible_reason=ineligible_reason(request, series, entry, config.fallback),
         cache_key=_digest(key, series, request),
         warnings=_warnings(request, entry, series, bool(dropped)),
     )
@@ -118,8 +120,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     version = request.model_version
     found = {
-        Notice.PARAMS_DROPPED: params_dropped,
-        Notice.VERSION_NOT_SELECTABLE: version is not None and version != entry.version,
-        Notice.GAPS_FILLED: series.gaps_filled > 0,
+        InputWarning.PARAMS_DROPPED: params_dropped,
+        InputWarning.VERSION_NOT_SELECTABLE: version is not None and version != entry.version,
+        InputWarning.GAPS_FILLED: series.gaps_filled > 0,
     }
     return tuple(notice.value for notice, holds in found.items() if holds)

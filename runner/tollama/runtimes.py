@@ -22,7 +22,7 @@ Tiers = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplicaRank:
     """Where a replica stands among its like: ``rank`` from 0, and how many there are."""
 
     rank: int
@@ -30,7 +30,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class RuntimeTarget:
     """What items must share to travel in one call: the runtime by its index, and the batch key.
 
     ``lane`` names the pair of runtime and model, and their breaker.
@@ -49,7 +49,7 @@ class Runtimes:
         place: of this replica now: ranks move when replicas come and go.
     """
 
-    def __init__(self, count: int, place: Callable[[], Place]) -> None:
+    def __init__(self, count: int, place: Callable[[], ReplicaRank]) -> None:
         self._count = count
         self._place = place
         self._turns = itertools.count()
@@ -106,6 +106,6 @@ class RoutedCalls(Generic[T, R]):
     def __init__(self, calls: Sequence[Callable[[BatchKey, Sequence[T]], Awaitable[R]]]) -> None:
         self._calls = calls
 
-    async def __call__(self, route: Route, items: Sequence[T]) -> R:
+    async def __call__(self, route: RuntimeTarget, items: Sequence[T]) -> R:
         """What the route's runtime gives for a batch."""
         return await self._calls[route.runtime](route.key, items)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.config.security import MIN_TOKEN_CHARS, SecuritySection, TokenScope, digest_of
 from runner.errors import InsufficientScopeError, UnauthorizedError
-from serve_app.auth.rate_limit import SCOPE_KEY, Allowance
+from serve_app.auth.rate_limit import SCOPE_KEY, RateLimit
 
 Scopes = frozenset[TokenScope]
 
@@ -41,15 +41,15 @@ NEEDS: Mapping[str, Scopes] = {
 class _Token:
     digest: bytes
     scopes: Scopes
-    allowance: Allowance
+    allowance: RateLimit
 
 
-class Access:
+class AccessControl:
     """The accepted tokens; those of one name share an allowance."""
 
     def __init__(self, settings: SecuritySection, clock: Callable[[], float]) -> None:
         names = {entry.name for entry in settings.tokens}
-        allowances = {name: Allowance(settings, clock) for name in names}
+        allowances = {name: RateLimit(settings, clock) for name in names}
         self._tokens = [
             _Token(bytes.fromhex(e.sha256), frozenset(e.scopes), allowances[e.name])
             for e in settings.tokens
@@ -60,7 +60,7 @@ class Access:
         needs = NEEDS[path]
         return [Middleware(_Gate, self, needs)] if self._tokens and needs else []
 
-    def admit(self, scope: Scope, needs: Scopes) -> Allowance:
+    def admit(self, scope: Scope, needs: Scopes) -> RateLimit:
         """The allowance of whoever sent this request.
 
         Raises:
@@ -90,7 +90,7 @@ class Access:
 class _Gate:
     """Lets a request through to its route, and says on the answer what the caller has left."""
 
-    def __init__(self, app: ASGIApp, access: Access, needs: Scopes) -> None:
+    def __init__(self, app: ASGIApp, access: AccessControl, needs: Scopes) -> None:
         self._app = app
         self._access = access
         self._needs = needs

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from runner.config.sections import RequestSection
 from runner.config.security import SecuritySection
 from runner.errors import RateLimitedError
-from serve_app.http.requests import ForecastWire
+from serve_app.http.requests import ForecastBody
 
 BYTES_PER_STEP = 32
 
@@ -24,7 +24,7 @@ SCOPE_KEY = "tsfm.allowance"  # where the gate leaves it in the ASGI scope
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class Unlimited:
+class NoRateLimit:
     """The allowance of everybody while there are no tokens."""
 
     def admit(self, steps: int) -> None:
@@ -34,7 +34,7 @@ class Unlimited:
         """Takes the steps."""
 
 
-class Allowance(Unlimited):
+class RateLimit(NoRateLimit):
     """One caller's series-steps in this process; they come back with time, up to the burst.
 
     A request is admitted while anything is left, and may take more than that: no size of request
@@ -74,12 +74,12 @@ class Allowance(Unlimited):
         return rate_limit_headers(settings.burst_steps, settings.refill_steps_per_s, missing_s)
 
 
-_UNLIMITED = Unlimited()
+_UNLIMITED = NoRateLimit()
 
 
-def allowance_of(scope: Scope) -> Unlimited:
+def rate_limit_of(scope: Scope) -> NoRateLimit:
     """What the caller of this request may still ask for."""
-    allowance: Unlimited = scope.get(SCOPE_KEY, _UNLIMITED)
+    allowance: NoRateLimit = scope.get(SCOPE_KEY, _UNLIMITED)
     return allowance
 
 
@@ -111,7 +111,7 @@ def body_steps(body: bytes) -> int:
     return max(1, len(body) // BYTES_PER_STEP)
 
 
-def series_steps(wire: ForecastWire, limits: RequestSection) -> int:
+def series_steps(wire: ForecastBody, limits: RequestSection) -> int:
     """What a request costs; what is over a limit counts as the limit, for it is refused."""
     covariates = len(wire.x_past or ()) + (wire.y_ts is not None)
     levels = min(len(wire.quantiles or limits.quantiles), limits.max_levels)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.console.static_files import Shelf, Source, from_package
+from serve_app.console.static_files import Source, StaticFiles, from_package
 
 STATIC = Path(__file__).parent / "static"
 PAGES: Mapping[str, str] = {"/": "index.html", "/docs": "docs.html"}
@@ -20,7 +20,7 @@ Endpoint = Callable[[Request], Any]
 
 def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
     """A route for every page, and one for the files; ``gate`` is what stands before a path."""
-    shelf = Shelf(sources())
+    shelf = StaticFiles(sources())
 
     def page(name: str) -> Endpoint:
         async def show(request: Request) -> Response:
@@ -57,7 +57,7 @@ def _libraries() -> dict[str, Source]:
     }
 
 
-async def _answer(shelf: Shelf, name: str, request: Request) -> Response:
+async def _answer(shelf: StaticFiles, name: str, request: Request) -> Response:
     packed = await shelf.take(name)
     if packed is None:
         raise HTTPException(404)

@@ -57,7 +57,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class StaticFile:
     """A file as it is sent."""
 
     plain: bytes
@@ -74,21 +74,21 @@ class Packed:
         return Response(self.gzipped, headers={**self.headers, "content-encoding": "gzip"})
 
 
-class Shelf:
+class StaticFiles:
     """Files by name."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
-        self._packed: dict[str, Packed] = {}
+        self._packed: dict[str, StaticFile] = {}
 
-    async def take(self, name: str) -> Packed | None:
+    async def take(self, name: str) -> StaticFile | None:
         """The file of that name, if there is one; reading and packing is done off the loop."""
         if name not in self._packed and name in self._sources:
             self._packed[name] = await anyio.to_thread.run_sync(pack, self._sources[name])
         return self._packed.get(name)
 
 
-def pack(source: Source) -> Packed:
+def pack(source: Source) -> StaticFile:
     """A file with the headers it is sent with."""
     plain = source.path.read_bytes()
     for name, value in (source.names or {}).items():
@@ -101,7 +101,7 @@ def pack(source: Source) -> Packed:
         "vary": "accept-encoding",
         **SECURITY_HEADERS,
     }
-    return Packed(plain, gzip.compress(plain, 6, mtime=0), headers)
+    return StaticFile(plain, gzip.compress(plain, 6, mtime=0), headers)
 
 
 def package_folder(package: str) -> Path:

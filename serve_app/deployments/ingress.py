@@ -12,25 +12,25 @@ from runner.calibration.coverage import CoverageReport
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.config.registry import Registry
-from runner.forecast.answers import Answers
+from runner.forecast.answers import AnswerStore
 from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import BaselinePort, Fallback, Forecaster
-from runner.forecast.outbox import Notes
+from runner.forecast.outbox import Outbox
 from runner.pacer import Pacer
 from serve_app.deployments.learning import LEARNING
 from serve_app.deployments.replica import set_up_replica
 from serve_app.http.routes import build_app
-from serve_app.http.service import Service, UnderWay
+from serve_app.http.service import Dependencies, UnderWay
 from serve_app.remote.clients import BaselineHandle, RunnerHandle, warm_up
-from serve_app.remote.cluster_status import RayFleet
+from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning, RayLearningPort
 from serve_app.remote.ports import ModelPorts
-from serve_app.telemetry.flusher import Pump
+from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.ray_metrics import RaySink
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.request_history import Traffic
+from serve_app.telemetry.request_history import RequestHistory
 from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.request_metrics import Watch
+from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.tracing import TracedBaseline, TracedModel
 
 
@@ -57,8 +57,8 @@ class Ingress:
         if tracer is not None:
             model = TracedModel(model, tracer)
             bands = TracedBaseline(bands, tracer)
-        notes = Notes(config.conformal.max_queued) if config.conformal.online else None
-        answers = Answers(config, clock, random.random, conformal, notes)
+        notes = Outbox(config.conformal.max_queued) if config.conformal.online else None
+        answers = AnswerStore(config, clock, random.random, conformal, notes)
         self._learning = None if notes is None else _learning(config, notes, answers)
         fallback = Fallback(config, answers, bands, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
@@ -67,11 +67,11 @@ class Ingress:
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock, pacer)
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
-        watch = Watch(recorder, Traffic(clock, time.time), log)
-        self._pump = Pump(recorder, RaySink(), watch.look)
+        watch = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
+        self._pump = Flusher(recorder, RaySink(), watch.look)
         shared = (config, registry, answers, forecaster, bulk, clock, watch, handle)
-        self._service = Service(*shared, under_way, pacer, tracer, self._learning)
-        self._fleet = RayFleet(runner, serve.get_replica_context().app_name, clock)
+        self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)
+        self._fleet = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """Serve runs this on the replica, after the constructor."""
@@ -82,7 +82,7 @@ class Ingress:
         return build_app(self._service, self._fleet)
 
 
-def _learning(config: Config, notes: Notes, answers: Answers) -> Learning:
+def _learning(config: Config, notes: Outbox, answers: AnswerStore) -> Learning:
     return Learning(
         notes,
         RayLearningPort(lambda: serve.get_deployment_actor(LEARNING)),

@@ -11,28 +11,28 @@ from typing import Any
 from opentelemetry.trace import Tracer
 from ray import serve
 
-from runner.batching.batch_call import BatchCall, BreakersOfRuntime, Served
+from runner.batching.batch_call import BatchCall, BreakersOfRuntime, ItemResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ModelService
+from runner.batching.item_router import ItemRouter
 from runner.breaker.shared import Breakers
 from runner.config.loading import Config
 from runner.config.registry import Registry
-from runner.forecast.answers import Outcome
+from runner.forecast.answers import ModelOutcome
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes
+from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget
 from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.breaker import BREAKER
 from serve_app.deployments.replica import set_up_replica
 from serve_app.remote.breaker_client import BreakerClient
-from serve_app.remote.call_coalescer import Answers as Parts
-from serve_app.remote.item_batch import Desk, Group
-from serve_app.remote.reconnecting_actor import KnownActor
+from serve_app.remote.call_coalescer import NumberedAnswers as Parts
+from serve_app.remote.item_batch import ItemBatch, ItemTasks
+from serve_app.remote.reconnecting_actor import ReconnectingActor
 from serve_app.scaling import demand
-from serve_app.telemetry.flusher import Pump
+from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.ray_metrics import RaySink
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.runner_metrics import Call, Queues, WatchedCall
+from serve_app.telemetry.runner_metrics import Call, MeteredCall, QueueGauges
 from serve_app.telemetry.tracing import TracedCall, TracedItems, forward
 
 
@@ -47,19 +47,19 @@ class Runner:
     def __init__(self, config: Config, registry: Registry) -> None:
         tracer = set_up_replica(config)
         recorder = Recorder()
-        self._queues = Queues(recorder)
-        self._pump = Pump(recorder, RaySink(), self._look)
+        self._queues = QueueGauges(recorder)
+        self._pump = Flusher(recorder, RaySink(), self._look)
         batching, tollama = config.batching, config.tollama
         name = serve.get_replica_context().replica_tag
         self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
         self._breakers = BreakerClient(
             Breakers(config.circuit_breaker, random.random, name),
-            KnownActor(lambda: serve.get_deployment_actor(BREAKER)).call,
+            ReconnectingActor(lambda: serve.get_deployment_actor(BREAKER)).call,
             config.circuit_breaker,
             time.monotonic,
         )
         watched = partial(_watched, recorder, tracer)
-        self._dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+        self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             RoutedCalls([watched(self._call(config, i, tracer)) for i in range(len(runtimes))]),
             lane_of=lambda route: route.lane,
             batch_limit=lambda route: registry.batch_limit(
@@ -70,18 +70,18 @@ class Runner:
             lease_s=tollama.lease_s,
             clock=time.monotonic,
         )
-        self._service = ModelService(
+        self._service = ItemRouter(
             self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
-        item: Callable[[ModelRequest], Coroutine[Any, Any, Outcome]] = self._service.forecast
+        item: Callable[[ModelRequest], Coroutine[Any, Any, ModelOutcome]] = self._service.forecast
         if tracer is not None:
             item = TracedItems(self._service.forecast, tracer, time.time_ns)
-        self._desk: Desk[ModelRequest, Outcome] = Desk(item)
+        self._desk: ItemTasks[ModelRequest, ModelOutcome] = ItemTasks(item)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
 
-    async def forecast(self, group: Group[ModelRequest]) -> AsyncIterator[Parts[Outcome]]:
+    async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
         """Bands for each item, or why there are none, with its number, as they come."""
         self._start()
         async with aclosing(self._desk.parts(await self._collect(group))) as parts:
@@ -106,8 +106,8 @@ class Runner:
 
     @serve.batch
     async def _collect(
-        self, groups: list[Group[ModelRequest]]
-    ) -> list[dict[asyncio.Future[Outcome], int]]:
+        self, groups: list[ItemBatch[ModelRequest]]
+    ) -> list[dict[asyncio.Future[ModelOutcome], int]]:
         return self._desk.take(groups)
 
     def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
@@ -132,18 +132,18 @@ class Runner:
         self._queues.look(lanes, breakers, self._service.kept_answers)
 
     def _keep_late(
-        self, requests: Sequence[ModelRequest], results: Sequence[Served | Exception]
+        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
     ) -> None:
         self._service.keep_late(requests, results)
 
 
-def _place() -> Place:
+def _place() -> ReplicaRank:
     """Where this replica stands now; Serve may give it another rank while it runs."""
     context = serve.get_replica_context()
-    return Place(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
+    return ReplicaRank(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
 def _watched(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
     """The calls of one runtime, counted, and traced where spans are wanted."""
-    watched = WatchedCall(call, recorder, time.monotonic)
+    watched = MeteredCall(call, recorder, time.monotonic)
     return TracedCall(watched, tracer) if tracer else watched

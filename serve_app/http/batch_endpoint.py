@@ -15,16 +15,16 @@ from starlette.types import Receive, Scope, Send
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
 from runner.types import ForecastRequest
-from serve_app.auth.rate_limit import allowance_of, body_steps
+from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.batch_admission import ITEM_BYTES, BatchLine
 from serve_app.http.batch_cost import BatchCost, check_deadline, count_items, peeked_deadline_ms
 from serve_app.http.bodies.batch import Parsed, read_batch
 from serve_app.http.body import deadline_ms, header_deadline_ms, read_body
-from serve_app.http.encoding import Circumstances, encode
+from serve_app.http.encoding import PerRequestFields, encode
 from serve_app.http.errors import Described, describe, request_id
-from serve_app.http.service import Service
+from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route
-from serve_app.telemetry.timings import stages_of
+from serve_app.telemetry.timings import timings_of
 
 NDJSON = "application/x-ndjson"
 
@@ -35,7 +35,7 @@ WAIT_FRACTION = 0.5  # of a batch's time, in line: the rest is for its answers
 class BatchEndpoint:
     """Answers a list of requests."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Dependencies) -> None:
         self._service = service
         self._line = BatchLine()
         self._cost = BatchCost()
@@ -55,7 +55,7 @@ class BatchEndpoint:
     async def _answer(self, request: Request, send: Send, began: float) -> None:
         limits, clock = self._service.config.request, self._service.clock
         body = await read_body(request.receive, limits.max_batch_body_bytes, limits.body_timeout_s)
-        allowance = allowance_of(request.scope)
+        allowance = rate_limit_of(request.scope)
         allowance.admit(body_steps(body))
         header_ms = header_deadline_ms(request.headers)
         limit_s = deadline_ms(limits.batch_deadline_ms, peeked_deadline_ms(body), header_ms) / 1e3
@@ -76,7 +76,7 @@ class BatchEndpoint:
         batch = await read_batch(body, self._service.config, self._service.pacer)
         items, steps = batch.items, batch.steps
         self._cost.was_read(len(body), len(items), clock() - reading)
-        allowance_of(request.scope).spend(max(0, steps - body_steps(body)))
+        rate_limit_of(request.scope).spend(max(0, steps - body_steps(body)))
         limit_s = deadline_ms(limits.batch_deadline_ms, batch.deadline_ms, header_ms) / 1e3
         answering_s = self._cost.answering_s(len(items), steps)
         check_deadline(limit_s, clock() - began, answering_s)
@@ -123,9 +123,11 @@ class BatchEndpoint:
         answered = self._service.clock()
         encoded = encode(forecast)
         now = self._service.clock()
-        stages = stages_of(began, None, answered, now, forecast)
+        stages = timings_of(began, None, answered, now, forecast)
         self._service.watch.answered(Route.BATCH, now, forecast, stages, called)
-        circumstances = Circumstances(forecast.breaker_state, stages.total_ms, forecast.cache_age_s)
+        circumstances = PerRequestFields(
+            forecast.breaker_state, stages.total_ms, forecast.cache_age_s
+        )
         return b'"ok":%b' % encoded.fill(circumstances)
 
     def _refusal(self, error: Described) -> bytes:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from runner.errors import InvalidRequestError
 from runner.types import BreakerCommand
 from serve_app.http.body import read_body
-from serve_app.http.requests import Wire
+from serve_app.http.requests import StrictBody
 from serve_app.http.responses import BreakerAnswer
-from serve_app.http.service import Service
+from serve_app.http.service import Dependencies
 
 BREAKER_PATH = "/tsfm/admin/breakers/{model}"
 MAX_BODY_BYTES = 1024
@@ -26,7 +26,7 @@ NOT_JSON = ("content-type", f"Send {JSON}.")
 logger = logging.getLogger(__name__)
 
 
-class BreakerCommandWire(Wire):
+class BreakerCommandBody(StrictBody):
     """What a breaker is to do from now on."""
 
     action: BreakerCommand = Field(
@@ -38,7 +38,7 @@ class BreakerCommandWire(Wire):
 class BreakerEndpoint:
     """Passes a command on; raises RequestError and ValidationError for the handlers."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Dependencies) -> None:
         self._service = service
 
     async def order(self, request: Request) -> Response:
@@ -47,7 +47,7 @@ class BreakerEndpoint:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise InvalidRequestError(*NOT_JSON)
         body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
-        action = BreakerCommandWire.model_validate_json(body).action
+        action = BreakerCommandBody.model_validate_json(body).action
         model = registry.resolve(request.path_params["model"], config.environment).runtime_name
         state = await self._service.operator.command(model, action)
         self._service.answers.told(model, state)

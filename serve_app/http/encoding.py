@@ -22,7 +22,7 @@ _BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latenc
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class PerRequestFields:
     """What differs between two callers who get the same bands."""
 
     breaker_state: BreakerState
@@ -36,7 +36,7 @@ class EncodedAnswer:
 
     head: bytes
 
-    def fill(self, now: Circumstances) -> bytes:
+    def fill(self, now: PerRequestFields) -> bytes:
         """The whole body."""
         age_s = now.cache_age_s
         return _BODY % (

@@ -13,15 +13,15 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.errors import OverloadedError
 from runner.pacer import Pacer
 from runner.types import ModelAnswer
-from serve_app.auth.rate_limit import Unlimited, allowance_of, body_steps, series_steps
+from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of, series_steps
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.body import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
-from serve_app.http.encoding import Circumstances, EncodedAnswer, encode
+from serve_app.http.encoding import EncodedAnswer, PerRequestFields, encode
 from serve_app.http.errors import request_id
 from serve_app.http.requests import to_request
-from serve_app.http.service import Service
+from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route
-from serve_app.telemetry.timings import stages_of
+from serve_app.telemetry.timings import timings_of
 
 Answer = tuple[bytes, bytes]  # the body, and where its time went
 JSON_HEADERS = [(b"content-type", b"application/json")]
@@ -42,7 +42,7 @@ class ForecastEndpoint:
     the time to live are answered without being parsed.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Dependencies) -> None:
         self._service = service
         self._clock = service.clock
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
@@ -63,7 +63,7 @@ class ForecastEndpoint:
             return
         header_ms = header_deadline_ms(Headers(scope=scope))  # refused whether kept or not
         digest = hashlib.blake2b(body, digest_size=16).digest()
-        allowance = allowance_of(scope)
+        allowance = rate_limit_of(scope)
         answer = self._answer_kept(digest, allowance, began, scope)
         if answer is None:
             self._under_way.single += 1
@@ -74,7 +74,7 @@ class ForecastEndpoint:
         await _send(send, *answer)
 
     def _answer_kept(
-        self, digest: bytes, allowance: Unlimited, began: float, scope: Scope
+        self, digest: bytes, allowance: NoRateLimit, began: float, scope: Scope
     ) -> Answer | None:
         entry = self._kept.fresh(digest, began)
         if entry is None or began >= entry.value.answer.fresh_until:
@@ -86,14 +86,14 @@ class ForecastEndpoint:
         now = self._clock()
         total_ms = (now - began) * 1e3
         timing = self._service.watch.kept(now, total_ms, partial(_request_id, scope))
-        return kept.encoded.fill(Circumstances(state, total_ms, age_s)), timing
+        return kept.encoded.fill(PerRequestFields(state, total_ms, age_s)), timing
 
     async def _answer(
         self,
         body: bytes,
         digest: bytes,
         header_ms: float | None,
-        allowance: Unlimited,
+        allowance: NoRateLimit,
         began: float,
         scope: Scope,
     ) -> Answer:
@@ -121,10 +121,10 @@ class ForecastEndpoint:
             kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
             self._kept.put(digest, kept, self._clock())
         now, age_s = self._clock(), forecast.cache_age_s
-        stages = stages_of(began, admitted, answered, now, forecast)
+        stages = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
         self._service.watch.answered(Route.FORECAST, now, forecast, stages, called)
-        body = encoded.fill(Circumstances(forecast.breaker_state, stages.total_ms, age_s))
+        body = encoded.fill(PerRequestFields(forecast.breaker_state, stages.total_ms, age_s))
         return body, stages.header()
 
 

@@ -5,27 +5,29 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from runner.calibration.forecast_record import Actual
-from serve_app.http.requests import Moment, Name, Wire
+from serve_app.http.requests import Name, StrictBody, Timestamp
 from serve_app.http.responses import Count, Out
 
 Probability = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-class OutcomeWire(Wire):
+class OutcomeBody(StrictBody):
     """What a market's price was at one moment."""
 
     market_id: Name = Field(description="As in the forecasts' requests.")
-    ts: Moment = Field(description="A time that forecasts speak of, give or take a tenth of a step")
+    ts: Timestamp = Field(
+        description="A time that forecasts speak of, give or take a tenth of a step"
+    )
     value: Probability
 
 
-class OutcomesWire(Wire):
+class OutcomesBody(StrictBody):
     """Many of them."""
 
-    outcomes: Annotated[list[OutcomeWire], Field(fail_fast=True)]
+    outcomes: Annotated[list[OutcomeBody], Field(fail_fast=True)]
 
 
-class LooseOutcomesWire(Wire):
+class LooseOutcomesWire(StrictBody):
     """Outcomes that are looked at one by one."""
 
     outcomes: list[Any]
@@ -42,6 +44,6 @@ class OutcomesAnswer(Out):
     points: Count = Field(description="Steps of forecasts that were scored, several for a time.")
 
 
-def to_outcome(wire: OutcomeWire) -> Actual:
+def to_outcome(wire: OutcomeBody) -> Actual:
     """The outcome in the runner's own type."""
     return Actual(wire.market_id, wire.ts.timestamp(), wire.value)

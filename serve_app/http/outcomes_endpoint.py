@@ -10,12 +10,12 @@ from starlette.responses import Response
 from runner.calibration.forecast_record import Actual
 from runner.errors import InvalidRequestError
 from runner.pacer import Pacer
-from serve_app.auth.rate_limit import allowance_of, body_steps
+from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.body import AT_ONCE_BYTES, read_body
 from serve_app.http.errors import of_part
-from serve_app.http.outcomes import LooseOutcomesWire, OutcomesWire, OutcomeWire, to_outcome
-from serve_app.http.service import Service
+from serve_app.http.outcomes import LooseOutcomesWire, OutcomeBody, OutcomesBody, to_outcome
+from serve_app.http.service import Dependencies
 
 SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is switched off."
 
@@ -23,14 +23,14 @@ SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is s
 class OutcomesEndpoint:
     """Takes a list of outcomes, all of it or none."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Dependencies) -> None:
         self._service = service
 
     async def take(self, request: Request) -> Response:
         """One list; raises RequestError and ValidationError for the handlers."""
         limits, most = self._service.config.request, self._service.config.conformal.max_outcomes
         body = await read_body(request.receive, limits.max_body_bytes, limits.body_timeout_s)
-        allowance_of(request.scope).admit(body_steps(body))
+        rate_limit_of(request.scope).admit(body_steps(body))
         outcomes = await _read(body, most, Pacer(self._service.clock))
         if self._service.learning is None:
             raise InvalidRequestError("", SWITCHED_OFF)
@@ -41,7 +41,7 @@ class OutcomesEndpoint:
 async def _read(body: bytes, most: int, pacer: Pacer) -> list[Actual]:
     """Every outcome, read in slices up to the first error."""
     cut = await cut_body(body, "outcomes", LooseOutcomesWire, most, pacer)
-    if OutcomesWire.model_validate_json(cut.envelope).outcomes:
+    if OutcomesBody.model_validate_json(cut.envelope).outcomes:
         raise InvalidRequestError("outcomes", "Send it once.")
     outcomes: list[Actual] = []
     for number, text in enumerate(cut.items()):
@@ -54,6 +54,6 @@ def _parse(number: int, text: bytes) -> Actual:
     if len(text) > AT_ONCE_BYTES:
         raise InvalidRequestError(f"outcomes.{number}", "This is too long for an outcome.")
     try:
-        return to_outcome(OutcomeWire.model_validate_json(text))
+        return to_outcome(OutcomeBody.model_validate_json(text))
     except ValidationError as error:
         raise of_part(error, "outcomes", number) from error

@@ -19,11 +19,11 @@ from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Number = Annotated[float, Field(strict=True)]
-Moment = Annotated[AwareDatetime, Field(strict=True)]
+Timestamp = Annotated[AwareDatetime, Field(strict=True)]
 # A list is read up to its first error: to collect them all takes a hundred times as long.
 Numbers = Annotated[list[Number], Field(fail_fast=True)]
 Observed = Annotated[list[Number | None], Field(fail_fast=True)]
-Times = Annotated[list[Moment], Field(fail_fast=True)]
+Times = Annotated[list[Timestamp], Field(fail_fast=True)]
 Series = Annotated[Numbers, Field(min_length=1)]
 
 MIN_LEVEL = 1e-6  # tollama writes levels with six digits, and takes a "1" for a crash
@@ -34,13 +34,13 @@ _EARLIEST = datetime(1700, 1, 1, tzinfo=UTC).timestamp()
 _LATEST = datetime(2260, 1, 1, tzinfo=UTC).timestamp()
 
 
-class Wire(BaseModel):
+class StrictBody(BaseModel):
     """Strict about names, numbers and NaN."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class TransformWire(Wire):
+class TransformBody(StrictBody):
     """The space the series is modelled in."""
 
     space: Space | None = Field(None, description="`logit` (default) or `identity`.")
@@ -56,7 +56,7 @@ def _few_params(params: object) -> object:
     return params
 
 
-class ModelWire(Wire):
+class ModelBody(StrictBody):
     """Which model is asked for."""
 
     provider: Literal["tollama"] = "tollama"
@@ -70,11 +70,11 @@ class ModelWire(Wire):
     )
 
 
-class ForecastWire(Wire):
+class ForecastBody(StrictBody):
     """A market's recent probabilities, and what to forecast from them."""
 
     market_id: Name
-    as_of_ts: Moment = Field(description="Time of the last value, ISO-8601 with a zone.")
+    as_of_ts: Timestamp = Field(description="Time of the last value, ISO-8601 with a zone.")
     freq: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[mhd]$")] | None = Field(
         None, description="Step of the series: `<n>m`, `<n>h` or `<n>d`."
     )
@@ -90,8 +90,8 @@ class ForecastWire(Wire):
     x_future: dict[Name, Series] | None = Field(
         None, description="Covariates known ahead, one value per step; also in x_past."
     )
-    transform: TransformWire | None = None
-    model: ModelWire | None = None
+    transform: TransformBody | None = None
+    model: ModelBody | None = None
     liquidity_bucket: Name | None = Field(
         None, description="How liquid the market is; the examples go to the baseline."
     )
@@ -104,16 +104,16 @@ class ForecastWire(Wire):
     )
 
 
-class BatchWire(Wire):
+class BatchBody(StrictBody):
     """Many requests under one deadline."""
 
-    requests: Annotated[list[ForecastWire], Field(fail_fast=True)]
+    requests: Annotated[list[ForecastBody], Field(fail_fast=True)]
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
         None, description="Every result by then; can only tighten the service's own deadline."
     )
 
 
-class LooseBatchWire(Wire):
+class LooseBatchWire(StrictBody):
     """A batch whose items are looked at one by one."""
 
     requests: list[Any]
@@ -121,7 +121,7 @@ class LooseBatchWire(Wire):
 
 
 def to_request(
-    wire: ForecastWire, limits: RequestSection, transform: TransformSection
+    wire: ForecastBody, limits: RequestSection, transform: TransformSection
 ) -> ForecastRequest:
     """The request in the runner's own types, with defaults filled in and every bound checked.
 
@@ -131,10 +131,10 @@ def to_request(
     horizon_steps = wire.horizon_steps or limits.horizon_steps
     step_s = parse_freq(wire.freq or limits.freq)
     y_prob = _probabilities(wire.y, limits)
-    model = wire.model or ModelWire()
+    model = wire.model or ModelBody()
     _check_size(wire, horizon_steps, limits)
     _check_span(wire, y_prob.size, horizon_steps, step_s)
-    space = wire.transform or TransformWire()
+    space = wire.transform or TransformBody()
     return ForecastRequest(
         market_id=wire.market_id,
         as_of=wire.as_of_ts,
@@ -222,7 +222,7 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
     return tuple(values)
 
 
-def _times(wire: ForecastWire, points: int) -> FloatArray | None:
+def _times(wire: ForecastBody, points: int) -> FloatArray | None:
     if wire.y_ts is None:
         return None
     if len(wire.y_ts) != points:
@@ -245,7 +245,7 @@ def _covariates(
     return {name: np.array(values) for name, values in (named or {}).items()}
 
 
-def _future(wire: ForecastWire, horizon_steps: int) -> dict[str, FloatArray]:
+def _future(wire: ForecastBody, horizon_steps: int) -> dict[str, FloatArray]:
     for name in wire.x_future or {}:
         if name not in (wire.x_past or {}):
             raise InvalidRequestError(
@@ -254,7 +254,7 @@ def _future(wire: ForecastWire, horizon_steps: int) -> dict[str, FloatArray]:
     return _covariates("x_future", wire.x_future, horizon_steps)
 
 
-def _check_size(wire: ForecastWire, horizon_steps: int, limits: RequestSection) -> None:
+def _check_size(wire: ForecastBody, horizon_steps: int, limits: RequestSection) -> None:
     if horizon_steps > limits.max_horizon_steps:
         raise InvalidRequestError(
             "horizon_steps", f"Ask for at most {limits.max_horizon_steps} steps."
@@ -269,7 +269,7 @@ def _check_size(wire: ForecastWire, horizon_steps: int, limits: RequestSection) 
         )
 
 
-def _check_span(wire: ForecastWire, points: int, horizon_steps: int, step_s: int) -> None:
+def _check_span(wire: ForecastBody, points: int, horizon_steps: int, step_s: int) -> None:
     end = wire.as_of_ts.timestamp()
     if end - points * step_s < _EARLIEST or end + horizon_steps * step_s > _LATEST:
         raise InvalidRequestError("as_of_ts", "Series and forecast must lie in 1700 to 2260.")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runner.errors import OverloadedError, RequestError
-from serve_app.auth.access import Access
+from serve_app.auth.access import AccessControl
 from serve_app.console.pages import page_routes
 from serve_app.http import errors
 from serve_app.http.batch_endpoint import BatchEndpoint
@@ -24,11 +24,16 @@ from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
 from serve_app.http.outcomes_endpoint import OutcomesEndpoint
 from serve_app.http.responses import models_answer
-from serve_app.http.service import Service
-from serve_app.http.status_endpoint import Fleet, MetricsEndpoint, StatusEndpoint, coverage_items
+from serve_app.http.service import Dependencies
+from serve_app.http.status_endpoint import (
+    ClusterStatus,
+    MetricsEndpoint,
+    StatusEndpoint,
+    coverage_items,
+)
 from serve_app.telemetry.learning_totals import learning_totals
+from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
-from serve_app.telemetry.request_metrics import Watch
 from serve_app.telemetry.tracing import TracedApp
 
 Handler = Callable[[Request, Exception], Response]
@@ -36,7 +41,7 @@ AsyncHandler = Callable[[Request, Exception], Awaitable[Response]]
 FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Asked.BATCH}
 
 
-def build_app(service: Service, fleet: Fleet) -> Starlette:
+def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
     """The ASGI app around a service; runs no lifespan."""
     served = service.registry.served(service.config.environment)
     models = models_answer(served).model_dump_json().encode()
@@ -49,7 +54,7 @@ def build_app(service: Service, fleet: Fleet) -> Starlette:
         lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
         partial(learning_totals, service.learning),
     )
-    access = Access(service.config.security, service.clock)
+    access = AccessControl(service.config.security, service.clock)
 
     async def list_models(_: Request) -> Response:
         return Response(models, media_type="application/json")
@@ -100,7 +105,7 @@ def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
     return [Middleware(TracedApp, tracer, path)]
 
 
-def counted(handler: Handler, watch: Watch) -> AsyncHandler:
+def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:
     """The handler of an error, which on a route for forecasts is counted as what it is.
 
     It is a coroutine, so that Starlette does not give it to a thread, which takes longer.

@@ -10,12 +10,12 @@ from runner.calibration.coverage import CoverageReport
 from runner.calibration.forecast_record import Actual, OutcomeCounts
 from runner.config.loading import Config
 from runner.config.registry import Registry
-from runner.forecast.answers import Answers
+from runner.forecast.answers import AnswerStore
 from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.types import BreakerCommand, BreakerState
-from serve_app.telemetry.request_metrics import Watch
+from serve_app.telemetry.request_metrics import RequestMetrics
 
 
 class OperatorPort(Protocol):
@@ -63,16 +63,16 @@ class UnderWay:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Dependencies:
     """One ingress replica's objects; ``clock`` is monotonic, in seconds."""
 
     config: Config
     registry: Registry
-    answers: Answers
+    answers: AnswerStore
     forecaster: Forecaster
     bulk: BulkForecaster
     clock: Callable[[], float]
-    watch: Watch
+    watch: RequestMetrics
     operator: OperatorPort
     under_way: UnderWay
     pacer: Pacer  # of all batches

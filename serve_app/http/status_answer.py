@@ -26,7 +26,7 @@ class Requests(Out):
     p95_ms: Milliseconds | None
 
 
-class Moment(Out):
+class HistoryPoint(Out):
     """Ten seconds of the last ten minutes."""
 
     t: AwareDatetime = Field(description="When they began, in UTC.")
@@ -36,7 +36,7 @@ class Moment(Out):
     p95_ms: Milliseconds | None
 
 
-class Queue(Out):
+class QueueDepths(Out):
     """Requests under way, and where the replica begins to shed and to refuse."""
 
     in_flight: Count
@@ -82,9 +82,9 @@ class StatusAnswer(Out):
     scope: Literal["replica"] = Field(description="The numbers are of the replica that answers.")
     window_s: Seconds = Field(description="Of `requests` and `fallback_reasons`.")
     requests: Requests
-    history: list[Moment] = Field(description="Oldest first; the last one is not over yet.")
+    history: list[HistoryPoint] = Field(description="Oldest first; the last one is not over yet.")
     fallback_reasons: dict[FallbackReason, Count]
-    queue: Queue
+    queue: QueueDepths
     breakers: list[BreakerItem] = Field(description="Of the models asked for so far.")
     replicas: dict[str, Count | None] = Field(
         description="Running replicas of each deployment; null when not known."

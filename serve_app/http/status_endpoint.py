@@ -11,16 +11,16 @@ from starlette.responses import Response
 from runner.calibration.coverage import CoverageReport
 from runner.types import BreakerState
 from serve_app.http.responses import models_answer
-from serve_app.http.service import LearningPort, Service
+from serve_app.http.service import Dependencies, LearningPort
 from serve_app.http.status_answer import (
     BreakerItem,
     CoverageItem,
-    Moment,
-    Queue,
+    HistoryPoint,
+    QueueDepths,
     Requests,
     StatusAnswer,
 )
-from serve_app.telemetry.request_history import KEPT_S, SLOT_S, Traffic, summary
+from serve_app.telemetry.request_history import KEPT_S, SLOT_S, RequestHistory, summary
 from serve_app.version import package_version
 
 WINDOW_S = 300
@@ -40,7 +40,7 @@ class RunnerReport:
     waiting: int
 
 
-class Fleet(Protocol):
+class ClusterStatus(Protocol):
     """What a replica can find out about the others; unknown is None, never an exception."""
 
     async def runner(self) -> RunnerReport | None:
@@ -59,7 +59,9 @@ class Fleet(Protocol):
 class StatusEndpoint:
     """Answers with the status; ``in_flight`` counts the requests under way."""
 
-    def __init__(self, service: Service, fleet: Fleet, in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self, service: Dependencies, fleet: ClusterStatus, in_flight: Callable[[], int]
+    ) -> None:
         self._service = service
         self._fleet = fleet
         self._in_flight = in_flight
@@ -92,9 +94,9 @@ class StatusEndpoint:
             models=self._models,
         )
 
-    def _queue(self, runner: RunnerReport | None) -> Queue:
+    def _queue(self, runner: RunnerReport | None) -> QueueDepths:
         overload = self._service.config.overload
-        return Queue(
+        return QueueDepths(
             in_flight=self._in_flight(),
             waiting=None if runner is None else runner.waiting,
             shed_above=overload.shed_above,
@@ -112,7 +114,7 @@ class StatusEndpoint:
 class MetricsEndpoint:
     """Answers Prometheus."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: ClusterStatus) -> None:
         self._fleet = fleet
 
     async def show(self, _: Request) -> Response:
@@ -147,7 +149,7 @@ def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
     ]
 
 
-def _requests(traffic: Traffic) -> Requests:
+def _requests(traffic: RequestHistory) -> Requests:
     recent = traffic.last(WINDOW_S)
     seconds = min(max(traffic.uptime_s, 1.0), WINDOW_S)
     return Requests(
@@ -160,11 +162,11 @@ def _requests(traffic: Traffic) -> Requests:
     )
 
 
-def history(traffic: Traffic) -> list[Moment]:
+def history(traffic: RequestHistory) -> list[HistoryPoint]:
     """Every slot of the last ten minutes, since the replica began at the earliest."""
     slots = traffic.slots()[-KEPT_S // SLOT_S :]
     return [
-        Moment(
+        HistoryPoint(
             t=traffic.at(slot),
             requests=one.requests,
             fallbacks=one.fallbacks,

@@ -13,7 +13,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class Recent(Generic[T]):
+class CachedCall(Generic[T]):
     """The latest answer of ``ask``, no older than ``kept_s``; ``clock`` is monotonic."""
 
     def __init__(

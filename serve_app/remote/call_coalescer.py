@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-Items = Sequence[tuple[int, Q]]  # with their numbers
-Answers = Sequence[tuple[int, A]]  # likewise
+NumberedItems = Sequence[tuple[int, Q]]  # with their numbers
+NumberedAnswers = Sequence[tuple[int, A]]  # likewise
 
 
 class UnansweredError(Exception):
@@ -40,12 +40,12 @@ class _Lane(Generic[Q, A]):
     timer: asyncio.TimerHandle | None = None
 
 
-class SharedCalls(Generic[Q, A]):
+class CallCoalescer(Generic[Q, A]):
     """Asks for items one by one, sends them together."""
 
     def __init__(
         self,
-        send: Callable[[Items[Q]], AsyncIterator[Answers[A]]],
+        send: Callable[[NumberedItems[Q]], AsyncIterator[NumberedAnswers[A]]],
         forget: Callable[[Sequence[int]], Awaitable[None]],
         interval_s: float,
         most: int,

@@ -19,7 +19,7 @@ from runner.baseline.requests import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.config.sections import BatchingSection
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError
-from runner.forecast.answers import Outcome
+from runner.forecast.answers import ModelOutcome
 from runner.forecast.forecaster import BaselinePort
 from runner.types import (
     Bands,
@@ -30,8 +30,8 @@ from runner.types import (
     ModelRequest,
     Transform,
 )
-from serve_app.remote.call_coalescer import Answers, Items, SharedCalls
-from serve_app.remote.item_batch import Group
+from serve_app.remote.call_coalescer import CallCoalescer, NumberedAnswers, NumberedItems
+from serve_app.remote.item_batch import ItemBatch
 
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0
@@ -52,11 +52,11 @@ class RunnerHandle:
         self._command = handle.options(method_name="command", **PICKLED)
         self._name = name
         self._bulk_numbers = count(-1, -1)  # never those of single items
-        self._shared: SharedCalls[ModelRequest, Outcome] = SharedCalls(
+        self._shared: CallCoalescer[ModelRequest, ModelOutcome] = CallCoalescer(
             self._ask_twice, self._forget, batching.share_calls_s, batching.max_batch_size
         )
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         """One item's bands, or why there are none; a lost Runner is a reason like any other."""
         try:
             return await self._shared.ask(request.key.model, request)
@@ -68,10 +68,10 @@ class RunnerHandle:
         """Makes the way to a Runner, and has it ready, with a call that asks for nothing."""
         await self.forecast_many([])
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         """Each item's bands, or why there are none, in order."""
         items = list(zip(self._bulk_numbers, requests, strict=False))
-        found: dict[int, Outcome] = {}
+        found: dict[int, ModelOutcome] = {}
         try:
             async for part in self._ask_twice(items):
                 found.update(part)
@@ -79,7 +79,9 @@ class RunnerHandle:
             logger.warning("runner not reached: %s", type(exc).__name__)
         return [found.get(number, LOST) for number, _ in items]
 
-    async def _ask_twice(self, items: Items[ModelRequest]) -> AsyncIterator[Answers[Outcome]]:
+    async def _ask_twice(
+        self, items: NumberedItems[ModelRequest]
+    ) -> AsyncIterator[NumberedAnswers[ModelOutcome]]:
         """A Runner that dies under the call is asked once more; a forecast does no harm twice."""
         left = dict(items)
         try:
@@ -91,8 +93,10 @@ class RunnerHandle:
             async for part in self._ask(list(left.items())):
                 yield part
 
-    async def _ask(self, items: Items[ModelRequest]) -> AsyncIterator[Answers[Outcome]]:
-        response: Any = self._stream.remote(Group(self._name, items))
+    async def _ask(
+        self, items: NumberedItems[ModelRequest]
+    ) -> AsyncIterator[NumberedAnswers[ModelOutcome]]:
+        response: Any = self._stream.remote(ItemBatch(self._name, items))
         try:
             async for part in response:
                 yield part
@@ -127,7 +131,7 @@ class BaselineHandle:
 
     def __init__(self, handle: DeploymentHandle[Any], batching: BatchingSection) -> None:
         self._handle = handle.options(method_name="forecast", **PICKLED)
-        self._shared: SharedCalls[BaselineRequest, Bands] = SharedCalls(
+        self._shared: CallCoalescer[BaselineRequest, Bands] = CallCoalescer(
             self._send, _no_need, batching.share_calls_s, batching.max_batch_size
         )
 
@@ -145,7 +149,9 @@ class BaselineHandle:
             logger.warning("baseline not reached: %s", type(exc).__name__)
             raise BaselineUnavailableError from exc
 
-    async def _send(self, items: Items[BaselineRequest]) -> AsyncIterator[Answers[Bands]]:
+    async def _send(
+        self, items: NumberedItems[BaselineRequest]
+    ) -> AsyncIterator[NumberedAnswers[Bands]]:
         bands = await _call(self._handle, [request for _, request in items])
         yield [(number, b) for (number, _), b in zip(items, bands, strict=True)]
 

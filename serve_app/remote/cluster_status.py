@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from runner.types import BreakerState
 from serve_app.http.status_endpoint import RunnerReport, breaker_item
-from serve_app.remote.cached_call import Recent
+from serve_app.remote.cached_call import CachedCall
 from serve_app.telemetry.exposition import exposition
 from serve_app.telemetry.scrape import gather, metric_urls
 
@@ -21,16 +21,16 @@ KEPT_S = 2.0
 LIMIT_S = 1.0
 
 
-class RayFleet:
+class RayClusterStatus:
     """The other replicas of an application, through Serve; ``clock`` is monotonic."""
 
     def __init__(
         self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
     ) -> None:
         handle = runner.options(method_name="status")
-        self._runner = Recent(lambda: _runner(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
-        self._metrics = Recent(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
-        self._replicas = Recent(
+        self._runner = CachedCall(lambda: _runner(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
+        self._metrics = CachedCall(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
+        self._replicas = CachedCall(
             lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
         )
 

@@ -11,14 +11,14 @@ A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
-class Group(Generic[Q]):
+class ItemBatch(Generic[Q]):
     """Items of one sender, with numbers that the sender uses once."""
 
     sender: str
     items: Sequence[tuple[int, Q]]
 
 
-class Desk(Generic[Q, A]):
+class ItemTasks(Generic[Q, A]):
     """Starts the work for each item of a group, and gives the answers as they come."""
 
     def __init__(self, answer: Callable[[Q], Awaitable[A]]) -> None:
@@ -29,11 +29,11 @@ class Desk(Generic[Q, A]):
         """Items in work."""
         return len(self._work)
 
-    def take(self, groups: Sequence[Group[Q]]) -> list[dict[asyncio.Future[A], int]]:
+    def take(self, groups: Sequence[ItemBatch[Q]]) -> list[dict[asyncio.Future[A], int]]:
         """The work begun for each group, with the items' numbers."""
         return [self._begin(group) for group in groups]
 
-    def _begin(self, group: Group[Q]) -> dict[asyncio.Future[A], int]:
+    def _begin(self, group: ItemBatch[Q]) -> dict[asyncio.Future[A], int]:
         begun: dict[asyncio.Future[A], int] = {}
         for number, item in group.items:
             work = asyncio.ensure_future(self._answer(item))

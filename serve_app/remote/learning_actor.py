@@ -8,10 +8,10 @@ import pickle
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from runner.calibration.coverage import Count, CoverageReport
-from runner.calibration.forecast_record import Actual, OutcomeCounts, Seen
+from runner.calibration.coverage import CoverageReport, LearningEvent
+from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
 from runner.calibration.learned_file import digest_of_file, save_learned
-from runner.calibration.online_calibrator import Learner
+from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState
 from runner.config.conformal import ConformalSection
 from serve_app.remote.calibration_files import begin
@@ -55,7 +55,7 @@ class LearningActor:
     ) -> None:
         self._settings = settings
         self._began_from = digest_of_file(settings.state_file)
-        self._learner = Learner(settings, begin(settings, sources, self._began_from))
+        self._learner = OnlineCalibrator(settings, begin(settings, sources, self._began_from))
         self._clock = clock
         self._life = int(wall_clock() * 1000)
         self._saved_points = 0
@@ -66,10 +66,10 @@ class LearningActor:
         """A replica's notes in, what is known out.
 
         Args:
-            notes: pickled list of `Seen`.
+            notes: pickled list of `ForecastRecord`.
             known: the version that the replica has.
         """
-        batch: list[Seen] = pickle.loads(notes)  # from our own replicas, over Ray
+        batch: list[ForecastRecord] = pickle.loads(notes)  # from our own replicas, over Ray
         self._learner.learn(batch)
         self._save_when_due()
         version = (self._life, self._learner.scored_points)
@@ -88,7 +88,7 @@ class LearningActor:
         try:
             save_learned(file, self._learner.learned, self._began_from)
         except (OSError, ValueError) as exc:  # ValueError: a path that no file can have
-            self._learner.count(Count.FAILED_SAVES)
+            self._learner.count(LearningEvent.FAILED_SAVES)
             if not self._save_fails:
                 logger.warning("%s: what is learned cannot be saved (%s)", file, exc)
             self._save_fails = True

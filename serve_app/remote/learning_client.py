@@ -20,9 +20,9 @@ from runner.calibration.coverage import CoverageReport
 from runner.calibration.forecast_record import Actual, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.outbox import Notes, seen
+from runner.forecast.outbox import Outbox, forecast_record_of
 from serve_app.remote.learning_actor import LearningReply, Version
-from serve_app.remote.reconnecting_actor import KnownActor
+from serve_app.remote.reconnecting_actor import ReconnectingActor
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class RayLearningPort:
     """
 
     def __init__(self, get_actor: Callable[[], Any]) -> None:
-        self._actor = KnownActor(get_actor)
+        self._actor = ReconnectingActor(get_actor)
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
         """One round trip to the actor."""
@@ -100,7 +100,7 @@ class Learning:
 
     def __init__(
         self,
-        notes: Notes,
+        notes: Outbox,
         port: LearningActorPort,
         calibrate_by: Callable[[ConformalState], None],
         interval_s: float,
@@ -163,7 +163,7 @@ class Learning:
     async def _tell(self) -> bool:
         """Tells the oldest notes; whether there are more, and somebody who listens."""
         told = self._notes.take(TOLD_AT_ONCE)
-        batch = pickle.dumps([seen(note) for note in told], protocol=5)
+        batch = pickle.dumps([forecast_record_of(note) for note in told], protocol=5)
         try:
             self._hear(await _in_time(self._port.exchange(batch, self._version)))
         except LearningFailedError as exc:  # these notes would fail for ever

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class KnownActor:
+class ReconnectingActor:
     """Calls methods of an actor that may be restarted, which makes it another one.
 
     Ray's lookup is a blocking call that a lost head may keep for a minute: it runs in a thread, and

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 1.0
 
 
-class Pump:
+class Flusher:
     """Hands a recorder on; ``look`` first sets the gauges that somebody has to look at."""
 
     def __init__(self, recorder: Recorder, sink: Sink, look: Callable[[], None]) -> None:

@@ -59,7 +59,7 @@ class Summary:
         return self.cache_hits / self.requests if self.requests else None
 
 
-class Traffic:
+class RequestHistory:
     """Counts answers; ``clock`` is monotonic, ``wall_clock`` POSIX seconds, read once."""
 
     def __init__(self, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runner.forecast.answers import Forecast
 from runner.types import FallbackReason, Source
-from serve_app.telemetry.timings import Stages
+from serve_app.telemetry.timings import Timings
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RequestLog:
         fields = {"request_id": request_id, "source": Source.MODEL.value, "reason": None}
         logger.debug("answered", extra={**fields, "cached": True, "total_ms": round(total_ms, 3)})
 
-    def answered(self, request_id: str, forecast: Forecast, stages: Stages) -> None:
+    def answered(self, request_id: str, forecast: Forecast, stages: Timings) -> None:
         """One answer."""
         fields = {
             "request_id": request_id,

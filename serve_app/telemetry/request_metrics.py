@@ -14,9 +14,9 @@ from serve_app.http.status_answer import CoverageItem
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.request_history import Traffic
+from serve_app.telemetry.request_history import RequestHistory
 from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.timings import Stages, kept_header
+from serve_app.telemetry.timings import Timings, kept_header
 
 
 class Route(StrEnum):
@@ -29,10 +29,10 @@ class Route(StrEnum):
 Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, where it stands elsewhere
 
 
-class Watch:
+class RequestMetrics:
     """Sees every answer and every refusal of the forecast routes of one replica."""
 
-    def __init__(self, recorder: Recorder, traffic: Traffic, log: RequestLog) -> None:
+    def __init__(self, recorder: Recorder, traffic: RequestHistory, log: RequestLog) -> None:
         self.traffic = traffic
         self._recorder = recorder
         self._log = log
@@ -61,7 +61,7 @@ class Watch:
         route: Route,
         now: float,
         forecast: Forecast,
-        stages: Stages,
+        stages: Timings,
         request_id: Callable[[], str],
     ) -> None:
         """A forecast leaves at ``now``; the time of one in a batch says nothing about others."""

@@ -3,19 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
-from runner.batching.batch_call import Served
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_call import ItemResult
+from runner.batching.batch_result import BatchResult
 from runner.batching.item_router import reason_of
-from runner.batching.model_queue import LaneStats
+from runner.batching.model_queue import QueueStats
 from runner.breaker.shared import BreakerSnapshots
 from runner.types import BatchKey, BreakerState, ModelRequest
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
 
-Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[CallOutcome[Served]]]
+Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[BatchResult[ItemResult]]]
 
 
-class WatchedCall:
+class MeteredCall:
     """A runtime call that is counted and timed; ``clock`` is monotonic."""
 
     def __init__(self, call: Call, recorder: Recorder, clock: Callable[[], float]) -> None:
@@ -25,7 +25,7 @@ class WatchedCall:
 
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> CallOutcome[Served]:
+    ) -> BatchResult[ItemResult]:
         """The call's outcome; one that the breaker did not allow was no call."""
         began = self._clock()
         outcome = await self._call(key, requests)
@@ -36,15 +36,15 @@ class WatchedCall:
         return outcome
 
 
-def result_of(outcome: CallOutcome[Served]) -> str:
+def result_of(outcome: BatchResult[ItemResult]) -> str:
     """``ok`` when anything could be used, else the reason that the first item's caller reads."""
     first = outcome.results[0]
-    if isinstance(first, Served) or any(isinstance(r, Served) for r in outcome.results):
+    if isinstance(first, ItemResult) or any(isinstance(r, ItemResult) for r in outcome.results):
         return "ok"
     return reason_of(first)
 
 
-class Queues:
+class QueueGauges:
     """The gauges of one Runner replica."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -52,7 +52,7 @@ class Queues:
         self._states: dict[str, BreakerState] = {}
 
     def look(
-        self, lanes: Mapping[Hashable, LaneStats], breakers: BreakerSnapshots, kept: int
+        self, lanes: Mapping[Hashable, QueueStats], breakers: BreakerSnapshots, kept: int
     ) -> None:
         """Sets them; called once a second, in the replica's event loop."""
         self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))

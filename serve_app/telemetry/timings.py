@@ -6,7 +6,7 @@ from runner.forecast.answers import Forecast
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class Timings:
     """Milliseconds; None where an answer did not pass through a stage.
 
     Attributes:
@@ -43,9 +43,9 @@ class Stages:
         return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timed()).encode()
 
 
-def stages_of(
+def timings_of(
     began: float, admitted: float | None, answered: float, ended: float, forecast: Forecast
-) -> Stages:
+) -> Timings:
     """The stages between four moments on one clock, in seconds.
 
     Args:
@@ -56,7 +56,7 @@ def stages_of(
         forecast: that forecast; a kept one waited for no call.
     """
     model = forecast.model if forecast.cache_age_s is None else None
-    return Stages(
+    return Timings(
         admission_ms=None if admitted is None else (admitted - began) * 1e3,
         queue_ms=None if model is None else model.queue_ms,
         runtime_ms=None if model is None else model.runtime_ms,

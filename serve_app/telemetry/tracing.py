@@ -21,9 +21,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.baseline.requests import BaselineRequest
-from runner.batching.batch_call import Served
-from runner.batching.batch_result import CallOutcome
-from runner.forecast.answers import Outcome
+from runner.batching.batch_call import ItemResult
+from runner.batching.batch_result import BatchResult
+from runner.forecast.answers import ModelOutcome
 from runner.forecast.forecaster import BaselinePort
 from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
 from serve_app.remote.ports import ModelPorts
@@ -66,14 +66,14 @@ class TracedModel:
         self._model = model
         self._tracer = tracer
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         """One item's bands, or why there are none."""
         with _span(self._tracer, "model") as span:
             outcome = await self._model.forecast(replace(request, trace=traceparent(span)))
             _note(span, request.key.model, [outcome])
         return outcome
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         """Each item's bands, or why there are none, in order."""
         with _span(self._tracer, "model") as span:
             parent = traceparent(span)
@@ -105,7 +105,7 @@ class TracedItems:
 
     def __init__(
         self,
-        forecast: Callable[[ModelRequest], Awaitable[Outcome]],
+        forecast: Callable[[ModelRequest], Awaitable[ModelOutcome]],
         tracer: Tracer,
         wall_ns: Callable[[], int],
     ) -> None:
@@ -113,7 +113,7 @@ class TracedItems:
         self._tracer = tracer
         self._wall_ns = wall_ns
 
-    async def __call__(self, request: ModelRequest) -> Outcome:
+    async def __call__(self, request: ModelRequest) -> ModelOutcome:
         """The item's outcome."""
         began_ns = self._wall_ns()
         outcome = await self._forecast(request)
@@ -133,7 +133,7 @@ class TracedCall:
 
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> CallOutcome[Served]:
+    ) -> BatchResult[ItemResult]:
         """The call's outcome."""
         parents = dict.fromkeys(r.trace for r in requests if r.trace is not None)
         contexts = [context_of(parent) for parent in parents]
@@ -183,7 +183,7 @@ def _span(
     )
 
 
-def _note(span: Span, model: str, outcomes: Sequence[Outcome]) -> None:
+def _note(span: Span, model: str, outcomes: Sequence[ModelOutcome]) -> None:
     span.set_attribute("tsfm.model", model)
     span.set_attribute("tsfm.items", len(outcomes))
     reasons = {o.reason.value for o in outcomes if not isinstance(o, ModelAnswer)}

@@ -13,7 +13,7 @@ import uvicorn
 
 from runner.baseline.requests import BaselineRequest, baseline_bands
 from runner.config.loading import Config
-from runner.forecast.answers import Answers, Outcome
+from runner.forecast.answers import AnswerStore, ModelOutcome
 from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import Fallback, Forecaster
 from runner.pacer import Pacer
@@ -26,7 +26,7 @@ from runner.types import (
     ModelRequest,
 )
 from serve_app.http.routes import build_app
-from serve_app.http.service import Service, UnderWay
+from serve_app.http.service import Dependencies, UnderWay
 from tests.support.builders import make_config, make_registry, make_watch
 from tests.support.fakes import FakeFleet, FakeOperatorPort
 
@@ -41,10 +41,10 @@ class Ports:
     failure: FallbackReason | None = None
     requests: list[ModelRequest] = field(default_factory=list)
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         return [await self.ask(request) for request in requests]
 
-    async def ask(self, request: ModelRequest) -> Outcome:
+    async def ask(self, request: ModelRequest) -> ModelOutcome:
         self.requests.append(request)
         if self.failure is not None:
             return ModelFailure(self.failure, BreakerState.OPEN, 30.0)
@@ -61,10 +61,10 @@ class Ports:
 class ModelPort:
     ports: Ports
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         return await self.ports.ask(request)
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         return await self.ports.forecast_many(requests)
 
 
@@ -84,10 +84,10 @@ class Site:
     ports: Ports
 
 
-def make_service(config: Config, ports: Ports) -> Service:
+def make_service(config: Config, ports: Ports) -> Dependencies:
     clock, model = time.monotonic, ModelPort(ports)
     registry = make_registry()
-    answers = Answers(config, clock, random.random)
+    answers = AnswerStore(config, clock, random.random)
     fallback = Fallback(config, answers, BaselinePort(config), clock)
     shared = (config, registry, answers)
     forecaster = Forecaster(*shared, model, fallback, clock)
@@ -95,7 +95,7 @@ def make_service(config: Config, ports: Ports) -> Service:
     pacer = Pacer(clock, lambda: under_way.single > 0)
     bulk = BulkForecaster(*shared, model, fallback, clock, pacer)
     all_of_it = (*shared, forecaster, bulk, clock, make_watch(clock), FakeOperatorPort())
-    return Service(*all_of_it, under_way, pacer)
+    return Dependencies(*all_of_it, under_way, pacer)
 
 
 @contextmanager

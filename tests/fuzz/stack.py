@@ -10,21 +10,21 @@ from starlette.applications import Starlette
 from loadtest.stub.app import build_app as build_runtime
 from loadtest.stub.runtime import Settings
 from runner.baseline.requests import BaselineRequest, baseline_bands
-from runner.batching.batch_call import BatchCall, Served
+from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ModelService
+from runner.batching.item_router import ItemRouter
 from runner.breaker.state_machine import CallResult, Permit
 from runner.config.loading import Config
-from runner.forecast.answers import Answers, Outcome
+from runner.forecast.answers import AnswerStore, ModelOutcome
 from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import Fallback, Forecaster
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes
+from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.http.routes import build_app
-from serve_app.http.service import Service, UnderWay
+from serve_app.http.service import Dependencies, UnderWay
 from tests.support.builders import make_config, make_registry, make_watch
 from tests.support.fakes import FakeFleet, FakeOperatorPort
 
@@ -59,7 +59,7 @@ class ModelHere:
         call = BatchCall(
             runtime, breakers, config.tollama, config.bands, clock, lambda requests, results: None
         )
-        dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             RoutedCalls((call,)),
             lane_of=lambda route: route.lane,
             batch_limit=lambda route: registry.batch_limit(
@@ -70,15 +70,13 @@ class ModelHere:
             lease_s=config.tollama.lease_s,
             clock=clock,
         )
-        runtimes = Runtimes(1, lambda: Place(0, 1))
-        self._service = ModelService(
-            dispatcher, runtimes, breakers, config.cache, clock, lambda: 0.0
-        )
+        runtimes = Runtimes(1, lambda: ReplicaRank(0, 1))
+        self._service = ItemRouter(dispatcher, runtimes, breakers, config.cache, clock, lambda: 0.0)
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         return await self._service.forecast(request)
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         return await asyncio.gather(*map(self.forecast, requests))
 
     async def aclose(self) -> None:
@@ -102,7 +100,7 @@ class Stack:
         clock: Clock = asyncio.get_running_loop().time
         config = make_config(**({"request": {"body_timeout_s": SILENCE_S}} | sections))
         self._model = ModelHere(config, clock)
-        answers = Answers(config, clock, lambda: 0.0)
+        answers = AnswerStore(config, clock, lambda: 0.0)
         fallback = Fallback(config, answers, BaselineHere(config), clock)
         shared = (config, make_registry(), answers)
         forecaster = Forecaster(*shared, self._model, fallback, clock)
@@ -111,7 +109,7 @@ class Stack:
         bulk = BulkForecaster(*shared, self._model, fallback, clock, pacer)
         watch = make_watch(clock)
         all_of_it = (*shared, forecaster, bulk, clock, watch, FakeOperatorPort())
-        service = Service(*all_of_it, under_way, pacer)
+        service = Dependencies(*all_of_it, under_way, pacer)
         self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess, start_stub
-from runner.calibration.state import ConformalState, Track, save_state
+from runner.calibration.state import ConformalState, StepFactors, save_state
 from tests.integration.collector import Collector, start_collector
 
 SHAPE = Shape(points=64)
@@ -23,8 +23,8 @@ FITTED = ConformalState(
     0.8,
     {
         "fracast-0": {
-            "all": Track(np.linspace([0.5, 1.5], [0.8, 1.1], 12), np.full(12, 500)),
-            "width=0.1..1": Track(np.linspace([1.3, 0.7], [1.8, 0.9], 12), np.full(12, 40)),
+            "all": StepFactors(np.linspace([0.5, 1.5], [0.8, 1.1], 12), np.full(12, 500)),
+            "width=0.1..1": StepFactors(np.linspace([1.3, 0.7], [1.8, 0.9], 12), np.full(12, 40)),
         }
     },
 )

@@ -9,12 +9,12 @@ from opentelemetry.trace import Tracer
 
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
-from runner.forecast.answers import Answers
+from runner.forecast.answers import AnswerStore
 from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import Fallback, Forecaster
 from runner.pacer import Pacer
 from serve_app.http.routes import build_app
-from serve_app.http.service import LearningPort, Service, UnderWay
+from serve_app.http.service import Dependencies, LearningPort, UnderWay
 from serve_app.telemetry.recorder import Recorder
 from tests.support.builders import make_answer, make_bands, make_config, make_registry, make_watch
 from tests.support.fakes import (
@@ -54,7 +54,7 @@ class Bench:
         self.model = FakeModelPort(make_answer(bands=make_bands(horizon=12)))
         self.baseline = FakeBaselinePort()
         config = config or make_config()
-        answers = Answers(config, self.clock, lambda: 0.0, conformal)
+        answers = AnswerStore(config, self.clock, lambda: 0.0, conformal)
         fallback = Fallback(config, answers, self.baseline, self.clock)
         shared = (config, REGISTRY, answers)
         forecaster = Forecaster(*shared, self.model, fallback, self.clock)
@@ -66,7 +66,7 @@ class Bench:
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
         shared_by_all = (*shared, forecaster, bulk, self.clock, self.watch, self.operator)
-        service = Service(*shared_by_all, under_way, pacer, tracer, learning)
+        service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(

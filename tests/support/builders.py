@@ -20,9 +20,9 @@ from runner.types import (
     Transform,
 )
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.request_history import Traffic
+from serve_app.telemetry.request_history import RequestHistory
 from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.request_metrics import Watch
+from serve_app.telemetry.request_metrics import RequestMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGIT = Transform(Space.LOGIT, 1e-6)
@@ -102,7 +102,7 @@ def make_model_request(**changes: Any) -> ModelRequest:
     return ModelRequest(**(values | changes))
 
 
-def make_watch(clock: Callable[[], float], recorder: Recorder | None = None) -> Watch:
+def make_watch(clock: Callable[[], float], recorder: Recorder | None = None) -> RequestMetrics:
     """What writes answers down; the time of day begins at ``AS_OF``."""
-    traffic = Traffic(clock, AS_OF.timestamp)
-    return Watch(recorder or Recorder(), traffic, RequestLog(every_s=60.0))
+    traffic = RequestHistory(clock, AS_OF.timestamp)
+    return RequestMetrics(recorder or Recorder(), traffic, RequestLog(every_s=60.0))

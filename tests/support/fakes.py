@@ -11,7 +11,7 @@ from runner.errors import (
     BreakerUnreachableError,
     OutcomesUnavailableError,
 )
-from runner.forecast.answers import Outcome
+from runner.forecast.answers import ModelOutcome
 from runner.types import Bands, BreakerCommand, BreakerState, ModelRequest
 from serve_app.http.status_endpoint import RunnerReport
 from tests.support.builders import make_answer, make_bands
@@ -30,13 +30,15 @@ class FakeClock:
 class FakeModelPort:
     """Answers with what it was given; ``gate`` holds answers back until it is set."""
 
-    def __init__(self, outcome: Outcome | Callable[[ModelRequest], Outcome] | None = None) -> None:
+    def __init__(
+        self, outcome: ModelOutcome | Callable[[ModelRequest], ModelOutcome] | None = None
+    ) -> None:
         self.outcome = outcome if outcome is not None else make_answer()
         self.requests: list[ModelRequest] = []
         self.cancelled = 0
         self.gate: asyncio.Event | None = None
 
-    async def forecast(self, request: ModelRequest) -> Outcome:
+    async def forecast(self, request: ModelRequest) -> ModelOutcome:
         self.requests.append(request)
         try:
             if self.gate is not None:
@@ -46,7 +48,7 @@ class FakeModelPort:
             raise
         return self.outcome(request) if callable(self.outcome) else self.outcome
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         return [await self.forecast(request) for request in requests]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from runner.calibration.coverage import Rolling
-from runner.calibration.forecast_record import Seen
-from runner.calibration.online_calibrator import Learned, Learner
-from runner.calibration.state import ConformalState, Track
+from runner.calibration.forecast_record import ForecastRecord
+from runner.calibration.online_calibrator import Learned, OnlineCalibrator
+from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import ConformalSection
 from runner.types import Bands
 from tests.support.builders import make_config
@@ -25,14 +25,14 @@ def make_settings(**changes: Any) -> ConformalSection:
     return make_config(conformal=values | changes).conformal
 
 
-def make_learner(learned: Learned = NOTHING, **changes: Any) -> Learner:
-    return Learner(make_settings(**changes), learned)
+def make_learner(learned: Learned = NOTHING, **changes: Any) -> OnlineCalibrator:
+    return OnlineCalibrator(make_settings(**changes), learned)
 
 
 def make_state(
     source: str = "ewma", factor: float = 1.0, steps: int = 3, size: int = 500
 ) -> ConformalState:
-    track = Track(np.full((steps, 2), factor), np.full(steps, size))
+    track = StepFactors(np.full((steps, 2), factor), np.full(steps, size))
     return ConformalState(0.8, {source: {"all": track}})
 
 
@@ -48,7 +48,7 @@ def make_seen(
     step_s: int = STEP_S,
     late_s: float = 0.0,
     **changes: Any,
-) -> Seen:
+) -> ForecastRecord:
     """A request at a step of time whose newest values are ``window``; an older one has moved."""
     values: Mapping[str, Any] = {
         "market_id": market,
@@ -61,7 +61,7 @@ def make_seen(
         "source": "ewma",
         "bands": bands or band(0.5, 0.1),
     }
-    return Seen(**{**values, **changes})
+    return ForecastRecord(**{**values, **changes})
 
 
 def make_rolling(points: int, **sums: float) -> Rolling:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runner.bands import min_widths, repair
+from runner.bands import min_widths, sanitize
 from runner.config.sections import BandsSection
 from runner.types import FloatArray
 from serve_app.backtest.scoring.scores import PINBALL_LEVELS, Scores, score_bands
@@ -39,7 +39,7 @@ def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatA
     The outermost two, which nobody asked for, make room for the others.
     """
     least = min_widths(windows.past, limits)
-    inner = repair(bands[..., 1:-1], _ASKED, limits, least).y_prob
+    inner = sanitize(bands[..., 1:-1], _ASKED, limits, least).y_prob
     low, up = np.minimum(bands[..., 0], inner[..., 0]), np.maximum(bands[..., -1], inner[..., -1])
     return np.concatenate([low[..., None], inner, up[..., None]], axis=-1)
 

@@ -16,7 +16,7 @@ from serve_app.auth.rate_limit import series_steps
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.errors import INVALID_JSON, Described, describe
-from serve_app.http.requests import BatchWire, ForecastWire, LooseBatchWire, to_request
+from serve_app.http.requests import BatchBody, ForecastBody, LooseBatchWire, to_request
 
 Parsed = ForecastRequest | Described
 
@@ -43,7 +43,7 @@ async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
         RequestError, ValidationError: the body is no batch at all.
     """
     cut = await cut_body(body, "requests", LooseBatchWire, config.request.max_batch_requests, pacer)
-    envelope = BatchWire.model_validate_json(cut.envelope)
+    envelope = BatchBody.model_validate_json(cut.envelope)
     if envelope.requests:
         raise InvalidRequestError("requests", "Send it once.")
     items, steps = list[Parsed](), 0
@@ -59,13 +59,13 @@ async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
     return Batch(items, steps, envelope.deadline_ms)
 
 
-async def _parse(text: bytes, config: Config, pacer: Pacer) -> ForecastWire:
+async def _parse(text: bytes, config: Config, pacer: Pacer) -> ForecastBody:
     if len(text) > config.request.max_body_bytes:
         raise BodyTooLargeError(config.request.max_body_bytes)
     return await parse_forecast(text, config.request, pacer)
 
 
-def _convert(wire: ForecastWire, config: Config) -> ForecastRequest:
+def _convert(wire: ForecastBody, config: Config) -> ForecastRequest:
     if wire.deadline_ms is not None:
         raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
     return to_request(wire, config.request, config.transform)

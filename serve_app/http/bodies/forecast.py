@@ -20,7 +20,7 @@ from runner.pacer import Pacer
 from serve_app.http.bodies.json_brackets import WINDOW_BYTES, Brackets
 from serve_app.http.body import AT_ONCE_BYTES
 from serve_app.http.errors import of_part
-from serve_app.http.requests import ForecastWire, Numbers, Observed, Times, field_path
+from serve_app.http.requests import ForecastBody, Numbers, Observed, Times, field_path
 
 LONG_LIST_BYTES = 1024
 PART_BYTES = 16 * 1024
@@ -49,7 +49,7 @@ class _Found:
     end: int  # before its bracket
 
 
-async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
+async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastBody:
     """One request.
 
     Raises:
@@ -61,14 +61,14 @@ async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> F
         return await _parse_long(body, limits, pacer)
     if body.count(b"[") + body.count(b"{") > MAX_OPEN:
         raise InvalidRequestError("", TOO_MANY)
-    return ForecastWire.model_validate_json(body)
+    return ForecastBody.model_validate_json(body)
 
 
-async def _parse_long(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastWire:
+async def _parse_long(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastBody:
     lists = await _long_lists(body, pacer)
     if len(lists) > 2 + 2 * limits.max_covariates:
         raise InvalidRequestError("", TOO_MANY)
-    wire = ForecastWire.model_validate_json(_rest(body, lists))
+    wire = ForecastBody.model_validate_json(_rest(body, lists))
     read: dict[str, Any] = {}
     for found in lists:
         values = await _values(body[found.begin : found.end], found.path, limits, pacer)

@@ -19,7 +19,7 @@ from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestErr
 from runner.pacer import Pacer
 from serve_app.http.bodies.json_brackets import WINDOW_BYTES, Brackets
 from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import Wire
+from serve_app.http.requests import StrictBody
 
 _GAP = rb"\s{0,99}+"
 _NUMBERS = rb'(?:"[a-z_]{1,64}"G:G[-+.\w]{1,400}G,G){0,4}'  # fields before the list
@@ -47,7 +47,9 @@ class CutBody:
         return (self.body[begin:end] or b"null" for begin, end in self.spans)
 
 
-async def cut_body(body: bytes, name: str, loose: type[Wire], most: int, pacer: Pacer) -> CutBody:
+async def cut_body(
+    body: bytes, name: str, loose: type[StrictBody], most: int, pacer: Pacer
+) -> CutBody:
     """The body cut into the items of its list ``name``.
 
     Args:
@@ -79,7 +81,7 @@ def _head(body: bytes, name: str) -> int | None:
     return match.end() if match else None
 
 
-def _reordered(body: bytes, name: str, loose: type[Wire]) -> bytes:
+def _reordered(body: bytes, name: str, loose: type[StrictBody]) -> bytes:
     """A small body of an unusual spelling, in the usual one."""
     if len(body) > AT_ONCE_BYTES:
         raise InvalidRequestError(name, "Begin the body with this list.")

@@ -41,14 +41,14 @@ DescribedWithHeaders = tuple[Described, Mapping[str, str]]
 
 JSON = "application/json"
 PUBLIC_NAMES: Mapping[str, str] = {
-    "ForecastWire": "ForecastRequest",
-    "BatchWire": "BatchRequest",
-    "BreakerCommandWire": "BreakerCommand",
+    "ForecastBody": "ForecastRequest",
+    "BatchBody": "BatchRequest",
+    "BreakerCommandBody": "BreakerCommand",
     "BreakerCommand": "BreakerAction",
-    "OutcomesWire": "OutcomesRequest",
-    "OutcomeWire": "Outcome",
-    "ModelWire": "ModelChoice",
-    "TransformWire": "TransformChoice",
+    "OutcomesBody": "OutcomesRequest",
+    "OutcomeBody": "Outcome",
+    "ModelBody": "ModelChoice",
+    "TransformBody": "TransformChoice",
 }
 _INTRODUCTION = """\
 Quantile bands for the next steps of a prediction market, by its deadline, whatever the model does.

@@ -27,12 +27,12 @@ from serve_app.http.breaker_endpoint import (
     BREAKER_PATH,
     MAX_BODY_BYTES,
     NOT_JSON,
-    BreakerCommandWire,
+    BreakerCommandBody,
 )
-from serve_app.http.outcomes import OutcomesAnswer, OutcomesWire
-from serve_app.http.requests import BatchWire, ForecastWire
+from serve_app.http.outcomes import OutcomesAnswer, OutcomesBody
+from serve_app.http.requests import BatchBody, ForecastBody
 from serve_app.http.status_answer import MetricsText, StatusAnswer
-from serve_app.telemetry.timings import Stages
+from serve_app.telemetry.timings import Timings
 
 Refusal = RequestError | ValidationError
 
@@ -82,7 +82,7 @@ def _forecast(config: Config) -> Operation:
         summary="Forecast one market",
         description=f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
         f"{limits.input_len_steps} steps of `y` are used.",
-        request=ForecastWire,
+        request=ForecastBody,
         answer=out.ForecastAnswer,
         headers={"Server-Timing": _SERVER_TIMING},
         errors=(
@@ -102,7 +102,7 @@ def _batch(config: Config) -> Operation:
         f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad request "
         f"is an error for itself alone. With `Accept: {NDJSON}` each result is a line, sent when "
         "it is there.",
-        request=BatchWire,
+        request=BatchBody,
         answer=out.BatchAnswer,
         lines=(out.LineOk, out.LineError),
         errors=(
@@ -121,7 +121,7 @@ def _outcomes(config: Config) -> Operation:
         description="For callers whose requests do not carry the values that earlier ones "
         "forecast: those need nothing. A list is taken whole or not at all; to send it again does "
         "no harm.",
-        request=OutcomesWire,
+        request=OutcomesBody,
         answer=OutcomesAnswer,
         errors=(
             *_body_errors(config, config.request.max_body_bytes, _WRONG_OUTCOME),
@@ -138,7 +138,7 @@ def _breaker(config: Config) -> Operation:
         description="What is forced stays forced until the next command. All replicas know "
         "within 1 s.",
         parameters=(_MODEL_IN_PATH,),
-        request=BreakerCommandWire,
+        request=BreakerCommandBody,
         answer=out.BreakerAnswer,
         errors=(
             *_body_errors(config, MAX_BODY_BYTES, InvalidRequestError(*NOT_JSON)),
@@ -161,7 +161,7 @@ def _spent(config: Config) -> RateLimitedError:
 
 def _refused_as_json() -> ValidationError:
     try:
-        BreakerCommandWire.model_validate_json(b"{")
+        BreakerCommandBody.model_validate_json(b"{")
     except ValidationError as refused:
         return refused
     raise AssertionError("half an object was taken for a whole one")
@@ -177,7 +177,7 @@ _MODEL_IN_PATH = {
 _SERVER_TIMING = {
     "description": "Where the time went, in ms.",
     "schema": {"type": "string"},
-    "example": Stages(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
+    "example": Timings(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
 }
 _NOT_JSON = _refused_as_json()  # the same for every model
 _WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")

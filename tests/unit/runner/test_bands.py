@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from runner.bands import Correction, Repaired, min_widths, observed_tick, repair
+from runner.bands import Correction, SanitizedBands, min_widths, observed_tick, sanitize
 from runner.config.sections import BandsSection
 
 LIMITS = BandsSection(min_interval_width=0.02, min_interval_ticks=None, max_interval_width=0.9)
@@ -12,9 +12,9 @@ TICKS = LIMITS.model_copy(update={"min_interval_ticks": 2.0})
 LEVELS = np.array([0.1, 0.5, 0.9])
 
 
-def one_step(*values: float) -> Repaired:
+def one_step(*values: float) -> SanitizedBands:
     levels = np.linspace(0.1, 0.9, len(values)) if len(values) > 1 else np.array([0.5])
-    return repair(np.array([[values]]), levels, LIMITS)
+    return sanitize(np.array([[values]]), levels, LIMITS)
 
 
 def test_sound_paths_pass_unchanged_and_unnamed() -> None:
@@ -25,7 +25,7 @@ def test_sound_paths_pass_unchanged_and_unnamed() -> None:
 
 
 def test_values_outside_are_clipped_once_by_name() -> None:
-    repaired = repair(
+    repaired = sanitize(
         np.array([[[-0.1, 0.2, 0.3], [0.1, 0.2, 1.0], [-0.2, 0.2, 0.3]]]), LEVELS, LIMITS
     )
 
@@ -71,7 +71,7 @@ def test_single_level_has_no_width() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_are_not_usable_and_hurt_nobody_else(bad: float) -> None:
-    repaired = repair(np.array([[[0.1, bad, 0.3]], [[0.1, 0.2, 0.3]]]), LEVELS, LIMITS)
+    repaired = sanitize(np.array([[[0.1, bad, 0.3]], [[0.1, 0.2, 0.3]]]), LEVELS, LIMITS)
 
     assert repaired.usable.tolist() == [False, True]
     assert repaired.row(1).corrections == ()
@@ -88,7 +88,7 @@ def test_rows_that_are_not_finite_are_not_usable_and_hurt_nobody_else(bad: float
 def test_whatever_comes_in_leaves_ordered_bounded_and_within_widths(paths: np.ndarray) -> None:
     levels = np.linspace(0.05, 0.95, paths.shape[2]) if paths.shape[2] > 1 else np.array([0.5])
 
-    y = repair(paths, levels, LIMITS).y_prob
+    y = sanitize(paths, levels, LIMITS).y_prob
 
     assert y.shape == paths.shape
     assert ((y >= 0) & (y <= 1)).all()
@@ -102,7 +102,7 @@ def test_whatever_comes_in_leaves_ordered_bounded_and_within_widths(paths: np.nd
 def test_input_array_is_left_alone() -> None:
     paths = np.array([[[0.4, 0.4, 0.4]]])
 
-    repair(paths, LEVELS, LIMITS)
+    sanitize(paths, LEVELS, LIMITS)
 
     np.testing.assert_array_equal(paths, 0.4)
 
@@ -137,7 +137,7 @@ def test_the_least_width_is_so_many_ticks_but_not_over_the_fixed_one() -> None:
 
 def test_each_series_of_a_batch_has_its_own_least_width() -> None:
     still = np.full((3, 2, 3), 0.4)
-    repaired = repair(still, LEVELS, LIMITS, np.array([0.002, 0.0, 0.02]))
+    repaired = sanitize(still, LEVELS, LIMITS, np.array([0.002, 0.0, 0.02]))
 
     widths = repaired.y_prob[..., -1] - repaired.y_prob[..., 0]
     np.testing.assert_allclose(widths, [[0.002] * 2, [0.0] * 2, [0.02] * 2], atol=1e-15)

@@ -2,7 +2,7 @@ import pytest
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from runner.batching.model_queue import LaneStats
+from runner.batching.model_queue import QueueStats
 from serve_app.scaling import ITEMS, by_items, demand
 
 RUNNER = DeploymentID(name="Runner", app_name="tsfm")
@@ -47,8 +47,8 @@ def test_number_of_runners_stays_while_none_has_told_anything() -> None:
     assert by_items(context(replicas=3, calls=900)) == (3, {})
 
 
-def lane(*, queued: int = 0, turned_away: int = 0) -> LaneStats:
-    return LaneStats(queued, 0, 0.0, 1, (), turned_away)
+def lane(*, queued: int = 0, turned_away: int = 0) -> QueueStats:
+    return QueueStats(queued, 0, 0.0, 1, (), turned_away)
 
 
 def test_a_runner_tells_what_it_turned_away_with_what_it_holds() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from runner.baseline.ewma import fill_forward
-from runner.baseline.scale_estimates import read_past
+from runner.baseline.scale_estimates import estimate_scales
 from runner.config.sections import BaselineSection
 
 NAN = np.nan
@@ -15,7 +15,7 @@ NEVER_SMOOTH = ONE_MEMORY.model_copy(update={"level_alphas": ()})
 
 
 def past(*rows, settings=ONE_MEMORY):
-    return read_past(fill_forward(np.array(rows, dtype=float)), settings)
+    return estimate_scales(fill_forward(np.array(rows, dtype=float)), settings)
 
 
 def noise(points=200, seed=3):

@@ -2,30 +2,32 @@ from typing import Any
 
 import pytest
 
-from runner.batching.admission import BURST_S, COMPANY_S, OVERLOAD_S, Pressure
-from runner.batching.batch_policy import CutLimits
-from runner.batching.latency_model import UNKNOWN, CallTime
+from runner.batching.admission import BURST_S, COMPANY_S, OVERLOAD_S, AdmissionControl
+from runner.batching.batch_policy import BatchLimits
+from runner.batching.latency_model import UNKNOWN, CallLatency
 from tests.support.builders import make_config
 
-DEAR_CALLS = CallTime(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
-EXACT = CallTime(4, 0.25, 0.0, 0.0)  # sums of it are no hair beside a limit
-DEAR_ITEMS = CallTime(10, 0.5, 0.05, 0.05)  # 0.05 for each
+DEAR_CALLS = CallLatency(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
+EXACT = CallLatency(4, 0.25, 0.0, 0.0)  # sums of it are no hair beside a limit
+DEAR_ITEMS = CallLatency(10, 0.5, 0.05, 0.05)  # 0.05 for each
 
 
-def pressure(**changes: Any) -> Pressure:
+def admission(**changes: Any) -> AdmissionControl:
     values = {"max_call_s": 0.6, "prompt_call_s": 0.2, "max_wait_s": 0.5, "slots_per_model": 1}
     patience = {"overload_wait_s": changes.get("max_wait_s", 0.5)}
-    return Pressure(make_config(batching=values | patience | changes).batching)
+    return AdmissionControl(make_config(batching=values | patience | changes).batching)
 
 
-def limits(*, max_items: int = 4, now: float = 0.0, call_time: CallTime = DEAR_ITEMS) -> CutLimits:
-    return CutLimits(max_items, 10**9, 1e9, call_time, now)
+def limits(
+    *, max_items: int = 4, now: float = 0.0, latency: CallLatency = DEAR_ITEMS
+) -> BatchLimits:
+    return BatchLimits(max_items, 10**9, 1e9, latency, now)
 
 
 def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_moment():
-    lane = pressure()
+    lane = admission()
     before = lane.longest_call_s(DEAR_ITEMS, 0.0)
-    lane.greet(5.0)
+    lane.on_interactive_arrival(5.0)
 
     assert before == 0.6
     assert lane.longest_call_s(DEAR_ITEMS, 5.0 + COMPANY_S - 0.01) == 0.2
@@ -33,16 +35,16 @@ def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_mom
 
 
 @pytest.mark.parametrize(
-    ("call_time", "longest_s"),
-    [(CallTime(10, 0.4, 0.0, 0.0), 0.6), (CallTime(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
+    ("latency", "longest_s"),
+    [(CallLatency(10, 0.4, 0.0, 0.0), 0.6), (CallLatency(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
 )
 def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
-    call_time: CallTime, longest_s: float
+    latency: CallLatency, longest_s: float
 ):
-    lane = pressure()
-    lane.greet(0.0)
+    lane = admission()
+    lane.on_interactive_arrival(0.0)
 
-    assert lane.longest_call_s(call_time, 0.0) == longest_s
+    assert lane.longest_call_s(latency, 0.0) == longest_s
 
 
 @pytest.mark.parametrize("greeted_at", [0.0, -2 * COMPANY_S])
@@ -50,14 +52,14 @@ def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
 def test_where_a_single_item_takes_as_long_as_a_call_may_others_still_come_along(
     alone_s: float, longest_s: float, greeted_at: float
 ):
-    lane = pressure()
-    lane.greet(greeted_at)
+    lane = admission()
+    lane.on_interactive_arrival(greeted_at)
 
-    assert lane.longest_call_s(CallTime(10, alone_s, 0.0, 0.0), 0.0) == longest_s
+    assert lane.longest_call_s(CallLatency(10, alone_s, 0.0, 0.0), 0.0) == longest_s
 
 
 def test_whoever_is_in_the_next_call_is_let_in_however_long_that_takes():
-    lane = pressure(max_wait_s=0.01)
+    lane = admission(max_wait_s=0.01)
     lane.began(100.0, 0.0)
 
     assert lane.admits(3, limits())
@@ -75,7 +77,7 @@ def test_whoever_is_in_the_next_call_is_let_in_however_long_that_takes():
     ],
 )
 def test_whoever_would_wait_too_long_is_turned_away(ahead: int, running_s: float, admitted: bool):
-    lane = pressure()
+    lane = admission()
     lane.began(running_s, 0.0)
 
     assert lane.admits(ahead, limits()) is admitted
@@ -83,28 +85,28 @@ def test_whoever_would_wait_too_long_is_turned_away(ahead: int, running_s: float
 
 
 def test_a_call_that_should_have_ended_counts_as_if_it_ended_now():
-    lane = pressure()
+    lane = admission()
     lane.began(0.3, 0.0)
 
     assert lane.admits(4, limits(now=50.0))
 
 
 def test_with_more_slots_more_are_in_the_next_calls():
-    lane = pressure(slots_per_model=2, max_wait_s=0.01)
+    lane = admission(slots_per_model=2, max_wait_s=0.01)
 
     assert lane.admits(7, limits())
     assert not lane.admits(8, limits())
 
 
 def test_nobody_is_turned_away_while_nothing_is_known_of_the_model():
-    assert pressure(max_wait_s=0.01).admits(1000, limits(call_time=UNKNOWN))
+    assert admission(max_wait_s=0.01).admits(1000, limits(latency=UNKNOWN))
 
 
 SHORT, LONG, TOO_LONG = 3, 4, 8  # items ahead: waits of 0 (the next call), 0.4 and 0.6
 
 
 def test_a_burst_may_wait_long():
-    lane = pressure(overload_wait_s=0.3)
+    lane = admission(overload_wait_s=0.3)
 
     answers = [lane.admits(LONG, limits(now=step * BURST_S / 10)) for step in range(10)]
 
@@ -113,22 +115,22 @@ def test_a_burst_may_wait_long():
 
 
 def test_a_wait_of_just_the_limit_is_no_long_line():
-    lane = pressure(overload_wait_s=0.5, max_wait_s=1.0)
+    lane = admission(overload_wait_s=0.5, max_wait_s=1.0)
 
     moments = [step * BURST_S for step in range(3)]
-    answers = [lane.admits(LONG, limits(now=now, call_time=EXACT)) for now in moments]
+    answers = [lane.admits(LONG, limits(now=now, latency=EXACT)) for now in moments]
 
     assert all(answers)
 
 
 def test_a_burst_may_wait_just_as_long_as_is_allowed():
-    lane = pressure(overload_wait_s=0.25, max_wait_s=0.5)
+    lane = admission(overload_wait_s=0.25, max_wait_s=0.5)
 
-    assert lane.admits(LONG, limits(call_time=EXACT))
+    assert lane.admits(LONG, limits(latency=EXACT))
 
 
 def test_a_line_that_stays_long_is_kept_short_from_then_on():
-    lane = pressure(overload_wait_s=0.3)
+    lane = admission(overload_wait_s=0.3)
     lane.admits(LONG, limits(now=0.0))
 
     assert not lane.admits(LONG, limits(now=BURST_S))
@@ -137,7 +139,7 @@ def test_a_line_that_stays_long_is_kept_short_from_then_on():
 
 
 def test_a_line_that_was_short_in_between_is_a_burst_again():
-    lane = pressure(overload_wait_s=0.3)
+    lane = admission(overload_wait_s=0.3)
     lane.admits(LONG, limits(now=10.0))
     lane.admits(SHORT, limits(now=10.1))
 
@@ -145,7 +147,7 @@ def test_a_line_that_was_short_in_between_is_a_burst_again():
 
 
 def test_a_line_is_kept_short_until_nobody_was_turned_away_for_a_moment():
-    lane = pressure(overload_wait_s=0.3)
+    lane = admission(overload_wait_s=0.3)
     lane.admits(TOO_LONG, limits(now=10.0))
     lane.admits(SHORT, limits(now=10.1))
     lane.admits(LONG, limits(now=10.2))
@@ -157,7 +159,7 @@ def test_a_line_is_kept_short_until_nobody_was_turned_away_for_a_moment():
 
 
 def test_bulk_is_held_back_for_a_moment_after_somebody_was_turned_away():
-    lane = pressure()
+    lane = admission()
     lane.admits(8, limits(now=10.0))
 
     assert lane.holds_bulk(10.0 + OVERLOAD_S - 0.01)
@@ -165,7 +167,7 @@ def test_bulk_is_held_back_for_a_moment_after_somebody_was_turned_away():
 
 
 def test_who_was_turned_away_is_known_for_as_long_as_they_might_have_waited():
-    lane = pressure(max_wait_s=0.5)
+    lane = admission(max_wait_s=0.5)
     for now in (10.0, 10.2, 10.4):
         lane.admits(TOO_LONG, limits(now=now))
     lane.admits(0, limits(now=10.4))
@@ -176,7 +178,7 @@ def test_who_was_turned_away_is_known_for_as_long_as_they_might_have_waited():
 
 
 def test_no_more_are_known_than_a_line_could_hold():
-    lane = pressure(max_queued_items=4)
+    lane = admission(max_queued_items=4)
     for _ in range(9):
         lane.admits(TOO_LONG, limits(now=10.0))
 

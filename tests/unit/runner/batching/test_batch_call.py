@@ -4,8 +4,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runner.batching.batch_call import BatchCall, BreakersOfRuntime, Raw, Served, model_series
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_call import (
+    BatchCall,
+    BreakersOfRuntime,
+    ItemResult,
+    RuntimeResult,
+    model_series,
+)
+from runner.batching.batch_result import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict
 from runner.config.sections import BandsSection
 from runner.errors import (
@@ -18,7 +24,7 @@ from runner.errors import (
     RuntimeTimeoutError,
 )
 from runner.logit import to_logit
-from runner.tollama.runtimes import Place, Runtimes
+from runner.tollama.runtimes import ReplicaRank, Runtimes
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
 from tests.support.fakes import FakeClock
@@ -29,7 +35,7 @@ PATHS = to_logit(np.tile([0.3, 0.4, 0.5], (3, 1)), 1e-6)  # (H, Q)
 
 
 class FakeRuntime:
-    def __init__(self, *raw: Raw, error: Exception | None = None) -> None:
+    def __init__(self, *raw: RuntimeResult, error: Exception | None = None) -> None:
         self.raw = list(raw)
         self.error = error
         self.hold: asyncio.Event | None = None
@@ -38,7 +44,7 @@ class FakeRuntime:
 
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
-    ) -> list[Raw]:
+    ) -> list[RuntimeResult]:
         self.series = series
         try:
             if self.hold is not None:
@@ -71,7 +77,7 @@ class Bench:
     ) -> None:
         self.runtime = runtime
         self.breakers = FakeBreakers(is_open=is_open)
-        self.late: list[Served | Exception] = []
+        self.late: list[ItemResult | Exception] = []
         self.call = BatchCall(
             runtime,
             self.breakers,
@@ -81,12 +87,12 @@ class Bench:
             lambda _, results: self.late.extend(results),
         )
 
-    async def run(self, *requests: ModelRequest) -> CallOutcome[Served]:
+    async def run(self, *requests: ModelRequest) -> BatchResult[ItemResult]:
         return await self.call(KEY, requests)
 
 
-def bands(result: Served | Exception) -> np.ndarray:
-    assert isinstance(result, Served)
+def bands(result: ItemResult | Exception) -> np.ndarray:
+    assert isinstance(result, ItemResult)
     return result.bands.y_prob
 
 
@@ -98,13 +104,13 @@ async def test_series_go_out_in_log_odds_and_bands_come_back_in_probability() ->
     np.testing.assert_allclose(bench.runtime.series[1].y, to_logit(second.y_prob, 1e-6))
     np.testing.assert_allclose(bands(outcome.results[0]), np.tile([0.3, 0.4, 0.5], (3, 1)))
     assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
-    assert outcome.lingering is None
+    assert outcome.abandoned is None
 
 
 async def test_served_items_carry_the_size_of_their_call() -> None:
     result = (await Bench(FakeRuntime(PATHS)).run(make_model_request())).results[0]
 
-    assert isinstance(result, Served)
+    assert isinstance(result, ItemResult)
     assert (result.batch_size, result.began, result.ended) == (1, 1000.0, 1000.0)
 
 
@@ -125,7 +131,7 @@ async def test_error_of_one_item_does_not_hurt_its_batchmates() -> None:
     outcome = await bench.run(make_model_request(), make_model_request())
 
     assert outcome.results[0] is rejected
-    assert isinstance(outcome.results[1], Served)
+    assert isinstance(outcome.results[1], ItemResult)
     assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
 
 
@@ -172,10 +178,10 @@ async def test_slow_call_times_out_for_its_callers_and_lingers_until_it_answers(
     bench = Bench(FakeRuntime(PATHS))
     bench.runtime.hold = asyncio.Event()
     outcome = await bench.run(make_model_request())
-    assert outcome.lingering is not None
-    assert not outcome.lingering.done()
+    assert outcome.abandoned is not None
+    assert not outcome.abandoned.done()
     bench.runtime.hold.set()
-    await outcome.lingering
+    await outcome.abandoned
 
     assert isinstance(outcome.results[0], RuntimeTimeoutError)
     assert bench.breakers.recorded == [("fracast-0", Verdict.FAILURE)]
@@ -186,8 +192,8 @@ async def test_lingering_call_is_let_go_when_its_lease_is_over() -> None:
     bench = Bench(FakeRuntime(PATHS))
     bench.runtime.hold = asyncio.Event()
     outcome = await bench.run(make_model_request())
-    assert outcome.lingering is not None
-    outcome.lingering.cancel()
+    assert outcome.abandoned is not None
+    outcome.abandoned.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -244,7 +250,7 @@ async def test_each_runtime_has_breakers_of_its_own():
             self.seen.append((name, duration_s))
 
     breakers = Breakers()
-    runtimes = Runtimes(2, lambda: Place(0, 1))
+    runtimes = Runtimes(2, lambda: ReplicaRank(0, 1))
     of_second = BreakersOfRuntime(breakers, runtimes, 1)
     permit = await of_second.acquire("m")
     of_second.record("m", permit, CallResult(Verdict.IGNORED), 0.5)

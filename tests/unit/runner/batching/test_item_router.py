@@ -3,10 +3,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from runner.batching.batch_call import Served
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_call import ItemResult
+from runner.batching.batch_result import BatchResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ModelService, may_move, reason_of, size_bytes
+from runner.batching.item_router import ItemRouter, may_move, reason_of, size_bytes
 from runner.errors import (
     BadOutputError,
     BreakerOpenError,
@@ -18,7 +18,7 @@ from runner.errors import (
     RuntimeUnreachableError,
     TooLateError,
 )
-from runner.tollama.runtimes import Place, Route, Runtimes
+from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import (
     BreakerState,
     FallbackReason,
@@ -54,11 +54,11 @@ class Bench:
         self.runtimes: list[int] = []  # that were called, in order
         self.error: Exception | None = None
         self.errors: dict[int, Exception] = {}  # of single runtimes
-        self.lingering: asyncio.Future[None] | None = None  # of the first runtime
+        self.abandoned: asyncio.Future[None] | None = None  # of the first runtime
         self.asked = 0
         self.holds: dict[int, asyncio.Event] = {}  # runtimes whose calls wait
         config = make_config()
-        dispatcher: Dispatcher[Route, ModelRequest, Served] = Dispatcher(
+        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             self._call,
             lane_of=lambda route: route.lane,
             batch_limit=lambda route: 16,
@@ -67,16 +67,18 @@ class Bench:
             lease_s=1.0,
             clock=self.clock,
         )
-        self.service = ModelService(
+        self.service = ItemRouter(
             dispatcher,
-            Runtimes(runtimes, lambda: Place(rank, replicas)),
+            Runtimes(runtimes, lambda: ReplicaRank(rank, replicas)),
             self.breakers,
             config.cache,
             self.clock,
             lambda: 0.0,
         )
 
-    async def _call(self, route: Route, requests: Sequence[ModelRequest]) -> CallOutcome[Served]:
+    async def _call(
+        self, route: RuntimeTarget, requests: Sequence[ModelRequest]
+    ) -> BatchResult[ItemResult]:
         self.batches.append(requests)
         self.runtimes.append(route.runtime)
         if route.runtime in self.holds:
@@ -84,10 +86,12 @@ class Bench:
         error = self.errors.get(route.runtime, self.error)
         if error is not None:
             raise error
-        if self.lingering is not None and route.runtime == 0:
-            return CallOutcome([RuntimeTimeoutError()] * len(requests), self.lingering)
+        if self.abandoned is not None and route.runtime == 0:
+            return BatchResult([RuntimeTimeoutError()] * len(requests), self.abandoned)
         now = self.clock.now
-        return CallOutcome([Served(make_bands(), len(requests), now, now + 0.04) for _ in requests])
+        return BatchResult(
+            [ItemResult(make_bands(), len(requests), now, now + 0.04) for _ in requests]
+        )
 
     async def ask(self, count: int = 1) -> list[ModelAnswer | ModelFailure]:
         """The answers of as many different items at once."""
@@ -174,8 +178,8 @@ def test_every_error_on_the_way_has_a_reason(error: Exception, reason: FallbackR
 async def test_late_results_are_kept_for_the_next_caller() -> None:
     bench = Bench()
     now = bench.clock.now
-    late: list[Served | Exception] = [
-        Served(make_bands(), 2, now - 2.0, now),
+    late: list[ItemResult | Exception] = [
+        ItemResult(make_bands(), 2, now - 2.0, now),
         RuntimeTimeoutError(),
     ]
     requests = [make_model_request(cache_key=b"a"), make_model_request(cache_key=b"b")]
@@ -196,11 +200,11 @@ def test_size_counts_points_covariates_and_what_is_known_ahead() -> None:
 
 async def test_runtime_that_hangs_costs_the_next_callers_no_wait() -> None:
     bench = Bench()
-    bench.lingering = asyncio.get_running_loop().create_future()
+    bench.abandoned = asyncio.get_running_loop().create_future()
     first = await bench.service.forecast(make_model_request(cache_key=b"a"))
     second = await bench.service.forecast(make_model_request(cache_key=b"b"))
-    bench.lingering.set_result(None)
-    bench.lingering = None
+    bench.abandoned.set_result(None)
+    bench.abandoned = None
     await asyncio.sleep(0)
     third = await bench.service.forecast(make_model_request(cache_key=b"c"))
 
@@ -301,7 +305,7 @@ async def test_item_that_all_runtimes_fail_has_the_last_ones_reason() -> None:
 
 async def test_hanging_runtime_holds_up_neither_those_in_line_nor_those_to_come() -> None:
     bench = Bench(runtimes=2, rank=0, replicas=2)
-    bench.lingering = asyncio.get_running_loop().create_future()
+    bench.abandoned = asyncio.get_running_loop().create_future()
     bench.holds[0] = asyncio.Event()
     first = asyncio.ensure_future(bench.ask(16))
     await quiet()

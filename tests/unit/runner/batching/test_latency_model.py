@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.batching.latency_model import UNKNOWN, CallTime, CallTimeFit, CallTimes
+from runner.batching.latency_model import UNKNOWN, CallLatency, LatencyFit, LatencyModel
 
 CALLS = st.lists(
     st.tuples(st.integers(1, 512), st.floats(0, 40, allow_nan=False)), min_size=1, max_size=60
@@ -11,7 +11,7 @@ CALLS = st.lists(
 
 
 def fitted(calls):
-    fit = CallTimeFit()
+    fit = LatencyFit()
     for n, seconds in calls:
         fit.observe(n, seconds)
     return fit.line()
@@ -39,7 +39,7 @@ def test_noise_of_a_tenth_leaves_the_forecast_within_a_tenth():
 
 @pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
 def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expected_s):
-    line = CallTime(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
+    line = CallLatency(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
 
     assert line.seconds(n) == expected_s
 
@@ -109,7 +109,7 @@ def test_a_lasting_slow_down_is_known_after_a_dozen_calls():
 
 
 def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
-    fit = CallTimeFit()
+    fit = LatencyFit()
     for _ in range(200):
         fit.observe(10, 1.0)
     fit.observe(10, 2.0)
@@ -140,7 +140,7 @@ def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
 
 
 def test_a_key_without_calls_is_expected_to_take_no_time():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
 
     assert times.at("k", 0) is UNKNOWN
     assert UNKNOWN.seconds(128) == 0
@@ -148,7 +148,7 @@ def test_a_key_without_calls_is_expected_to_take_no_time():
 
 
 def test_keys_are_forecast_from_their_own_calls():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     times.observe("fast", 1, 0.1, now=0)
     times.observe("slow", 1, 5.0, now=0)
     times.observe("fast", 1, 0.1, now=1)
@@ -158,7 +158,7 @@ def test_keys_are_forecast_from_their_own_calls():
 
 
 def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=5)
 
     assert times.at("k", 15).seconds(1) == 0.1
@@ -166,7 +166,7 @@ def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
 
 
 def test_each_call_renews_the_trust():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=0)
     times.observe("k", 1, 0.1, now=9)
 
@@ -174,7 +174,7 @@ def test_each_call_renews_the_trust():
 
 
 def test_the_first_call_after_a_long_pause_starts_afresh():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     for now in range(8):
         times.observe("k", 1, 5.0, now)
     times.observe("k", 1, 0.1, now=30)
@@ -183,7 +183,7 @@ def test_the_first_call_after_a_long_pause_starts_afresh():
 
 
 def test_memory_holds_only_keys_that_are_still_trusted():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     for now in range(100):
         times.observe(f"k{now}", 1, 0.1, now)
 
@@ -191,7 +191,7 @@ def test_memory_holds_only_keys_that_are_still_trusted():
 
 
 def test_a_key_seen_again_outlives_one_seen_later_but_once():
-    times: CallTimes[str] = CallTimes(10)
+    times: LatencyModel[str] = LatencyModel(10)
     times.observe("a", 1, 0.1, now=0)
     times.observe("b", 1, 0.1, now=1)
     times.observe("a", 1, 0.1, now=2)

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.batching.batch_policy import CutLimits
+from runner.batching.batch_policy import BatchLimits
 from runner.batching.latency_model import UNKNOWN
-from runner.batching.queue import LaneQueue, Waiting
+from runner.batching.queue import ItemQueue, WaitingItem
 from runner.errors import QueueFullError
 from runner.types import Priority
 
@@ -18,7 +18,7 @@ BULK, URGENT = Priority.BULK, Priority.INTERACTIVE
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Named(Waiting[str]):
+class Named(WaitingItem[str]):
     name: str = ""
 
 
@@ -31,14 +31,14 @@ def bulk(name, key="k", deadline=inf, arrived_at=0.0):
 
 
 def line_of(*items, max_items=100, bulk_batch_size=2):
-    line: LaneQueue[str, Named] = LaneQueue(max_items, bulk_batch_size)
+    line: ItemQueue[str, Named] = ItemQueue(max_items, bulk_batch_size)
     for item in items:
         line.put(item)
     return line
 
 
 def up_to(max_items):
-    return lambda key: CutLimits(max_items, 10**9, inf, UNKNOWN, 0.0)
+    return lambda key: BatchLimits(max_items, 10**9, inf, UNKNOWN, 0.0)
 
 
 def next_call(line, max_items=100):
@@ -166,7 +166,7 @@ def test_a_bulk_key_passed_over_keeps_its_place():
 def test_lost_items_leave_the_line():
     line = line_of(urgent("a", deadline=5), urgent("b", deadline=50))
 
-    plan = line.cut(lambda key: CutLimits(9, 9, inf, UNKNOWN, now=10.0))
+    plan = line.cut(lambda key: BatchLimits(9, 9, inf, UNKNOWN, now=10.0))
 
     assert names(plan.lost) == "a"
     assert len(line) == 0
@@ -301,7 +301,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.line: LaneQueue[str, Named] = LaneQueue(max_items=12, bulk_batch_size=2)
+        self.line: ItemQueue[str, Named] = ItemQueue(max_items=12, bulk_batch_size=2)
         self.present: list[Named] = []
         self.now = 0.0
         self.calls_waited: dict[Named, int] = {}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from runner.calibration.calibrator import Calibration
-from runner.calibration.state import ConformalState, Track
+from runner.calibration.calibrator import Calibrator
+from runner.calibration.state import ConformalState, StepFactors
 from runner.types import Bands
 from tests.support.builders import make_bands, make_config, make_request
 
@@ -10,7 +10,7 @@ SETTINGS = make_config().conformal
 
 
 def make_state(*segments: str, factor: float = 2.0) -> ConformalState:
-    track = Track(np.full((3, 2), factor), np.full(3, 500))
+    track = StepFactors(np.full((3, 2), factor), np.full(3, 500))
     return ConformalState(0.8, {"ewma": dict.fromkeys(segments, track)})
 
 
@@ -28,13 +28,13 @@ def test_request_decides_and_the_configuration_fills_in(
 ) -> None:
     settings = SETTINGS.model_copy(update={"enabled_by_default": default})
 
-    assert Calibration(settings).asked(make_request(conformal=said)) is expected
+    assert Calibrator(settings).asked(make_request(conformal=said)) is expected
 
 
 def test_forecast_belongs_to_its_bucket_and_its_width_first() -> None:
     request = make_request(liquidity_bucket="high")
 
-    assert Calibration(SETTINGS).segments(request, make_bands()) == (
+    assert Calibrator(SETTINGS).segments(request, make_bands()) == (
         "liquidity=high|width=0.1..1",
         "width=0.1..1",
         "all",
@@ -44,17 +44,17 @@ def test_forecast_belongs_to_its_bucket_and_its_width_first() -> None:
 def test_width_is_that_of_the_last_step() -> None:
     growing = Bands(np.array([[0.499, 0.5, 0.501], [0.49, 0.5, 0.51], [0.4, 0.5, 0.6]]))
 
-    assert Calibration(SETTINGS).segments(make_request(), growing) == ("width=0.1..1", "all")
+    assert Calibrator(SETTINGS).segments(make_request(), growing) == ("width=0.1..1", "all")
 
 
 def test_levels_without_the_calibrated_interval_have_no_width() -> None:
     request = make_request(levels=(0.2, 0.5, 0.9))
 
-    assert Calibration(SETTINGS).segments(request, make_bands()) == ("all",)
+    assert Calibrator(SETTINGS).segments(request, make_bands()) == ("all",)
 
 
 def test_narrowest_known_segment_is_used() -> None:
-    calibration = Calibration(SETTINGS, make_state("width=0.1..1", "all"))
+    calibration = Calibrator(SETTINGS, make_state("width=0.1..1", "all"))
 
     adjusted = calibration.of(make_request(liquidity_bucket="high"), "ewma", make_bands())
 
@@ -66,7 +66,7 @@ def test_narrowest_known_segment_is_used() -> None:
 def test_what_the_width_limits_did_is_not_stretched() -> None:
     meant = np.tile([0.449, 0.45, 0.452], (3, 1))
     limited = Bands(np.tile([0.44, 0.45, 0.46], (3, 1)), ("interval_widened",), meant)
-    calibration = Calibration(SETTINGS, make_state("width=0..0.01", "all"))
+    calibration = Calibrator(SETTINGS, make_state("width=0..0.01", "all"))
 
     adjusted = calibration.of(make_request(), "ewma", limited)
 
@@ -75,4 +75,4 @@ def test_what_the_width_limits_did_is_not_stretched() -> None:
 
 
 def test_without_a_state_there_is_nothing() -> None:
-    assert Calibration(SETTINGS).of(make_request(), "ewma", make_bands()) is None
+    assert Calibrator(SETTINGS).of(make_request(), "ewma", make_bands()) is None

@@ -14,7 +14,7 @@ from runner.calibration.conformal import (
     score,
     update,
 )
-from runner.calibration.state import ConformalState, Track
+from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import Enough
 
 LEVELS = np.array([0.1, 0.5, 0.9])
@@ -24,7 +24,7 @@ FEW = Enough(100, 100)
 
 
 def make_state(*factors: tuple[float, float], samples: int = 500) -> ConformalState:
-    track = Track(np.array(factors), np.full(len(factors), samples))
+    track = StepFactors(np.array(factors), np.full(len(factors), samples))
     return ConformalState(0.8, {"ewma": {"all": track}})
 
 
@@ -67,7 +67,7 @@ def test_side_of_a_level_is_told_at_the_median() -> None:
 
 
 def test_sample_size_is_that_of_the_last_step_asked_for() -> None:
-    track = Track(np.ones((3, 2)), np.array([500, 400, 300]))
+    track = StepFactors(np.ones((3, 2)), np.array([500, 400, 300]))
     state = ConformalState(0.8, {"ewma": {"all": track}})
 
     assert adjusted(np.tile(PATH, (1, 2, 1)), state).sample_size == 400

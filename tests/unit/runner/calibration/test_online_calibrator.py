@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from runner.calibration.coverage import Count, CoverageRow
+from runner.calibration.coverage import CoverageRow, LearningEvent
 from runner.calibration.forecast_record import Actual, OutcomeCounts
-from runner.calibration.online_calibrator import Learned, Learner
+from runner.calibration.online_calibrator import Learned, OnlineCalibrator
 from runner.config.conformal import Dimension
 from runner.types import Bands
 from tests.support.learning import (
@@ -17,12 +17,12 @@ from tests.support.learning import (
 )
 
 
-def row(learner: Learner, segment: str = "all", source: str = "ewma") -> CoverageRow:
+def row(learner: OnlineCalibrator, segment: str = "all", source: str = "ewma") -> CoverageRow:
     (found,) = (r for r in learner.report().rows if (r.source, r.segment) == (source, segment))
     return found
 
 
-def sizes(learner: Learner, source: str = "ewma", segment: str = "all") -> list[int]:
+def sizes(learner: OnlineCalibrator, source: str = "ewma", segment: str = "all") -> list[int]:
     return list(learner.learned.state.tracks[source][segment].sample_size)
 
 
@@ -51,7 +51,7 @@ def test_windows_that_hold_a_value_again_score_it_once() -> None:
         learner.learn([make_seen(step, *[0.5] * (step + 1))])
 
     assert learner.scored_points == 5 + 4 + 3
-    assert learner.report().counts[Count.KNOWN] == 6
+    assert learner.report().counts[LearningEvent.KNOWN] == 6
 
 
 def test_filled_value_scores_nothing() -> None:
@@ -68,7 +68,7 @@ def test_step_that_was_never_observed_is_counted_as_missed() -> None:
     learner.learn([make_seen(0, 0.5)])
     learner.learn([make_seen(4, 0.5, 0.5, None, None, None)])
 
-    assert learner.report().counts[Count.MISSED] == 2
+    assert learner.report().counts[LearningEvent.MISSED] == 2
 
 
 def test_markets_do_not_score_each_other() -> None:
@@ -85,7 +85,7 @@ def test_market_that_stands_still_teaches_nothing() -> None:
     learner.learn([make_seen(1, 0.5, 0.6)])
 
     report = learner.report()
-    assert report.counts == {Count.UNMOVED: 2}
+    assert report.counts == {LearningEvent.UNMOVED: 2}
     assert (report.markets, report.waiting_forecasts) == (0, 0)
 
 
@@ -95,7 +95,7 @@ def test_forecast_without_the_calibrated_interval_is_not_scored(levels: tuple[fl
     learner.learn([make_seen(0, 0.5, levels=levels)])
     learner.learn([make_seen(1, 0.5, 0.5, levels=levels)])
 
-    unscorable = learner.report().counts.get(Count.UNSCORABLE, 0)
+    unscorable = learner.report().counts.get(LearningEvent.UNSCORABLE, 0)
     assert unscorable == (0 if levels == (0.1, 0.9, 0.95) else 2)
 
 
@@ -189,7 +189,7 @@ def test_too_many_segments_forget_the_one_that_was_taught_longest_ago() -> None:
 
     assert [r.segment for r in learner.report().rows] == ["all", "liquidity=high"]
     assert sorted(learner.learned.state.tracks["ewma"]) == ["all", "liquidity=high"]
-    assert learner.report().counts[Count.DROPPED_SEGMENTS] == 1
+    assert learner.report().counts[LearningEvent.DROPPED_SEGMENTS] == 1
 
 
 def test_learning_goes_on_from_what_was_known() -> None:
@@ -204,11 +204,11 @@ def test_learning_goes_on_from_what_was_known() -> None:
 def test_report_says_what_is_followed() -> None:
     learner = make_learner()
     learner.learn([make_seen(0, 0.5, market="a"), make_seen(0, 0.5, market="b")])
-    learner.count(Count.FAILED_SAVES)
+    learner.count(LearningEvent.FAILED_SAVES)
 
     report = learner.report()
     assert (report.target_coverage, report.markets, report.waiting_forecasts) == (0.8, 2, 2)
-    assert report.counts == {Count.ISSUED: 2, Count.FAILED_SAVES: 1}
+    assert report.counts == {LearningEvent.ISSUED: 2, LearningEvent.FAILED_SAVES: 1}
 
 
 def test_nothing_is_learned_from_nothing() -> None:
@@ -243,7 +243,7 @@ def test_outcomes_of_unknown_forecasts_are_counted_and_ignored(sent: Actual) -> 
     learner.learn([make_seen(0, 0.5)])
 
     assert learner.outcomes([sent, outcome(1, 0.5)]) == OutcomeCounts(2, 1, 1, 1)
-    assert learner.report().counts[Count.UNKNOWN_OUTCOMES] == 1
+    assert learner.report().counts[LearningEvent.UNKNOWN_OUTCOMES] == 1
 
 
 def test_outcome_that_comes_again_scores_nothing() -> None:
@@ -264,7 +264,7 @@ def test_forecast_whose_outcomes_were_all_sent_waits_no_longer() -> None:
     assert learner.report().waiting_forecasts == 0
 
 
-def stream(learner: Learner, sigmas: np.ndarray, markets: int, seed: int) -> np.ndarray:
+def stream(learner: OnlineCalibrator, sigmas: np.ndarray, markets: int, seed: int) -> np.ndarray:
     """Whether each scored point was inside its calibrated band, in the order of scoring.
 
     Markets jump about 0.5 with the sigma of the moment, their bands stay those of the first one:

@@ -3,30 +3,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.calibration.coverage import Count
-from runner.calibration.open_forecasts import Pending, PendingForecasts, Window, meet
+from runner.calibration.coverage import LearningEvent
+from runner.calibration.open_forecasts import OpenForecast, OpenForecasts, Window, match_actuals
 from tests.support.learning import START, STEP_S, make_settings
 
 
-def forecast(step: int = 0, steps: int = 3, step_s: int = STEP_S, source: str = "ewma") -> Pending:
+def forecast(
+    step: int = 0, steps: int = 3, step_s: int = STEP_S, source: str = "ewma"
+) -> OpenForecast:
     interval, answered = np.zeros((steps, 3)), np.zeros((steps, 4))
     open_ = np.ones(steps, dtype=np.bool_)
     as_of = START + step * step_s
-    return Pending(as_of, step_s, source, ("all",), interval, answered, None, open_)
+    return OpenForecast(as_of, step_s, source, ("all",), interval, answered, None, open_)
 
 
 def window(end: float, *values: float, step_s: int = STEP_S) -> Window:
     return Window(START + end * step_s, np.array(values))
 
 
-def met(*pairs: tuple[Pending, Window]) -> list[tuple[int, int, float]]:
+def met(*pairs: tuple[OpenForecast, Window]) -> list[tuple[int, int, float]]:
     """Forecast, step and value of every hit."""
-    hits = meet(pairs)
+    hits = match_actuals(pairs)
     return list(zip(hits.index.tolist(), hits.step.tolist(), hits.y_prob.tolist(), strict=True))
 
 
-def store(**changes: int) -> PendingForecasts:
-    return PendingForecasts(make_settings(**changes))
+def store(**changes: int) -> OpenForecasts:
+    return OpenForecasts(make_settings(**changes))
 
 
 def test_each_value_meets_the_step_it_came_at() -> None:
@@ -128,7 +130,7 @@ def test_scored_forecast_waits_no_longer_but_is_remembered() -> None:
 
     assert waiting.waiting == 0
     assert waiting.knows("m", pending.key)
-    assert waiting.counts[Count.MISSED] == 0
+    assert waiting.counts[LearningEvent.MISSED] == 0
 
 
 def test_steps_that_no_window_had_a_value_for_are_missed() -> None:
@@ -141,7 +143,7 @@ def test_steps_that_no_window_had_a_value_for_are_missed() -> None:
     waiting.close("m", STEP_S, START + 4 * STEP_S)
 
     assert waiting.waiting == 0
-    assert waiting.counts[Count.MISSED] == 1
+    assert waiting.counts[LearningEvent.MISSED] == 1
 
 
 def test_time_of_another_step_leaves_nothing_behind() -> None:
@@ -169,7 +171,7 @@ def test_market_with_too_many_forecasts_drops_the_earliest_and_takes_none_from_b
         waiting.issue("m", forecast(step))
 
     assert waiting.waiting == 2
-    assert waiting.counts[Count.DROPPED_FORECASTS] == 1
+    assert waiting.counts[LearningEvent.DROPPED_FORECASTS] == 1
     assert waiting.knows("m", forecast(5).key)
     assert waiting.knows("m", forecast(4).key)
     assert not waiting.knows("m", forecast(8).key)
@@ -183,7 +185,7 @@ def test_dropping_what_is_done_loses_nothing() -> None:
     waiting.issue("m", forecast(1))
 
     assert waiting.waiting == 1
-    assert waiting.counts[Count.DROPPED_FORECASTS] == 0
+    assert waiting.counts[LearningEvent.DROPPED_FORECASTS] == 0
 
 
 def test_far_away_time_does_not_shut_a_market_out() -> None:
@@ -207,7 +209,11 @@ def test_too_many_markets_drop_the_one_not_heard_of_for_longest() -> None:
     assert (waiting.markets, waiting.waiting) == (2, 3)
     assert waiting.knows("a", forecast().key)
     assert not waiting.knows("b", forecast().key)
-    assert waiting.counts[Count.DROPPED_MARKETS] == waiting.counts[Count.DROPPED_FORECASTS] == 1
+    assert (
+        waiting.counts[LearningEvent.DROPPED_MARKETS]
+        == waiting.counts[LearningEvent.DROPPED_FORECASTS]
+        == 1
+    )
 
 
 def events(markets: str) -> st.SearchStrategy[list[tuple[str, int, int]]]:
@@ -216,10 +222,10 @@ def events(markets: str) -> st.SearchStrategy[list[tuple[str, int, int]]]:
     return st.lists(one, max_size=60)
 
 
-def request(waiting: PendingForecasts, market: str, step: int, points: int) -> list[object]:
+def request(waiting: OpenForecasts, market: str, step: int, points: int) -> list[object]:
     """What a request does to a store; the steps it scored."""
     seen = window(step, *[0.5] * points)
-    hits = meet([(pending, seen) for pending in waiting.awaiting(market, seen, STEP_S)])
+    hits = match_actuals([(pending, seen) for pending in waiting.awaiting(market, seen, STEP_S)])
     pending = forecast(step)
     if not waiting.knows(market, pending.key):
         waiting.issue(market, pending)
@@ -250,5 +256,5 @@ def test_store_stays_within_its_bounds(sent: list[tuple[str, int, int]]) -> None
         assert waiting.markets <= 3
         assert waiting.waiting <= 12
     counts = waiting.counts
-    left = counts[Count.ISSUED] - counts[Count.DROPPED_FORECASTS] - waiting.waiting
-    assert 3 * left - counts[Count.MISSED] <= scored
+    left = counts[LearningEvent.ISSUED] - counts[LearningEvent.DROPPED_FORECASTS] - waiting.waiting
+    assert 3 * left - counts[LearningEvent.MISSED] <= scored

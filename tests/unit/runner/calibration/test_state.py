@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.calibration.state import ConformalState, Track, load_state, save_state, to_json
+from runner.calibration.state import ConformalState, StepFactors, load_state, save_state, to_json
 from runner.config.conformal import Enough
 from runner.errors import ConfigError
 
 SOURCES = ("ewma", "fracast-0")
 
 
-def make_track(samples: int = 300, lower: float = 1.25, upper: float = 0.8) -> Track:
-    return Track(np.array([[lower, upper], [1.0, 1.5]]), np.array([samples, samples + 7]))
+def make_track(samples: int = 300, lower: float = 1.25, upper: float = 0.8) -> StepFactors:
+    return StepFactors(np.array([[lower, upper], [1.0, 1.5]]), np.array([samples, samples + 7]))
 
 
 def make_state() -> ConformalState:
@@ -65,7 +65,9 @@ def test_failed_save_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save_state(path, make_state())
     before = path.read_text()
-    broken = ConformalState(0.8, {"ewma": {"all": Track(np.full((1, 2), np.nan), np.array([1]))}})
+    broken = ConformalState(
+        0.8, {"ewma": {"all": StepFactors(np.full((1, 2), np.nan), np.array([1]))}}
+    )
 
     with pytest.raises(ValueError, match="JSON"):
         save_state(path, broken)
@@ -216,7 +218,7 @@ def test_narrowest_segment_with_enough_outcomes_is_found(
 
 
 def test_every_step_needs_enough_outcomes() -> None:
-    late = Track(np.ones((2, 2)), np.array([500, 3]))
+    late = StepFactors(np.ones((2, 2)), np.array([500, 3]))
 
     state = ConformalState(0.8, {"ewma": {"all": late}})
 

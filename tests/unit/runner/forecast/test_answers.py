@@ -1,8 +1,8 @@
 import pytest
 
-from runner.forecast.answers import Answers
-from runner.forecast.outbox import Notes
-from runner.forecast.resolved_request import Plan, make_plan
+from runner.forecast.answers import AnswerStore
+from runner.forecast.outbox import Outbox
+from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.types import FallbackReason
 from tests.support.builders import make_answer, make_bands, make_config, make_registry, make_request
 from tests.support.fakes import FakeClock
@@ -12,17 +12,17 @@ CONFIG, REGISTRY = make_config(), make_registry()
 REASON = FallbackReason.BREAKER_OPEN
 
 
-def make_answers(notes: Notes | None = None) -> tuple[Answers, FakeClock]:
+def make_answers(notes: Outbox | None = None) -> tuple[AnswerStore, FakeClock]:
     clock = FakeClock()
-    return Answers(CONFIG, clock, lambda: 0.0, None, notes), clock
+    return AnswerStore(CONFIG, clock, lambda: 0.0, None, notes), clock
 
 
-def plan(**changes: object) -> Plan:
-    return make_plan(make_request(**changes), REGISTRY, CONFIG)
+def plan(**changes: object) -> ResolvedRequest:
+    return resolve_request(make_request(**changes), REGISTRY, CONFIG)
 
 
 def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() -> None:
-    notes = Notes(10)
+    notes = Outbox(10)
     answers, _ = make_answers(notes)
     model, baseline = make_answer(), make_bands()
     answers.from_model(plan(), model)
@@ -35,7 +35,7 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
 
 @pytest.mark.parametrize("wait_s", [1.0, 70.0])
 def test_kept_answers_are_not_noted_again(wait_s: float) -> None:
-    notes = Notes(10)
+    notes = Outbox(10)
     answers, clock = make_answers(notes)
     answers.learn(plan(), make_answer())
     clock.now += wait_s

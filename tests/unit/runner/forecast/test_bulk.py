@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from runner.errors import UnknownModelError
-from runner.forecast.answers import Answers, Forecast, Outcome
+from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
 from runner.forecast.bulk import KNOWN_AT_ONCE, MAX_CHUNK_BYTES, BulkForecaster, cut, size_bytes
 from runner.forecast.forecaster import Fallback
-from runner.forecast.resolved_request import Plan, make_plan
+from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.pacer import SLICE_S, Pacer
 from runner.types import (
     BreakerState,
@@ -34,7 +34,7 @@ class FakeBulkModel:
         self.hangs = False
         self.cancelled = 0
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[Outcome]:
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         self.calls.append(requests)
         try:
             if self.hangs:
@@ -53,7 +53,7 @@ class Bench:
         self.model = FakeBulkModel()
         self.baseline = FakeBaselinePort()
         config = make_config(**sections)  # type: ignore[arg-type]
-        self.answers = Answers(config, self.clock, lambda: 0.0)
+        self.answers = AnswerStore(config, self.clock, lambda: 0.0)
         fallback = Fallback(config, self.answers, self.baseline, self.clock)
         looks = count()
         pacer = Pacer(lambda: next(looks) * SLICE_S / PAUSE_EVERY, lambda: False)
@@ -211,8 +211,8 @@ async def test_empty_list_is_answered_with_nothing() -> None:
     assert await Bench().ask() == []
 
 
-def plan(**changes: object) -> Plan:
-    return make_plan(make_request(**changes), REGISTRY, make_config())
+def plan(**changes: object) -> ResolvedRequest:
+    return resolve_request(make_request(**changes), REGISTRY, make_config())
 
 
 async def test_calls_hold_one_key_each() -> None:

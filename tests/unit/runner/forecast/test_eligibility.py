@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runner.forecast.eligibility import unsuited
+from runner.forecast.eligibility import ineligible_reason
 from runner.forecast.series import regularise
 from runner.types import FallbackReason
 from tests.support.builders import make_config, make_registry, make_request, walk
@@ -19,7 +19,7 @@ def judge(
 def judge_for(model: str, y: np.ndarray, **changes: object) -> FallbackReason | None:
     request = make_request(y_prob=y, **changes)
     series = regularise(y, None, {}, step_s=300, max_steps=288)
-    return unsuited(request, series, REGISTRY.models[model], FALLBACK)
+    return ineligible_reason(request, series, REGISTRY.models[model], FALLBACK)
 
 
 def test_lively_series_suits_the_model() -> None:

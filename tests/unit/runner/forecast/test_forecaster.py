@@ -8,9 +8,9 @@ import pytest
 from runner.baseline.requests import BaselineRequest
 from runner.config.sections import Environment
 from runner.errors import ModelNotAllowedError, UnknownModelError
-from runner.forecast.answers import Answers, Forecast
+from runner.forecast.answers import AnswerStore, Forecast
 from runner.forecast.forecaster import AT_ONCE, Fallback, Forecaster
-from runner.forecast.resolved_request import make_plan
+from runner.forecast.resolved_request import resolve_request
 from runner.types import (
     Bands,
     BreakerState,
@@ -43,7 +43,7 @@ class Bench:
         self.model = model or FakeModelPort()
         self.baseline = FakeBaselinePort()
         self.config = make_config(**sections)  # type: ignore[arg-type]
-        self.answers = Answers(self.config, self.clock, lambda: 0.0)
+        self.answers = AnswerStore(self.config, self.clock, lambda: 0.0)
         self.fallback = Fallback(self.config, self.answers, self.baseline, self.clock)
         self.forecaster = Forecaster(
             self.config, REGISTRY, self.answers, self.model, self.fallback, self.clock
@@ -349,7 +349,7 @@ def test_baseline_service_has_longer_for_many(items: int, in_process: bool) -> N
 
     bench = Bench(fallback={"baseline_timeout_ms": 20.0})
     bench.baseline.forecast = takes_30_ms  # type: ignore[method-assign]
-    plan = make_plan(make_request(), REGISTRY, bench.config)
+    plan = resolve_request(make_request(), REGISTRY, bench.config)
     failed = [(plan, FallbackReason.BREAKER_OPEN)] * items
 
     forecasts = run_virtual(bench.fallback.many(failed, bench.clock.now + 10.0))

@@ -1,23 +1,23 @@
 import numpy as np
 import pytest
 
-from runner.forecast.outbox import Notes, seen
-from runner.forecast.resolved_request import make_plan
+from runner.forecast.outbox import Outbox, forecast_record_of
+from runner.forecast.resolved_request import resolve_request
 from tests.support.builders import make_bands, make_config, make_registry, make_request
 
 CONFIG, REGISTRY = make_config(), make_registry()
 
 
 def plan_of(market: str, **changes):
-    return make_plan(make_request(market_id=market, **changes), REGISTRY, CONFIG)
+    return resolve_request(make_request(market_id=market, **changes), REGISTRY, CONFIG)
 
 
-def told(notes: Notes) -> list[str]:
+def told(notes: Outbox) -> list[str]:
     return [plan.request.market_id for plan, _, _ in notes.take(100)]
 
 
-def filled(count: int, room: int = 3) -> Notes:
-    notes = Notes(room)
+def filled(count: int, room: int = 3) -> Outbox:
+    notes = Outbox(room)
     for number in range(count):
         notes.add(plan_of(f"m-{number}"), "ewma", make_bands())
     return notes
@@ -62,7 +62,7 @@ def test_what_comes_back_gives_way_to_newer_notes(newer: int, left: list[str]) -
 
 def test_filled_steps_are_not_told_as_values() -> None:
     plan = plan_of("m-1", y_prob=np.array([0.4, np.nan, 0.5]), liquidity_bucket="high")
-    told = seen((plan, "ewma", make_bands()))
+    told = forecast_record_of((plan, "ewma", make_bands()))
 
     assert told.observed_prob[[0, 2]].tolist() == [0.4, 0.5]
     assert str(told.observed_prob[1]) == "nan"

@@ -2,14 +2,14 @@ from collections import Counter
 
 import pytest
 
-from runner.tollama.runtimes import Place, Route, RoutedCalls, Runtimes, tiers
+from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget, tiers
 from runner.types import BatchKey
 
 KEY = BatchKey("m", 3, (0.5,))
 
 
 def make_runtimes(count=2, rank=0, replicas=1):
-    return Runtimes(count, lambda: Place(rank, replicas))
+    return Runtimes(count, lambda: ReplicaRank(rank, replicas))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -49,7 +49,7 @@ def test_own_runtime_comes_before_an_idle_one_of_others():
 
 def test_replicas_new_rank_counts_from_the_next_item_on():
     ranks = iter([0, 1])
-    runtimes = Runtimes(2, lambda: Place(next(ranks), 2))
+    runtimes = Runtimes(2, lambda: ReplicaRank(next(ranks), 2))
 
     assert [runtimes.choose([0, 1], lambda _: 0) for _ in range(2)] == [0, 1]
 
@@ -63,4 +63,4 @@ async def test_route_decides_which_runtime_is_called():
 
     call = RoutedCalls([first, second])
 
-    assert await call(Route(1, "m@2", KEY), [7]) == ("second", KEY, [7])
+    assert await call(RuntimeTarget(1, "m@2", KEY), [7]) == ("second", KEY, [7])

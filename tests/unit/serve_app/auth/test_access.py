@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runner.config.security import TokenScope
-from serve_app.auth.access import NEEDS, Access
+from serve_app.auth.access import NEEDS, AccessControl
 from tests.support.bench import EXAMPLE, Bench
 from tests.support.builders import ROOT
 from tests.support.fakes import FakeClock
@@ -162,7 +162,7 @@ def test_document_says_what_each_route_needs(path: str) -> None:
 
 
 def test_route_that_the_table_does_not_name_cannot_be_built() -> None:
-    access = Access(make_guarded_config().security, FakeClock())
+    access = AccessControl(make_guarded_config().security, FakeClock())
 
     with pytest.raises(KeyError, match="/tsfm/new"):
         access.gate("/tsfm/new")

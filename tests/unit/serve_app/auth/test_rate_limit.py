@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RateLimitedError
-from serve_app.auth.rate_limit import Allowance, body_steps, series_steps
-from serve_app.http.requests import ForecastWire
+from serve_app.auth.rate_limit import RateLimit, body_steps, series_steps
+from serve_app.http.requests import ForecastBody
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
@@ -44,7 +44,7 @@ def left(response) -> int:
     ],
 )
 def test_request_costs_the_numbers_in_and_out(changes, steps) -> None:
-    wire = ForecastWire.model_validate_json(orjson.dumps(example(**changes)))
+    wire = ForecastBody.model_validate_json(orjson.dumps(example(**changes)))
 
     assert series_steps(wire, LIMITS) == steps
 
@@ -55,7 +55,7 @@ def test_body_costs_one_step_for_32_bytes_and_at_least_one() -> None:
 
 def test_allowance_is_refilled_with_time_up_to_the_burst() -> None:
     clock = FakeClock()
-    allowance = Allowance(SECURITY, clock)
+    allowance = RateLimit(SECURITY, clock)
 
     allowance.admit(400)
     clock.now += 20.0
@@ -72,7 +72,7 @@ def test_allowance_is_refilled_with_time_up_to_the_burst() -> None:
 
 def test_request_larger_than_what_is_left_is_admitted_once_and_waited_for_afterwards() -> None:
     clock = FakeClock()
-    allowance = Allowance(SECURITY, clock)
+    allowance = RateLimit(SECURITY, clock)
     allowance.admit(999)
 
     allowance.admit(5000)
@@ -96,7 +96,7 @@ def test_request_larger_than_what_is_left_is_admitted_once_and_waited_for_afterw
 )
 def test_nobody_gets_more_than_burst_and_refill_and_one_request(requests) -> None:
     clock = FakeClock()
-    allowance = Allowance(SECURITY, clock)
+    allowance = RateLimit(SECURITY, clock)
     began, taken, largest = clock.now, 0, 0
     for pause_s, steps, has_rest in requests:
         clock.now += pause_s

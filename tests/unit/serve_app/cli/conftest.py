@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.stub.server import Server
-from runner.forecast.answers import Outcome
+from runner.forecast.answers import ModelOutcome
 from runner.types import ModelRequest
 from tests.support.bench import Bench
 from tests.support.builders import make_answer, make_bands
@@ -55,7 +55,7 @@ STATUS: dict[str, Any] = {
 }
 
 
-def bands_for(request: ModelRequest) -> Outcome:
+def bands_for(request: ModelRequest) -> ModelOutcome:
     return make_answer(bands=make_bands(request.key.horizon_steps, len(request.key.levels)))
 
 

@@ -7,9 +7,9 @@ from starlette.datastructures import Headers
 from serve_app.console.static_files import (
     FOR_GOOD,
     POLICY,
-    Packed,
-    Shelf,
     Source,
+    StaticFile,
+    StaticFiles,
     from_package,
     pack,
 )
@@ -73,17 +73,17 @@ def test_nothing_may_run_but_our_own_files(page: Path) -> None:
 
 @pytest.mark.parametrize("name", ["page", "../page.html", "/etc/hosts", "", "page.html/"])
 async def test_only_names_of_the_table_lead_to_files(page: Path, name: str) -> None:
-    shelf = Shelf({"page.html": Source(page)})
+    shelf = StaticFiles({"page.html": Source(page)})
 
     assert await shelf.take(name) is None
 
 
 async def test_file_is_read_once(page: Path) -> None:
-    shelf = Shelf({"page.html": Source(page)})
+    shelf = StaticFiles({"page.html": Source(page)})
     first = await shelf.take("page.html")
     page.unlink()  # noqa: ASYNC240 - a small file of this test
 
-    assert isinstance(first, Packed)
+    assert isinstance(first, StaticFile)
     assert await shelf.take("page.html") is first
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.calibration.state import ConformalState, Track
+from runner.calibration.state import ConformalState, StepFactors
 from runner.types import FallbackReason, ModelFailure
 from serve_app.http.requests import format_level
 from tests.support.bench import EXAMPLE, Bench, example
@@ -16,8 +16,8 @@ LEVELS = ("0.1", "0.5", "0.9")
 NULLS = dict.fromkeys(("q10", "q50", "q90", "target_coverage", "sample_size", "segment"))
 
 
-def track(lower: float, upper: float, samples: int = 400) -> Track:
-    return Track(np.tile([lower, upper], (12, 1)), np.full(12, samples))
+def track(lower: float, upper: float, samples: int = 400) -> StepFactors:
+    return StepFactors(np.tile([lower, upper], (12, 1)), np.full(12, samples))
 
 
 STATE = ConformalState(

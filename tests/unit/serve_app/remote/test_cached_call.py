@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from serve_app.remote.cached_call import Recent
+from serve_app.remote.cached_call import CachedCall
 from tests.support.fakes import FakeClock
 
 
@@ -34,12 +34,12 @@ def source() -> Source:
 
 
 @pytest.fixture
-def recent(source: Source, clock: FakeClock) -> Recent[int]:
-    return Recent(source, clock, kept_s=2.0, limit_s=0.01)
+def recent(source: Source, clock: FakeClock) -> CachedCall[int]:
+    return CachedCall(source, clock, kept_s=2.0, limit_s=0.01)
 
 
 async def test_answer_is_kept_for_a_moment_and_then_fetched_again(
-    recent: Recent[int], clock: FakeClock
+    recent: CachedCall[int], clock: FakeClock
 ) -> None:
     first = [await recent(), await recent()]
     clock.now += 2.0
@@ -47,14 +47,16 @@ async def test_answer_is_kept_for_a_moment_and_then_fetched_again(
     assert [*first, await recent()] == [1, 1, 2]
 
 
-async def test_those_who_ask_at_once_share_one_attempt(recent: Recent[int], source: Source) -> None:
+async def test_those_who_ask_at_once_share_one_attempt(
+    recent: CachedCall[int], source: Source
+) -> None:
     answers = await asyncio.gather(*(recent() for _ in range(5)))
 
     assert (answers, source.asked) == ([1] * 5, 1)
 
 
 async def test_failure_is_not_known_and_is_not_repeated_at_once(
-    recent: Recent[int], source: Source, clock: FakeClock
+    recent: CachedCall[int], source: Source, clock: FakeClock
 ) -> None:
     source.fails = True
     failed = [await recent(), await recent()]
@@ -65,7 +67,7 @@ async def test_failure_is_not_known_and_is_not_repeated_at_once(
 
 
 async def test_nobody_waits_long_and_an_attempt_that_hangs_stays_alone(
-    recent: Recent[int], source: Source, clock: FakeClock
+    recent: CachedCall[int], source: Source, clock: FakeClock
 ) -> None:
     source.gate.clear()
     hanging = [await recent(), await recent()]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from serve_app.remote.call_coalescer import SharedCalls, UnansweredError
+from serve_app.remote.call_coalescer import CallCoalescer, UnansweredError
 from tests.support.virtual_time import run_virtual
 
 INTERVAL_S = 0.01
@@ -30,8 +30,8 @@ class Deployment:
         self.forgotten.extend(numbers)
 
 
-def sharing(deployment: Deployment, most: int = 100) -> SharedCalls[int, int]:
-    return SharedCalls(deployment.send, deployment.forget, INTERVAL_S, most)
+def sharing(deployment: Deployment, most: int = 100) -> CallCoalescer[int, int]:
+    return CallCoalescer(deployment.send, deployment.forget, INTERVAL_S, most)
 
 
 def test_lone_item_leaves_at_once() -> None:
@@ -99,7 +99,7 @@ def test_lanes_do_not_wait_for_each_other() -> None:
 
 
 def test_nobody_waits_for_who_travels_along() -> None:
-    async def finished_at(shared: SharedCalls[int, int], item: int) -> float:
+    async def finished_at(shared: CallCoalescer[int, int], item: int) -> float:
         await shared.ask("lane", item)
         return asyncio.get_running_loop().time()
 
@@ -166,12 +166,12 @@ def test_call_does_not_run_in_the_context_of_a_request() -> None:
         seen.append(asker.get())
         yield list(items)
 
-    async def ask(shared: SharedCalls[int, int], item: int) -> int:
+    async def ask(shared: CallCoalescer[int, int], item: int) -> int:
         asker.set(item)
         return await shared.ask("lane", item)
 
     async def story() -> None:
-        shared: SharedCalls[int, int] = SharedCalls(send, Deployment().forget, INTERVAL_S, 2)
+        shared: CallCoalescer[int, int] = CallCoalescer(send, Deployment().forget, INTERVAL_S, 2)
         await asyncio.gather(*(ask(shared, item) for item in (1, 2, 3)))
 
     run_virtual(story())
@@ -185,7 +185,7 @@ def test_failed_call_is_everybodys_error() -> None:
         raise ConnectionError("gone")
 
     async def story() -> list[int | BaseException]:
-        shared: SharedCalls[int, int] = SharedCalls(send, Deployment().forget, INTERVAL_S, 10)
+        shared: CallCoalescer[int, int] = CallCoalescer(send, Deployment().forget, INTERVAL_S, 10)
         asked = (shared.ask("lane", item) for item in (1, 2))
         return await asyncio.gather(*asked, return_exceptions=True)
 

@@ -10,7 +10,7 @@ from runner.baseline.requests import BaselineRequest
 from runner.errors import BaselineUnavailableError
 from runner.types import Bands, FallbackReason, ModelFailure, ModelRequest
 from serve_app.remote.clients import WARM_UP_LIMIT_S, BaselineHandle, RunnerHandle, warm_up
-from serve_app.remote.item_batch import Group
+from serve_app.remote.item_batch import ItemBatch
 from tests.support.builders import LOGIT, make_answer, make_bands, make_config, make_model_request
 from tests.support.virtual_time import run_virtual
 
@@ -40,22 +40,24 @@ class FakeHandle:
         return [RayActorError()]
 
 
-async def answers_all(group: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+async def answers_all(group: ItemBatch[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
     for number, request in group.items:
         yield [(number, make_answer(batch_size=int(request.budget_s)))]
 
 
-async def dies_after_the_first(group: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+async def dies_after_the_first(
+    group: ItemBatch[ModelRequest],
+) -> AsyncIterator[list[tuple[int, Any]]]:
     yield [(group.items[0][0], make_answer(batch_size=int(group.items[0][1].budget_s)))]
     raise RayActorError
 
 
-async def fails(_: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+async def fails(_: ItemBatch[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
     yield []
     raise ValueError("anything")
 
 
-async def never_answers(_: Group[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
+async def never_answers(_: ItemBatch[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
     await asyncio.sleep(60)
     yield []
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from serve_app.remote.item_batch import Desk, Group
+from serve_app.remote.item_batch import ItemBatch, ItemTasks
 from tests.support.virtual_time import run_virtual
 
 
@@ -16,23 +16,23 @@ class Work:
         return 10 * item
 
 
-async def collect(desk: Desk[int, int], group: Group[int]) -> list[list[tuple[int, int]]]:
+async def collect(desk: ItemTasks[int, int], group: ItemBatch[int]) -> list[list[tuple[int, int]]]:
     (begun,) = desk.take([group])
     return [sorted(part) async for part in desk.parts(begun)]
 
 
 def test_answers_come_as_they_are_ready_and_together_when_ready_together() -> None:
-    group = Group("ingress", [(7, 2), (8, 1), (9, 2)])
+    group = ItemBatch("ingress", [(7, 2), (8, 1), (9, 2)])
 
-    parts = run_virtual(collect(Desk(Work()), group))
+    parts = run_virtual(collect(ItemTasks(Work()), group))
 
     assert parts == [[(8, 10)], [(7, 20), (9, 20)]]
 
 
 def test_groups_taken_together_keep_their_own_answers() -> None:
     async def story() -> list[list[tuple[int, int]]]:
-        desk: Desk[int, int] = Desk(Work())
-        begun = desk.take([Group("a", [(1, 1)]), Group("b", [(1, 3)])])
+        desk: ItemTasks[int, int] = ItemTasks(Work())
+        begun = desk.take([ItemBatch("a", [(1, 1)]), ItemBatch("b", [(1, 3)])])
         return [[item async for part in desk.parts(b) for item in part] for b in begun]
 
     assert run_virtual(story()) == [[(1, 10)], [(1, 30)]]
@@ -40,8 +40,8 @@ def test_groups_taken_together_keep_their_own_answers() -> None:
 
 def test_forgotten_item_is_dropped_and_the_others_are_answered() -> None:
     async def story() -> list[list[tuple[int, int]]]:
-        desk = Desk(work)
-        answers = asyncio.create_task(collect(desk, Group("a", [(1, 5), (2, 6)])))
+        desk = ItemTasks(work)
+        answers = asyncio.create_task(collect(desk, ItemBatch("a", [(1, 5), (2, 6)])))
         await asyncio.sleep(1)
         desk.forget("a", [1, 99])
         desk.forget("b", [2])
@@ -56,8 +56,8 @@ def test_forgotten_item_is_dropped_and_the_others_are_answered() -> None:
 
 def test_leaving_early_drops_what_is_not_done() -> None:
     async def story() -> None:
-        desk = Desk(work)
-        (begun,) = desk.take([Group("a", [(1, 1), (2, 5)])])
+        desk = ItemTasks(work)
+        (begun,) = desk.take([ItemBatch("a", [(1, 1), (2, 5)])])
         parts = desk.parts(begun)
         await anext(parts)
         await parts.aclose()
@@ -71,8 +71,8 @@ def test_leaving_early_drops_what_is_not_done() -> None:
 
 def test_desk_counts_the_items_in_work() -> None:
     async def story() -> list[int]:
-        desk = Desk(Work())
-        collecting = asyncio.create_task(collect(desk, Group("a", [(1, 5), (2, 2)])))
+        desk = ItemTasks(Work())
+        collecting = asyncio.create_task(collect(desk, ItemBatch("a", [(1, 5), (2, 2)])))
         await asyncio.sleep(1)
         counts = [len(desk)]
         await asyncio.sleep(2)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.calibration.coverage import Count
-from runner.calibration.forecast_record import Actual, OutcomeCounts, Seen
+from runner.calibration.coverage import LearningEvent
+from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
 from runner.calibration.learned_file import load_learned
 from serve_app.remote.learning_actor import LearningActor, LearningReply
 from tests.support.fakes import FakeClock
@@ -22,7 +22,7 @@ def make_actor(file: Path | None = None, **changes) -> tuple[LearningActor, Fake
     return LearningActor(settings, SOURCES, clock, lambda: LIFE / 1000), clock
 
 
-async def tell(actor: LearningActor, *seen: Seen, known=None) -> LearningReply:
+async def tell(actor: LearningActor, *seen: ForecastRecord, known=None) -> LearningReply:
     return await actor.exchange(pickle.dumps(list(seen)), known)
 
 
@@ -100,7 +100,7 @@ async def test_path_that_cannot_be_written_is_said_once_and_counted(
         clock.now += 31
         reply = await tell(actor, make_seen(step, 0.5))
 
-    assert reply.report.counts[Count.FAILED_SAVES] == 3
+    assert reply.report.counts[LearningEvent.FAILED_SAVES] == 3
     assert caplog.text.count("cannot be saved") == 1
 
 

@@ -7,12 +7,12 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
 from runner.calibration.coverage import CoverageReport
-from runner.calibration.forecast_record import Actual, OutcomeCounts, Seen
+from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.answers import Answers
-from runner.forecast.outbox import Notes
-from runner.forecast.resolved_request import make_plan
+from runner.forecast.answers import AnswerStore
+from runner.forecast.outbox import Outbox
+from runner.forecast.resolved_request import resolve_request
 from runner.types import FallbackReason
 from serve_app.remote.learning_actor import LearningReply, Version
 from serve_app.remote.learning_client import (
@@ -45,7 +45,7 @@ class FakeActor:
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
         self.calls += 1
-        batch: list[Seen] = pickle.loads(notes)  # our own
+        batch: list[ForecastRecord] = pickle.loads(notes)  # our own
         await self._be_there()
         self.told += [seen.market_id for seen in batch]
         report = CoverageReport(0.8, markets=len(self.told))
@@ -67,14 +67,14 @@ class Replica:
     """A replica's notes, and the states that its answers were calibrated by."""
 
     def __init__(self, actor: FakeActor, room: int = 1000) -> None:
-        self.notes = Notes(room)
+        self.notes = Outbox(room)
         self.states: list[ConformalState] = []
         report = CoverageReport(0.8)
         self.learning = Learning(self.notes, actor, self.states.append, INTERVAL_S, report)
 
     def note(self, *markets: str) -> None:
         for market in markets:
-            plan = make_plan(make_request(market_id=market), REGISTRY, CONFIG)
+            plan = resolve_request(make_request(market_id=market), REGISTRY, CONFIG)
             self.notes.add(plan, "ewma", make_bands())
 
 
@@ -103,12 +103,12 @@ async def test_new_version_is_used_from_then_on() -> None:
 
 async def test_answers_are_calibrated_by_what_was_learned() -> None:
     actor = FakeActor()
-    answers = Answers(CONFIG, lambda: 0.0, lambda: 0.0)
+    answers = AnswerStore(CONFIG, lambda: 0.0, lambda: 0.0)
     report = CoverageReport(0.8)
-    learning = Learning(Notes(9), actor, answers.calibrate_by, INTERVAL_S, report)
+    learning = Learning(Outbox(9), actor, answers.calibrate_by, INTERVAL_S, report)
     await learning.exchange()
 
-    plan = make_plan(make_request(conformal=True), REGISTRY, CONFIG)
+    plan = resolve_request(make_request(conformal=True), REGISTRY, CONFIG)
     reason = FallbackReason.OVERLOADED
     forecast = answers.from_baseline(plan, make_bands(), reason, in_process=True)
     assert forecast.conformal is not None

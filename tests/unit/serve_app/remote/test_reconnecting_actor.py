@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.remote.reconnecting_actor import KnownActor
+from serve_app.remote.reconnecting_actor import ReconnectingActor
 
 
 class Actors:
@@ -36,7 +36,7 @@ class Actors:
 
 async def test_it_is_looked_up_once_for_calls_that_succeed() -> None:
     actors = Actors()
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     assert [await actor.call("ask", 1, "a"), await actor.call("ask")] == [(1, "a"), ()]
     assert actors.lookups == 1
@@ -44,7 +44,7 @@ async def test_it_is_looked_up_once_for_calls_that_succeed() -> None:
 
 async def test_after_a_call_that_failed_it_is_looked_up_anew() -> None:
     actors = Actors(RuntimeError("died"))
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     with pytest.raises(RuntimeError, match="died"):
         await actor.call("ask")
@@ -56,7 +56,7 @@ async def test_after_a_call_that_failed_it_is_looked_up_anew() -> None:
 async def test_one_that_is_not_there_yet_is_looked_up_again() -> None:
     actors = Actors()
     actors.missing = ValueError("no such actor")
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     with pytest.raises(ValueError, match="no such actor"):
         await actor.call("ask")
@@ -68,7 +68,7 @@ async def test_one_that_is_not_there_yet_is_looked_up_again() -> None:
 async def test_callers_that_give_up_leave_one_lookup_behind_for_whoever_comes() -> None:
     actors = Actors()
     actors.gate.clear()
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     for _ in range(5):
         with pytest.raises(TimeoutError):
@@ -81,7 +81,7 @@ async def test_callers_that_give_up_leave_one_lookup_behind_for_whoever_comes() 
 
 async def test_a_call_that_was_given_up_is_a_reason_to_look_again() -> None:
     actors = Actors(asyncio.Event())  # that nobody sets
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(actor.call("ask"), 0.01)
@@ -92,7 +92,7 @@ async def test_a_call_that_was_given_up_is_a_reason_to_look_again() -> None:
 
 async def test_an_old_failure_does_not_forget_a_newer_actor() -> None:
     actors = Actors(RuntimeError("first"), RuntimeError("second"))
-    actor = KnownActor(actors.look_up)
+    actor = ReconnectingActor(actors.look_up)
 
     results = await asyncio.gather(actor.call("ask"), actor.call("ask"), return_exceptions=True)
 

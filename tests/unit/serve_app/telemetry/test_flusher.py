@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from serve_app.telemetry.flusher import Pump
+from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.metrics import CACHE
 from serve_app.telemetry.recorder import Recorder
 from tests.unit.serve_app.telemetry.test_recorder import FakeSink
@@ -24,7 +24,7 @@ async def test_fault_of_the_sink_is_told_once_and_nothing_is_lost_that_it_did_no
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recorder, sink = Recorder(), FailingSink()
-    pump = Pump(recorder, sink, lambda: None)
+    pump = Flusher(recorder, sink, lambda: None)
     recorder.counter(CACHE, "hit").inc()
     with caplog.at_level(logging.ERROR):
         pump.flush()
@@ -39,7 +39,7 @@ async def test_fault_of_the_sink_is_told_once_and_nothing_is_lost_that_it_did_no
 
 async def test_starting_twice_is_starting_once() -> None:
     before = asyncio.all_tasks()
-    pump = Pump(Recorder(), FakeSink(), lambda: None)
+    pump = Flusher(Recorder(), FakeSink(), lambda: None)
     pump.start()
     pump.start()
     begun = asyncio.all_tasks() - before

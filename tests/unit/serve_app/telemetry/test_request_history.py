@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from runner.types import FallbackReason
-from serve_app.telemetry.request_history import KEPT_S, SLOT_S, Traffic
+from serve_app.telemetry.request_history import KEPT_S, SLOT_S, RequestHistory
 from tests.support.builders import AS_OF
 from tests.support.fakes import FakeClock
 
@@ -13,22 +13,24 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def traffic(clock: FakeClock) -> Traffic:
-    return Traffic(clock, AS_OF.timestamp)
+def traffic(clock: FakeClock) -> RequestHistory:
+    return RequestHistory(clock, AS_OF.timestamp)
 
 
-def answer(traffic: Traffic, clock: FakeClock, latency_ms: float = 5.0) -> None:
+def answer(traffic: RequestHistory, clock: FakeClock, latency_ms: float = 5.0) -> None:
     traffic.answered(clock.now, latency_ms, None, cached=False)
 
 
-def test_nothing_answered_has_no_shares_and_no_percentiles(traffic: Traffic) -> None:
+def test_nothing_answered_has_no_shares_and_no_percentiles(traffic: RequestHistory) -> None:
     empty = traffic.last(300)
 
     assert (empty.requests, empty.fallbacks) == (0, 0)
     assert (empty.fallback_share, empty.cache_hit_share, empty.p50_ms, empty.p95_ms) == (None,) * 4
 
 
-def test_percentiles_are_right_within_five_percent(traffic: Traffic, clock: FakeClock) -> None:
+def test_percentiles_are_right_within_five_percent(
+    traffic: RequestHistory, clock: FakeClock
+) -> None:
     latencies = np.random.default_rng(3).lognormal(3.0, 1.5, 5000)
     for latency_ms in latencies:
         answer(traffic, clock, float(latency_ms))
@@ -41,7 +43,7 @@ def test_percentiles_are_right_within_five_percent(traffic: Traffic, clock: Fake
 
 @pytest.mark.parametrize("latency_ms", [-1.0, 0.0, 1e-9, 1e9])
 def test_absurd_times_land_in_the_outermost_buckets(
-    traffic: Traffic, clock: FakeClock, latency_ms: float
+    traffic: RequestHistory, clock: FakeClock, latency_ms: float
 ) -> None:
     answer(traffic, clock, latency_ms)
 
@@ -50,7 +52,7 @@ def test_absurd_times_land_in_the_outermost_buckets(
 
 
 def test_reasons_and_cache_hits_are_shares_of_all_answers(
-    traffic: Traffic, clock: FakeClock
+    traffic: RequestHistory, clock: FakeClock
 ) -> None:
     traffic.answered(clock.now, 1.0, FallbackReason.BREAKER_OPEN, cached=False)
     traffic.answered(clock.now, 1.0, FallbackReason.STALE_IF_ERROR, cached=True)
@@ -63,7 +65,9 @@ def test_reasons_and_cache_hits_are_shares_of_all_answers(
     assert found.reasons == {FallbackReason.BREAKER_OPEN: 1, FallbackReason.STALE_IF_ERROR: 1}
 
 
-def test_answers_leave_the_window_when_it_has_passed(traffic: Traffic, clock: FakeClock) -> None:
+def test_answers_leave_the_window_when_it_has_passed(
+    traffic: RequestHistory, clock: FakeClock
+) -> None:
     answer(traffic, clock)
     clock.now += 295.0
     within = traffic.last(300).requests
@@ -73,7 +77,7 @@ def test_answers_leave_the_window_when_it_has_passed(traffic: Traffic, clock: Fa
 
 
 def test_slots_follow_each_other_without_holes_however_long_the_silence(
-    traffic: Traffic, clock: FakeClock
+    traffic: RequestHistory, clock: FakeClock
 ) -> None:
     answer(traffic, clock)
     clock.now += 10 * KEPT_S + 3.0
@@ -88,7 +92,7 @@ def test_slots_follow_each_other_without_holes_however_long_the_silence(
 
 
 def test_an_answer_that_is_counted_late_goes_into_the_running_slot(
-    traffic: Traffic, clock: FakeClock
+    traffic: RequestHistory, clock: FakeClock
 ) -> None:
     clock.now += 25.0
     answer(traffic, clock)

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.calibration.coverage import Count, CoverageReport
+from runner.calibration.coverage import CoverageReport, LearningEvent
 from runner.types import FallbackReason, ModelFailure
 from serve_app.http.status_answer import CoverageItem
 from serve_app.telemetry import metrics
@@ -148,11 +148,13 @@ async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
 
 async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
     learning = FakeLearning()
-    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 3})
+    learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 3})
     learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
     bench.watch.follow(int, tuple, dict, partial(learning_totals, learning))
     bench.watch.look()
-    learning.report = CoverageReport(0.8, counts={Count.UNKNOWN_OUTCOMES: 1})  # a new actor's
+    learning.report = CoverageReport(
+        0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1}
+    )  # a new actor's
     bench.watch.look()
 
     assert value(bench, metrics.LEARNING, "unknown_outcomes") == 4

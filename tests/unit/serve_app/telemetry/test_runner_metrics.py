@@ -3,36 +3,36 @@ from collections.abc import Sequence
 
 import pytest
 
-from runner.batching.batch_call import Served
-from runner.batching.batch_result import CallOutcome
-from runner.batching.model_queue import LaneStats
+from runner.batching.batch_call import ItemResult
+from runner.batching.batch_result import BatchResult
+from runner.batching.model_queue import QueueStats
 from runner.breaker.shared import Breakers, BreakerSnapshots
 from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.runner_metrics import Queues, WatchedCall
+from serve_app.telemetry.runner_metrics import MeteredCall, QueueGauges
 from tests.support.builders import make_bands, make_config, make_model_request
 from tests.support.fakes import FakeClock
 
-SERVED = Served(make_bands(), 2, 0.0, 0.1)
+SERVED = ItemResult(make_bands(), 2, 0.0, 0.1)
 KEY = BatchKey("m", 3, (0.1, 0.5, 0.9))
 
 
 class FakeCall:
     """A runtime call with fixed results, or one that is refused."""
 
-    def __init__(self, clock: FakeClock, *results: Served | Exception) -> None:
+    def __init__(self, clock: FakeClock, *results: ItemResult | Exception) -> None:
         self._clock = clock
         self._results = results
 
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> CallOutcome[Served]:
+    ) -> BatchResult[ItemResult]:
         self._clock.now += 0.25
         if not self._results:
             raise BreakerOpenError(1.0)
-        return CallOutcome(self._results)
+        return BatchResult(self._results)
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def recorder() -> Recorder:
     ],
 )
 async def test_call_is_counted_by_its_result_and_timed(
-    recorder: Recorder, clock: FakeClock, results: tuple[Served | Exception, ...], told: str
+    recorder: Recorder, clock: FakeClock, results: tuple[ItemResult | Exception, ...], told: str
 ) -> None:
-    call = WatchedCall(FakeCall(clock, *results), recorder, clock)
+    call = MeteredCall(FakeCall(clock, *results), recorder, clock)
     outcome = await call(KEY, [make_model_request()] * 2)
 
     assert outcome.results == results
@@ -67,7 +67,7 @@ async def test_call_is_counted_by_its_result_and_timed(
 
 async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock: FakeClock) -> None:
     with pytest.raises(BreakerOpenError, match=r".*"):
-        await WatchedCall(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
+        await MeteredCall(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
 
     assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
 
@@ -79,7 +79,7 @@ def breakers_after(command: BreakerCommand) -> BreakerSnapshots:
 
 
 async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
-    queues = Queues(recorder)
+    queues = QueueGauges(recorder)
     for command in (
         BreakerCommand.RESET,
         BreakerCommand.FORCE_OPEN,
@@ -95,7 +95,7 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
 
 
 async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
-    Queues(recorder).look({"m": LaneStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
+    QueueGauges(recorder).look({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
 
     assert recorder.gauge(metrics.QUEUED, "m").value == 5
     assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
@@ -103,7 +103,7 @@ async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None
 
 async def test_tasks_and_kept_answers_are_shown(recorder: Recorder) -> None:
     other = asyncio.create_task(asyncio.sleep(60))
-    Queues(recorder).look({}, {}, 17)
+    QueueGauges(recorder).look({}, {}, 17)
     other.cancel()
 
     assert recorder.gauge(metrics.KEPT, "runner").value == 17

@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, Tracer
 
 from runner.baseline.requests import BaselineRequest
-from runner.batching.batch_call import Served
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_call import ItemResult
+from runner.batching.batch_result import BatchResult
 from runner.config.sections import Traces
 from runner.errors import RuntimeTimeoutError
 from runner.types import (
@@ -171,15 +171,15 @@ async def test_wait_in_line_is_a_span_as_long_as_it_was(
 class FakeRuntimeCall:
     """A runtime call that sends a request, as the real one does."""
 
-    def __init__(self, *results: Served | Exception) -> None:
+    def __init__(self, *results: ItemResult | Exception) -> None:
         self._results = results
         self.sent = httpx.Request("POST", "http://runtime/v1/forecast")
 
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> CallOutcome[Served]:
+    ) -> BatchResult[ItemResult]:
         forward(self.sent)
-        return CallOutcome(self._results)
+        return BatchResult(self._results)
 
 
 async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
@@ -187,7 +187,7 @@ async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
 ) -> None:
     traces = [f"00-{i:032x}-{i:016x}-01" for i in (1, 2, 3)]
     requests = [make_model_request(trace=t) for t in (*traces, traces[0], None)]
-    call = FakeRuntimeCall(Served(make_bands(), 5, 0.0, 0.1))
+    call = FakeRuntimeCall(ItemResult(make_bands(), 5, 0.0, 0.1))
     await TracedCall(call, tracer)(requests[0].key, requests)
 
     span = spans(exporter)["runtime call"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from runner.batching.batch_result import CallOutcome, settle
+from runner.batching.batch_result import BatchResult, settle
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.model_queue import LaneStats
+from runner.batching.model_queue import QueueStats
 from runner.errors import RuntimeTimeoutError
 from runner.types import Priority
 from tests.support.builders import make_config
@@ -34,13 +34,13 @@ class Runtime:
     per_item_s: float = 0.0
     calls: list[Sent] = field(default_factory=list)
 
-    async def __call__(self, key: str, items: Sequence[Any]) -> CallOutcome[Any]:
+    async def __call__(self, key: str, items: Sequence[Any]) -> BatchResult[Any]:
         now = asyncio.get_running_loop().time
         sent = Sent(key, list(items), now())
         self.calls.append(sent)
         await asyncio.sleep(self.fixed_s + self.per_item_s * len(items))
         sent.ended_at = now()
-        return CallOutcome([str(item).upper() for item in items])
+        return BatchResult([str(item).upper() for item in items])
 
     @property
     def batches(self) -> list[str]:
@@ -80,7 +80,7 @@ class Desk:
     def put_all(self, items, **how):
         return [self.put(item, **how) for item in items]
 
-    def lane(self, name="k") -> LaneStats:
+    def lane(self, name="k") -> QueueStats:
         return self.dispatcher.stats()[name]
 
 
@@ -104,4 +104,4 @@ class Lingering:
         self.ends.append(end)
         loop.call_later(self.busy_s, settle, end, None)
         await asyncio.sleep(self.timeout_s)
-        return CallOutcome([RuntimeTimeoutError() for _ in items], lingering=end)
+        return BatchResult([RuntimeTimeoutError() for _ in items], abandoned=end)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_result import BatchResult
 from runner.errors import (
     BadOutputError,
     RuntimeFailedError,
@@ -22,7 +22,7 @@ def anyio_backend():
 
 async def test_an_error_of_one_item_is_its_own():
     async def call(key, items):
-        return CallOutcome(["A", RuntimeRejectedError("bad series"), "C"])
+        return BatchResult(["A", RuntimeRejectedError("bad series"), "C"])
 
     desk = Desk(call)
     first, second, third = await answers(desk.put_all("abc"))
@@ -38,7 +38,7 @@ async def test_a_call_that_raises_fails_its_items_only_each_with_its_own_error()
     async def call(key, items):
         if items == ["a", "b"]:
             raise FaultError("secret input")
-        return CallOutcome(items)
+        return BatchResult(items)
 
     desk = Desk(call, max_batch_size=2)
     first, second, third = await answers(desk.put_all("abc"))
@@ -73,7 +73,7 @@ async def test_a_call_that_fails_before_it_awaits_anything_is_like_any_other():
 @pytest.mark.parametrize("results", [["A"], ["A", "B", "C"], []])
 async def test_a_wrong_number_of_results_is_an_error_for_each_item(results):
     async def call(key, items):
-        return CallOutcome(results)
+        return BatchResult(results)
 
     first, second = await answers(Desk(call).put_all("ab"))
 
@@ -102,7 +102,7 @@ async def test_a_cancellation_inside_the_call_is_an_error_and_not_a_cancelled_ca
 @pytest.mark.parametrize("stray", [asyncio.CancelledError(), StopIteration(), KeyboardInterrupt()])
 async def test_results_that_no_future_takes_as_an_error_are_wrapped(stray):
     async def call(key, items):
-        return CallOutcome([stray, "B"])
+        return BatchResult([stray, "B"])
 
     first, second = await answers(Desk(call).put_all("ab"))
 

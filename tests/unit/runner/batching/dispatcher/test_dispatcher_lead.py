@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batching.admission import COMPANY_S, Pressure
-from runner.batching.batch_result import CallOutcome
-from runner.batching.model_queue import Call, Lane
-from runner.batching.queue import LaneQueue
+from runner.batching.admission import COMPANY_S, AdmissionControl
+from runner.batching.batch_result import BatchResult
+from runner.batching.model_queue import ModelQueue, RuntimeCall
+from runner.batching.queue import ItemQueue
 from runner.errors import RuntimeTimeoutError, TooLateError
 from runner.types import Priority
 from tests.support.builders import make_config
@@ -45,7 +45,7 @@ class OneAtATime:
     def __post_init__(self) -> None:
         self.lock = asyncio.Lock()
 
-    async def __call__(self, _: str, items: Sequence[Any]) -> CallOutcome[Any]:
+    async def __call__(self, _: str, items: Sequence[Any]) -> BatchResult[Any]:
         now = asyncio.get_running_loop().time
         self.left_at.append(now())
         self.sizes.append(len(items))
@@ -57,7 +57,7 @@ class OneAtATime:
             await asyncio.sleep(self.fixed_s + self.per_item_s * len(items))
             self.ended_at.append(now())
         self.under_way -= 1
-        return CallOutcome(list(items))
+        return BatchResult(list(items))
 
     @property
     def idle_s(self) -> list[float]:
@@ -135,12 +135,12 @@ async def test_a_call_that_would_lead_is_judged_by_when_it_will_begin() -> None:
 async def test_nobody_follows_a_call_that_was_given_up() -> None:
     given_up: list[Any] = []
 
-    async def call(_: str, items: Sequence[Any]) -> CallOutcome[Any]:
+    async def call(_: str, items: Sequence[Any]) -> BatchResult[Any]:
         await asyncio.sleep(0.1)
         if items[0] != "hangs":
-            return CallOutcome(list(items))
+            return BatchResult(list(items))
         given_up.append(asyncio.get_running_loop().create_future())
-        return CallOutcome([RuntimeTimeoutError()], lingering=given_up[0])
+        return BatchResult([RuntimeTimeoutError()], abandoned=given_up[0])
 
     desk = Desk(call, max_batch_size=1, lead_s=0.01)
     await desk.put("teaches")
@@ -184,9 +184,11 @@ def test_there_is_never_more_than_one_call_too_many_and_never_too_early(
 async def test_a_call_that_is_answered_while_it_leads_took_all_the_time_since_it_left():
     task = asyncio.create_task(OneAtATime()("k", ["a"]))
     settings = make_config().batching
-    lane: Lane[str, str, str] = Lane(LaneQueue(8, 8), Pressure(settings), settings)
+    lane: ModelQueue[str, str, str] = ModelQueue(
+        ItemQueue(8, 8), AdmissionControl(settings), settings
+    )
 
-    call = Call(lane, [], started_at=2.0, expected_s=1.0, task=task)
+    call = RuntimeCall(lane, [], started_at=2.0, expected_s=1.0, task=task)
 
     assert call.took_s(5.0) == 3.0
     await task

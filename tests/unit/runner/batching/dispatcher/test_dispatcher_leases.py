@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_result import BatchResult
 from runner.errors import (
     RuntimeFailedError,
     RuntimeRejectedError,
@@ -93,7 +93,7 @@ async def test_a_failed_call_teaches_nothing_about_time():
 
     async def call(key, items):
         outcome = await runtime(key, items)
-        return CallOutcome([fails.pop()]) if fails else outcome
+        return BatchResult([fails.pop()]) if fails else outcome
 
     desk = Desk(call)
     await answers([desk.put("a")])
@@ -108,7 +108,7 @@ async def test_one_good_result_is_enough_to_learn_from():
 
     async def call(key, items):
         await runtime(key, items)
-        return CallOutcome([RuntimeRejectedError(), "B"][: len(items)])
+        return BatchResult([RuntimeRejectedError(), "B"][: len(items)])
 
     desk = Desk(call)
     await answers(desk.put_all("ab"))
@@ -124,7 +124,7 @@ async def test_a_call_that_never_ends_is_cancelled_at_its_lease():
         if items == ["a"]:
             never.append(asyncio.get_running_loop().create_future())
             await never[0]
-        return CallOutcome(items)
+        return BatchResult(items)
 
     desk = Desk(call, lease_s=5.0)
     first, second = desk.put("a"), None
@@ -142,7 +142,7 @@ async def test_a_call_that_answers_its_lease_with_lingering_keeps_no_slot():
         try:
             await asyncio.sleep(100)
         except asyncio.CancelledError:
-            return CallOutcome([RuntimeTimeoutError()], lingering=loop.create_future())
+            return BatchResult([RuntimeTimeoutError()], abandoned=loop.create_future())
 
     desk = Desk(call, lease_s=5.0)
 

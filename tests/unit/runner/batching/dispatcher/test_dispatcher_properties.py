@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batching.batch_result import CallOutcome
-from runner.batching.latency_model import CallTimes
+from runner.batching.batch_result import BatchResult
+from runner.batching.latency_model import LatencyModel
 from runner.errors import QueueFullError, RuntimeTimeoutError, TooLateError
 from tests.support.virtual_time import VirtualTimeLoop, run_virtual
 from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Desk, Runtime, answers
@@ -121,7 +121,7 @@ class ScriptedRuntime:
     faults: list[str] = field(default_factory=list)
     lessons: list[tuple[str, int, float, float]] = field(default_factory=list)
 
-    async def __call__(self, key: str, items: list[Item]) -> CallOutcome[Any]:
+    async def __call__(self, key: str, items: list[Item]) -> BatchResult[Any]:
         now = asyncio.get_running_loop().time()
         call = Call(key, items, now)
         self.faults += self.complaints(call)
@@ -152,7 +152,7 @@ class ScriptedRuntime:
         }
         return [name for name, holds in verdicts.items() if holds]
 
-    async def play(self, act: Act, call: Call) -> CallOutcome[Any]:
+    async def play(self, act: Act, call: Call) -> BatchResult[Any]:
         loop = asyncio.get_running_loop()
         serials = [item.serial for item in call.items]
         if act.kind == "hang":
@@ -162,16 +162,16 @@ class ScriptedRuntime:
             call.frees_slot_at = min(call.started_at + act.seconds, call.started_at + LEASE_S)
             loop.call_later(act.seconds, self.end_lingering, call, act.seconds, end)
             await asyncio.sleep(act.seconds / 3)
-            return CallOutcome([RuntimeTimeoutError() for _ in serials], lingering=end)
+            return BatchResult([RuntimeTimeoutError() for _ in serials], abandoned=end)
         await asyncio.sleep(act.seconds)
         if act.kind == "raise":
             raise ValueError(serials)
         if act.kind == "cancel":
             raise asyncio.CancelledError
         if act.kind == "miscount":
-            return CallOutcome([*serials, -1])
+            return BatchResult([*serials, -1])
         self.learn(call, act.seconds)
-        return CallOutcome(serials)
+        return BatchResult(serials)
 
     def end_lingering(self, call: Call, seconds: float, end: asyncio.Future[None]) -> None:
         end.set_result(None)
@@ -184,7 +184,7 @@ class ScriptedRuntime:
 
     def expected_s(self, call: Call) -> float:
         """The shorter of two forecasts: a call that ended this very moment may be known or not."""
-        known: CallTimes[str] = CallTimes(FORGETS_S)
+        known: LatencyModel[str] = LatencyModel(FORGETS_S)
         forecasts = []
         for fresh in (False, True):
             for lesson in self.lessons:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.batching.batch_result import CallOutcome
-from runner.batching.model_queue import LaneStats
+from runner.batching.batch_result import BatchResult
+from runner.batching.model_queue import QueueStats
 from runner.errors import (
     QueueFullError,
     RuntimeFailedError,
@@ -34,7 +34,7 @@ class Payload:
 
 async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
     async def call(key, items):
-        return CallOutcome([None for _ in items])
+        return BatchResult([None for _ in items])
 
     desk = Desk(call)
     item = Payload()
@@ -50,7 +50,7 @@ async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
 
 async def test_a_lone_item_costs_no_timer_but_the_lease_of_its_call():
     async def call(key, items):
-        return CallOutcome(items)
+        return BatchResult(items)
 
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
@@ -110,7 +110,7 @@ async def test_stats_tell_what_waits_what_runs_and_how_large_the_calls_were():
     assert lane.batch_sizes == (3,)
     await answers(done)
     await asyncio.sleep(1)
-    assert desk.lane() == LaneStats(
+    assert desk.lane() == QueueStats(
         queued=0,
         queued_bulk=0,
         oldest_age_s=0.0,

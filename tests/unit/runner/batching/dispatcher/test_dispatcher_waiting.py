@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from runner.batching.batch_result import CallOutcome
+from runner.batching.batch_result import BatchResult
 from runner.errors import (
     QueueFullError,
     RuntimeTimeoutError,
@@ -77,7 +77,7 @@ async def test_lane_is_stuck_while_given_up_calls_hold_every_slot():
 
     async def gives_up(_, items):
         ends.append(asyncio.get_running_loop().create_future())
-        return CallOutcome([RuntimeTimeoutError() for _ in items], lingering=ends[-1])
+        return BatchResult([RuntimeTimeoutError() for _ in items], abandoned=ends[-1])
 
     desk = Desk(gives_up, slots_per_model=2, max_batch_size=1)
     seen = [desk.dispatcher.is_stuck("k")]

@@ -12,7 +12,7 @@ from serve_app.backtest.report.report import Served
 from serve_app.backtest.run import CHUNK
 from serve_app.backtest.scoring.scores import LEVELS
 from serve_app.backtest.store import Store
-from serve_app.http.requests import BatchWire, to_request
+from serve_app.http.requests import BatchBody, to_request
 from tests.support.builders import make_config
 from tests.support.markets import made_windows, rough_prices
 
@@ -51,7 +51,7 @@ def client(service: Any) -> httpx.Client:
 
 def test_requests_are_ones_that_the_service_takes() -> None:
     body = orjson.dumps({"requests": requests(WINDOWS, "chronos")})
-    batch, config = BatchWire.model_validate_json(body), make_config()
+    batch, config = BatchBody.model_validate_json(body), make_config()
     first = to_request(batch.requests[0], config.request, config.transform)
 
     assert first.y_prob.tolist() == WINDOWS.past[0].tolist()

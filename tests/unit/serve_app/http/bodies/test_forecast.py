@@ -11,7 +11,7 @@ from runner.pacer import Pacer
 from serve_app.http.bodies import forecast as forecast_body
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import ForecastWire
+from serve_app.http.requests import ForecastBody
 from tests.support.bench import example
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
@@ -21,7 +21,7 @@ TIMES = [f"2026-02-{i // 1440 + 1:02}T{i // 60 % 24:02}:{i % 60:02}:00Z" for i i
 LONG = [0.1 + i / 1e6 for i in range(9000)]
 
 
-async def parse(body: Any) -> ForecastWire:
+async def parse(body: Any) -> ForecastBody:
     text = body if isinstance(body, bytes) else orjson.dumps(body)
     return await parse_forecast(text, LIMITS, Pacer(FakeClock()))
 
@@ -40,7 +40,7 @@ async def test_long_request_is_what_one_pass_makes_of_it(changes: dict[str, Any]
     body = orjson.dumps(example(**changes))
     assert len(body) > AT_ONCE_BYTES
 
-    found, expected = await parse(body), ForecastWire.model_validate_json(body)
+    found, expected = await parse(body), ForecastBody.model_validate_json(body)
 
     assert found.model_dump() == expected.model_dump()
 
@@ -113,7 +113,7 @@ async def test_short_body_of_nothing_but_brackets_is_not_built() -> None:
 
 def test_errors_of_a_list_end_with_the_first() -> None:
     with pytest.raises(ValidationError) as refused:
-        ForecastWire.model_validate_json(orjson.dumps(example(y=[""] * 500)))
+        ForecastBody.model_validate_json(orjson.dumps(example(y=[""] * 500)))
 
     assert refused.value.error_count() == 1
 
@@ -121,6 +121,6 @@ def test_errors_of_a_list_end_with_the_first() -> None:
 def test_too_many_options_are_one_error() -> None:
     body = orjson.dumps(example(model={"params": {str(i): [] for i in range(65)}}))
     with pytest.raises(ValidationError) as refused:
-        ForecastWire.model_validate_json(body)
+        ForecastBody.model_validate_json(body)
 
     assert refused.value.error_count() == 1
