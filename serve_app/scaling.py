@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
-from runner.batching.model_queue import QueueStats
+from runner.batching.dispatcher import QueueStats
 
 ITEMS = "items"
 
@@ -20,7 +20,7 @@ ITEMS = "items"
 def demand(in_hand: int, lanes: Iterable[QueueStats]) -> dict[str, float]:
     """What a Runner tells: the items in its hand, and those it turned away.
 
-    Under lasting overload a line is kept short (`runner.batching.admission`), so what is in hand alone would
+    Under lasting overload a line is kept short (`runner.batching.batch_policy`), so what is in hand alone would
     never ask for another Runner. Those turned away count as if they waited.
     """
     return {ITEMS: in_hand + sum(lane.turned_away for lane in lanes)}

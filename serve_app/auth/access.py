@@ -2,6 +2,8 @@
 
 While there are no tokens there is no gate. With tokens every route has one, but for those that
 stand as open; a route that the table does not name cannot be built.
+
+What refusals by the gate say in headers: how to come in, and when there is allowance again.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +14,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.config.security import MIN_TOKEN_CHARS, SecuritySection, TokenScope, digest_of
-from runner.errors import InsufficientScopeError, UnauthorizedError
-from serve_app.auth.rate_limit import SCOPE_KEY, RateLimit
+from runner.errors import InsufficientScopeError, RateLimitedError, UnauthorizedError
+from serve_app.auth.rate_limit import SCOPE_KEY, RateLimit, rate_limit_headers
 
 Scopes = frozenset[TokenScope]
 
@@ -105,3 +107,27 @@ class _Gate:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+_REALM = 'Bearer realm="tsfm"'
+
+
+def access_headers(error: Exception) -> dict[str, str]:
+    """The headers of a refusal; none for any other error.
+
+    >>> access_headers(UnauthorizedError(presented=False))
+    {'www-authenticate': 'Bearer realm="tsfm"'}
+    """
+    match error:
+        case UnauthorizedError():
+            wrong = ', error="invalid_token"' if error.presented else ""
+            return {"www-authenticate": _REALM + wrong}
+        case InsufficientScopeError():
+            scopes = " ".join(error.scopes)
+            challenge = f'{_REALM}, error="insufficient_scope", scope="{scopes}"'
+            return {"www-authenticate": challenge}
+        case RateLimitedError():
+            burst, refill = error.burst_steps, error.refill_steps_per_s
+            raw = rate_limit_headers(burst, refill, error.retry_after_s + burst / refill)
+            return {name.decode(): value.decode() for name, value in raw}
+    return {}

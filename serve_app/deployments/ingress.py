@@ -29,8 +29,7 @@ from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.ray_metrics import RaySink
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
-from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.request_metrics import RequestMetrics
+from serve_app.telemetry.request_metrics import RequestLog, RequestMetrics
 from serve_app.telemetry.tracing import TracedBaseline, TracedModel
 
 

@@ -7,7 +7,7 @@ from ray import serve
 
 from runner.config.loading import Config
 from serve_app.telemetry.logs import set_up_logging
-from serve_app.telemetry.tracer import configured_tracer
+from serve_app.telemetry.tracing import configured_tracer
 
 # Between two looks for garbage. Python's 700 are a few requests, and hardly anything of ours is a
 # cycle: the looks took a fifth of the ingress's CPU, more the more answers it kept. 50,000 are no

@@ -25,8 +25,8 @@ from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.breaker import BREAKER
 from serve_app.deployments.replica import set_up_replica
 from serve_app.remote.breaker_client import BreakerClient
+from serve_app.remote.call_coalescer import ItemBatch, ItemTasks
 from serve_app.remote.call_coalescer import NumberedAnswers as Parts
-from serve_app.remote.item_batch import ItemBatch, ItemTasks
 from serve_app.remote.reconnecting_actor import ReconnectingActor
 from serve_app.scaling import demand
 from serve_app.telemetry.flusher import Flusher

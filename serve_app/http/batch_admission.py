@@ -3,13 +3,98 @@
 Batches are counted by the bytes of their bodies, 2,000 for an item at least: that is known before
 anything is parsed, and both the memory and the time that a batch takes grow with it. They are let
 in, and turned away, in the order in which they came.
+
+What answering a batch takes, as far as it can be told before it is done.
+
+The least that a batch takes is to be read and given the baseline, with no word to the model. What a
+deadline does not leave time for is refused at once and not answered late.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
 
-from runner.errors import OverloadedError
+from runner.errors import InvalidRequestError, OverloadedError
+
+# Measured on one core of 2.5 GHz, with room for a busier one; docs/performance.md, "Batches".
+READ_S_PER_BYTE = 45e-9  # parsing, and what else grows with the length of the series
+READ_S_PER_ITEM = 60e-6
+ANSWER_S_PER_ITEM = 75e-6
+ANSWER_S_PER_STEP = 75e-9  # a number in or out
+GRACE_S = 0.03  # of the 50 ms by which an answer may be late
+SLOWEST = 4.0
+TELLING_BYTES = 100_000  # a shorter body says little about how busy the machine is
+_LEARNS = 0.3
+
+_NUMBER = rb"([0-9][0-9.eE+-]*)"
+_AHEAD = re.compile(rb'\s*\{\s*"deadline_ms"\s*:\s*' + _NUMBER + rb"\s*,")
+_BEHIND = re.compile(rb'\]\s*,\s*"deadline_ms"\s*:\s*' + _NUMBER + rb"\s*\}\s*$")
+_TAIL_BYTES = 200
+
+
+class BatchCost:
+    """Estimates, raised by how much longer than usual the last batches took to read."""
+
+    def __init__(self) -> None:
+        self._slowness = 1.0
+
+    def was_read(self, size_bytes: int, items: int, took_s: float) -> None:
+        """A body was read in ``took_s``."""
+        if size_bytes < TELLING_BYTES:
+            return
+        usual_s = READ_S_PER_BYTE * size_bytes + READ_S_PER_ITEM * items
+        seen = min(max(took_s / usual_s, 1.0), SLOWEST)
+        self._slowness += _LEARNS * (seen - self._slowness)
+
+    def least_s(self, size_bytes: int, items: int) -> float:
+        """What a batch that is not parsed yet takes at least."""
+        each_s = READ_S_PER_ITEM + ANSWER_S_PER_ITEM
+        return self._slowness * (size_bytes * READ_S_PER_BYTE + items * each_s)
+
+    def answering_s(self, items: int, steps: int) -> float:
+        """What it takes to give ``items`` of ``steps`` numbers in and out the baseline."""
+        return self._slowness * (items * ANSWER_S_PER_ITEM + steps * ANSWER_S_PER_STEP)
+
+
+def count_items(body: bytes) -> int:
+    """How many items a batch has that is not parsed yet: each of them names its market."""
+    return body.count(b'"market_id"')
+
+
+def check_deadline(limit_s: float, spent_s: float, least_s: float) -> None:
+    """Refuses a deadline that cannot be kept.
+
+    Args:
+        limit_s: what the caller allows.
+        spent_s: what has passed of it.
+        least_s: what the batch still takes at least.
+
+    Raises:
+        InvalidRequestError: naming the deadline that such a batch needs.
+    """
+    if spent_s + least_s > limit_s + GRACE_S:
+        needed_ms = ceil((spent_s + least_s) * 100) * 10
+        message = (
+            f"A batch of this size needs {needed_ms} ms; allow that much, or send fewer items."
+        )
+        raise InvalidRequestError("deadline_ms", message)
+
+
+def peeked_deadline_ms(body: bytes) -> float | None:
+    """The deadline of a batch that is not parsed yet, where it stands first or last in the body.
+
+    >>> peeked_deadline_ms(b'{"requests": [{}], "deadline_ms": 50.5}')
+    50.5
+    >>> peeked_deadline_ms(b'{"requests": [{"deadline_ms": 50}]}')
+    """
+    found = _AHEAD.match(body) or _BEHIND.search(body, max(0, len(body) - _TAIL_BYTES))
+    try:
+        return float(found[1]) if found else None
+    except ValueError:  # parsing will say what is wrong with it
+        return None
+
 
 ITEM_BYTES = 2_000
 # Two batches of 2,000 items, or what takes as long: one is prepared and written while the model is

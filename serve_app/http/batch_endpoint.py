@@ -16,15 +16,20 @@ from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
 from runner.types import ForecastRequest
 from serve_app.auth.rate_limit import body_steps, rate_limit_of
-from serve_app.http.batch_admission import ITEM_BYTES, BatchLine
-from serve_app.http.batch_cost import BatchCost, check_deadline, count_items, peeked_deadline_ms
+from serve_app.http.batch_admission import (
+    ITEM_BYTES,
+    BatchCost,
+    BatchLine,
+    check_deadline,
+    count_items,
+    peeked_deadline_ms,
+)
 from serve_app.http.bodies.batch import Parsed, read_batch
 from serve_app.http.body import deadline_ms, header_deadline_ms, read_body
 from serve_app.http.encoding import PerRequestFields, encode
 from serve_app.http.errors import Described, describe, request_id
 from serve_app.http.service import Dependencies
-from serve_app.telemetry.request_metrics import Route
-from serve_app.telemetry.timings import timings_of
+from serve_app.telemetry.request_metrics import Route, timings_of
 
 NDJSON = "application/x-ndjson"
 

@@ -36,7 +36,7 @@ from runner.errors import (
     UnauthorizedError,
     UnknownModelError,
 )
-from serve_app.auth.access_headers import access_headers
+from serve_app.auth.access import access_headers
 from serve_app.http.requests import field_path
 from serve_app.platform_errors import (
     INTERNAL_ERROR,

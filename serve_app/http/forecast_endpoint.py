@@ -20,8 +20,7 @@ from serve_app.http.encoding import EncodedAnswer, PerRequestFields, encode
 from serve_app.http.errors import request_id
 from serve_app.http.requests import to_request
 from serve_app.http.service import Dependencies
-from serve_app.telemetry.request_metrics import Route
-from serve_app.telemetry.timings import timings_of
+from serve_app.telemetry.request_metrics import Route, timings_of
 
 Answer = tuple[bytes, bytes]  # the body, and where its time went
 JSON_HEADERS = [(b"content-type", b"application/json")]

@@ -1,9 +1,13 @@
-"""``POST /tsfm/outcomes``: for callers who send what came of forecasts by themselves."""
+"""``POST /tsfm/outcomes``: for callers who send what came of forecasts by themselves.
+
+Wire models of ``POST /tsfm/outcomes``: actuals in, what became of them out.
+"""
 
 from dataclasses import asdict
+from typing import Annotated, Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,8 +18,50 @@ from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.body import AT_ONCE_BYTES, read_body
 from serve_app.http.errors import of_part
-from serve_app.http.outcomes import LooseOutcomesWire, OutcomeBody, OutcomesBody, to_outcome
+from serve_app.http.requests import Name, StrictBody, Timestamp
+from serve_app.http.responses import Count, Out
 from serve_app.http.service import Dependencies
+
+Probability = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+class OutcomeBody(StrictBody):
+    """What a market's price was at one moment."""
+
+    market_id: Name = Field(description="As in the forecasts' requests.")
+    ts: Timestamp = Field(
+        description="A time that forecasts speak of, give or take a tenth of a step"
+    )
+    value: Probability
+
+
+class OutcomesBody(StrictBody):
+    """Many of them."""
+
+    outcomes: Annotated[list[OutcomeBody], Field(fail_fast=True)]
+
+
+class LooseOutcomesWire(StrictBody):
+    """Outcomes that are looked at one by one."""
+
+    outcomes: list[Any]
+
+
+class OutcomesAnswer(Out):
+    """What became of the outcomes of one call: `accepted` is `scored` and `unknown` together."""
+
+    accepted: Count
+    scored: Count = Field(description="Those that some forecast had waited for.")
+    unknown: Count = Field(
+        description="Ignored: nothing was forecast for that market and time, or it was scored."
+    )
+    points: Count = Field(description="Steps of forecasts that were scored, several for a time.")
+
+
+def to_outcome(wire: OutcomeBody) -> Actual:
+    """The outcome in the runner's own type."""
+    return Actual(wire.market_id, wire.ts.timestamp(), wire.value)
+
 
 SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is switched off."
 

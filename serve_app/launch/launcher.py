@@ -24,8 +24,8 @@ from time import perf_counter
 from runner.config.loading import load_config
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
+from serve_app.launch.config_check import read_serve_config
 from serve_app.launch.listeners import exposure_of
-from serve_app.launch.serve_check import read_serve_config
 from serve_app.launch.supervisor import (
     RESTART_PAUSES_S,
     Life,

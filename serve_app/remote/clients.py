@@ -30,8 +30,7 @@ from runner.types import (
     ModelRequest,
     Transform,
 )
-from serve_app.remote.call_coalescer import CallCoalescer, NumberedAnswers, NumberedItems
-from serve_app.remote.item_batch import ItemBatch
+from serve_app.remote.call_coalescer import CallCoalescer, ItemBatch, NumberedAnswers, NumberedItems
 
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0

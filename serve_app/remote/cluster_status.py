@@ -1,11 +1,17 @@
 """What an ingress replica finds out about the others: asked of Serve and of the Runner, when asked.
 
 Answers are kept for a moment, so that many who watch cost no more than one.
+
+An answer that many may ask for and that is fetched once: kept for a moment, waited for briefly.
+
+Whatever goes wrong or takes too long is None: not known. An attempt that hangs is left to itself,
+and nobody starts a second one beside it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray import serve
@@ -13,9 +19,46 @@ from ray.serve.handle import DeploymentHandle
 
 from runner.types import BreakerState
 from serve_app.http.status_endpoint import RunnerReport, breaker_item
-from serve_app.remote.cached_call import CachedCall
 from serve_app.telemetry.exposition import exposition
 from serve_app.telemetry.scrape import gather, metric_urls
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class CachedCall(Generic[T]):
+    """The latest answer of ``ask``, no older than ``kept_s``; ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        ask: Callable[[], Coroutine[Any, Any, T]],
+        clock: Callable[[], float],
+        *,
+        kept_s: float,
+        limit_s: float,
+    ) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._kept_s = kept_s
+        self._limit_s = limit_s
+        self._asking: asyncio.Task[T] | None = None
+        self._good_until = float("-inf")
+
+    async def __call__(self) -> T | None:
+        """The answer, or None while there is none."""
+        if self._asking is None or (self._asking.done() and self._clock() >= self._good_until):
+            self._asking = asyncio.ensure_future(self._ask())
+            self._good_until = self._clock() + self._kept_s
+        asking = self._asking
+        await asyncio.wait((asking,), timeout=self._limit_s)
+        if not asking.done() or asking.cancelled():
+            return None
+        error = asking.exception()
+        if error is not None:
+            logger.info("not known: %s", type(error).__name__)
+            return None
+        return asking.result()
+
 
 KEPT_S = 2.0
 LIMIT_S = 1.0

@@ -2,21 +2,150 @@
 
 The rule of the file: nothing here waits, nothing here raises, and an answer from the cache pays
 about a microsecond.
+
+Where the time of one forecast went, and the ``Server-Timing`` header that says so.
+
+What is logged about requests: each one at DEBUG; at INFO one line a minute per fallback reason.
+
+Lines hold request ids, reasons and times, and nothing of what callers sent.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.forecast.answers import Forecast
-from runner.types import Source
-from serve_app.http.status_answer import CoverageItem
+from runner.types import FallbackReason, Source
+from serve_app.http.status_endpoint import CoverageItem
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
-from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.timings import Timings, kept_header
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds; None where an answer did not pass through a stage.
+
+    Attributes:
+        admission_ms: reading the body, understanding it.
+        queue_ms: waiting for a runtime slot, in the Runner.
+        runtime_ms: the runtime call.
+        post_ms: writing the answer.
+        total_ms: from the first byte read; the hop between replicas is in here alone.
+    """
+
+    admission_ms: float | None
+    queue_ms: float | None
+    runtime_ms: float | None
+    post_ms: float
+    total_ms: float
+
+    def timed(self) -> list[tuple[str, float]]:
+        """Those that the answer passed through, by name."""
+        named = (
+            ("admission", self.admission_ms),
+            ("queue", self.queue_ms),
+            ("runtime", self.runtime_ms),
+            ("post", self.post_ms),
+            ("total", self.total_ms),
+        )
+        return [(name, ms) for name, ms in named if ms is not None]
+
+    def header(self) -> bytes:
+        """The value of ``Server-Timing``.
+
+        >>> Stages(0.5, None, None, 0.125, 2.0).header()
+        b'admission;dur=0.500, post;dur=0.125, total;dur=2.000'
+        """
+        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timed()).encode()
+
+
+def timings_of(
+    began: float, admitted: float | None, answered: float, ended: float, forecast: Forecast
+) -> Timings:
+    """The stages between four moments on one clock, in seconds.
+
+    Args:
+        began: the first byte was read.
+        admitted: the request was understood; None for items of a batch, which share that.
+        answered: there was a forecast.
+        ended: it was written.
+        forecast: that forecast; a kept one waited for no call.
+    """
+    model = forecast.model if forecast.cache_age_s is None else None
+    return Timings(
+        admission_ms=None if admitted is None else (admitted - began) * 1e3,
+        queue_ms=None if model is None else model.queue_ms,
+        runtime_ms=None if model is None else model.runtime_ms,
+        post_ms=(ended - answered) * 1e3,
+        total_ms=(ended - began) * 1e3,
+    )
+
+
+def kept_header(total_ms: float) -> bytes:
+    """The same for bytes that were kept.
+
+    >>> kept_header(0.25)
+    b'cache;desc=hit, total;dur=0.250'
+    """
+    return b"cache;desc=hit, total;dur=%.3f" % total_ms
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Told:
+    at: float
+    since: int = 0
+
+
+class RequestLog:
+    """The log of one replica; ``every_s`` is how often a reason may be told."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._told: dict[FallbackReason, _Told] = {}
+
+    @property
+    def every_request(self) -> bool:
+        """Whether each request has a line."""
+        return logger.isEnabledFor(logging.DEBUG)
+
+    def kept(self, request_id: str, total_ms: float) -> None:
+        """One answer from bytes that were kept."""
+        fields = {"request_id": request_id, "source": Source.MODEL.value, "reason": None}
+        logger.debug("answered", extra={**fields, "cached": True, "total_ms": round(total_ms, 3)})
+
+    def answered(self, request_id: str, forecast: Forecast, stages: Timings) -> None:
+        """One answer."""
+        fields = {
+            "request_id": request_id,
+            "source": forecast.source.value,
+            "reason": forecast.fallback_reason,
+            "model": forecast.plan.key.model,
+            "cached": forecast.cache_age_s is not None,
+            "admission_ms": stages.admission_ms,
+            "queue_ms": stages.queue_ms,
+            "runtime_ms": stages.runtime_ms,
+            "post_ms": stages.post_ms,
+            "total_ms": stages.total_ms,
+        }
+        rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in fields.items()}
+        logger.debug("answered", extra=rounded)
+
+    def fell_back(self, now: float, reason: FallbackReason) -> None:
+        """One fallback; the first is told at once, the next with how many came in between."""
+        told = self._told.get(reason)
+        if told is not None and now < told.at + self._every_s:
+            told.since += 1
+            return
+        count = 1 if told is None else told.since + 1
+        self._told[reason] = _Told(now)
+        logger.info("fell back", extra={"reason": reason.value, "count": count})
 
 
 class Route(StrEnum):

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import QueueStats
 from runner.batching.item_router import reason_of
-from runner.batching.model_queue import QueueStats
 from runner.breaker.shared import BreakerSnapshots
 from runner.types import BatchKey, BreakerState, ModelRequest
 from serve_app.telemetry import metrics

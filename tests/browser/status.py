@@ -5,7 +5,7 @@ from typing import Any
 
 from runner.config.sections import Environment
 from serve_app.http.responses import models_answer
-from serve_app.http.status_answer import StatusAnswer
+from serve_app.http.status_endpoint import StatusAnswer
 from tests.support.builders import make_registry
 
 NOW = 1_771_588_800  # 2026-02-20T12:00:00Z

@@ -21,8 +21,7 @@ from runner.types import (
 )
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
-from serve_app.telemetry.request_log import RequestLog
-from serve_app.telemetry.request_metrics import RequestMetrics
+from serve_app.telemetry.request_metrics import RequestLog, RequestMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGIT = Transform(Space.LOGIT, 1e-6)

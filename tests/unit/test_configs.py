@@ -19,7 +19,7 @@ from runner.config.registry import LicenseTag, load_registry
 from runner.config.sections import Environment
 from runner.errors import ConfigError
 from serve_app.app import AppArgs, build
-from serve_app.launch.serve_check import read_serve_config
+from serve_app.launch.config_check import read_serve_config
 from tests.support.builders import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

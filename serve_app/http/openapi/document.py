@@ -16,8 +16,7 @@ from pydantic_core import core_schema
 
 from runner.config.loading import Config
 from runner.errors import InsufficientScopeError, RequestError, UnauthorizedError
-from serve_app.auth.access import ANY, NEEDS
-from serve_app.auth.access_headers import access_headers
+from serve_app.auth.access import ANY, NEEDS, access_headers
 from serve_app.http import responses as out
 from serve_app.http.batch_endpoint import NDJSON
 from serve_app.http.body import DEADLINE_HEADER

@@ -29,10 +29,10 @@ from serve_app.http.breaker_endpoint import (
     NOT_JSON,
     BreakerCommandBody,
 )
-from serve_app.http.outcomes import OutcomesAnswer, OutcomesBody
+from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
 from serve_app.http.requests import BatchBody, ForecastBody
-from serve_app.http.status_answer import MetricsText, StatusAnswer
-from serve_app.telemetry.timings import Timings
+from serve_app.http.status_endpoint import MetricsText, StatusAnswer
+from serve_app.telemetry.request_metrics import Timings
 
 Refusal = RequestError | ValidationError
 

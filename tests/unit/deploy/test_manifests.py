@@ -12,8 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from serve_app.launch.config_check import read_serve_config
 from serve_app.launch.launcher import haproxy_files
-from serve_app.launch.serve_check import read_serve_config
 from tests.support.builders import ROOT
 from tests.support.ray_env import IN_IMAGE, ray_env
 from tests.support.scripts import load_script

@@ -2,7 +2,7 @@ import pytest
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from runner.batching.model_queue import QueueStats
+from runner.batching.dispatcher import QueueStats
 from serve_app.scaling import ITEMS, by_items, demand
 
 RUNNER = DeploymentID(name="Runner", app_name="tsfm")

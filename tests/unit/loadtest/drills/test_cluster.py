@@ -16,7 +16,7 @@ from loadtest.drills.cluster import (
 )
 from loadtest.drills.parts.nodes import HEAD, SETTINGS, Cluster
 from loadtest.drills.parts.sandbox import Place
-from serve_app.launch.serve_check import read_serve_config
+from serve_app.launch.config_check import read_serve_config
 from tests.support.ray_env import ray_env
 
 FIRST, SECOND = Place(1), Place(2)

@@ -2,8 +2,13 @@ from typing import Any
 
 import pytest
 
-from runner.batching.admission import BURST_S, COMPANY_S, OVERLOAD_S, AdmissionControl
-from runner.batching.batch_policy import BatchLimits
+from runner.batching.batch_policy import (
+    BURST_S,
+    COMPANY_S,
+    OVERLOAD_S,
+    AdmissionControl,
+    BatchLimits,
+)
 from runner.batching.latency_model import UNKNOWN, CallLatency
 from tests.support.builders import make_config
 

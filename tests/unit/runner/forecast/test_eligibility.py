@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from runner.forecast.eligibility import ineligible_reason
-from runner.forecast.series import regularise
+from runner.forecast.resolved_request import ineligible_reason, regularise
 from runner.types import FallbackReason
 from tests.support.builders import make_config, make_registry, make_request, walk
 

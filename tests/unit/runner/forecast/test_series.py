@@ -1,6 +1,6 @@
 import numpy as np
 
-from runner.forecast.series import regularise
+from runner.forecast.resolved_request import regularise
 
 NAN = np.nan
 

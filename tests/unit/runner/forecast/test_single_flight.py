@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from runner.errors import TooLateError
-from runner.forecast.single_flight import SingleFlight
+from runner.forecast.forecaster import SingleFlight
 
 
 class Work:

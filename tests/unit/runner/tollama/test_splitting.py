@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RuntimeFailedError, RuntimeRejectedError, RuntimeTooLargeError
-from runner.tollama.splitting import BatchSplit
+from runner.tollama.client import BatchSplit
 
 PATHS = np.zeros((3, 3))
 

@@ -2,7 +2,7 @@ import pytest
 
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from runner.errors import InvalidRequestError
-from serve_app.http.batch_cost import (
+from serve_app.http.batch_admission import (
     SLOWEST,
     BatchCost,
     check_deadline,

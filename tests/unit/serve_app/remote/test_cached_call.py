@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from serve_app.remote.cached_call import CachedCall
+from serve_app.remote.cluster_status import CachedCall
 from tests.support.fakes import FakeClock
 
 

@@ -9,8 +9,8 @@ from ray.exceptions import RayActorError
 from runner.baseline.requests import BaselineRequest
 from runner.errors import BaselineUnavailableError
 from runner.types import Bands, FallbackReason, ModelFailure, ModelRequest
+from serve_app.remote.call_coalescer import ItemBatch
 from serve_app.remote.clients import WARM_UP_LIMIT_S, BaselineHandle, RunnerHandle, warm_up
-from serve_app.remote.item_batch import ItemBatch
 from tests.support.builders import LOGIT, make_answer, make_bands, make_config, make_model_request
 from tests.support.virtual_time import run_virtual
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from serve_app.remote.item_batch import ItemBatch, ItemTasks
+from serve_app.remote.call_coalescer import ItemBatch, ItemTasks
 from tests.support.virtual_time import run_virtual
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from runner.calibration.coverage import CoverageReport, LearningEvent
 from runner.types import FallbackReason, ModelFailure
-from serve_app.http.status_answer import CoverageItem
+from serve_app.http.status_endpoint import CoverageItem
 from serve_app.telemetry import metrics
 from serve_app.telemetry.learning_totals import learning_totals
 from serve_app.telemetry.metrics import Metric
@@ -173,7 +173,7 @@ def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]
 async def test_each_request_has_a_line_at_debug(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "serve_app.telemetry.request_log"):
+    with caplog.at_level(logging.DEBUG, "serve_app.telemetry.request_metrics"):
         await bench.post(EXAMPLE, **{"x-request-id": "r-1"})
         await bench.post(EXAMPLE, **{"x-request-id": "r-2"})
         await bench.post(example(liquidity_bucket="low"), **{"x-request-id": "r-3"})
@@ -188,7 +188,7 @@ async def test_each_request_has_a_line_at_debug(
 async def test_each_fallback_reason_has_a_line_a_minute_with_how_many_there_were(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "serve_app.telemetry.request_log"):
+    with caplog.at_level(logging.INFO, "serve_app.telemetry.request_metrics"):
         for _ in range(5):
             await bench.post(example(liquidity_bucket="low"))
         await bench.post(example(y=[0.5, 0.5]))

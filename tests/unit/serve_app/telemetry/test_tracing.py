@@ -19,14 +19,15 @@ from runner.types import (
     ModelFailure,
     ModelRequest,
 )
-from serve_app.telemetry.tracer import configured_tracer, tracer_for
 from serve_app.telemetry.tracing import (
     TracedBaseline,
     TracedCall,
     TracedItems,
     TracedModel,
+    configured_tracer,
     forward,
     traceparent,
+    tracer_for,
 )
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import (

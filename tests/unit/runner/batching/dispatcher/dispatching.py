@@ -7,8 +7,7 @@ from math import inf
 from typing import Any
 
 from runner.batching.batch_result import BatchResult, settle
-from runner.batching.dispatcher import Dispatcher
-from runner.batching.model_queue import QueueStats
+from runner.batching.dispatcher import Dispatcher, QueueStats
 from runner.errors import RuntimeTimeoutError
 from runner.types import Priority
 from tests.support.builders import make_config

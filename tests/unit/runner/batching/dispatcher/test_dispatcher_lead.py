@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batching.admission import COMPANY_S, AdmissionControl
+from runner.batching.batch_policy import COMPANY_S, AdmissionControl
 from runner.batching.batch_result import BatchResult
-from runner.batching.model_queue import ModelQueue, RuntimeCall
+from runner.batching.dispatcher import ModelQueue, RuntimeCall
 from runner.batching.queue import ItemQueue
 from runner.errors import RuntimeTimeoutError, TooLateError
 from runner.types import Priority
