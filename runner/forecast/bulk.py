@@ -14,7 +14,7 @@ from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.errors import RequestError
 from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
-from runner.forecast.forecaster import Fallback
+from runner.forecast.forecaster import Fallback, ModelPort
 from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.pacer import Pacer
 from runner.types import (
@@ -45,6 +45,10 @@ class BulkModelPort(Protocol):
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         """Each item's bands, or why there are none, in order."""
         ...
+
+
+class ModelPorts(ModelPort, BulkModelPort, Protocol):
+    """One item at a time, and many at once."""
 
 
 class BulkForecaster:

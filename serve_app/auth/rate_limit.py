@@ -12,10 +12,8 @@ from math import ceil
 
 from starlette.types import Scope
 
-from runner.config.sections import RequestSection
 from runner.config.security import SecuritySection
 from runner.errors import RateLimitedError
-from serve_app.http.requests import ForecastBody
 
 BYTES_PER_STEP = 32
 
@@ -109,11 +107,3 @@ def _policy(burst: int, refill_steps_per_s: float) -> RawHeaders:
 def body_steps(body: bytes) -> int:
     """What a body costs before it is understood, and at least."""
     return max(1, len(body) // BYTES_PER_STEP)
-
-
-def series_steps(wire: ForecastBody, limits: RequestSection) -> int:
-    """What a request costs; what is over a limit counts as the limit, for it is refused."""
-    covariates = len(wire.x_past or ()) + (wire.y_ts is not None)
-    levels = min(len(wire.quantiles or limits.quantiles), limits.max_levels)
-    horizon_steps = min(wire.horizon_steps or limits.horizon_steps, limits.max_horizon_steps)
-    return len(wire.y) * (1 + covariates) + horizon_steps * (levels + len(wire.x_future or ()))

@@ -13,7 +13,7 @@ from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore
-from runner.forecast.bulk import BulkForecaster
+from runner.forecast.bulk import BulkForecaster, ModelPorts
 from runner.forecast.forecaster import BaselinePort, Fallback, Forecaster
 from runner.forecast.outbox import Outbox
 from runner.pacer import Pacer
@@ -24,7 +24,6 @@ from serve_app.http.service import Dependencies, UnderWay
 from serve_app.remote.clients import BaselineHandle, RunnerHandle, warm_up
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning, RayLearningPort
-from serve_app.remote.ports import ModelPorts
 from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.ray_metrics import RaySink
 from serve_app.telemetry.recorder import Recorder

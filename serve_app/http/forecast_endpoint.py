@@ -13,12 +13,12 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.errors import OverloadedError
 from runner.pacer import Pacer
 from runner.types import ModelAnswer
-from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of, series_steps
+from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.body import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
 from serve_app.http.encoding import EncodedAnswer, PerRequestFields, encode
 from serve_app.http.errors import request_id
-from serve_app.http.requests import to_request
+from serve_app.http.requests import series_steps, to_request
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timings_of
 

@@ -158,6 +158,14 @@ def to_request(
     )
 
 
+def series_steps(wire: ForecastBody, limits: RequestSection) -> int:
+    """What a request costs; what is over a limit counts as the limit, for it is refused."""
+    covariates = len(wire.x_past or ()) + (wire.y_ts is not None)
+    levels = min(len(wire.quantiles or limits.quantiles), limits.max_levels)
+    horizon_steps = min(wire.horizon_steps or limits.horizon_steps, limits.max_horizon_steps)
+    return len(wire.y) * (1 + covariates) + horizon_steps * (levels + len(wire.x_future or ()))
+
+
 def parse_freq(freq: str) -> int:
     """Seconds of a step written ``<n>m``, ``<n>h`` or ``<n>d``.
 

@@ -29,9 +29,9 @@ from serve_app.http.status_endpoint import (
     ClusterStatus,
     MetricsEndpoint,
     StatusEndpoint,
-    coverage_items,
+    coverage_report,
+    learning_totals,
 )
-from serve_app.telemetry.learning_totals import learning_totals
 from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
 from serve_app.telemetry.tracing import TracedApp
@@ -50,7 +50,7 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
     status = StatusEndpoint(service, fleet, lambda: service.under_way.total)
     service.watch.follow(
         lambda: service.under_way.total,
-        partial(coverage_items, service.learning),
+        partial(coverage_report, service.learning),
         lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
         partial(learning_totals, service.learning),
     )

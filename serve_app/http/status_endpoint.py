@@ -17,7 +17,9 @@ from runner.config.sections import Environment
 from runner.types import BreakerState, FallbackReason
 from serve_app.http.responses import Count, Milliseconds, ModelItem, Out, models_answer
 from serve_app.http.service import Dependencies, LearningPort
+from serve_app.telemetry import metrics
 from serve_app.telemetry.request_history import KEPT_S, SLOT_S, RequestHistory, summary
+from serve_app.telemetry.request_metrics import Totals
 from serve_app.version import package_version
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -216,9 +218,14 @@ def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerI
     )
 
 
+def coverage_report(learning: LearningPort | None) -> CoverageReport:
+    """The coverage that was learned of; without rows where nothing is."""
+    return CoverageReport(0.0) if learning is None else learning.report
+
+
 def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
     """The coverage that was learned of; empty where nothing is."""
-    report = learning.report if learning is not None else CoverageReport(0.0)
+    report = coverage_report(learning)
     return [
         CoverageItem(
             source=row.source,
@@ -260,4 +267,15 @@ def history(traffic: RequestHistory) -> list[HistoryPoint]:
             p95_ms=one.p95_ms,
         )
         for slot, one in ((slot, summary([slot])) for slot in slots)
+    ]
+
+
+def learning_totals(learning: LearningPort | None) -> Totals:
+    """Where the counters of learning stand; none where nothing is learned."""
+    if learning is None:
+        return []
+    return [
+        (metrics.LEARNING_DROPPED, (), learning.dropped_notes),
+        *((metrics.LEARNING_EXCHANGES, (how,), n) for how, n in learning.exchanges.items()),
+        *((metrics.LEARNING, (str(what),), n) for what, n in learning.report.counts.items()),
     ]

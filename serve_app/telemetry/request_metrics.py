@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.calibration.coverage import CoverageReport
 from runner.forecast.answers import Forecast
 from runner.types import FallbackReason, Source
-from serve_app.http.status_endpoint import CoverageItem
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from serve_app.telemetry.recorder import Recorder
@@ -166,7 +166,7 @@ class RequestMetrics:
         self._recorder = recorder
         self._log = log
         self._in_flight: Callable[[], int] = int
-        self._coverage: Callable[[], Sequence[CoverageItem]] = tuple
+        self._coverage: Callable[[], CoverageReport] = lambda: CoverageReport(0.0)
         self._kept: Callable[[], Mapping[str, int]] = dict
         self._totals: Callable[[], Totals] = tuple
         self._from_model = recorder.counter(
@@ -217,7 +217,7 @@ class RequestMetrics:
     def follow(
         self,
         in_flight: Callable[[], int],
-        coverage: Callable[[], Sequence[CoverageItem]],
+        coverage: Callable[[], CoverageReport],
         kept: Callable[[], Mapping[str, int]],
         totals: Callable[[], Totals],
     ) -> None:
@@ -243,15 +243,16 @@ class RequestMetrics:
         gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
         for cache, entries in self._kept().items():
             gauge(metrics.KEPT, cache).set(entries)
-        for item in self._coverage():
-            where = (item.source, item.segment)
-            gauge(metrics.COVERAGE_TARGET, *where).set(item.target)
-            gauge(metrics.COVERAGE_SAMPLES, *where).set(item.samples)
+        report = self._coverage()
+        for row in report.rows:
+            where = (row.source, row.segment)
+            gauge(metrics.COVERAGE_TARGET, *where).set(report.target_coverage)
+            gauge(metrics.COVERAGE_SAMPLES, *where).set(row.points)
             for metric, value in (
-                (metrics.COVERAGE, item.coverage),
-                (metrics.CALIBRATED, item.calibrated_coverage),
-                (metrics.WIDTH, item.mean_width),
-                (metrics.BREACHES, item.breach_rate),
+                (metrics.COVERAGE, row.coverage),
+                (metrics.CALIBRATED, row.calibrated_coverage),
+                (metrics.WIDTH, row.mean_width),
+                (metrics.BREACHES, row.breach_rate),
             ):
                 if value is not None:
                     gauge(metric, *where).set(value)

@@ -37,9 +37,9 @@ from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
 from runner.config.sections import ObservabilitySection, Traces
 from runner.forecast.answers import ModelOutcome
+from runner.forecast.bulk import ModelPorts
 from runner.forecast.forecaster import BaselinePort
 from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
-from serve_app.remote.ports import ModelPorts
 from serve_app.telemetry.logs import own_stderr
 from serve_app.telemetry.runner_metrics import Call, result_of
 from serve_app.version import package_version

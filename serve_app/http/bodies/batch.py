@@ -12,11 +12,16 @@ from runner.config.loading import Config
 from runner.errors import BodyTooLargeError, InvalidJsonError, InvalidRequestError, RequestError
 from runner.pacer import Pacer
 from runner.types import ForecastRequest
-from serve_app.auth.rate_limit import series_steps
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.errors import INVALID_JSON, Described, describe
-from serve_app.http.requests import BatchBody, ForecastBody, LooseBatchWire, to_request
+from serve_app.http.requests import (
+    BatchBody,
+    ForecastBody,
+    LooseBatchWire,
+    series_steps,
+    to_request,
+)
 
 Parsed = ForecastRequest | Described
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RateLimitedError
-from serve_app.auth.rate_limit import RateLimit, body_steps, series_steps
-from serve_app.http.requests import ForecastBody
+from serve_app.auth.rate_limit import RateLimit, body_steps
+from serve_app.http.requests import ForecastBody, series_steps
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock

@@ -6,11 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.calibration.coverage import CoverageReport, LearningEvent
+from runner.calibration.coverage import CoverageReport, CoverageRow, LearningEvent
 from runner.types import FallbackReason, ModelFailure
-from serve_app.http.status_endpoint import CoverageItem
+from serve_app.http.status_endpoint import learning_totals
 from serve_app.telemetry import metrics
-from serve_app.telemetry.learning_totals import learning_totals
 from serve_app.telemetry.metrics import Metric
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
@@ -126,31 +125,32 @@ async def test_metrics_are_shown_as_prometheus_text(bench: Bench) -> None:
 
 
 async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
-    item = CoverageItem(
+    row = CoverageRow(
         source="ewma",
         segment="all",
-        target=0.8,
+        points=400,
         coverage=0.75,
-        samples=400,
         mean_width=0.1,
-        breach_rate=None,
-        calibrated_coverage=0.7,
+        breach_rate=0.05,
+        calibrated_coverage=None,
+        calibrated_mean_width=None,
     )
-    bench.watch.follow(lambda: 7, lambda: [item], dict, tuple)
+    report = CoverageReport(0.8, (row,))
+    bench.watch.follow(lambda: 7, lambda: report, dict, tuple)
     bench.watch.look()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
-    assert bench.recorder.gauge(metrics.CALIBRATED, "ewma", "all").value == 0.7
+    assert bench.recorder.gauge(metrics.CALIBRATED, "ewma", "all").value is None
     assert bench.recorder.gauge(metrics.COVERAGE_SAMPLES, "ewma", "all").value == 400
-    assert bench.recorder.gauge(metrics.BREACHES, "ewma", "all").value is None
+    assert bench.recorder.gauge(metrics.BREACHES, "ewma", "all").value == 0.05
 
 
 async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
     learning = FakeLearning()
     learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 3})
     learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
-    bench.watch.follow(int, tuple, dict, partial(learning_totals, learning))
+    bench.watch.follow(int, lambda: CoverageReport(0.0), dict, partial(learning_totals, learning))
     bench.watch.look()
     learning.report = CoverageReport(
         0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1}
