@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the models, so that it cannot say anything else.
 
-Type, bounds, default and meaning of a key are those of `runner.config.loading`, the values of operators'
+Type, bounds, default and meaning of a key are those of `runner.config`, the values of operators'
 keys those of the two shipped files. `make docs` runs it; a test fails when the page is not what it
 would write.
 """

@@ -18,10 +18,10 @@ ITEMS = "items"
 
 
 def demand(in_hand: int, lanes: Iterable[QueueStats]) -> dict[str, float]:
-    """What a Runner tells: the items in its hand, and those it turned away.
+    """What a Runner reports: the items it holds, and those it refused.
 
-    Under lasting overload a line is kept short (`runner.batching.batch_policy`), so what is in hand alone would
-    never ask for another Runner. Those turned away count as if they waited.
+    Under lasting overload queues are kept short (`runner.batching.batch_policy`), so the items held
+    would never ask for another Runner. Refused items count as if they waited.
     """
     return {ITEMS: in_hand + sum(lane.turned_away for lane in lanes)}
 

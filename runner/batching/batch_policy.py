@@ -1,24 +1,22 @@
-"""Which waiting items travel in the next call, and which are told that they are too late.
+"""Which waiting items travel in the next call, which are too late, and which may wait at all.
 
-Pure decisions over items in order of arrival. A call has a *lead* class, for whose sake it is made,
-and a *fill* class that takes the places left over and must not make a leading item late.
+Pure decisions over items in order of arrival; times are arguments on one clock.
 
-    lead   the largest batch whose members all finish in time; whoever cannot be among them is lost
-    fill   in order, while places, bytes and the tightest deadline on board allow
+**The batch** (`plan_batch`). A call is made for items of one class, the lead class. Items of
+the other class, the fill, take the places left over.
 
-What a lane does when more comes than it can do; pure, times are arguments on one clock.
+    lead   the largest batch whose items all finish in time; an item that cannot be in it is lost
+    fill   in order, while places, bytes and the tightest deadline in the batch allow
 
-While interactive items come, calls are kept short, so that who comes just after one began is still
-in time. An item that would neither be in the next call nor in time is turned away: the baseline at
-once is worth more than the model too late.
+**Admission** (`AdmissionControl`). While interactive items arrive, calls are kept short, so that an
+item that arrives just after a call began still meets its deadline. An item that would not be in the
+next call and not in time is refused: the baseline at once is better than the model too late.
 
-What may be waited for tells a burst from lasting overload, as CoDel does for packets (Nichols and
-Jacobson, "Controlling queue delay", ACM Queue 10(5), 2012). A burst drains: it may wait long. A
-line that has been long for a while, without a break, only delays everybody: it is kept short until
-nobody has had to be turned away for a moment.
-
-Meanwhile bulk items stay in line while others wait: they are shed first, by waiting, and lost where
-that lasts until their deadline.
+A burst may wait long, because it drains. Lasting overload may not: a queue that stays long only
+delays every item. The two are told apart as CoDel does for packets (Nichols and Jacobson,
+"Controlling queue delay", ACM Queue 10(5), 2012): a queue that was long without a break for a while
+is kept short until no item has been refused for a moment. Meanwhile bulk items wait behind the
+others, and are lost where that lasts until their deadline.
 """
 
 from bisect import bisect_right

@@ -1,27 +1,25 @@
-"""Late binding: items wait, pooled per key, and a batch is cut when a slot is free, not before.
+"""Late binding: items wait in queues, and a batch is taken when a slot is free, not before.
 
-Items of one key may share a call; keys of one lane share the lane's slots (a model family: the
-runtime runs one call of it at a time). Who goes next is decided in ``lane_queue`` and ``cut``; here
-are the effects: futures, calls, timers.
+Items of one key may share a call. Keys of one model share a `ModelQueue` and its slots, because the
+runtime runs one call of a model family at a time. ``queue`` and ``batch_policy`` decide which items
+are next; this module has the effects: futures, calls, timers.
 
-    submit --> line of the lane --> call --> answers, slot free --> next cut
-                   |                  |      (a moment sooner where it may lead: see ``lane``)
-                   |                  `--> given up, but the runtime is still busy: *lingering*,
-                   |                       the slot stays taken until that ends or the lease does
-                   `--> full, too long, or deadline passed: an error at once
+    submit --> model queue --> call --> answers, slot free --> next batch
+                   |             |
+                   |             `--> abandoned after the time limit: the runtime still computes, so
+                   |                  the slot stays taken until the call or its lease ends
+                   `--> queue full or too long, or deadline passed: an error at once
 
-An item costs one future, one entry in the line and its share of a call; there is no task and no
-timer per item.
+An item costs one future, one queue entry and its share of a call. There is no task and no timer per
+item.
 
-A lane as the dispatcher keeps it: who waits, which calls are under way, when the next may leave.
-
-A runtime that has answered would stand idle while its answer is unpacked and the next batch packed
-and sent. So a lane may have one call more under way than it has slots, if it leaves only a moment
-before a running one is expected to end: it *leads*, waits in the runtime for that moment, and its
-time begins when the one before it is answered.
+**Prefetch.** A runtime that has answered would stand idle while its answer is unpacked and the next
+batch is packed and sent. So a model queue may have one call more under way than it has slots, if
+that call leaves only a moment before a running one is expected to end. It waits in the runtime for
+that moment, and its time counts from the end of the call before it.
 
     slot   | call 1 .............. | call 2 ............... | call 3
-    leaves ^                  ^ lead                   ^ lead
+    leaves ^                  ^ prefetch               ^ prefetch
 """
 
 import asyncio

@@ -43,7 +43,7 @@ class WaitingItem(Generic[K]):
 
 
 class ItemQueue(Generic[K, W]):
-    """A bounded line of ``WaitingItem`` items with O(log n) work per item, whatever happens to it."""
+    """A bounded queue of ``WaitingItem`` with O(log n) work per item."""
 
     def __init__(self, max_items: int, bulk_batch_size: int) -> None:
         self._max_items = max_items
@@ -95,7 +95,7 @@ class ItemQueue(Generic[K, W]):
         self._bulk_in_order.pop(item, None)
 
     def clear(self) -> list[W]:
-        """Everybody in line, who thereby leaves it."""
+        """Removes and returns all queued items."""
         return self._leave([item for _, _, item in self._deadlines if item.queued])
 
     def next_deadline(self) -> float:

@@ -145,7 +145,7 @@ def interval_of(paths: FloatArray, levels: FloatArray, target_coverage: float) -
 
 
 def interval_scores(found: FloatArray, actual: FloatArray) -> FloatArray:
-    """What `score` gives, ``(..., 2)``, for ``(..., 3)`` from `interval_of` and outcomes ``(...)``."""
+    """Scores ``(..., 2)`` of intervals ``(..., 3)`` against outcomes ``(...)``."""
     low, centre, up = np.moveaxis(found, -1, 0)
     away = np.stack([centre - actual, actual - centre], axis=-1)
     half = np.stack([centre - low, up - centre], axis=-1)

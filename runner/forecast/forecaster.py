@@ -1,12 +1,12 @@
-"""The use case: the model where it suits and answers in time, else what is next best.
+"""Answers one request: by the model where it suits and is in time, else by the next best source.
 
-Read `Forecaster.forecast` as the product's own paragraph: gate, cache, breaker, model, and then
-stale answer, baseline service, baseline in this process. Every way out but the first has a reason.
+`Forecaster.forecast` tries in this order: the eligibility rules, the answer cache, the breaker, the
+model, an expired answer, the Baseline deployment, the baseline in this process. Every answer except
+a fresh model answer carries a `FallbackReason`.
 
-One piece of work per key, however many wait for it.
-
-Who waits may give up at a deadline: the work goes on, its result is still wanted for the cache. Who
-leaves (is cancelled) takes the work along only when nobody else wants it.
+Equal requests share one model call (`SingleFlight`). A caller that reaches its deadline stops
+waiting, but the call goes on: its result fills the cache. A cancelled caller cancels the call only
+when no other caller waits for it.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""What a request asks of the model, worked out before anything is sent: a pure function.
+"""What a request asks of the model, resolved before anything is sent. Pure functions.
 
-A market's observations on the regular grid that ends at ``as_of_ts``, gaps counted and filled.
+    observations   -> `regularise`: the grid that ends at ``as_of_ts``, gaps filled and counted
+    series, model  -> `ineligible_reason`: why the model cannot be asked, or None
+    request        -> `resolve_request`: a `ResolvedRequest` with its batch key and cache key
 
-The grid is what models understand; what was observed is what the gate judges.
-
-Whether a series suits the model, decided before anything is sent.
+The model gets the grid. Eligibility is judged by what was observed.
 """
 
 import hashlib

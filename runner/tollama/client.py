@@ -1,14 +1,12 @@
 """The adapter to tollama: one call for many series, and one error of ours for each way it fails.
 
-``tollama_wire`` knows the JSON, ``tollama_errors`` the statuses, ``tollama_http`` the connection,
-``tollama_split`` how a refused batch is taken apart; here they meet retries and the clock.
+``wire`` knows the JSON, ``errors`` the statuses, ``http`` the connection. This module adds retries,
+the clock, and the splitting of a refused batch (`BatchSplit`).
 
-Which part of a batch to send next, and what became of each series.
-
-tollama refuses a whole call for one bad series. It often says which one; then that one is taken out
-and the rest is sent again. When it does not say, the part is halved, largest parts first, so that
-most of the good series have their forecast early. The search is bounded: a fault of the request as
-a whole would otherwise cost two calls per series.
+tollama refuses a whole call for one bad series. It often says which one; then that series is taken
+out and the rest is sent again. Where it does not say, the part is halved, largest parts first, so
+that most of the good series have their forecast early. The search is bounded: a fault of the whole
+request would otherwise cost two calls per series.
 """
 
 import asyncio

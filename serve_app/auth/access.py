@@ -1,9 +1,8 @@
-"""Who may call what: the table of routes and scopes, and the gate in front of each route.
+"""Access control: the table of routes and scopes, and the gate in front of each route.
 
-While there are no tokens there is no gate. With tokens every route has one, but for those that
-stand as open; a route that the table does not name cannot be built.
-
-What refusals by the gate say in headers: how to come in, and when there is allowance again.
+Without tokens there is no gate. With tokens every route has one, except those marked as open; a
+route that is missing from the table cannot be built. `access_headers` are the headers of refusals:
+how to authenticate, and when there is allowance again.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,5 +1,5 @@
-"""What stands between a caller and Serve: our rules for HAProxy, and the headers Serve must not see.
+"""What stands between a caller and Serve.
 
-``haproxy`` is the program that Serve starts instead of HAProxy, ``before_serve.middlewares`` the
-middleware in front of Serve's own application.
+``haproxy`` is the program that Serve starts instead of HAProxy: it adds our rules to Serve's
+configuration. ``before_serve.middlewares`` drops headers that Serve would obey.
 """

@@ -1,13 +1,11 @@
-"""How many batches one replica works on, and in which order the others wait.
+"""How many batches a replica works on, how the others wait, and which deadlines can be kept.
 
-Batches are counted by the bytes of their bodies, 2,000 for an item at least: that is known before
-anything is parsed, and both the memory and the time that a batch takes grow with it. They are let
-in, and turned away, in the order in which they came.
+**The line** (`BatchLine`). Batches count by the bytes of their bodies, 2,000 for an item at least:
+that is known before anything is parsed, and memory and time of a batch grow with it. They are
+admitted, and refused, in the order in which they arrived.
 
-What answering a batch takes, as far as it can be told before it is done.
-
-The least that a batch takes is to be read and given the baseline, with no word to the model. What a
-deadline does not leave time for is refused at once and not answered late.
+**The cost** (`BatchCost`). The least that a batch takes is to be read and given the baseline,
+without the model. A deadline that leaves no time for that is refused at once and not answered late.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""``POST /tsfm/outcomes``: for callers who send what came of forecasts by themselves.
+"""``POST /tsfm/outcomes``: actual values from callers who send them by themselves.
 
-Wire models of ``POST /tsfm/outcomes``: actuals in, what became of them out.
+The bodies: actual values in, how many of them were used out.
 """
 
 from dataclasses import asdict

@@ -1,6 +1,6 @@
 """``GET /tsfm/status``, the service at a glance, and ``GET /metrics``, all its numbers.
 
-Wire models of ``GET /tsfm/status``: what the console and the command line show.
+The console and the command line show `StatusAnswer`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

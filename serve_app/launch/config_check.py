@@ -1,17 +1,16 @@
-"""What kind of configuration a file is, and whether it is sound: for people, CI and manifests.
+"""Checks configuration files, for people, CI and manifests.
 
     kind            known by                 checked with
-    --------------  -----------------------  ----------------------------------------------------
-    configuration   ``request``, ``slo``     runner.config.loading, and the model registry that it names
+    --------------  -----------------------  -----------------------------------------------------
+    configuration   ``request``, ``slo``     runner.config.loading, and the model registry it names
     models          ``models``               runner.config.registry
     Serve config    ``applications``         Serve's own schema, closed; and the files it names
     RayService      ``kind: RayService``     the Serve config inside it, likewise
 
-A configuration is checked with the settings among an application's ``env_vars``, as it will run.
-A Serve config's paths belong to the machine it will run on: in a manifest, those that are not here
-are left alone.
-
-Checks a Serve config more strictly than Serve does, which ignores keys it does not know.
+A Serve config is checked more strictly than Serve does it: unknown keys, which Serve ignores, are
+refused. A configuration is checked with the settings in an application's ``env_vars``, as it will
+run. Paths in a manifest belong to the machine it will run on: those that are not here are left
+alone.
 """
 
 import os

@@ -1,13 +1,12 @@
-"""Items on their way to one deployment share calls: the call costs more than what it carries.
+"""Items on their way to one deployment share calls, because a call costs more than its content.
 
-In each lane a call leaves at most once per interval: the first item leaves in the same turn of the
-loop, what comes within the interval after it travels in the next call. A call's answers come back
-as they are ready, so nobody waits for who travels along.
+For each key a call leaves at most once per interval. The first item leaves in the same turn of the
+event loop; items that arrive within the interval after it travel in the next call. The answers come
+back as each is ready, so no item waits for another. `ItemBatch` is what a call carries,
+`ItemTasks` takes it in at the Runner.
 
-A shared call belongs to nobody in particular: it runs outside the context of whoever was first.
-Serve cancels what an HTTP request has called when its caller leaves, and would cancel it for all.
-
-What a call from an Ingress to a Runner carries, and the Runner's desk that takes it in.
+A shared call runs in an empty context: Serve cancels what an HTTP request has called when its
+caller leaves, and must not cancel the call for all others.
 """
 
 import asyncio

@@ -1,11 +1,8 @@
-"""What an ingress replica finds out about the others: asked of Serve and of the Runner, when asked.
+"""What an ingress replica can find out about the other replicas, asked of Serve and of the Runner.
 
-Answers are kept for a moment, so that many who watch cost no more than one.
-
-An answer that many may ask for and that is fetched once: kept for a moment, waited for briefly.
-
-Whatever goes wrong or takes too long is None: not known. An attempt that hangs is left to itself,
-and nobody starts a second one beside it.
+Answers are kept for a moment (`CachedCall`), so that many viewers cost no more than one. Whatever
+fails or takes too long is None: not known. A call that hangs is left alone, and no second one is
+started beside it.
 """
 
 import asyncio

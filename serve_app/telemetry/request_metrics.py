@@ -1,13 +1,9 @@
-"""What an ingress replica writes down about each answer: counts, times, log lines.
+"""What an ingress replica records about each answer: counts, times (``Server-Timing``), log lines.
 
-The rule of the file: nothing here waits, nothing here raises, and an answer from the cache pays
-about a microsecond.
+Nothing here waits and nothing here raises. An answer from the cache costs about a microsecond.
 
-Where the time of one forecast went, and the ``Server-Timing`` header that says so.
-
-What is logged about requests: each one at DEBUG; at INFO one line a minute per fallback reason.
-
-Lines hold request ids, reasons and times, and nothing of what callers sent.
+Each request is logged at DEBUG; at INFO there is one line a minute per fallback reason. Lines hold
+request ids, reasons and times, and nothing that callers sent.
 """
 
 import asyncio

@@ -1,15 +1,13 @@
-"""Spans of one request on its way: ingress, model, queue, runtime call, baseline.
+"""Spans of one request: ingress, model, queue, runtime call, baseline.
 
     forecast (ingress) -- model -- queue            one for each item that waited for a call
             |                `---- runtime call     one for a batch, linked to every item in it
             `-- baseline
 
-Everything here wraps one of the service's own ports, and is not there at all while tracing is off.
-Spans hold models, sizes, reasons and times, and nothing that a caller sent but the trace's id.
-
-Where spans go: nowhere, to stderr, or to a collector over OTLP; as configured.
-
-The provider is our own and not the process's: Serve may set that one.
+Everything here wraps one of the service's own ports, and does not exist while tracing is off. Spans
+hold models, sizes, reasons and times, and nothing that a caller sent except the trace id. They go
+to stderr or to a collector over OTLP, as configured. The provider is our own, because Serve may set
+the one of the process.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

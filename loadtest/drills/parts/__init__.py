@@ -1,1 +1,1 @@
-"""What single drills need beside the harness: nodes of a cluster, processes, traffic, an empty app."""
+"""What single drills need beside the harness: cluster nodes, processes, traffic, an empty app."""
