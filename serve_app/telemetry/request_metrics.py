@@ -53,7 +53,7 @@ class Timings:
     def header(self) -> bytes:
         """The value of ``Server-Timing``.
 
-        >>> Stages(0.5, None, None, 0.125, 2.0).header()
+        >>> Timings(0.5, None, None, 0.125, 2.0).header()
         b'admission;dur=0.500, post;dur=0.125, total;dur=2.000'
         """
         return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timed()).encode()

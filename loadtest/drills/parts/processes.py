@@ -52,7 +52,7 @@ HELPERS = (  # of Ray and Serve, which callers need less: killed alone
     Kind("Ray runtime env agent", r"^ray::RuntimeEnvAgent\b", carries=True, restarts=True),
     Kind("Ray raylet", r"/raylet/raylet ", carries=True, restarts=True),
     Kind("Ray GCS", r"/gcs/gcs_server ", carries=True, restarts=True),
-    Kind("Serve's starter", r"-m serve_app\.local_serve ", carries=True, restarts=True),
+    Kind("Serve's starter", r"-m serve_app\.launch\.local_serve ", carries=True, restarts=True),
 )
 OURS = frozenset({LEARNING, *(kind.name for kind in TARGETS)})  # what the project starts
 
