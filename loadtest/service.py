@@ -176,15 +176,9 @@ def environment(
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
+        # As the launcher sets them; ``serve run`` has no launcher.
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a proxy that is slow to start is not dead
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/h/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/h/admin.sock",
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/h/metrics.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": f"{folder}/h",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/h/server-state",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         "TSFM_CONFORMAL__LEARNED_FILE": f"{folder}/learned.json",  # of stand-ins, so not for later
         "TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{port}/runtime",  # where the embedded one is
     }

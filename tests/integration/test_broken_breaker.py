@@ -12,7 +12,7 @@ import yaml
 
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
 from loadtest.stub.process import StubProcess
-from tests.integration.broken_breaker import BROKEN_WHILE
+from tests.integration.broken.breaker import BROKEN_WHILE
 from tests.integration.conftest import Stack, until
 
 pytestmark = pytest.mark.integration
@@ -21,7 +21,7 @@ QUICKLY = {"RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "0.5"}
 
 def serve_config(folder: Path) -> Path:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    config["applications"][0]["import_path"] = "tests.integration.broken_breaker:build"
+    config["applications"][0]["import_path"] = "tests.integration.broken.breaker:build"
     file = folder / "serve_config.yaml"
     file.write_text(yaml.safe_dump(config))
     return file

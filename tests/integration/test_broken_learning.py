@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 def config_with(build: str, folder: Path) -> Path:
     """The shipped Serve config with another way to build the application."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    config["applications"][0]["import_path"] = f"tests.integration.broken_learning:{build}"
+    config["applications"][0]["import_path"] = f"tests.integration.broken.learning:{build}"
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.integration
 
 
 def loaded_files(service: Service) -> set[str]:
-    """Every file that a process of the service has mapped."""
+    """Every file that a process of Serve has mapped; the launcher is none of them."""
     files: set[str] = set()
-    for pid in service.processes():
+    for pid in service.processes().keys() - {service.pid}:
         with suppress(psutil.Error):  # it has ended meanwhile
             files |= {each.path for each in psutil.Process(pid).memory_maps()}
     return files

@@ -1,0 +1,1 @@
+"""Applications whose actors cannot start, for the tests of fail-open."""
