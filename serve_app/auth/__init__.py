@@ -1,5 +1,5 @@
-"""Who may call, and how much.
+"""Access tokens and rate limits.
 
-``access.AccessControl`` puts a gate in front of each route; ``rate_limit`` counts what a caller
-asks for. ``new_token`` is a command that makes a token.
+``access.AccessControl`` puts an access check in front of each route; ``rate_limit`` limits the cost
+of a caller's requests. ``new_token`` is a command that makes a token.
 """

@@ -1,8 +1,8 @@
-"""Access control: the table of routes and scopes, and the gate in front of each route.
+"""Access control: the table of routes and scopes, and the access check in front of each route.
 
-Without tokens there is no gate. With tokens every route has one, except those marked as open; a
-route that is missing from the table cannot be built. `access_headers` are the headers of refusals:
-how to authenticate, and when there is allowance again.
+Without configured tokens nothing is checked. With tokens every route is checked, except those
+marked as open; a route that is missing from the table cannot be built. `access_headers` are the
+headers of refusals: how to authenticate, and when the rate limit admits requests again.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),
     "/metrics": frozenset({TokenScope.METRICS}),
     "/openapi.json": ANY,
-    "/": OPEN,  # pages are no secret; what they show is asked for with a token
+    "/": OPEN,  # pages hold no data; they request it from the API with a token
     "/docs": OPEN,
     "/console/{name:path}": OPEN,
     "/healthz": OPEN,  # probes carry no token
@@ -46,7 +46,7 @@ class _Token:
 
 
 class AccessControl:
-    """The accepted tokens; those of one name share an allowance."""
+    """The accepted tokens; tokens with the same name share a rate limit."""
 
     def __init__(self, settings: SecuritySection, clock: Callable[[], float]) -> None:
         names = {entry.name for entry in settings.tokens}
@@ -57,16 +57,16 @@ class AccessControl:
         ]
 
     def gate(self, path: str) -> list[Middleware]:
-        """What stands in front of a route."""
+        """The middleware of a route: its access check, or nothing."""
         needs = NEEDS[path]
         return [Middleware(_Gate, self, needs)] if self._tokens and needs else []
 
     def admit(self, scope: Scope, needs: Scopes) -> RateLimit:
-        """The allowance of whoever sent this request.
+        """The rate limit of the caller of this request.
 
         Raises:
-            UnauthorizedError: there is no token, or it is not known.
-            InsufficientScopeError: it is good for other routes only.
+            UnauthorizedError: there is no token, or it is not an accepted one.
+            InsufficientScopeError: the token has none of the scopes that this route needs.
         """
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, secret = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
@@ -80,7 +80,7 @@ class AccessControl:
         return token.allowance
 
     def _find(self, secret: bytes) -> _Token | None:
-        """The token with this digest; every one is looked at, each in constant time."""
+        """The token with this digest; all are compared, each in constant time."""
         digest, found = digest_of(secret), None
         for token in self._tokens:
             if compare_digest(token.digest, digest):
@@ -89,7 +89,7 @@ class AccessControl:
 
 
 class _Gate:
-    """Lets a request through to its route, and says on the answer what the caller has left."""
+    """Checks access before a route, and adds the caller's rate limit headers to the answer."""
 
     def __init__(self, app: ASGIApp, access: AccessControl, needs: Scopes) -> None:
         self._app = app

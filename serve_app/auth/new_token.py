@@ -10,10 +10,10 @@ from runner.config.security import TokenEntry, TokenScope, digest_of
 
 
 def new_token(name: str, scopes: Sequence[TokenScope]) -> tuple[str, TokenEntry]:
-    """A random token of 256 bits, and its entry.
+    """A random token of 256 bits, and its configuration entry.
 
     Raises:
-        ValidationError: the name cannot be one.
+        ValidationError: the name is not a valid one.
     """
     token = secrets.token_urlsafe(32)
     digest = digest_of(token.encode()).hex()
@@ -21,7 +21,7 @@ def new_token(name: str, scopes: Sequence[TokenScope]) -> tuple[str, TokenEntry]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; the exit code for the shell."""
+    """Runs the command; returns the exit code for the shell."""
     parser = argparse.ArgumentParser(prog="python -m serve_app.auth.new_token", description=__doc__)
     parser.add_argument("name", help="who uses it: lower-case letters, digits, dots, dashes")
     parser.add_argument(

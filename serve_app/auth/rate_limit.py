@@ -1,9 +1,9 @@
-"""How much a caller may ask for: one unit, and the allowance it is taken from.
+"""Rate limits of callers, counted in series-steps.
 
-The unit is the **series-step**: one number in or out. A request costs its points times one plus its
-covariates (and its times, where it sends them), and its horizon times its levels plus the
-covariates known ahead; never less than one for every 32 bytes of its body, so that what is refused
-costs as well. The document's example, 32 points and 12 steps at 3 levels, costs 68.
+A **series-step** is one number in or out. A request costs points x (1 + covariates, and one more
+where it sends times) + horizon x (quantile levels + covariates known ahead). It costs at least one
+step for every 32 bytes of its body, so that refused requests cost something too. The example of the
+API document, 32 points and 12 steps at 3 levels, costs 68.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from runner.errors import RateLimitedError
 
 BYTES_PER_STEP = 32
 
-SCOPE_KEY = "tsfm.allowance"  # where the gate leaves it in the ASGI scope
+SCOPE_KEY = "tsfm.allowance"  # the access check puts the rate limit here in the ASGI scope
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 
 class NoRateLimit:
-    """The allowance of everybody while there are no tokens."""
+    """The rate limit of all callers while no tokens are configured: none."""
 
     def admit(self, steps: int) -> None:
         """Takes the steps."""
@@ -33,10 +33,10 @@ class NoRateLimit:
 
 
 class RateLimit(NoRateLimit):
-    """One caller's series-steps in this process; they come back with time, up to the burst.
+    """One caller's series-steps in this process; they are refilled over time, up to the burst.
 
-    A request is admitted while anything is left, and may take more than that: no size of request
-    is shut out for good, and what it took too much is waited for before the next one.
+    A request is admitted while any steps are left, and may take more than are left: so a request of
+    any size can be admitted. The next one is refused until the overdraft is refilled.
     """
 
     def __init__(self, settings: SecuritySection, clock: Callable[[], float]) -> None:
@@ -63,11 +63,11 @@ class RateLimit(NoRateLimit):
         self._full_at = max(self._full_at, now) + steps * self._step_s
 
     def spend(self, steps: int) -> None:
-        """Takes the steps of what has been admitted, even if that is more than what is left."""
+        """Takes the steps of an admitted request, even if that is more than what is left."""
         self._full_at = max(self._full_at, self._clock()) + steps * self._step_s
 
     def headers(self) -> RawHeaders:
-        """What is left, for the answer."""
+        """The rate limit headers of the answer."""
         settings, missing_s = self._settings, max(0.0, self._full_at - self._clock())
         return rate_limit_headers(settings.burst_steps, settings.refill_steps_per_s, missing_s)
 
@@ -76,18 +76,18 @@ _UNLIMITED = NoRateLimit()
 
 
 def rate_limit_of(scope: Scope) -> NoRateLimit:
-    """What the caller of this request may still ask for."""
+    """The rate limit of the caller of this request."""
     allowance: NoRateLimit = scope.get(SCOPE_KEY, _UNLIMITED)
     return allowance
 
 
 def rate_limit_headers(burst: int, refill_steps_per_s: float, missing_s: float) -> RawHeaders:
-    """RateLimit-* of draft-ietf-httpapi-ratelimit-headers-07; ``missing_s`` until all is back.
+    """RateLimit-* of draft-ietf-httpapi-ratelimit-headers-07; ``missing_s``: time to a full refill.
 
     >>> [value for _, value in rate_limit_headers(1000, 10.0, 2.5)]
     [b'975', b'3', b'1000', b'1000;w=100']
     """
-    left = max(0, int(burst - missing_s * refill_steps_per_s + 1e-3))  # the clock's own rounding
+    left = max(0, int(burst - missing_s * refill_steps_per_s + 1e-3))  # 1e-3: rounding of the clock
     return [
         (b"ratelimit-remaining", b"%d" % left),
         (b"ratelimit-reset", b"%d" % ceil(missing_s)),
@@ -105,5 +105,5 @@ def _policy(burst: int, refill_steps_per_s: float) -> RawHeaders:
 
 
 def body_steps(body: bytes) -> int:
-    """What a body costs before it is understood, and at least."""
+    """The least cost of a body, known before it is parsed."""
     return max(1, len(body) // BYTES_PER_STEP)

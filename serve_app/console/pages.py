@@ -1,4 +1,4 @@
-"""Routes of the pages and of everything they load."""
+"""Routes of the web pages and of the files they load."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Any]
 
 
 def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
-    """A route for every page, and one for the files; ``gate`` is what stands before a path."""
+    """A route for every page, and one for the files; ``gate`` gives the access check of a path."""
     shelf = StaticFiles(sources())
 
     def page(name: str) -> Endpoint:
@@ -32,14 +32,14 @@ def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
         return await _answer(shelf, request.path_params["name"], request)
 
     endpoints = {path: page(name) for path, name in PAGES.items()} | {FILES: file}
-    return [  # not in the document, which describes the API for programs
+    return [  # not in the OpenAPI document, which describes the API for programs
         Route(path, endpoint, middleware=gate(path), include_in_schema=False)
         for path, endpoint in endpoints.items()
     ]
 
 
 def sources() -> dict[str, Source]:
-    """Every file there is, by the name under which it is asked for."""
+    """Every file that is served, by its name in the URL."""
     libraries = _libraries()
     names = {name.rsplit("/", 1)[-1]: f"console/{name}" for name in libraries}
     ours = {

@@ -1,6 +1,6 @@
-"""Files for browsers: a fixed table of names, each read and packed once, when first asked for.
+"""Files for browsers: a fixed table of names, each read and compressed once, when first requested.
 
-Nothing of a request becomes a path, so there is no way out of the table.
+No part of a request becomes a file path, so only files of the table can be read.
 """
 
 import gzip
@@ -21,9 +21,9 @@ MEDIA_TYPES: Mapping[str, str] = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-ASK_AGAIN = "no-cache"  # kept, but not used without asking whether it has changed
+ASK_AGAIN = "no-cache"  # the browser keeps it, but asks before each use whether it has changed
 FOR_GOOD = "public, max-age=31536000, immutable"  # the name holds the version
-# The styles of a <style> without text: charts make one, and fill it through the object model.
+# The hash of an empty <style>: plotly adds one, and fills it through the object model.
 _EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 POLICY = "; ".join(
     (
@@ -49,7 +49,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a file is, how long a browser may keep it, and what to put in for names in it."""
+    """Path of a file, how long a browser may keep it, and the values of its placeholders."""
 
     path: Path
     keep: str = ASK_AGAIN
@@ -58,14 +58,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file as it is sent."""
+    """A file with its headers, plain and compressed."""
 
     plain: bytes
     gzipped: bytes
     headers: Mapping[str, str]
 
     def answer(self, asked: Headers) -> Response:
-        """The file, or that the browser has it already."""
+        """The file, or a 304 where the browser has it already."""
         etag = self.headers["etag"]
         if etag in (part.strip() for part in asked.get("if-none-match", "").split(",")):
             return Response(status_code=304, headers=self.headers)
@@ -82,14 +82,14 @@ class StaticFiles:
         self._packed: dict[str, StaticFile] = {}
 
     async def take(self, name: str) -> StaticFile | None:
-        """The file of that name, if there is one; reading and packing is done off the loop."""
+        """The file of that name, if there is one; read and compressed in a thread."""
         if name not in self._packed and name in self._sources:
             self._packed[name] = await anyio.to_thread.run_sync(pack, self._sources[name])
         return self._packed.get(name)
 
 
 def pack(source: Source) -> StaticFile:
-    """A file with the headers it is sent with."""
+    """Reads and compresses a file, and adds its headers."""
     plain = source.path.read_bytes()
     for name, value in (source.names or {}).items():
         plain = plain.replace(b"{{%b}}" % name.encode(), value.encode())
@@ -105,7 +105,7 @@ def pack(source: Source) -> StaticFile:
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package lies; it is not imported, which would cost time and memory."""
+    """The folder of an installed package; it is not imported, which would cost time and memory."""
     spec = find_spec(package)
     assert spec is not None, f"{package} is a dependency"
     assert spec.submodule_search_locations is not None, f"{package} is a package"

@@ -1,4 +1,4 @@
-"""The Ray classes: a few lines each, that build runner's objects and hand in the real clock.
+"""The Ray deployments and actors: each builds objects of `runner` with the real clock.
 
-Their decisions live in `runner`; what a deployment adds is a place to run.
+All decisions are in `runner`; a deployment adds only the process.
 """

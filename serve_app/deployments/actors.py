@@ -1,4 +1,4 @@
-"""How Serve is to run the actors beside the deployments that own them."""
+"""Serve's configuration of the two actors, each owned by a deployment."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from serve_app.deployments.breaker import BREAKER, BreakerActor
 from serve_app.deployments.learning import LEARNING, ClockedLearningActor
 
 _BESIDE = {
-    "num_cpus": 0.01,  # with none it may land on a head that takes no work
+    "num_cpus": 0.01,  # with 0 Ray may place it on a head node that should take no work
     "enable_task_events": False,  # Ray's head would keep the last 100,000 calls: 50 MB an hour
 }
 
@@ -20,7 +20,7 @@ def breaker_actor(config: Config) -> DeploymentActorConfig:
     return DeploymentActorConfig(
         name=BREAKER,
         actor_class=ray.remote(BreakerActor),
-        init_args=(config.circuit_breaker,),  # Serve's status gives them out as JSON: no clocks
+        init_args=(config.circuit_breaker,),  # Serve's status shows them as JSON: no clocks
         actor_options=_BESIDE,
     )
 
@@ -30,6 +30,6 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
     return DeploymentActorConfig(
         name=LEARNING,
         actor_class=ray.remote(ClockedLearningActor),
-        init_args=(config.conformal.model_dump_json(), sorted(sources)),  # Serve tells them as JSON
+        init_args=(config.conformal.model_dump_json(), sorted(sources)),  # likewise JSON in status
         actor_options=_BESIDE,
     )

@@ -1,4 +1,4 @@
-"""The Baseline deployment."""
+"""The Ray Serve deployment Baseline."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from serve_app.deployments.replica import set_up_replica
 
 @serve.deployment
 class Baseline:
-    """The EWMA baseline as a service of its own."""
+    """The EWMA baseline as a deployment."""
 
     def __init__(self, config: Config) -> None:
         set_up_replica(config)

@@ -1,4 +1,4 @@
-"""The actor that holds the breakers for all replicas; `runner.breaker` decides."""
+"""The actor that holds the breakers for all replicas; the decisions are in `runner.breaker`."""
 
 import random
 import time
@@ -16,11 +16,11 @@ BREAKER = "breaker"
 class BreakerActor:
     """A plain class for Ray to wrap: one instance per application, its state lost with it.
 
-    The constructor does nothing that can fail: Serve 2.60 starts no Runner while it does. What is
-    wrong with the settings raises in the methods instead, and then replicas decide alone.
+    The constructor does nothing that can fail: Serve 2.60 starts no Runner while it fails. Wrong
+    settings raise in the methods instead, and then each replica decides on its own copy.
 
     Args:
-        settings: of every breaker; Serve makes a dict of a pydantic model on the way here.
+        settings: of every breaker; Serve converts a pydantic model to a dict on the way here.
     """
 
     def __init__(self, settings: CircuitBreakerSection | Mapping[str, Any]) -> None:

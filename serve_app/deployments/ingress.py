@@ -1,4 +1,4 @@
-"""The Ingress deployment."""
+"""The Ray Serve deployment Ingress."""
 
 import random
 import time
@@ -35,7 +35,7 @@ from serve_app.telemetry.tracing import TracedBaseline, TracedModel
 @serve.deployment
 @serve.ingress()
 class Ingress:
-    """The HTTP edge: the Starlette app around a forecaster that calls the other two."""
+    """The Starlette app around a forecaster that calls the Runner and the Baseline."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Ingress:
         self._fleet = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
-        """Serve runs this on the replica, after the constructor."""
+        """The ASGI app; Serve calls this on the replica, after the constructor."""
         await warm_up(self._runner, self._baseline, self._service.config)
         self._pump.start()
         if self._learning is not None:

@@ -1,4 +1,4 @@
-"""The learning actor as a process."""
+"""The learning actor's process: real clocks, low CPU priority."""
 
 import os
 import time
@@ -12,12 +12,12 @@ LEARNING = "learning"
 
 
 class ClockedLearningActor:
-    """The learning actor with the clocks, and in the process, of its own.
+    """The learning actor with real clocks.
 
     The constructor must not be able to fail. Serve starts the actor before any replica of its
-    deployment: while the constructor raises there are none, and after 20 tries Serve gives the
-    deployment up. So everything is built by the first call, which fails alone if that fails, and
-    the next one tries again.
+    deployment: while the constructor raises there are no replicas, and after 20 tries Serve gives
+    up the deployment. So the first call builds everything; if that fails, only this call fails, and
+    the next call tries again.
     """
 
     def __init__(self, settings: str, sources: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ class ClockedLearningActor:
 
     def _learning(self) -> LearningActor:
         if self._built is None:
-            os.setpriority(os.PRIO_PROCESS, 0, 10)  # learning gives way to answering
+            os.setpriority(os.PRIO_PROCESS, 0, 10)  # answering requests has priority over learning
             section = ConformalSection.model_validate_json(self._settings)
             self._built = LearningActor(section, self._sources, time.monotonic, time.time)
         return self._built

@@ -1,4 +1,4 @@
-"""What every replica of ours does first."""
+"""Set-up of every replica: garbage collection, logs, traces."""
 
 import gc
 
@@ -9,14 +9,14 @@ from runner.config.loading import Config
 from serve_app.telemetry.logs import set_up_logging
 from serve_app.telemetry.tracing import configured_tracer
 
-# Between two looks for garbage. Python's 700 are a few requests, and hardly anything of ours is a
-# cycle: the looks took a fifth of the ingress's CPU, more the more answers it kept. 50,000 are no
-# faster, and the cycles that refused and abandoned requests leave then pile up to 25 MB.
+# New objects between two garbage collections. Python's 700 are a few requests, and few of our
+# objects form cycles: collections took a fifth of the ingress's CPU, more with more cached answers.
+# 50,000 is no faster, and the cycles left by refused and abandoned requests then grow to 25 MB.
 NEW_OBJECTS = 5_000
 
 
 def set_up_replica(config: Config) -> Tracer | None:
-    """Garbage collection, log lines and spans of this replica; the tracer, if spans are wanted."""
+    """Sets up garbage collection, logs and traces; returns the tracer if traces are configured."""
     look_for_garbage_less_often()
     replica = serve.get_replica_context()
     context = {"deployment": replica.deployment, "replica": replica.replica_tag}
@@ -25,5 +25,5 @@ def set_up_replica(config: Config) -> Tracer | None:
 
 
 def look_for_garbage_less_often() -> None:
-    """Of the youngest objects only after ``NEW_OBJECTS``; older ones as Python has it."""
+    """Collects the youngest generation after ``NEW_OBJECTS``; older ones as Python's default."""
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])

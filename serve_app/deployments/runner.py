@@ -1,4 +1,4 @@
-"""The Runner deployment."""
+"""The Ray Serve deployment Runner."""
 
 import asyncio
 import random
@@ -41,7 +41,7 @@ class Runner:
     """Batches items into runtime calls.
 
     ``@serve.batch`` only collects what arrives together; its answer for each item is a future of
-    the dispatcher, so that nobody waits for a batchmate and every item has its own error.
+    the dispatcher, so that no item waits for another one and every item has its own error.
     """
 
     def __init__(self, config: Config, registry: Registry) -> None:
@@ -82,25 +82,25 @@ class Runner:
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
 
     async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
-        """Bands for each item, or why there are none, with its number, as they come."""
+        """Bands or the failure of each item, with the item's number, as they become ready."""
         self._start()
         async with aclosing(self._desk.parts(await self._collect(group))) as parts:
             async for part in parts:
                 yield part
 
     def forget(self, sender: str, numbers: Sequence[int]) -> None:
-        """Drops items that nobody waits for any more."""
+        """Cancels items whose callers have left."""
         self._desk.forget(sender, numbers)
 
     async def status(self) -> tuple[list[tuple[str, str, float]], int]:
-        """Name, state and seconds to the next probe of every breaker, and how many items wait."""
+        """Name, state and seconds to the next probe of every breaker; number of queued items."""
         self._start()
         known, lanes = self._breakers.known(), self._dispatcher.stats()
         breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
         return breakers, sum(lane.queued for lane in lanes.values())
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
-        """Commands a model's breakers of all runtimes, in all replicas: the state it leads to."""
+        """Applies a command to a model's breakers of all runtimes; returns the new state."""
         self._start()
         return await self._breakers.command(self._runtimes.lanes(model), command)
 
@@ -111,7 +111,7 @@ class Runner:
         return self._desk.take(groups)
 
     def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
-        """The calls of one runtime, with connections and breakers of its own."""
+        """The calls of one runtime, with its own connections and breakers."""
         tollama, clock = config.tollama, time.monotonic
         prepare = None if tracer is None else forward
         http = RuntimeHttp(tollama, tollama.base_urls[runtime], prepare=prepare)
@@ -124,7 +124,7 @@ class Runner:
         self._pump.start()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve asks a replica for, and hands to `scaling.by_items`."""
+        """Load figures of this replica; Serve calls this and passes them to `scaling.by_items`."""
         return demand(len(self._desk), self._dispatcher.stats().values())
 
     def _look(self) -> None:
@@ -138,12 +138,12 @@ class Runner:
 
 
 def _place() -> ReplicaRank:
-    """Where this replica stands now; Serve may give it another rank while it runs."""
+    """This replica's rank now; Serve may change it while the replica runs."""
     context = serve.get_replica_context()
     return ReplicaRank(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
 def _watched(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
-    """The calls of one runtime, counted, and traced where spans are wanted."""
+    """The calls of one runtime, counted, and traced where traces are configured."""
     watched = MeteredCall(call, recorder, time.monotonic)
     return TracedCall(watched, tracer) if tracer else watched

@@ -1,5 +1,5 @@
-"""What stands between a caller and Serve.
+"""HAProxy rules and middleware in front of Serve.
 
-``haproxy`` is the program that Serve starts instead of HAProxy: it adds our rules to Serve's
-configuration. ``before_serve.middlewares`` drops headers that Serve would obey.
+Serve starts the program ``haproxy`` instead of HAProxy: it adds our rules to Serve's configuration.
+``before_serve.middlewares`` drops headers that Serve would obey.
 """

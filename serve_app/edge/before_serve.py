@@ -1,8 +1,8 @@
-"""What is done to requests before Serve reads them, and to what Serve answers by itself.
+"""Middleware around Serve: drops request headers that Serve obeys, makes JSON of Serve's errors.
 
-Serve puts the middleware that ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names around its own
-handling of a request, in ingress replicas and in its Python proxy alike: the one place where our
-code runs before Serve obeys a header.
+Serve puts the middleware named by ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` around its own
+handling of a request, in ingress replicas and in its Python proxy: the only place where our code
+runs before Serve reads the headers.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from serve_app.platform_errors import RETRY_AFTER_S
 
 RawHeader = tuple[bytes, bytes]
 HEALTH_PATH, ROUTES_PATH = "/-/healthz", "/-/routes"
-# Serve takes time-outs, the handling of disconnects and the choice of a replica from these. All of
-# them are the service's business; Serve takes - and _ for the same in some.
+# Serve takes time-outs, the handling of disconnects and the choice of a replica from these. Callers
+# may not set any of them. In some names Serve treats - and _ as equal.
 OBEYED_BY_SERVE = frozenset(
     {
         b"x_request_timeout_seconds",
@@ -33,7 +33,7 @@ ROUTER_PREFIX = b"x_serve_router_"
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve asks for."""
+    """The middleware list that Serve loads."""
     return [Middleware(BeforeServe)]
 
 
@@ -52,16 +52,16 @@ class BeforeServe:
         answers = _JsonErrors(scope, send)
         if scope["path"] == ROUTES_PATH:
             await answers.refuse(Described(404, *HTTP_CODES[404]))
-        elif scope["path"] == HEALTH_PATH:  # HAProxy reads the words
+        elif scope["path"] == HEALTH_PATH:  # HAProxy checks the plain text
             await self._app(scope, receive, send)
         else:
             await self._app(scope, receive, answers.send)
 
 
 class _JsonErrors:
-    """Passes an answer on; one of plain text with an error status is replaced.
+    """Passes an answer on, but replaces a plain-text one with an error status.
 
-    The service's own errors are JSON, so a plain one is Serve's.
+    The service's own errors are JSON, so a plain-text error is Serve's.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -78,7 +78,7 @@ class _JsonErrors:
             await self._send(message)
 
     async def refuse(self, described: Described, headers: Sequence[RawHeader] = ()) -> None:
-        """Answers with an error of ours, and with those of Serve's headers that still hold."""
+        """Answers with our JSON error, keeping Serve's Retry-After and X-Request-ID headers."""
         request_id = id_for(Headers(scope=self._scope))
         body = orjson.dumps({"error": described.as_object() | {"request_id": request_id}})
         kept = {name: value for name, value in headers if name in (b"retry-after", b"x-request-id")}

@@ -1,12 +1,12 @@
-"""HAProxy with Serve's configuration and rules of our own: the program ``tsfm-haproxy``.
+"""HAProxy with Serve's configuration and our rules: the program ``tsfm-haproxy``.
 
 Serve 2.60 writes HAProxy's configuration itself and has no variable for the time-out of headers,
-for error bodies, limits of connections, or the addresses of metrics and statistics. It does let us
-name the program it starts (``RAY_SERVE_HAPROXY_BINARY_PATH``). This one rewrites the file that
-Serve hands over and then becomes HAProxy, under the process id that Serve knows.
+for error bodies, limits of connections, or the addresses of metrics and statistics. But the program
+it starts can be set (``RAY_SERVE_HAPROXY_BINARY_PATH``). This program rewrites Serve's file and
+then executes HAProxy in the same process, so that Serve's process id stays valid.
 
-Every rule replaces a text of Serve's. Where one is missing HAProxy does not start: a limit that
-silently is not there would be noticed too late. Tests hold the rules against what the installed
+Every rule replaces a text of Serve's. If such a text is missing, HAProxy does not start: otherwise
+a limit could be missing without notice. Tests check the rules against the file that the installed
 Serve writes.
 """
 
@@ -28,9 +28,9 @@ from serve_app.platform_errors import (
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HEADER_LIMIT_S = 5  # from the first byte of a request to the end of its headers; as for bodies
-# What HAProxy answers by itself. Serve makes a plain 500 of 502, 503 and 504; clients ask again
-# after these three, and not after a 500. For a request whose headers are broken or late HAProxy 2.8
-# has answers of its own, in HTML, that nothing replaces.
+# HAProxy's own errors. Serve makes a plain 500 of 502, 503 and 504; clients retry after these
+# three, and not after a 500. For a request whose headers are malformed or late HAProxy 2.8 has its
+# own HTML answers, which cannot be replaced.
 STOPPED = ("bad_request", "The request stopped before its end.")
 OWN_ERRORS: Mapping[int, tuple[str, str]] = {
     400: STOPPED,
@@ -46,10 +46,10 @@ class UnknownConfigurationError(Exception):
 
 
 def with_rules(configuration: str) -> str:
-    """What Serve wrote for HAProxy, with our rules in it.
+    """Serve's HAProxy configuration with our rules added.
 
     Raises:
-        UnknownConfigurationError: a text that a rule replaces is not there exactly once.
+        UnknownConfigurationError: a text that a rule replaces does not occur exactly once.
     """
     address = _only(r"^frontend http_frontend\n    bind (.+):\d+$", configuration)
     connections = int(_only(r"^    maxconn (\d+)$", configuration))
@@ -60,7 +60,7 @@ def with_rules(configuration: str) -> str:
 
 
 def main() -> None:
-    """Becomes HAProxy; the arguments are HAProxy's own, with ``-f`` and one file among them."""
+    """Executes HAProxy; the arguments are HAProxy's, with ``-f`` and one file among them."""
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
     path.write_text(with_rules(path.read_text("utf-8")), "utf-8")
@@ -77,9 +77,9 @@ def _only(pattern: str, configuration: str) -> str:
 
 
 def _rules(address: str, connections: int) -> dict[str, str]:
-    """What stands in the place of which text of Serve's."""
+    """By pattern of a text of Serve's: its replacement."""
     return {
-        # Whoever may write to this socket may send traffic, tokens included, elsewhere.
+        # A process that may write to this socket can redirect traffic, tokens included.
         r"mode 666 level admin": "mode 600 level admin",
         r"^defaults\n    mode http\n": f"defaults\n    mode http\n{_TIME_OUT}",
         r"^    errorfile 502 .*\n    errorfile 503 .*\n    errorfile 504 .*\n": _errors(),
@@ -87,7 +87,8 @@ def _rules(address: str, connections: int) -> dict[str, str]:
         r"^listen stats\n  bind \*": "listen stats\n  bind 127.0.0.1",
         r"^frontend http_frontend\n": f"frontend http_frontend\n{_limit(connections // 2)}",
         r"^    # Routes endpoint\n": f"    {_answer(404, NOT_FOUND)} if {{ path -i /-/routes }}\n",
-        # Our files have an application at "/": a path is unknown only until Serve has told HAProxy.
+        # Our Serve configs have an application at "/": a path is unknown only until Serve has
+        # configured HAProxy.
         r"^    http-request return status 404 content-type text/plain .*$": (
             f"    {_answer(503, UNAVAILABLE)}"
         ),
@@ -98,10 +99,7 @@ _TIME_OUT = f"    timeout http-request {HEADER_LIMIT_S}s\n"
 
 
 def _limit(connections: int) -> str:
-    """One address gets half of all connections, so that the rest is left for others.
-
-    Not less, because a proxy in front is one address.
-    """
+    """Limits one address to half of all connections: a proxy in front is a single address."""
     return (
         "    stick-table type ipv6 size 100k expire 1m store conn_cur\n"
         "    tcp-request connection track-sc0 src\n"
@@ -120,7 +118,7 @@ def _answer(status: int, error: tuple[str, str]) -> str:
 
 
 def _body(error: tuple[str, str]) -> str:
-    """Arguments of a rule that answers; in single quotes HAProxy takes the text as it is."""
+    """Arguments of a rule that answers; HAProxy takes text in single quotes literally."""
     code, message = error
     text = orjson.dumps({"error": {"code": code, "message": message}}).decode()
     retry = f" hdr Retry-After {RETRY_AFTER_S}" if error is UNAVAILABLE else ""

@@ -1,7 +1,7 @@
-"""The embedded runtime's HTTP surface: tollama's routes over any model. No Ray here.
+"""The embedded runtime's HTTP application: tollama's routes over any model. Does not use Ray.
 
 The model runs in a single worker thread, a few series at a time: the event loop stays free for
-health checks, concurrent calls take turns, and work for a client that left stops at the next turn.
+health checks, concurrent calls alternate, and an abandoned call stops after its current series.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from serve_app.embedded.model import ModelFailedError, SeriesError
 from serve_app.embedded.wire import ForecastWire, answer_of, refusal_of, series_refusal
 
 MAX_BODY_BYTES = 10 * 1024 * 1024  # tollama's default
-VERSION = "0.1.0"  # of the tollama whose contract this speaks
+VERSION = "0.1.0"  # of the tollama whose contract this implements
 
 
 class Model(Protocol):
-    """What runs behind the routes; see ``EmbeddedModel``."""
+    """A forecasting model; see ``EmbeddedModel``."""
 
     name: str
     best_batch: int
@@ -44,7 +44,7 @@ def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
     """An application that answers like a tollama daemon with one model installed.
 
     Args:
-        model: what forecasts.
+        model: the model.
         clock: seconds, for the timings in the answer.
     """
     endpoint = _Forecasts(model, clock)
@@ -62,12 +62,12 @@ def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
             ModelFailedError: _fail,
         },
     )
-    app.router.redirect_slashes = False  # it names http and the caller's Host
+    app.router.redirect_slashes = False  # a redirect would contain http and the caller's Host
     return app
 
 
 class _RefusedError(Exception):
-    """A request that gets an error; ``detail`` is what tollama would put there."""
+    """A refused request; ``detail`` is the same as tollama's."""
 
     def __init__(self, status: int, detail: str | list[dict[str, Any]]) -> None:
         super().__init__(status, detail)
@@ -93,7 +93,7 @@ class _Forecasts:
         return _json(answer_of(wire, rows, (self._clock() - began) * 1e3))
 
     async def _compute(self, wire: ForecastWire) -> FloatArray:
-        """``(B, 1 + Q, H)``: the median, then the levels asked for."""
+        """``(B, 1 + Q, H)``: the median, then the requested quantile levels."""
         levels = (0.5, *wire.quantiles)
         series = [np.array(s.target, dtype=np.float64) for s in wire.series]
         parts = [paths async for paths in self._turns(series, wire.horizon, levels)]
@@ -113,7 +113,7 @@ class _Forecasts:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The body, counted while it comes: Content-Length may be missing or wrong."""
+    """The body, counted while it is received: Content-Length may be missing or wrong."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -137,7 +137,7 @@ def _always(body: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _refuse_route(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)  # the table of handlers says so
+    assert isinstance(exc, HTTPException)  # by the table of handlers
     return _json({"detail": exc.detail}, exc.status_code)
 
 

@@ -1,7 +1,7 @@
-"""A real pretrained model that runs on the CPU of this machine: fracast-0, from its own wheel.
+"""A pretrained model that runs on the CPU: fracast-0, from its own wheel.
 
-Torch is imported when the model is loaded, not when this module is: it belongs to the optional
-extra ``[embedded]``.
+Torch is imported when the model is loaded, not with this module: it belongs to the optional extra
+``[embedded]``.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from runner.errors import ConfigError
 from runner.types import FloatArray
 
 MIN_POINTS = 8
-"""Below it the model refuses a series."""
+"""The model refuses shorter series."""
 
-_THREADS = 1  # two on two busy cores: 750 ms instead of 57 for one series, the threads spin
+_THREADS = 1  # two threads on two busy cores spin: 750 ms instead of 57 for one series
 _LARGEST = 1e30  # float32 ends at 3.4e38; leaves room for the model's own arithmetic
 
 
@@ -34,7 +34,7 @@ class SeriesError(ValueError):
 
 
 class ModelFailedError(RuntimeError):
-    """The model broke; ``kind`` is the class of what it raised."""
+    """The model failed; ``kind`` is the class of the exception it raised."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -45,9 +45,9 @@ class EmbeddedModel:
     """fracast-0: 85 thousand parameters, deciles of the next steps from up to 2,048 points.
 
     Attributes:
-        name: what callers ask for.
-        best_batch: how many series at once cost least. Measured, ms of CPU per series at 1, 2, 4,
-            8, 16, 64: 50, 43, 38, 37, 53, 150.
+        name: the model's name in requests.
+        best_batch: number of series in one model call, near the least cost per series. Measured ms
+            of CPU per series at 1, 2, 4, 8, 16, 64: 50, 43, 38, 37, 53, 150.
     """
 
     name = "fracast-0"
@@ -61,15 +61,15 @@ class EmbeddedModel:
         torch.set_num_threads(_THREADS)
         self._model: Any = FracastModel.from_pretrained()
         self._levels = tuple(self._model.quantiles)
-        self.forecast([np.zeros(MIN_POINTS)], 1, (0.5,))  # the first call is slow: make it here
+        self.forecast([np.zeros(MIN_POINTS)], 1, (0.5,))  # the first call is slow: warm up here
 
     def forecast(
         self, series: Sequence[FloatArray], horizon_steps: int, levels: Sequence[float]
     ) -> FloatArray:
         """``(B, H, Q)``: for each series its paths at ``levels``, ordered in every step.
 
-        Each ``y`` is ``(T,)`` with a length of its own, in any space. Takes about 40 ms of CPU per
-        series and 48 steps, whatever T is.
+        Each ``y`` is ``(T,)``, lengths may differ, values in any space. Takes about 40 ms of CPU
+        per series and 48 steps, for any T.
 
         Raises:
             SeriesError: a series is too short, or its values too large for 32 bits.
@@ -78,12 +78,12 @@ class EmbeddedModel:
         for index, y in enumerate(series):
             _check(y, index)
         last = np.array([y[-1] for y in series])
-        context = left_padded([y - y[-1] for y in series])  # float32 is finer near zero
+        context = left_padded([y - y[-1] for y in series])  # float32 is more precise near zero
         try:
             raw = self._model.forecast_batch(context, horizon=horizon_steps)  # (B, H, 9)
         except (RuntimeError, ValueError) as exc:
             raise ModelFailedError(type(exc).__name__) from exc
-        ordered = np.sort(np.asarray(raw, dtype=np.float64), axis=2)  # 2 % of them are crossed
+        ordered = np.sort(np.asarray(raw, dtype=np.float64), axis=2)  # 2 % of the quantiles cross
         paths: FloatArray = at_levels(ordered, self._levels, levels) + last[:, None, None]
         return paths
 
@@ -103,7 +103,7 @@ def require_extra() -> None:
 
 
 def left_padded(series: Sequence[FloatArray]) -> FloatArray:
-    """``(B, T)``: series of unequal length, ending together; NaN is missing to the model.
+    """``(B, T)``: series of unequal length, aligned at the end; the model takes NaN as missing.
 
     >>> left_padded([np.array([1.0, 2.0]), np.array([3.0])]).tolist()
     [[1.0, 2.0], [nan, 3.0]]
@@ -116,12 +116,12 @@ def left_padded(series: Sequence[FloatArray]) -> FloatArray:
 
 
 def at_levels(paths: FloatArray, known: Sequence[float], wanted: Sequence[float]) -> FloatArray:
-    """Quantile paths at other levels: straight lines between the known ones, in normal scores.
+    """Quantile paths at other levels: linear interpolation between the known ones in normal scores.
 
-    With ``z = Phi^-1(level)`` a normal distribution is one straight line, so it is met exactly, at
-    any level. Beyond the outermost known levels the line through the outer two goes on: normal
-    tails with the spread seen there. Where the truth has heavier tails, levels such as 0.01 come
-    out too narrow; nothing the model said could tell.
+    In ``z = Phi^-1(level)`` the quantiles of a normal distribution are a straight line, so they are
+    exact at any level. Beyond the outermost known levels the line through the outer two is
+    extended: normal tails with the spread seen there. If the true distribution has heavier tails,
+    levels such as 0.01 are too narrow; the model's output does not show this.
 
     Args:
         paths: ``(..., K)``, ascending along the last axis.

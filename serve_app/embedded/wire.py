@@ -1,7 +1,7 @@
-"""tollama's wire as the embedded runtime speaks it: what a request may hold, what errors look like.
+"""tollama's JSON for the embedded runtime: valid requests, answers and errors.
 
-The rules are tollama's, so that the runner meets the same refusals from both. Fields that make the
-real daemon read files or change models (``data_url``, ``modelfile``, ``ingest``) do not exist here.
+The rules are tollama's, so that both refuse the same requests. Fields that make the real daemon
+read files or change models (``data_url``, ``modelfile``, ``ingest``) do not exist here.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class _Wire(BaseModel):
 
 
 class SeriesWire(_Wire):
-    """One series; covariates are checked and then ignored, as the model takes none."""
+    """One series; covariates are checked and then ignored: the model does not use them."""
 
     id: Text
     freq: Text = "auto"
@@ -41,7 +41,7 @@ class SeriesWire(_Wire):
 
 
 class ForecastWire(_Wire):
-    """One call. ``options`` and ``timeout`` are accepted and change nothing."""
+    """One call. ``options`` and ``timeout`` are accepted and ignored."""
 
     model: Text
     horizon: Annotated[int, Field(gt=0, le=10_000)]
@@ -71,19 +71,19 @@ class ForecastWire(_Wire):
 
 
 def refusal_of(exc: ValidationError) -> list[dict[str, Any]]:
-    """The ``detail`` of a 400: each fault with its path from the body, without the input."""
+    """The ``detail`` of a 400: each error with its path in the body, without the input."""
     faults = exc.errors(include_url=False, include_context=False, include_input=False)
     return [{**fault, "loc": ["body", *fault["loc"]]} for fault in faults]
 
 
 def series_refusal(index: int, message: str) -> list[dict[str, Any]]:
-    """The ``detail`` of a 400 for one series that the model cannot take."""
+    """The ``detail`` of a 400 for one series that the model cannot forecast."""
     loc = ["body", "series", index, "target"]
     return [{"type": "value_error", "loc": loc, "msg": f"Value error, {message}"}]
 
 
 def answer_of(wire: ForecastWire, rows: FloatArray, inference_ms: float) -> dict[str, Any]:
-    """The body of a 200; ``rows`` is ``(B, 1 + Q, H)``, first the median, which is our mean."""
+    """The body of a 200; ``rows`` is ``(B, 1 + Q, H)``; the first row, the median, is the mean."""
     forecasts = [_forecast_of(s, wire.quantiles, rows[i]) for i, s in enumerate(wire.series)]
     ignored = any(series.past_covariates for series in wire.series)
     return {
