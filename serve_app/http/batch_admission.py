@@ -1,11 +1,11 @@
-"""How many batches a replica works on, how the others wait, and which deadlines can be kept.
+"""Admission of batches: how many a replica works on, the queue of the others, their deadlines.
 
-**The line** (`BatchLine`). Batches count by the bytes of their bodies, 2,000 for an item at least:
-that is known before anything is parsed, and memory and time of a batch grow with it. They are
-admitted, and refused, in the order in which they arrived.
+**The queue** (`BatchLine`). The size of a batch is its body's bytes, and at least 2,000 per item:
+that is known before parsing, and memory and time of a batch grow with it. Batches are admitted, and
+refused, in the order in which they arrived.
 
-**The cost** (`BatchCost`). The least that a batch takes is to be read and given the baseline,
-without the model. A deadline that leaves no time for that is refused at once and not answered late.
+**The cost** (`BatchCost`). A batch takes at least the time to read it and to compute the baseline
+for each item. A deadline that is too short for that is refused at once, instead of answered late.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from math import ceil
 
 from runner.errors import InvalidRequestError, OverloadedError
 
-# Measured on one core of 2.5 GHz, with room for a busier one; docs/performance.md, "Batches".
-READ_S_PER_BYTE = 45e-9  # parsing, and what else grows with the length of the series
+# Measured on one core of 2.5 GHz, with a margin for a busy one; docs/performance.md, "Batches".
+READ_S_PER_BYTE = 45e-9  # parsing, and other work that grows with the length of the series
 READ_S_PER_ITEM = 60e-6
 ANSWER_S_PER_ITEM = 75e-6
 ANSWER_S_PER_STEP = 75e-9  # a number in or out
-GRACE_S = 0.03  # of the 50 ms by which an answer may be late
-SLOWEST = 4.0
-TELLING_BYTES = 100_000  # a shorter body says little about how busy the machine is
-_LEARNS = 0.3
+GRACE_S = 0.03  # part of the 50 ms by which an answer may be late
+SLOWEST = 4.0  # upper limit of the slowness factor
+TELLING_BYTES = 100_000  # reading times of shorter bodies are too noisy an estimate of slowness
+_LEARNS = 0.3  # weight of the newest batch in the moving average of the slowness
 
 _NUMBER = rb"([0-9][0-9.eE+-]*)"
 _AHEAD = re.compile(rb'\s*\{\s*"deadline_ms"\s*:\s*' + _NUMBER + rb"\s*,")
@@ -33,13 +33,13 @@ _TAIL_BYTES = 200
 
 
 class BatchCost:
-    """Estimates, raised by how much longer than usual the last batches took to read."""
+    """Time estimates, times a factor: how much longer than usual the last batches took to read."""
 
     def __init__(self) -> None:
         self._slowness = 1.0
 
     def was_read(self, size_bytes: int, items: int, took_s: float) -> None:
-        """A body was read in ``took_s``."""
+        """Updates the factor with a body that was read in ``took_s``."""
         if size_bytes < TELLING_BYTES:
             return
         usual_s = READ_S_PER_BYTE * size_bytes + READ_S_PER_ITEM * items
@@ -47,17 +47,17 @@ class BatchCost:
         self._slowness += _LEARNS * (seen - self._slowness)
 
     def least_s(self, size_bytes: int, items: int) -> float:
-        """What a batch that is not parsed yet takes at least."""
+        """The least time for a batch that is not parsed yet."""
         each_s = READ_S_PER_ITEM + ANSWER_S_PER_ITEM
         return self._slowness * (size_bytes * READ_S_PER_BYTE + items * each_s)
 
     def answering_s(self, items: int, steps: int) -> float:
-        """What it takes to give ``items`` of ``steps`` numbers in and out the baseline."""
+        """Time to compute the baseline for ``items``; ``steps`` is their numbers in and out."""
         return self._slowness * (items * ANSWER_S_PER_ITEM + steps * ANSWER_S_PER_STEP)
 
 
 def count_items(body: bytes) -> int:
-    """How many items a batch has that is not parsed yet: each of them names its market."""
+    """The number of items of a batch that is not parsed yet: each has a market_id."""
     return body.count(b'"market_id"')
 
 
@@ -65,12 +65,12 @@ def check_deadline(limit_s: float, spent_s: float, least_s: float) -> None:
     """Refuses a deadline that cannot be kept.
 
     Args:
-        limit_s: what the caller allows.
-        spent_s: what has passed of it.
-        least_s: what the batch still takes at least.
+        limit_s: the caller's time limit.
+        spent_s: time that has passed of it.
+        least_s: the least time that the batch still needs.
 
     Raises:
-        InvalidRequestError: naming the deadline that such a batch needs.
+        InvalidRequestError: it names the deadline that such a batch needs.
     """
     if spent_s + least_s > limit_s + GRACE_S:
         needed_ms = ceil((spent_s + least_s) * 100) * 10
@@ -81,7 +81,7 @@ def check_deadline(limit_s: float, spent_s: float, least_s: float) -> None:
 
 
 def peeked_deadline_ms(body: bytes) -> float | None:
-    """The deadline of a batch that is not parsed yet, where it stands first or last in the body.
+    """The deadline of a batch that is not parsed yet, if it is the first or last field of the body.
 
     >>> peeked_deadline_ms(b'{"requests": [{}], "deadline_ms": 50.5}')
     50.5
@@ -90,20 +90,20 @@ def peeked_deadline_ms(body: bytes) -> float | None:
     found = _AHEAD.match(body) or _BEHIND.search(body, max(0, len(body) - _TAIL_BYTES))
     try:
         return float(found[1]) if found else None
-    except ValueError:  # parsing will say what is wrong with it
+    except ValueError:  # parsing will report the error
         return None
 
 
 ITEM_BYTES = 2_000
-# Two batches of 2,000 items, or what takes as long: one is prepared and written while the model is
-# at the other, and both together fit into its line (batching.max_queued_items).
+# Two batches of 2,000 items, or the equivalent: one is read and written while the model computes
+# the other, and both together fit into the model queue (batching.max_queued_items).
 AT_ONCE_BYTES = 8_000_000
-WAITING_BYTES = 32_000_000  # eight such batches: the last of them is let in after about 12 s
-RETRY_AFTER_S = 5.0  # two such batches have left by then
+WAITING_BYTES = 32_000_000  # eight such batches: the last of them is admitted after about 12 s
+RETRY_AFTER_S = 5.0  # about the time in which two such batches are answered
 
 
 class BatchLine:
-    """A bounded line, first come first served. A batch of any size gets in where it is alone."""
+    """A bounded first-in, first-out queue. A batch of any size is admitted when it is alone."""
 
     def __init__(self) -> None:
         self._inside: dict[asyncio.Future[None], int] = {}
@@ -111,12 +111,12 @@ class BatchLine:
 
     @asynccontextmanager
     async def place(self, size_bytes: int, wait_s: float, hold_s: float) -> AsyncIterator[None]:
-        """A place inside, after ``wait_s`` at most, for ``hold_s`` at most.
+        """Admission of one batch: waits at most ``wait_s``, holds the place at most ``hold_s``.
 
-        Whoever takes longer to read an answer has lost the place: others are not held up by that.
+        After ``hold_s`` the place is free again, so that a slow reader does not delay others.
 
         Raises:
-            OverloadedError: the line is full, or it took too long.
+            OverloadedError: the queue is full, or the wait was too long.
         """
         loop = asyncio.get_running_loop()
         place = loop.create_future()
@@ -145,7 +145,7 @@ class BatchLine:
             raise OverloadedError(RETRY_AFTER_S) from exc
 
     def _leave(self, place: asyncio.Future[None]) -> None:
-        """Out of the line, waiting or inside; a second time does nothing."""
+        """Removes a waiting or admitted batch; a second call does nothing."""
         self._waiting.pop(place, None)
         self._inside.pop(place, None)
         self._let_in()
@@ -156,5 +156,5 @@ class BatchLine:
             if self._inside and sum(self._inside.values()) + size_bytes > AT_ONCE_BYTES:
                 return
             self._inside[place] = self._waiting.pop(place)
-            if not place.done():  # else its caller has just left
+            if not place.done():  # else its caller has disconnected
                 place.set_result(None)

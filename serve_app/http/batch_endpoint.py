@@ -1,7 +1,7 @@
 """``POST /tsfm/forecast/batch``: many requests in one body, one deadline, one result for each.
 
-A bad item is an error for itself alone. As JSON the results come in order; as NDJSON each leaves
-with its index as soon as it is there.
+An invalid item gets an error of its own. As JSON the results are in order; as NDJSON each is sent
+with its index as soon as it is ready.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ from serve_app.telemetry.request_metrics import Route, timings_of
 NDJSON = "application/x-ndjson"
 
 Line = tuple[int, bytes]
-WAIT_FRACTION = 0.5  # of a batch's time, in line: the rest is for its answers
+WAIT_FRACTION = 0.5  # of a batch's time limit, for waiting: the rest is for its answers
 
 
 class BatchEndpoint:
@@ -49,7 +49,7 @@ class BatchEndpoint:
         """One batch; raises RequestError and ValidationError for the handlers."""
         began, under_way = self._service.clock(), self._service.under_way
         overload = self._service.config.overload
-        if under_way.total > overload.shed_above:  # batches first
+        if under_way.total > overload.shed_above:  # batches are refused before single requests
             raise OverloadedError(overload.retry_after_s)
         under_way.batches += 1
         try:
@@ -101,7 +101,7 @@ class BatchEndpoint:
         answering_s: float,
         called: Callable[[], str],
     ) -> AsyncIterator[list[Line]]:
-        """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they come."""
+        """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
         requests = self._sound(items, refused)
         async for part in self._service.bulk.forecast(requests, deadline, answering_s):
@@ -117,7 +117,7 @@ class BatchEndpoint:
     def _sound(
         self, items: Sequence[Parsed], refused: list[Line]
     ) -> Iterator[tuple[int, ForecastRequest]]:
-        """The items that can be asked, one at a time; the others' answers go to ``refused``."""
+        """The valid items, one at a time; the errors of the others are added to ``refused``."""
         for index, item in enumerate(items):
             if isinstance(item, Described):
                 refused.append((index, self._refusal(item)))

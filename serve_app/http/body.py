@@ -1,4 +1,4 @@
-"""What happens to a request before it is understood: body limits and the deadline."""
+"""Reading a request's body, with limits of size and time, and its deadline."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from starlette.types import Receive
 from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
 
 DEADLINE_HEADER = "x-request-deadline-ms"
-# What a parser is given at most: the worst takes it some 10 ms. It builds all of a body before
-# it complains about any of it, and holds the event loop, and every thread, meanwhile.
+# The most bytes in one call of the parser: the worst case takes about 10 ms. The parser builds the
+# whole body before it reports an error, and blocks the event loop and all threads meanwhile.
 AT_ONCE_BYTES = 32 * 1024
 
 
@@ -19,9 +19,9 @@ async def read_body(receive: Receive, limit_bytes: int, limit_s: float) -> bytes
     """The whole body, counted and timed while it streams in.
 
     Raises:
-        BodyTooLargeError: more than ``limit_bytes`` came, whatever Content-Length said.
+        BodyTooLargeError: more than ``limit_bytes`` were received, whatever Content-Length said.
         BodyTimeoutError: it was not complete after ``limit_s``.
-        ClientDisconnect: the caller left.
+        ClientDisconnect: the caller disconnected.
     """
     first = await _within(receive, limit_s, limit_s)
     body: bytes = first.get("body", b"")
@@ -62,12 +62,12 @@ def _bounded(body: bytes, limit_bytes: int) -> bytes:
 
 
 def deadline_ms(config_ms: float, *caller_ms: float | None) -> float:
-    """The tightest of the service's deadline and what the caller said, in body and header."""
+    """The shortest of the service's deadline and the caller's, in body and header."""
     return min(config_ms, *(ms or config_ms for ms in caller_ms))
 
 
 def header_deadline_ms(headers: Headers) -> float | None:
-    """What the caller allows by header, None where nothing is said.
+    """The caller's deadline in the header; None where there is no such header.
 
     Raises:
         InvalidRequestError: the header is not a positive number.

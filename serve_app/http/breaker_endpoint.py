@@ -1,8 +1,8 @@
 """``POST /tsfm/admin/breakers/{model}``: an operator's command to the breaker of one model.
 
-It holds for all replicas, and until the next one: what is forced stays forced. Only JSON that says
-so is taken, so that no web page can send it unasked from the browser of whoever has the service on
-this machine.
+It applies to all replicas until the next command. Only a body with the JSON content type is taken,
+so that a foreign web page cannot send one from the browser of a person who runs the service locally
+(CSRF).
 """
 
 import logging
@@ -42,7 +42,7 @@ class BreakerEndpoint:
         self._service = service
 
     async def order(self, request: Request) -> Response:
-        """One command, and the state that it led to."""
+        """Applies one command; answers with the new state."""
         config, registry = self._service.config, self._service.registry
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise InvalidRequestError(*NOT_JSON)

@@ -1,7 +1,7 @@
-"""The answer as bytes: encoded once, with a tail that is written anew for every caller.
+"""The answer as bytes: encoded once, with a tail that is written for every request.
 
-What differs between callers comes last in ``meta``, so that a kept answer needs no parsing and no
-encoding again.
+The fields that differ between requests are last in ``meta``, so that a cached answer is neither
+parsed nor encoded again.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from runner.forecast.answers import Forecast
 from runner.types import BASELINE_MODEL, BreakerState, FloatArray, Source
 from serve_app.http.requests import format_level, iso
 
-LAST_STEP_LEVELS = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # customer document, Stage 5
+LAST_STEP_LEVELS = {"q10": 0.1, "q50": 0.5, "q90": 0.9}  # specification, Stage 5
 LAST_STEP_FIELDS = (*LAST_STEP_LEVELS, "target_coverage", "sample_size", "segment")
 _BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
 
 
 @dataclass(frozen=True, slots=True)
 class PerRequestFields:
-    """What differs between two callers who get the same bands."""
+    """The fields that differ between two requests with the same bands."""
 
     breaker_state: BreakerState
     latency_ms: float
@@ -32,7 +32,7 @@ class PerRequestFields:
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """A response body but for what differs each time."""
+    """A response body without its per-request fields."""
 
     head: bytes
 
@@ -49,7 +49,7 @@ class EncodedAnswer:
 
 
 def encode(forecast: Forecast) -> EncodedAnswer:
-    """The body of ``forecast`` with its paths and every lasting fact of ``meta``."""
+    """The body of ``forecast`` with its paths and the fixed fields of ``meta``."""
     request = forecast.plan.request
     body = {
         "market_id": request.market_id,
@@ -62,7 +62,7 @@ def encode(forecast: Forecast) -> EncodedAnswer:
         "meta": _meta(forecast),
     }
     encoded = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return EncodedAnswer(encoded[:-2] + b",")  # open again: "}}" closes meta and body
+    return EncodedAnswer(encoded[:-2] + b",")  # without "}}", which closes meta and body
 
 
 def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArray]:
@@ -71,7 +71,7 @@ def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArr
 
 
 def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str, Any]:
-    """The calibrated paths and their last step in short; nulls where there is no calibration."""
+    """The calibrated paths and a summary of their last step; nulls without a calibration."""
     last: dict[str, Any] = dict.fromkeys(LAST_STEP_FIELDS)
     if adjusted is None:
         return {"yhat_q_conformal": None, "conformal_last_step": last}

@@ -1,6 +1,6 @@
 """One table from error class to HTTP status and stable code, and the handlers that use it.
 
-Callers see our own words only: never a stack trace, another system's text, or their own input.
+Error messages are our own texts: never a stack trace, another system's text, or the caller's input.
 """
 
 import logging
@@ -71,25 +71,25 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: NOT_FOUND,
     405: ("method_not_allowed", "This path does not take that method; see the Allow header."),
 }
-CODES = frozenset(  # every code that a caller can meet
+CODES = frozenset(  # every code that a caller can receive
     [code for _, code in STATUS_AND_CODE.values()]
     + [code for code, _ in HTTP_CODES.values()]
     + [code for code, _ in (UNAVAILABLE, REQUEST_TIMEOUT)]
 )
 MAX_DETAILS = 10
-MAX_LISTED = 1000  # errors of a body that are put into words at all: 5 ms of work
+MAX_LISTED = 1000  # with more errors in a body only their number is reported: 5 ms of work
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """The caller's or the platform's request id when it is harmless, else a fresh one."""
+    """The caller's or the platform's request id if it has only safe characters, else a new one."""
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An error in our own words."""
+    """An error as callers receive it."""
 
     status: int
     code: str
@@ -97,14 +97,14 @@ class Described:
     detail: tuple[Mapping[str, str], ...] = ()
 
     def as_object(self) -> dict[str, Any]:
-        """What stands under ``error`` in a body."""
+        """The object under ``error`` in a body."""
         fields: dict[str, Any] = {"code": self.code, "message": self.message}
         return fields | {"detail": self.detail} if self.detail else fields
 
 
 UNEXPECTED = Described(500, *INTERNAL_ERROR)
-# What Serve answers in plain text, in words of ours. Its 404 means that it does not know the route
-# yet: every file of ours has an application at "/".
+# Our texts for Serve's plain-text errors. Its 404 means that it does not have the route yet: every
+# Serve config of ours has an application at "/".
 PLATFORM_ERRORS: Mapping[int, Described] = {
     404: Described(503, *UNAVAILABLE),
     408: Described(408, *REQUEST_TIMEOUT),
@@ -114,7 +114,7 @@ PLATFORM_ERRORS: Mapping[int, Described] = {
 
 
 def describe(error: RequestError | ValidationError) -> Described:
-    """Status, code and words for what a caller did wrong."""
+    """Status, code and message for an invalid request."""
     if isinstance(error, ValidationError):
         return _describe_validation(error)
     status, code = STATUS_AND_CODE[type(error)]
@@ -124,11 +124,11 @@ def describe(error: RequestError | ValidationError) -> Described:
 
 
 def of_part(error: ValidationError, *path: int | str, first: int | None = None) -> RequestError:
-    """The first error of a part of a body, as one of the body.
+    """The first error of a part of a body, with its path in the body.
 
     Args:
         error: of the part, parsed by itself.
-        path: where the part stands.
+        path: of the part in the body.
         first: of a part of a list, the index of its first value.
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -139,32 +139,32 @@ def of_part(error: ValidationError, *path: int | str, first: int | None = None) 
 
 
 def on_request_error(request: Request, exc: Exception) -> Response:
-    """The caller must change something: say what."""
+    """The answer to an invalid request: what must be changed."""
     assert isinstance(exc, RequestError | ValidationError)
     return _respond(request, describe(exc), retry_after(exc) | access_headers(exc))
 
 
 def retry_after(error: Exception) -> dict[str, str]:
-    """The Retry-After header of errors that know when to come back, in whole seconds."""
+    """The Retry-After header of errors with a waiting time, in whole seconds."""
     wait_s = getattr(error, "retry_after_s", None)
     return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
 
 
 def on_http_error(request: Request, exc: Exception) -> Response:
-    """Wrong path or method, in JSON as well."""
+    """The answer to a wrong path or method, as JSON."""
     assert isinstance(exc, HTTPException)
     code, message = HTTP_CODES.get(exc.status_code, ("http_error", "The request cannot be served."))
     return _respond(request, Described(exc.status_code, code, message), exc.headers)
 
 
 def on_unexpected_error(request: Request, exc: Exception) -> Response:
-    """A fault of ours: logged with its trace, answered without it."""
+    """The answer to a fault of the service: logged with its stack trace, answered without it."""
     logger.error("unexpected error", exc_info=exc)
     return _respond(request, UNEXPECTED)
 
 
 def _describe_validation(error: ValidationError) -> Described:
-    """Complaints of pydantic: where and what, never the value."""
+    """The errors of pydantic: path and message, never the value."""
     if error.error_count() > MAX_LISTED:  # pydantic builds all of them or none
         many = f"There are {error.error_count()} mistakes; see /docs for what a body holds."
         return _invalid([{"path": "", "message": many}])

@@ -1,4 +1,4 @@
-"""``POST /tsfm/forecast``: bytes in, bytes out."""
+"""``POST /tsfm/forecast``: one request, one forecast."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ from serve_app.http.requests import series_steps, to_request
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timings_of
 
-Answer = tuple[bytes, bytes]  # the body, and where its time went
+Answer = tuple[bytes, bytes]  # the body, and the value of Server-Timing
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
@@ -31,14 +31,14 @@ class _Kept:
     encoded: EncodedAnswer
     model: str
     steps: int
-    answer: Entry[ModelAnswer]  # decides how long the bytes are good
+    answer: Entry[ModelAnswer]  # the bytes are valid as long as this entry
 
 
 class ForecastEndpoint:
     """Answers one request.
 
-    Answers of the model are also kept by the digest of the request's bytes: the same bytes within
-    the time to live are answered without being parsed.
+    Answers of the model are also cached by the digest of the request's bytes: the same bytes within
+    the time to live are answered without parsing.
     """
 
     def __init__(self, service: Dependencies) -> None:
@@ -49,7 +49,7 @@ class ForecastEndpoint:
 
     @property
     def kept_bodies(self) -> int:
-        """Answers that are kept as bytes, fresh or not."""
+        """The number of answers cached as bytes, fresh or expired."""
         return len(self._kept)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +60,7 @@ class ForecastEndpoint:
             body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
         except ClientDisconnect:
             return
-        header_ms = header_deadline_ms(Headers(scope=scope))  # refused whether kept or not
+        header_ms = header_deadline_ms(Headers(scope=scope))  # checked also for cached answers
         digest = hashlib.blake2b(body, digest_size=16).digest()
         allowance = rate_limit_of(scope)
         answer = self._answer_kept(digest, allowance, began, scope)
@@ -101,7 +101,7 @@ class ForecastEndpoint:
             raise OverloadedError(overload.retry_after_s)
         allowance.admit(body_steps(body))
         is_long = len(body) > AT_ONCE_BYTES
-        if is_long:  # it took time to be received and digested; others have a turn
+        if is_long:  # receiving and hashing it took time: let other requests run
             await asyncio.sleep(0)
         wire = await parse_forecast(body, config.request, Pacer(self._clock))
         if is_long:

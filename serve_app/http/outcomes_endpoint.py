@@ -1,7 +1,4 @@
-"""``POST /tsfm/outcomes``: actual values from callers who send them by themselves.
-
-The bodies: actual values in, how many of them were used out.
-"""
+"""``POST /tsfm/outcomes``: takes actual values, and answers how many of them were scored."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -67,7 +64,7 @@ SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is s
 
 
 class OutcomesEndpoint:
-    """Takes a list of outcomes, all of it or none."""
+    """Takes a list of outcomes: all of them or none."""
 
     def __init__(self, service: Dependencies) -> None:
         self._service = service

@@ -1,7 +1,7 @@
-"""Wire models: the JSON names live here only, with their conversion to and from runner types.
+"""Request bodies: pydantic models of the JSON, and their conversion to the types of `runner`.
 
-One pydantic pass straight from the bytes; arrays are checked with numpy, which is both faster than
-a constraint per element and able to say which element is wrong.
+One pydantic pass directly from the bytes; arrays are checked with numpy, which is faster than a
+constraint per element and can name the wrong element.
 """
 
 import math
@@ -20,16 +20,16 @@ from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Number = Annotated[float, Field(strict=True)]
 Timestamp = Annotated[AwareDatetime, Field(strict=True)]
-# A list is read up to its first error: to collect them all takes a hundred times as long.
+# A list is read up to its first error: collecting all errors takes a hundred times as long.
 Numbers = Annotated[list[Number], Field(fail_fast=True)]
 Observed = Annotated[list[Number | None], Field(fail_fast=True)]
 Times = Annotated[list[Timestamp], Field(fail_fast=True)]
 Series = Annotated[Numbers, Field(min_length=1)]
 
-MIN_LEVEL = 1e-6  # tollama writes levels with six digits, and takes a "1" for a crash
+MIN_LEVEL = 1e-6  # tollama writes levels with six digits; a level that rounds to 1 crashes it
 MAX_PARAMS = 64
 _STEP_S = {"m": 60, "h": 3600, "d": 86400}
-# The runtime keeps times in nanoseconds of 64 bits: 1677 to 2262. Ours end a little inside.
+# The runtime keeps times in 64-bit nanoseconds: 1677 to 2262. Our limits are a little inside.
 _EARLIEST = datetime(1700, 1, 1, tzinfo=UTC).timestamp()
 _LATEST = datetime(2260, 1, 1, tzinfo=UTC).timestamp()
 
@@ -50,7 +50,7 @@ class TransformBody(StrictBody):
 
 
 def _few_params(params: object) -> object:
-    """Counted before they are looked at: pydantic counts when it has collected all errors."""
+    """Checks the number first: pydantic checks it only after it has collected all errors."""
     if isinstance(params, dict) and len(params) > MAX_PARAMS:
         raise PydanticCustomError("too_many_params", "Send fewer options.")
     return params
@@ -123,10 +123,10 @@ class LooseBatchWire(StrictBody):
 def to_request(
     wire: ForecastBody, limits: RequestSection, transform: TransformSection
 ) -> ForecastRequest:
-    """The request in the runner's own types, with defaults filled in and every bound checked.
+    """The request in the types of `runner`, with defaults filled in and every limit checked.
 
     Raises:
-        InvalidRequestError: a bound that needs the configuration or two fields at once is broken.
+        InvalidRequestError: a limit of the configuration, or of two fields together, is exceeded.
     """
     horizon_steps = wire.horizon_steps or limits.horizon_steps
     step_s = parse_freq(wire.freq or limits.freq)
@@ -159,7 +159,7 @@ def to_request(
 
 
 def series_steps(wire: ForecastBody, limits: RequestSection) -> int:
-    """What a request costs; what is over a limit counts as the limit, for it is refused."""
+    """The cost of a request; values over a limit count as the limit, as they are refused."""
     covariates = len(wire.x_past or ()) + (wire.y_ts is not None)
     levels = min(len(wire.quantiles or limits.quantiles), limits.max_levels)
     horizon_steps = min(wire.horizon_steps or limits.horizon_steps, limits.max_horizon_steps)
@@ -193,7 +193,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
 def field_path(loc: tuple[int | str, ...]) -> str:
-    """A pydantic location in dotted form; names we did not choose appear only when harmless.
+    """A pydantic location in dotted form; a caller's names appear only with safe characters.
 
     >>> field_path(("y", 3)), field_path(("<script>",))
     ('y.3', '?')

@@ -1,7 +1,7 @@
-"""Wire models of answers: what `encoding` and the handlers write, in words and types.
+"""Answer bodies: pydantic models of what `encoding` and the handlers write.
 
-Hot answers are written as bytes, so nothing passes through these models at run time; the OpenAPI
-document is built from them, and tests hold every kind of answer against them.
+Forecasts are written as bytes, so most answers do not pass through these models at run time; the
+OpenAPI document is built from them, and tests check every kind of answer against them.
 """
 
 from collections.abc import Sequence
@@ -206,7 +206,7 @@ class Document(Out):
 
 
 def models_answer(served: Sequence[ServedModel]) -> ModelsAnswer:
-    """The list of models as callers read it."""
+    """The answer with the list of models."""
     return ModelsAnswer(models=[_model_item(model) for model in served])
 
 

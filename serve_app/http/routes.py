@@ -1,4 +1,4 @@
-"""The HTTP surface: routes and handlers. No Ray here, so all of it runs bare in tests."""
+"""The Starlette application: routes and error handlers."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -42,7 +42,7 @@ FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Ask
 
 
 def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
-    """The ASGI app around a service; runs no lifespan."""
+    """The ASGI app of a service; it has no lifespan events."""
     served = service.registry.served(service.config.environment)
     models = models_answer(served).model_dump_json().encode()
     document = orjson.dumps(build_document(service.config))
@@ -94,21 +94,21 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
             Exception: counted(errors.on_unexpected_error, service.watch),
         },
     )
-    app.router.redirect_slashes = False  # it names http and the caller's Host, before the gate
+    app.router.redirect_slashes = False  # a redirect names the caller's Host; not access-checked
     return app
 
 
 def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
-    """What makes a span of each request on a route for forecasts, while somebody wants spans."""
+    """The middleware that traces requests on forecast routes; none while tracing is off."""
     if tracer is None or path not in FORECAST_ROUTES:
         return []
     return [Middleware(TracedApp, tracer, path)]
 
 
 def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:
-    """The handler of an error, which on a route for forecasts is counted as what it is.
+    """An error handler that also counts the error by its outcome on forecast routes.
 
-    It is a coroutine, so that Starlette does not give it to a thread, which takes longer.
+    It is a coroutine: Starlette would run a plain function in a thread, which takes longer.
     """
 
     async def handle(request: Request, exc: Exception) -> Response:
@@ -122,7 +122,7 @@ def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:
 
 
 def outcome_of(error: Exception, status: int) -> str:
-    """Whose doing it is that there is no forecast."""
+    """The metric's outcome of a request without a forecast."""
     if isinstance(error, OverloadedError):
         return "overloaded"
     return "failed" if status >= 500 else "refused"

@@ -1,4 +1,4 @@
-"""What the HTTP surface stands on: handed over as one, so that it runs bare in tests."""
+"""Dependencies of the endpoints, as one object."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ class OperatorPort(Protocol):
     """Passes an operator's commands on to the breakers."""
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
-        """The state that a command leads to; raises BreakerUnreachableError."""
+        """Applies a command and returns the new state; raises BreakerUnreachableError."""
         ...
 
 
 class LearningPort(Protocol):
-    """What answers are learned from, as far as the HTTP surface sees it."""
+    """The learning client, as the endpoints use it."""
 
     @property
     def report(self) -> CoverageReport:
-        """What became of forecasts lately, at all replicas."""
+        """Coverage of recent forecasts of all replicas."""
         ...
 
     @property
     def dropped_notes(self) -> int:
-        """Answers of this replica that were never learned from."""
+        """Number of answers of this replica that were never sent to the learning actor."""
         ...
 
     @property
     def exchanges(self) -> Mapping[str, int]:
-        """How many exchanges with the actor ended in which way."""
+        """Number of exchanges with the actor by result."""
         ...
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
@@ -51,20 +51,20 @@ class LearningPort(Protocol):
 
 @dataclass(slots=True)
 class UnderWay:
-    """Requests that this replica is working on; a batch is one."""
+    """Requests in flight in this replica; a batch counts as one."""
 
     single: int = 0
     batches: int = 0
 
     @property
     def total(self) -> int:
-        """What the limits of overload are held against."""
+        """The number that is compared with the overload limits."""
         return self.single + self.batches
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """One ingress replica's objects; ``clock`` is monotonic, in seconds."""
+    """The objects of one ingress replica; ``clock`` is monotonic, in seconds."""
 
     config: Config
     registry: Registry
@@ -76,5 +76,5 @@ class Dependencies:
     operator: OperatorPort
     under_way: UnderWay
     pacer: Pacer  # of all batches
-    tracer: Tracer | None = None  # None: nobody wants spans
+    tracer: Tracer | None = None  # None: tracing is off
     learning: LearningPort | None = None  # None where `conformal.online` is switched off

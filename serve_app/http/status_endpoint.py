@@ -1,4 +1,4 @@
-"""``GET /tsfm/status``, the service at a glance, and ``GET /metrics``, all its numbers.
+"""``GET /tsfm/status``, a summary of the service, and ``GET /metrics``, all metrics.
 
 The console and the command line show `StatusAnswer`.
 """
@@ -117,7 +117,7 @@ DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
 
 @dataclass(frozen=True, slots=True)
 class RunnerReport:
-    """What a Runner says of itself.
+    """The status of one Runner replica.
 
     Args:
         breakers: those of all models asked for so far, with the time to the next probe.
@@ -129,18 +129,18 @@ class RunnerReport:
 
 
 class ClusterStatus(Protocol):
-    """What a replica can find out about the others; unknown is None, never an exception."""
+    """Status of the other replicas; None where it is unknown, never an exception."""
 
     async def runner(self) -> RunnerReport | None:
-        """One of the Runners, as it is now."""
+        """The current status of one Runner replica."""
         ...
 
     async def metrics(self) -> bytes:
-        """The numbers of all replicas in Prometheus' text format."""
+        """The metrics of all replicas in Prometheus' text format."""
         ...
 
     async def replicas(self) -> Mapping[str, int] | None:
-        """How many replicas of each deployment are running."""
+        """The number of running replicas of each deployment."""
         ...
 
 
@@ -162,7 +162,7 @@ class StatusEndpoint:
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def status(self) -> StatusAnswer:
-        """The status of this moment."""
+        """The current status."""
         service, traffic = self._service, self._service.watch.traffic
         replicas, runner = await self._fleet.replicas() or {}, await self._fleet.runner()
         recent = traffic.last(WINDOW_S)
@@ -192,7 +192,7 @@ class StatusEndpoint:
         )
 
     def _breakers(self, runner: RunnerReport | None) -> list[BreakerItem]:
-        """As the Runner knows them, else as they were last heard of here."""
+        """The Runner's breaker states, else the last states that this replica received."""
         if runner is not None:
             return list(runner.breakers)
         heard = self._service.answers.breaker_states()
@@ -200,18 +200,18 @@ class StatusEndpoint:
 
 
 class MetricsEndpoint:
-    """Answers Prometheus."""
+    """Answers scrapes by Prometheus."""
 
     def __init__(self, fleet: ClusterStatus) -> None:
         self._fleet = fleet
 
     async def show(self, _: Request) -> Response:
-        """The numbers of all replicas, as text."""
+        """The metrics of all replicas, as text."""
         return Response(await self._fleet.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:
-    """A breaker for callers; one forced open has no next probe: it waits for a person."""
+    """A breaker in the status; one that is forced open has no next probe."""
     waits = retry_in_s > 0 and state is not BreakerState.FORCED_OPEN
     return BreakerItem(
         model=model, state=state, next_probe_in_s=round(retry_in_s, 3) if waits else None
@@ -219,12 +219,12 @@ def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerI
 
 
 def coverage_report(learning: LearningPort | None) -> CoverageReport:
-    """The coverage that was learned of; without rows where nothing is."""
+    """The coverage report; without rows where online learning is off."""
     return CoverageReport(0.0) if learning is None else learning.report
 
 
 def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
-    """The coverage that was learned of; empty where nothing is."""
+    """The rows of the coverage report; empty where online learning is off."""
     report = coverage_report(learning)
     return [
         CoverageItem(
@@ -256,7 +256,7 @@ def _requests(traffic: RequestHistory) -> Requests:
 
 
 def history(traffic: RequestHistory) -> list[HistoryPoint]:
-    """Every slot of the last ten minutes, since the replica began at the earliest."""
+    """Every slot of the last ten minutes, or since the replica started."""
     slots = traffic.slots()[-KEPT_S // SLOT_S :]
     return [
         HistoryPoint(
@@ -271,7 +271,7 @@ def history(traffic: RequestHistory) -> list[HistoryPoint]:
 
 
 def learning_totals(learning: LearningPort | None) -> Totals:
-    """Where the counters of learning stand; none where nothing is learned."""
+    """The learning counters; none where online learning is off."""
     if learning is None:
         return []
     return [

@@ -1,5 +1,5 @@
-"""How bodies of any length are read without holding the event loop.
+"""Parsing of long bodies without blocking the event loop.
 
-``forecast.parse_forecast`` reads one request, ``batch.read_batch`` a batch item by item; both give
-other requests a turn between slices of work.
+``forecast.parse_forecast`` reads one request, ``batch.read_batch`` a batch item by item; both yield
+to the event loop between slices of work.
 """

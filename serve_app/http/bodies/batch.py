@@ -1,7 +1,7 @@
-"""The body of a batch, item by item: each is a request or what is wrong with it.
+"""Parsing of a batch, item by item: each becomes a request or an error.
 
-An item leaves nothing behind but its request, or ten errors in our own words: what a parser makes
-of it on the way is many times its size.
+Only the request, or at most ten errors, of an item are kept: the parser's intermediate objects are
+many times its size.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ Parsed = ForecastRequest | Described
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that has been read.
+    """A parsed batch.
 
     Attributes:
-        items: each one's request, or what is wrong with it.
-        steps: what they cost, see `series_steps`.
-        deadline_ms: the batch's own.
+        items: for each item its request or its error.
+        steps: their cost, see `series_steps`.
+        deadline_ms: the deadline in the body.
     """
 
     items: list[Parsed]
@@ -42,10 +42,10 @@ class Batch:
 
 
 async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
-    """Every item, read in slices.
+    """Reads every item, in slices.
 
     Raises:
-        RequestError, ValidationError: the body is no batch at all.
+        RequestError, ValidationError: the body as a whole is not a batch.
     """
     cut = await cut_body(body, "requests", LooseBatchWire, config.request.max_batch_requests, pacer)
     envelope = BatchBody.model_validate_json(cut.envelope)
@@ -77,7 +77,7 @@ def _convert(wire: ForecastBody, config: Config) -> ForecastRequest:
 
 
 def _refused(error: RequestError | ValidationError) -> Described:
-    """What is wrong with an item; where it is no JSON, nothing around it is either."""
+    """The error of an item; if the item is not JSON, the whole body is not, and this raises."""
     described = describe(error)
     if described.code == INVALID_JSON[1]:
         raise InvalidJsonError

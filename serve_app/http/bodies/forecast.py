@@ -1,7 +1,7 @@
-"""The body of one forecast, whatever its length.
+"""Parsing of one forecast request of any length.
 
-A short one takes one pass of the parser. Of a long one every long list is read by itself, in parts,
-and the rest with two values in its place:
+A short body is parsed in one pass. In a long body every long list is parsed separately, in parts,
+and the rest of the body with one or two placeholder values in each of these lists:
 
     {"market_id":"m",...,"y":[0.41,0.42,...],"x_past":{"volume":[...]}}
     {"market_id":"m",...,"y":[0,0],"x_past":{"volume":[0]}}
@@ -24,12 +24,12 @@ from serve_app.http.requests import ForecastBody, Numbers, Observed, Times, fiel
 
 LONG_LIST_BYTES = 1024
 PART_BYTES = 16 * 1024
-MAX_OPEN = 1000  # brackets, of which a request needs 40: the rest may stand in names
+MAX_OPEN = 1000  # opening brackets; a request needs 40, the rest may be inside names
 MAX_NAME_BYTES = 1024
 TOO_MANY = "There are too many lists and objects for a request."
 _NAME = re.compile(rb'"([^"\\]{1,512})"\s{0,99}:\s{0,99}\Z')
 _TIME = b'"2000-01-01T00:00:00Z"'
-# The model of a list by its field, and what stands in for it.
+# By field: the pydantic model of its list, and the placeholder values.
 _LISTS: dict[str, tuple[TypeAdapter[Any], bytes]] = {
     "y": (TypeAdapter(Observed), b"0,0"),
     "y_ts": (TypeAdapter(Times), b"%b,%b" % (_TIME, _TIME)),
@@ -39,7 +39,7 @@ _LISTS: dict[str, tuple[TypeAdapter[Any], bytes]] = {
 
 _NAMED = ("x_past", "x_future")
 
-Path = tuple[str, ...]  # of a list: its field, and a covariate's name
+Path = tuple[str, ...]  # of a list: its field, and the covariate's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class _Found:
 
 
 async def parse_forecast(body: bytes, limits: RequestSection, pacer: Pacer) -> ForecastBody:
-    """One request.
+    """Parses one request.
 
     Raises:
-        InvalidRequestError: it holds more than any request may, or a long list is wrong.
-        InvalidJsonError: a long list is no JSON.
+        InvalidRequestError: it exceeds a limit, or a long list is wrong.
+        InvalidJsonError: a long list is not JSON.
         ValidationError: the rest is not a request.
     """
     if len(body) > AT_ONCE_BYTES:
@@ -81,7 +81,7 @@ async def _parse_long(body: bytes, limits: RequestSection, pacer: Pacer) -> Fore
 
 
 async def _long_lists(body: bytes, pacer: Pacer) -> list[_Found]:
-    """Those lists that are long, and stand where a request may have long ones."""
+    """The long lists in fields where a request may have long lists."""
     brackets, places, steps = Brackets(), list[int](), list[int]()
     for at in range(0, len(body), WINDOW_BYTES):
         found, _, up_or_down = brackets.find(body, at)
@@ -95,8 +95,8 @@ async def _long_lists(body: bytes, pacer: Pacer) -> list[_Found]:
 
 
 def _lists_in(body: bytes, places: list[int], steps: list[int]) -> Iterator[_Found]:
-    """Every list without others inside."""
-    names: list[str] = []  # of the objects and lists that are open
+    """Every list that contains no list or object."""
+    names: list[str] = []  # of the open objects and lists
     for i, (place, step) in enumerate(zip(places, steps, strict=True)):
         if step < 0:
             names[-1:] = []
@@ -113,7 +113,7 @@ def _may_be_long(path: Path) -> bool:
 
 
 def _rest(body: bytes, lists: list[_Found]) -> bytes:
-    """The body with something short in place of each of the lists."""
+    """The body with placeholder values in each of the lists."""
     parts, last = list[bytes](), 0
     for found in lists:
         parts += [body[last : found.begin], _LISTS[found.path[0]][1]]
@@ -125,7 +125,7 @@ def _rest(body: bytes, lists: list[_Found]) -> bytes:
 
 
 async def _values(text: bytes, path: Path, limits: RequestSection, pacer: Pacer) -> list[Any]:
-    """What stands between the brackets of a list."""
+    """The values of a list, from the text between its brackets."""
     if text.count(b",") >= limits.max_points:
         raise InvalidRequestError(field_path(path), f"Send at most {limits.max_points} values.")
     model, values = _LISTS[path[0]][0], list[Any]()
@@ -141,7 +141,7 @@ async def _values(text: bytes, path: Path, limits: RequestSection, pacer: Pacer)
 
 
 def _parts(text: bytes) -> Iterator[bytes]:
-    """The text cut at commas outside of strings."""
+    """The text, split at commas outside of strings."""
     last = 0
     while last <= len(text):
         end = text.find(b",", last + PART_BYTES)

@@ -1,11 +1,11 @@
-"""Where the items of a list in a JSON body begin and end, found without building anything.
+"""Finds the start and end of each item of a list in a JSON body, without parsing the items.
 
     {"requests": [ {...}, {...} ], "deadline_ms": 900}
     `-- head ----' `- items -----' `-- tail ---------'
 
-Brackets outside of strings are counted in windows of the body, with a turn for other callers after
-each; then every item can be parsed by itself. Whether the text between brackets is JSON is for the
-parser to say.
+Brackets outside of strings are counted in windows of the body, and other requests may run after
+each window; then every item can be parsed by itself. The text between brackets is checked by the
+parser.
 """
 
 import json
@@ -25,17 +25,17 @@ _GAP = rb"\s{0,99}+"
 _NUMBERS = rb'(?:"[a-z_]{1,64}"G:G[-+.\w]{1,400}G,G){0,4}'  # fields before the list
 _HEAD = (rb"G\{G" + _NUMBERS + rb'"%b"G:G\[').replace(b"G", _GAP)
 
-Span = tuple[int, int]  # where an item begins and ends
-NO_OBJECT: Span = (0, 0)  # a number, a text, null
+Span = tuple[int, int]  # start and end of an item
+NO_OBJECT: Span = (0, 0)  # a number, a string, null
 
 
 @dataclass(frozen=True, slots=True)
 class CutBody:
-    """A body in parts.
+    """A body and the positions of its items.
 
     Attributes:
         envelope: the body with an empty list.
-        spans: of each item.
+        spans: start and end of each item.
     """
 
     body: bytes
@@ -43,25 +43,25 @@ class CutBody:
     spans: list[Span]
 
     def items(self) -> Iterator[bytes]:
-        """The text of each item; null for all that is no object."""
+        """The text of each item; null for an item that is not an object."""
         return (self.body[begin:end] or b"null" for begin, end in self.spans)
 
 
 async def cut_body(
     body: bytes, name: str, loose: type[StrictBody], most: int, pacer: Pacer
 ) -> CutBody:
-    """The body cut into the items of its list ``name``.
+    """Splits the body into the items of its list ``name``.
 
     Args:
         body: UTF-8.
         name: of the field that holds the list.
-        loose: the body's model but for the items, which may be anything.
-        most: items.
-        pacer: says when others have a turn.
+        loose: the body's model, with items of any type.
+        most: the largest number of items.
+        pacer: yields to other requests.
 
     Raises:
-        BatchTooLongError: there are more than ``most``.
-        InvalidJsonError: brackets or commas are not where JSON has them.
+        BatchTooLongError: there are more than ``most`` items.
+        InvalidJsonError: brackets or commas are not placed as in JSON.
         InvalidRequestError, ValidationError: the body is not an object with that list.
     """
     head = _head(body, name)
@@ -76,13 +76,13 @@ async def cut_body(
 
 
 def _head(body: bytes, name: str) -> int | None:
-    """Where the list begins in a body that has nothing but numbers before it."""
+    """The start of the list in a body that has only numbers before it."""
     match = re.match(_HEAD % name.encode(), body)
     return match.end() if match else None
 
 
 def _reordered(body: bytes, name: str, loose: type[StrictBody]) -> bytes:
-    """A small body of an unusual spelling, in the usual one."""
+    """A small body with other fields or spacing before the list, written in the usual form."""
     if len(body) > AT_ONCE_BYTES:
         raise InvalidRequestError(name, "Begin the body with this list.")
     return json.dumps(loose.model_validate_json(body).model_dump(exclude_unset=True)).encode()
@@ -91,7 +91,7 @@ def _reordered(body: bytes, name: str, loose: type[StrictBody]) -> bytes:
 async def _cut(
     body: bytes, start: int, name: str, most: int, pacer: Pacer
 ) -> tuple[list[Span], int]:
-    """The items of the list that begins at ``start``, and where it ends."""
+    """The items of the list that begins at ``start``, and the end of the list."""
     brackets, spans = Brackets(), list[Span]()
     begin = last = start
     for at in range(start, len(body), WINDOW_BYTES):
@@ -118,7 +118,7 @@ def _end(body: bytes, here: int) -> int:
 
 
 def _no_objects(between: bytes, name: str, *, is_first: bool, is_last: bool) -> list[Span]:
-    """Those of the items between two brackets that have none: mostly there is a comma alone."""
+    """The items between two brackets that are not objects: usually none, only a comma."""
     if between.strip() == b"," and not is_first and not is_last:
         return []
     if len(between) > AT_ONCE_BYTES:

@@ -1,7 +1,7 @@
-"""The OpenAPI document: built once from the wire models, the error table and the configuration.
+"""The OpenAPI document: built once from the body models, the error table and the configuration.
 
-Status, code, words and headers of every error are those that the handlers give, because the same
-functions are asked. Schemas are pydantic's own, with the configured limits added.
+Status, code, message and headers of every error come from the functions that the handlers use.
+Schemas are pydantic's own, with the configured limits added.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,7 +127,7 @@ def _answer(operation: Operation, examples: Mapping[str, Any]) -> Schema:
     return answer | ({"headers": operation.headers} if operation.headers else {})
 
 
-# The platform's 429 has the code of one of ours.
+# Serve's 429 has the same code as our own.
 _PLATFORM: Sequence[DescribedWithHeaders] = (
     (PLATFORM_ERRORS[408], {}),
     (PLATFORM_ERRORS[503], {"retry-after": str(RETRY_AFTER_S)}),
@@ -135,7 +135,7 @@ _PLATFORM: Sequence[DescribedWithHeaders] = (
 
 
 def _refusals(path: str, operation: Operation) -> Mapping[str, Schema]:
-    """By status: refusals of the operation and of the gate, our faults and the platform's."""
+    """By status: errors of the operation, of access control, of the service and of Serve."""
     needs = NEEDS[path]
     gate: list[RequestError] = [UnauthorizedError(presented=False)] if needs else []
     if needs and needs != ANY:
@@ -150,7 +150,7 @@ def _refusals(path: str, operation: Operation) -> Mapping[str, Schema]:
 
 
 def _refusal(status: int, errors: Sequence[DescribedWithHeaders]) -> Schema:
-    """The answer of one status: its codes with an example of each, and the headers they bring."""
+    """The answer of one status: its codes with an example of each, and their headers."""
     examples = {
         error.code: {"value": {"error": {**error.as_object(), "request_id": "a1b2c3"}}}
         for error, _ in errors
@@ -169,7 +169,7 @@ def _refusal(status: int, errors: Sequence[DescribedWithHeaders]) -> Schema:
 
 
 class _Generator(GenerateJsonSchema):
-    """Names that say something to callers, and no titles that repeat them."""
+    """Uses the public names, and omits titles that repeat them."""
 
     def normalize_name(self, name: str) -> str:
         normal = super().normalize_name(name)
@@ -179,7 +179,7 @@ class _Generator(GenerateJsonSchema):
         return False
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default", ...) is None:  # says no more than that it can be left out
+        if schema.get("default", ...) is None:  # means only that the field is optional
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
@@ -189,7 +189,7 @@ def _ref(model: type[BaseModel]) -> Schema:
 
 
 def _schemas(operations: Iterable[Operation], config: Config) -> dict[str, Schema]:
-    """The schema of each model and of all they are made of, by public name."""
+    """The schema of each model and of its parts, by public name."""
     models: list[type[BaseModel]] = [out.ErrorAnswer]
     models += [m for o in operations for m in (o.request, o.answer, *o.lines) if m]
     schemas: dict[str, Schema] = orjson.loads(_schemas_without_limits(tuple(models)))
@@ -199,7 +199,7 @@ def _schemas(operations: Iterable[Operation], config: Config) -> dict[str, Schem
     return schemas
 
 
-@cache  # a service needs it once, a test run for each of its hundreds of services
+@cache  # a service needs it once; a test run has hundreds of services
 def _schemas_without_limits(models: tuple[type[BaseModel], ...]) -> bytes:
     _, document = models_json_schema(
         [(model, "validation") for model in models],
@@ -212,7 +212,7 @@ def _schemas_without_limits(models: tuple[type[BaseModel], ...]) -> bytes:
 
 
 def _limits(config: Config) -> Mapping[str, Mapping[str, Schema]]:
-    """What an operator can set, by schema and property; the rest is in the wire models."""
+    """The configured limits, by schema and property; the fixed limits are in the body models."""
     request, transform = config.request, config.transform
     level = {"minimum": MIN_LEVEL, "maximum": 1 - MIN_LEVEL}
     levels = {"maxItems": request.max_levels, "uniqueItems": True, "items": level}
@@ -245,7 +245,7 @@ def _limits(config: Config) -> Mapping[str, Mapping[str, Schema]]:
 
 
 def _add(schema: Schema, extra: Schema) -> None:
-    """Adds ``extra`` to the part of ``schema`` that is not null; a default holds for all."""
+    """Adds ``extra`` to the part of ``schema`` that is not null; a default to the whole."""
     part = schema["anyOf"][0] if "anyOf" in schema else schema
     for key, value in extra.items():
         if key == "items":

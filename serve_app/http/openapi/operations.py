@@ -1,4 +1,4 @@
-"""What can be asked of the service: a table of operations with their bodies and their errors."""
+"""The operations of the API: a table with their bodies and their errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ Refusal = RequestError | ValidationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """The one method of a path. ``errors`` are its own; those of all operations come beside."""
+    """The one method of a path. ``errors`` are its own; errors of all operations are added."""
 
     method: str = "get"
     summary: str
@@ -48,7 +48,7 @@ class Operation:
     request: type[BaseModel] | None = None
     answer: type[BaseModel]
     media_type: str = "application/json"
-    lines: Sequence[type[BaseModel]] = ()  # what a line of an NDJSON answer may be
+    lines: Sequence[type[BaseModel]] = ()  # the models of a line of an NDJSON answer
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the answer
     errors: Sequence[Refusal] = ()
 
@@ -179,7 +179,7 @@ _SERVER_TIMING = {
     "schema": {"type": "string"},
     "example": Timings(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
 }
-_NOT_JSON = _refused_as_json()  # the same for every model
+_NOT_JSON = _refused_as_json()  # the same for every body model
 _WRONG_VALUE = InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
 _WRONG_OUTCOME = InvalidRequestError("outcomes.3.value", "Input should be less than or equal to 1")
 _NOT_ALLOWED = ModelNotAllowedError(
