@@ -1,6 +1,6 @@
-"""The breakers as one replica uses them: it decides on its copy and keeps in step with the actor.
+"""One replica's breakers: it decides on its own copy and synchronises it with the actor.
 
-No call waits for the actor, except to ask for a probe. Without the actor the replica goes on alone.
+No call waits for the actor, except to ask for a probe. Without the actor the replica decides alone.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class BreakerClient:
-    """What the Runner asks before a call, and tells after it.
+    """Permits runtime calls and records their results, in one Runner replica.
 
     Args:
         copy: this replica's breakers.
         call_actor: calls a method of the actor by name; raises while it cannot be reached.
-        settings: how often to exchange, and how long to wait for the actor.
+        settings: the interval between exchanges, and the time limit of a call to the actor.
         clock: monotonic seconds.
     """
 
@@ -39,13 +39,13 @@ class BreakerClient:
         self._call_actor = call_actor
         self._settings = settings
         self._clock = clock
-        self._actor: str | None = None  # the life of the actor that the copy comes from
+        self._actor: str | None = None  # id of the actor instance that the copy comes from
         self._unsent: list[Report] = []
         self._lost = False
         self._loop: asyncio.Task[None] | None = None
 
     async def acquire(self, name: str) -> Permit:
-        """A permit for one call.
+        """Returns a permit for one call.
 
         Raises:
             BreakerOpenError: the model may not be called now.
@@ -60,7 +60,7 @@ class BreakerClient:
         return answer
 
     def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
-        """How the call of a permit ended: counted here at once, elsewhere with the next exchange.
+        """Records a call's result: here at once, in other replicas with the next exchange.
 
         Every permit needs exactly one result.
         """
@@ -69,34 +69,34 @@ class BreakerClient:
         self._unsent.append(report)
 
     def state(self, name: str) -> BreakerState:
-        """The state of a breaker as far as this replica knows."""
+        """The state of a breaker in this replica's copy."""
         return self._copy.state(name, self._clock())
 
     def retry_in_s(self, name: str) -> float:
-        """How long asking is pointless, 0.0 if it is not."""
+        """Seconds until the next permit is possible; 0.0 if it is possible now."""
         return self._copy.retry_in_s(name, self._clock())
 
     def known(self) -> BreakerSnapshots:
-        """Every breaker as far as this replica knows."""
+        """Every breaker in this replica's copy."""
         return self._copy.snapshot(self._clock())
 
     async def command(self, names: Sequence[str], command: BreakerCommand) -> BreakerState:
-        """Pass an operator's command on to all replicas; the state it leads to.
+        """Sends an operator's command to all replicas; returns the new state.
 
-        Raises whatever the way to the actor does: then no replica was told.
+        Raises what the call to the actor raises: then no replica has received it.
         """
-        await self._exchange()  # a new actor must know of earlier commands to count this one
+        await self._exchange()  # a new actor needs earlier commands first, to order this one
         state: BreakerState = await self._call_actor("command", names, command)
         await self._exchange()
         return state
 
     def start(self) -> None:
-        """Keep in step with the actor from now on; needs a running event loop."""
+        """Starts the regular exchange with the actor; needs a running event loop."""
         if self._loop is None:
             self._loop = asyncio.create_task(self._sync_forever(), name="breaker-sync")
 
     async def _sync_forever(self) -> None:
-        """Begin at fixed intervals, however long an answer takes: agreement in 1 s rests on it."""
+        """Exchanges at fixed intervals, however long an answer takes: replicas agree within 1 s."""
         while True:
             next_at = self._clock() + self._settings.sync_interval_s
             await self._exchange()
@@ -108,16 +108,16 @@ class BreakerClient:
         return half_open and self._copy.retry_in_s(name, now) == 0
 
     async def _exchange(self, probe: str | None = None) -> Permit | Refusal | None:
-        """One exchange with the actor; its answer about a probe, None also when it is lost."""
+        """One exchange with the actor; returns its answer about a probe, None if it is lost."""
         request = SyncRequest(self._actor, tuple(self._unsent), probe)
         self._unsent.clear()
         try:
             reply = await self._ask(request)
             if reply.breakers is None:
                 copy = self._copy.snapshot(self._clock())
-                self._unsent.clear()  # the copy has them
+                self._unsent.clear()  # the copy contains them
                 reply = await self._ask(replace(request, reports=(), copy=copy))
-        except Exception as exc:  # noqa: BLE001 - whatever the actor raises, the replica goes on
+        except Exception as exc:  # noqa: BLE001 - no error of the actor may stop the replica
             self._note(lost=True, why=type(exc).__name__)
             self._actor = None
             return None
@@ -131,7 +131,7 @@ class BreakerClient:
             return reply
 
     def _take_over(self, reply: SyncReply) -> None:
-        """The copy becomes what the actor said, plus the results that it has not been told."""
+        """Replaces the copy with the actor's state, plus the results not sent to it yet."""
         self._actor = reply.actor
         now = self._clock()
         self._copy.adopt(reply.breakers or {}, now)

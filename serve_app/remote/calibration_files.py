@@ -1,7 +1,6 @@
-"""Where calibration begins: what was fitted, and what an earlier life has learned since.
+"""Loads the initial calibration: the fitted state, or the state that was learned before a restart.
 
-A file that cannot be used, for whatever reason, is named in one warning, and the service runs with
-what is left.
+A file that cannot be used is named in one warning, and the service runs without it.
 """
 
 import logging
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def fitted_state(settings: ConformalSection, sources: Collection[str]) -> ConformalState | None:
-    """The configured conformal state; with an unusable one the service runs, and says so."""
+    """The configured conformal state; None, after a warning, if its file cannot be used."""
     file = settings.state_file
     if file is None:
         return None
@@ -30,12 +29,12 @@ def fitted_state(settings: ConformalSection, sources: Collection[str]) -> Confor
 
 
 def begin(settings: ConformalSection, sources: Collection[str], began_from: str | None) -> Learned:
-    """What an earlier life has learned, else what was fitted, else nothing.
+    """The state learned before a restart, else the fitted state, else an empty one.
 
     Args:
         settings: names both files.
-        sources: names of every source that can answer here.
-        began_from: digest of the state file of now.
+        sources: names of all sources of answers.
+        began_from: digest of the current state file.
     """
     file, target_coverage = settings.learned_file, settings.target_coverage
     if file is not None and _is_there(file):
@@ -57,18 +56,18 @@ def _of_this_fit(
 
 
 def _usable(load: Callable[[], T], otherwise: str) -> T | None:
-    """What a file holds, or None after one warning."""
+    """The content of a file, or None after one warning."""
     try:
         return load()
     except ConfigError as exc:
         logger.warning("%s: %s", otherwise, exc)
-    except Exception:  # nothing about a file may keep the service from answering
+    except Exception:  # no fault of a file may stop the service from answering
         logger.warning(otherwise, exc_info=True)
     return None
 
 
 def _is_there(file: Path) -> bool:
-    """False only where there is no such file; what cannot be looked at has to be named."""
+    """False only if there is no such file; a file that cannot be read must be reported."""
     try:
         file.stat()
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""Items on their way to one deployment share calls, because a call costs more than its content.
+"""Items for one deployment share calls, because a call costs more than its content.
 
-For each key a call leaves at most once per interval. The first item leaves in the same turn of the
-event loop; items that arrive within the interval after it travel in the next call. The answers come
-back as each is ready, so no item waits for another. `ItemBatch` is what a call carries,
-`ItemTasks` takes it in at the Runner.
+For each key there is at most one call per interval. The first item is sent in the same turn of the
+event loop; items that arrive within the interval after it are sent with the next call. Each answer
+comes back when it is ready, so no item waits for another. `ItemBatch` is the content of a call,
+`ItemTasks` receives it at the Runner.
 
-A shared call runs in an empty context: Serve cancels what an HTTP request has called when its
-caller leaves, and must not cancel the call for all others.
+A shared call runs in an empty context: when a caller disconnects, Serve cancels what its request
+has called, and must not cancel the call of all others.
 """
 
 import asyncio
@@ -23,25 +23,25 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class ItemBatch(Generic[Q]):
-    """Items of one sender, with numbers that the sender uses once."""
+    """Items of one sender, with numbers that are unique for this sender."""
 
     sender: str
     items: Sequence[tuple[int, Q]]
 
 
 class ItemTasks(Generic[Q, A]):
-    """Starts the work for each item of a group, and gives the answers as they come."""
+    """Starts a task for each item of an item batch, and gives the answers as they become ready."""
 
     def __init__(self, answer: Callable[[Q], Awaitable[A]]) -> None:
         self._answer = answer
         self._work: dict[Hashable, asyncio.Future[A]] = {}
 
     def __len__(self) -> int:
-        """Items in work."""
+        """The number of running tasks."""
         return len(self._work)
 
     def take(self, groups: Sequence[ItemBatch[Q]]) -> list[dict[asyncio.Future[A], int]]:
-        """The work begun for each group, with the items' numbers."""
+        """Starts the tasks of each item batch; returns them with the items' numbers."""
         return [self._begin(group) for group in groups]
 
     def _begin(self, group: ItemBatch[Q]) -> dict[asyncio.Future[A], int]:
@@ -60,9 +60,9 @@ class ItemTasks(Generic[Q, A]):
     async def parts(
         self, begun: dict[asyncio.Future[A], int]
     ) -> AsyncGenerator[list[tuple[int, A]]]:
-        """The answers with their items' numbers; what is ready at the same time comes together.
+        """The answers with their items' numbers; those ready at the same time come together.
 
-        Leaving early drops what is not done yet; an item that was forgotten has no answer.
+        Closing the generator early cancels unfinished tasks; a cancelled item has no answer.
         """
         waiting = dict(begun)
         try:
@@ -75,7 +75,7 @@ class ItemTasks(Generic[Q, A]):
                 work.cancel()
 
     def forget(self, sender: str, numbers: Sequence[int]) -> None:
-        """Drops work that nobody waits for any more; unknown numbers are done already."""
+        """Cancels the tasks of abandoned items; unknown numbers are finished already."""
         for number in numbers:
             work = self._work.get((sender, number))
             if work is not None:
@@ -106,7 +106,7 @@ class _Lane(Generic[Q, A]):
 
 
 class CallCoalescer(Generic[Q, A]):
-    """Asks for items one by one, sends them together."""
+    """Takes items one by one, and sends them together."""
 
     def __init__(
         self,
@@ -118,12 +118,11 @@ class CallCoalescer(Generic[Q, A]):
         """Needs no running loop yet.
 
         Args:
-            send: makes one call with numbered items and gives their answers, in parts, as they
-                come; an exception is the answer of every item that has none yet.
-            forget: told the numbers of sent items that nobody waits for any more, some at a time;
-                does not raise.
-            interval_s: the least time between two calls of a lane.
-            most: items in one call.
+            send: makes one call with numbered items and gives their answers in parts, as they
+                become ready; an exception is raised for every item without an answer yet.
+            forget: called with the numbers of sent items that were abandoned; does not raise.
+            interval_s: the least time between two calls of a queue.
+            most: the largest number of items in one call.
         """
         self._send = send
         self._forget = forget
@@ -131,12 +130,12 @@ class CallCoalescer(Generic[Q, A]):
         self._most = most
         self._lanes: dict[Hashable, _Lane[Q, A]] = {}
         self._numbers = count()
-        self._tasks: set[asyncio.Future[None]] = set()  # the loop itself would let go of them
+        self._tasks: set[asyncio.Future[None]] = set()  # the loop holds only weak references
         self._left: list[int] = []
         self._nobodys = contextvars.Context()
 
     async def ask(self, lane_name: Hashable, item: Q) -> A:
-        """The answer of one item; whoever is cancelled takes the item back.
+        """The answer of one item; cancelling this abandons the item.
 
         Raises:
             UnansweredError: the call ended without an answer for it.
@@ -176,7 +175,7 @@ class CallCoalescer(Generic[Q, A]):
             async for part in self._send([(entry.number, entry.item) for entry in aboard]):
                 for number, answer in part:
                     _settle(waiting.pop(number), answer)
-        except Exception as exc:  # noqa: BLE001 - handed on to everybody who waits for it
+        except Exception as exc:  # noqa: BLE001 - raised for every item without an answer
             error = exc
         for left in waiting.values():
             if not left.done():
@@ -198,5 +197,5 @@ class CallCoalescer(Generic[Q, A]):
 
 
 def _settle(waiting: asyncio.Future[A], answer: A) -> None:
-    if not waiting.done():  # else its caller has left
+    if not waiting.done():  # else it was abandoned
         waiting.set_result(answer)

@@ -1,7 +1,7 @@
-"""The forecaster's ports over Serve handles: whatever goes wrong on the way becomes a value.
+"""Clients of the Runner and the Baseline over Serve handles; every failure becomes a value.
 
-A handle can fail in many ways (replica died, unreachable, overloaded, not deployed) and each of
-them means the same to a caller's request: the next best answer.
+A handle can fail in many ways (replica died, unreachable, overloaded, not deployed), and each has
+the same effect on a request: it gets the next best answer.
 """
 
 import asyncio
@@ -35,40 +35,40 @@ from serve_app.remote.call_coalescer import CallCoalescer, ItemBatch, NumberedAn
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0
 FORGET_LIMIT_S = 5.0
-COMMAND_LIMIT_S = 5.0  # an operator waits longer than a forecast may
+COMMAND_LIMIT_S = 5.0  # an operator can wait longer than a forecast
 # We send arrays and dataclasses of importable modules, which the C pickler handles: one item of 288
-# points takes it 23 us where Serve's default, cloudpickle, takes 78.
+# points takes it 23 us; Serve's default, cloudpickle, takes 78.
 PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 LOST = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
 
 
 class RunnerHandle:
-    """The way to the Runner deployment; single items that leave together share a call."""
+    """Client of the Runner deployment; single items of about the same time share a call."""
 
     def __init__(self, handle: DeploymentHandle[Any], name: str, batching: BatchingSection) -> None:
         self._handle = handle
         self._stream = handle.options(method_name="forecast", stream=True, **PICKLED)
         self._command = handle.options(method_name="command", **PICKLED)
         self._name = name
-        self._bulk_numbers = count(-1, -1)  # never those of single items
+        self._bulk_numbers = count(-1, -1)  # negative, so distinct from those of single items
         self._shared: CallCoalescer[ModelRequest, ModelOutcome] = CallCoalescer(
             self._ask_twice, self._forget, batching.share_calls_s, batching.max_batch_size
         )
 
     async def forecast(self, request: ModelRequest) -> ModelOutcome:
-        """One item's bands, or why there are none; a lost Runner is a reason like any other."""
+        """One item's bands or failure; an unreachable Runner is a failure too."""
         try:
             return await self._shared.ask(request.key.model, request)
-        except Exception as exc:  # noqa: BLE001 - every failure of the hop has the same way out
+        except Exception as exc:  # noqa: BLE001 - every failure of the call has the same answer
             logger.warning("runner not reached: %s", type(exc).__name__)
             return LOST
 
     async def reach(self) -> None:
-        """Makes the way to a Runner, and has it ready, with a call that asks for nothing."""
+        """Opens the connection to a Runner with an empty call."""
         await self.forecast_many([])
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        """Each item's bands, or why there are none, in order."""
+        """Each item's bands or failure, in order."""
         items = list(zip(self._bulk_numbers, requests, strict=False))
         found: dict[int, ModelOutcome] = {}
         try:
@@ -81,7 +81,7 @@ class RunnerHandle:
     async def _ask_twice(
         self, items: NumberedItems[ModelRequest]
     ) -> AsyncIterator[NumberedAnswers[ModelOutcome]]:
-        """A Runner that dies under the call is asked once more; a forecast does no harm twice."""
+        """Calls once more if the Runner dies during the call; a repeated forecast does no harm."""
         left = dict(items)
         try:
             async for part in self._ask(items):
@@ -104,18 +104,18 @@ class RunnerHandle:
             raise
 
     async def _forget(self, numbers: Sequence[int]) -> None:
-        """Any Runner may hold them, and those that do not know them do not mind."""
+        """Sent to all Runners, as any may have the items; unknown numbers have no effect."""
         try:
             told = self._handle.broadcast("forget", self._name, numbers)
             await told.results_async(timeout_s=FORGET_LIMIT_S, return_exceptions=True)
-        except Exception as exc:  # noqa: BLE001 - the work is done for nobody, no more than that
-            logger.debug("runners not told who left: %s", type(exc).__name__)
+        except Exception as exc:  # noqa: BLE001 - the only effect is some unnecessary work
+            logger.debug("abandoned items not cancelled: %s", type(exc).__name__)
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
-        """The state of a model's breaker after an operator's command.
+        """Sends an operator's command; returns the new state of the model's breaker.
 
         Raises:
-            BreakerUnreachableError: no Runner, or not the shared breaker behind it, took it.
+            BreakerUnreachableError: no Runner, or no breaker actor, received it.
         """
         try:
             async with asyncio.timeout(COMMAND_LIMIT_S):
@@ -126,7 +126,7 @@ class RunnerHandle:
 
 
 class BaselineHandle:
-    """The way to the Baseline deployment; single items that leave together share a call."""
+    """Client of the Baseline deployment; single items of about the same time share a call."""
 
     def __init__(self, handle: DeploymentHandle[Any], batching: BatchingSection) -> None:
         self._handle = handle.options(method_name="forecast", **PICKLED)
@@ -156,13 +156,13 @@ class BaselineHandle:
 
 
 async def _no_need(_: Sequence[int]) -> None:
-    """A baseline takes less time than the news that nobody wants it."""
+    """Does nothing: computing a baseline takes less time than cancelling it."""
 
 
 async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) -> None:
-    """A call of each kind before the first caller needs one: a handle's first call takes a second.
+    """One call of each kind before the first request: a handle's first call takes a second.
 
-    A deployment that is not up yet holds nobody up: without it the ingress answers by itself.
+    A deployment that is not up yet delays nothing: without it the ingress computes baselines.
     """
     item = _flat(config)
     baseline_bands([item], config.baseline, config.bands)
@@ -172,7 +172,7 @@ async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) 
 
 
 def _flat(config: Config) -> BaselineRequest:
-    """The plainest thing that can be asked."""
+    """A request with a constant series."""
     request = config.request
     transform = Transform(config.transform.space, config.transform.eps)
     flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
@@ -185,7 +185,7 @@ async def _reach(baseline: BaselinePort, item: BaselineRequest) -> None:
 
 
 async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:
-    """The answer of a handle call; cancelling us cancels the work at the other end."""
+    """The answer of a handle call; cancelling this cancels the call in the other process too."""
     response: Any = handle.remote(*arguments)
     try:
         return await response

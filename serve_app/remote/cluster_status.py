@@ -1,8 +1,7 @@
-"""What an ingress replica can find out about the other replicas, asked of Serve and of the Runner.
+"""Status of the other replicas for an ingress replica, from Serve and from the Runner.
 
-Answers are kept for a moment (`CachedCall`), so that many viewers cost no more than one. Whatever
-fails or takes too long is None: not known. A call that hangs is left alone, and no second one is
-started beside it.
+Answers are kept for a short time (`CachedCall`), so that many viewers cost no more than one. A call
+that fails or takes too long gives None: not known. While a call hangs, no second one is started.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ class CachedCall(Generic[T]):
         self._good_until = float("-inf")
 
     async def __call__(self) -> T | None:
-        """The answer, or None while there is none."""
+        """The answer, or None if there is none in time."""
         if self._asking is None or (self._asking.done() and self._clock() >= self._good_until):
             self._asking = asyncio.ensure_future(self._ask())
             self._good_until = self._clock() + self._kept_s
@@ -52,7 +51,7 @@ class CachedCall(Generic[T]):
             return None
         error = asking.exception()
         if error is not None:
-            logger.info("not known: %s", type(error).__name__)
+            logger.info("cluster status not known: %s", type(error).__name__)
             return None
         return asking.result()
 
@@ -62,7 +61,7 @@ LIMIT_S = 1.0
 
 
 class RayClusterStatus:
-    """The other replicas of an application, through Serve; ``clock`` is monotonic."""
+    """Status of the other replicas of an application; ``clock`` is monotonic."""
 
     def __init__(
         self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
@@ -75,15 +74,15 @@ class RayClusterStatus:
         )
 
     async def runner(self) -> RunnerReport | None:
-        """As one of the Runners knows it; about breakers they agree within a second."""
+        """The status of any one Runner; their breaker states agree within a second."""
         return await self._runner()
 
     async def metrics(self) -> bytes:
-        """As Ray's agents on all nodes have them."""
+        """The metrics from Ray's agents on all nodes."""
         return await self._metrics() or exposition([], {"read": 0})
 
     async def replicas(self) -> Mapping[str, int] | None:
-        """As Serve's controller knows them."""
+        """The numbers of running replicas from Serve's controller."""
         return await self._replicas()
 
 
@@ -100,4 +99,4 @@ async def _runner(handle: Any) -> RunnerReport:
 
 def _replicas(application: str) -> dict[str, int]:
     overview = serve.status().applications[application].deployments
-    return {name: one.replica_states.get("RUNNING", 0) for name, one in overview.items()}  # type: ignore[call-overload] # the keys are texts
+    return {name: one.replica_states.get("RUNNING", 0) for name, one in overview.items()}  # type: ignore[call-overload] # the keys are strings

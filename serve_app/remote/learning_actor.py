@@ -1,6 +1,6 @@
-"""The actor that learns for all replicas of one application, and keeps what it learns in a file.
+"""The actor that learns for all replicas of one application, and saves the learned state in a file.
 
-Every decision is made in runner; here are the file, the clock and the process.
+Every decision is made in `runner`; this module adds the file and the clock.
 """
 
 import logging
@@ -18,17 +18,17 @@ from serve_app.remote.calibration_files import begin
 
 logger = logging.getLogger(__name__)
 
-Version = tuple[int, int]  # of what is known: which life of the actor, points scored in it
+Version = tuple[int, int]  # of the learned state: actor instance, points scored by it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearningReply:
-    """What a replica hears in exchange for its notes.
+    """The actor's answer to a replica's forecast records.
 
     Attributes:
-        version: of what is known now.
-        state: what answers are calibrated by; None where the replica has this version already.
-        report: what became of forecasts lately.
+        version: of the current learned state.
+        state: the calibration state; None where the replica has this version already.
+        report: coverage of recent forecasts.
     """
 
     version: Version
@@ -41,9 +41,9 @@ class LearningActor:
 
     Args:
         settings: the section `conformal`.
-        sources: names of every source that can answer here.
-        clock: monotonic seconds, of the process the actor lives in.
-        wall_clock: POSIX seconds, read once: each life needs a higher number than the last.
+        sources: names of all sources of answers.
+        clock: monotonic seconds, of the actor's process.
+        wall_clock: POSIX seconds, read once: each instance needs a higher number than the last.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class LearningActor:
         self._save_fails = False
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
-        """A replica's notes in, what is known out.
+        """Takes a replica's forecast records; returns the learned state.
 
         Args:
             notes: pickled list of `ForecastRecord`.
             known: the version that the replica has.
         """
-        batch: list[ForecastRecord] = pickle.loads(notes)  # from our own replicas, over Ray
+        batch: list[ForecastRecord] = pickle.loads(notes)  # trusted: from our own replicas, by Ray
         self._learner.learn(batch)
         self._save_when_due()
         version = (self._life, self._learner.scored_points)
@@ -77,7 +77,7 @@ class LearningActor:
         return LearningReply(version, state, self._learner.report())
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        """Scores what callers have sent by themselves."""
+        """Scores actual values sent to the outcomes endpoint."""
         return self._learner.outcomes(sent)
 
     def _save_when_due(self) -> None:
@@ -87,7 +87,7 @@ class LearningActor:
         self._save_at = self._clock() + self._settings.save_interval_s
         try:
             save_learned(file, self._learner.learned, self._began_from)
-        except (OSError, ValueError) as exc:  # ValueError: a path that no file can have
+        except (OSError, ValueError) as exc:  # ValueError: an impossible path
             self._learner.count(LearningEvent.FAILED_SAVES)
             if not self._save_fails:
                 logger.warning("%s: what is learned cannot be saved (%s)", file, exc)

@@ -1,8 +1,7 @@
-"""Learning as one replica takes part in it: tells what it has answered, hears what that taught.
+"""One replica's learning client: sends forecast records, receives the calibration state.
 
-No answer ever waits for the actor, and whatever happens to it, answers go on with what is known.
-Telling twice does no harm: a forecast that is known is not followed again, and a step is scored
-once.
+No answer waits for the actor; without the actor, answers keep the last known state. Sending a
+record twice does no harm: the actor ignores a forecast that it has already, and scores a step once.
 """
 
 import asyncio
@@ -26,28 +25,28 @@ from serve_app.remote.reconnecting_actor import ReconnectingActor
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-TOLD_AT_ONCE = 128  # notes in one call: 3 ms of the replica's time, and some 50 of the actor's
-LIMIT_S = 5.0  # for one call; nobody waits for it but who sends outcomes
+TOLD_AT_ONCE = 128  # records in one call: 3 ms of the replica's time, about 50 of the actor's
+LIMIT_S = 5.0  # for one call; only requests to the outcomes endpoint wait for it
 
 
 class Exchange(StrEnum):
     """How an exchange with the actor ended."""
 
     OK = "ok"
-    LOST = "lost"  # no answer; its notes are told again
-    FAILED = "failed"  # its notes are dropped
+    LOST = "lost"  # no answer; its records are sent again
+    FAILED = "failed"  # its records are dropped
 
 
 class LearningLostError(Exception):
-    """The actor did not answer: not there, restarting, or gone."""
+    """The actor did not answer: it does not exist, restarts, or died."""
 
 
 class LearningFailedError(Exception):
-    """The actor answered that it cannot; it would again."""
+    """The actor answered with an error; a second try would fail too."""
 
 
 class LearningActorPort(Protocol):
-    """The way to the actor; every failure is one of the two errors above."""
+    """Calls the actor; every failure is one of the two errors above."""
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
         """See LearningActor.exchange."""
@@ -83,19 +82,19 @@ class RayLearningPort:
             return await self._actor.call(method, *args)
         except RayTaskError as exc:
             raise LearningFailedError(type(exc).__name__) from exc
-        except Exception as exc:  # whatever Ray or the lookup raises, the replica must go on
+        except Exception as exc:  # no error of Ray or of the lookup may stop the replica
             raise LearningLostError(type(exc).__name__) from exc
 
 
 class Learning:
-    """A replica's side of learning.
+    """The learning client of one replica.
 
     Args:
-        notes: where answers are noted.
-        port: the way to the actor.
-        calibrate_by: takes what is known for the answers to come.
-        interval_s: between two exchanges.
-        report: what is known of coverage before the first one.
+        notes: the outbox of forecasts for the actor.
+        port: calls the actor.
+        calibrate_by: sets the calibration state of further answers.
+        interval_s: time between two exchanges.
+        report: the coverage report before the first exchange.
     """
 
     def __init__(
@@ -119,16 +118,16 @@ class Learning:
 
     @property
     def dropped_notes(self) -> int:
-        """Answers that were never told: the actor was away for too long."""
+        """Answers that were never sent: the actor was unavailable for too long."""
         return self._notes.dropped
 
     def start(self) -> None:
-        """Take part from now on; needs a running event loop."""
+        """Starts the regular exchange; needs a running event loop."""
         if self._loop is None:
             self._loop = asyncio.create_task(self._exchange_forever(), name="learning")
 
     async def stop(self) -> None:
-        """Tell no more; answers go on with what is known."""
+        """Stops the exchange; answers keep the last known state."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.cancel()
@@ -136,16 +135,16 @@ class Learning:
                 await loop
 
     async def exchange(self) -> None:
-        """Tells all notes and hears what is known, or knows that the actor is lost."""
+        """Exchanges until the outbox is empty or an exchange fails."""
         async with self._lock:
             while await self._tell():
                 pass
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        """Scores actuals, also of forecasts that this replica has just made.
+        """Scores actual values, also for forecasts that this replica has just made.
 
         Raises:
-            OutcomesUnavailableError: there is no answer now; to send them again does no harm.
+            OutcomesUnavailableError: there is no answer now; sending them again does no harm.
         """
         await self.exchange()
         try:
@@ -154,19 +153,19 @@ class Learning:
             raise OutcomesUnavailableError(max(1.0, self._interval_s)) from exc
 
     async def _exchange_forever(self) -> None:
-        """One call at a time: a flood of answers must not become a flood of learning."""
+        """One call per interval: many answers must not cause as many calls."""
         while True:
             async with self._lock:
                 await self._tell()
             await asyncio.sleep(self._interval_s)
 
     async def _tell(self) -> bool:
-        """Tells the oldest notes; whether there are more, and somebody who listens."""
+        """Sends the oldest records; returns whether to go on: there may be more, and it worked."""
         told = self._notes.take(TOLD_AT_ONCE)
         batch = pickle.dumps([forecast_record_of(note) for note in told], protocol=5)
         try:
             self._hear(await _in_time(self._port.exchange(batch, self._version)))
-        except LearningFailedError as exc:  # these notes would fail for ever
+        except LearningFailedError as exc:  # these records would fail every time
             self.exchanges[Exchange.FAILED] += 1
             self._notes.dropped += len(told)
             self._note(f"Learning failed ({exc}): {len(told)} answers are not learned from")
@@ -190,9 +189,9 @@ class Learning:
             self._version = reply.version
 
     def _note(self, trouble: str | None) -> None:
-        """A warning when trouble begins, and one when it has ended."""
+        """Logs a warning when failures begin, and one when they have ended."""
         if trouble and not self._troubled:
-            _LOG.warning("%s; answers go on as calibrated.", trouble)
+            _LOG.warning("%s; answers keep the last known calibration.", trouble)
         if self._troubled and not trouble:
             _LOG.warning("The learning actor is back.")
         self._troubled = trouble is not None

@@ -1,4 +1,4 @@
-"""An actor behind a Ray handle: looked up once, and anew after a call that failed."""
+"""An actor behind a Ray handle: looked up once, and again after a failed call."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class ReconnectingActor:
-    """Calls methods of an actor that may be restarted, which makes it another one.
+    """Calls methods of an actor that may be restarted under a new handle.
 
-    Ray's lookup is a blocking call that a lost head may keep for a minute: it runs in a thread, and
-    never more than one at a time.
+    Ray's lookup is a blocking call that may take a minute while the head node is lost: it runs in a
+    thread, and never more than one at a time.
 
     Args:
-        look_up: gives the handle; raises while there is no such actor.
+        look_up: returns the handle; raises while there is no such actor.
     """
 
     def __init__(self, look_up: Callable[[], Any]) -> None:
@@ -20,7 +20,7 @@ class ReconnectingActor:
         self._handle: asyncio.Future[Any] | None = None
 
     async def call(self, method: str, *args: object) -> Any:
-        """One round trip; raises whatever the lookup, Ray or the method does."""
+        """One round trip; raises what the lookup, Ray or the method raises."""
         handle = self._handle
         if handle is None:
             handle = self._handle = asyncio.ensure_future(asyncio.to_thread(self._look_up))
