@@ -1,4 +1,4 @@
-"""How the service starts on one machine, and how configuration files are checked.
+"""Starts the service on one machine, and checks configuration files.
 
 ``launcher.main`` is ``make run`` and ``tsfm serve``; ``config_check.check_file`` is
 ``tsfm check-config``.

@@ -1,16 +1,15 @@
-"""Checks configuration files, for people, CI and manifests.
+"""Checks configuration files, for the launcher, ``tsfm check-config`` and CI.
 
-    kind            known by                 checked with
+    kind            recognised by            checked with
     --------------  -----------------------  -----------------------------------------------------
     configuration   ``request``, ``slo``     runner.config.loading, and the model registry it names
     models          ``models``               runner.config.registry
     Serve config    ``applications``         Serve's own schema, closed; and the files it names
     RayService      ``kind: RayService``     the Serve config inside it, likewise
 
-A Serve config is checked more strictly than Serve does it: unknown keys, which Serve ignores, are
+A Serve config is checked more strictly than by Serve: unknown keys, which Serve ignores, are
 refused. A configuration is checked with the settings in an application's ``env_vars``, as it will
-run. Paths in a manifest belong to the machine it will run on: those that are not here are left
-alone.
+run. Paths in a manifest are paths on the machine it will run on: files missing here are skipped.
 """
 
 import os
@@ -38,7 +37,7 @@ from runner.errors import ConfigError
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:
-    """The values of a Serve config that holds nothing Serve would ignore or refuse.
+    """The values of a Serve config, after `check_serve_config`.
 
     Raises:
         ConfigError: it names the file and every key that is unknown or wrong.
@@ -49,7 +48,7 @@ def read_serve_config(path: Path) -> dict[str, Any]:
 
 
 def check_serve_config(values: Mapping[str, Any], place: str) -> None:
-    """Refuses a Serve config with anything that Serve would ignore or refuse.
+    """Refuses a Serve config with keys or values that Serve would ignore or refuse.
 
     Raises:
         ConfigError: it names ``place`` and every key that is unknown or wrong.
@@ -63,11 +62,11 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
         ServeDeploySchema.model_validate(values)
     except ModelValidationError as exc:
         raise ConfigError(f"{place}: {complaints(exc)}") from exc
-    except (ImportError, AttributeError) as exc:  # Serve imports what decides about replicas
+    except (ImportError, AttributeError) as exc:  # Serve imports the autoscaling policy
         raise ConfigError(f"{place}: policy_function: {exc}") from exc
     for at, application in enumerate(values["applications"]):
         for name, value in variables_of(application).items():
-            if not isinstance(value, str):  # Ray itself finds out when replicas are started
+            if not isinstance(value, str):  # Ray refuses it only when replicas are started
                 raise ConfigError(
                     f"{place}: applications.{at}.runtime_env.env_vars.{name}: "
                     "must be text; put it in quotes"
@@ -75,12 +74,12 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
 
 
 def variables_of(application: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The environment variables that an application of a Serve config asks for."""
+    """The environment variables of an application in a Serve config."""
     return (application.get("runtime_env") or {}).get("env_vars") or {}
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with every object refusing keys that it does not name."""
+    """The schema, with unknown keys refused in every object."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -95,7 +94,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _unknown(error: ValidationError) -> Iterator[ValidationError]:
-    """The errors about unknown keys below an error, through the branches of anyOf."""
+    """The errors about unknown keys inside an error, through the branches of anyOf."""
     if error.validator == "additionalProperties":
         yield error
     for child in error.context or ():
@@ -118,17 +117,17 @@ _UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A file that can be used, and what it is."""
+    """A valid file and its kind."""
 
     file: Path
     kind: str
 
 
 def check_file(file: Path) -> Iterator[Sound]:
-    """What was found to be sound: the file, and those it names.
+    """Yields the valid files: this one, and those it names.
 
     Raises:
-        ConfigError: it names the file, and what is wrong in it by its path.
+        ConfigError: it names the file and the path of the wrong value.
     """
     documents = read_documents(file)
     manifests = [d for d in documents if isinstance(d, dict) and d.get("kind") == "RayService"]
@@ -188,7 +187,7 @@ def _serve_config(
 
 
 def _as_it_will_run(file: Path, place: str, variables: Mapping[str, str]) -> list[Sound]:
-    """A configuration with the settings that an application of a Serve config puts over it."""
+    """Checks a configuration with the environment variables of its application."""
     ours = sorted(name for name in variables if name.startswith(ENV_PREFIX))
     try:
         with _set(variables):
@@ -201,7 +200,7 @@ def _as_it_will_run(file: Path, place: str, variables: Mapping[str, str]) -> lis
 
 @contextmanager
 def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Our settings among ``variables`` over those of this shell, as a replica has them."""
+    """Sets our settings of ``variables`` in the environment, as in a replica; restores it after."""
     ours = {name: value for name, value in variables.items() if name.startswith(ENV_PREFIX)}
     before = {name: os.environ[name] for name in ours if name in os.environ}
     os.environ.update(ours)

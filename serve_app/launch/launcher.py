@@ -1,10 +1,10 @@
-"""Runs the service on this machine until it is told to stop: what ``make run`` calls.
+"""Runs the service on this machine until a signal stops it (``make run``, ``tsfm serve``).
 
-Serve runs as a child in a session of its own, so that Ctrl-C reaches only this process, which then
-ends the child as a whole. A local cluster that died is started again (``supervisor``).
+Serve runs as a child in its own session, so that Ctrl-C reaches only this process, which then ends
+the whole session. A local cluster that died is started again (``supervisor``).
 
-High-throughput mode of Serve 2.60 needs both of its variables and the HAProxy binary, which is
-there for Linux only.
+High-throughput mode of Serve 2.60 needs both of its variables and the HAProxy binary, which exists
+for Linux only.
 """
 
 import ctypes
@@ -37,29 +37,29 @@ from serve_app.launch.supervisor import (
 
 SERVE_CONFIG = Path("serve_config.yaml")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-# How soon Serve notices a process of its own that died: its defaults take tens of seconds, and give
-# up a request whose replica died before it answered.
+# Serve notices a dead process of its own sooner, and retries a request whose replica died before it
+# answered; with its defaults the first takes tens of seconds, and the request fails.
 QUICK_REPAIR = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
 }
-# Serve gives a proxy 5 s to come up and then starts another one; on a busy machine none ever does.
+# Serve gives a proxy 5 s to start, then starts another one; on a busy machine none is ever ready.
 PATIENT_START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
-# What no variable of Serve reaches; the two modules say what it is.
+# Rules for which Serve has no variable; described in `edge.haproxy` and `edge.before_serve`.
 OWN_RULES = {
     "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
 }
-# How long a caller may send nothing in the middle of a request, or take nothing of an answer: an
-# hour by default. It does not count for idle connections, nor while the service makes its answer.
+# Time limit for a caller that stops sending a request or reading an answer: an hour by default. It
+# applies neither to idle connections nor while the service computes an answer.
 QUICK_CALLERS = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10"}
-# glibc keeps a heap for each of a process's many threads, up to 16 of them on two cores; holes in
-# them grew by 20 to 50 MB an hour (docs/reliability.md).
+# glibc uses a heap for each of many threads, up to 16 heaps on two cores; their fragmentation grew
+# by 20 to 50 MB an hour (docs/reliability.md).
 FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 STOP_LIMIT_S = 30.0
-LEFTOVERS_LIMIT_S = 5.0  # for what outlives Serve by a moment
+LEFTOVERS_LIMIT_S = 5.0  # for processes that end shortly after Serve
 LOOK_S = 0.5
 PR_SET_PDEATHSIG = 1
 EXAMPLE = """\
@@ -70,7 +70,7 @@ curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
 
 
 def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str, str]:
-    """The child's environment: high-throughput mode where it exists, unless already decided."""
+    """The child's environment: our defaults below the variables that are set already."""
     defaults = HIGH_THROUGHPUT if platform.startswith("linux") else {}
     return (
         {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -86,12 +86,12 @@ def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the service will listen, and what must answer there before it is up."""
+    """The address of the service, and the paths that must answer before it is ready."""
 
     host: str
     port: int
     ready_paths: tuple[str, ...]
-    callers: int  # that have a token; with none at all, everybody may call
+    callers: int  # number of names with a token; 0: calls need no token
 
     @property
     def url(self) -> str:
@@ -100,25 +100,25 @@ class Target:
 
     @property
     def watched(self) -> str:
-        """What says whether the service lives: the embedded runtime may be away, forecasts not."""
+        """The URL of the liveness check: forecasts must work, the embedded runtime need not."""
         return self.url + ("/readyz" if "/readyz" in self.ready_paths else self.ready_paths[0])
 
     @property
     def access(self) -> str:
-        """Who may call, in a sentence."""
+        """A sentence about access control."""
         if self.callers:
             return f"Callers need a token; {self.callers} have one."
         return "No tokens are configured: whoever reaches this port may call."
 
     @property
     def example(self) -> str:
-        """A request to try."""
+        """An example request, as a shell command."""
         token = ' -H "authorization: Bearer $TOKEN"' if self.callers else ""
         return EXAMPLE.format(url=self.url, token=token)
 
 
 def check_files(serve_config: Path) -> Target:
-    """The address to listen on, once every file behind it has been found to be sound.
+    """Checks the Serve config and every file it names; returns the address to listen on.
 
     Raises:
         ConfigError: a file is missing or wrong, or the port is taken.
@@ -145,11 +145,11 @@ def check_files(serve_config: Path) -> Target:
 
 
 def haproxy_files(folder: str) -> dict[str, str]:
-    """Where Serve's HAProxy keeps its files, by the variables of Serve.
+    """The paths of HAProxy's files, by Serve's variables.
 
-    Its admin socket lets everybody who can open it send callers' requests anywhere, and Serve makes
-    it with mode 0666. So the folder must be its owner's alone, and short: Serve adds 68 characters,
-    HAProxy for a moment 12, and a socket's path ends at 107.
+    A process that can open its admin socket can redirect callers' requests, and Serve creates the
+    socket with mode 0666. So only the owner may enter the folder. Its path must be short: Serve
+    adds 68 characters, HAProxy temporarily 12, and a socket's path has at most 107.
     """
     return {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
@@ -161,12 +161,12 @@ def haproxy_files(folder: str) -> dict[str, str]:
 
 
 def private_folder() -> tempfile.TemporaryDirectory[str]:
-    """A new folder with mode 0700; in /tmp, whatever TMPDIR says, for its path must be short."""
+    """A new folder with mode 0700; always in /tmp, not in TMPDIR, as its path must be short."""
     return tempfile.TemporaryDirectory(prefix="tsfm-", dir="/tmp", ignore_cleanup_errors=True)
 
 
 def main(serve_config: Path = SERVE_CONFIG) -> int:
-    """Start, say where, restart what died, stop when told; the exit code for the shell."""
+    """Starts the service, restarts a dead cluster, stops at a signal; returns the exit code."""
     try:
         target = check_files(serve_config)
     except ConfigError as exc:
@@ -187,7 +187,7 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
 def _run(
     target: Target, serve_config: Path, environment: Mapping[str, str], told: threading.Event
 ) -> int:
-    """One cluster after the other, until told to stop or too many died in a row."""
+    """Runs one cluster after the other, until a signal, or too many deaths in a row."""
 
     def on_ready(pid: int) -> None:
         if deaths:
@@ -218,7 +218,7 @@ def _live(
     told: threading.Event,
     on_ready: Callable[[int], None],
 ) -> tuple[Life, str | None]:
-    """One cluster from start to end: what was seen of it, and why it died if it did."""
+    """Runs one cluster; returns the observations of it, and the cause of death if it died."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serve_app.launch.local_serve", str(serve_config)],
         env=environment,
@@ -238,7 +238,7 @@ def _live(
 
 
 def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """SIGTERM ends a cluster that lives; a dead one, and what does not go in time, is killed."""
+    """Ends a running cluster by SIGTERM; kills a dead one, and processes that take too long."""
     if not at_once:
         _say("\nStopping; what Ray writes about SIGTERM now is no error.")
         child.terminate()
@@ -249,12 +249,12 @@ def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the launcher dies, however that happens."""
+    """Makes the kernel send SIGTERM to the child when the launcher dies for any reason."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # the terminal may be gone: no reason to stop, or to leave a child
+    with suppress(OSError):  # the terminal may be closed: the launcher must go on all the same
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 

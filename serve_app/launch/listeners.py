@@ -1,7 +1,7 @@
-"""What the service listens on that other machines may reach: asked of the system, not of us.
+"""The service's ports that other machines can reach, read from the operating system.
 
 Serve binds its own port as configured, but HAProxy's metrics and statistics and Ray's own ports
-bind every address whatever the configuration says.
+bind every address regardless of the configuration.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True, order=True)
 class Listener:
-    """A port that a process of ours accepts connections on."""
+    """A port on which a process of the service accepts connections."""
 
     process: str
     port: int
@@ -26,10 +26,10 @@ class Listener:
 
 
 def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
-    """One line about what a process and its descendants listen on beyond loopback.
+    """One line about the ports of a process and its descendants beyond loopback.
 
-    HAProxy is replaced by a successor once or twice while the service comes up, and between the two
-    its sockets have no owner: looked again, with a pause, until ``port`` is among what is found.
+    Serve replaces the HAProxy process once or twice during the start, and in between its sockets
+    have no owner: so the ports are read again, after a pause, until ``port`` is among them.
     """
     try:
         for _ in range(_LOOKS):
@@ -37,7 +37,7 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
             if port in {listener.port for listener in found}:
                 return exposure(found)
             pause(_PAUSE_S)
-    except psutil.Error:  # macOS shows it to root only
+    except psutil.Error:  # macOS shows this to root only
         pass
     return "What listens beyond this machine cannot be read here."
 
@@ -46,7 +46,7 @@ def listeners_of(pid: int) -> list[Listener]:
     """Every listening TCP socket of a process and its descendants.
 
     Raises:
-        psutil.Error: the system does not show it, or there is no such process.
+        psutil.Error: the system does not allow it, or there is no such process.
     """
     sockets = [s for s in psutil.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
     root = psutil.Process(pid)
@@ -59,7 +59,7 @@ def listeners_of(pid: int) -> list[Listener]:
 
 
 def exposure(listeners: Iterable[Listener]) -> str:
-    """One line about what is bound beyond loopback, grouped by process.
+    """One line about the ports beyond loopback, grouped by process.
 
     >>> exposure([Listener("haproxy", 8404, "0.0.0.0"), Listener("haproxy", 8000, "127.0.0.1")])
     'Reachable from other machines: haproxy 8404. Keep a firewall in front: docs/security.md.'
@@ -81,12 +81,12 @@ def exposure(listeners: Iterable[Listener]) -> str:
 
 def _names(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
     for process in processes:
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+        with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
             yield process.pid, process.name().removeprefix("ray::")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches it.
+    """Whether only this machine can reach the address.
 
     >>> is_loopback("::ffff:127.0.0.1"), is_loopback("::")
     (True, False)

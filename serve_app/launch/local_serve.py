@@ -1,8 +1,7 @@
-"""``serve run`` with less around it: what the launcher starts as a child.
+"""``serve run`` without Ray's dashboard and without pandas; the launcher's child process.
 
-It leaves out two things that nobody looks at here: Ray's dashboard, and pandas, which Ray Serve
-would load in every process. What that saves is in docs/performance.md. ``serve run`` itself then
-takes the Ray that is there.
+Neither is used here, and Ray Serve would import pandas in every process. docs/performance.md has
+the savings. ``serve run`` uses the Ray cluster that is started here.
 
     python -m serve_app.launch.local_serve serve_config.yaml
 """
@@ -13,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LEFT_OUT = Path(__file__).with_name("left_out")
-NAMESPACE = "serve"  # where Serve's own commands look for it
+NAMESPACE = "serve"  # Serve's own commands use this one
 
 
 def python_path(environment: Mapping[str, str]) -> str:
-    """``PYTHONPATH`` with what is left out in front, for us and for all of Ray's processes."""
+    """``PYTHONPATH`` with the folder ``left_out`` first, for all processes of Ray."""
     inherited = environment.get("PYTHONPATH")
     return os.pathsep.join([str(LEFT_OUT), *([inherited] if inherited else [])])
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does not return before it is told to stop; ``arguments`` are those of ``serve run``."""
+    """Runs until a signal stops it; ``arguments`` are those of ``serve run``."""
     os.environ["PYTHONPATH"] = python_path(os.environ)
     sys.path.insert(0, str(LEFT_OUT))
-    import ray  # only now, with the path as it shall be
+    import ray  # after the path is set
     from ray.serve.scripts import cli
 
     ray.init(namespace=NAMESPACE, include_dashboard=False)

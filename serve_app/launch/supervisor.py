@@ -1,7 +1,7 @@
-"""When the local cluster behind the launcher is dead, and how often it is started again.
+"""Decides when the launcher's local cluster is dead, and how often it is started again.
 
 Ray does not survive the death of its raylet, of its GCS or of an agent of the raylet, and Serve
-repairs nothing then. The decisions are functions of what was seen; ``Watch`` does the looking.
+cannot repair that. The decisions are functions of the observations; ``Watch`` makes these.
 """
 
 import contextlib
@@ -17,31 +17,31 @@ import psutil
 
 VITAL = frozenset(
     {"raylet", "gcs_server"}
-)  # nobody replaces these; an agent takes its raylet along
-START_LIMIT_S = 300.0  # 20 is the rule, 90 was seen on a busy machine
-# A dead HAProxy is back in 10 s and a lone ingress in 20: Serve's own repairs come first. A flood
-# of callers must not look like a death either.
+)  # Ray does not restart these; the death of an agent ends its raylet too
+START_LIMIT_S = 300.0  # usually 20; 90 was seen on a busy machine
+# Serve's own repairs come first: it restarts a dead HAProxy in 10 s and a single ingress in 20. And
+# overload must not count as a death.
 SILENCE_LIMIT_S = 60.0
-MISSES_LIMIT = 6  # looks: a machine that slept for an hour was not silent for an hour
+MISSES_LIMIT = 6  # failed checks: after an hour of sleep of the machine the time alone is no proof
 RESTART_PAUSES_S = (1.0, 5.0, 15.0, 30.0)  # one more death in a row, and the launcher gives up
-HEALTHY_S = 30.0  # a cluster that answered for so long starts a new row of deaths
+HEALTHY_S = 30.0  # after answers for this long the count of deaths starts again
 LOOK_TIMEOUT_S = 2.0
 KILL_LIMIT_S = 10.0
 POLL_S = 0.1
-_OPENER = build_opener(ProxyHandler({}))  # the service is here, whatever http_proxy says
+_OPENER = build_opener(ProxyHandler({}))  # ignores http_proxy: the service is local
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What was seen of one start of the cluster; seconds of one steady clock."""
+    """The observations of one start of the cluster; seconds of one monotonic clock."""
 
     started_s: float
     first_answer_s: float | None = None
     last_answer_s: float | None = None
-    misses: int = 0  # looks in a row without an answer
+    misses: int = 0  # checks in a row without an answer
 
     def after(self, now_s: float, *, answered: bool) -> Self:
-        """The same after one more look."""
+        """The observations after one more check."""
         if not answered:
             return replace(self, misses=self.misses + 1)
         first_s = now_s if self.first_answer_s is None else self.first_answer_s
@@ -54,10 +54,10 @@ def cause_of_death(
     """Why the cluster must be started again; None while it lives.
 
     Args:
-        life: what the looks have seen.
+        life: the observations.
         now_s: the time of this decision.
         exit_code: of the process that runs Serve; None while it runs.
-        ended: names of vital processes that are no more.
+        ended: names of vital processes that have ended.
     """
     if exit_code is not None:
         return f"Serve ended with code {exit_code}"
@@ -71,7 +71,7 @@ def cause_of_death(
 
 
 def deaths_in_a_row(before: int, life: Life) -> int:
-    """The deaths to count after this one, when ``before`` were counted up to it."""
+    """The count of deaths in a row, this one included; ``before`` is the count without it."""
     if life.first_answer_s is None or life.last_answer_s is None:
         return before + 1
     return 1 if life.last_answer_s - life.first_answer_s >= HEALTHY_S else before + 1
@@ -79,9 +79,9 @@ def deaths_in_a_row(before: int, life: Life) -> int:
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at one start of the cluster.
+    """Checks one start of the cluster.
 
-    ``pid`` is that of the process that runs Serve, ``url`` what must answer with 200.
+    ``pid`` is the process that runs Serve; ``url`` must answer with 200.
     """
 
     pid: int
@@ -92,7 +92,7 @@ class Watch:
     vital: Mapping[str, psutil.Process] = field(default_factory=dict)
 
     def look(self) -> str | None:
-        """One look; why the cluster is dead, or None."""
+        """One check; returns why the cluster is dead, or None."""
         if self.life.first_answer_s is None:
             self.vital = {**self.vital, **vital_children(self.pid)}
         ended = sorted(name for name, process in self.vital.items() if has_ended(process))
@@ -103,7 +103,7 @@ class Watch:
 
 
 def vital_children(pid: int) -> dict[str, psutil.Process]:
-    """The processes below ``pid`` without which there is no cluster, by name."""
+    """The children of ``pid`` that the cluster cannot do without, by name."""
     with contextlib.suppress(psutil.Error):
         found = {child.name(): child for child in psutil.Process(pid).children()}
         return {name: child for name, child in found.items() if name in VITAL}
@@ -111,7 +111,7 @@ def vital_children(pid: int) -> dict[str, psutil.Process]:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it is no more, or waits for its parent to take notice."""
+    """Whether the process has ended or is a zombie."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -119,7 +119,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether it answers with 200, and soon."""
+    """Whether the URL answers with 200 within the time limit."""
     try:
         with _OPENER.open(url, timeout=LOOK_TIMEOUT_S) as response:
             return bool(response.status == 200)
@@ -133,7 +133,7 @@ def session(leader: int) -> list[psutil.Process]:
 
 
 def end_session(leader: int, patience_s: float) -> None:
-    """Wait until nothing is left of a session; what is after ``patience_s`` is killed."""
+    """Waits until a session has no processes; after ``patience_s`` kills those that are left."""
     pause = threading.Event().wait
     for look in range(int((patience_s + KILL_LIMIT_S) / POLL_S)):
         left = session(leader)
@@ -149,5 +149,5 @@ def end_session(leader: int, patience_s: float) -> None:
 def _session_of(pid: int) -> int | None:
     try:
         return os.getsid(pid)
-    except OSError:  # it has ended, or is not ours to ask about
+    except OSError:  # the process has ended, or belongs to another user
         return None

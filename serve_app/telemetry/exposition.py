@@ -1,7 +1,7 @@
-"""Ray's numbers under our names, in Prometheus' text format: pure functions over scraped text.
+"""Ray's metrics under our names, in Prometheus' text format: pure functions over scraped text.
 
-Ray adds a prefix, a suffix and labels that change with every start; what is ours comes out as the
-table in `metrics` has it, with ``deployment`` and ``replica`` besides.
+Ray adds a prefix, a suffix and labels that change with every start; our metrics are written as the
+table in `metrics` defines them, with the labels ``deployment`` and ``replica`` added.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _PARTS = ("bucket", "count", "sum")
 
 
 def exposition(texts: Iterable[str], nodes: Mapping[str, int]) -> bytes:
-    """One scrape from those of every node; ``nodes`` counts them by whether they answered."""
+    """Merges the scrapes of all nodes; ``nodes`` is the number of nodes by state of the scrape."""
     samples = [sample for text in texts for sample in parsed(text)]
     told = [Sample(NODES.name, {"state": state}, count) for state, count in nodes.items()]
     registry = CollectorRegistry(auto_describe=False)
@@ -31,7 +31,7 @@ def exposition(texts: Iterable[str], nodes: Mapping[str, int]) -> bytes:
 
 
 def parsed(text: str) -> Iterator[Sample]:
-    """Our samples in one node's scrape; its hundreds of others are not even parsed."""
+    """Our samples in one node's scrape; hundreds of other lines are not parsed."""
     ours = "\n".join(line for line in text.splitlines() if line.startswith(OURS))
     for family in text_string_to_metric_families(ours + "\n"):
         for sample in family.samples:
@@ -41,7 +41,7 @@ def parsed(text: str) -> Iterator[Sample]:
 
 
 class _Known:
-    """What stands behind one name of Ray's."""
+    """The metric and the sample name behind one of Ray's names."""
 
     def __init__(self, metric: Metric, name: str) -> None:
         self.metric = metric
@@ -77,7 +77,7 @@ def _families(samples: Sequence[Sample]) -> Iterator[Family]:
 
 
 def _with_every_bucket(metric: Metric, samples: Sequence[Sample]) -> Iterator[Sample]:
-    """The samples, and a zero for each bucket that nothing was small enough for."""
+    """The samples, and a zero for each bucket without values: Ray has none for these."""
     found = {(_key(s), s.labels["le"]) for s in samples if "le" in s.labels}
     yield from samples
     for sample in samples:
@@ -93,7 +93,7 @@ def _key(sample: Sample) -> frozenset[tuple[str, str]]:
 
 
 class _Families(Collector):
-    """Families as the library's writer takes them."""
+    """Families in the form that the library writes."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = list(families)

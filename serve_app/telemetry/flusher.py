@@ -1,4 +1,4 @@
-"""Takes a process's numbers to where they are shown, once a second, off every request's way."""
+"""Flushes the metrics of a process once a second, outside of requests."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ EVERY_S = 1.0
 
 
 class Flusher:
-    """Hands a recorder on; ``look`` first sets the gauges that somebody has to look at."""
+    """Flushes a recorder to a sink; ``look`` updates the gauges first."""
 
     def __init__(self, recorder: Recorder, sink: Sink, look: Callable[[], None]) -> None:
         self._recorder = recorder
@@ -21,12 +21,12 @@ class Flusher:
         self._failing = False
 
     def start(self) -> None:
-        """From now on; needs a running event loop. A second call does nothing."""
+        """Starts flushing; needs a running event loop. A second call does nothing."""
         if self._task is None:
             self._task = asyncio.create_task(self._forever(), name="metrics")
 
     def flush(self) -> None:
-        """Once; a fault is logged when it begins, and never reaches a request."""
+        """Flushes once; the first of consecutive errors is logged, none reaches a request."""
         try:
             self._look()
             self._recorder.flush(self._sink)

@@ -1,4 +1,4 @@
-"""Log lines as JSON on stderr: one object a line, for whatever collects them."""
+"""Log lines as JSON on stderr: one object a line, for a log collector."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object; what was given as ``extra`` stands beside the message."""
+    """A record as one JSON object; the fields of ``extra`` are at the top level."""
 
     def __init__(self, context: Mapping[str, str]) -> None:
         super().__init__()
@@ -37,17 +37,17 @@ class JsonFormatter(logging.Formatter):
 def own_stderr() -> TextIO:
     """Stderr of the process itself.
 
-    In a replica Serve 2.60 puts a stand-in at ``sys.stderr`` that turns what is written into lines
-    of its own log at INFO, where our configuration of Serve (WARNING) drops them.
+    In a replica Serve 2.60 replaces ``sys.stderr`` by an object that writes to Serve's own log at
+    INFO, where our configuration of Serve (WARNING) drops the lines.
     """
     assert sys.__stderr__ is not None
     return sys.__stderr__
 
 
 def set_up_logging(level: str, context: Mapping[str, str], stream: TextIO | None = None) -> None:
-    """Our own loggers write JSON lines from ``level`` on; those of others stay as they are.
+    """Makes our own loggers write JSON lines from ``level`` on; other loggers stay unchanged.
 
-    ``context`` stands in every line, for example which replica it is.
+    ``context`` is added to every line, for example the replica's name.
     """
     handler = logging.StreamHandler(stream or own_stderr())
     handler.setFormatter(JsonFormatter(context))

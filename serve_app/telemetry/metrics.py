@@ -1,9 +1,9 @@
-"""Every metric of the service: name, kind, unit, tags. Nothing is measured that is not named here.
+"""Every metric of the service: name, kind, unit, tags. There are no other metrics.
 
-Names follow Prometheus: seconds, ``_total`` for counters. Tags have few values each, and none of
-them comes from a caller: model names are those of the registry. Ray's own ports show each name with
-``ray_`` in front, and counters with ``_total`` at the end whatever they are; ``GET /metrics`` shows
-them as they stand here.
+Names follow Prometheus: seconds, ``_total`` for counters. Tags have few values each, and no value
+comes from a caller: model names are those of the registry. Ray's own ports show each name with the
+prefix ``ray_``, and ``_total`` after every counter; ``GET /metrics`` shows the names as defined
+here.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """How a metric behaves, in Prometheus' words."""
+    """The types of Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -30,13 +30,13 @@ class Metric:
 
     @property
     def series_names(self) -> tuple[str, ...]:
-        """The names that can be queried."""
+        """The names of its time series in queries."""
         if self.kind is Kind.HISTOGRAM:
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
 
 
-# 0.05 and 0.3 are what users are promised (section slo): a share below them is then exact.
+# 0.05 and 0.3 are promised to users (section slo): as bucket edges they make these shares exact.
 _SECONDS = (
     0.0005,
     0.001,

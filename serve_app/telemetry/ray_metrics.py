@@ -1,7 +1,7 @@
-"""Our metrics as Serve's: Ray collects them from every replica of every node.
+"""Sends our metrics to Ray Serve; Ray collects them from every replica of every node.
 
-Histograms travel as counters, a series for each bucket: Ray's own would cost one call per value,
-and its collector rebuilds their sums from the middles of the buckets.
+Histograms are sent as counters, a series for each bucket: Ray's own histograms cost one call per
+value, and its collector estimates their sums from the middles of the buckets.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from serve_app.telemetry.recorder import Tags
 
 
 class RaySink:
-    """Makes each metric of Serve when it is first needed; lives in a replica."""
+    """Creates each Serve metric at its first use; works only in a replica."""
 
     def __init__(self) -> None:
         self._counters: dict[str, serve_metrics.Counter] = {}
         self._gauges: dict[str, serve_metrics.Gauge] = {}
 
     def add(self, metric: Metric, part: str, tags: Tags, growth: float) -> None:
-        """A counter, or a part of a histogram, grew."""
+        """Increments a counter, or a part of a histogram."""
         name = ray_name(metric, part)
         counter = self._counters.get(name)
         if counter is None:
@@ -29,7 +29,7 @@ class RaySink:
         counter.inc(growth, dict(tags))
 
     def set(self, metric: Metric, tags: Tags, value: float) -> None:
-        """A gauge stands at a value."""
+        """Sets a gauge."""
         gauge = self._gauges.get(metric.name)
         if gauge is None:
             gauge = _made(serve_metrics.Gauge, metric.name, metric, metric.tags)
@@ -38,7 +38,7 @@ class RaySink:
 
 
 def ray_name(metric: Metric, part: str = "") -> str:
-    """What Ray is told: it puts ``ray_`` before every name and ``_total`` behind counters.
+    """The name in Ray, which adds the prefix ``ray_``, and ``_total`` to counters.
 
     >>> from serve_app.telemetry.metrics import LATENCY, REQUESTS
     >>> ray_name(REQUESTS), ray_name(LATENCY, "bucket")

@@ -1,7 +1,7 @@
-"""What one ingress replica has answered in the last minutes: counts and times, in bounded memory.
+"""Counts and latencies of one ingress replica's last ten minutes of answers, in bounded memory.
 
-Ten minutes are kept in slots of ten seconds. A slot counts latencies in buckets whose edges rise by
-a twelfth, so that a percentile is right within 5 %; what is asked of them is worked out when asked.
+They are kept in slots of ten seconds. A slot counts latencies in buckets, eight per octave, so that
+a percentile is right within 5 %. Percentiles are computed on request.
 """
 
 import math
@@ -24,7 +24,7 @@ _BUCKETS = _PER_OCTAVE * 23  # up to 65 s
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What was answered in ten seconds; ``began`` is on the replica's clock."""
+    """The answers of ten seconds; ``began`` is on the replica's clock."""
 
     began: float
     latencies: "array[int]" = field(default_factory=lambda: array("L", bytes(8 * _BUCKETS)))
@@ -35,7 +35,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Slots taken together; shares and percentiles are None where nothing was answered."""
+    """The sum of some slots; shares and percentiles are None where nothing was answered."""
 
     requests: int
     cache_hits: int
@@ -45,7 +45,7 @@ class Summary:
 
     @property
     def fallbacks(self) -> int:
-        """Answers that were not fresh ones of the model."""
+        """Answers that were not fresh answers of the model."""
         return self.reasons.total()
 
     @property
@@ -72,7 +72,7 @@ class RequestHistory:
     def answered(
         self, now: float, latency_ms: float | None, reason: FallbackReason | None, *, cached: bool
     ) -> None:
-        """One answer left at ``now`` (on the clock); one of many at once has no time of its own."""
+        """Counts one answer, sent at ``now`` on the clock; items of batches have no latency."""
         if now >= self._current.began + SLOT_S:
             self._turn(now)
         slot = self._current
@@ -85,27 +85,27 @@ class RequestHistory:
 
     @property
     def uptime_s(self) -> float:
-        """Since the replica began."""
+        """Seconds since the replica started."""
         return self._clock() - self._began
 
     def last(self, window_s: float) -> Summary:
-        """What was answered in about the last ``window_s``, the running slot included."""
+        """The answers of about the last ``window_s``, the current slot included."""
         slots = self.slots()
         since = slots[-1].began + SLOT_S - window_s
         return summary(slot for slot in slots if slot.began >= since)
 
     def slots(self) -> Sequence[Slot]:
-        """Every slot kept, oldest first; the last one is still running."""
+        """Every kept slot, oldest first; the last one is the current slot."""
         if self._clock() >= self._current.began + SLOT_S:
             self._turn(self._clock())
         return tuple(self._slots)
 
     def at(self, slot: Slot) -> datetime:
-        """When a slot began, UTC."""
+        """The start of a slot, in UTC."""
         return datetime.fromtimestamp(slot.began + self._posix_offset_s, UTC)
 
     def _turn(self, now: float) -> None:
-        """Opens slots up to ``now``; after a long silence only those that will be kept."""
+        """Opens slots up to ``now``; after a long pause only those that will be kept."""
         missed = int((now - self._current.began) // SLOT_S)
         first = self._current.began + SLOT_S * missed
         for back in range(min(missed, KEPT_S // SLOT_S) - 1, -1, -1):
@@ -114,7 +114,7 @@ class RequestHistory:
 
 
 def summary(slots: Iterable[Slot]) -> Summary:
-    """Slots taken together."""
+    """The sum of some slots."""
     chosen = list(slots)
     latencies = np.zeros(_BUCKETS)
     reasons: Counter[FallbackReason] = Counter()
@@ -138,7 +138,7 @@ def _bucket(latency_ms: float) -> int:
 
 
 def _percentile(latencies: FloatArray, share: float) -> float | None:
-    """The middle of the bucket that the share falls into, in ms; None when all are empty."""
+    """The middle of the bucket that contains the share, in ms; None when all are empty."""
     total = latencies.sum()
     if total == 0:
         return None

@@ -1,9 +1,9 @@
-"""What an ingress replica records about each answer: counts, times (``Server-Timing``), log lines.
+"""Metrics of an ingress replica for each answer: counts, times (``Server-Timing``), log lines.
 
-Nothing here waits and nothing here raises. An answer from the cache costs about a microsecond.
+Nothing here waits or raises. An answer from the cache costs about a microsecond.
 
 Each request is logged at DEBUG; at INFO there is one line a minute per fallback reason. Lines hold
-request ids, reasons and times, and nothing that callers sent.
+request ids, reasons and times, and no other data of callers.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from serve_app.telemetry.request_history import RequestHistory
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds; None where an answer did not pass through a stage.
+    """Milliseconds by stage; None where an answer did not pass through a stage.
 
     Attributes:
-        admission_ms: reading the body, understanding it.
+        admission_ms: reading and parsing the body.
         queue_ms: waiting for a runtime slot, in the Runner.
         runtime_ms: the runtime call.
         post_ms: writing the answer.
-        total_ms: from the first byte read; the hop between replicas is in here alone.
+        total_ms: from the first byte read; only this one includes the call between replicas.
     """
 
     admission_ms: float | None
@@ -40,7 +40,7 @@ class Timings:
     total_ms: float
 
     def timed(self) -> list[tuple[str, float]]:
-        """Those that the answer passed through, by name."""
+        """Name and time of each stage that the answer passed through."""
         named = (
             ("admission", self.admission_ms),
             ("queue", self.queue_ms),
@@ -62,14 +62,14 @@ class Timings:
 def timings_of(
     began: float, admitted: float | None, answered: float, ended: float, forecast: Forecast
 ) -> Timings:
-    """The stages between four moments on one clock, in seconds.
+    """The timings of an answer, from four times on one clock, in seconds.
 
     Args:
         began: the first byte was read.
-        admitted: the request was understood; None for items of a batch, which share that.
-        answered: there was a forecast.
-        ended: it was written.
-        forecast: that forecast; a kept one waited for no call.
+        admitted: the request was parsed; None for items of a batch, which are parsed together.
+        answered: the forecast was ready.
+        ended: the answer was written.
+        forecast: the forecast; one from the cache has no queue and runtime times.
     """
     model = forecast.model if forecast.cache_age_s is None else None
     return Timings(
@@ -82,7 +82,7 @@ def timings_of(
 
 
 def kept_header(total_ms: float) -> bytes:
-    """The same for bytes that were kept.
+    """The value of ``Server-Timing`` for an answer from cached bytes.
 
     >>> kept_header(0.25)
     b'cache;desc=hit, total;dur=0.250'
@@ -100,7 +100,7 @@ class _Told:
 
 
 class RequestLog:
-    """The log of one replica; ``every_s`` is how often a reason may be told."""
+    """The request log of one replica; ``every_s``: least time between two lines of one reason."""
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -108,16 +108,16 @@ class RequestLog:
 
     @property
     def every_request(self) -> bool:
-        """Whether each request has a line."""
+        """Whether each request is logged."""
         return logger.isEnabledFor(logging.DEBUG)
 
     def kept(self, request_id: str, total_ms: float) -> None:
-        """One answer from bytes that were kept."""
+        """Logs one answer from cached bytes."""
         fields = {"request_id": request_id, "source": Source.MODEL.value, "reason": None}
         logger.debug("answered", extra={**fields, "cached": True, "total_ms": round(total_ms, 3)})
 
     def answered(self, request_id: str, forecast: Forecast, stages: Timings) -> None:
-        """One answer."""
+        """Logs one answer."""
         fields = {
             "request_id": request_id,
             "source": forecast.source.value,
@@ -134,7 +134,7 @@ class RequestLog:
         logger.debug("answered", extra=rounded)
 
     def fell_back(self, now: float, reason: FallbackReason) -> None:
-        """One fallback; the first is told at once, the next with how many came in between."""
+        """Logs the first fallback of a reason at once, then one line per interval with a count."""
         told = self._told.get(reason)
         if told is not None and now < told.at + self._every_s:
             told.since += 1
@@ -145,17 +145,17 @@ class RequestLog:
 
 
 class Route(StrEnum):
-    """Which way a forecast was asked for: one by itself, or among many under a longer deadline."""
+    """The endpoint of a forecast: a single one, or one of a batch with a longer deadline."""
 
     FORECAST = "forecast"
     BATCH = "batch"
 
 
-Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, where it stands elsewhere
+Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, total counted elsewhere
 
 
 class RequestMetrics:
-    """Sees every answer and every refusal of the forecast routes of one replica."""
+    """Counts every answer and every refusal of the forecast routes of one replica."""
 
     def __init__(self, recorder: Recorder, traffic: RequestHistory, log: RequestLog) -> None:
         self.traffic = traffic
@@ -172,7 +172,7 @@ class RequestMetrics:
         self._total = recorder.histogram(metrics.LATENCY, Route.FORECAST, "total")
 
     def kept(self, now: float, total_ms: float, request_id: Callable[[], str]) -> bytes:
-        """Bytes that were kept leave at ``now``; the value of their ``Server-Timing``."""
+        """Counts an answer from cached bytes at ``now``; returns its ``Server-Timing``."""
         self.traffic.answered(now, total_ms, None, cached=True)
         self._from_model.inc()
         self._hits.inc()
@@ -189,7 +189,7 @@ class RequestMetrics:
         stages: Timings,
         request_id: Callable[[], str],
     ) -> None:
-        """A forecast leaves at ``now``; the time of one in a batch says nothing about others."""
+        """Counts a forecast at ``now``; times in a batch are not counted in the percentiles."""
         cached = forecast.cache_age_s is not None
         total_ms = stages.total_ms if route is Route.FORECAST else None
         self.traffic.answered(now, total_ms, forecast.fallback_reason, cached=cached)
@@ -207,7 +207,7 @@ class RequestMetrics:
             self._log.answered(request_id(), forecast, stages)
 
     def refused(self, route: Route, outcome: str) -> None:
-        """A forecast was not made: refused, overloaded or failed."""
+        """Counts a request without a forecast: refused, overloaded or failed."""
         self._recorder.counter(metrics.REQUESTS, route, outcome, "none").inc()
 
     def follow(
@@ -217,13 +217,13 @@ class RequestMetrics:
         kept: Callable[[], Mapping[str, int]],
         totals: Callable[[], Totals],
     ) -> None:
-        """Where to look for what stands in gauges, and for what others count.
+        """Sets the sources of the gauges, and of counters that are counted elsewhere.
 
         Args:
-            in_flight: requests under way.
-            coverage: of recent outcomes, by source and segment.
-            kept: entries of each cache.
-            totals: of counters that are kept elsewhere.
+            in_flight: number of requests in flight.
+            coverage: coverage of recent outcomes, by source and segment.
+            kept: number of entries of each cache.
+            totals: totals of the counters that are counted elsewhere.
         """
         self._in_flight = in_flight
         self._kept = kept
@@ -231,7 +231,7 @@ class RequestMetrics:
         self._totals = totals
 
     def look(self) -> None:
-        """Sets the gauges; called once a second, in the replica's event loop."""
+        """Updates the gauges; called once a second, in the replica's event loop."""
         for counter, tags, total in self._totals():
             self._recorder.counter(counter, *tags).follow(total)
         gauge = self._recorder.gauge

@@ -1,4 +1,4 @@
-"""What a Runner replica writes down: each runtime call; once a second its queues and breakers."""
+"""Metrics of a Runner replica: each runtime call; once a second its queues and breakers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -16,7 +16,7 @@ Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[BatchResult[ItemRe
 
 
 class MeteredCall:
-    """A runtime call that is counted and timed; ``clock`` is monotonic."""
+    """Counts and times runtime calls; ``clock`` is monotonic."""
 
     def __init__(self, call: Call, recorder: Recorder, clock: Callable[[], float]) -> None:
         self._call = call
@@ -26,7 +26,7 @@ class MeteredCall:
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
     ) -> BatchResult[ItemResult]:
-        """The call's outcome; one that the breaker did not allow was no call."""
+        """Makes the call; a call that the breaker refuses raises and is not counted."""
         began = self._clock()
         outcome = await self._call(key, requests)
         recorder, model = self._recorder, key.model
@@ -37,7 +37,7 @@ class MeteredCall:
 
 
 def result_of(outcome: BatchResult[ItemResult]) -> str:
-    """``ok`` when anything could be used, else the reason that the first item's caller reads."""
+    """``ok`` when any item has a result, else the fallback reason of the first item."""
     first = outcome.results[0]
     if isinstance(first, ItemResult) or any(isinstance(r, ItemResult) for r in outcome.results):
         return "ok"
@@ -54,7 +54,7 @@ class QueueGauges:
     def look(
         self, lanes: Mapping[Hashable, QueueStats], breakers: BreakerSnapshots, kept: int
     ) -> None:
-        """Sets them; called once a second, in the replica's event loop."""
+        """Updates the gauges; called once a second, in the replica's event loop."""
         self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
         self._recorder.gauge(metrics.KEPT, "runner").set(kept)
         for lane, stats in lanes.items():

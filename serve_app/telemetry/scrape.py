@@ -1,7 +1,6 @@
-"""The numbers of all replicas, gathered from the nodes they run on: what ``GET /metrics`` answers.
+"""Gathers the metrics of all replicas from all nodes, for ``GET /metrics``.
 
-Ray keeps them at a port of each node, which is what is asked here, when somebody asks; there is no
-second way of counting.
+Ray serves them at a port of each node; they are read there at each request.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ NODE_LIMIT_S = 2.0
 
 
 def metric_urls(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where the nodes that are alive show their numbers; ``nodes`` is what Ray tells of them.
+    """The metrics URLs of the nodes that are alive; ``nodes`` is Ray's list of nodes.
 
     >>> node = {"Alive": True, "NodeManagerAddress": "10.0.0.7", "MetricsExportPort": 8080}
     >>> metric_urls([node, node | {"Alive": False}])
@@ -30,11 +29,11 @@ def metric_urls(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 async def gather(urls: Sequence[str], transport: httpx.AsyncBaseTransport | None = None) -> bytes:
-    """One scrape out of those of all nodes; a node that does not answer is counted as that.
+    """Merges the scrapes of all nodes; nodes that do not answer are counted as unreachable.
 
     Args:
         urls: one for each node.
-        transport: the network, unless told otherwise.
+        transport: replaces the network in tests.
     """
     async with httpx.AsyncClient(
         timeout=NODE_LIMIT_S, trust_env=False, transport=transport

@@ -4,10 +4,10 @@
             |                `---- runtime call     one for a batch, linked to every item in it
             `-- baseline
 
-Everything here wraps one of the service's own ports, and does not exist while tracing is off. Spans
-hold models, sizes, reasons and times, and nothing that a caller sent except the trace id. They go
-to stderr or to a collector over OTLP, as configured. The provider is our own, because Serve may set
-the one of the process.
+Each class here wraps a port of the service, and is not created while tracing is off. Spans hold
+models, sizes, reasons and times, and no data of callers except the trace id. They are written to
+stderr or sent to a collector over OTLP, as configured. The provider is our own, because Serve may
+set the global one of the process.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,9 +44,9 @@ from serve_app.version import package_version
 
 
 def configured_tracer(settings: ObservabilitySection, context: Mapping[str, str]) -> Tracer | None:
-    """The tracer of a process, or None where nobody wants spans.
+    """The tracer of a process, or None where tracing is off.
 
-    ``context`` says which process it is, for example its replica.
+    ``context`` identifies the process, for example its replica.
     """
     if settings.traces is Traces.NONE:
         return None
@@ -66,7 +66,7 @@ def _line(span: ReadableSpan) -> str:
 
 
 def tracer_for(processor: SpanProcessor, share: float, context: Mapping[str, str]) -> Tracer:
-    """A tracer that keeps ``share`` of the traces that begin here, and callers' as they say."""
+    """A tracer that samples ``share`` of the traces that begin here; callers' by their own flag."""
     resource = Resource({"service.name": "tsfm-runner", "service.version": package_version()})
     resource = resource.merge(Resource({f"tsfm.{name}": value for name, value in context.items()}))
     provider = TracerProvider(ParentBased(TraceIdRatioBased(share)), resource)
@@ -79,7 +79,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class TracedApp:
-    """An ASGI app whose requests are spans, under the caller's where it sent a ``traceparent``."""
+    """An ASGI app with a span for each request: a child of the caller's ``traceparent`` if any."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer, route: str) -> None:
         self._app = app
@@ -87,7 +87,7 @@ class TracedApp:
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; an error is noted by its name alone, and goes on."""
+        """One request; an error is recorded by its class name only, and raised again."""
         parent = context_of(Headers(scope=scope).get(HEADER))
         with _span(self._tracer, f"POST {self._route}", parent, SpanKind.SERVER) as span:
             span.set_attribute("http.route", self._route)
@@ -105,21 +105,21 @@ class TracedApp:
 
 
 class TracedModel:
-    """The way to the Runner as a span; the items carry its id along."""
+    """Calls to the Runner with a span; the items carry its id."""
 
     def __init__(self, model: ModelPorts, tracer: Tracer) -> None:
         self._model = model
         self._tracer = tracer
 
     async def forecast(self, request: ModelRequest) -> ModelOutcome:
-        """One item's bands, or why there are none."""
+        """One item's bands or failure."""
         with _span(self._tracer, "model") as span:
             outcome = await self._model.forecast(replace(request, trace=traceparent(span)))
             _note(span, request.key.model, [outcome])
         return outcome
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        """Each item's bands, or why there are none, in order."""
+        """Each item's bands or failure, in order."""
         with _span(self._tracer, "model") as span:
             parent = traceparent(span)
             sent = [replace(request, trace=parent) for request in requests]
@@ -129,7 +129,7 @@ class TracedModel:
 
 
 class TracedBaseline:
-    """The way to the baseline service as a span."""
+    """Calls to the baseline with a span."""
 
     def __init__(self, baseline: BaselinePort, tracer: Tracer) -> None:
         self._baseline = baseline
@@ -143,9 +143,9 @@ class TracedBaseline:
 
 
 class TracedItems:
-    """What a Runner does for one item: a span for the time it waited for a slot.
+    """One item in a Runner, with a span for the time it waited for a slot.
 
-    ``wall_ns`` is the time of day in nanoseconds.
+    ``wall_ns`` is the POSIX time in nanoseconds.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class TracedItems:
 
 
 class TracedCall:
-    """A runtime call as a span: under the first item's, and linked to every other trace in it."""
+    """A runtime call with a span: child of the first item's span, linked to those of all items."""
 
     def __init__(self, call: Call, tracer: Tracer) -> None:
         self._call = call
@@ -193,7 +193,7 @@ class TracedCall:
 
 
 def forward(request: httpx.Request) -> None:
-    """Tells the runtime which trace a call belongs to; given every request to it."""
+    """Adds the current ``traceparent`` to a request to the runtime; called for each of them."""
     parent = traceparent(trace.get_current_span())
     if parent is not None:
         request.headers[HEADER] = parent
@@ -202,7 +202,7 @@ def forward(request: httpx.Request) -> None:
 def traceparent(span: Span) -> str | None:
     """The header that makes another process's spans children of this one (W3C Trace Context).
 
-    A caller's ``tracestate`` is not passed on: nothing of theirs but ids travels further.
+    A caller's ``tracestate`` is not passed on, only the ids.
     """
     found = span.get_span_context()
     if not found.is_valid:
@@ -211,7 +211,7 @@ def traceparent(span: Span) -> str | None:
 
 
 def context_of(header: str | None) -> Context | None:
-    """The context a ``traceparent`` names; one that is not sound names none."""
+    """The context of a ``traceparent``; empty if it is not valid."""
     return None if header is None else _PROPAGATOR.extract({HEADER: header}, Context())
 
 
@@ -222,7 +222,7 @@ def _span(
     kind: SpanKind = SpanKind.INTERNAL,
     links: Sequence[Link] = (),
 ) -> AbstractContextManager[Span]:
-    """A current span; texts of exceptions stay out of it, for callers' values may be in them."""
+    """A current span; it records no exception texts, as they may contain callers' values."""
     return tracer.start_as_current_span(
         name, parent, kind, links=links, record_exception=False, set_status_on_exception=False
     )

@@ -1,6 +1,6 @@
-"""Stands before the real one on the path of the service's processes, none of which needs it.
+"""Hides the real pandas from the service's processes, none of which needs it.
 
-Ray Serve loads pandas in every process where it is installed: 0.4 s of CPU and 32 MB in each.
+Ray Serve imports pandas in every process where it is installed: 0.4 s of CPU and 32 MB in each.
 """
 
 raise ImportError("left out of the service's processes by serve_app.launch.local_serve")
