@@ -42,7 +42,7 @@ NEEDS: Mapping[str, Scopes] = {
 class _Token:
     digest: bytes
     scopes: Scopes
-    allowance: RateLimit
+    rate_limit: RateLimit
 
 
 class AccessControl:
@@ -50,16 +50,16 @@ class AccessControl:
 
     def __init__(self, settings: SecuritySection, clock: Callable[[], float]) -> None:
         names = {entry.name for entry in settings.tokens}
-        allowances = {name: RateLimit(settings, clock) for name in names}
+        rate_limits = {name: RateLimit(settings, clock) for name in names}
         self._tokens = [
-            _Token(bytes.fromhex(e.sha256), frozenset(e.scopes), allowances[e.name])
+            _Token(bytes.fromhex(e.sha256), frozenset(e.scopes), rate_limits[e.name])
             for e in settings.tokens
         ]
 
     def gate(self, path: str) -> list[Middleware]:
         """The middleware of a route: its access check, or nothing."""
         needs = NEEDS[path]
-        return [Middleware(_Gate, self, needs)] if self._tokens and needs else []
+        return [Middleware(_AccessCheck, self, needs)] if self._tokens and needs else []
 
     def admit(self, scope: Scope, needs: Scopes) -> RateLimit:
         """The rate limit of the caller of this request.
@@ -77,7 +77,7 @@ class AccessControl:
             raise UnauthorizedError(presented=True)
         if not token.scopes & needs:
             raise InsufficientScopeError(tuple(sorted(needs)))
-        return token.allowance
+        return token.rate_limit
 
     def _find(self, secret: bytes) -> _Token | None:
         """The token with this digest; all are compared, each in constant time."""
@@ -88,7 +88,7 @@ class AccessControl:
         return found
 
 
-class _Gate:
+class _AccessCheck:
     """Checks access before a route, and adds the caller's rate limit headers to the answer."""
 
     def __init__(self, app: ASGIApp, access: AccessControl, needs: Scopes) -> None:
@@ -97,12 +97,12 @@ class _Gate:
         self._needs = needs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        allowance = self._access.admit(scope, self._needs)
-        scope[SCOPE_KEY] = allowance
+        rate_limit = self._access.admit(scope, self._needs)
+        scope[SCOPE_KEY] = rate_limit
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *allowance.headers()]
+                message["headers"] = [*message["headers"], *rate_limit.headers()]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

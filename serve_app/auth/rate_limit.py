@@ -77,8 +77,8 @@ _UNLIMITED = NoRateLimit()
 
 def rate_limit_of(scope: Scope) -> NoRateLimit:
     """The rate limit of the caller of this request."""
-    allowance: NoRateLimit = scope.get(SCOPE_KEY, _UNLIMITED)
-    return allowance
+    rate_limit: NoRateLimit = scope.get(SCOPE_KEY, _UNLIMITED)
+    return rate_limit
 
 
 def rate_limit_headers(burst: int, refill_steps_per_s: float, missing_s: float) -> RawHeaders:

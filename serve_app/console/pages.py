@@ -20,16 +20,16 @@ Endpoint = Callable[[Request], Any]
 
 def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
     """A route for every page, and one for the files; ``gate`` gives the access check of a path."""
-    shelf = StaticFiles(sources())
+    static_files = StaticFiles(sources())
 
     def page(name: str) -> Endpoint:
         async def show(request: Request) -> Response:
-            return await _answer(shelf, name, request)
+            return await _answer(static_files, name, request)
 
         return show
 
     async def file(request: Request) -> Response:
-        return await _answer(shelf, request.path_params["name"], request)
+        return await _answer(static_files, request.path_params["name"], request)
 
     endpoints = {path: page(name) for path, name in PAGES.items()} | {FILES: file}
     return [  # not in the OpenAPI document, which describes the API for programs
@@ -57,8 +57,8 @@ def _libraries() -> dict[str, Source]:
     }
 
 
-async def _answer(shelf: StaticFiles, name: str, request: Request) -> Response:
-    packed = await shelf.take(name)
-    if packed is None:
+async def _answer(static_files: StaticFiles, name: str, request: Request) -> Response:
+    found = await static_files.take(name)
+    if found is None:
         raise HTTPException(404)
-    return packed.answer(request.headers)
+    return found.answer(request.headers)

@@ -55,9 +55,9 @@ class Ingress:
         if tracer is not None:
             model = TracedModel(model, tracer)
             bands = TracedBaseline(bands, tracer)
-        notes = Outbox(config.conformal.max_queued) if config.conformal.online else None
-        answers = AnswerStore(config, clock, random.random, conformal, notes)
-        self._learning = None if notes is None else _learning(config, notes, answers)
+        outbox = Outbox(config.conformal.max_queued) if config.conformal.online else None
+        answers = AnswerStore(config, clock, random.random, conformal, outbox)
+        self._learning = None if outbox is None else _learning(config, outbox, answers)
         fallback = Fallback(config, answers, bands, clock)
         forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         under_way = UnderWay()
@@ -65,24 +65,24 @@ class Ingress:
         bulk = BulkForecaster(config, registry, answers, model, fallback, clock, pacer)
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
-        watch = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
-        self._pump = Flusher(recorder, RaySink(), watch.look)
-        shared = (config, registry, answers, forecaster, bulk, clock, watch, handle)
+        request_metrics = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
+        self._flusher = Flusher(recorder, RaySink(), request_metrics.look)
+        shared = (config, registry, answers, forecaster, bulk, clock, request_metrics, handle)
         self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)
-        self._fleet = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
+        self._cluster = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """The ASGI app; Serve calls this on the replica, after the constructor."""
         await warm_up(self._runner, self._baseline, self._service.config)
-        self._pump.start()
+        self._flusher.start()
         if self._learning is not None:
             self._learning.start()
-        return build_app(self._service, self._fleet)
+        return build_app(self._service, self._cluster)
 
 
-def _learning(config: Config, notes: Outbox, answers: AnswerStore) -> Learning:
+def _learning(config: Config, outbox: Outbox, answers: AnswerStore) -> Learning:
     return Learning(
-        notes,
+        outbox,
         RayLearningPort(lambda: serve.get_deployment_actor(LEARNING)),
         answers.calibrate_by,
         config.conformal.exchange_interval_s,

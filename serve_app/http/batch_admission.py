@@ -43,8 +43,8 @@ class BatchCost:
         if size_bytes < TELLING_BYTES:
             return
         usual_s = READ_S_PER_BYTE * size_bytes + READ_S_PER_ITEM * items
-        seen = min(max(took_s / usual_s, 1.0), SLOWEST)
-        self._slowness += _LEARNS * (seen - self._slowness)
+        slowness = min(max(took_s / usual_s, 1.0), SLOWEST)
+        self._slowness += _LEARNS * (slowness - self._slowness)
 
     def least_s(self, size_bytes: int, items: int) -> float:
         """The least time for a batch that is not parsed yet."""

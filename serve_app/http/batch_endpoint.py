@@ -42,7 +42,7 @@ class BatchEndpoint:
 
     def __init__(self, service: Dependencies) -> None:
         self._service = service
-        self._line = BatchLine()
+        self._queue = BatchLine()
         self._cost = BatchCost()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +60,8 @@ class BatchEndpoint:
     async def _answer(self, request: Request, send: Send, began: float) -> None:
         limits, clock = self._service.config.request, self._service.clock
         body = await read_body(request.receive, limits.max_batch_body_bytes, limits.body_timeout_s)
-        allowance = rate_limit_of(request.scope)
-        allowance.admit(body_steps(body))
+        rate_limit = rate_limit_of(request.scope)
+        rate_limit.admit(body_steps(body))
         header_ms = header_deadline_ms(request.headers)
         limit_s = deadline_ms(limits.batch_deadline_ms, peeked_deadline_ms(body), header_ms) / 1e3
         size_bytes, items = len(body), count_items(body)
@@ -69,7 +69,7 @@ class BatchEndpoint:
         check_deadline(limit_s, spent_s, least_s)
         wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)
         weight_bytes = max(size_bytes, items * ITEM_BYTES)
-        async with self._line.place(weight_bytes, wait_s, hold_s=limit_s):
+        async with self._queue.place(weight_bytes, wait_s, hold_s=limit_s):
             response = await self._response(body, request, began, header_ms)
             await response(request.scope, request.receive, send)
 
@@ -103,7 +103,7 @@ class BatchEndpoint:
     ) -> AsyncIterator[list[Line]]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
-        requests = self._sound(items, refused)
+        requests = self._valid(items, refused)
         async for part in self._service.bulk.forecast(requests, deadline, answering_s):
             lines = [*refused]
             refused.clear()
@@ -114,7 +114,7 @@ class BatchEndpoint:
                     lines.append((index, self._refusal(describe(result))))
             yield lines
 
-    def _sound(
+    def _valid(
         self, items: Sequence[Parsed], refused: list[Line]
     ) -> Iterator[tuple[int, ForecastRequest]]:
         """The valid items, one at a time; the errors of the others are added to ``refused``."""
@@ -128,12 +128,10 @@ class BatchEndpoint:
         answered = self._service.clock()
         encoded = encode(forecast)
         now = self._service.clock()
-        stages = timings_of(began, None, answered, now, forecast)
-        self._service.watch.answered(Route.BATCH, now, forecast, stages, called)
-        circumstances = PerRequestFields(
-            forecast.breaker_state, stages.total_ms, forecast.cache_age_s
-        )
-        return b'"ok":%b' % encoded.fill(circumstances)
+        timings = timings_of(began, None, answered, now, forecast)
+        self._service.watch.answered(Route.BATCH, now, forecast, timings, called)
+        fields = PerRequestFields(forecast.breaker_state, timings.total_ms, forecast.cache_age_s)
+        return b'"ok":%b' % encoded.fill(fields)
 
     def _refusal(self, error: Described) -> bytes:
         self._service.watch.refused(Route.BATCH, "refused")

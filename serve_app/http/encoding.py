@@ -87,14 +87,17 @@ def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str,
 
 
 def _meta(forecast: Forecast) -> dict[str, Any]:
-    plan, model = forecast.plan, forecast.model
+    resolved, model = forecast.plan, forecast.model
     meta: dict[str, Any] = {
         "runtime": forecast.source.value,
-        "model_requested": plan.request.model_name,
-        **_who_ran(forecast),
-        "input_len": plan.series.y_prob.size,
-        "gaps_filled": plan.series.gaps_filled,
-        "transform": {"space": plan.request.transform.space, "eps": plan.request.transform.eps},
+        "model_requested": resolved.request.model_name,
+        **_model_fields(forecast),
+        "input_len": resolved.series.y_prob.size,
+        "gaps_filled": resolved.series.gaps_filled,
+        "transform": {
+            "space": resolved.request.transform.space,
+            "eps": resolved.request.transform.eps,
+        },
         "fallback_used": forecast.fallback_reason is not None,
         "fallback_reason": forecast.fallback_reason,
         "warnings": forecast.warnings,
@@ -107,7 +110,7 @@ def _meta(forecast: Forecast) -> dict[str, Any]:
     return meta
 
 
-def _who_ran(forecast: Forecast) -> dict[str, str | None]:
+def _model_fields(forecast: Forecast) -> dict[str, str | None]:
     if forecast.source is Source.BASELINE:
         return {"model_name": BASELINE_MODEL, "model_version": None}
     entry = forecast.plan.entry

@@ -62,24 +62,24 @@ class ForecastEndpoint:
             return
         header_ms = header_deadline_ms(Headers(scope=scope))  # checked also for cached answers
         digest = hashlib.blake2b(body, digest_size=16).digest()
-        allowance = rate_limit_of(scope)
-        answer = self._answer_kept(digest, allowance, began, scope)
+        rate_limit = rate_limit_of(scope)
+        answer = self._answer_kept(digest, rate_limit, began, scope)
         if answer is None:
             self._under_way.single += 1
             try:
-                answer = await self._answer(body, digest, header_ms, allowance, began, scope)
+                answer = await self._answer(body, digest, header_ms, rate_limit, began, scope)
             finally:
                 self._under_way.single -= 1
         await _send(send, *answer)
 
     def _answer_kept(
-        self, digest: bytes, allowance: NoRateLimit, began: float, scope: Scope
+        self, digest: bytes, rate_limit: NoRateLimit, began: float, scope: Scope
     ) -> Answer | None:
         entry = self._kept.fresh(digest, began)
         if entry is None or began >= entry.value.answer.fresh_until:
             return None
         kept = entry.value
-        allowance.admit(kept.steps)
+        rate_limit.admit(kept.steps)
         state = self._service.answers.breaker_state(kept.model)
         age_s = began - kept.answer.stored_at
         now = self._clock()
@@ -92,14 +92,14 @@ class ForecastEndpoint:
         body: bytes,
         digest: bytes,
         header_ms: float | None,
-        allowance: NoRateLimit,
+        rate_limit: NoRateLimit,
         began: float,
         scope: Scope,
     ) -> Answer:
         config, overload = self._service.config, self._service.config.overload
         if self._under_way.total > overload.refuse_above:
             raise OverloadedError(overload.retry_after_s)
-        allowance.admit(body_steps(body))
+        rate_limit.admit(body_steps(body))
         is_long = len(body) > AT_ONCE_BYTES
         if is_long:  # receiving and hashing it took time: let other requests run
             await asyncio.sleep(0)
@@ -107,7 +107,7 @@ class ForecastEndpoint:
         if is_long:
             await asyncio.sleep(0)
         steps = max(series_steps(wire, config.request), body_steps(body))
-        allowance.spend(steps - body_steps(body))
+        rate_limit.spend(steps - body_steps(body))
         request = to_request(wire, config.request, config.transform)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
         admitted = self._clock()
@@ -120,11 +120,11 @@ class ForecastEndpoint:
             kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
             self._kept.put(digest, kept, self._clock())
         now, age_s = self._clock(), forecast.cache_age_s
-        stages = timings_of(began, admitted, answered, now, forecast)
+        timings = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
-        self._service.watch.answered(Route.FORECAST, now, forecast, stages, called)
-        body = encoded.fill(PerRequestFields(forecast.breaker_state, stages.total_ms, age_s))
-        return body, stages.header()
+        self._service.watch.answered(Route.FORECAST, now, forecast, timings, called)
+        body = encoded.fill(PerRequestFields(forecast.breaker_state, timings.total_ms, age_s))
+        return body, timings.header()
 
 
 def _request_id(scope: Scope) -> str:

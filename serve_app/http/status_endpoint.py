@@ -151,7 +151,7 @@ class StatusEndpoint:
         self, service: Dependencies, fleet: ClusterStatus, in_flight: Callable[[], int]
     ) -> None:
         self._service = service
-        self._fleet = fleet
+        self._cluster = fleet
         self._in_flight = in_flight
         served = service.registry.served(service.config.environment)
         self._models = models_answer(served).models
@@ -164,7 +164,7 @@ class StatusEndpoint:
     async def status(self) -> StatusAnswer:
         """The current status."""
         service, traffic = self._service, self._service.watch.traffic
-        replicas, runner = await self._fleet.replicas() or {}, await self._fleet.runner()
+        replicas, runner = await self._cluster.replicas() or {}, await self._cluster.runner()
         recent = traffic.last(WINDOW_S)
         return StatusAnswer(
             version=package_version(),
@@ -195,19 +195,19 @@ class StatusEndpoint:
         """The Runner's breaker states, else the last states that this replica received."""
         if runner is not None:
             return list(runner.breakers)
-        heard = self._service.answers.breaker_states()
-        return [breaker_item(model, state, 0.0) for model, state in heard.items()]
+        last_known = self._service.answers.breaker_states()
+        return [breaker_item(model, state, 0.0) for model, state in last_known.items()]
 
 
 class MetricsEndpoint:
     """Answers scrapes by Prometheus."""
 
     def __init__(self, fleet: ClusterStatus) -> None:
-        self._fleet = fleet
+        self._cluster = fleet
 
     async def show(self, _: Request) -> Response:
         """The metrics of all replicas, as text."""
-        return Response(await self._fleet.metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await self._cluster.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:

@@ -173,11 +173,6 @@ def _manifests(file: Path, manifests: list[dict[str, Any]]) -> Iterator[Sound]:
 def _serve_config(
     file: Path, place: str, values: Mapping[str, Any], *, must_exist: bool
 ) -> Iterator[Sound]:
-    from serve_app.launch.config_check import (  # loads Ray: a second
-        check_serve_config,
-        variables_of,
-    )
-
     check_serve_config(values, place)
     yield Sound(file, "Serve config" if must_exist else "RayService manifest")
     for application in values["applications"]:

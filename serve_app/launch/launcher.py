@@ -172,20 +172,20 @@ def main(serve_config: Path = SERVE_CONFIG) -> int:
     except ConfigError as exc:
         sys.stderr.write(f"The service cannot start: {exc}\n")
         return 2
-    told = threading.Event()
+    stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, lambda *_: told.set())
+        signal.signal(name, lambda *_: stop.set())
     _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
     with private_folder() as folder:
         environment = serve_environment(haproxy_files(folder) | dict(os.environ), sys.platform)
-        code = _run(target, serve_config, environment, told)
-    if told.is_set():
+        code = _run(target, serve_config, environment, stop)
+    if stop.is_set():
         _say("Stopped.")
     return code
 
 
 def _run(
-    target: Target, serve_config: Path, environment: Mapping[str, str], told: threading.Event
+    target: Target, serve_config: Path, environment: Mapping[str, str], stop: threading.Event
 ) -> int:
     """Runs one cluster after the other, until a signal, or too many deaths in a row."""
 
@@ -194,12 +194,12 @@ def _run(
             _say("The service answers again.")
         else:
             _say(f"\nListening on {target.url}. {target.access}")
-            open_ports = exposure_of(pid, target.port, told.wait)
+            open_ports = exposure_of(pid, target.port, stop.wait)
             _say(f"{open_ports}\n\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
 
     deaths, pause_s = 0, 0.0
-    while not told.wait(pause_s):
-        life, cause = _live(target, serve_config, environment, told, on_ready)
+    while not stop.wait(pause_s):
+        life, cause = _live(target, serve_config, environment, stop, on_ready)
         if cause is None:
             break
         deaths = deaths_in_a_row(deaths, life)
@@ -215,7 +215,7 @@ def _live(
     target: Target,
     serve_config: Path,
     environment: Mapping[str, str],
-    told: threading.Event,
+    stop: threading.Event,
     on_ready: Callable[[int], None],
 ) -> tuple[Life, str | None]:
     """Runs one cluster; returns the observations of it, and the cause of death if it died."""
@@ -228,7 +228,7 @@ def _live(
     watch = Watch(child.pid, target.watched, child.poll, perf_counter, Life(perf_counter()))
     cause, ready = None, False
     try:
-        while (cause := watch.look()) is None and not told.wait(LOOK_S):
+        while (cause := watch.look()) is None and not stop.wait(LOOK_S):
             if not ready and all(answers(target.url + path) for path in target.ready_paths):
                 ready = True
                 on_ready(child.pid)

@@ -40,15 +40,15 @@ class ItemTasks(Generic[Q, A]):
         """The number of running tasks."""
         return len(self._work)
 
-    def take(self, groups: Sequence[ItemBatch[Q]]) -> list[dict[asyncio.Future[A], int]]:
+    def take(self, batches: Sequence[ItemBatch[Q]]) -> list[dict[asyncio.Future[A], int]]:
         """Starts the tasks of each item batch; returns them with the items' numbers."""
-        return [self._begin(group) for group in groups]
+        return [self._begin(batch) for batch in batches]
 
-    def _begin(self, group: ItemBatch[Q]) -> dict[asyncio.Future[A], int]:
+    def _begin(self, batch: ItemBatch[Q]) -> dict[asyncio.Future[A], int]:
         begun: dict[asyncio.Future[A], int] = {}
-        for number, item in group.items:
+        for number, item in batch.items:
             work = asyncio.ensure_future(self._answer(item))
-            name = (group.sender, number)
+            name = (batch.sender, number)
             self._work[name] = work
             work.add_done_callback(partial(self._done, name))
             begun[work] = number
@@ -99,7 +99,7 @@ class _Item(Generic[Q, A]):
 
 
 @dataclass(slots=True, eq=False)
-class _Lane(Generic[Q, A]):
+class _Queue(Generic[Q, A]):
     waiting: list[_Item[Q, A]] = field(default_factory=list)
     next_at: float = 0.0  # on the loop's clock
     timer: asyncio.TimerHandle | None = None
@@ -128,13 +128,13 @@ class CallCoalescer(Generic[Q, A]):
         self._forget = forget
         self._interval_s = interval_s
         self._most = most
-        self._lanes: dict[Hashable, _Lane[Q, A]] = {}
+        self._queues: dict[Hashable, _Queue[Q, A]] = {}
         self._numbers = count()
         self._tasks: set[asyncio.Future[None]] = set()  # the loop holds only weak references
-        self._left: list[int] = []
-        self._nobodys = contextvars.Context()
+        self._abandoned: list[int] = []
+        self._empty_context = contextvars.Context()
 
-    async def ask(self, lane_name: Hashable, item: Q) -> A:
+    async def ask(self, key: Hashable, item: Q) -> A:
         """The answer of one item; cancelling this abandons the item.
 
         Raises:
@@ -142,37 +142,37 @@ class CallCoalescer(Generic[Q, A]):
             Exception: what ``send`` raised.
         """
         loop = asyncio.get_running_loop()
-        lane = self._lanes.setdefault(lane_name, _Lane())
+        queue = self._queues.setdefault(key, _Queue())
         entry: _Item[Q, A] = _Item(next(self._numbers), item, loop.create_future())
-        lane.waiting.append(entry)
-        if lane.timer is None:
-            at = max(lane.next_at, loop.time())
-            lane.timer = loop.call_at(at, self._depart, lane, context=self._nobodys)
-        elif len(lane.waiting) == self._most:
-            lane.timer.cancel()
-            self._nobodys.run(self._depart, lane)
+        queue.waiting.append(entry)
+        if queue.timer is None:
+            at = max(queue.next_at, loop.time())
+            queue.timer = loop.call_at(at, self._start_call, queue, context=self._empty_context)
+        elif len(queue.waiting) == self._most:
+            queue.timer.cancel()
+            self._empty_context.run(self._start_call, queue)
         try:
             return await entry.answer
         except asyncio.CancelledError:
             if entry.sent:
-                self._take_back(entry.number, loop)
+                self._abandon(entry.number, loop)
             raise
 
-    def _depart(self, lane: _Lane[Q, A]) -> None:
-        lane.timer = None
-        lane.next_at = asyncio.get_running_loop().time() + self._interval_s
-        aboard = [entry for entry in lane.waiting if not entry.answer.done()]
-        lane.waiting = []
-        if aboard:
-            self._run(self._carry(aboard))
+    def _start_call(self, queue: _Queue[Q, A]) -> None:
+        queue.timer = None
+        queue.next_at = asyncio.get_running_loop().time() + self._interval_s
+        items = [entry for entry in queue.waiting if not entry.answer.done()]
+        queue.waiting = []
+        if items:
+            self._run(self._send_batch(items))
 
-    async def _carry(self, aboard: Sequence[_Item[Q, A]]) -> None:
-        waiting = {entry.number: entry.answer for entry in aboard}
-        for entry in aboard:
+    async def _send_batch(self, items: Sequence[_Item[Q, A]]) -> None:
+        waiting = {entry.number: entry.answer for entry in items}
+        for entry in items:
             entry.sent = True
         error: Exception = UnansweredError()
         try:
-            async for part in self._send([(entry.number, entry.item) for entry in aboard]):
+            async for part in self._send([(entry.number, entry.item) for entry in items]):
                 for number, answer in part:
                     _settle(waiting.pop(number), answer)
         except Exception as exc:  # noqa: BLE001 - raised for every item without an answer
@@ -181,13 +181,13 @@ class CallCoalescer(Generic[Q, A]):
             if not left.done():
                 left.set_exception(error)
 
-    def _take_back(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._left:
-            loop.call_later(self._interval_s, self._tell, context=self._nobodys)
-        self._left.append(number)
+    def _abandon(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._abandoned:
+            loop.call_later(self._interval_s, self._forget_abandoned, context=self._empty_context)
+        self._abandoned.append(number)
 
-    def _tell(self) -> None:
-        left, self._left = self._left, []
+    def _forget_abandoned(self) -> None:
+        left, self._abandoned = self._abandoned, []
         self._run(self._forget(left))
 
     def _run(self, work: Awaitable[None]) -> None:

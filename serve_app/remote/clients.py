@@ -106,8 +106,8 @@ class RunnerHandle:
     async def _forget(self, numbers: Sequence[int]) -> None:
         """Sent to all Runners, as any may have the items; unknown numbers have no effect."""
         try:
-            told = self._handle.broadcast("forget", self._name, numbers)
-            await told.results_async(timeout_s=FORGET_LIMIT_S, return_exceptions=True)
+            responses = self._handle.broadcast("forget", self._name, numbers)
+            await responses.results_async(timeout_s=FORGET_LIMIT_S, return_exceptions=True)
         except Exception as exc:  # noqa: BLE001 - the only effect is some unnecessary work
             logger.debug("abandoned items not cancelled: %s", type(exc).__name__)
 

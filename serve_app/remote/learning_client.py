@@ -105,12 +105,12 @@ class Learning:
         interval_s: float,
         report: CoverageReport,
     ) -> None:
-        self._notes = notes
+        self._outbox = notes
         self._port = port
         self._calibrate_by = calibrate_by
         self._interval_s = interval_s
         self._version: Version | None = None
-        self._troubled = False
+        self._failing = False
         self._lock = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
         self.report = report
@@ -119,7 +119,7 @@ class Learning:
     @property
     def dropped_notes(self) -> int:
         """Answers that were never sent: the actor was unavailable for too long."""
-        return self._notes.dropped
+        return self._outbox.dropped
 
     def start(self) -> None:
         """Starts the regular exchange; needs a running event loop."""
@@ -137,7 +137,7 @@ class Learning:
     async def exchange(self) -> None:
         """Exchanges until the outbox is empty or an exchange fails."""
         async with self._lock:
-            while await self._tell():
+            while await self._send():
                 pass
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
@@ -156,45 +156,45 @@ class Learning:
         """One call per interval: many answers must not cause as many calls."""
         while True:
             async with self._lock:
-                await self._tell()
+                await self._send()
             await asyncio.sleep(self._interval_s)
 
-    async def _tell(self) -> bool:
+    async def _send(self) -> bool:
         """Sends the oldest records; returns whether to go on: there may be more, and it worked."""
-        told = self._notes.take(TOLD_AT_ONCE)
-        batch = pickle.dumps([forecast_record_of(note) for note in told], protocol=5)
+        notes = self._outbox.take(TOLD_AT_ONCE)
+        batch = pickle.dumps([forecast_record_of(note) for note in notes], protocol=5)
         try:
-            self._hear(await _in_time(self._port.exchange(batch, self._version)))
+            self._receive(await _in_time(self._port.exchange(batch, self._version)))
         except LearningFailedError as exc:  # these records would fail every time
             self.exchanges[Exchange.FAILED] += 1
-            self._notes.dropped += len(told)
-            self._note(f"Learning failed ({exc}): {len(told)} answers are not learned from")
+            self._outbox.dropped += len(notes)
+            self._log_failure(f"Learning failed ({exc}): {len(notes)} answers are not learned from")
             return False
         except (LearningLostError, TimeoutError) as exc:
             self.exchanges[Exchange.LOST] += 1
-            self._notes.put_back(told)
-            self._note(f"Lost the learning actor ({str(exc) or 'no answer in time'})")
+            self._outbox.put_back(notes)
+            self._log_failure(f"Lost the learning actor ({str(exc) or 'no answer in time'})")
             return False
         except asyncio.CancelledError:
-            self._notes.put_back(told)
+            self._outbox.put_back(notes)
             raise
         self.exchanges[Exchange.OK] += 1
-        self._note(None)
-        return len(told) == TOLD_AT_ONCE
+        self._log_failure(None)
+        return len(notes) == TOLD_AT_ONCE
 
-    def _hear(self, reply: LearningReply) -> None:
+    def _receive(self, reply: LearningReply) -> None:
         self.report = reply.report
         if reply.state is not None:
             self._calibrate_by(reply.state)
             self._version = reply.version
 
-    def _note(self, trouble: str | None) -> None:
+    def _log_failure(self, failure: str | None) -> None:
         """Logs a warning when failures begin, and one when they have ended."""
-        if trouble and not self._troubled:
-            _LOG.warning("%s; answers keep the last known calibration.", trouble)
-        if self._troubled and not trouble:
+        if failure and not self._failing:
+            _LOG.warning("%s; answers keep the last known calibration.", failure)
+        if self._failing and not failure:
             _LOG.warning("The learning actor is back.")
-        self._troubled = trouble is not None
+        self._failing = failure is not None
 
 
 async def _in_time(answer: Awaitable[T]) -> T:

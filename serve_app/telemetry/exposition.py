@@ -24,9 +24,9 @@ _PARTS = ("bucket", "count", "sum")
 def exposition(texts: Iterable[str], nodes: Mapping[str, int]) -> bytes:
     """Merges the scrapes of all nodes; ``nodes`` is the number of nodes by state of the scrape."""
     samples = [sample for text in texts for sample in parsed(text)]
-    told = [Sample(NODES.name, {"state": state}, count) for state, count in nodes.items()]
+    node_samples = [Sample(NODES.name, {"state": state}, count) for state, count in nodes.items()]
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(_families([*samples, *told])))
+    registry.register(_Families(_families([*samples, *node_samples])))
     return generate_latest(registry)
 
 

@@ -94,7 +94,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Told:
+class _Logged:
     at: float
     since: int = 0
 
@@ -104,7 +104,7 @@ class RequestLog:
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
-        self._told: dict[FallbackReason, _Told] = {}
+        self._logged: dict[FallbackReason, _Logged] = {}
 
     @property
     def every_request(self) -> bool:
@@ -135,12 +135,12 @@ class RequestLog:
 
     def fell_back(self, now: float, reason: FallbackReason) -> None:
         """Logs the first fallback of a reason at once, then one line per interval with a count."""
-        told = self._told.get(reason)
-        if told is not None and now < told.at + self._every_s:
-            told.since += 1
+        last = self._logged.get(reason)
+        if last is not None and now < last.at + self._every_s:
+            last.since += 1
             return
-        count = 1 if told is None else told.since + 1
-        self._told[reason] = _Told(now)
+        count = 1 if last is None else last.since + 1
+        self._logged[reason] = _Logged(now)
         logger.info("fell back", extra={"reason": reason.value, "count": count})
 
 
