@@ -41,18 +41,20 @@ TARGETS = (
     Kind("Serve controller", r"^ray::\S*ServeController\b"),
     Kind(RUNTIME, r"^$"),  # ours, not the service's: it is known by its id
 )
-HELPERS = (  # of Ray and Serve, which callers need less: killed alone
+# Of Ray and Serve, which callers need less: killed alone. Those that restart everything alternate
+# with others: five restarts without 30 s of answers between them end the launcher.
+HELPERS = (
     Kind("Serve proxy manager", r"^ray::HAProxyManager\b", carries=True),
-    Kind("Serve fallback proxy", r"^ray::ProxyActor\b"),
-    Kind(LEARNING, r"^ray::\S*LearningActor\b"),
-    Kind("Ray log monitor", r"/log_monitor\.py\b", replaced=False),
-    Kind("Ray autoscaler monitor", r"/autoscaler/_private/monitor\.py\b", replaced=False),
-    Kind("Ray dashboard", r"/dashboard/dashboard\.py\b", replaced=False),
     Kind("Ray dashboard agent", r"^ray::DashboardAgent\b", carries=True, restarts=True),
+    Kind("Serve fallback proxy", r"^ray::ProxyActor\b"),
     Kind("Ray runtime env agent", r"^ray::RuntimeEnvAgent\b", carries=True, restarts=True),
+    Kind(LEARNING, r"^ray::\S*LearningActor\b"),
     Kind("Ray raylet", r"/raylet/raylet ", carries=True, restarts=True),
+    Kind("Ray log monitor", r"/log_monitor\.py\b", replaced=False),
     Kind("Ray GCS", r"/gcs/gcs_server ", carries=True, restarts=True),
+    Kind("Ray autoscaler monitor", r"/autoscaler/_private/monitor\.py\b", replaced=False),
     Kind("Serve's starter", r"-m serve_app\.launch\.local_serve ", carries=True, restarts=True),
+    Kind("Ray dashboard", r"/dashboard/dashboard\.py\b", replaced=False),
 )
 OURS = frozenset({LEARNING, *(kind.name for kind in TARGETS)})  # what the project starts
 
