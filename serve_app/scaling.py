@@ -17,13 +17,13 @@ from runner.batching.dispatcher import QueueStats
 ITEMS = "items"
 
 
-def demand(in_hand: int, lanes: Iterable[QueueStats]) -> dict[str, float]:
+def demand(in_hand: int, queues: Iterable[QueueStats]) -> dict[str, float]:
     """What a Runner reports: the items it holds, and those it refused.
 
     Under lasting overload queues are kept short (`runner.batching.batch_policy`), so the items held
     would never ask for another Runner. Refused items count as if they waited.
     """
-    return {ITEMS: in_hand + sum(lane.turned_away for lane in lanes)}
+    return {ITEMS: in_hand + sum(queue.turned_away for queue in queues)}
 
 
 def by_items(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:

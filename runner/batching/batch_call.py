@@ -70,14 +70,14 @@ class BreakersOfRuntime:
         Raises:
             BreakerOpenError: the model may not be called here now.
         """
-        return await self._breakers.acquire(self._lane(model))
+        return await self._breakers.acquire(self._queue_name(model))
 
     def record(self, model: str, permit: Permit, result: CallResult, duration_s: float) -> None:
         """How the call of a permit ended."""
-        self._breakers.record(self._lane(model), permit, result, duration_s)
+        self._breakers.record(self._queue_name(model), permit, result, duration_s)
 
-    def _lane(self, model: str) -> str:
-        return self._runtimes.lanes(model)[self._runtime]
+    def _queue_name(self, model: str) -> str:
+        return self._runtimes.queue_names(model)[self._runtime]
 
 
 class BatchCall:

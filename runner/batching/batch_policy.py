@@ -154,7 +154,7 @@ OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk
 
 
 class AdmissionControl:
-    """What is remembered of one lane."""
+    """What is remembered of one model queue."""
 
     def __init__(self, settings: BatchingSection) -> None:
         self._settings = settings

@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runner.batching.batch_policy import AdmissionControl, BatchLimits
 from runner.batching.batch_result import (
@@ -53,7 +53,7 @@ _SIZES_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One lane at this moment, for metrics and the status page.
+    """One queue at this moment, for metrics and the status page.
 
     Attributes:
         queued: items in line, of which ``queued_bulk`` are bulk.
@@ -88,7 +88,7 @@ class RuntimeCall(Generic[K, T, R]):
         runs_from: when the runtime turned to it, as far as we know; inf while it leads.
     """
 
-    lane: "ModelQueue[K, T, R]"
+    queue: "ModelQueue[K, T, R]"
     batch: list[QueuedItem[K, T, R]]
     started_at: float
     expected_s: float
@@ -113,7 +113,7 @@ class RuntimeCall(Generic[K, T, R]):
 class ModelQueue(Generic[K, T, R]):
     """One runtime's model: its line and its calls, the oldest first."""
 
-    queue: ItemQueue[K, QueuedItem[K, T, R]]
+    waiting: ItemQueue[K, QueuedItem[K, T, R]]
     admission: AdmissionControl
     settings: BatchingSection
     calls: list[RuntimeCall[K, T, R]] = field(default_factory=list)
@@ -140,7 +140,7 @@ class ModelQueue(Generic[K, T, R]):
         """
         if self.has_slot:
             return True
-        is_bulk = len(self.queue) == self.queue.bulk_count
+        is_bulk = len(self.waiting) == self.waiting.bulk_count
         return self.next_prefetch() <= now and not (is_bulk and self.admission.expects_company(now))
 
     def next_prefetch(self) -> float:
@@ -182,10 +182,10 @@ class ModelQueue(Generic[K, T, R]):
 
     def stats(self, now: float) -> QueueStats:
         """See `QueueStats`."""
-        oldest = self.queue.oldest_arrival()
+        oldest = self.waiting.oldest_arrival()
         return QueueStats(
-            queued=len(self.queue),
-            queued_bulk=self.queue.bulk_count,
+            queued=len(self.waiting),
+            queued_bulk=self.waiting.bulk_count,
             oldest_age_s=0.0 if oldest is None else now - oldest,
             in_flight=len(self.calls),
             batch_sizes=tuple(self.batch_sizes),
@@ -197,13 +197,13 @@ _TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a wake-up
 
 
 class Dispatcher(Generic[K, T, R]):
-    """Pools items and calls ``call`` with batches of one key as slots of its lane come free."""
+    """Pools items and calls ``call`` with batches of one key as slots of its queue come free."""
 
     def __init__(
         self,
         call: Callable[[K, Sequence[T]], Awaitable[BatchResult[R]]],
         *,
-        lane_of: Callable[[K], Hashable],
+        queue_of: Callable[[K], Hashable],
         batch_limit: Callable[[K], int],
         max_batch_bytes: int,
         settings: BatchingSection,
@@ -214,7 +214,7 @@ class Dispatcher(Generic[K, T, R]):
 
         Args:
             call: makes one runtime call; limits its own time.
-            lane_of: the lane whose slots a key needs; there are only so many lanes.
+            queue_of: the model queue whose slots a key needs; there are only so many queues.
             batch_limit: series the model of a key takes in one call, >= 1.
             max_batch_bytes: bound on the sum of ``size_bytes`` in a call.
             settings: the ``batching`` section.
@@ -222,14 +222,14 @@ class Dispatcher(Generic[K, T, R]):
             clock: monotonic seconds, the clock of all deadlines.
         """
         self._call = call
-        self._lane_of = lane_of
+        self._queue_of = queue_of
         self._batch_limit = batch_limit
         self._max_batch_bytes = max_batch_bytes
         self._settings = settings
         self._lease_s = lease_s
         self._clock = clock
         self._latency_model: LatencyModel[K] = LatencyModel(settings.estimate_forgets_after_s)
-        self._lanes: dict[Hashable, ModelQueue[K, T, R]] = {}
+        self._queues: dict[Hashable, ModelQueue[K, T, R]] = {}
         self._closed = False
 
     def submit(
@@ -241,44 +241,44 @@ class Dispatcher(Generic[K, T, R]):
         cannot be met any more; ``QueueFullError`` that a bulk item gave way to an interactive one.
 
         Raises:
-            QueueFullError: the lane's line is full or, for an interactive item, too long, or the
+            QueueFullError: the model queue is full or, for an interactive item, too long, or the
                 dispatcher is closed.
         """
         if self._closed:
             raise QueueFullError
-        lane, now = self._lane(key), self._clock()
-        if priority is Priority.INTERACTIVE and not self._admits(lane, key, now):
+        queue, now = self._queue(key), self._clock()
+        if priority is Priority.INTERACTIVE and not self._admits(queue, key, now):
             raise QueueFullError
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         entry = QueuedItem(key, deadline, size_bytes, priority, now, item, answer)
-        evicted = lane.queue.put(entry)
+        evicted = queue.waiting.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
-        answer.add_done_callback(partial(_leave, lane.queue, entry))
-        if lane.may_start_call(now):
-            self._wake(lane)
-        elif deadline < lane.timer_due:
-            self._watch(lane)
+        answer.add_done_callback(partial(_leave, queue.waiting, entry))
+        if queue.may_start_call(now):
+            self._wake(queue)
+        elif deadline < queue.timer_due:
+            self._watch(queue)
         return answer
 
-    def _admits(self, lane: ModelQueue[K, T, R], key: K, now: float) -> bool:
+    def _admits(self, queue: ModelQueue[K, T, R], key: K, now: float) -> bool:
         """Whether an interactive item may join the line."""
-        lane.admission.on_interactive_arrival(now)
-        ahead = 0 if lane.has_slot else len(lane.queue) - lane.queue.bulk_count
-        return lane.admission.admits(ahead, self._limits(lane, now, key))
+        queue.admission.on_interactive_arrival(now)
+        ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
+        return queue.admission.admits(ahead, self._limits(queue, now, key))
 
     def is_stuck(self, key: K) -> bool:
         """Whether every slot that ``key`` could use is held by a call that was given up.
 
         Nobody knows how long that lasts: waiting would cost a caller its whole deadline.
         """
-        lane = self._lanes.get(self._lane_of(key))
-        return lane is not None and lane.is_stuck
+        queue = self._queues.get(self._queue_of(key))
+        return queue is not None and queue.is_stuck
 
     def stats(self) -> Mapping[Hashable, QueueStats]:
-        """A picture of every lane that has ever been used."""
+        """A picture of every queue that has ever been used."""
         now = self._clock()
-        return {name: lane.stats(now) for name, lane in self._lanes.items()}
+        return {name: queue.stats(now) for name, queue in self._queues.items()}
 
     async def aclose(self) -> None:
         """Refuses what waits and what comes; running calls end, at their lease at the latest.
@@ -286,69 +286,69 @@ class Dispatcher(Generic[K, T, R]):
         Nobody waits for a lingering call any more, so neither do we.
         """
         self._closed = True
-        for lane in self._lanes.values():
-            for entry in lane.queue.clear():
+        for queue in self._queues.values():
+            for entry in queue.waiting.clear():
                 settle(entry.answer, QueueFullError())
-            lane.stop_timer()
-            lane.stop_prefetch()
-        calls = [call for lane in self._lanes.values() for call in lane.calls]
+            queue.stop_timer()
+            queue.stop_prefetch()
+        calls = [call for queue in self._queues.values() for call in queue.calls]
         running = [call.task for call in calls if not call.task.done()]
         if running:
             await asyncio.wait(running)
         for call in calls:
             self._release(call, taught=False)
 
-    def _lane(self, key: K) -> ModelQueue[K, T, R]:
-        name = self._lane_of(key)
-        lane = self._lanes.get(name)
-        if lane is None:
+    def _queue(self, key: K) -> ModelQueue[K, T, R]:
+        name = self._queue_of(key)
+        queue = self._queues.get(name)
+        if queue is None:
             settings = self._settings
-            queue = ItemQueue[K, QueuedItem[K, T, R]](
+            waiting = ItemQueue[K, QueuedItem[K, T, R]](
                 settings.max_queued_items, settings.bulk_batch_size
             )
-            lane = self._lanes[name] = ModelQueue(queue, AdmissionControl(settings), settings)
-        return lane
+            queue = self._queues[name] = ModelQueue(waiting, AdmissionControl(settings), settings)
+        return queue
 
-    def _wake(self, lane: ModelQueue[K, T, R]) -> None:
+    def _wake(self, queue: ModelQueue[K, T, R]) -> None:
         """Cuts in the next turn of the loop: what is submitted in this one travels together."""
-        if not lane.woken:
-            lane.woken = True
-            asyncio.get_running_loop().call_soon(self._cut, lane)
+        if not queue.woken:
+            queue.woken = True
+            asyncio.get_running_loop().call_soon(self._cut, queue)
 
-    def _cut(self, lane: ModelQueue[K, T, R]) -> None:
-        lane.woken = False
-        self._expire(lane)
-        while lane.queue and lane.may_start_call(now := self._clock()):
-            limits_of = partial(self._limits, lane, lane.free_from(now))
-            plan = lane.queue.cut(limits_of, hold_bulk=lane.admission.holds_bulk(now))
+    def _cut(self, queue: ModelQueue[K, T, R]) -> None:
+        queue.woken = False
+        self._expire(queue)
+        while queue.waiting and queue.may_start_call(now := self._clock()):
+            limits_of = partial(self._limits, queue, queue.free_from(now))
+            plan = queue.waiting.cut(limits_of, hold_bulk=queue.admission.holds_bulk(now))
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
             if batch:
-                self._start(lane, batch)
-        self._watch(lane)
-        self._schedule_prefetch(lane)
+                self._start(queue, batch)
+        self._watch(queue)
+        self._schedule_prefetch(queue)
 
-    def _limits(self, lane: ModelQueue[K, T, R], begins: float, key: K) -> BatchLimits:
+    def _limits(self, queue: ModelQueue[K, T, R], begins: float, key: K) -> BatchLimits:
         """What bounds a call that the runtime turns to at ``begins``."""
         now = self._clock()
         latency = self._latency_model.at(key, now)
         return BatchLimits(
             max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
             max_bytes=self._max_batch_bytes,
-            max_call_s=lane.admission.longest_call_s(latency, now),
+            max_call_s=queue.admission.longest_call_s(latency, now),
             latency=latency,
             now=begins,
         )
 
-    def _start(self, lane: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
+    def _start(self, queue: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
         loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
-        lane.admission.began(expected_s, lane.free_from(now))
+        queue.admission.began(expected_s, queue.free_from(now))
         task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
-        call = RuntimeCall(lane, batch, now, expected_s, task)
+        call = RuntimeCall(queue, batch, now, expected_s, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
-        lane.begin(call)
+        queue.begin(call)
         task.add_done_callback(partial(self._answer, call))
 
     def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Task[BatchResult[R]]) -> None:
@@ -375,41 +375,41 @@ class Dispatcher(Generic[K, T, R]):
 
     def _release(self, call: RuntimeCall[K, T, R], *, taught: bool) -> None:
         """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
-        lane, now = call.lane, self._clock()
-        if call not in lane.calls:
+        queue, now = call.queue, self._clock()
+        if call not in queue.calls:
             return
         call.lease.cancel()
         if taught:
             self._latency_model.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
-        lane.end(call, now)
-        self._wake(lane)
+        queue.end(call, now)
+        self._wake(queue)
 
-    def _schedule_prefetch(self, lane: ModelQueue[K, T, R]) -> None:
+    def _schedule_prefetch(self, queue: ModelQueue[K, T, R]) -> None:
         """Comes back when a call may lead, if anybody waits by then."""
-        lane.stop_prefetch()
-        delay_s = lane.next_prefetch() - self._clock()
-        if 0.0 < delay_s < inf:  # later on whoever comes will wake the lane
-            lane.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, lane)
+        queue.stop_prefetch()
+        delay_s = queue.next_prefetch() - self._clock()
+        if 0.0 < delay_s < inf:  # later on whoever comes will wake the queue
+            queue.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, queue)
 
-    def _watch(self, lane: ModelQueue[K, T, R]) -> None:
-        """Sets the lane's one timer to the earliest deadline in line."""
-        due = lane.queue.next_deadline()
-        if due >= lane.timer_due:
+    def _watch(self, queue: ModelQueue[K, T, R]) -> None:
+        """Sets the queue's one timer to the earliest deadline in line."""
+        due = queue.waiting.next_deadline()
+        if due >= queue.timer_due:
             return
-        lane.stop_timer()
+        queue.stop_timer()
         delay_s = max(due - self._clock(), _TIMER_GRAIN_S)
-        lane.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, lane)
-        lane.timer_due = due
+        queue.timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer, queue)
+        queue.timer_due = due
 
-    def _on_timer(self, lane: ModelQueue[K, T, R]) -> None:
-        lane.stop_timer()
-        self._expire(lane)
-        self._watch(lane)
+    def _on_timer(self, queue: ModelQueue[K, T, R]) -> None:
+        queue.stop_timer()
+        self._expire(queue)
+        self._watch(queue)
 
-    def _expire(self, lane: ModelQueue[K, T, R]) -> None:
-        for entry in lane.queue.expire(self._clock()):
+    def _expire(self, queue: ModelQueue[K, T, R]) -> None:
+        for entry in queue.waiting.expire(self._clock()):
             settle(entry.answer, TooLateError())
 
 
-def _leave(queue: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: object) -> None:
-    queue.remove(entry)
+def _leave(waiting: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: Any) -> None:
+    waiting.remove(entry)

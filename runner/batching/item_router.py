@@ -82,29 +82,31 @@ class ItemRouter:
 
     async def _ask(self, request: ModelRequest, arrived: float) -> ModelAnswer | ModelFailure:
         """One runtime after the other, as long as the next may do better in the time left."""
-        lanes = self._runtimes.lanes(request.key.model)
-        left = set(range(len(lanes)))
+        names = self._runtimes.queue_names(request.key.model)
+        left = set(range(len(names)))
         failure: ModelFailure | None = None
-        while (route := self._route(request.key, lanes, left)) is not None:
+        while (route := self._route(request.key, names, left)) is not None:
             try:
                 served = await self._send(route, request, arrived)
             except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
-                failure = self._failure(lanes, self._breakers.state(route.lane), reason_of(exc))
+                state = self._breakers.state(route.queue_name)
+                failure = self._failure(names, state, reason_of(exc))
                 left.discard(route.runtime)
                 if not may_move(exc):
                     break
             else:
-                return _answer(served, arrived, self._breakers.state(route.lane))
-        return failure or self._refusal(request.key, lanes)
+                return _answer(served, arrived, self._breakers.state(route.queue_name))
+        return failure or self._refusal(request.key, names)
 
-    def _route(self, key: BatchKey, lanes: Sequence[str], left: set[int]) -> RuntimeTarget | None:
+    def _route(self, key: BatchKey, names: Sequence[str], left: set[int]) -> RuntimeTarget | None:
         """Where to send an item that has not failed at the runtimes that are ``left``."""
-        usable = [r for r in left if self._is_usable(RuntimeTarget(r, lanes[r], key))]
-        chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[lanes[r]]))
-        return None if chosen is None else RuntimeTarget(chosen, lanes[chosen], key)
+        usable = [r for r in left if self._is_usable(RuntimeTarget(r, names[r], key))]
+        chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[names[r]]))
+        return None if chosen is None else RuntimeTarget(chosen, names[chosen], key)
 
     def _is_usable(self, route: RuntimeTarget) -> bool:
-        return self._breakers.retry_in_s(route.lane) <= 0 and not self._dispatcher.is_stuck(route)
+        is_shut = self._breakers.retry_in_s(route.queue_name) > 0
+        return not is_shut and not self._dispatcher.is_stuck(route)
 
     async def _send(
         self, route: RuntimeTarget, request: ModelRequest, arrived: float
@@ -116,7 +118,7 @@ class ItemRouter:
             size_bytes=size_bytes(request),
             priority=request.priority,
         )
-        under_way = self._under_way[route.lane]
+        under_way = self._under_way[route.queue_name]
         under_way.add(answer)
         try:
             return await answer
@@ -129,7 +131,7 @@ class ItemRouter:
     def _move_on(self, route: RuntimeTarget) -> None:
         """Sends those on who wait behind a call that was given up, where there is another way."""
         if len(self._runtimes) > 1 and self._dispatcher.is_stuck(route):
-            for answer in list(self._under_way[route.lane]):
+            for answer in list(self._under_way[route.queue_name]):
                 settle(answer, RuntimeTimeoutError("the call before it was given up"))
 
     def keep_late(
@@ -141,22 +143,22 @@ class ItemRouter:
                 answer = _answer(result, result.began, self._best_state(request.key))
                 self._cache.put(request.cache_key, answer, self._clock())
 
-    def _refusal(self, key: BatchKey, lanes: Sequence[str]) -> ModelFailure:
+    def _refusal(self, key: BatchKey, names: Sequence[str]) -> ModelFailure:
         """Why no runtime may be asked now: all are shut, or some are held up by a call."""
-        shut = all(self._breakers.retry_in_s(lane) > 0 for lane in lanes)
+        shut = all(self._breakers.retry_in_s(name) > 0 for name in names)
         reason = FallbackReason.BREAKER_OPEN if shut else FallbackReason.RUNTIME_TIMEOUT
-        return self._failure(lanes, self._best_state(key), reason)
+        return self._failure(names, self._best_state(key), reason)
 
     def _failure(
-        self, lanes: Sequence[str], state: BreakerState, reason: FallbackReason
+        self, names: Sequence[str], state: BreakerState, reason: FallbackReason
     ) -> ModelFailure:
         """A failure; to ask again is pointless only while every runtime is shut."""
-        return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, lanes)))
+        return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, names)))
 
     def _best_state(self, key: BatchKey) -> BreakerState:
         """The state of the breaker that is open least."""
-        lanes = self._runtimes.lanes(key.model)
-        return self._breakers.state(min(lanes, key=self._breakers.retry_in_s))
+        names = self._runtimes.queue_names(key.model)
+        return self._breakers.state(min(names, key=self._breakers.retry_in_s))
 
 
 def _answer(served: ItemResult, arrived: float, state: BreakerState) -> ModelAnswer:

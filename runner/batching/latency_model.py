@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-_MEMORY_CALLS = 8.0  # a second or less of a busy lane: a change of load shows at once
+_MEMORY_CALLS = 8.0  # a second or less of a busy model queue: a change of load shows at once
 _KEPT_FRACTION = 1.0 - 1.0 / _MEMORY_CALLS
 _DOUBT = 1.0  # squared series: a spread of sizes below this says nothing about the slope
 _OUTLIER_FACTOR = 4.0  # one stall must not look like a slow model; a lasting change still gets in

@@ -1,4 +1,4 @@
-"""The items that wait for the slots of one lane: who goes next, who is shed, who is too late.
+"""The waiting items of one model queue: which go next, which are refused, which are too late.
 
 A plain data structure: no clock, no awaiting. The rules of the line:
 
@@ -8,7 +8,7 @@ A plain data structure: no clock, no awaiting. The rules of the line:
     between classes   interactive keys first; a bulk item travels along where a call has places
                       left, and after ``_BULK_TURN_AFTER`` calls that left bulk items behind one
                       call is made for their sake, of at most ``bulk_batch_size`` of them; while
-                      the lane has too much to do (``admission``), neither
+                      the model queue has too much to do (``admission``), neither
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 

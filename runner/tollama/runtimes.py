@@ -5,7 +5,7 @@
     another     while none of its own may be called, or when they failed this very item
 
 Among equals the one with the least under way is taken, and in a draw the next in turn. Each runtime
-has a breaker and a lane of its own for each model: one that is dead costs nobody else anything.
+has a breaker and a queue of its own for each model: one that is dead costs nobody else anything.
 """
 
 import itertools
@@ -33,11 +33,11 @@ class ReplicaRank:
 class RuntimeTarget:
     """What items must share to travel in one call: the runtime by its index, and the batch key.
 
-    ``lane`` names the pair of runtime and model, and their breaker.
+    ``queue_name`` names the pair of runtime and model, and their breaker.
     """
 
     runtime: int
-    lane: str
+    queue_name: str
     key: BatchKey
 
 
@@ -53,22 +53,22 @@ class Runtimes:
         self._count = count
         self._place = place
         self._turns = itertools.count()
-        self._lanes: dict[str, tuple[str, ...]] = {}
+        self._queue_names: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         """How many there are."""
         return self._count
 
-    def lanes(self, model: str) -> tuple[str, ...]:
-        """What the lane and breaker of a model are called at each runtime.
+    def queue_names(self, model: str) -> tuple[str, ...]:
+        """What the queue and breaker of a model are called at each runtime.
 
         Runtimes are numbered as in the configuration, from 1: callers may see these names, and
         addresses are none of their business. A lone runtime needs no number.
         """
-        known = self._lanes.get(model)
+        known = self._queue_names.get(model)
         if known is None:
             several = tuple(f"{model}@{number}" for number in range(1, self._count + 1))
-            known = self._lanes[model] = several if self._count > 1 else (model,)
+            known = self._queue_names[model] = several if self._count > 1 else (model,)
         return known
 
     def choose(self, usable: Collection[int], load: Callable[[int], int]) -> int | None:

@@ -61,7 +61,7 @@ class Runner:
         watched = partial(_watched, recorder, tracer)
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             RoutedCalls([watched(self._call(config, i, tracer)) for i in range(len(runtimes))]),
-            lane_of=lambda route: route.lane,
+            queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, batching.max_batch_size
             ),
@@ -95,14 +95,14 @@ class Runner:
     async def status(self) -> tuple[list[tuple[str, str, float]], int]:
         """Name, state and seconds to the next probe of every breaker; number of queued items."""
         self._start()
-        known, lanes = self._breakers.known(), self._dispatcher.stats()
+        known, queues = self._breakers.known(), self._dispatcher.stats()
         breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
-        return breakers, sum(lane.queued for lane in lanes.values())
+        return breakers, sum(queue.queued for queue in queues.values())
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         """Applies a command to a model's breakers of all runtimes; returns the new state."""
         self._start()
-        return await self._breakers.command(self._runtimes.lanes(model), command)
+        return await self._breakers.command(self._runtimes.queue_names(model), command)
 
     @serve.batch
     async def _collect(
@@ -128,8 +128,8 @@ class Runner:
         return demand(len(self._desk), self._dispatcher.stats().values())
 
     def _look(self) -> None:
-        lanes, breakers = self._dispatcher.stats(), self._breakers.known()
-        self._queues.look(lanes, breakers, self._service.kept_answers)
+        queues, breakers = self._dispatcher.stats(), self._breakers.known()
+        self._queues.look(queues, breakers, self._service.kept_answers)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]

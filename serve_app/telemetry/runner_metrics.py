@@ -52,14 +52,14 @@ class QueueGauges:
         self._states: dict[str, BreakerState] = {}
 
     def look(
-        self, lanes: Mapping[Hashable, QueueStats], breakers: BreakerSnapshots, kept: int
+        self, queues: Mapping[Hashable, QueueStats], breakers: BreakerSnapshots, kept: int
     ) -> None:
         """Updates the gauges; called once a second, in the replica's event loop."""
         self._recorder.gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
         self._recorder.gauge(metrics.KEPT, "runner").set(kept)
-        for lane, stats in lanes.items():
-            self._recorder.gauge(metrics.QUEUED, str(lane)).set(stats.queued)
-            self._recorder.gauge(metrics.QUEUE_AGE, str(lane)).set(stats.oldest_age_s)
+        for queue, stats in queues.items():
+            self._recorder.gauge(metrics.QUEUED, str(queue)).set(stats.queued)
+            self._recorder.gauge(metrics.QUEUE_AGE, str(queue)).set(stats.oldest_age_s)
         for model, breaker in breakers.items():
             self._breaker(model, BreakerState(breaker["state"]))
 

@@ -61,7 +61,7 @@ class ModelHere:
         )
         dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             RoutedCalls((call,)),
-            lane_of=lambda route: route.lane,
+            queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, config.batching.max_batch_size
             ),

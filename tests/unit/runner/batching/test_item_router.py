@@ -31,7 +31,7 @@ from tests.support.fakes import FakeClock
 
 
 class FakeBreakerView:
-    """Breakers by lane; ``wait_s`` is how long those stay open that are not named in ``waits``."""
+    """Breakers by queue; ``wait_s`` is how long those stay open that are not named in ``waits``."""
 
     def __init__(self) -> None:
         self.wait_s = 0.0
@@ -60,7 +60,7 @@ class Bench:
         config = make_config()
         dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             self._call,
-            lane_of=lambda route: route.lane,
+            queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: 16,
             max_batch_bytes=config.tollama.max_request_bytes,
             settings=config.batching,

@@ -28,8 +28,8 @@ def test_rank_beyond_the_known_number_of_replicas_still_has_a_runtime():
 
 
 def test_lone_runtime_has_lanes_that_are_called_like_the_models():
-    assert make_runtimes(1).lanes("m") == ("m",)
-    assert make_runtimes(2).lanes("m") == ("m@1", "m@2")
+    assert make_runtimes(1).queue_names("m") == ("m",)
+    assert make_runtimes(2).queue_names("m") == ("m@1", "m@2")
 
 
 def test_lone_runtime_is_chosen_without_asking_for_the_rank():

@@ -51,7 +51,7 @@ class Desk:
 
     def __init__(self, call: Callable[..., Any], **changes: Any) -> None:
         own = {
-            "lane_of": lambda key: key[0],
+            "queue_of": lambda key: key[0],
             "batch_limit": lambda key: 1000,
             "max_batch_bytes": 10**9,
             "lease_s": 30.0,
