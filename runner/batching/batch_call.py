@@ -1,8 +1,8 @@
 """One runtime call for a batch: breaker, transform, runtime, back to probability, safe bands.
 
-The time limit lives here. A call that passes it is given up for its callers, yet goes on in the
-runtime (a client that leaves does not stop the inference), so it *lingers*: the dispatcher keeps
-the slot meanwhile, and what comes late is handed to ``on_late`` for the cache.
+This module applies the time limit. A call that exceeds it is *abandoned*: its callers get an error,
+but the runtime goes on computing (a client that disconnects does not stop the inference). Until it
+ends the dispatcher keeps its slot taken; late results go to ``on_late`` for the cache.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ class ItemResult:
 
 
 class RuntimePort(Protocol):
-    """The way to the runtime."""
+    """Forecasts from one runtime."""
 
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
     ) -> list[RuntimeResult]:
-        """Model-space paths ``(H, Q)`` or an error for each series; raises ModelError for all."""
+        """``(H, Q)`` paths in model space, or an error, per series; raises ModelError for all."""
         ...
 
 
 class BreakersPort(Protocol):
-    """The breakers of all models, as this replica sees them."""
+    """The breakers of all models, as last known in this replica."""
 
     async def acquire(self, name: str) -> Permit:
         """A permit for one call; raises BreakerOpenError."""
@@ -102,7 +102,7 @@ class BatchCall:
     async def __call__(
         self, key: BatchKey, requests: Sequence[ModelRequest]
     ) -> BatchResult[ItemResult]:
-        """The result of every request, in order.
+        """One result or error per request, in order.
 
         Raises:
             BreakerOpenError: the model may not be called now.
@@ -120,10 +120,10 @@ class BatchCall:
             ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
             self._breakers.record(key.model, permit, ignored, self._clock() - began)
             raise
-        raw = _finished(call, len(requests))
+        raw = _results_so_far(call, len(requests))
         self._breakers.record(key.model, permit, _verdict(raw), self._clock() - began)
         abandoned = None if call.done() else self._abandon(call, key, requests, began)
-        return BatchResult(self._serve(key, requests, raw, began), abandoned)
+        return BatchResult(self._item_results(key, requests, raw, began), abandoned)
 
     def _abandon(
         self,
@@ -136,37 +136,37 @@ class BatchCall:
 
         def finish(_: object) -> None:
             if not call.cancelled():
-                raw = _finished(call, len(requests))
-                self._on_late(requests, self._serve(key, requests, raw, began))
+                raw = _results_so_far(call, len(requests))
+                self._on_late(requests, self._item_results(key, requests, raw, began))
             if not ended.done():
                 ended.set_result(None)
 
         call.add_done_callback(finish)
-        ended.add_done_callback(lambda _: call.cancel())  # the lease ran out: stop listening
+        ended.add_done_callback(lambda _: call.cancel())  # the lease ended: stop waiting
         return ended
 
-    def _serve(
+    def _item_results(
         self,
         key: BatchKey,
         requests: Sequence[ModelRequest],
         raw: Sequence[RuntimeResult],
         began: float,
     ) -> list[ItemResult | Exception]:
-        """Safe bands in probability; the whole batch in one pass."""
+        """Sanitized bands in probability; the whole batch in one pass."""
         results: list[ItemResult | Exception] = [
             r if isinstance(r, ModelError) else BadOutputError() for r in raw
         ]
-        good = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
-        if not good:
+        usable = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
+        if not usable:
             return results
-        rows, paths = list(good), np.stack(list(good.values()))  # (B, H, Q)
+        rows, paths = list(usable), np.stack(list(usable.values()))  # (B, H, Q)
         y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
         least = min_widths((requests[i].y_prob for i in rows), self._limits)
-        repaired = sanitize(y_prob, np.asarray(key.levels), self._limits, least)
+        sanitized = sanitize(y_prob, np.asarray(key.levels), self._limits, least)
         ended = self._clock()
         for b, i in enumerate(rows):
-            if repaired.usable[b]:
-                results[i] = ItemResult(repaired.row(b), len(requests), began, ended)
+            if sanitized.usable[b]:
+                results[i] = ItemResult(sanitized.row(b), len(requests), began, ended)
         return results
 
 
@@ -193,8 +193,8 @@ def _from_model_spaces(paths: FloatArray, transforms: Sequence[Transform]) -> Fl
     return np.stack(rows)
 
 
-def _finished(call: asyncio.Future[list[RuntimeResult]], count: int) -> list[RuntimeResult]:
-    """What a call gave so far: its results, its error for everybody, or that it is too slow."""
+def _results_so_far(call: asyncio.Future[list[RuntimeResult]], count: int) -> list[RuntimeResult]:
+    """The results of a call; its error, or a timeout while it runs, once for every item."""
     if not call.done():
         return [RuntimeTimeoutError()] * count
     error = call.exception()
@@ -204,9 +204,9 @@ def _finished(call: asyncio.Future[list[RuntimeResult]], count: int) -> list[Run
 
 
 def _verdict(raw: Sequence[RuntimeResult]) -> CallResult:
-    """One answer that could be used is a sign of life; else what the first real failure says."""
+    """Success if any item has an answer, else by the first error that is no rejection."""
     errors = [r for r in raw if isinstance(r, ModelError)]
     if len(errors) < len(raw):
         return call_result(None)
-    telling = [e for e in errors if not isinstance(e, RuntimeRejectedError)]
-    return call_result((telling or errors)[0])
+    failures = [e for e in errors if not isinstance(e, RuntimeRejectedError)]
+    return call_result((failures or errors)[0])

@@ -1,22 +1,22 @@
-"""Which waiting items travel in the next call, which are too late, and which may wait at all.
+"""Which waiting items are sent in the next call, which are too late, and which may wait at all.
 
 Pure decisions over items in order of arrival; times are arguments on one clock.
 
-**The batch** (`plan_batch`). A call is made for items of one class, the lead class. Items of
-the other class, the fill, take the places left over.
+**The batch** (`plan_batch`). A call is made for items of one class (interactive or bulk), the main
+items. Items of the other class, the fill, take the places left over.
 
-    lead   the largest batch whose items all finish in time; an item that cannot be in it is lost
+    main   the largest batch whose items all finish in time; an item that cannot be in it is lost
     fill   in order, while places, bytes and the tightest deadline in the batch allow
 
 **Admission** (`AdmissionControl`). While interactive items arrive, calls are kept short, so that an
-item that arrives just after a call began still meets its deadline. An item that would not be in the
-next call and not in time is refused: the baseline at once is better than the model too late.
+item that arrives just after a call began still meets its deadline. An item that is not in the next
+call and would wait too long is refused: a baseline at once is better than a model answer too late.
 
-A burst may wait long, because it drains. Lasting overload may not: a queue that stays long only
-delays every item. The two are told apart as CoDel does for packets (Nichols and Jacobson,
-"Controlling queue delay", ACM Queue 10(5), 2012): a queue that was long without a break for a while
-is kept short until no item has been refused for a moment. Meanwhile bulk items wait behind the
-others, and are lost where that lasts until their deadline.
+A burst may wait long, because its queue drains. Lasting overload may not: a queue that stays long
+only delays every item. The distinction is that of CoDel for packets (Nichols and Jacobson,
+"Controlling queue delay", ACM Queue 10(5), 2012): a queue that was long for `BURST_S` without a
+break is kept short until no item has been refused for `OVERLOAD_S`. Until then bulk items wait for
+all interactive ones, and are lost if their deadline passes meanwhile.
 """
 
 from bisect import bisect_right
@@ -32,7 +32,7 @@ from runner.config.sections import BatchingSection
 
 
 class Batchable(Protocol):
-    """What a decision needs to know about an item."""
+    """The properties of an item that decisions use."""
 
     @property
     def deadline(self) -> float:
@@ -41,7 +41,7 @@ class Batchable(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Its part of the request body."""
+        """Its share of the request body."""
         ...
 
 
@@ -54,10 +54,10 @@ class BatchLimits:
 
     Attributes:
         max_items: series in a call, >= 1.
-        max_bytes: body size; a single item may pass it, the runtime will say so.
-        max_call_s: expected seconds of a call; a single item may pass it.
-        call_time: what calls of this key are expected to take.
-        now: the time of the cut.
+        max_bytes: body size; a single item may exceed it, then the runtime refuses the call.
+        max_call_s: expected seconds of a call; a single item may exceed it.
+        latency: how long calls of this key are expected to take.
+        now: when the runtime is expected to begin the call.
     """
 
     max_items: int
@@ -73,36 +73,36 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan(Generic[C]):
-    """``send`` travels now; ``lost`` cannot be answered in time any more."""
+    """Items to ``send`` now, and ``lost`` items, which cannot be answered in time any more."""
 
     send: list[C]
     lost: list[C]
 
 
-def plan_batch(lead: Sequence[C], fill: Iterable[C], limits: BatchLimits) -> BatchPlan[C]:
+def plan_batch(main: Sequence[C], fill: Iterable[C], limits: BatchLimits) -> BatchPlan[C]:
     """The next call, given the waiting items of one key, each class in order of arrival.
 
-    With a lead there is always progress: something is sent or lost. Whoever is passed over is lost,
-    because the slot is then taken for longer than the item's deadline allows.
+    If there are main items, at least one item is sent or lost. An item that is passed over is lost,
+    because the call then holds the slot until after the item's deadline.
     """
     places = capacity_of(limits)
     plan: BatchPlan[C] = BatchPlan([], [])
-    used_bytes = _take_lead(plan, lead, places, limits)
+    used_bytes = _take_main(plan, main, places, limits)
     _take_fill(plan, fill, places, used_bytes, limits)
     return plan
 
 
 def capacity_of(limits: BatchLimits) -> int:
-    """How many items a call has room for."""
+    """How many items fit into a call within its item and time limits, at least 1."""
     sizes = range(1, limits.max_items + 1)
     return max(1, bisect_right(sizes, limits.max_call_s, key=limits.latency.seconds))
 
 
-def _take_lead(plan: BatchPlan[C], lead: Sequence[C], places: int, limits: BatchLimits) -> int:
-    n = _most_in_time(lead, places, limits)
+def _take_main(plan: BatchPlan[C], main: Sequence[C], places: int, limits: BatchLimits) -> int:
+    n = _most_in_time(main, places, limits)
     finish = limits.finish(n)
     used_bytes = 0
-    for item in lead:
+    for item in main:
         if len(plan.send) == n:
             break
         if item.deadline < finish:
@@ -115,17 +115,17 @@ def _take_lead(plan: BatchPlan[C], lead: Sequence[C], places: int, limits: Batch
     return used_bytes
 
 
-def _most_in_time(lead: Sequence[C], places: int, limits: BatchLimits) -> int:
-    """The size of the largest call whose members are all in time (1 when there is none).
+def _most_in_time(main: Sequence[C], places: int, limits: BatchLimits) -> int:
+    """The size of the largest call whose items are all in time (1 when there is none).
 
-    Sending everybody in order makes large calls late for their oldest members; shrinking the call
-    for the oldest member makes calls small just when there is most to do.
+    To send all items in order would make large calls late for their oldest items; to shrink the
+    call for the oldest item would make calls small just when the load is highest.
     """
-    n = min(len(lead), places)
+    n = min(len(main), places)
     finish = limits.finish(n)
-    if all(item.deadline >= finish for item in lead[:n]):
+    if all(item.deadline >= finish for item in main[:n]):
         return n
-    latest = nlargest(n, (item.deadline for item in lead))
+    latest = nlargest(n, (item.deadline for item in main))
     return max(1, sum(due >= limits.finish(i) for i, due in enumerate(latest, start=1)))
 
 
@@ -147,14 +147,14 @@ def _take_fill(
         tightest = min(tightest, item.deadline)
 
 
-COMPANY_S = 1.0  # so long after an interactive item others are expected to come
-COMPANY_FACTOR = 1.25  # a lone item may take longer than any call should: others come along
-BURST_S = 0.3  # a line that was long for so long is no burst
-OVERLOAD_S = 1.0  # so long after one was turned away lines are kept short, bulk items held back
+COMPANY_S = 1.0  # for this long after an interactive item more of them are expected
+COMPANY_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
+BURST_S = 0.3  # a queue that was long for this time is no burst
+OVERLOAD_S = 1.0  # for this long after a refusal the queue is kept short and bulk items are held
 
 
 class AdmissionControl:
-    """What is remembered of one model queue."""
+    """Limits and admission of one model queue, from its recent arrivals, refusals and calls."""
 
     def __init__(self, settings: BatchingSection) -> None:
         self._settings = settings
@@ -162,17 +162,17 @@ class AdmissionControl:
         self._company_until = 0.0
         self._overloaded_until = 0.0
         self._long_since = inf
-        # who was turned away, and when: no more than a line would have held
+        # times of recent refusals, at most as many as the queue can hold
         self._turned_away: deque[float] = deque(maxlen=settings.max_queued_items)
 
     def began(self, expected_s: float, begins: float) -> None:
-        """A call left that the runtime turns to at ``begins``, for ``expected_s`` or so."""
+        """A call was sent; the runtime should begin it at ``begins`` and need ``expected_s``."""
         self._free_at = begins + expected_s
 
     def longest_call_s(self, latency: CallLatency, now: float) -> float:
-        """How long a call may be expected to take.
+        """The limit on the expected seconds of a call, shorter while interactive items arrive.
 
-        Where a call costs much and an item little, small calls would only be more calls.
+        It grows with the cost of one item alone: shorter calls would only be more calls.
         """
         alone_s = latency.seconds(1)
         longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
@@ -181,15 +181,15 @@ class AdmissionControl:
         return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
 
     def on_interactive_arrival(self, now: float) -> None:
-        """An interactive item has come."""
+        """An interactive item has arrived."""
         self._company_until = now + COMPANY_S
 
     def expects_company(self, now: float) -> bool:
-        """Whether interactive items came a moment ago, so that others are expected."""
+        """Whether an interactive item arrived within ``COMPANY_S``, so that more are expected."""
         return now < self._company_until
 
     def admits(self, ahead: int, limits: BatchLimits) -> bool:
-        """Whether one more may wait behind ``ahead`` others, given when its call could begin."""
+        """Whether one more item may wait behind ``ahead`` others; ``limits`` of a call now."""
         wait_s, now = self._wait_s(ahead, limits), limits.now
         if wait_s <= self._settings.overload_wait_s:
             self._long_since = inf
@@ -202,14 +202,14 @@ class AdmissionControl:
         return False
 
     def turned_away(self, now: float) -> int:
-        """How many would be in line as well, had each been let in to wait as in a burst."""
+        """How many refused items would still be in the queue, had it taken them as in a burst."""
         gone = self._turned_away
         while gone and now - gone[0] >= self._settings.max_wait_s:
             gone.popleft()
         return len(gone)
 
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
-        """Until the end of its call; 0 for whoever is in the next one, however long that takes."""
+        """Seconds to the end of the item's call; 0 for an item of the next call, however long."""
         places = capacity_of(limits) * self._settings.slots_per_model
         if ahead < places:
             return 0.0
@@ -217,9 +217,9 @@ class AdmissionControl:
         return max(0.0, self._free_at - limits.now) + calls_s
 
     def _lasts(self, now: float) -> bool:
-        """Whether the line is long for more than a burst."""
+        """Whether the queue has been long for more than a burst."""
         return now < self._overloaded_until or now - self._long_since >= BURST_S
 
     def holds_bulk(self, now: float) -> bool:
-        """Whether bulk items stay in line while others wait."""
+        """Whether bulk items stay in the queue while interactive items wait."""
         return now < self._overloaded_until

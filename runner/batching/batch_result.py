@@ -1,7 +1,7 @@
-"""What a runtime call gave, as one result or one error per item, however the call ended.
+"""The result of a runtime call: one result or one error per item, however the call ended.
 
-A call that raises, is cancelled, or miscounts becomes an error for each of its items; nothing that
-ends may leave an item without an answer.
+A call that raises, is cancelled, or returns a wrong number of results becomes an error for each of
+its items, so no item is left without an answer.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class BatchResult(Generic[R]):
-    """What a call gives: one result or error per item, in order.
+    """One result or error per item of a call, in order.
 
-    ``abandoned`` is set when the call was given up for its callers while the runtime still works on
-    it: the slot stays taken until that ends, or the lease does.
+    ``abandoned`` is set when the call exceeded its time limit while the runtime still computes: it
+    is done when the runtime is. The slot stays taken until then, or until the lease ends.
     """
 
     results: Sequence[R | Exception]
@@ -32,19 +32,19 @@ class BatchResult(Generic[R]):
 async def invoke(
     call: Callable[[K, Sequence[T]], Awaitable[BatchResult[R]]], key: K, items: Sequence[T]
 ) -> BatchResult[R]:
-    """The outcome of ``call``; one that cannot be shared out among the items is refused.
+    """Makes the call, and checks that it returned one result per item.
 
     Raises:
         BadOutputError: there is not exactly one result per item.
     """
-    outcome = await call(key, items)
-    if len(outcome.results) != len(items):
-        raise BadOutputError(f"{len(outcome.results)} results for {len(items)} items")
-    return outcome
+    result = await call(key, items)
+    if len(result.results) != len(items):
+        raise BadOutputError(f"{len(result.results)} results for {len(items)} items")
+    return result
 
 
 def result_of_task(task: asyncio.Future[BatchResult[R]], count: int) -> BatchResult[R]:
-    """What a task that ran ``invoke`` for ``count`` items came to; never raises."""
+    """The result of a task that ran ``invoke`` for ``count`` items; never raises."""
     fault = fault_of(task)
     if fault is not None:
         return BatchResult([_own_error(fault) for _ in range(count)])
@@ -52,24 +52,24 @@ def result_of_task(task: asyncio.Future[BatchResult[R]], count: int) -> BatchRes
 
 
 def fault_of(ended: asyncio.Future[Any]) -> BaseException | None:
-    """What went wrong in a task or future that has ended; None when nothing did."""
+    """The exception of a task or future that has ended, cancellation included; else None."""
     return asyncio.CancelledError() if ended.cancelled() else ended.exception()
 
 
 def settle(answer: asyncio.Future[R], result: R | BaseException) -> None:
-    """Gives a caller its result or error, unless it has an answer or has left."""
+    """Sets the result or error of a future that is neither done nor cancelled."""
     if answer.done():
         return
     if not isinstance(result, BaseException):
         answer.set_result(result)
     elif isinstance(result, Exception) and not isinstance(result, StopIteration):
         answer.set_exception(result)
-    else:  # a future refuses StopIteration, and a cancellation is not the caller's own
+    else:  # a future refuses StopIteration; a cancelled call must not cancel the caller
         answer.set_exception(_own_error(result))
 
 
 def _own_error(fault: BaseException) -> Exception:
-    """An error object for one item: a shared one would collect the tracebacks of all callers."""
+    """A separate error per item: a shared object would collect the tracebacks of all callers."""
     if isinstance(fault, TsfmError):
         error: Exception = copy(fault)
     else:

@@ -1,8 +1,8 @@
-"""Late binding: items wait in queues, and a batch is taken when a slot is free, not before.
+"""Items wait in queues; a batch is chosen when a slot is free, not before (late binding).
 
 Items of one key may share a call. Keys of one model share a `ModelQueue` and its slots, because the
 runtime runs one call of a model family at a time. ``queue`` and ``batch_policy`` decide which items
-are next; this module has the effects: futures, calls, timers.
+are sent next; this module has the effects: futures, calls, timers.
 
     submit --> model queue --> call --> answers, slot free --> next batch
                    |             |
@@ -13,13 +13,13 @@ are next; this module has the effects: futures, calls, timers.
 An item costs one future, one queue entry and its share of a call. There is no task and no timer per
 item.
 
-**Prefetch.** A runtime that has answered would stand idle while its answer is unpacked and the next
-batch is packed and sent. So a model queue may have one call more under way than it has slots, if
-that call leaves only a moment before a running one is expected to end. It waits in the runtime for
-that moment, and its time counts from the end of the call before it.
+**Prefetch.** After an answer the runtime would be idle while the answer is decoded and the next
+batch is encoded and sent. So a model queue may have one call more under way than it has slots, if
+that call, the prefetch, is sent at most ``lead_s`` before a running one is expected to end. It
+waits in the runtime until then, and its time counts from the end of the call before it.
 
     slot   | call 1 .............. | call 2 ............... | call 3
-    leaves ^                  ^ prefetch               ^ prefetch
+    sent   ^                  ^ prefetch               ^ prefetch
 """
 
 import asyncio
@@ -53,14 +53,14 @@ _SIZES_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue at this moment, for metrics and the status page.
+    """One model queue at this moment, for metrics and the status page.
 
     Attributes:
-        queued: items in line, of which ``queued_bulk`` are bulk.
-        oldest_age_s: how long the first of them has waited, 0 when nobody waits.
-        in_flight: calls under way, lingering ones included.
+        queued: items in the queue, of which ``queued_bulk`` are bulk.
+        oldest_age_s: how long the oldest of them has waited, 0 when the queue is empty.
+        in_flight: calls under way, abandoned ones included.
         batch_sizes: sizes of the latest calls, oldest first.
-        turned_away: interactive items that found the line too long within ``batching.max_wait_s``.
+        turned_away: interactive items refused within the last ``batching.max_wait_s``.
     """
 
     queued: int
@@ -73,7 +73,7 @@ class QueueStats:
 
 @dataclass(slots=True, eq=False)
 class QueuedItem(WaitingItem[K], Generic[K, T, R]):
-    """An item in line, and the future that its caller waits for."""
+    """An item in a queue, and the future that its caller waits for."""
 
     item: T
     answer: asyncio.Future[R]
@@ -81,11 +81,11 @@ class QueuedItem(WaitingItem[K], Generic[K, T, R]):
 
 @dataclass(slots=True, eq=False)
 class RuntimeCall(Generic[K, T, R]):
-    """A call that holds a slot, or leads.
+    """A call that holds a slot, or a prefetch.
 
     Attributes:
-        expected_s: how long it was expected to take when it left, 0 when nobody knew.
-        runs_from: when the runtime turned to it, as far as we know; inf while it leads.
+        expected_s: how long it was expected to take when it was sent, 0 for unknown.
+        runs_from: when the runtime began it, as far as is known; inf while it is a prefetch.
     """
 
     queue: "ModelQueue[K, T, R]"
@@ -99,19 +99,19 @@ class RuntimeCall(Generic[K, T, R]):
     abandoned: bool = False
 
     def next_from(self, lead_s: float) -> float:
-        """When the next call may leave; never, where nothing is known of this one's end."""
+        """When the next call may be sent; inf when the end of this one is unknown."""
         if not self.expected_s:
             return inf
         return self.runs_from + self.expected_s - min(lead_s, self.expected_s / 2)
 
     def took_s(self, now: float) -> float:
-        """How long the runtime was at it."""
+        """How long the runtime has worked on it."""
         return now - (self.started_at if self.runs_from == inf else self.runs_from)
 
 
 @dataclass(slots=True, eq=False)
 class ModelQueue(Generic[K, T, R]):
-    """One runtime's model: its line and its calls, the oldest first."""
+    """The queue of one model at one runtime: waiting items and calls, both oldest first."""
 
     waiting: ItemQueue[K, QueuedItem[K, T, R]]
     admission: AdmissionControl
@@ -120,7 +120,7 @@ class ModelQueue(Generic[K, T, R]):
     woken: bool = False
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
-    lead: asyncio.TimerHandle | None = None
+    prefetch_timer: asyncio.TimerHandle | None = None
     batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
 
     @property
@@ -130,13 +130,13 @@ class ModelQueue(Generic[K, T, R]):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether calls that were given up hold every slot."""
+        """Whether abandoned calls hold every slot."""
         return sum(call.abandoned for call in self.calls) >= self.settings.slots_per_model
 
     def may_start_call(self, now: float) -> bool:
-        """Whether a call may leave: into a free slot, or to lead.
+        """Whether a call may be sent: into a free slot, or as a prefetch.
 
-        Bulk items do not lead while others are expected, who would have to wait for two calls.
+        Bulk items are not prefetched while interactive ones are expected: those would wait longer.
         """
         if self.has_slot:
             return True
@@ -144,41 +144,41 @@ class ModelQueue(Generic[K, T, R]):
         return self.next_prefetch() <= now and not (is_bulk and self.admission.expects_company(now))
 
     def next_prefetch(self) -> float:
-        """When a call may leave to lead; inf where none may."""
+        """When a prefetch may be sent; inf when none may."""
         slots, lead_s = self.settings.slots_per_model, self.settings.lead_s
         if not lead_s or len(self.calls) != slots or any(call.abandoned for call in self.calls):
             return inf
         return min(call.next_from(lead_s) for call in self.calls)
 
     def free_from(self, now: float) -> float:
-        """When the runtime is expected to turn to a call that leaves now."""
+        """When the runtime is expected to begin a call that is sent now."""
         if self.has_slot:
             return now
         return max(now, min(call.runs_from + call.expected_s for call in self.calls))
 
     def begin(self, call: RuntimeCall[K, T, R]) -> None:
-        """Takes a call in that has just left."""
+        """Adds a call that was just sent."""
         call.runs_from = call.started_at if self.has_slot else inf
         self.calls.append(call)
         self.batch_sizes.append(len(call.batch))
 
     def end(self, call: RuntimeCall[K, T, R], now: float) -> None:
-        """Lets go of a call; one that led has its turn now."""
+        """Removes a call; a prefetch runs from now on."""
         self.calls.remove(call)
         for running in self.calls[: self.settings.slots_per_model]:
             running.runs_from = min(running.runs_from, now)
 
     def stop_timer(self) -> None:
-        """Forgets the wake-up for the earliest deadline."""
+        """Cancels the timer of the earliest deadline."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer, self.timer_due = None, inf
 
     def stop_prefetch(self) -> None:
-        """Forgets the wake-up for the next call's lead."""
-        if self.lead is not None:
-            self.lead.cancel()
-        self.lead = None
+        """Cancels the timer of the next prefetch."""
+        if self.prefetch_timer is not None:
+            self.prefetch_timer.cancel()
+        self.prefetch_timer = None
 
     def stats(self, now: float) -> QueueStats:
         """See `QueueStats`."""
@@ -193,11 +193,11 @@ class ModelQueue(Generic[K, T, R]):
         )
 
 
-_TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a wake-up
+_TIMER_GRAIN_S = 0.001  # deadlines closer together than this share a timer
 
 
 class Dispatcher(Generic[K, T, R]):
-    """Pools items and calls ``call`` with batches of one key as slots of its queue come free."""
+    """Collects items; calls ``call`` with a batch of one key when its queue has a free slot."""
 
     def __init__(
         self,
@@ -210,15 +210,15 @@ class Dispatcher(Generic[K, T, R]):
         lease_s: float,
         clock: Callable[[], float],
     ) -> None:
-        """Needs no running loop yet.
+        """Needs no running event loop.
 
         Args:
             call: makes one runtime call; limits its own time.
-            queue_of: the model queue whose slots a key needs; there are only so many queues.
-            batch_limit: series the model of a key takes in one call, >= 1.
+            queue_of: the name of the model queue of a key; the number of names is bounded.
+            batch_limit: series that the model of a key accepts in one call, >= 1.
             max_batch_bytes: bound on the sum of ``size_bytes`` in a call.
             settings: the ``batching`` section.
-            lease_s: how long a call, lingering or not, may hold its slot.
+            lease_s: how long a call, abandoned or not, may hold its slot.
             clock: monotonic seconds, the clock of all deadlines.
         """
         self._call = call
@@ -235,14 +235,14 @@ class Dispatcher(Generic[K, T, R]):
     def submit(
         self, key: K, item: T, *, deadline: float, size_bytes: int, priority: Priority
     ) -> asyncio.Future[R]:
-        """The answer to come: a result, an error of the call, or one of the two below.
+        """A future of the result, of an error of the call, or of one of the two below.
 
-        Cancel the future to leave the line. ``TooLateError`` says that the deadline passed or
-        cannot be met any more; ``QueueFullError`` that a bulk item gave way to an interactive one.
+        Cancel the future to remove the item. ``TooLateError``: the deadline has passed or cannot be
+        met any more. ``QueueFullError``: a bulk item was removed for an interactive one.
 
         Raises:
-            QueueFullError: the model queue is full or, for an interactive item, too long, or the
-                dispatcher is closed.
+            QueueFullError: the queue is full, the dispatcher is closed, or, for an interactive
+                item, the wait would be too long.
         """
         if self._closed:
             raise QueueFullError
@@ -254,36 +254,36 @@ class Dispatcher(Generic[K, T, R]):
         evicted = queue.waiting.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
-        answer.add_done_callback(partial(_leave, queue.waiting, entry))
+        answer.add_done_callback(partial(_remove, queue.waiting, entry))
         if queue.may_start_call(now):
             self._wake(queue)
         elif deadline < queue.timer_due:
-            self._watch(queue)
+            self._schedule_expiry(queue)
         return answer
 
     def _admits(self, queue: ModelQueue[K, T, R], key: K, now: float) -> bool:
-        """Whether an interactive item may join the line."""
+        """Whether an interactive item may wait in the queue."""
         queue.admission.on_interactive_arrival(now)
         ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
         return queue.admission.admits(ahead, self._limits(queue, now, key))
 
     def is_stuck(self, key: K) -> bool:
-        """Whether every slot that ``key`` could use is held by a call that was given up.
+        """Whether every slot that ``key`` could use is held by an abandoned call.
 
-        Nobody knows how long that lasts: waiting would cost a caller its whole deadline.
+        It is unknown how long that lasts: an item that waits could miss its deadline.
         """
         queue = self._queues.get(self._queue_of(key))
         return queue is not None and queue.is_stuck
 
     def stats(self) -> Mapping[Hashable, QueueStats]:
-        """A picture of every queue that has ever been used."""
+        """The state of every queue that has been used, by name."""
         now = self._clock()
         return {name: queue.stats(now) for name, queue in self._queues.items()}
 
     async def aclose(self) -> None:
-        """Refuses what waits and what comes; running calls end, at their lease at the latest.
+        """Refuses queued and new items; waits for running calls, until their lease at most.
 
-        Nobody waits for a lingering call any more, so neither do we.
+        It does not wait for abandoned calls: no caller does.
         """
         self._closed = True
         for queue in self._queues.values():
@@ -296,7 +296,7 @@ class Dispatcher(Generic[K, T, R]):
         if running:
             await asyncio.wait(running)
         for call in calls:
-            self._release(call, taught=False)
+            self._release(call, observed=False)
 
     def _queue(self, key: K) -> ModelQueue[K, T, R]:
         name = self._queue_of(key)
@@ -310,12 +310,12 @@ class Dispatcher(Generic[K, T, R]):
         return queue
 
     def _wake(self, queue: ModelQueue[K, T, R]) -> None:
-        """Cuts in the next turn of the loop: what is submitted in this one travels together."""
+        """Starts calls in the next turn of the loop, so that items of this turn share a call."""
         if not queue.woken:
             queue.woken = True
-            asyncio.get_running_loop().call_soon(self._cut, queue)
+            asyncio.get_running_loop().call_soon(self._start_calls, queue)
 
-    def _cut(self, queue: ModelQueue[K, T, R]) -> None:
+    def _start_calls(self, queue: ModelQueue[K, T, R]) -> None:
         queue.woken = False
         self._expire(queue)
         while queue.waiting and queue.may_start_call(now := self._clock()):
@@ -325,12 +325,12 @@ class Dispatcher(Generic[K, T, R]):
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
             if batch:
-                self._start(queue, batch)
-        self._watch(queue)
+                self._start_call(queue, batch)
+        self._schedule_expiry(queue)
         self._schedule_prefetch(queue)
 
     def _limits(self, queue: ModelQueue[K, T, R], begins: float, key: K) -> BatchLimits:
-        """What bounds a call that the runtime turns to at ``begins``."""
+        """The bounds of a call that the runtime begins at ``begins``."""
         now = self._clock()
         latency = self._latency_model.at(key, now)
         return BatchLimits(
@@ -341,7 +341,7 @@ class Dispatcher(Generic[K, T, R]):
             now=begins,
         )
 
-    def _start(self, queue: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
+    def _start_call(self, queue: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
         loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
         queue.admission.began(expected_s, queue.free_from(now))
@@ -352,47 +352,47 @@ class Dispatcher(Generic[K, T, R]):
         task.add_done_callback(partial(self._answer, call))
 
     def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Task[BatchResult[R]]) -> None:
-        """Every item gets its own result or its own error, however the call ended."""
+        """Sets the result or the error of every item, however the call ended."""
         outcome = result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
         if outcome.abandoned is None or call.lease_ended:
             answered = any(not isinstance(result, BaseException) for result in outcome.results)
-            self._release(call, taught=answered)
+            self._release(call, observed=answered)
         else:
             call.abandoned = True
             outcome.abandoned.add_done_callback(partial(self._end_abandoned, call))
 
     def _end_abandoned(self, call: RuntimeCall[K, T, R], abandoned: asyncio.Future[None]) -> None:
-        self._release(call, taught=fault_of(abandoned) is None)
+        self._release(call, observed=fault_of(abandoned) is None)
 
     def _end_lease(self, call: RuntimeCall[K, T, R]) -> None:
         call.lease_ended = True
         if call.task.done():
-            self._release(call, taught=False)
+            self._release(call, observed=False)
         else:
             call.task.cancel()
 
-    def _release(self, call: RuntimeCall[K, T, R], *, taught: bool) -> None:
-        """Frees the slot once; ``taught`` says whether the call's time tells about the next one."""
+    def _release(self, call: RuntimeCall[K, T, R], *, observed: bool) -> None:
+        """Frees the slot once; ``observed`` says whether the latency model learns its time."""
         queue, now = call.queue, self._clock()
         if call not in queue.calls:
             return
         call.lease.cancel()
-        if taught:
+        if observed:
             self._latency_model.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
         queue.end(call, now)
         self._wake(queue)
 
     def _schedule_prefetch(self, queue: ModelQueue[K, T, R]) -> None:
-        """Comes back when a call may lead, if anybody waits by then."""
+        """Sets the timer of the next prefetch."""
         queue.stop_prefetch()
         delay_s = queue.next_prefetch() - self._clock()
-        if 0.0 < delay_s < inf:  # later on whoever comes will wake the queue
-            queue.lead = asyncio.get_running_loop().call_later(delay_s, self._wake, queue)
+        if 0.0 < delay_s < inf:  # after that each new item wakes the queue
+            queue.prefetch_timer = asyncio.get_running_loop().call_later(delay_s, self._wake, queue)
 
-    def _watch(self, queue: ModelQueue[K, T, R]) -> None:
-        """Sets the queue's one timer to the earliest deadline in line."""
+    def _schedule_expiry(self, queue: ModelQueue[K, T, R]) -> None:
+        """Sets the one deadline timer of the queue to the earliest deadline of its items."""
         due = queue.waiting.next_deadline()
         if due >= queue.timer_due:
             return
@@ -404,12 +404,12 @@ class Dispatcher(Generic[K, T, R]):
     def _on_timer(self, queue: ModelQueue[K, T, R]) -> None:
         queue.stop_timer()
         self._expire(queue)
-        self._watch(queue)
+        self._schedule_expiry(queue)
 
     def _expire(self, queue: ModelQueue[K, T, R]) -> None:
         for entry in queue.waiting.expire(self._clock()):
             settle(entry.answer, TooLateError())
 
 
-def _leave(waiting: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: Any) -> None:
+def _remove(waiting: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: Any) -> None:
     waiting.remove(entry)

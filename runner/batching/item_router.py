@@ -1,6 +1,6 @@
-"""What a Runner replica does for one item: its cache, the breaker, the queue, and a plain answer.
+"""What a Runner replica does for one item: its cache, the breaker, the queue, the answer.
 
-Failures leave as values: each one is ordinary here, and an exception would cost a trace a request.
+Failures are returned as values: they are ordinary here, and exceptions would cost a traceback each.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ BYTES_PER_POINT = 48  # a time stamp of 23 and a number of up to 22 characters, 
 
 
 class BreakerView(Protocol):
-    """What is known of the breakers, without waiting."""
+    """The last known state of the breakers, without waiting."""
 
     def state(self, name: str) -> BreakerState:
         """The state of a model's breaker."""
         ...
 
     def retry_in_s(self, name: str) -> float:
-        """How long it is pointless to call, 0 when it is not."""
+        """Seconds until a call may be allowed, 0 when one may be now."""
         ...
 
 
@@ -70,89 +70,89 @@ class ItemRouter:
         return len(self._cache)
 
     async def forecast(self, request: ModelRequest) -> ModelAnswer | ModelFailure:
-        """Bands for one item, or why there are none."""
+        """Bands for one item, or the reason why there are none."""
         arrived = self._clock()
         entry = self._cache.fresh(request.cache_key, arrived)
         if entry is not None:
             return _aged(entry.value, arrived - entry.stored_at, self._best_state(request.key))
-        answer = await self._ask(request, arrived)
+        answer = await self._try_all(request, arrived)
         if isinstance(answer, ModelAnswer):
             self._cache.put(request.cache_key, answer, self._clock())
         return answer
 
-    async def _ask(self, request: ModelRequest, arrived: float) -> ModelAnswer | ModelFailure:
-        """One runtime after the other, as long as the next may do better in the time left."""
+    async def _try_all(self, request: ModelRequest, arrived: float) -> ModelAnswer | ModelFailure:
+        """Tries one runtime after the other while another one may still answer in time."""
         names = self._runtimes.queue_names(request.key.model)
         left = set(range(len(names)))
         failure: ModelFailure | None = None
-        while (route := self._route(request.key, names, left)) is not None:
+        while (target := self._choose(request.key, names, left)) is not None:
             try:
-                served = await self._send(route, request, arrived)
+                result = await self._send(target, request, arrived)
             except (ModelError, BreakerOpenError, QueueFullError, TooLateError) as exc:
-                state = self._breakers.state(route.queue_name)
+                state = self._breakers.state(target.queue_name)
                 failure = self._failure(names, state, reason_of(exc))
-                left.discard(route.runtime)
+                left.discard(target.runtime)
                 if not may_move(exc):
                     break
             else:
-                return _answer(served, arrived, self._breakers.state(route.queue_name))
+                return _answer(result, arrived, self._breakers.state(target.queue_name))
         return failure or self._refusal(request.key, names)
 
-    def _route(self, key: BatchKey, names: Sequence[str], left: set[int]) -> RuntimeTarget | None:
-        """Where to send an item that has not failed at the runtimes that are ``left``."""
+    def _choose(self, key: BatchKey, names: Sequence[str], left: set[int]) -> RuntimeTarget | None:
+        """The target for an item among the runtimes ``left`` to try, None when none is usable."""
         usable = [r for r in left if self._is_usable(RuntimeTarget(r, names[r], key))]
         chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[names[r]]))
         return None if chosen is None else RuntimeTarget(chosen, names[chosen], key)
 
-    def _is_usable(self, route: RuntimeTarget) -> bool:
-        is_shut = self._breakers.retry_in_s(route.queue_name) > 0
-        return not is_shut and not self._dispatcher.is_stuck(route)
+    def _is_usable(self, target: RuntimeTarget) -> bool:
+        refused = self._breakers.retry_in_s(target.queue_name) > 0
+        return not refused and not self._dispatcher.is_stuck(target)
 
     async def _send(
-        self, route: RuntimeTarget, request: ModelRequest, arrived: float
+        self, target: RuntimeTarget, request: ModelRequest, arrived: float
     ) -> ItemResult:
         answer = self._dispatcher.submit(
-            route,
+            target,
             request,
             deadline=arrived + request.budget_s,
             size_bytes=size_bytes(request),
             priority=request.priority,
         )
-        under_way = self._under_way[route.queue_name]
+        under_way = self._under_way[target.queue_name]
         under_way.add(answer)
         try:
             return await answer
         except RuntimeTimeoutError:
-            self._move_on(route)
+            self._reroute_waiting(target)
             raise
         finally:
             under_way.discard(answer)
 
-    def _move_on(self, route: RuntimeTarget) -> None:
-        """Sends those on who wait behind a call that was given up, where there is another way."""
-        if len(self._runtimes) > 1 and self._dispatcher.is_stuck(route):
-            for answer in list(self._under_way[route.queue_name]):
+    def _reroute_waiting(self, target: RuntimeTarget) -> None:
+        """Fails the items behind abandoned calls, so that they try another runtime."""
+        if len(self._runtimes) > 1 and self._dispatcher.is_stuck(target):
+            for answer in list(self._under_way[target.queue_name]):
                 settle(answer, RuntimeTimeoutError("the call before it was given up"))
 
     def keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
     ) -> None:
-        """Puts what came too late for its callers into the cache for the next ones."""
+        """Caches results that came too late for their callers, for later requests."""
         for request, result in zip(requests, results, strict=True):
             if isinstance(result, ItemResult):
                 answer = _answer(result, result.began, self._best_state(request.key))
                 self._cache.put(request.cache_key, answer, self._clock())
 
     def _refusal(self, key: BatchKey, names: Sequence[str]) -> ModelFailure:
-        """Why no runtime may be asked now: all are shut, or some are held up by a call."""
-        shut = all(self._breakers.retry_in_s(name) > 0 for name in names)
-        reason = FallbackReason.BREAKER_OPEN if shut else FallbackReason.RUNTIME_TIMEOUT
+        """The failure when no runtime is usable: all breakers open, or slots held by slow calls."""
+        all_open = all(self._breakers.retry_in_s(name) > 0 for name in names)
+        reason = FallbackReason.BREAKER_OPEN if all_open else FallbackReason.RUNTIME_TIMEOUT
         return self._failure(names, self._best_state(key), reason)
 
     def _failure(
         self, names: Sequence[str], state: BreakerState, reason: FallbackReason
     ) -> ModelFailure:
-        """A failure; to ask again is pointless only while every runtime is shut."""
+        """A failure; its retry time is the shortest of all runtimes."""
         return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, names)))
 
     def _best_state(self, key: BatchKey) -> BreakerState:
@@ -161,25 +161,25 @@ class ItemRouter:
         return self._breakers.state(min(names, key=self._breakers.retry_in_s))
 
 
-def _answer(served: ItemResult, arrived: float, state: BreakerState) -> ModelAnswer:
+def _answer(result: ItemResult, arrived: float, state: BreakerState) -> ModelAnswer:
     return ModelAnswer(
-        bands=served.bands,
+        bands=result.bands,
         breaker_state=state,
-        batch_size=served.batch_size,
-        queue_ms=(served.began - arrived) * 1e3,
-        runtime_ms=(served.ended - served.began) * 1e3,
+        batch_size=result.batch_size,
+        queue_ms=(result.began - arrived) * 1e3,
+        runtime_ms=(result.ended - result.began) * 1e3,
     )
 
 
 def may_move(error: Exception) -> bool:
-    """Whether another runtime may do better: not where series, queue or deadline are to blame."""
+    """Whether to try another runtime: not if series, queue or deadline caused the error."""
     if isinstance(error, ModelError):
         return error.reason is not FallbackReason.RUNTIME_REJECTED
     return isinstance(error, BreakerOpenError)
 
 
 def reason_of(error: Exception) -> FallbackReason:
-    """The fallback reason that a caller reads for an error on the way to the model."""
+    """The fallback reason in the answer, for an error between the caller and the model."""
     if isinstance(error, ModelError):
         return error.reason
     return _REASONS[type(error)]
@@ -193,7 +193,7 @@ _REASONS = {
 
 
 def size_bytes(request: ModelRequest) -> int:
-    """An upper estimate of what the item adds to a runtime call's body."""
+    """An upper estimate of the bytes that the item adds to the body of a runtime call."""
     points = request.y_prob.size * (1 + len(request.x_past))
     ahead = request.key.horizon_steps * len(request.x_future)
     return BYTES_PER_POINT * (points + ahead) + 200

@@ -2,11 +2,11 @@
 
 A call takes ``a + b * n`` seconds: a fixed cost and a cost per series (tollama's ``mock`` model on
 two cores: 37 ms and 0.9 ms). Both are fitted by least squares with exponential forgetting; the line
-goes through the weighted centre of what was seen, and neither part may be negative.
+goes through the weighted centre of the observed calls, and neither part may be negative.
 
-In doubt the forecast is hopeful: while all calls had about the same size, nothing is known about
-the slope, so a smaller call is expected to cost its share and a larger one no more. A pessimist
-would send nothing, learn nothing, and stay wrong.
+Without enough data the forecast is optimistic: while all calls had about the same size the slope is
+unknown, so a smaller call is expected to cost its share and a larger one no more. A pessimistic
+forecast would send nothing, so no new observation could correct it.
 """
 
 from collections.abc import Hashable
@@ -15,16 +15,16 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-_MEMORY_CALLS = 8.0  # a second or less of a busy model queue: a change of load shows at once
+_MEMORY_CALLS = 8.0  # a busy model queue makes these in a second or less: it adapts at once
 _KEPT_FRACTION = 1.0 - 1.0 / _MEMORY_CALLS
-_DOUBT = 1.0  # squared series: a spread of sizes below this says nothing about the slope
-_OUTLIER_FACTOR = 4.0  # one stall must not look like a slow model; a lasting change still gets in
+_DOUBT = 1.0  # series squared: with less spread of sizes than this the slope is uncertain
+_OUTLIER_FACTOR = 4.0  # caps a single stall; a lasting change still moves the mean
 _OUTLIER_SLACK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CallLatency:
-    """A forecast of call times: two lines that meet in the centre of what was seen.
+    """A forecast of call times: two lines that meet in the centre of the observed calls.
 
     Attributes:
         centre_n: mean number of series in a call, > 0.
@@ -62,7 +62,7 @@ class LatencyFit:
         self._cov_ns = 0.0
 
     def observe(self, n: int, seconds: float) -> None:
-        """Takes in a completed call of ``n`` >= 1 series."""
+        """Adds a completed call of ``n`` >= 1 series."""
         taken_s = min(seconds, self._believable_s(n))
         self._weight = _KEPT_FRACTION * self._weight + 1.0
         step_n = n - self._mean_n
@@ -92,8 +92,8 @@ class LatencyFit:
 class LatencyModel(Generic[K]):
     """Forecasts per key that are forgotten ``forgets_after_s`` after the key's last call.
 
-    Forgetting is what ends a lock-out: when a slow spell makes every item look too late, nothing is
-    sent, so nothing could teach us that the spell is over.
+    Without forgetting a slow period could block a key for good: every item would look too late, no
+    call would be made, and no observation would show that calls are fast again.
     """
 
     def __init__(self, forgets_after_s: float) -> None:
@@ -105,7 +105,7 @@ class LatencyModel(Generic[K]):
         return len(self._fits)
 
     def observe(self, key: K, n: int, seconds: float, now: float) -> None:
-        """Takes in a call of ``n`` series that ended at ``now``."""
+        """Adds a call of ``n`` series that ended at ``now``."""
         self._forget(now)
         _, fit = self._fits.pop(key, (now, None))
         fit = fit or LatencyFit()
@@ -113,15 +113,15 @@ class LatencyModel(Generic[K]):
         self._fits[key] = (now, fit)
 
     def at(self, key: K, now: float) -> CallLatency:
-        """The forecast for ``key``, or ``UNKNOWN`` (no time at all) when none can be trusted."""
+        """The forecast for ``key``; ``UNKNOWN`` (0 s) without a recent observation."""
         self._forget(now)
         known = self._fits.get(key)
         return known[1].line() if known else UNKNOWN
 
     def _forget(self, now: float) -> None:
         while self._fits:
-            key, (seen_at, _) = next(iter(self._fits.items()))
-            if now - seen_at <= self._forgets_after_s:
+            key, (observed_at, _) = next(iter(self._fits.items()))
+            if now - observed_at <= self._forgets_after_s:
                 return
             del self._fits[key]
 

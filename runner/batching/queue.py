@@ -1,14 +1,13 @@
 """The waiting items of one model queue: which go next, which are refused, which are too late.
 
-A plain data structure: no clock, no awaiting. The rules of the line:
+A plain data structure: no clock, no awaiting. The rules:
 
     within a key      order of arrival, interactive items before bulk ones
-    between keys      the key that has waited longest for a call goes next, so that a key with a
-                      long line costs another key one call, not the whole line
-    between classes   interactive keys first; a bulk item travels along where a call has places
-                      left, and after ``_BULK_TURN_AFTER`` calls that left bulk items behind one
-                      call is made for their sake, of at most ``bulk_batch_size`` of them; while
-                      the model queue has too much to do (``admission``), neither
+    between keys      the key that has waited longest for a call goes next, so that a key with many
+                      items delays another key by one call, not by all its items
+    between classes   interactive keys first; bulk items fill free places of a call, and after
+                      ``_BULK_TURN_AFTER`` calls that left bulk items behind comes a bulk call, both
+                      with ``bulk_batch_size`` of them at most; with ``hold_bulk`` neither happens
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 
@@ -27,12 +26,12 @@ K = TypeVar("K", bound=Hashable)
 W = TypeVar("W", bound="WaitingItem[Any]")
 
 _BULK_TURN_AFTER = 4  # bulk work gets at least every fifth call, however busy the rest is
-_SLACK_ENTRIES = 64  # stale deadlines kept before a clean-up is worth its time
+_SLACK_ENTRIES = 64  # stale deadlines kept before a clean-up is worth its cost
 
 
 @dataclass(slots=True, eq=False)
 class WaitingItem(Generic[K]):
-    """One item in line; times are on the dispatcher's clock, in seconds."""
+    """One queued item; times are on the dispatcher's clock, in seconds."""
 
     key: K
     deadline: float
@@ -48,7 +47,7 @@ class ItemQueue(Generic[K, W]):
     def __init__(self, max_items: int, bulk_batch_size: int) -> None:
         self._max_items = max_items
         self._bulk_batch_size = bulk_batch_size
-        self._urgent: _KeyRing[K, W] = _KeyRing()
+        self._interactive: _KeyRing[K, W] = _KeyRing()
         self._bulk: _KeyRing[K, W] = _KeyRing()
         self._bulk_in_order: dict[W, None] = {}
         self._count = 0
@@ -57,24 +56,24 @@ class ItemQueue(Generic[K, W]):
         self._calls_past_bulk = 0
 
     def __len__(self) -> int:
-        """Items in line."""
+        """Items in the queue."""
         return self._count
 
     @property
     def bulk_count(self) -> int:
-        """Bulk items in line."""
+        """Bulk items in the queue."""
         return len(self._bulk_in_order)
 
     def oldest_arrival(self) -> float | None:
-        """When the item that waits longest came in; None when nobody waits."""
-        heads = (next(iter(line)) for ring in (self._urgent, self._bulk) for line in ring.lines())
+        """When the oldest item arrived; None when the queue is empty."""
+        heads = (next(iter(q)) for ring in (self._interactive, self._bulk) for q in ring.queues())
         return min((item.arrived_at for item in heads), default=None)
 
     def put(self, item: W) -> W | None:
-        """Lets ``item`` join the line; the bulk item that lost its place to it, if any.
+        """Adds ``item``; returns the bulk item that was removed to make room, if any.
 
         Raises:
-            QueueFullError: the line is full and has no bulk item that could make room.
+            QueueFullError: the queue is full and has no bulk item to remove.
         """
         evicted = self._make_room(item.priority) if self._count >= self._max_items else None
         item.queued = True
@@ -86,7 +85,7 @@ class ItemQueue(Generic[K, W]):
         return evicted
 
     def remove(self, item: W) -> None:
-        """Takes ``item`` out of the line; nothing happens when it has left already."""
+        """Removes ``item``; does nothing when it is not in the queue."""
         if not item.queued:
             return
         item.queued = False
@@ -96,49 +95,50 @@ class ItemQueue(Generic[K, W]):
 
     def clear(self) -> list[W]:
         """Removes and returns all queued items."""
-        return self._leave([item for _, _, item in self._deadlines if item.queued])
+        return self._remove_all([item for _, _, item in self._deadlines if item.queued])
 
     def next_deadline(self) -> float:
-        """The earliest deadline in line, infinity when nobody waits."""
+        """The earliest deadline of a queued item, infinity when the queue is empty."""
         while self._deadlines and not self._deadlines[0][2].queued:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else float("inf")
 
     def expire(self, now: float) -> list[W]:
-        """Those whose deadline has come; they leave the line."""
+        """Removes and returns the items whose deadline has passed."""
         expired = []
         while self.next_deadline() <= now:
             expired.append(heapq.heappop(self._deadlines)[2])
-        return self._leave(expired)
+        return self._remove_all(expired)
 
     def cut(
         self, limits_of: Callable[[K], BatchLimits], *, hold_bulk: bool = False
     ) -> BatchPlan[W]:
-        """The next call of a line that is not empty; sent and lost items leave the line.
+        """The next call of a queue that is not empty; removes the sent and the lost items.
 
-        With ``hold_bulk`` bulk items stay in line for as long as others wait.
+        With ``hold_bulk`` bulk items stay in the queue while interactive items wait.
         """
         bulk_turn = bool(self._bulk) and (
-            not self._urgent or (self._calls_past_bulk >= _BULK_TURN_AFTER and not hold_bulk)
+            not self._interactive or (self._calls_past_bulk >= _BULK_TURN_AFTER and not hold_bulk)
         )
-        key = (self._bulk if bulk_turn else self._urgent).first()
+        key = (self._bulk if bulk_turn else self._interactive).first()
         limits = limits_of(key)
-        urgent, bulk = self._urgent.line(key), self._bulk.line(key)
-        if self._urgent:
+        interactive, bulk = self._interactive.items(key), self._bulk.items(key)
+        if self._interactive:
             bulk = list(islice(bulk, 0 if hold_bulk else self._bulk_batch_size))
-        plan = plan_batch(bulk, urgent, limits) if bulk_turn else plan_batch(urgent, bulk, limits)
-        self._leave(plan.send)
-        self._leave(plan.lost)
+        main, fill = (bulk, interactive) if bulk_turn else (interactive, bulk)
+        plan = plan_batch(main, fill, limits)
+        self._remove_all(plan.send)
+        self._remove_all(plan.lost)
         self._end_turn(key, plan.send, bulk_turn)
         return plan
 
     def _end_turn(self, key: K, sent: Iterable[W], bulk_turn: bool) -> None:
-        """Moves the key behind the others in each class that was served."""
+        """Moves the key behind the other keys, in each class of which items were sent."""
         for priority in {item.priority for item in sent}:
-            (self._bulk if priority is Priority.BULK else self._urgent).to_the_end(key)
+            (self._bulk if priority is Priority.BULK else self._interactive).to_the_end(key)
         self._calls_past_bulk = self._calls_past_bulk + 1 if self._bulk and not bulk_turn else 0
 
-    def _leave(self, items: list[W]) -> list[W]:
+    def _remove_all(self, items: list[W]) -> list[W]:
         for item in items:
             self.remove(item)
         return items
@@ -157,36 +157,36 @@ class ItemQueue(Generic[K, W]):
             heapq.heapify(self._deadlines)
 
     def _ring(self, item: W) -> "_KeyRing[K, W]":
-        return self._bulk if item.priority is Priority.BULK else self._urgent
+        return self._bulk if item.priority is Priority.BULK else self._interactive
 
 
 class _KeyRing(Generic[K, W]):
-    """Items of one class by key, in order of arrival; the key that waits longest comes first."""
+    """Items of one class by key, in order of arrival; the longest waiting key is first."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[K, dict[W, None]] = OrderedDict()
+        self._queues: OrderedDict[K, dict[W, None]] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self._queues)
 
     def first(self) -> K:
-        return next(iter(self._lines))
+        return next(iter(self._queues))
 
-    def line(self, key: K) -> list[W]:
-        return list(self._lines.get(key, ()))
+    def items(self, key: K) -> list[W]:
+        return list(self._queues.get(key, ()))
 
-    def lines(self) -> Iterable[Iterable[W]]:
-        return self._lines.values()
+    def queues(self) -> Iterable[Iterable[W]]:
+        return self._queues.values()
 
     def add(self, item: W) -> None:
-        self._lines.setdefault(item.key, {})[item] = None
+        self._queues.setdefault(item.key, {})[item] = None
 
     def discard(self, item: W) -> None:
-        line = self._lines[item.key]
-        del line[item]
-        if not line:
-            del self._lines[item.key]
+        queue = self._queues[item.key]
+        del queue[item]
+        if not queue:
+            del self._queues[item.key]
 
     def to_the_end(self, key: K) -> None:
-        if key in self._lines:
-            self._lines.move_to_end(key)
+        if key in self._queues:
+            self._queues.move_to_end(key)
