@@ -1,7 +1,7 @@
 """Counts of the calls of the last seconds, in a fixed number of buckets.
 
-A bucket collects calls for a tenth of the window and leaves as a whole once it began a full window
-ago, so memory stays constant at any rate and the counts are at most a tenth of the window short.
+A bucket collects calls for a tenth of the window and is dropped as a whole one window after it
+began, so memory stays constant at any rate and the counts are at most a tenth of the window short.
 """
 
 from collections import deque
@@ -22,14 +22,14 @@ class CallCounts:
 
 
 class CallWindow:
-    """The calls of the last ``window_s`` seconds; time is an argument and never runs backwards."""
+    """The calls of the last ``window_s`` seconds; time is an argument and never decreases."""
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
         self._buckets: deque[tuple[float, CallCounts]] = deque()  # (start, counts), oldest first
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """One more call that ended now; old ones leave when the counts are next read."""
+        """Adds a call that ended now; old calls are dropped when the counts are next read."""
         if not self._buckets or now - self._buckets[-1][0] >= self._window_s / BUCKETS:
             self._buckets.append((now, CallCounts()))
         start, counts = self._buckets.pop()
@@ -37,7 +37,7 @@ class CallWindow:
         self._buckets.append((start, grown))
 
     def counts(self, now: float) -> CallCounts:
-        """Everything inside the window."""
+        """The counts of all calls in the window."""
         self._forget(now)
         kept = [counts for _, counts in self._buckets]
         return CallCounts(
@@ -45,16 +45,16 @@ class CallWindow:
         )
 
     def clear(self) -> None:
-        """Forget every call."""
+        """Drops every call."""
         self._buckets.clear()
 
     def snapshot(self, now: float) -> list[WindowRow]:
-        """The buckets with ages instead of times, fit for JSON and for another clock."""
+        """The buckets with ages instead of times, for JSON and for another clock."""
         self._forget(now)
         return [(now - start, c.calls, c.failed, c.slow) for start, c in self._buckets]
 
     def adopt(self, rows: list[WindowRow], now: float) -> None:
-        """Hold what a snapshot says, and nothing else."""
+        """Replaces all buckets by those of a snapshot."""
         self._buckets = deque(
             (now - age_s, CallCounts(calls, failed, slow)) for age_s, calls, failed, slow in rows
         )

@@ -1,27 +1,27 @@
-"""How the replicas of an application come to agree about breakers: one actor, and a copy in each.
+"""How the replicas of an application agree about breakers: one actor, and a copy in each replica.
 
     replica, on its copy                              actor
     ------------------------------------------------  --------------------------------------------
     decides about every call, and counts its result
-    several times a second: the results since the
-    last exchange                                ---> counts them
-    takes over all breakers, and counts what     <--- all its breakers
-    came in meanwhile
-    before a probe: the same, asking for it      ---> the same, and gives or refuses the probe
-    where the answer has no breakers: sends all  <--- a replica that does not know this actor, or
-    breakers of its copy                              lost it for a while: asks for its breakers
-                                                 ---> takes over what the replica knows better
+    several times a second: sends the results
+    since the last exchange                      ---> counts them
+    replaces its copy, and counts the results    <--- sends all its breakers
+    since its request again
+    before a probe: the same, with a request     ---> the same, and allows or refuses the probe
+    if the reply has no breakers: sends all      <--- if the copy is of another actor, or of none:
+    breakers of its copy                              sends no breakers
+                                                 ---> takes over those that are more recent
 
-Nothing is sent twice: a result that gets lost with the actor or on the way is missing from a count,
-and that is all. A replica that cannot reach the actor decides on its copy, probes included, and
-tells what it learned at the next contact. Of two breakers of one name the actor keeps
+Nothing is sent twice: a result that is lost with the actor or on the network is missing from a
+count, with no other effect. A replica that cannot reach the actor decides on its copy, probes
+included, and sends its copy at the next contact. Of two breakers of one name the actor keeps
 
-    1. the one that had more operator commands: what an operator said holds until the next command;
+    1. the one with more operator commands: a command holds until the next command;
     2. else the one that a result or command changed later, by more than `SAME_MOMENT_S`;
     3. else its own.
 
-The breaker that is kept is kept whole: counts are never added up, both may hold the same calls.
-Only the leases of both stay, so that each probe that is out keeps its place.
+It keeps that breaker whole: counts are never added up, because both may contain the same calls.
+Only the leases of both are kept, so that every running probe stays counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ BreakerSnapshots = Mapping[str, BreakerSnapshot]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one call ended, for the breaker of a name."""
+    """The result of one call, for the breaker of a name."""
 
     name: str
     permit: Permit
@@ -49,12 +49,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """What a replica tells the actor.
+    """A replica's message to the actor.
 
     Attributes:
-        actor: the life of the actor that the copy comes from, None for none.
+        actor: id of the actor instance that the copy is of, None for none and after lost contact.
         reports: results since the last request.
-        probe: the name whose breaker is asked for a probe.
+        probe: the name of the breaker that should allow a probe.
         copy: all breakers of the replica, when the actor asked for them.
     """
 
@@ -66,11 +66,11 @@ class SyncRequest:
 
 @dataclass(frozen=True, slots=True)
 class SyncReply:
-    """What the actor answers.
+    """The actor's reply.
 
     Attributes:
-        actor: names this life of the actor; a restarted one has another name.
-        breakers: all it knows; None asks the replica for its copy.
+        actor: id of this actor instance; a restarted actor has another one.
+        breakers: all breakers of the actor; None asks the replica for its copy.
         answer: to the request for a probe.
     """
 
@@ -80,9 +80,9 @@ class SyncReply:
 
 
 class Breakers:
-    """Breakers by name; each comes into being when it is first used.
+    """Breakers by name; each is created when it is first used.
 
-    Names are pairs of a registered model and a configured runtime, so there are never many.
+    Names are pairs of a registered model and a configured runtime, so their number is bounded.
 
     Args:
         settings: of every breaker.
@@ -99,46 +99,46 @@ class Breakers:
         self._by_name: dict[str, Breaker] = {}
 
     def acquire(self, name: str, now: float) -> Permit | Refusal:
-        """A permit for one call, or how long to stay away."""
+        """A permit for one call, or a refusal with the time to wait."""
         return self._breaker(name).acquire(now)
 
     def record(self, report: Report, now: float) -> None:
-        """Count how a call ended."""
+        """Counts the result of a call."""
         breaker = self._breaker(report.name)
         breaker.record(report.permit, report.result, report.duration_s, now)
 
     def state(self, name: str, now: float) -> BreakerState:
-        """The state at this moment; a name never used is closed."""
+        """The state now; closed for a name that was never used."""
         breaker = self._by_name.get(name)
         return BreakerState.CLOSED if breaker is None else breaker.state(now)
 
     def retry_in_s(self, name: str, now: float) -> float:
-        """How long ``acquire`` would refuse, 0.0 if it would not."""
+        """Seconds for which ``acquire`` would refuse, 0.0 if it would not."""
         breaker = self._by_name.get(name)
         return 0.0 if breaker is None else breaker.retry_in_s(now)
 
     def command(self, names: Sequence[str], command: BreakerCommand, now: float) -> None:
-        """Do what an operator says to the breakers of these names."""
+        """Applies an operator's command to the breakers of these names."""
         for name in names:
             self._breaker(name).obey(command, now)
 
     def snapshot(self, now: float) -> BreakerSnapshots:
-        """All breakers, fit for another process with another clock."""
+        """All breakers, for another process with another clock."""
         return {name: breaker.snapshot(now) for name, breaker in self._by_name.items()}
 
     def adopt(self, theirs: BreakerSnapshots, now: float) -> None:
-        """Take over these breakers; those of other names stay as they are."""
+        """Replaces the breakers of these names; others stay as they are."""
         for name, snapshot in theirs.items():
             self._breaker(name).adopt(snapshot, now)
 
     def learn(self, theirs: BreakerSnapshots, now: float) -> None:
-        """Take over only those breakers that know better, by the rule above."""
+        """Takes over only the breakers that are more recent, by the rules above."""
         ours = self.snapshot(now)
         for name, snapshot in theirs.items():
             mine = ours.get(name, snapshot)
-            better = (snapshot if _knows_better(snapshot, mine) else mine).copy()
-            better["leases"] = mine["leases"] | snapshot["leases"]
-            self._breaker(name).adopt(better, now)
+            kept = (snapshot if _is_more_recent(snapshot, mine) else mine).copy()
+            kept["leases"] = mine["leases"] | snapshot["leases"]
+            self._breaker(name).adopt(kept, now)
 
     def _breaker(self, name: str) -> Breaker:
         if name not in self._by_name:
@@ -153,7 +153,7 @@ class SharedBreakers:
         settings: of every breaker.
         clock: monotonic seconds of the actor's process.
         jitter: a number in [0, 1) whenever a cooldown begins.
-        life: a name that no other life of the actor has.
+        life: an id that no other instance of the actor has.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class SharedBreakers:
         self._life = life
 
     def sync(self, request: SyncRequest) -> SyncReply:
-        """Count what a replica reports and tell it all breakers, or ask it for its own."""
+        """Counts a replica's results and returns all breakers, or asks for its copy."""
         now = self._clock()
         if request.copy is not None:
             self._breakers.learn(request.copy, now)
@@ -180,13 +180,13 @@ class SharedBreakers:
         return SyncReply(self._life, self._breakers.snapshot(now), answer)
 
     def command(self, names: Sequence[str], command: BreakerCommand) -> BreakerState:
-        """Do what an operator says to the breakers of these names; the state it leads to."""
+        """Applies an operator's command to these breakers; returns the resulting state."""
         now = self._clock()
         self._breakers.command(names, command, now)
         return self._breakers.state(names[0], now)
 
 
-def _knows_better(theirs: BreakerSnapshot, ours: BreakerSnapshot) -> bool:
+def _is_more_recent(theirs: BreakerSnapshot, ours: BreakerSnapshot) -> bool:
     if theirs["commands"] != ours["commands"]:
         return theirs["commands"] > ours["commands"]
     return theirs["changed_s_ago"] + SAME_MOMENT_S < ours["changed_s_ago"]

@@ -1,7 +1,7 @@
 """The circuit breaker of one model behind one runtime: a pure state machine.
 
 All transitions happen here. There is no clock, no chance, no network and no waiting in this file:
-``now`` is any monotonic number of seconds, jitter and lease names come in through the constructor.
+``now`` is any monotonic number of seconds, jitter and lease names are constructor arguments.
 
 What each event does in each state (``-`` changes nothing, ``>`` enters a state):
 
@@ -24,14 +24,13 @@ What each event does in each state (``-`` changes nothing, ``>`` enters a state)
 
     *a  once the cooldown is over.
     *b  ``> open`` on enough failures in a row, or on a failure rate or slow-call rate over the
-        window once it holds enough calls. A success ends a row of failures.
-    *c  with a longer cooldown than the last. Slow counts only while there is a slow-call rate.
+        window once it has enough calls. A success ends a row of failures.
+    *c  with a longer cooldown than the last. Slow counts only if a slow-call rate is set.
 
-Every ``>`` starts a new generation and empties counts and window. A result is taken only from a
-permit of the present generation, and while half open only from a lease that still runs: what comes
-late changes nothing. A lease ends by its result or by its expiry and outlives a change of state, so
-there are never more probes out than allowed, and a lost probe blocks the next one no longer than
-its lease.
+Every ``>`` starts a new generation and clears counts and window. A result counts only with a permit
+of the current generation, and while half open only with a lease that has not ended: a late result
+changes nothing. A lease ends by its result or its expiry and outlasts a change of state, so there
+are never more running probes than allowed, and a lost probe blocks the next one only for its lease.
 """
 
 import math
@@ -53,11 +52,11 @@ _COMMANDED = {
 
 
 class Verdict(StrEnum):
-    """What a finished call says about the health of the model."""
+    """What a finished call shows about the health of the model."""
 
     SUCCESS = auto()
     FAILURE = auto()
-    IGNORED = auto()  # the caller's fault, or cancelled: the permit goes back, nothing counts
+    IGNORED = auto()  # the caller's fault, or cancelled: the permit is returned, nothing counts
     NO_INFORMATION = auto()  # the call never reached the model
 
 
@@ -65,7 +64,7 @@ class Verdict(StrEnum):
 class CallResult:
     """A verdict, and with ``NO_INFORMATION`` the seconds to wait before the next probe.
 
-    The breaker waits no longer than its longest cooldown, whatever the number says.
+    The breaker limits the wait to its longest cooldown.
     """
 
     verdict: Verdict
@@ -74,7 +73,7 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Allows one call; ``lease`` names the probe that it is, None for an ordinary call."""
+    """Allows one call; ``lease`` names a probe, None for an ordinary call."""
 
     generation: int
     lease: str | None = None
@@ -82,17 +81,17 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """No call now; asking is pointless for ``retry_in_s`` seconds unless a probe ends earlier."""
+    """No call now, nor for ``retry_in_s`` seconds unless a probe ends earlier."""
 
     retry_in_s: float
 
 
 class BreakerSnapshot(TypedDict):
-    """All that a breaker knows; durations instead of times, because clocks differ."""
+    """The whole state of a breaker; durations instead of times, because clocks differ."""
 
     state: str
     generation: int
-    commands: int  # how many an operator gave so far
+    commands: int  # number of operator commands so far
     changed_s_ago: float  # since a result or an operator last changed the state; never: infinite
     consecutive: int  # failures in a row
     successes: int
@@ -103,7 +102,7 @@ class BreakerSnapshot(TypedDict):
 
 
 def call_result(error: BaseException | None) -> CallResult:
-    """What a call that ended with ``error`` (None: with an answer) says about the model."""
+    """The result of a call that ended with ``error`` (None: with an answer)."""
     if error is None:
         return CallResult(Verdict.SUCCESS)
     if isinstance(error, RuntimeCircuitOpenError):
@@ -143,7 +142,7 @@ class Breaker:
         self._window = CallWindow(settings.window_s)
 
     def acquire(self, now: float) -> Permit | Refusal:
-        """A permit for one call, or how long to stay away."""
+        """A permit for one call, or a refusal with the time to wait."""
         wait_s = self.retry_in_s(now)
         if wait_s > 0:
             return Refusal(wait_s)
@@ -154,7 +153,7 @@ class Breaker:
         return Permit(self._generation, lease)
 
     def record(self, permit: Permit, result: CallResult, duration_s: float, now: float) -> None:
-        """Take in how the call of a permit ended; a late result is dropped."""
+        """Counts the result of the call of a permit; a late result is dropped."""
         self._advance(now)
         in_time = permit.lease is not None and self._leases.pop(permit.lease, None) is not None
         if permit.generation != self._generation:
@@ -166,14 +165,14 @@ class Breaker:
             self._judge_probe(result, slow, now)
 
     def state(self, now: float) -> BreakerState:
-        """The state at this moment."""
+        """The state now."""
         self._advance(now)
         return self._state
 
     def retry_in_s(self, now: float) -> float:
-        """How long ``acquire`` refuses if nothing happens meanwhile; 0.0 if it would not.
+        """Seconds for which ``acquire`` refuses if nothing else happens; 0.0 if it would not.
 
-        Forced open ends by an operator alone, so there the ordinary cooldown stands in for it.
+        Only an operator ends forced open, so there the result is the ordinary cooldown.
         """
         self._advance(now)
         if self._state is BreakerState.OPEN:
@@ -185,9 +184,9 @@ class Breaker:
         return 0.0
 
     def obey(self, command: BreakerCommand, now: float) -> None:
-        """Do what an operator says; what is forced stays so until the next command.
+        """Applies an operator's command; a forced state lasts until the next command.
 
-        Every command forgets the growth of the cooldown: from forced states only a reset leads on.
+        Every command resets the growth of the cooldown; only ``reset`` leaves forced states.
         """
         self._enter(_COMMANDED[command])
         self._commands += 1
@@ -195,7 +194,7 @@ class Breaker:
         self._cooldown_s = 0.0
 
     def snapshot(self, now: float) -> BreakerSnapshot:
-        """Everything another process needs to carry on from here."""
+        """The whole state, for another process."""
         retry_in_s = self.retry_in_s(now)
         return BreakerSnapshot(
             state=self._state.value,
@@ -211,7 +210,7 @@ class Breaker:
         )
 
     def adopt(self, snapshot: BreakerSnapshot, now: float) -> None:
-        """Carry on from a snapshot; what was known here is forgotten."""
+        """Replaces the whole state by that of a snapshot."""
         self._state = BreakerState(snapshot["state"])
         self._generation = snapshot["generation"]
         self._commands = snapshot["commands"]
@@ -224,7 +223,7 @@ class Breaker:
         self._window.adopt(snapshot["window"], now)
 
     def _advance(self, now: float) -> None:
-        """What time alone does: a cooldown ends, leases expire."""
+        """Applies the passage of time: a cooldown ends, leases expire."""
         if self._state is BreakerState.OPEN and now >= self._open_until:
             self._enter(BreakerState.HALF_OPEN)
         self._leases = {lease: until for lease, until in self._leases.items() if until > now}
@@ -266,7 +265,7 @@ class Breaker:
         self._changed_at = now
 
     def _next_cooldown_s(self, now: float) -> float:
-        """Longer after a failed probe, and after a recovery that did not outlive one window."""
+        """Longer after a failed probe, and after a recovery that lasted less than one window."""
         settings = self._settings
         relapse = now - self._changed_at < settings.window_s
         if self._state is BreakerState.HALF_OPEN or relapse:
