@@ -1,6 +1,6 @@
 """What the runtime accepts and answers.
 
-``client.TollamaRuntime`` forecasts many series with one call and turns each failure into one of our
-errors; ``runtimes.Runtimes`` chooses between several runtimes. Its JSON is in ``wire``, HTTP in
-``http`` alone.
+``client.TollamaRuntime`` forecasts many series with one call and maps each failure to a
+``ModelError``; ``runtimes.Runtimes`` chooses between several runtimes. tollama's JSON is in
+``wire``, HTTP only in ``http``.
 """

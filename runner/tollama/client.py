@@ -1,11 +1,11 @@
-"""The adapter to tollama: one call for many series, and one error of ours for each way it fails.
+"""The adapter to tollama: one call for many series, and a ``ModelError`` for each kind of failure.
 
-``wire`` knows the JSON, ``errors`` the statuses, ``http`` the connection. This module adds retries,
-the clock, and the splitting of a refused batch (`BatchSplit`).
+``wire`` has the JSON, ``errors`` the statuses, ``http`` the connection. This module adds retries,
+time limits, and the splitting of a refused batch (`BatchSplit`).
 
-tollama refuses a whole call for one bad series. It often says which one; then that series is taken
-out and the rest is sent again. Where it does not say, the part is halved, largest parts first, so
-that most of the good series have their forecast early. The search is bounded: a fault of the whole
+tollama refuses a whole call for one bad series. Often its answer names the series; then that one is
+removed and the rest is sent again. Otherwise the part is halved, largest parts first, so that most
+of the good series get their forecast early. The number of refusals is limited: a fault of the whole
 request would otherwise cost two calls per series.
 """
 
@@ -45,7 +45,7 @@ from runner.tollama.wire import (
 )
 from runner.types import BatchKey, FloatArray, ModelSeries
 
-Outcome = FloatArray | ModelError
+SeriesResult = FloatArray | ModelError
 
 
 class BatchSplit:
@@ -57,7 +57,7 @@ class BatchSplit:
 
     def __init__(self, rendered: Sequence[bytes | RuntimeRejectedError]) -> None:
         self._rendered = rendered
-        self._outcomes: dict[int, Outcome] = {
+        self._outcomes: dict[int, SeriesResult] = {
             i: item for i, item in enumerate(rendered) if isinstance(item, ModelError)
         }
         sendable = [i for i in range(len(rendered)) if i not in self._outcomes]
@@ -66,8 +66,8 @@ class BatchSplit:
         self.started = False
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        """What each series got, in the order of the batch; complete when no part is left."""
+    def outcomes(self) -> list[SeriesResult]:
+        """The outcome of each series in batch order; only after the last part."""
         return [self._outcomes[i] for i in range(len(self._rendered))]
 
     def next_part(self) -> list[int] | None:
@@ -75,15 +75,15 @@ class BatchSplit:
         return self._parts[0] if self._parts else None
 
     def rendered(self, part: Sequence[int]) -> list[bytes]:
-        """The series of ``part`` as they travel."""
+        """The encoded series of ``part``."""
         return [item for i in part if isinstance(item := self._rendered[i], bytes)]
 
-    def answered(self, outcomes: Sequence[Outcome]) -> None:
+    def answered(self, outcomes: Sequence[SeriesResult]) -> None:
         """The runtime answered the current part: one outcome for each of its series."""
         self._settle(self._parts.popleft(), outcomes)
 
     def refused(self, accused: frozenset[int] | None) -> None:
-        """The runtime refused the current part; ``accused`` are positions in it, if it said."""
+        """The runtime refused the current part; ``accused`` are the positions it named, if any."""
         part = self._parts.popleft()
         self._refusals_left -= 1
         if accused is None and len(part) > 1:
@@ -98,7 +98,7 @@ class BatchSplit:
             self.fail_rest(RuntimeRejectedError("refused together with others"))
 
     def too_large(self) -> None:
-        """The current part is over a size limit, ours or the runtime's."""
+        """The current part exceeds a size limit, this service's or the runtime's."""
         part = self._parts.popleft()
         if len(part) > 1:
             self._halve(part)
@@ -106,7 +106,7 @@ class BatchSplit:
             self._settle(part, [RuntimeTooLargeError("one series alone is over the size limit")])
 
     def fail_rest(self, error: ModelError) -> None:
-        """Everything that has no outcome yet gets ``error``, each series a copy of its own.
+        """Sets ``error`` for every series without an outcome, a separate copy for each.
 
         An object that several callers raise would collect the tracebacks of all of them.
         """
@@ -117,7 +117,7 @@ class BatchSplit:
     def _reject(self, indexes: Sequence[int]) -> None:
         self._settle(indexes, [RuntimeRejectedError("the runtime refused it") for _ in indexes])
 
-    def _settle(self, part: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, part: Sequence[int], outcomes: Sequence[SeriesResult]) -> None:
         self.started = True
         for index, outcome in zip(part, outcomes, strict=True):
             self._outcomes[index] = outcome
@@ -128,7 +128,7 @@ class BatchSplit:
 
 
 def _refusal_limit(count: int) -> int:
-    """How many refusals a search may cost: enough to corner any three bad series.
+    """The largest number of refusals in a search: enough to isolate any three bad series.
 
     >>> [_refusal_limit(n) for n in (1, 2, 64, 128)]
     [1, 4, 19, 22]
@@ -143,11 +143,11 @@ class TollamaRuntime:
     """Forecasts by a tollama daemon.
 
     Args:
-        http: the runtime's connections; stay the caller's to close.
+        http: the connections to the runtime; the caller closes them.
         settings: limits and retries.
         sleep: waits between attempts.
         clock: seconds, monotonic.
-        new_mark: what the ids of a batch begin with, unlike those of any other batch.
+        new_mark: makes the prefix of the ids of a batch, different for every batch.
     """
 
     def __init__(
@@ -169,31 +169,31 @@ class TollamaRuntime:
 
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
-    ) -> list[Outcome]:
+    ) -> list[SeriesResult]:
         """For each series its ``(H, Q)`` paths in model space and the order of ``key.levels``.
 
-        A series that the runtime refuses, or answers badly, gets its own error; its batchmates get
-        their forecasts, if need be by further calls.
+        A series that the runtime refuses, or answers with invalid output, gets its own error; the
+        other series get their forecasts, by further calls where necessary.
 
         Args:
-            key: what the batch shares; ``params`` travel as tollama's ``options``.
+            key: what the batch shares; ``params`` are sent as tollama's ``options``.
             series: the batch, in model space.
-            budget_s: the hard end of everything done here, calls and waits together. It is meant
-                to be the lease of a slot, longer than anybody waits: tollama computes on when its
-                client has left, so a caller that has waited enough stops waiting for this task and
-                lets it run. A further call, be it a retry or a part of a refused batch, starts
-                only within ``settings.timeout_s``, the callers' patience.
+            budget_s: the hard time limit of all calls and waits together. It should be the lease of
+                a slot, which is longer than any caller waits: tollama goes on computing when its
+                client disconnects, so a caller whose time is over stops waiting for this task and
+                lets it run. A further call (a retry, or a part of a refused batch) starts only
+                within ``settings.timeout_s``, the time that callers wait.
 
         Raises:
-            ModelError: the first call failed as a whole, or may not be made; nobody has anything.
+            ModelError: the first call failed as a whole, or may not be made; no result exists.
         """
         check_levels(key.levels)
         mark = self._new_mark()
         split = BatchSplit(encode_series(series, mark))
-        patience_ends = self._clock() + min(self._settings.timeout_s, budget_s)
+        callers_deadline = self._clock() + min(self._settings.timeout_s, budget_s)
         try:
             async with asyncio.timeout(budget_s):
-                await self._send_all(split, key, mark, patience_ends)
+                await self._send_all(split, key, mark, callers_deadline)
         except TimeoutError as exc:
             self._retries.failed()
             _end(split, RuntimeTimeoutError(f"no answer within {budget_s:g} s"), exc)
@@ -202,7 +202,7 @@ class TollamaRuntime:
         return split.outcomes
 
     async def is_healthy(self, *, timeout_s: float) -> bool:
-        """Whether the runtime says that it lives, within ``timeout_s``."""
+        """Whether the runtime answers its health check within ``timeout_s``."""
         try:
             await self._get("v1/health", timeout_s)
         except ModelError:
@@ -210,7 +210,7 @@ class TollamaRuntime:
         return True
 
     async def installed_models(self, *, timeout_s: float) -> tuple[str, ...]:
-        """The runtime names of the models that the runtime has.
+        """The models that the runtime has, by their names there.
 
         Raises:
             ModelError: no usable answer within ``timeout_s``.
@@ -222,23 +222,23 @@ class TollamaRuntime:
             raise BadOutputError("the list of models cannot be read") from exc
 
     async def _send_all(
-        self, split: BatchSplit, key: BatchKey, mark: str, patience_ends: float
+        self, split: BatchSplit, key: BatchKey, mark: str, callers_deadline: float
     ) -> None:
         while part := split.next_part():
-            if split.started and self._clock() >= patience_ends:
+            if split.started and self._clock() >= callers_deadline:
                 split.fail_rest(RuntimeRejectedError("no time was left to send it on its own"))
             else:
-                await self._send_part(split, key, mark, part, patience_ends)
+                await self._send_part(split, key, mark, part, callers_deadline)
 
     async def _send_part(
-        self, split: BatchSplit, key: BatchKey, mark: str, part: list[int], patience_ends: float
+        self, split: BatchSplit, key: BatchKey, mark: str, part: list[int], callers_deadline: float
     ) -> None:
         body = join_request(key, split.rendered(part))
         if len(body) > self._settings.max_request_bytes:
             split.too_large()
             return
         try:
-            answer = await self._post(body, longest_answer(key, len(part)), patience_ends)
+            answer = await self._post(body, longest_answer(key, len(part)), callers_deadline)
         except RuntimeTooLargeError:
             split.too_large()
         else:
@@ -247,18 +247,18 @@ class TollamaRuntime:
             else:
                 split.refused(blamed(answer.body, len(part)))
 
-    async def _post(self, body: bytes, max_bytes: int, patience_ends: float) -> Answer:
+    async def _post(self, body: bytes, max_bytes: int, callers_deadline: float) -> Answer:
         attempts = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(1 + self._settings.max_retries),
             wait=self._wait_s,
-            retry=retry_if_exception(lambda exc: self._is_worth_a_retry(exc, patience_ends)),
+            retry=retry_if_exception(lambda exc: self._is_worth_a_retry(exc, callers_deadline)),
             reraise=True,
         )
         return await attempts(self._attempt, body, max_bytes)
 
     async def _attempt(self, body: bytes, max_bytes: int) -> Answer:
-        """The answer, 200 or a refusal; the retry budget learns how it went."""
+        """One exchange, 200 or a refusal; its success or failure goes to the retry budget."""
         try:
             answer = await self._exchange("POST", "v1/forecast", body, max_bytes)
         except ModelError as exc:
@@ -268,15 +268,15 @@ class TollamaRuntime:
         self._retries.succeeded()
         return answer
 
-    def _is_worth_a_retry(self, exc: BaseException, patience_ends: float) -> bool:
+    def _is_worth_a_retry(self, exc: BaseException, callers_deadline: float) -> bool:
         if not (is_refused_connection(exc) or isinstance(exc, RuntimeOverloadedError)):
             return False
-        return self._retries.allows_retry and self._clock() + _wish_s(exc) < patience_ends
+        return self._retries.allows_retry and self._clock() + _retry_after_s(exc) < callers_deadline
 
     def _wait_s(self, state: RetryCallState) -> float:
-        """Full jitter, but no sooner than the runtime asked."""
+        """Full jitter, but at least the Retry-After of the runtime."""
         exc = state.outcome.exception() if state.outcome else None
-        return max(self._backoff(state), _wish_s(exc))
+        return max(self._backoff(state), _retry_after_s(exc))
 
     async def _get(self, path: str, timeout_s: float) -> bytes:
         try:
@@ -298,7 +298,7 @@ class TollamaRuntime:
 async def _forecasts_in(
     answer: Answer, key: BatchKey, part: list[int], mark: str
 ) -> list[FloatArray | BadOutputError]:
-    """What an answer holds for each series of a part; its connection is kept if all is well."""
+    """The forecast or error of each series of a part; closes the connection after any error."""
     try:
         outcomes = decode_forecasts(answer.body, key, part, mark)
     except BadOutputError:
@@ -309,13 +309,13 @@ async def _forecasts_in(
     return outcomes
 
 
-def _wish_s(exc: BaseException | None) -> float:
-    """How long the runtime asked us to wait, else 0."""
+def _retry_after_s(exc: BaseException | None) -> float:
+    """The Retry-After of the runtime, else 0."""
     return (exc.retry_after_s or 0.0) if isinstance(exc, RuntimeOverloadedError) else 0.0
 
 
 def _end(split: BatchSplit, error: ModelError, cause: BaseException | None) -> None:
-    """A failure before the first answer is the batch's; later it is that of the series left."""
+    """Raises before the first answer; after it the error is that of the remaining series."""
     if not split.started:
         raise error from cause
     split.fail_rest(error)

@@ -1,10 +1,10 @@
-"""What an answer of tollama that is not 200 means to us.
+"""The ``ModelError`` for each answer of tollama that is not 200.
 
-Nothing that the runtime wrote ends up in an error of ours: its texts quote the input back.
+No text of the runtime is copied into an error, because its texts repeat the input.
 
     400        refused: the request or one series in it      403, 401   key or licence
     404        no such model (or no such path)               413        too large
-    429        rate limited, with its wish to wait           503        failed, or its own breaker
+    429        rate limited, with Retry-After                503        failed, or its own breaker
     others     failed
 """
 
@@ -30,7 +30,7 @@ CIRCUIT_WAIT_S = 16.0  # tollama's own breaker stays open for 15 s
 
 
 def error_for(status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
-    """Our error for an answer that is not 200, in our own words."""
+    """The error for an answer that is not 200, without any text of the runtime."""
     if status == 400:
         return _refusal(_detail(body))
     if status in {401, 403}:
@@ -48,11 +48,11 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes) -> ModelErro
 
 
 def blamed(body: bytes, count: int) -> frozenset[int] | None:
-    """The positions that a 400 to ``count`` series accuses, or None when it does not say.
+    """The positions of the series that a 400 to ``count`` series names, or None for none.
 
     Schema errors carry the path of each fault (``["body", "series", 3, "target", 0]``); one outside
-    of ``series`` accuses all, and splitting would not help. What is found later (a frequency, a
-    model's own check) accuses nobody.
+    of ``series`` concerns all, and splitting would not help. Later checks (of a frequency, or by a
+    model) name no series.
     """
     paths = _paths(_detail(body))
     if any(len(path) > 1 and path[1] != "series" for path in paths):
@@ -100,15 +100,15 @@ def _unexpected(status: int) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds from Retry-After; a date counts from the answer's own Date, whatever our clock says.
+    """Seconds from Retry-After; a date counts from the answer's own Date, not from the local clock.
 
     Source: RFC 9110, section 10.2.3.
     """
-    wish = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", wish):
-        return float(wish)
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
     try:
-        until, now = (parsedate_to_datetime(t) for t in (wish, headers.get("date", "")))
+        until, now = (parsedate_to_datetime(t) for t in (value, headers.get("date", "")))
         return max(0.0, (until - now).total_seconds())
     except (ValueError, TypeError):
         return None

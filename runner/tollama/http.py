@@ -1,4 +1,4 @@
-"""HTTP to the runtime, the only module that speaks it: one exchange, bounded, errors as ours."""
+"""HTTP to the runtime, only in this module: one bounded exchange; failures are ``ModelError``."""
 
 from collections.abc import Callable
 from contextlib import aclosing
@@ -16,22 +16,22 @@ from runner.errors import (
 )
 from runner.tollama.errors import error_for
 
-# A piece costs some 50 us whatever its size, and 10,000 pieces of a byte come in one read, which
-# nothing interrupts: shorter ones than usual are taken up to this many.
+# A piece of an answer costs about 50 us at any size, and one read, which blocks the event loop, can
+# bring 10,000 pieces of one byte: this limits the number of pieces that are shorter than usual.
 _FREE_PIECES, _USUAL_PIECE = 200, 100  # bytes
-_KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: be first
+_KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: close earlier
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: ``status`` is 200, or 400 for a refusal whose body may say of what."""
+    """An answer: ``status`` is 200, or 400 for a refusal; its body may name the bad series."""
 
     status: int
     body: bytes
     connection: Any = field(default=None, compare=False, repr=False)
 
     async def hang_up(self) -> None:
-        """Closes its connection: who has answered badly may be out of step with our requests."""
+        """Closes its connection: after a bad answer, later ones may belong to other requests."""
         if self.connection is not None:
             await self.connection.aclose()
 
@@ -39,11 +39,11 @@ class Answer:
 class RuntimeHttp:
     """The connections to one runtime: no proxies from the environment, no redirects, no cookies.
 
-    It stands on httpx's transport. A client above it would look for cookies, redirects and
-    authentication in every answer, a quarter of the CPU of an exchange for things we refuse.
+    It uses httpx's transport. A client above it would check every answer for cookies, redirects
+    and authentication, which are not used here but cost a quarter of the CPU of an exchange.
 
-    Only connecting has a time limit of its own. httpx counts the others per read, so that an
-    answer dripping in byte by byte would never pass them; ``TollamaRuntime`` limits the whole.
+    Only connecting has a time limit of its own. httpx applies the others per read, so an answer
+    that arrives byte by byte would never exceed them; ``TollamaRuntime`` limits the whole.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class RuntimeHttp:
         transport: httpx.AsyncBaseTransport | None = None,
         prepare: Callable[[httpx.Request], None] | None = None,
     ) -> None:
-        """Connects when it is asked, not before.
+        """Connects at the first exchange.
 
         Args:
             settings: limits and key.
-            base_url: where the runtime listens; may have a path.
-            transport: instead of connections of its own.
-            prepare: given every request before it is sent, to add headers.
+            base_url: of the runtime; may have a path.
+            transport: replaces the default transport.
+            prepare: called with every request before it is sent, to add headers.
 
         Raises:
             ConfigError: the key cannot be sent in a header.
@@ -94,7 +94,7 @@ class RuntimeHttp:
             raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
 
     async def aclose(self) -> None:
-        """Closes what is open; the next exchange fails."""
+        """Closes all connections; later exchanges fail."""
         self._is_closed = True
         await self._transport.aclose()
 
@@ -130,8 +130,8 @@ def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:
 async def _read(response: httpx.Response, limit: int) -> Answer:
     """The answer, or the error that its status, type or size means.
 
-    Bytes are counted as they come and compression is refused, so neither an endless answer nor a
-    small one that unpacks to gigabytes gets far.
+    Bytes are counted while they arrive and compression is refused, so an endless answer is stopped,
+    and no small answer can expand to gigabytes.
     """
     if response.status_code != 200:
         try:
@@ -152,7 +152,7 @@ async def _bounded(response: httpx.Response, limit: int) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise BadOutputError("the answer is compressed, though we asked for plain bytes")
     chunks: list[bytes] = []
-    size = int(response.headers.get("content-length", 0))  # h11 has refused what is no number
+    size = int(response.headers.get("content-length", 0))  # h11 refuses what is no number
     if size > limit:
         raise BadOutputError(f"the answer is over {limit} bytes")
     size = 0

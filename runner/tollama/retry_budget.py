@@ -1,13 +1,13 @@
-"""A purse of tokens that keeps retries from making an outage worse.
+"""A budget of tokens, so that retries do not make an outage worse.
 
 Source: gRPC proposal A6, "Throttling Retry Attempts and Hedged RPCs".
 """
 
 
 class RetryBudget:
-    """Allows retries only while more than half of the tokens are there.
+    """Allows retries only while more than half of the tokens are left.
 
-    A failure takes one token, a success gives ``ratio`` of one back: in steady state at most that
+    A failure takes one token, a success returns ``ratio`` of one: in steady state at most that
     share of calls is retried, and an outage stops retries after a few calls.
 
     >>> budget = RetryBudget(tokens=4, ratio=0.5)
@@ -24,13 +24,13 @@ class RetryBudget:
 
     @property
     def allows_retry(self) -> bool:
-        """Whether one more attempt is affordable."""
+        """Whether one more attempt is allowed."""
         return self._tokens > self._capacity / 2
 
     def failed(self) -> None:
-        """Take a token; never below zero."""
+        """Takes a token; never below zero."""
         self._tokens = max(0.0, self._tokens - 1.0)
 
     def succeeded(self) -> None:
-        """Give a part of a token back; never over the capacity."""
+        """Returns ``ratio`` of a token; never over the capacity."""
         self._tokens = min(self._capacity, self._tokens + self._ratio)

@@ -1,11 +1,11 @@
-"""Several runtimes behind one Runner: which of them an item goes to, and where it goes instead.
+"""Several runtimes behind one Runner: which of them an item is sent to.
 
-    its own     by the replica's rank, so that every runtime has about as many replicas. Where
-                there are fewer replicas than runtimes a replica has several of its own
-    another     while none of its own may be called, or when they failed this very item
+    its own     by the replica's rank, so that every runtime has about as many replicas. With fewer
+                replicas than runtimes a replica has several of its own
+    another     while none of its own may be called, or when they failed for this item
 
-Among equals the one with the least under way is taken, and in a draw the next in turn. Each runtime
-has a breaker and a queue of its own for each model: one that is dead costs nobody else anything.
+Within a group the runtime with the fewest items under way is chosen; equal ones take turns. Each
+runtime has its own breaker and queue for each model: a dead runtime does not slow the others.
 """
 
 import itertools
@@ -23,7 +23,7 @@ Tiers = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRank:
-    """Where a replica stands among its like: ``rank`` from 0, and how many there are."""
+    """The rank of a replica, from 0, and the number of replicas of its deployment."""
 
     rank: int
     replicas: int
@@ -31,9 +31,9 @@ class ReplicaRank:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeTarget:
-    """What items must share to travel in one call: the runtime by its index, and the batch key.
+    """What the items of a call share: the index of the runtime, and the batch key.
 
-    ``queue_name`` names the pair of runtime and model, and their breaker.
+    ``queue_name`` is the name of the model queue and of the breaker at this runtime.
     """
 
     runtime: int
@@ -46,7 +46,7 @@ class Runtimes:
 
     Args:
         count: how many there are, at least one.
-        place: of this replica now: ranks move when replicas come and go.
+        place: the current rank of this replica; ranks change when replicas start or stop.
     """
 
     def __init__(self, count: int, place: Callable[[], ReplicaRank]) -> None:
@@ -60,10 +60,10 @@ class Runtimes:
         return self._count
 
     def queue_names(self, model: str) -> tuple[str, ...]:
-        """What the queue and breaker of a model are called at each runtime.
+        """The name of the queue and breaker of a model at each runtime.
 
-        Runtimes are numbered as in the configuration, from 1: callers may see these names, and
-        addresses are none of their business. A lone runtime needs no number.
+        Runtimes are numbered as in the configuration, from 1: callers may see these names, but not
+        addresses. A single runtime has no number.
         """
         known = self._queue_names.get(model)
         if known is None:
@@ -72,9 +72,9 @@ class Runtimes:
         return known
 
     def choose(self, usable: Collection[int], load: Callable[[int], int]) -> int | None:
-        """The runtime to call of those that are ``usable``; None when there is none.
+        """The runtime to call, among the ``usable`` ones; None when there is none.
 
-        ``load`` says how much this replica has under way at a runtime.
+        ``load`` returns how many items this replica has under way at a runtime.
         """
         if self._count == 1:
             return 0 if usable else None
@@ -101,11 +101,11 @@ def tiers(rank: int, replicas: int, count: int) -> Tiers:
 
 
 class RoutedCalls(Generic[T, R]):
-    """The calls of all runtimes as one, by the route."""
+    """One callable for all runtimes; the target selects the runtime."""
 
     def __init__(self, calls: Sequence[Callable[[BatchKey, Sequence[T]], Awaitable[R]]]) -> None:
         self._calls = calls
 
-    async def __call__(self, route: RuntimeTarget, items: Sequence[T]) -> R:
-        """What the route's runtime gives for a batch."""
-        return await self._calls[route.runtime](route.key, items)
+    async def __call__(self, target: RuntimeTarget, items: Sequence[T]) -> R:
+        """The result of a batch at the runtime of the target."""
+        return await self._calls[target.runtime](target.key, items)

@@ -1,6 +1,6 @@
-"""tollama's JSON, both ways: series to request bytes, answer bytes to arrays.
+"""tollama's JSON in both directions: series to request bytes, answer bytes to arrays.
 
-No network here: bytes in, values out. What is wrong with one series stays with that series.
+No network here: bytes in, values out. A fault of one series is an error of that series only.
 """
 
 import json
@@ -15,12 +15,12 @@ from runner.errors import BadOutputError, RuntimeRejectedError
 from runner.types import BatchKey, FloatArray, ModelSeries
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-_OTHER_PARTS = 100  # objects and lists that an answer, and each forecast, may hold besides paths
+_OTHER_PARTS = 100  # objects and lists, besides paths, that an answer and each forecast may have
 _UNITS = ((86_400, "D"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def pandas_frequency(step_s: int) -> str:
-    """The alias pandas has for a step: on our wire ``5m`` is minutes, to pandas it is months.
+    """The pandas alias of a step: ``5m`` is minutes in this API, months in pandas.
 
     >>> [pandas_frequency(s) for s in (300, 3600, 5400, 86400, 45)]
     ['5min', '1h', '90min', '1D', '45s']
@@ -30,20 +30,20 @@ def pandas_frequency(step_s: int) -> str:
 
 
 def longest_answer(key: BatchKey, series: int) -> int:
-    """Bytes that a sound answer to so many series stays under; parsing more would block for long.
+    """The largest size of a valid answer, in bytes; to parse more would block for too long.
 
-    A number takes 25 characters, and as many again where the JSON is indented; it is given the
-    double. The rest is for what stands beside the paths: warnings, explanations, timing.
+    A number takes 25 characters, and as many again if the JSON is indented; the limit allows twice
+    that. The rest is for the other parts of an answer: warnings, explanations, timing.
     """
     numbers = key.horizon_steps * (len(key.levels) + 1)  # and the mean
     return 100_000 + series * (10_000 + 100 * numbers)
 
 
 def check_levels(levels: Sequence[float]) -> None:
-    """Refuses levels that tollama 0.1.0 cannot survive.
+    """Refuses levels that crash tollama 0.1.0.
 
     Its runners name levels in ``%g`` form. A level that this rounds to 1 fails their own check,
-    which ends the model process; three tries later tollama's breaker is open for everybody.
+    which ends the model process; after three such calls tollama's breaker opens for all callers.
 
     Raises:
         RuntimeRejectedError: a level is too close to 1.
@@ -55,20 +55,20 @@ def check_levels(levels: Sequence[float]) -> None:
 def encode_series(
     batch: Sequence[ModelSeries], mark: str = "s"
 ) -> list[bytes | RuntimeRejectedError]:
-    """Each series as a JSON object, or why it may not be sent.
+    """Each series as a JSON object, or the reason why it may not be sent.
 
-    Its id is ``mark`` and its index. With a mark of its own for each batch, the answer to another
-    batch, from a connection that is out of step, is told from the right one.
+    Its id is ``mark`` and its index. If each batch has a different mark, an answer to another batch
+    (from a connection whose answers are shifted) is recognised as wrong.
 
-    Timestamps are rendered once for all series on the same grid. Rendered series can be joined
-    into any part of the batch (``join_request``), so a split costs no second encoding.
+    Timestamps are encoded once for all series on the same grid. Encoded series can be joined into
+    any part of the batch (``join_request``), so a split costs no second encoding.
     """
     grids: dict[tuple[int, float, int], orjson.Fragment] = {}
     return [_encode_one(f"{mark}{i}", series, grids) for i, series in enumerate(batch)]
 
 
 def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
-    """The body of one forecast call: what the batch shares, and the rendered series.
+    """The body of one forecast call: what the batch shares, and the encoded series.
 
     ``timeout`` is left out on purpose: when a short one expires, tollama kills the model process.
     """
@@ -80,18 +80,18 @@ def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
     if key.params:
         head["options"] = dict(key.params)
     pieces = [orjson.dumps(head)[:-1], b',"series":[', *_separated(parts), b"]}"]
-    return b"".join(pieces)  # in one go: at 1.6 MB for 128 series a second copy costs 2 ms
+    return b"".join(pieces)  # one join: at 1.6 MB for 128 series a second copy costs 2 ms
 
 
 def decode_forecasts(
     body: bytes, key: BatchKey, indexes: Sequence[int], mark: str = "s"
 ) -> list[FloatArray | BadOutputError]:
-    """For each index its ``(H, Q)`` quantile paths in model space, or what is wrong with them.
+    """For each index its ``(H, Q)`` quantile paths in model space, or the error.
 
     Raises:
-        BadOutputError: the body as a whole is no answer.
+        BadOutputError: the whole body is not a valid answer.
     """
-    parts = body.count(b"[") + body.count(b"{")  # a million empty lists parse for a second
+    parts = body.count(b"[") + body.count(b"{")  # a million empty lists take a second to parse
     if parts > _OTHER_PARTS * (1 + len(indexes)) + len(key.levels) * len(indexes):
         raise BadOutputError("the answer has too many parts")
     by_id: dict[str, list[Mapping[str, Any]]] = {}
@@ -160,7 +160,7 @@ def _forecasts(body: bytes) -> list[Any]:
 
 
 def _loads(body: bytes) -> Any:
-    """JSON; the slower parser takes ``NaN`` and ``1e999``, so that they hurt one series only."""
+    """JSON; the slower parser accepts ``NaN`` and ``1e999``, so that only one series fails."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -187,9 +187,9 @@ def _rows(quantiles: Mapping[str, Any], levels: tuple[float, ...]) -> list[Any] 
     return None if names is None else [quantiles[name] for name in names]
 
 
-@lru_cache(maxsize=256)  # the series of a batch share it, and so do batches
+@lru_cache(maxsize=256)  # the same for all series of a batch, and for most batches
 def _names(given: tuple[str, ...], levels: tuple[float, ...]) -> tuple[str, ...] | None:
-    """What the runtime calls each level, matched by number: it writes them in ``%g`` form."""
+    """The runtime's name of each level, matched by number: it uses ``%g`` form."""
     numbers = [(_number(name), name) for name in given]
     by_level = {number: name for number, name in numbers if number is not None}
     if len(by_level) < sum(number is not None for number, _ in numbers):
