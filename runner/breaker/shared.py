@@ -126,8 +126,9 @@ class Breakers:
         """All breakers, for another process with another clock."""
         return {name: breaker.snapshot(now) for name, breaker in self._by_name.items()}
 
-    def adopt(self, theirs: BreakerSnapshots, now: float) -> None:
-        """Replaces the breakers of these names; others stay as they are."""
+    def replace_all(self, theirs: BreakerSnapshots, now: float) -> None:
+        """Replaces all breakers; those that are not among ``theirs`` are as never used."""
+        self._by_name.clear()
         for name, snapshot in theirs.items():
             self._breaker(name).adopt(snapshot, now)
 

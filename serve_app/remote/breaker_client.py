@@ -134,7 +134,7 @@ class BreakerClient:
         """Replaces the copy with the actor's state, plus the results not sent to it yet."""
         self._actor = reply.actor
         now = self._clock()
-        self._copy.adopt(reply.breakers or {}, now)
+        self._copy.replace_all(reply.breakers or {}, now)
         for report in self._unsent:
             self._copy.record(report, now)
 

@@ -50,14 +50,14 @@ class TestBreakers:
 
         assert probes == [Permit(2, "r1-1"), Permit(2, "r1-2")]
 
-    def test_adopting_takes_over_every_name_told_and_leaves_others_alone(self):
+    def test_replacing_takes_over_every_name_and_forgets_others(self):
         theirs, ours = make_breakers(), make_breakers()
         fail(theirs, "m", NOW)
         fail(ours, "n", NOW)
 
-        ours.adopt(theirs.snapshot(NOW), NOW)
+        ours.replace_all(theirs.snapshot(NOW), NOW)
 
-        assert (ours.state("m", NOW), ours.state("n", NOW)) == (OPEN, OPEN)
+        assert ours.snapshot(NOW) == theirs.snapshot(NOW)
 
 
 def snapshot(*, state: BreakerState = CLOSED, **changes: float) -> BreakerSnapshot:

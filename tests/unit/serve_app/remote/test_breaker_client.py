@@ -136,6 +136,22 @@ class TestOrdinaryCalls:
 
         run_virtual(main())
 
+    def test_results_for_a_model_that_the_actor_does_not_know_yet_count_once(self):
+        async def main():
+            actor = FakeActor(clock)
+            (client,) = await started(actor, "r1-")
+            actor.delay_s = 0.1
+            await asyncio.sleep(0.2)  # an exchange is under way now, without what comes next
+
+            await call(client, FAILURE, times=2)
+            for _ in range(40):
+                assert client.state("m") is CLOSED  # it would open at three
+                await asyncio.sleep(0.025)
+
+            assert [calls for _, calls, *_ in client.known()["m"]["window"]] == [2]
+
+        run_virtual(main())
+
     def test_each_result_counts_once(self):
         async def main():
             actor = FakeActor(clock)
