@@ -5,15 +5,16 @@ A plain data structure: no clock, no awaiting. The rules:
     within a key      order of arrival, interactive items before bulk ones
     between keys      the key that has waited longest for a call goes next, so that a key with many
                       items delays another key by one call, not by all its items
-    between classes   interactive keys first; bulk items fill free places of a call, and after
-                      ``_BULK_TURN_AFTER`` calls that left bulk items behind comes a bulk call, both
-                      with ``bulk_batch_size`` of them at most; with ``hold_bulk`` neither happens
+    between classes   interactive keys first; bulk items fill free places of a call. Bulk gets a
+                      fifth of what is sent: after four calls with less of it for the bulk key that
+                      has waited longest comes a bulk call. Both hold ``bulk_batch_size`` bulk items
+                      at most; with ``hold_bulk`` neither happens
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any, Generic, TypeVar
@@ -25,7 +26,7 @@ from runner.types import Priority
 K = TypeVar("K", bound=Hashable)
 W = TypeVar("W", bound="WaitingItem[Any]")
 
-_BULK_TURN_AFTER = 4  # bulk work gets at least every fifth call, however busy the rest is
+_BULK_TURN_AFTER = 4  # bulk work gets at least a fifth, however busy the rest is
 _SLACK_ENTRIES = 64  # stale deadlines kept before a clean-up is worth its cost
 
 
@@ -127,16 +128,22 @@ class ItemQueue(Generic[K, W]):
             bulk = list(islice(bulk, 0 if hold_bulk else self._bulk_batch_size))
         main, fill = (bulk, interactive) if bulk_turn else (interactive, bulk)
         plan = plan_batch(main, fill, limits)
+        bulk_served = bulk_turn or self._gives_bulk_a_fifth(key, plan.send)
         self._remove_all(plan.send)
         self._remove_all(plan.lost)
-        self._end_turn(key, plan.send, bulk_turn)
+        self._end_turn(key, plan.send)
+        self._calls_past_bulk = 0 if bulk_served or not self._bulk else self._calls_past_bulk + 1
         return plan
 
-    def _end_turn(self, key: K, sent: Iterable[W], bulk_turn: bool) -> None:
+    def _gives_bulk_a_fifth(self, key: K, sent: Sequence[W]) -> bool:
+        """Whether a fifth of a call is bulk, of the bulk key that has waited longest."""
+        bulk_sent = sum(item.priority is Priority.BULK for item in sent)
+        return bulk_sent > 0 and self._bulk.first() == key and 5 * bulk_sent >= len(sent)
+
+    def _end_turn(self, key: K, sent: Iterable[W]) -> None:
         """Moves the key behind the other keys, in each class of which items were sent."""
         for priority in {item.priority for item in sent}:
             (self._bulk if priority is Priority.BULK else self._interactive).to_the_end(key)
-        self._calls_past_bulk = self._calls_past_bulk + 1 if self._bulk and not bulk_turn else 0
 
     def _remove_all(self, items: list[W]) -> list[W]:
         for item in items:

@@ -110,6 +110,29 @@ def test_bulk_gets_every_fifth_call_while_interactive_items_keep_coming():
     assert [next_call(line, 1) for _ in range(10)] == list("abcdvefghw")
 
 
+def test_bulk_that_travels_with_every_call_has_no_call_of_its_own():
+    line = line_of(*map(bulk, "123456"), bulk_batch_size=1)
+    calls = []
+    for name in "abcdef":
+        line.put(urgent(name))
+        calls.append(next_call(line, 2))
+
+    assert calls == ["a1", "b2", "c3", "d4", "e5", "f6"]
+
+
+def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth():
+    line = line_of(*map(bulk, "123456789"), bulk_batch_size=1)
+    for name in "abcdefghijklmnopqrstuvwxyz":
+        line.put(urgent(name))
+    calls = []
+    for _ in range(6):
+        for name in "ABCDE":
+            line.put(urgent(name))
+        calls.append(line.cut(up_to(6)).send)
+
+    assert [sum(item.priority is BULK for item in sent) for sent in calls] == [0, 0, 0, 0, 1, 0]
+
+
 def test_a_bulk_turn_is_filled_with_interactive_items_of_its_key_only():
     line = line_of(*map(bulk, "xyz"), *[urgent(name, "other") for name in "abcd"])
     for _ in range(4):
@@ -153,7 +176,7 @@ def test_a_bulk_key_that_travels_along_does_not_keep_another_bulk_key_waiting_fo
         line.put(urgent(name))
         calls.append(next_call(line, 2))
 
-    assert calls == ["a1", "b2", "c3", "d4", "x", "ef"]
+    assert calls == ["a1", "b2", "c3", "d4", "e5", "x"]
 
 
 def test_a_bulk_key_passed_over_keeps_its_place():
@@ -359,7 +382,7 @@ class LineMachine(RuleBasedStateMachine):
             ahead = [i for i in plan.send if i.key == item.key and i.priority is item.priority]
             if ahead:  # its key and class were served: the wait of the next in line starts again
                 self.calls_waited[item] = 0
-            # of 3 keys; bulk has every fifth call; interactive waits for 2 keys and one bulk turn
+            # of 3 keys; bulk has a fifth of all calls; interactive waits for 2 keys and a bulk turn
             assert self.calls_waited[item] <= (15 if item.priority is BULK else 4)
 
     @invariant()
