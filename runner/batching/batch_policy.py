@@ -54,6 +54,7 @@ class BatchLimits:
 
     Attributes:
         max_items: series in a call, >= 1.
+        max_bulk: bulk items in a call, >= 1.
         max_bytes: body size; a single item may exceed it, then the runtime refuses the call.
         max_call_s: expected seconds of a call; a single item may exceed it.
         latency: how long calls of this key are expected to take.
@@ -61,6 +62,7 @@ class BatchLimits:
     """
 
     max_items: int
+    max_bulk: int
     max_bytes: int
     max_call_s: float
     latency: CallLatency
@@ -149,6 +151,7 @@ def _take_fill(
 
 COMPANY_S = 1.0  # for this long after an interactive item more of them are expected
 COMPANY_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
+BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
 BURST_S = 0.3  # a queue that was long for this time is no burst
 OVERLOAD_S = 1.0  # for this long after a refusal the queue is kept short and bulk items are held
 
@@ -179,6 +182,14 @@ class AdmissionControl:
         if not self.expects_company(now):
             return longest_s
         return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
+
+    def most_bulk(self, latency: CallLatency, now: float) -> float:
+        """The limit on bulk items in a call; it grows from call to call.
+
+        After small calls it is not known what a large one takes: the first call of a batch could
+        hold the runtime for a second. Alone, that delays no other request.
+        """
+        return BULK_GROWTH * latency.centre_n if self.expects_company(now) else inf
 
     def on_interactive_arrival(self, now: float) -> None:
         """An interactive item has arrived."""

@@ -333,8 +333,10 @@ class Dispatcher(Generic[K, T, R]):
         """The bounds of a call that the runtime begins at ``begins``."""
         now = self._clock()
         latency = self._latency_model.at(key, now)
+        max_items = min(self._settings.max_batch_size, self._batch_limit(key))
         return BatchLimits(
-            max_items=min(self._settings.max_batch_size, self._batch_limit(key)),
+            max_items=max_items,
+            max_bulk=int(min(max_items, queue.admission.most_bulk(latency, now))),
             max_bytes=self._max_batch_bytes,
             max_call_s=queue.admission.longest_call_s(latency, now),
             latency=latency,

@@ -16,7 +16,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from runner.batching.batch_policy import BatchLimits, BatchPlan, plan_batch
@@ -123,9 +123,9 @@ class ItemQueue(Generic[K, W]):
         )
         key = (self._bulk if bulk_turn else self._interactive).first()
         limits = limits_of(key)
-        interactive, bulk = self._interactive.items(key), self._bulk.items(key)
+        interactive, bulk = self._interactive.items(key), self._bulk.items(key)[: limits.max_bulk]
         if self._interactive:
-            bulk = list(islice(bulk, 0 if hold_bulk else self._bulk_batch_size))
+            bulk = bulk[: 0 if hold_bulk else self._bulk_batch_size]
         main, fill = (bulk, interactive) if bulk_turn else (interactive, bulk)
         plan = plan_batch(main, fill, limits)
         bulk_served = bulk_turn or self._gives_bulk_a_fifth(key, plan.send)

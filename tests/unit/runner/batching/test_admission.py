@@ -1,3 +1,4 @@
+from math import inf
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def admission(**changes: Any) -> AdmissionControl:
 def limits(
     *, max_items: int = 4, now: float = 0.0, latency: CallLatency = DEAR_ITEMS
 ) -> BatchLimits:
-    return BatchLimits(max_items, 10**9, 1e9, latency, now)
+    return BatchLimits(max_items, max_items, 10**9, 1e9, latency, now)
 
 
 def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_moment():
@@ -61,6 +62,17 @@ def test_where_a_single_item_takes_as_long_as_a_call_may_others_still_come_along
     lane.on_interactive_arrival(greeted_at)
 
     assert lane.longest_call_s(CallLatency(10, alone_s, 0.0, 0.0), 0.0) == longest_s
+
+
+def test_bulk_items_in_a_call_grow_step_by_step_while_interactive_items_are_expected():
+    control = admission()
+    before = control.most_bulk(UNKNOWN, 0.0)
+    control.on_interactive_arrival(5.0)
+
+    assert before == inf
+    assert control.most_bulk(UNKNOWN, 5.0) == 4
+    assert control.most_bulk(DEAR_ITEMS, 5.0) == 40
+    assert control.most_bulk(DEAR_ITEMS, 5.0 + COMPANY_S) == inf
 
 
 def test_whoever_is_in_the_next_call_is_let_in_however_long_that_takes():

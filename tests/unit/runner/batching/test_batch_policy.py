@@ -25,6 +25,7 @@ def line(fixed_s, per_item_s):
 def limits(**changes):
     values: dict[str, Any] = {
         "max_items": 100,
+        "max_bulk": 100,
         "max_bytes": 1000,
         "max_call_s": 1e9,
         "latency": UNKNOWN,

@@ -38,7 +38,7 @@ def line_of(*items, max_items=100, bulk_batch_size=2):
 
 
 def up_to(max_items):
-    return lambda key: BatchLimits(max_items, 10**9, inf, UNKNOWN, 0.0)
+    return lambda key: BatchLimits(max_items, max_items, 10**9, inf, UNKNOWN, 0.0)
 
 
 def next_call(line, max_items=100):
@@ -189,7 +189,7 @@ def test_a_bulk_key_passed_over_keeps_its_place():
 def test_lost_items_leave_the_line():
     line = line_of(urgent("a", deadline=5), urgent("b", deadline=50))
 
-    plan = line.cut(lambda key: BatchLimits(9, 9, inf, UNKNOWN, now=10.0))
+    plan = line.cut(lambda key: BatchLimits(9, 9, 9, inf, UNKNOWN, now=10.0))
 
     assert names(plan.lost) == "a"
     assert len(line) == 0

@@ -97,6 +97,28 @@ async def test_who_is_let_in_is_in_time_and_batches_are_shed_first(
     assert seen[BULK].served_share < 0.7 * seen[URGENT].served_share
 
 
+async def test_a_large_batch_delays_no_single_request_by_more_than_a_call():
+    """Small calls tell little about large ones, so calls of the batch begin small and grow."""
+    runtime = Runtime(fixed_s=0.04, per_item_s=0.008)
+    desk = Desk(runtime, **SETTINGS)
+    waits = []
+
+    async def single(number: int) -> None:
+        await asyncio.sleep(number / 20)
+        began = desk.now()
+        await desk.put("x", within_s=1.4)
+        waits.append(desk.now() - began)
+
+    async def batch() -> None:
+        await asyncio.sleep(2.0)
+        await asyncio.gather(*desk.put_all("y" * 400, within_s=10, priority=BULK))
+
+    await asyncio.gather(batch(), *map(single, range(20 * SECONDS)))
+
+    assert max(waits) <= 0.25
+    assert max(call.ended_at for call in runtime.calls if "y" in call.items) < 9.5
+
+
 async def test_below_the_limit_everybody_is_answered_by_the_model():
     seen = await offered(Runtime(fixed_s=0.037, per_item_s=0.0009), 300, 130)
 
