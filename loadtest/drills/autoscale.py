@@ -3,14 +3,15 @@
     python -m loadtest.drills.autoscale
     python -m loadtest.drills.autoscale --callers 200 --target 50 --ms-per-call 37
 
-Few callers, many callers, few again. The service starts with one Runner and may have four. The last
-line is ``AUTOSCALE_PASS`` or ``AUTOSCALE_FAIL: why``.
+Few callers, many callers, few again. There are two runtimes; the service starts with one Runner
+and may have two. The last line is ``AUTOSCALE_PASS`` or ``AUTOSCALE_FAIL: why``.
 """
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -23,23 +24,23 @@ from loadtest.drills.harness import (
     FORECAST,
     Client,
     Sample,
-    Stand,
     counted,
     judged,
     options,
     percentiles_ms,
     problems_of,
     say,
-    standing,
+    service_on,
     table,
     with_deployments,
 )
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import read_config
+from loadtest.stub.process import StubProcess, start_stub
 
 SHAPE = Shape(model="mock", points=96)
-MOST = 4  # Runners
+MOST = 2  # runtimes, and Runners
 BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
 OUT, LOW = "step, scaled out", "low again"
 HEAD = (
@@ -50,8 +51,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "--few": (10, "callers before and after the step"),
     "--callers": (120, "callers from the step on"),
     "--target": (40, "items in hand for each Runner"),
-    "--ms-per-call": (20.0, "the runtime's time for a call"),
-    "--ms-per-series": (4.0, "and for each series in it"),
+    "--ms-per-call": (40.0, "the runtime's time for a call"),
+    "--ms-per-series": (8.0, "and for each series in it"),
     "--downscale-delay-s": (20.0, "300 is shipped"),
     "--hold-s": (15.0, "how long a load lasts that waits for nothing"),
     "--limit-s": (90.0, "how long we wait for Runners to come"),
@@ -61,7 +62,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What happened between two moments: ``busy_s`` is the time the runtime computed."""
+    """What happened between two moments: ``busy_s`` is the mean time that a runtime computed."""
 
     name: str
     callers: int
@@ -98,10 +99,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace, seen: Seen) -> None:
     config = scaling_config(read_config(), args)
-    with standing(args.ms_per_call, args.ms_per_series, config=config) as stand:
+    speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
+    with ExitStack() as stack:
+        stubs = [stack.enter_context(start_stub("--model", "*", *speed)) for _ in range(MOST)]
+        service = service_on([stub.url for stub in stubs], {}, config)
         expected = share_of_best(args.target, args.ms_per_call, args.ms_per_series)
-        say(f"calls of {args.target} series: {expected:.0%} of the runtime's best rate")
-        asyncio.run(_take_steps(stand, args, seen))
+        say(f"calls of {args.target} series: {expected:.0%} of a runtime's best rate")
+        asyncio.run(_take_steps(stack.enter_context(service).url, stubs, args, seen))
 
 
 def scaling_config(config: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
@@ -139,10 +143,12 @@ def runners_for(callers: int, target: float, most: int) -> int:
     return min(most, max(1, -(-callers // int(target))))
 
 
-async def _take_steps(stand: Stand, args: argparse.Namespace, seen: Seen) -> None:
+async def _take_steps(
+    url: str, stubs: Sequence[StubProcess], args: argparse.Namespace, seen: Seen
+) -> None:
     wanted = runners_for(args.callers, args.target, MOST)
-    async with httpx.AsyncClient(base_url=stand.url, timeout=5, trust_env=False) as http:
-        steps = _Steps(http, stand, Callers(stand.url, SHAPE), seen.phases)
+    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
+        steps = _Steps(http, stubs, Callers(url, SHAPE), seen.phases)
         try:
             await steps.phase(BEFORE, args.few, least_s=args.hold_s)
             seen.first_s = await steps.phase(STEP, args.callers, lambda n: n > 1, args.limit_s)
@@ -158,7 +164,7 @@ async def _take_steps(stand: Stand, args: argparse.Namespace, seen: Seen) -> Non
 @dataclass(slots=True)
 class _Steps:
     http: httpx.AsyncClient
-    stand: Stand
+    stubs: Sequence[StubProcess]
     callers: "Callers"
     phases: list[Phase]
     runners: int = 1
@@ -178,17 +184,20 @@ class _Steps:
         """
         if not least_s and until(self.runners):
             return 0.0
-        await asyncio.to_thread(self.stand.stub.reset)
+        for stub in self.stubs:
+            await asyncio.to_thread(stub.reset)
         before, first, began = self.runners, len(self.callers.samples), perf_counter()
         self.callers.are(callers)
         await asyncio.sleep(least_s)
         while not until(self.runners) and perf_counter() - began < limit_s:
             await asyncio.sleep(0.5)
             await self._count()
-        seconds, stats = perf_counter() - began, await asyncio.to_thread(self.stand.stub.stats)
+        seconds = perf_counter() - began
+        stats = [await asyncio.to_thread(stub.stats) for stub in self.stubs]
         runners = f"{before}" if before == self.runners else f"{before} to {self.runners}"
-        samples, busy_s = self.callers.samples[first:], stats["busy_ms"] / 1e3
-        sizes = stats["series_per_call"]
+        samples = self.callers.samples[first:]
+        busy_s = sum(one["busy_ms"] for one in stats) / 1e3 / len(stats)
+        sizes = [size for one in stats for size in one["series_per_call"]]
         self.phases.append(Phase(name, callers, runners, seconds, samples, sizes, busy_s))
         return seconds if until(self.runners) else None
 

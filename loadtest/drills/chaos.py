@@ -355,7 +355,7 @@ def _run(args: argparse.Namespace, rows: list[Row]) -> None:
     config = replicated(read_config())
     with (
         start_stub(*STUB) as stub,
-        service_on(stub.url, SETTINGS, config, args.log_lines) as service,
+        service_on([stub.url], SETTINGS, config, args.log_lines) as service,
     ):
         scene, chosen = Field(service, stub), blows(args.only)
         try:

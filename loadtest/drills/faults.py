@@ -189,7 +189,7 @@ def _run(args: argparse.Namespace, rows: list["Row"]) -> None:
     with (
         start_stub(*STUB) as stub,
         start_proxy(stub.url) as proxy,
-        service_on(proxy.url, SETTINGS, log_lines=args.log_lines) as service,
+        service_on([proxy.url], SETTINGS, log_lines=args.log_lines) as service,
     ):
         target = endpoint(service.url, FORECAST)
 

@@ -8,6 +8,7 @@ exit code says the same.
 import argparse
 import asyncio
 import contextlib
+import json
 import math
 import signal
 import subprocess
@@ -182,14 +183,14 @@ def standing(
     speed = ("--ms-per-call", str(ms_per_call), "--ms-per-series", str(ms_per_series))
     with (
         start_stub("--model", "*", *speed) as stub,
-        service_on(stub.url, env or {}, config, **how) as service,
+        service_on([stub.url], env or {}, config, **how) as service,
     ):
         yield Stand(service, stub)
 
 
 @contextlib.contextmanager
 def service_on(
-    runtime_url: str,
+    runtime_urls: Sequence[str],
     env: Mapping[str, str],
     config: Path | Mapping[str, Any] = SHIPPED,
     log_lines: int = 0,
@@ -199,7 +200,7 @@ def service_on(
 
     ``how`` goes to ``loadtest.service.start``.
     """
-    variables = {**env, "TSFM_TOLLAMA__BASE_URL": runtime_url}
+    variables = {**env, "TSFM_TOLLAMA__BASE_URLS": json.dumps(runtime_urls)}
     say("starting the service ...")
     with start(config, env=variables, without=[EMBEDDED_RUNTIME], **how) as service:
         say(f"ready after {service.wait_ready(240.0):.1f} s on {service.url}")

@@ -50,6 +50,7 @@ class Runner:
         self._queues = QueueGauges(recorder)
         self._pump = Flusher(recorder, RaySink(), self._look)
         batching, tollama = config.batching, config.tollama
+        self._calls_at_once = len(tollama.base_urls) * batching.slots_per_model
         name = serve.get_replica_context().replica_tag
         self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
         self._breakers = BreakerClient(
@@ -125,7 +126,7 @@ class Runner:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Load figures of this replica; Serve calls this and passes them to `scaling.by_items`."""
-        return demand(len(self._desk), self._dispatcher.stats().values())
+        return demand(len(self._desk), self._dispatcher.stats().values(), self._calls_at_once)
 
     def _look(self) -> None:
         queues, breakers = self._dispatcher.stats(), self._breakers.known()

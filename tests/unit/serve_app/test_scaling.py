@@ -3,14 +3,17 @@ from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from runner.batching.dispatcher import QueueStats
-from serve_app.scaling import ITEMS, by_items, demand
+from serve_app.scaling import CALLS_AT_ONCE, ITEMS, by_items, demand
 
 RUNNER = DeploymentID(name="Runner", app_name="tsfm")
 
 
-def context(*items: float, calls: float = 0, replicas: int = 2) -> AutoscalingContext:
-    """What Serve hands to a policy while each of some Runners holds so many items."""
+def context(
+    *items: float, calls: float = 0, replicas: int = 2, calls_at_once: float = 100
+) -> AutoscalingContext:
+    """What Serve gives to a policy while each of some Runners holds so many items."""
     told = {ReplicaID(str(at), RUNNER): number for at, number in enumerate(items)}
+    metrics = {ITEMS: told, CALLS_AT_ONCE: dict.fromkeys(told, calls_at_once)}
     return AutoscalingContext(
         RUNNER,
         RUNNER.name,
@@ -20,7 +23,7 @@ def context(*items: float, calls: float = 0, replicas: int = 2) -> AutoscalingCo
         running_replicas=list(told),
         total_num_requests=calls,
         total_queued_requests=0,
-        aggregated_metrics={ITEMS: told} if told else {},
+        aggregated_metrics=metrics if told else {},
         raw_metrics={},
         capacity_adjusted_min_replicas=1,
         capacity_adjusted_max_replicas=8,
@@ -43,6 +46,10 @@ def test_calls_that_items_came_in_do_not_count() -> None:
     assert by_items(context(300, 300, calls=7)) == by_items(context(300, 300, calls=600))
 
 
+def test_no_more_runners_than_runtime_calls_that_can_run_at_the_same_time() -> None:
+    assert by_items(context(900, 900, calls_at_once=3)) == (3, {})
+
+
 def test_number_of_runners_stays_while_none_has_told_anything() -> None:
     assert by_items(context(replicas=3, calls=900)) == (3, {})
 
@@ -51,7 +58,7 @@ def lane(*, queued: int = 0, turned_away: int = 0) -> QueueStats:
     return QueueStats(queued, 0, 0.0, 1, (), turned_away)
 
 
-def test_a_runner_tells_what_it_turned_away_with_what_it_holds() -> None:
+def test_a_runner_reports_refused_items_with_those_it_holds() -> None:
     lanes = [lane(queued=30, turned_away=200), lane(queued=5, turned_away=7)]
 
-    assert demand(40, lanes) == {ITEMS: 247}
+    assert demand(40, lanes, 2) == {ITEMS: 247, CALLS_AT_ONCE: 2}

@@ -85,7 +85,7 @@ def test_runner_of_the_steps_scales_by_the_shipped_policy() -> None:
     (app, *_) = scaling_config(read_config(), args)["applications"]
     scaling = {d["name"]: d.get("autoscaling_config") for d in app["deployments"]}["Runner"]
 
-    assert (scaling["target_ongoing_requests"], scaling["max_replicas"]) == (40, 4)
+    assert (scaling["target_ongoing_requests"], scaling["max_replicas"]) == (40, 2)
     assert scaling["policy"] == {"policy_function": "serve_app.scaling:by_items"}
 
 
