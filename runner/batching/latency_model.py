@@ -17,6 +17,9 @@ K = TypeVar("K", bound=Hashable)
 
 _MEMORY_CALLS = 8.0  # a busy model queue makes these in a second or less: it adapts at once
 _KEPT_FRACTION = 1.0 - 1.0 / _MEMORY_CALLS
+# The cost per series changes rarely, and calls of equal size tell nothing about it: forgotten as
+# fast as the mean, it fell to 0 after ten of them, and the next call held everything that waited.
+_SLOPE_KEPT_FRACTION = 1.0 - 1.0 / 64.0
 _DOUBT = 1.0  # series squared: with less spread of sizes than this the slope is uncertain
 _OUTLIER_FACTOR = 4.0  # caps a single stall; a lasting change still moves the mean
 _OUTLIER_SLACK_S = 0.05
@@ -51,7 +54,8 @@ class LatencyFit:
     """Weighted means and moments of (series, seconds), updated one call at a time.
 
     Source: West (1979), "Updating mean and variance estimates", with weights that fade by
-    ``_KEPT_FRACTION`` a call; centred sums, so no cancellation.
+    ``_KEPT_FRACTION`` a call, those of the moments by ``_SLOPE_KEPT_FRACTION``; centred sums, so no
+    cancellation.
     """
 
     def __init__(self) -> None:
@@ -68,8 +72,8 @@ class LatencyFit:
         step_n = n - self._mean_n
         self._mean_n += step_n / self._weight
         self._mean_s += (taken_s - self._mean_s) / self._weight
-        self._var_n = _KEPT_FRACTION * self._var_n + step_n * (n - self._mean_n)
-        self._cov_ns = _KEPT_FRACTION * self._cov_ns + step_n * (taken_s - self._mean_s)
+        self._var_n = _SLOPE_KEPT_FRACTION * self._var_n + step_n * (n - self._mean_n)
+        self._cov_ns = _SLOPE_KEPT_FRACTION * self._cov_ns + step_n * (taken_s - self._mean_s)
 
     def line(self) -> CallLatency:
         """The forecast after at least one call."""

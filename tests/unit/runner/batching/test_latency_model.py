@@ -72,6 +72,13 @@ def test_calls_of_one_size_say_nothing_about_the_slope():
     assert line.slope_below_s == pytest.approx(line.centre_s / 32)
 
 
+def test_the_cost_per_series_is_remembered_over_calls_of_one_size():
+    sizes = (1, 128, 64, 16, 32) * 3 + (20,) * 30
+    line = fitted((n, tollama_s(n)) for n in sizes)
+
+    assert line.seconds(128) == pytest.approx(tollama_s(128), rel=0.05)
+
+
 def test_the_cost_per_series_is_never_negative():
     line = fitted([(1, 1.0), (100, 0.1), (1, 1.0), (100, 0.1)])
 
