@@ -152,7 +152,7 @@ def _take_fill(
 COMPANY_S = 1.0  # for this long after an interactive item more of them are expected
 COMPANY_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
-BURST_S = 0.3  # a queue that was long for this time is no burst
+BURST_S = 0.2  # a queue that was long for this time is no burst
 OVERLOAD_S = 1.0  # for this long after a refusal the queue is kept short and bulk items are held
 
 
@@ -181,7 +181,7 @@ class AdmissionControl:
         longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
         if not self.expects_company(now):
             return longest_s
-        return min(longest_s, max(self._settings.prompt_call_s, 2 * alone_s))
+        return min(longest_s, max(self._settings.prompt_call_s, 1.5 * alone_s))
 
     def most_bulk(self, latency: CallLatency, now: float) -> float:
         """The limit on bulk items in a call; it grows from call to call.

@@ -181,13 +181,13 @@ class BatchingSection(Section):
     """Batches are made so small that a call takes no longer than this, or than 1.25 times a single
     item. Half of the shipped `tollama.timeout_s`: slow models get smaller batches, not timeouts."""
     prompt_call_s: Positive = 0.1
-    """The same while single requests arrive, or twice what one item takes: a request that arrives
-    just after a call began is still answered quickly."""
+    """The same while single requests arrive, or 1.5 times what one item takes: a request that
+    arrives just after a call began is still answered quickly."""
     max_wait_s: Positive = 1.2
     """Longest wait, to the end of the item's call; an item that is expected to wait longer gets the
     baseline. A longer wait would hardly meet the shipped deadline."""
     overload_wait_s: Positive = 0.2
-    """The same once the queue has been longer than this for 0.3 s: keeps p95 within 300 ms when
+    """The same once the queue has been longer than this for 0.2 s: keeps p95 within 300 ms when
     more arrives than can be done."""
     estimate_forgets_after_s: Positive = 2
     """An estimate of call times that is older than this is not used. A cold runtime is slow only

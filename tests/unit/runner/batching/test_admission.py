@@ -42,9 +42,9 @@ def test_calls_are_short_while_interactive_items_come_and_long_again_after_a_mom
 
 @pytest.mark.parametrize(
     ("latency", "longest_s"),
-    [(CallLatency(10, 0.4, 0.0, 0.0), 0.6), (CallLatency(1, 0.15, 0.0, 0.0), 0.3), (UNKNOWN, 0.2)],
+    [(CallLatency(10, 0.4, 0.0, 0.0), 0.6), (CallLatency(1, 0.16, 0.0, 0.0), 0.24), (UNKNOWN, 0.2)],
 )
-def test_no_call_is_cut_below_twice_what_a_single_item_takes_nor_over_the_limit(
+def test_no_call_is_cut_below_half_more_than_a_single_item_takes_nor_over_the_limit(
     latency: CallLatency, longest_s: float
 ):
     lane = admission()
