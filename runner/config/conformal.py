@@ -6,11 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from runner.config.section import Count, CountOrNone, Level, Positive, Section, none_from_text
-
-FileOrNone = Annotated[Path | None, BeforeValidator(none_from_text)]
+from runner.config.section import Count, CountOrNone, Level, Positive, Section
 
 
 class Dimension(StrEnum):
@@ -34,14 +32,14 @@ class ConformalSection(Section):
 
     enabled_by_default: bool
     """Whether requests that do not say get calibrated bands too."""
-    state_file: FileOrNone
+    state_file: Path | None
     """What `tsfm calibrate` has written; `null`: none, such requests get a warning."""
     target_coverage: Level
     """Share of outcomes that the outermost levels should hold."""
     online: bool
     """Whether outcomes of forecasts are learned from while the service runs. It changes answers
     only where calibrated bands are asked for."""
-    learned_file: FileOrNone
+    learned_file: Path | None
     """Where what was learned is kept; `null`: a restart starts from `state_file`."""
     max_markets: Count
     """Most markets whose forecasts wait for outcomes; the one not asked for longest goes first."""

@@ -53,6 +53,7 @@ class Config(BaseSettings):
         extra="forbid",
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
+        env_parse_none_str="null",
         use_attribute_docstrings=True,
     )
     secret_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"tollama": ("api_key",)}

@@ -13,11 +13,6 @@ CountOrNone = Annotated[int, Field(ge=0)]
 Level = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
-def none_from_text(value: object) -> object:
-    """The environment can only hand over text, so ``null`` has to be read here."""
-    return None if value == "null" else value
-
-
 class Section(BaseModel):
     """One section: frozen, and without unknown keys.
 

@@ -6,7 +6,7 @@ Rules across fields stand in one validator a section and name both fields.
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
 from runner.config.runtime_url import RuntimeUrl, runtime_name
 from runner.config.section import (
@@ -17,19 +17,11 @@ from runner.config.section import (
     NonNegative,
     Positive,
     Section,
-    none_from_text,
 )
 from runner.types import MIN_EPS, Space
 
 MAX_RUNTIMES = 64  # each has connections and breakers of its own in every Runner
-RateOrOff = Annotated[
-    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
-    BeforeValidator(none_from_text),
-]
-
-TicksOrOff = Annotated[
-    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(none_from_text)
-]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class Environment(StrEnum):
@@ -268,7 +260,7 @@ class BandsSection(Section):
 
     min_interval_width: Annotated[float, Field(ge=0, lt=1)]
     """Least distance between the outermost levels."""
-    min_interval_ticks: TicksOrOff
+    min_interval_ticks: Positive | None
     """The same in ticks of the series, where that is less; `null`: not used."""
     max_interval_width: Annotated[float, Field(gt=0, le=1)]
     """Greatest distance between the outermost levels."""
@@ -300,9 +292,9 @@ class CircuitBreakerSection(Section):
 
     consecutive_failures: Count
     """So many failed calls in a row open the breaker."""
-    failure_rate: RateOrOff
+    failure_rate: Rate | None
     """Share of failed calls in the window that opens the breaker; `null`: never."""
-    slow_call_rate: RateOrOff
+    slow_call_rate: Rate | None
     """Share of slow calls in the window that opens the breaker; `null`: never."""
     slow_call_s: Positive
     """A call that takes this long is slow."""
