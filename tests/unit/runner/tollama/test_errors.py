@@ -34,6 +34,7 @@ def said(detail):
         (401, said(SECRET), RuntimeUnauthorizedError, True),
         (403, said(SECRET), RuntimeUnauthorizedError, True),
         (404, said(f"model {SECRET} is not installed"), ModelNotInstalledError, True),
+        (404, said("Not Found"), ModelNotInstalledError, True),
         (413, said(SECRET), RuntimeTooLargeError, False),
         (429, said("rate limit exceeded"), RuntimeOverloadedError, True),
         (502, said({"code": "FORECAST_ERROR", "message": SECRET}), RuntimeFailedError, True),
@@ -70,22 +71,6 @@ def test_every_recorded_error_has_a_class_of_its_own_kind():
     }
     assert len(found) == 13
     assert found == {name: special.get(name, RuntimeRejectedError) for name in found}
-
-
-def test_unknown_path_points_to_the_base_url():
-    error = error_for(404, {}, said("Not Found"))
-
-    assert "base_url" in str(error)
-
-
-def test_missing_model_does_not_point_to_the_base_url():
-    error = error_for(404, {}, body_of("error_model_not_installed"))
-
-    assert "base_url" not in str(error)
-
-
-def test_redirect_is_named_as_such():
-    assert "redirects are not followed" in str(error_for(307, {}, b""))
 
 
 @pytest.mark.parametrize(

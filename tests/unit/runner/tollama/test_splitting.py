@@ -32,15 +32,6 @@ def kinds(split):
     return ["ok" if o is PATHS else type(o).__name__ for o in split.outcomes]
 
 
-def test_good_batch_is_one_part():
-    split = make_split(4)
-
-    parts = run(split)
-
-    assert parts == [[0, 1, 2, 3]]
-    assert kinds(split) == ["ok"] * 4
-
-
 def test_empty_batch_has_nothing_to_send():
     split = BatchSplit([])
 
@@ -57,12 +48,6 @@ def test_series_that_may_not_travel_keeps_its_error_and_is_not_sent():
     assert parts == [[0, 2]]
     assert kinds(split) == ["ok", "RuntimeRejectedError", "ok"]
     assert split.outcomes[1] is error
-
-
-def test_rendered_gives_the_bytes_of_a_part():
-    split = BatchSplit([b"a", RuntimeRejectedError(), b"c"])
-
-    assert split.rendered([0, 2]) == [b"a", b"c"]
 
 
 def test_accused_series_are_taken_out_and_the_rest_is_sent_once_more():

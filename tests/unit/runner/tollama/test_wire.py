@@ -13,7 +13,6 @@ from runner.tollama.wire import (
     encode_series,
     join_request,
     longest_answer,
-    pandas_frequency,
 )
 from runner.types import BatchKey, ModelSeries
 from tests.support.recordings import body_of, recorded_request
@@ -68,18 +67,6 @@ def test_only_allowed_params_travel_and_only_as_options():
 
     assert body.keys() == {"model", "horizon", "quantiles", "options", "series"}
     assert body["options"] == {"num_samples": 20, "timeout": 0.1}
-
-
-def test_without_params_nothing_but_the_contract_travels():
-    assert sent(KEY, [make_series()]).keys() == {"model", "horizon", "quantiles", "series"}
-
-
-@pytest.mark.parametrize(
-    ("step_s", "alias"),
-    [(60, "1min"), (300, "5min"), (3600, "1h"), (5400, "90min"), (86400, "1D"), (7, "7s")],
-)
-def test_step_is_written_as_pandas_names_it(step_s, alias):
-    assert pandas_frequency(step_s) == alias
 
 
 def test_timestamps_are_a_regular_grid_that_ends_at_the_end_of_the_series():
@@ -177,15 +164,6 @@ def test_columns_follow_the_order_of_the_levels_and_rows_the_steps():
     assert paths.dtype == np.float64
 
 
-def test_level_written_otherwise_is_matched_by_number():
-    item = forecast(0)
-    item["quantiles"] = {"1e-1": [1, 1, 1], "0.50": [2, 2, 2], "0.9000": [3, 3, 3]}
-
-    (paths,) = decode(answer(item), KEY, [0])
-
-    np.testing.assert_array_equal(paths[0], [1, 2, 3])
-
-
 def test_level_with_more_digits_than_the_runtime_writes_is_found():
     key = BatchKey("mock", 3, (0.123456789,))
     item = {"id": "s0", "quantiles": {"0.123457": [1.0, 2.0, 3.0]}}
@@ -256,13 +234,6 @@ def test_id_that_comes_twice_is_bad_output_for_that_series():
 
     assert "twice" in str(error)
     assert good.shape == (3, 3)
-
-
-def test_missing_forecast_is_bad_output_for_that_series():
-    good, error = decode(answer(forecast(0)), KEY, [0, 1])
-
-    assert good.shape == (3, 3)
-    assert "no forecast" in str(error)
 
 
 @pytest.mark.parametrize(
