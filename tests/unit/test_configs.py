@@ -15,7 +15,7 @@ from runner.config.loading import (
     load_config,
     read_yaml,
 )
-from runner.config.registry import LicenseTag, load_registry
+from runner.config.registry import load_registry
 from runner.config.sections import Environment
 from runner.errors import ConfigError
 from serve_app.app import AppArgs, build
@@ -55,14 +55,6 @@ def test_product_defaults_stand() -> None:
     breaker = config.circuit_breaker
     assert (breaker.consecutive_failures, breaker.cooldown_s) == (5, 120)
     assert (config.request.deadline_ms, config.request.max_gap_minutes) == (1500, 60)
-
-
-def test_prod_serves_nothing_that_is_for_research_only() -> None:
-    registry = load_registry(ROOT / "configs/tsfm_models.yaml")
-
-    served = registry.served(Environment.PROD)
-
-    assert [m.entry.name for m in served if m.entry.license_tag is LicenseTag.RESEARCH_ONLY] == []
 
 
 def test_prod_without_tokens_refuses_in_one_sentence() -> None:
@@ -419,9 +411,3 @@ def test_absolute_models_file_is_taken_as_it_is(tmp_path: Path) -> None:
     path = write(tmp_path, "models_file: configs/tsfm_models.yaml", "models_file: /etc/m.yaml")
 
     assert load_config(path).models_file == Path("/etc/m.yaml")
-
-
-def test_secret_keys_name_fields_that_exist() -> None:
-    for section, keys in Config.secret_keys.items():
-        fields = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
-        assert set(keys) <= set(fields)

@@ -93,14 +93,3 @@ def test_acquire_answers_by_state(state, answer):
     bring_to(breaker, state)
 
     assert breaker.acquire(NOW) == answer
-
-
-@pytest.mark.parametrize(
-    ("state", "wait_s"),
-    [(CLOSED, 0.0), (OPEN, 100.0), (HALF_OPEN, 0.0), (FORCED_OPEN, 100.0), (FORCED_CLOSED, 0.0)],
-)
-def test_retry_in_says_what_acquire_would(state, wait_s):
-    breaker = make_breaker()
-    bring_to(breaker, state)
-
-    assert breaker.retry_in_s(NOW) == wait_s
