@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,14 +26,6 @@ def test_a_straight_line_is_found_from_its_points():
 
     for n in (1, 10, 128, 256):
         assert line.seconds(n) == pytest.approx(tollama_s(n), rel=0.01)
-
-
-def test_noise_of_a_tenth_leaves_the_forecast_within_a_tenth():
-    rng = np.random.default_rng(5)
-    sizes = rng.integers(1, 129, 200).tolist()
-    line = fitted((n, tollama_s(n) * rng.uniform(0.9, 1.1)) for n in sizes)
-
-    assert line.seconds(64) == pytest.approx(tollama_s(64), rel=0.1)
 
 
 @pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
@@ -102,12 +93,6 @@ def test_both_slopes_agree_on_the_side_of_hope(calls):
     assert 0 <= line.slope_above_s <= line.slope_below_s <= line.centre_s / line.centre_n
 
 
-def test_a_lasting_slow_down_is_known_after_a_dozen_calls():
-    line = fitted([(32, 0.1)] * 20 + [(32, 2.0)] * 12)
-
-    assert line.seconds(32) > 1.4
-
-
 def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
     fit = LatencyFit()
     for _ in range(200):
@@ -115,12 +100,6 @@ def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
     fit.observe(10, 2.0)
 
     assert fit.line().centre_s == pytest.approx(1.125)
-
-
-def test_one_stall_does_not_make_a_model_look_slow():
-    line = fitted([(32, 0.1)] * 20 + [(32, 30.0)])
-
-    assert line.seconds(32) < 0.15
 
 
 def test_a_stall_counts_as_four_times_the_mean_and_a_little():

@@ -8,8 +8,7 @@ import pytest
 
 from runner.errors import QueueFullError, TooLateError
 from runner.types import Priority
-from tests.support.virtual_time import VirtualTimeLoop
-from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Desk, Runtime
+from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Harness, Runtime
 
 SETTINGS = {
     "max_batch_size": 128,
@@ -44,27 +43,22 @@ class Seen:
         return sorted(self.answered_s)[int(0.95 * len(self.answered_s))]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
-
-
 async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Priority, Seen]:
     """So many items of each class a second, the bulk ones in batches."""
-    desk, seen = Desk(runtime, **SETTINGS), {URGENT: Seen(), BULK: Seen()}
+    harness, seen = Harness(runtime, **SETTINGS), {URGENT: Seen(), BULK: Seen()}
 
     async def one(priority: Priority, within_s: float) -> None:
-        began = desk.now()
+        began = harness.now()
         mine = seen[priority] if began >= WARM_UP_S else Seen()
         try:
-            await desk.put("x", within_s=within_s, priority=priority)
+            await harness.put("x", within_s=within_s, priority=priority)
         except QueueFullError:
             mine.refused += 1
         except TooLateError:
             mine.late += 1
         else:
-            mine.answered_s.append(desk.now() - began)
-            mine.in_the_load += desk.now() <= SECONDS
+            mine.answered_s.append(harness.now() - began)
+            mine.in_the_load += harness.now() <= SECONDS
 
     async def at(time_s: float, work: Awaitable[None]) -> None:
         await asyncio.sleep(time_s)
@@ -105,14 +99,14 @@ async def test_below_the_limit_everybody_is_answered_by_the_model():
 
 
 async def test_bursts_that_drain_are_answered_by_the_model_however_often_they_come():
-    desk = Desk(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
-    await desk.put("t")  # from which the time of a call is known
+    harness = Harness(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
+    await harness.put("t")  # from which the time of a call is known
 
     for second in range(2, 12):
-        await asyncio.sleep(second - desk.now())
-        await asyncio.gather(*desk.put_all("x" * 400, within_s=1.4))
+        await asyncio.sleep(second - harness.now())
+        await asyncio.gather(*harness.put_all("x" * 400, within_s=1.4))
 
-    assert desk.now() == pytest.approx(11.6, abs=0.2)
+    assert harness.now() == pytest.approx(11.6, abs=0.2)
 
 
 async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_calls():
