@@ -154,12 +154,12 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
     [
         ("freq: 5m", "freq: 5m\n  fequency: 5m", "request.fequency"),
         ("freq: 5m", "", "request.freq"),
-        ("freq: 5m", "freq: 5m\n  freq: 6m", "stands twice"),
+        ("freq: 5m", "freq: 5m\n  freq: 6m", "repeated"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  base_url: http://a", "write base_urls: [...]"),
         ("timeout_s: 1.2", "timeout_s: soon", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
-        ("timeout_s: 1.2", "timeout_s: 60", "lease_s must not be under timeout_s"),
+        ("timeout_s: 1.2", "timeout_s: 60", "timeout_s must not be over lease_s"),
         (
             "timeout_s: 1.2",
             "timeout_s: 1.2\n  backoff_base_s: 5",
@@ -171,7 +171,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
             "batch_size: 128\n  max_wait_s: 0.1",
             "overload_wait_s must not be over",
         ),
-        ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
+        ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles: must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
         ("tsfm: 32", "tsfm: 32\n  baseline_timeout_ms: 500", "reserve_ms"),
@@ -340,7 +340,7 @@ def test_several_runtimes_come_as_a_json_list(monkeypatch: pytest.MonkeyPatch) -
     [
         ('["http://169.254.169.254"]', "tollama.base_urls.0: must not be a link-local address"),
         ('["http://a", "ftp://b"]', "tollama.base_urls.1: URL scheme should be 'http' or 'https'"),
-        ('["http://a", "http://a:80/"]', "the same runtime stands twice"),
+        ('["http://a", "http://a:80/"]', "the same runtime is listed twice"),
         ('["http://u:hunter2@a"]', "TSFM_TOLLAMA__API_KEY"),
         ("[]", "tollama.base_urls"),
     ],

@@ -48,7 +48,7 @@ def test_placeholder_is_refused_by_its_digest(placeholder: str) -> None:
 
 
 def test_same_token_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="stands twice"):
+    with pytest.raises(ValidationError, match="listed twice"):
         make_section(token_entry(), token_entry(name="other"))
 
 
