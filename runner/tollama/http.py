@@ -153,7 +153,7 @@ async def _bounded(response: httpx.Response, limit: int) -> bytes:
         if size > limit:
             raise BadOutputError(f"the answer is over {limit} bytes")
         if len(chunks) > _FREE_PIECES + size // _USUAL_PIECE:
-            raise BadOutputError("the answer comes in crumbs")
+            raise BadOutputError("the answer comes in very small pieces")
         chunks.append(chunk)
     return b"".join(chunks)
 
