@@ -1,4 +1,4 @@
-"""Every file an operator edits: it loads, and it says what Serve understands."""
+"""The files that an operator edits: they load, and Serve accepts them."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def test_shipped_configuration_loads_with_its_models(
     assert load_registry(config.models_file).served(config.environment)
 
 
-def test_product_defaults_stand() -> None:
+def test_product_defaults() -> None:
     config = load_config(ROOT / "configs/local.yaml")
 
     assert (config.request.freq, config.request.input_len_steps) == ("5m", 288)
@@ -66,7 +66,7 @@ def test_prod_without_tokens_refuses_in_one_sentence() -> None:
     assert "TSFM_SECURITY__TOKENS" in str(caught.value)
 
 
-def test_prod_cannot_be_told_to_do_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prod_requires_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_SECURITY__REQUIRE_TOKENS", "false")
 
     with pytest.raises(ConfigError, match="require_tokens must be true where environment is prod"):
@@ -230,7 +230,7 @@ def test_complete_file_of_an_earlier_version_loads_with_the_same_values(
 
 
 @pytest.mark.parametrize(("value", "accepted"), [("0.0", True), ("0.001", False)])
-def test_override_of_what_is_no_longer_a_setting_is_refused_where_it_would_change_something(
+def test_override_of_an_earlier_setting_is_refused_if_it_would_have_an_effect(
     monkeypatch: pytest.MonkeyPatch, value: str, accepted: bool
 ) -> None:
     monkeypatch.setenv("TSFM_BATCHING__COLLECT_WAIT_S", value)
@@ -256,7 +256,7 @@ def settings_by_key(path: Path) -> dict[str, EffectiveSetting]:
     return {setting.key: setting for setting in effective_settings(path)}
 
 
-def test_effective_settings_are_all_there_and_name_their_origin(
+def test_effective_settings_are_complete_and_have_their_origin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
@@ -292,7 +292,7 @@ def test_effective_settings_hide_every_secret(monkeypatch: pytest.MonkeyPatch) -
     assert found["observability.traces_endpoint"].value == "http://**********@collector/v1"
 
 
-def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) -> None:
+def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text("- 1")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -304,7 +304,7 @@ def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) 
         load_config(odd)
 
 
-def test_variables_that_name_no_section_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_without_a_section_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_URL", "http://127.0.0.1:8000")
     monkeypatch.setenv("TSFM_TOKEN", "x")
 
@@ -327,7 +327,7 @@ def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in repr(config)
 
 
-def test_several_runtimes_come_as_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_runtimes_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["http://a:11435", "http://b:11435/x"]')
 
     urls = load_config(ROOT / "configs/local.yaml").tollama.base_urls
@@ -357,7 +357,7 @@ def test_addresses_that_cannot_be_runtimes_are_refused_without_showing_them(
     assert "hunter2" not in str(caught.value)
 
 
-def test_list_in_which_all_is_wrong_is_complained_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_with_only_wrong_items_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["ftp://b"]')
 
     with pytest.raises(ConfigError) as caught:
@@ -366,7 +366,7 @@ def test_list_in_which_all_is_wrong_is_complained_of_once(monkeypatch: pytest.Mo
     assert str(caught.value).count("tollama.base_urls") == 1
 
 
-def test_short_address_cannot_go_round_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_form_of_the_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://[fe80::1]:11435")
 
     with pytest.raises(ConfigError, match="link-local"):
@@ -399,7 +399,7 @@ def test_override_of_a_key_that_does_not_exist_is_refused(
         load_config(ROOT / "configs/local.yaml")
 
 
-def test_relative_models_file_is_found_from_anywhere(
+def test_relative_models_file_does_not_depend_on_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -407,7 +407,7 @@ def test_relative_models_file_is_found_from_anywhere(
     assert load_config(ROOT / "configs/local.yaml").models_file.is_file()
 
 
-def test_absolute_models_file_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_absolute_models_file_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "models_file: configs/tsfm_models.yaml", "models_file: /etc/m.yaml")
 
     assert load_config(path).models_file == Path("/etc/m.yaml")

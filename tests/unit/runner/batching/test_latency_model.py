@@ -56,13 +56,6 @@ def test_after_one_call_a_smaller_one_is_expected_to_cost_its_share():
     assert fitted([(128, 12.8)]).seconds(1) == pytest.approx(0.1)
 
 
-def test_calls_of_one_size_say_nothing_about_the_slope():
-    line = fitted([(32, 0.1), (32, 0.3), (32, 0.2), (32, 0.1)])
-
-    assert line.slope_above_s == 0
-    assert line.slope_below_s == pytest.approx(line.centre_s / 32)
-
-
 def test_the_cost_per_series_is_never_negative():
     line = fitted([(1, 1.0), (100, 0.1), (1, 1.0), (100, 0.1)])
 

@@ -39,7 +39,7 @@ class TestClosed:
         assert breaker.state(NOW) is CLOSED
 
     @pytest.mark.parametrize("outcome", [IGNORED, NO_INFORMATION])
-    def test_what_says_nothing_neither_ends_nor_lengthens_a_row(self, outcome):
+    def test_uncounted_results_neither_end_nor_lengthen_a_row(self, outcome):
         breaker = make_breaker()
 
         for each in (FAILURE, FAILURE, outcome, outcome):
@@ -78,7 +78,7 @@ class TestClosed:
 
         assert breaker.state(1.0) is CLOSED
 
-    def test_the_two_rates_are_told_apart(self):
+    def test_failures_and_slow_calls_have_separate_rates(self):
         failing = make_breaker(consecutive_failures=99, slow_call_rate=0.1, min_calls=1)
         slow = make_breaker(failure_rate=0.1, min_calls=1)
 
@@ -101,7 +101,7 @@ class TestClosed:
 
 
 class TestOpen:
-    def test_lets_nothing_through_until_the_cooldown_is_over(self):
+    def test_refuses_until_the_cooldown_is_over(self):
         breaker = make_breaker()
         open_by_failures(breaker, 0.0)
 
@@ -148,7 +148,7 @@ class TestOpen:
 
         assert breaker.retry_in_s(159.9) == pytest.approx(200.0)
 
-    def test_a_recovery_that_outlived_the_window_resets_the_cooldown(self):
+    def test_a_recovery_as_long_as_the_window_resets_the_cooldown(self):
         breaker = make_breaker()
         open_by_failures(breaker, 0.0)
         call(breaker, SUCCESS, 100.0)

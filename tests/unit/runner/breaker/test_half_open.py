@@ -25,7 +25,7 @@ HALF_OPEN = BreakerState.HALF_OPEN
 
 
 class TestHalfOpen:
-    def test_hands_out_no_more_probes_than_allowed(self):
+    def test_permits_no_more_probes_than_allowed(self):
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
 
@@ -77,7 +77,7 @@ class TestHalfOpen:
 
         assert breaker.state(NOW + 200.0) is HALF_OPEN
 
-    def test_one_failed_probe_opens_again_and_the_other_probe_comes_too_late(self):
+    def test_one_failed_probe_opens_again_and_a_later_result_is_dropped(self):
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
         first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
@@ -124,7 +124,7 @@ class TestHalfOpen:
 
         assert breaker.retry_in_s(NOW) == 350.0
 
-    def test_an_ordinary_permit_of_this_generation_is_no_probe(self):
+    def test_a_permit_without_a_lease_is_not_a_probe(self):
         breaker = make_breaker()
         bring_to(breaker, HALF_OPEN)
 
@@ -144,7 +144,7 @@ class TestHalfOpen:
 
         assert answers == [Permit(4, "p3"), Refusal(5.0), Permit(4, "p4")]
 
-    def test_leases_that_still_run_hold_nothing_back_once_closed(self):
+    def test_running_leases_have_no_effect_after_closing(self):
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
         first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
@@ -157,7 +157,7 @@ class TestHalfOpen:
         assert breaker.acquire(NOW) == Permit(3)
         assert breaker.snapshot(NOW)["consecutive"] == 0
 
-    def test_with_more_leases_than_places_the_wait_lasts_until_a_place_is_free(self):
+    def test_with_more_leases_than_probes_the_wait_lasts_until_a_probe_is_allowed(self):
         breaker = make_breaker(probes=2)
         bring_to(breaker, HALF_OPEN)
         entry = breaker.snapshot(NOW)
@@ -170,7 +170,7 @@ class TestHalfOpen:
 
 
 class TestForced:
-    def test_a_forced_breaker_that_is_reset_starts_from_nothing(self):
+    def test_a_reset_after_a_forced_state_clears_the_counts(self):
         breaker = make_breaker()
         open_by_failures(breaker, NOW, failures=2)
         breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)

@@ -54,7 +54,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("before", "event", "after"), CELLS)
-def test_each_event_in_each_state_leads_where_the_table_says(before, event, after):
+def test_each_event_in_each_state_has_the_state_of_the_table(before, event, after):
     subject = Subject(before)
     generation = subject.breaker.snapshot(NOW)["generation"]
 

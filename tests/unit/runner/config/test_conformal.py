@@ -17,7 +17,7 @@ SETTINGS = {
 }
 
 
-def test_calibration_is_shipped_off_and_without_a_state() -> None:
+def test_calibration_is_off_by_default() -> None:
     conformal = make_config().conformal
 
     assert (conformal.enabled_by_default, conformal.state_file) == (False, None)

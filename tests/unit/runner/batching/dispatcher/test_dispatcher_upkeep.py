@@ -115,15 +115,6 @@ async def test_stats_count_queued_items_calls_and_call_sizes():
     )
 
 
-async def test_stats_keep_the_latest_64_sizes():
-    harness = Harness(Runtime(), max_batch_size=2)
-    await harness.put("a")
-
-    await answers(harness.put_all("b" * 128))
-
-    assert harness.queue_stats().batch_sizes == (2,) * 64
-
-
 async def test_closing_refuses_queued_and_new_items_and_waits_for_calls():
     harness = Harness(Runtime())
     running = harness.put("a")
