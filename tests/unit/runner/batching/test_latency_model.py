@@ -29,7 +29,7 @@ def test_a_straight_line_is_found_from_its_points():
 
 
 @pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
-def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expected_s):
+def test_the_two_lines_meet_in_the_centre(n, expected_s):
     line = CallLatency(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
 
     assert line.seconds(n) == expected_s
@@ -80,7 +80,7 @@ def test_a_forecast_is_never_negative_and_never_falls_with_size(calls, n, more):
 
 
 @given(CALLS)
-def test_both_slopes_agree_on_the_side_of_hope(calls):
+def test_the_slopes_are_optimistic_and_bounded(calls):
     line = fitted(calls)
 
     assert 0 <= line.slope_above_s <= line.slope_below_s <= line.centre_s / line.centre_n
@@ -111,7 +111,7 @@ def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
     assert line.centre_s == pytest.approx((0.875 * 2.28 + 1.01) / 1.875)
 
 
-def test_a_key_without_calls_is_expected_to_take_no_time():
+def test_a_key_without_calls_has_an_unknown_call_time():
     times: LatencyModel[str] = LatencyModel(10)
 
     assert times.at("k", 0) is UNKNOWN
@@ -129,7 +129,7 @@ def test_keys_are_forecast_from_their_own_calls():
     assert times.at("slow", 1).seconds(1) == pytest.approx(5.0)
 
 
-def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
+def test_a_forecast_is_used_until_its_age_is_over_the_limit():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=5)
 
@@ -137,7 +137,7 @@ def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
     assert times.at("k", 15.01) is UNKNOWN
 
 
-def test_each_call_renews_the_trust():
+def test_each_call_renews_the_forecast():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=0)
     times.observe("k", 1, 0.1, now=9)
@@ -154,7 +154,7 @@ def test_the_first_call_after_a_long_pause_starts_afresh():
     assert times.at("k", 30).seconds(1) == 0.1
 
 
-def test_memory_holds_only_keys_that_are_still_trusted():
+def test_memory_holds_only_recently_observed_keys():
     times: LatencyModel[str] = LatencyModel(10)
     for now in range(100):
         times.observe(f"k{now}", 1, 0.1, now)
@@ -162,7 +162,7 @@ def test_memory_holds_only_keys_that_are_still_trusted():
     assert len(times) == 11
 
 
-def test_a_key_seen_again_outlives_one_seen_later_but_once():
+def test_a_key_is_forgotten_by_its_last_call():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("a", 1, 0.1, now=0)
     times.observe("b", 1, 0.1, now=1)

@@ -254,12 +254,12 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         key=st.sampled_from("klm"),
         priority=st.sampled_from([BULK, URGENT]),
-        patience=st.integers(1, 40),
+        within_s=st.integers(1, 40),
         copies=st.integers(1, 4),
     )
-    def put(self, key, priority, patience, copies):
+    def put(self, key, priority, within_s, copies):
         for _ in range(copies):
-            item = Named(key, self.now + patience, 1, priority, self.now)
+            item = Named(key, self.now + within_s, 1, priority, self.now)
             bulk_present = [other for other in self.present if other.priority is BULK]
             if len(self.present) < 12:
                 assert self.queue.put(item) is None

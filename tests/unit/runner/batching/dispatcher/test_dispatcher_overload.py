@@ -1,4 +1,4 @@
-"""More than a runtime can do, in virtual time: who is shed first, and how fast the others are."""
+"""Overload in virtual time: which items are refused first, and the latency of the others."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,45 +20,45 @@ SETTINGS = {
     "max_queued_items": 4096,
 }
 SECONDS = 8
-WARM_UP_S = 1.0  # before the first answers nothing is known of the runtime
+WARM_UP_S = 1.0  # before the first answers the call time is unknown
 BATCH_ITEMS = 32
 
 
 @dataclass
-class Seen:
-    """What became of the items of one class: seconds of the answered, counts of the others."""
+class Outcomes:
+    """The items of one class: seconds of the answered ones, counts of the others."""
 
     answered_s: list[float] = field(default_factory=list)
-    in_the_load: int = 0
+    within_load: int = 0
     refused: int = 0
     late: int = 0
 
     @property
     def served_share(self) -> float:
         """Of all items: those answered while the load lasted."""
-        return self.in_the_load / (len(self.answered_s) + self.refused + self.late)
+        return self.within_load / (len(self.answered_s) + self.refused + self.late)
 
     @property
     def p95_s(self) -> float:
         return sorted(self.answered_s)[int(0.95 * len(self.answered_s))]
 
 
-async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Priority, Seen]:
-    """So many items of each class a second, the bulk ones in batches."""
-    harness, seen = Harness(runtime, **SETTINGS), {URGENT: Seen(), BULK: Seen()}
+async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Priority, Outcomes]:
+    """Offers so many items of each class a second, the bulk ones in batches."""
+    harness, seen = Harness(runtime, **SETTINGS), {URGENT: Outcomes(), BULK: Outcomes()}
 
     async def one(priority: Priority, within_s: float) -> None:
         began = harness.now()
-        mine = seen[priority] if began >= WARM_UP_S else Seen()
+        counts = seen[priority] if began >= WARM_UP_S else Outcomes()
         try:
             await harness.put("x", within_s=within_s, priority=priority)
         except QueueFullError:
-            mine.refused += 1
+            counts.refused += 1
         except TooLateError:
-            mine.late += 1
+            counts.late += 1
         else:
-            mine.answered_s.append(harness.now() - began)
-            mine.in_the_load += harness.now() <= SECONDS
+            counts.answered_s.append(harness.now() - began)
+            counts.within_load += harness.now() <= SECONDS
 
     async def at(time_s: float, work: Awaitable[None]) -> None:
         await asyncio.sleep(time_s)
@@ -79,7 +79,7 @@ async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Pri
         (Runtime(fixed_s=0.037, per_item_s=0.0009), 1400, 600),  # 700
     ],
 )
-async def test_who_is_let_in_is_in_time_and_batches_are_shed_first(
+async def test_admitted_items_are_in_time_and_bulk_is_refused_first(
     runtime: Runtime, interactive: float, bulk: float
 ):
     seen = await offered(runtime, interactive, bulk)
@@ -91,14 +91,14 @@ async def test_who_is_let_in_is_in_time_and_batches_are_shed_first(
     assert seen[BULK].served_share < 0.7 * seen[URGENT].served_share
 
 
-async def test_below_the_limit_everybody_is_answered_by_the_model():
+async def test_below_the_limit_all_items_are_answered():
     seen = await offered(Runtime(fixed_s=0.037, per_item_s=0.0009), 300, 130)
 
     assert [(one.refused, one.late) for one in seen.values()] == [(0, 0), (0, 0)]
     assert seen[URGENT].p95_s <= 0.2
 
 
-async def test_bursts_that_drain_are_answered_by_the_model_however_often_they_come():
+async def test_repeated_bursts_that_drain_are_answered():
     harness = Harness(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
     await harness.put("t")  # from which the time of a call is known
 
@@ -109,7 +109,7 @@ async def test_bursts_that_drain_are_answered_by_the_model_however_often_they_co
     assert harness.now() == pytest.approx(11.6, abs=0.2)
 
 
-async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_calls():
+async def test_a_runtime_without_cost_per_item_gets_large_calls():
     runtime = Runtime(fixed_s=0.15)
     seen = await offered(runtime, 300, 100)
 
@@ -117,7 +117,7 @@ async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_cal
     assert max(len(call.items) for call in runtime.calls) > 50
 
 
-async def test_a_runtime_that_is_slow_by_the_call_is_not_fed_one_item_at_a_time():
+async def test_a_runtime_with_slow_calls_gets_more_than_one_item_a_call():
     """Every call takes longer than ``max_call_s``, for any number of items."""
     runtime = Runtime(fixed_s=0.65)
     seen = await offered(runtime, 20, 0.001)
