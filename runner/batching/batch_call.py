@@ -18,7 +18,6 @@ from runner.breaker.state_machine import CallResult, Permit, Verdict, call_resul
 from runner.config.sections import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.logit import from_model_space, to_model_space
-from runner.tollama.runtimes import Runtimes
 from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
 
 RuntimeResult = FloatArray | ModelError
@@ -56,30 +55,6 @@ class BreakersPort(Protocol):
         ...
 
 
-class BreakersOfRuntime:
-    """The breakers of all models at one runtime."""
-
-    def __init__(self, breakers: BreakersPort, runtimes: Runtimes, runtime: int) -> None:
-        self._breakers = breakers
-        self._runtimes = runtimes
-        self._runtime = runtime
-
-    async def acquire(self, model: str) -> Permit:
-        """A permit for one call of a model here.
-
-        Raises:
-            BreakerOpenError: the model may not be called here now.
-        """
-        return await self._breakers.acquire(self._queue_name(model))
-
-    def record(self, model: str, permit: Permit, result: CallResult, duration_s: float) -> None:
-        """How the call of a permit ended."""
-        self._breakers.record(self._queue_name(model), permit, result, duration_s)
-
-    def _queue_name(self, model: str) -> str:
-        return self._runtimes.queue_names(model)[self._runtime]
-
-
 class BatchCall:
     """Callable for the dispatcher: a batch of requests that share a key, to bands or errors."""
 
@@ -87,13 +62,16 @@ class BatchCall:
         self,
         runtime: RuntimePort,
         breakers: BreakersPort,
+        breaker_of: Callable[[str], str],
         tollama: TollamaSection,
         limits: BandsSection,
         clock: Callable[[], float],
         on_late: Callable[[Sequence[ModelRequest], Sequence[ItemResult | Exception]], None],
     ) -> None:
+        """Makes no call yet; ``breaker_of`` names the breaker of a model at this runtime."""
         self._runtime = runtime
         self._breakers = breakers
+        self._breaker_of = breaker_of
         self._tollama = tollama
         self._limits = limits
         self._clock = clock
@@ -107,7 +85,8 @@ class BatchCall:
         Raises:
             BreakerOpenError: the model may not be called now.
         """
-        permit = await self._breakers.acquire(key.model)
+        breaker = self._breaker_of(key.model)
+        permit = await self._breakers.acquire(breaker)
         began = self._clock()
         series = model_series(requests)
         call = asyncio.ensure_future(
@@ -118,10 +97,10 @@ class BatchCall:
         except asyncio.CancelledError:
             call.cancel()
             ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
-            self._breakers.record(key.model, permit, ignored, self._clock() - began)
+            self._breakers.record(breaker, permit, ignored, self._clock() - began)
             raise
         raw = _results_so_far(call, len(requests))
-        self._breakers.record(key.model, permit, _verdict(raw), self._clock() - began)
+        self._breakers.record(breaker, permit, _verdict(raw), self._clock() - began)
         abandoned = None if call.done() else self._abandon(call, key, requests, began)
         return BatchResult(self._item_results(key, requests, raw, began), abandoned)
 

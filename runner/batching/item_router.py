@@ -6,6 +6,7 @@ Failures are returned as values: they are ordinary here, and exceptions would co
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from runner.answer_cache import AnswerCache
@@ -200,6 +201,4 @@ def size_bytes(request: ModelRequest) -> int:
 
 
 def _aged(answer: ModelAnswer, age_s: float, state: BreakerState) -> ModelAnswer:
-    return ModelAnswer(
-        answer.bands, state, answer.batch_size, answer.queue_ms, answer.runtime_ms, age_s
-    )
+    return replace(answer, breaker_state=state, age_s=age_s)

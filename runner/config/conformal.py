@@ -1,4 +1,4 @@
-"""The ``conformal`` section of the configuration: what calibration aims at and tells apart."""
+"""The ``conformal`` section of the configuration: target and segments of calibration."""
 
 import math
 from dataclasses import dataclass
@@ -6,76 +6,74 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from runner.config.section import Count, CountOrNone, Level, Positive, Section, none_from_text
-
-FileOrNone = Annotated[Path | None, BeforeValidator(none_from_text)]
+from runner.config.section import Ascending, Count, CountOrNone, Level, Positive, Rate, Section
 
 
 class Dimension(StrEnum):
-    """What forecasts can be told apart by."""
+    """A property that forecasts can be grouped by."""
 
     LIQUIDITY = "liquidity"  # the caller's own bucket
     FREQ = "freq"
-    WIDTH = "width"  # how wide the band is by itself, at its last step
+    WIDTH = "width"  # width of the band at its last step, before calibration
 
 
 @dataclass(frozen=True, slots=True)
 class Enough:
-    """How many outcomes must stand behind each step of a calibration that is used."""
+    """How many actual values each step of a calibration needs."""
 
-    of_source: int  # else nothing is known of it
-    of_segment: int  # else a wider one speaks for it
+    of_source: int  # with fewer the source is not calibrated
+    of_segment: int  # with fewer a wider segment is used
 
 
 class ConformalSection(Section):
-    """Calibrated bands beside the raw ones; see docs/calibration.md."""
+    """Calibrated bands beside the raw ones; see docs/calibration.md. Outcomes are actual values."""
 
     enabled_by_default: bool
-    """Whether requests that do not say get calibrated bands too."""
-    state_file: FileOrNone
-    """What `tsfm calibrate` has written; `null`: none, such requests get a warning."""
+    """Whether requests that do not choose get calibrated bands too."""
+    state_file: Path | None
+    """The file that `tsfm calibrate` wrote; `null`: none, such requests get a warning."""
     target_coverage: Level
-    """Share of outcomes that the outermost levels should hold."""
+    """Share of outcomes that should be between the outermost levels."""
     online: bool
-    """Whether outcomes of forecasts are learned from while the service runs. It changes answers
-    only where calibrated bands are asked for."""
-    learned_file: FileOrNone
-    """Where what was learned is kept; `null`: a restart starts from `state_file`."""
+    """Whether the service learns from the outcomes of forecasts while it runs. This changes only
+    answers with calibrated bands."""
+    learned_file: Path | None
+    """File of the learned corrections; `null`: a restart starts from `state_file`."""
     max_markets: Count
-    """Most markets whose forecasts wait for outcomes; the one not asked for longest goes first."""
+    """Most markets whose forecasts wait for outcomes; the least recently used one is dropped."""
     min_samples: Count = 200
-    """Outcomes that must stand behind each step of a source; with fewer it is not calibrated. With
+    """Outcomes that each step of a source needs; with fewer it is not calibrated. With
     200 the coverage of each tail is known to 2 points of probability (one standard error)."""
     min_segment_samples: Count = 30
-    """Outcomes that must stand behind each step of a segment; with fewer a wider one is used."""
+    """Outcomes that each step of a segment needs; with fewer a wider segment is used."""
     shrink_samples: CountOrNone = 100
-    """As how many outcomes the wider segment counts in the fit of a segment."""
+    """Weight of the wider segment in the fit of a segment, as a number of outcomes."""
     segments: tuple[Dimension, ...] = (Dimension.LIQUIDITY, Dimension.WIDTH)
-    """What forecasts are told apart by; where outcomes are too few the first one is given up
-    first. See docs/calibration.md for how others compare."""
-    width_edges: tuple[Level, ...] = (0.01, 0.03, 0.1)
-    """Where the dimension `width` is cut."""
+    """What forecasts are grouped by; where outcomes are too few the first dimension is dropped
+    first. docs/calibration.md compares the choices."""
+    width_edges: Annotated[tuple[Level, ...], Ascending] = (0.01, 0.03, 0.1)
+    """Edges between the groups of the dimension `width`."""
     min_changes: CountOrNone = 12
-    """Price changes in a window with fewer of which nothing is learned: a market that stands still
-    says nothing about widths."""
-    online_rate: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """How fast learning follows (r of the update in docs/calibration.md): a threefold change is
-    made good in about 80 outcomes."""
+    """A forecast is not learned from when its window has fewer price changes: a price that does not
+    change has no information about widths."""
+    online_rate: Rate = 0.15
+    """Rate of learning (r of the update in docs/calibration.md): after a threefold change of widths
+    the bands are right again in about 80 outcomes."""
     save_interval_s: Positive = 30
-    """Time between two savings of `learned_file`: how much learning a crash may cost."""
+    """Time between two savings of `learned_file`: a crash loses at most this much learning."""
     exchange_interval_s: Positive = 2
     """Time between two exchanges of a replica with the process that learns."""
     rolling_points: Annotated[int, Field(ge=2)] = 1000
-    """Outcomes that the reported coverage is taken over."""
+    """Number of outcomes in the reported coverage."""
     max_queued: Count = 5000
-    """Answers that wait in a replica for the next exchange (3 kB each); the oldest go first."""
+    """Answers that wait in a replica for the next exchange (3 kB each); the oldest are dropped."""
     max_pending_per_market: Count = 32
-    """Forecasts of one market that wait for outcomes, or are remembered as done; the earliest go
-    first. Five-minute forecasts of 12 steps need 12; asked for every minute they need 60."""
+    """Forecasts of one market that wait for outcomes or are done; the earliest are dropped.
+    Forecasts of 12 steps of five minutes need 12; requested every minute they need 60."""
     max_steps: Count = 48
-    """First steps of a forecast that are scored; learning does not calibrate later ones."""
+    """Number of steps of a forecast that are scored; later steps are not calibrated by learning."""
     max_segments: Count = 256
     """Most segments of all sources together; the one that learned longest ago is dropped."""
     max_outcomes: Count = 5000
@@ -83,13 +81,11 @@ class ConformalSection(Section):
 
     @property
     def enough(self) -> Enough:
-        """How much must be known of a source and of a segment."""
+        """How many outcomes a source and a segment need."""
         return Enough(self.min_samples, self.min_segment_samples)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if list(self.width_edges) != sorted(set(self.width_edges)):
-            raise ValueError("width_edges must ascend and be unique")
         if len(set(self.segments)) < len(self.segments):
             raise ValueError("segments must not name a dimension twice")
         tail = (1 - self.target_coverage) / 2

@@ -53,6 +53,7 @@ class Config(BaseSettings):
         extra="forbid",
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
+        env_parse_none_str="null",
         use_attribute_docstrings=True,
     )
     secret_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"tollama": ("api_key",)}
@@ -98,12 +99,12 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file; nothing else is read."""
+        """The environment overrides the file; there is no other source."""
         return env_settings, init_settings
 
 
 def load_config(path: str | Path) -> Config:
-    """The configuration in ``path`` with the environment's overrides.
+    """The configuration in ``path`` with the overrides of the environment.
 
     Relative paths inside the file are resolved against the folder that holds ``configs/``.
 
@@ -129,7 +130,7 @@ def load_config(path: str | Path) -> Config:
 
 
 class Origin(StrEnum):
-    """Where a value in force came from."""
+    """The source of a value."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -138,7 +139,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSetting:
-    """A setting in force."""
+    """A setting as it is used."""
 
     key: str  # section.name
     value: Any  # as JSON has it; secrets are hidden
@@ -146,7 +147,7 @@ class EffectiveSetting:
 
 
 def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
-    """Every setting that a service with this file and environment runs with, secrets hidden.
+    """Every setting of a service with this file and environment, secrets hidden.
 
     Raises:
         ConfigError: as ``load_config``.
@@ -165,14 +166,14 @@ def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
 
 
 def _origin(key: str, file: Mapping[str, Any], environment: Mapping[str, Any]) -> Origin:
-    """The environment wins over the file; ``base_url`` is its short form of ``base_urls``."""
+    """The source of ``key``; ``base_url`` is the short form of ``base_urls`` there."""
     if key in environment or (key == "base_urls" and "base_url" in environment):
         return Origin.ENVIRONMENT
     return Origin.FILE if key in file else Origin.DEFAULT
 
 
 def _without_secrets(key: str, value: Any) -> Any:
-    """The value, or what may be shown of it; pydantic has put stars in place of ``api_key``."""
+    """The value without its secret parts; pydantic has hidden ``api_key`` already."""
     if key == "security.tokens":
         return f"{len(value)} hidden"
     if key == "observability.traces_endpoint":
@@ -207,7 +208,7 @@ def read_documents(file: Path) -> list[Any]:
 
 
 def parse_documents(text: str, place: str) -> list[Any]:
-    """Every document in a YAML text; ``place`` is what complaints call it.
+    """Every document in a YAML text; error messages name it ``place``.
 
     Raises:
         ConfigError: the text is not YAML, or repeats a key.
@@ -221,7 +222,7 @@ def parse_documents(text: str, place: str) -> list[Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; we refuse."""
+    """Refuses equal keys; PyYAML alone would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -229,7 +230,7 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key!r} is repeated", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -254,7 +255,7 @@ def _refuse_unknown_overrides() -> None:
 
 
 def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
-    """The short form is for the environment, which holds one address or the list of them."""
+    """The short form is for the environment only, and excludes the list there."""
     if "base_url" in (values.get("tollama") or {}):
         raise ConfigError(f"{file}: tollama.base_url is now a list: write base_urls: [...]")
     short = f"{ENV_PREFIX}TOLLAMA__BASE_URL"
@@ -263,9 +264,9 @@ def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
 
 
 def complaints(exc: ValidationError) -> str:
-    """Every complaint with its key, without the values: they may be secrets.
+    """Every error with its key, without the values: they may be secrets.
 
-    A list of which nothing is left, because all in it was wrong, is not complained of as well.
+    pydantic also reports a list whose items are all wrong as too short: that error is left out.
     """
     found = exc.errors(include_url=False, include_context=False, include_input=False)
     parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}

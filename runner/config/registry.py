@@ -1,7 +1,7 @@
 """The model registry: names, licences and limits, and what each environment may serve.
 
 Names resolve in this order: the environment's own aliases, then registered names, runtime names
-and the models' aliases. Only ``runtime_name`` ever travels to the runtime.
+and the models' aliases. Only ``runtime_name`` is sent to the runtime.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -33,33 +33,29 @@ class LicenseTag(StrEnum):
 class NumberRule(Section):
     """A number that a caller may set, inside bounds."""
 
+    not_over: ClassVar = {"min": "max"}
+
     type: Literal["int", "float"]
     min: float
     max: float
 
     def accepts(self, value: object) -> bool:
-        """Whether ``value`` has the type and lies in the bounds; ``True`` is no number here."""
+        """Whether ``value`` has the type and is inside the bounds; a boolean is not a number."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.type == "int" and not isinstance(value, int):
             return False
         return self.min <= value <= self.max
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.min > self.max:
-            raise ValueError("min must not be over max")
-        return self
-
 
 class ChoiceRule(Section):
-    """A word that a caller may choose from a list."""
+    """A text that a caller may choose from a list."""
 
     type: Literal["str"]
     choices: Annotated[tuple[str, ...], Field(min_length=1)]
 
     def accepts(self, value: object) -> bool:
-        """Whether ``value`` is one of the words."""
+        """Whether ``value`` is one of the choices."""
         return isinstance(value, str) and value in self.choices
 
 
@@ -74,12 +70,12 @@ class ModelEntry(Section):
         runtime_name: what the runtime calls it.
         aliases: other names a caller may use.
         license: SPDX identifier of the weights' licence.
-        version: what runs when it is known and fixed; a runtime does not tell.
+        version: of the weights, where it is known and fixed; a runtime does not report it.
         max_series_per_call: how many series one runtime call may carry; None is no limit.
-        max_context: how many past points the model looks at; None is no limit.
-        levels: the only quantile levels it gives; None is any, () is none at all.
+        max_context: how many past points the model uses; None is no limit.
+        levels: the only quantile levels that it supports; None is any, () is none.
         allowed_params: what a caller may set in ``model.params``; everything else is dropped.
-        note: one sentence for people who choose a model.
+        note: one sentence that helps to choose a model.
     """
 
     name: Name
@@ -96,7 +92,7 @@ class ModelEntry(Section):
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name the model answers to by itself."""
+        """Every name of the model, aliases of environments excluded."""
         return frozenset((self.name, self.runtime_name, *self.aliases))
 
     def gives(self, levels: Sequence[float]) -> bool:
@@ -104,9 +100,9 @@ class ModelEntry(Section):
         return self.levels is None or set(levels) <= set(self.levels)
 
     def filter_params(self, params: Mapping[str, Any]) -> tuple[Params, tuple[str, ...]]:
-        """``(kept, dropped)``: allowed pairs sorted by name, and the names that may not pass.
+        """``(kept, dropped)``: the allowed pairs and the names of the others, both sorted by name.
 
-        A name is dropped when the model does not allow it or its value is out of bounds. Dropped
+        A param is dropped when the model does not allow it or its value is out of bounds. Dropped
         names are the caller's own text: show them only to that caller.
         """
         rules = self.allowed_params
@@ -115,7 +111,7 @@ class ModelEntry(Section):
 
 
 class EnvironmentRules(Section):
-    """What one environment serves; its ``aliases`` win over the models' own."""
+    """What one environment serves; its ``aliases`` override those of the models."""
 
     allowed_models: tuple[Name, ...]
     aliases: Mapping[Name, Name]
@@ -123,7 +119,7 @@ class EnvironmentRules(Section):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model an environment may serve, with the aliases that lead to it there."""
+    """A model that an environment may serve, with its aliases there."""
 
     entry: ModelEntry
     aliases: tuple[str, ...]
@@ -162,14 +158,14 @@ class Registry(Section):
         return tuple(ServedModel(entry, _aliases_in(entry, rules)) for entry in allowed)
 
     def batch_limit(self, runtime_name: str, most: int) -> int:
-        """How many series one call to the model may carry: its own limit, at the most ``most``."""
+        """How many series one call to the model may have: its own limit, but at most ``most``."""
         entry = self.by_name[runtime_name]
         return min(most, entry.max_series_per_call or most)
 
     @model_validator(mode="before")
     @classmethod
     def _name_entries(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The key is the name: it is written down once."""
+        """Sets the name of each entry to its key in the file."""
         models = values.get("models")
         if not isinstance(models, dict):
             return values
@@ -212,7 +208,7 @@ def _aliases_in(entry: ModelEntry, rules: EnvironmentRules) -> tuple[str, ...]:
 
 
 def _contradictions(registry: Registry) -> Iterator[str]:
-    """What is wrong across entries, one sentence each."""
+    """Errors across entries, one sentence each."""
     yield from _shared_names(registry)
     for environment in Environment:
         rules = registry.environments.get(environment)

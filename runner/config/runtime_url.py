@@ -1,7 +1,7 @@
-"""Where a runtime may live: an http(s) address, and none that a cloud keeps for its own secrets.
+"""Addresses of runtimes: http(s), and not an address of a cloud's metadata service.
 
-Whoever can set a runtime's address makes this service send requests there. Link-local addresses
-answer with a machine's credentials in most clouds, and no runtime of anybody's lives there.
+This service sends requests to the address that is set. In most clouds link-local addresses return
+the credentials of the machine, and no runtime uses them.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -23,7 +23,7 @@ def _check(url: AnyHttpUrl) -> AnyHttpUrl:
     if url.username or url.password:
         raise ValueError("must hold no user or password; set TSFM_TOLLAMA__API_KEY instead")
     if url.query is not None or url.fragment is not None:
-        raise ValueError("must end with its path: nothing may stand behind ? or #")
+        raise ValueError("must end with its path, without ? or #")
     if is_forbidden_host(url.host or ""):
         raise ValueError(
             "must not be a link-local address or a cloud's metadata service; give the address "
@@ -36,9 +36,9 @@ RuntimeUrl = Annotated[AnyHttpUrl, AfterValidator(_check)]
 
 
 def is_forbidden_host(host: str) -> bool:
-    """Whether a host, as a URL names it, is link-local or known to hand out credentials.
+    """Whether the host of a URL is link-local or a known metadata service.
 
-    Names are not resolved: what a name stands for may change after the check.
+    Names are not resolved: their address may change after the check.
 
     >>> [is_forbidden_host(host) for host in ("169.254.169.254", "[fe80::1]", "10.0.0.7")]
     [True, True, False]
@@ -52,7 +52,7 @@ def is_forbidden_host(host: str) -> bool:
 
 
 def runtime_name(url: AnyHttpUrl) -> str:
-    """A runtime's address without the scheme: two of one name are the same runtime.
+    """The address of a runtime without the scheme; equal names are the same runtime.
 
     >>> runtime_name(AnyHttpUrl("http://tollama-0.tollama:11435/"))
     'tollama-0.tollama:11435'
@@ -63,7 +63,7 @@ def runtime_name(url: AnyHttpUrl) -> str:
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:
-    """The address that ``name`` is, IPv4 in IPv6 unpacked; None where it is a name."""
+    """``name`` as an address, IPv4 in IPv6 unpacked; None when it is a name."""
     try:
         address = ip_address(name)
     except ValueError:

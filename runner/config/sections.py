@@ -1,35 +1,28 @@
-"""The sections of the configuration: what each setting means, what it may be, and expert defaults.
+"""The sections of the configuration: meaning, bounds and expert default of each setting.
 
-Rules across fields stand in one validator a section and name both fields.
+Rules across fields are in ``not_over`` or in one validator of the section; they name both fields.
 """
 
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
 from runner.config.runtime_url import RuntimeUrl, runtime_name
 from runner.config.section import (
+    Ascending,
     Count,
     CountOrNone,
     Fraction,
     Level,
     NonNegative,
     Positive,
+    Rate,
     Section,
-    none_from_text,
 )
 from runner.types import MIN_EPS, Space
 
 MAX_RUNTIMES = 64  # each has connections and breakers of its own in every Runner
-RateOrOff = Annotated[
-    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None,
-    BeforeValidator(none_from_text),
-]
-
-TicksOrOff = Annotated[
-    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(none_from_text)
-]
 
 
 class Environment(StrEnum):
@@ -42,24 +35,26 @@ class Environment(StrEnum):
 class RequestSection(Section):
     """Defaults and limits of a forecast request."""
 
+    not_over: ClassVar = {"horizon_steps": "max_horizon_steps", "input_len_steps": "max_points"}
+
     freq: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[mhd]$")]
     """Step of a series whose request names none: `5m`, `1h`, `1d`."""
     input_len_steps: Count
-    """How many of the newest steps of a series a forecast is made from."""
+    """How many of the newest steps of a series the forecast uses."""
     horizon_steps: Count
     """Steps ahead, where a request names none."""
-    quantiles: Annotated[tuple[Level, ...], Field(min_length=1)]
+    quantiles: Annotated[tuple[Level, ...], Field(min_length=1), Ascending]
     """Quantile levels, where a request names none."""
     model: str
     """The model, where a request names none."""
     deadline_ms: Positive
-    """A valid answer leaves within this time. Callers can only shorten it."""
+    """Time limit of an answer. Callers can only shorten it."""
     max_gap_minutes: NonNegative
     """A series with a longer gap gets the baseline, where a request names no limit."""
     max_batch_requests: Count
     """Most requests in one batch."""
     batch_deadline_ms: Positive
-    """Every result of a batch leaves within this time."""
+    """Time limit of every result of a batch."""
     max_points: Annotated[int, Field(ge=2)] = 20_000
     """Most values in one request: 69 days of five-minute steps."""
     max_horizon_steps: Count = 512
@@ -77,28 +72,24 @@ class RequestSection(Section):
     body_timeout_s: Positive = 5
     """A body must have arrived within this time: a slow sender must not hold a connection."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError("quantiles must ascend and be unique")
-        if self.horizon_steps > self.max_horizon_steps:
-            raise ValueError("horizon_steps must not be over max_horizon_steps")
-        if self.input_len_steps > self.max_points:
-            raise ValueError("input_len_steps must not be over max_points")
-        return self
-
 
 class TransformSection(Section):
-    """The space that models work in, unless a request names another."""
+    """The space that models work in, where a request names none."""
 
     space: Space = Space.LOGIT
-    """`logit`: log-odds, in which no band can leave [0, 1]; `identity`: probabilities."""
+    """`logit`: log-odds, which keep every band in [0, 1]; `identity`: probabilities."""
     eps: Annotated[float, Field(ge=MIN_EPS, lt=0.5)] = 1e-6
     """Probabilities are clipped to [eps, 1 - eps] before log-odds, which are finite only inside."""
 
 
 class TollamaSection(Section):
     """How the runtime is called (tollama, contract of /v1/forecast)."""
+
+    not_over: ClassVar = {
+        "max_keepalive_connections": "max_connections",
+        "timeout_s": "lease_s",
+        "backoff_base_s": "backoff_max_s",
+    }
 
     base_urls: Annotated[tuple[RuntimeUrl, ...], Field(min_length=1, max_length=MAX_RUNTIMES)]
     """Addresses of the runtimes; each Runner replica prefers the one of its rank."""
@@ -144,13 +135,7 @@ class TollamaSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len({runtime_name(url) for url in self.base_urls}) < len(self.base_urls):
-            raise ValueError("base_urls: the same runtime stands twice")
-        if self.max_keepalive_connections > self.max_connections:
-            raise ValueError("max_keepalive_connections must not be over max_connections")
-        if self.lease_s < self.timeout_s:
-            raise ValueError("lease_s must not be under timeout_s")
-        if self.backoff_base_s > self.backoff_max_s:
-            raise ValueError("backoff_base_s must not be over backoff_max_s")
+            raise ValueError("base_urls: the same runtime is listed twice")
         return self
 
 
@@ -160,6 +145,7 @@ class BatchingSection(Section):
     no_longer_settings: ClassVar = {
         "collect_wait_s": (0.0, "items wait in the dispatcher only, a second wait adds latency"),
     }
+    not_over: ClassVar = {"overload_wait_s": "max_wait_s"}
 
     max_batch_size: Count
     """Most series in one call to the runtime."""
@@ -187,21 +173,17 @@ class BatchingSection(Section):
     """Longest wait, to the end of the item's call; an item that is expected to wait longer gets the
     baseline. A longer wait would hardly meet the shipped deadline."""
     overload_wait_s: Positive = 0.2
-    """The same once the queue has been longer than this for 0.2 s: keeps p95 within 300 ms when
-    more arrives than can be done."""
+    """The same once the queue has been longer than this for 0.2 s: keeps p95 within 300 ms under
+    overload."""
     estimate_forgets_after_s: Positive = 2
     """An estimate of call times that is older than this is not used. A cold runtime is slow only
-    once; a longer memory would send callers to the baseline for no reason."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.overload_wait_s > self.max_wait_s:
-            raise ValueError("overload_wait_s must not be over max_wait_s")
-        return self
+    once; a longer memory would give callers the baseline without need."""
 
 
 class OverloadSection(Section):
-    """What happens when more arrives than can be done; counts are per ingress replica."""
+    """What happens under overload; counts are per ingress replica."""
+
+    not_over: ClassVar = {"shed_above": "refuse_above"}
 
     shed_above: Count
     """Requests in progress above which the ingress answers with the baseline itself, and takes
@@ -211,15 +193,11 @@ class OverloadSection(Section):
     retry_after_s: Positive = 1
     """What Retry-After says with a 429: the shortest time that the header can hold."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.shed_above > self.refuse_above:
-            raise ValueError("shed_above must not be over refuse_above")
-        return self
-
 
 class FallbackSection(Section):
     """When the baseline answers instead of the model, and how long that may take."""
+
+    not_over: ClassVar = {"baseline_timeout_ms": "reserve_ms"}
 
     min_points_for_tsfm: Annotated[int, Field(ge=2)]
     """A series with fewer observations in its window gets the baseline."""
@@ -228,56 +206,40 @@ class FallbackSection(Section):
     baseline_timeout_ms: Positive = 20
     """How long the Baseline deployment may take; then the ingress computes the bands itself."""
     baseline_rest_s: Positive = 1
-    """How long the Baseline deployment is not asked after it was late: waiting for it again and
-    then computing the bands would cost both."""
+    """How long the Baseline deployment is not called after it was late: waiting for it again, and
+    then computing the bands here, would take the time of both."""
     reserve_ms: Positive = 120
-    """Kept back from the deadline, so that there is time for a fallback."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.baseline_timeout_ms > self.reserve_ms:
-            raise ValueError("baseline_timeout_ms must not be over reserve_ms")
-        return self
+    """Part of the deadline that is reserved for a fallback."""
 
 
 class BaselineSection(Section):
-    """How the EWMA baseline reads a series; runner/baseline/ewma_bands.py has the formulas.
+    """Parameters of the EWMA baseline; runner/baseline/ewma_bands.py has the formulas.
 
-    The defaults are fitted to real markets, see docs/decisions/baseline.md: `tsfm backtest` tells
-    whether others are better on yours.
+    The defaults are fitted to real markets, see docs/decisions/baseline.md. `tsfm backtest` shows
+    whether other values are better for your markets.
     """
 
-    half_lives_steps: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3, 24, 288)
+    half_lives_steps: Annotated[tuple[Positive, ...], Field(min_length=1), Ascending] = (3, 24, 288)
     """Half-lives of the scale estimates, from short to long."""
     trust_moves: Positive = 2.5
-    """Moves in a half-life at which its estimate counts as much as the next longer one."""
+    """Price changes in a half-life at which its estimate counts as much as the next longer one."""
     level_alphas: tuple[Level, ...] = (0.5, 0.2)
     """Smoothing factors that are tried against the last value; an empty list: never smooth."""
     width_factor: Positive = 0.85
     """Factor on the width of every band."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if list(self.half_lives_steps) != sorted(set(self.half_lives_steps)):
-            raise ValueError("half_lives_steps must ascend and be unique")
-        return self
-
 
 class BandsSection(Section):
     """Limits of the width between the outermost levels, in probability."""
 
+    not_over: ClassVar = {"min_interval_width": "max_interval_width"}
+
     min_interval_width: Annotated[float, Field(ge=0, lt=1)]
     """Least distance between the outermost levels."""
-    min_interval_ticks: TicksOrOff
+    min_interval_ticks: Positive | None
     """The same in ticks of the series, where that is less; `null`: not used."""
-    max_interval_width: Annotated[float, Field(gt=0, le=1)]
+    max_interval_width: Rate
     """Greatest distance between the outermost levels."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.min_interval_width > self.max_interval_width:
-            raise ValueError("min_interval_width must not be over max_interval_width")
-        return self
 
 
 class CacheSection(Section):
@@ -288,9 +250,9 @@ class CacheSection(Section):
     }
 
     ttl_s: NonNegative
-    """How long an answer of the model is good; each expires up to a tenth earlier, at random."""
+    """How long an answer of the model is fresh; each expires up to a tenth earlier, at random."""
     stale_if_error_s: NonNegative
-    """How long after that it may still stand in for a model that failed."""
+    """How long after that it may still be used when the model fails."""
     max_entries: Count
     """Answers kept in each ingress replica, and as many in each Runner replica."""
 
@@ -298,11 +260,13 @@ class CacheSection(Section):
 class CircuitBreakerSection(Section):
     """When calls to a model stop, and how they start again."""
 
+    not_over: ClassVar = {"cooldown_s": "cooldown_max_s", "shared_timeout_s": "sync_interval_s"}
+
     consecutive_failures: Count
     """So many failed calls in a row open the breaker."""
-    failure_rate: RateOrOff
+    failure_rate: Rate | None
     """Share of failed calls in the window that opens the breaker; `null`: never."""
-    slow_call_rate: RateOrOff
+    slow_call_rate: Rate | None
     """Share of slow calls in the window that opens the breaker; `null`: never."""
     slow_call_s: Positive
     """A call that takes this long is slow."""
@@ -311,11 +275,11 @@ class CircuitBreakerSection(Section):
     window_s: Positive = 60
     """Over how long the two rates are taken."""
     min_calls: Count = 20
-    """With fewer calls in the window there is no rate: one of two says little."""
+    """With fewer calls in the window there is no rate: two calls are too few."""
     cooldown_growth: Annotated[float, Field(ge=1)] = 1.5
     """Each further cooldown is so many times longer: a long outage needs fewer probes."""
     cooldown_max_s: Positive = 600
-    """Longest cooldown: a model that came back is noticed within about ten minutes."""
+    """Longest cooldown: a model that works again gets calls within about ten minutes."""
     cooldown_jitter_fraction: Fraction = 0.1
     """How much a cooldown varies at random: breakers that opened together do not probe together."""
     probes: Count = 1
@@ -334,10 +298,6 @@ class CircuitBreakerSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.cooldown_s > self.cooldown_max_s:
-            raise ValueError("cooldown_s must not be over cooldown_max_s")
-        if self.shared_timeout_s > self.sync_interval_s:
-            raise ValueError("shared_timeout_s must not be over sync_interval_s")
         if self.sync_interval_s + self.shared_timeout_s > 0.5:
             raise ValueError(
                 "sync_interval_s and shared_timeout_s must not be over 0.5 together: "
@@ -355,7 +315,7 @@ class Traces(StrEnum):
 
 
 class ObservabilitySection(Section):
-    """What is written down while the service runs."""
+    """Logs and traces."""
 
     log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")]
     """`DEBUG`, with a line for every request, `INFO`, `WARNING` or `ERROR`."""
@@ -370,7 +330,7 @@ class ObservabilitySection(Section):
 
 
 class SloSection(Section):
-    """What users are promised; read by the load tests and the status page."""
+    """Service level objectives; read by the load tests and the status page."""
 
     no_longer_settings: ClassVar = {"baseline_ms": (50, "nothing reads it")}
 

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 
-import orjson
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -136,9 +135,6 @@ def _refusal_limit(count: int) -> int:
     return 1 + 3 * max(0, count - 1).bit_length()
 
 
-_LONGEST_LIST = 1_000_000  # bytes of the list of models
-
-
 class TollamaRuntime:
     """Forecasts by a tollama daemon.
 
@@ -201,26 +197,6 @@ class TollamaRuntime:
             _end(split, exc, exc.__cause__)
         return split.outcomes
 
-    async def is_healthy(self, *, timeout_s: float) -> bool:
-        """Whether the runtime answers its health check within ``timeout_s``."""
-        try:
-            await self._get("v1/health", timeout_s)
-        except ModelError:
-            return False
-        return True
-
-    async def installed_models(self, *, timeout_s: float) -> tuple[str, ...]:
-        """The models that the runtime has, by their names there.
-
-        Raises:
-            ModelError: no usable answer within ``timeout_s``.
-        """
-        body = await self._get("api/tags", timeout_s)
-        try:
-            return tuple(str(model["name"]) for model in orjson.loads(body)["models"])
-        except (ValueError, TypeError, KeyError) as exc:
-            raise BadOutputError("the list of models cannot be read") from exc
-
     async def _send_all(
         self, split: BatchSplit, key: BatchKey, mark: str, callers_deadline: float
     ) -> None:
@@ -260,7 +236,8 @@ class TollamaRuntime:
     async def _attempt(self, body: bytes, max_bytes: int) -> Answer:
         """One exchange, 200 or a refusal; its success or failure goes to the retry budget."""
         try:
-            answer = await self._exchange("POST", "v1/forecast", body, max_bytes)
+            limit = min(max_bytes, self._settings.max_response_bytes)
+            answer = await self._http.post(body, max_bytes=limit)
         except ModelError as exc:
             if exc.counts:
                 self._retries.failed()
@@ -277,22 +254,6 @@ class TollamaRuntime:
         """Full jitter, but at least the Retry-After of the runtime."""
         exc = state.outcome.exception() if state.outcome else None
         return max(self._backoff(state), _retry_after_s(exc))
-
-    async def _get(self, path: str, timeout_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._exchange("GET", path, None, _LONGEST_LIST)
-        except TimeoutError as exc:
-            raise RuntimeTimeoutError(f"no answer within {timeout_s:g} s") from exc
-        if answer.status != 200:
-            raise BadOutputError(f"the runtime refused GET {path}")
-        return answer.body
-
-    async def _exchange(
-        self, method: str, path: str, content: bytes | None, max_bytes: int
-    ) -> Answer:
-        limit = min(max_bytes, self._settings.max_response_bytes)
-        return await self._http.exchange(method, path, content, max_bytes=limit)
 
 
 async def _forecasts_in(

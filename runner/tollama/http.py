@@ -64,17 +64,15 @@ class RuntimeHttp:
         Raises:
             ConfigError: the key cannot be sent in a header.
         """
-        self._base_url = str(base_url).rstrip("/")
+        self._url = f"{str(base_url).rstrip('/')}/v1/forecast"
         self._headers = _headers(settings)
         self._extensions = {"timeout": {"connect": settings.timeout_s}}
         self._transport = transport or _transport(settings)
         self._prepare = prepare
         self._is_closed = False
 
-    async def exchange(
-        self, method: str, path: str, content: bytes | None, *, max_bytes: int
-    ) -> Answer:
-        """One request and its whole answer. The caller limits the time.
+    async def post(self, body: bytes, *, max_bytes: int) -> Answer:
+        """One forecast request and its whole answer. The caller limits the time.
 
         Raises:
             ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
@@ -83,9 +81,7 @@ class RuntimeHttp:
         if self._is_closed:
             raise RuntimeUnreachableError("the client is closed")
         try:
-            response = await self._transport.handle_async_request(
-                self._request(method, path, content)
-            )
+            response = await self._transport.handle_async_request(self._request(body))
             async with aclosing(response):
                 return await _read(response, max_bytes)
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
@@ -98,13 +94,9 @@ class RuntimeHttp:
         self._is_closed = True
         await self._transport.aclose()
 
-    def _request(self, method: str, path: str, content: bytes | None) -> httpx.Request:
+    def _request(self, body: bytes) -> httpx.Request:
         request = httpx.Request(
-            method,
-            f"{self._base_url}/{path}",
-            headers=self._headers,
-            content=content,
-            extensions=self._extensions,
+            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
         )
         if self._prepare is not None:
             self._prepare(request)
@@ -161,7 +153,7 @@ async def _bounded(response: httpx.Response, limit: int) -> bytes:
         if size > limit:
             raise BadOutputError(f"the answer is over {limit} bytes")
         if len(chunks) > _FREE_PIECES + size // _USUAL_PIECE:
-            raise BadOutputError("the answer comes in crumbs")
+            raise BadOutputError("the answer comes in very small pieces")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -172,9 +164,12 @@ def _is_json(response: httpx.Response) -> bool:
 
 
 def _headers(settings: TollamaSection) -> dict[str, str]:
-    headers = {"accept": "application/json", "accept-encoding": "identity"}
-    headers["user-agent"] = "tsfm-runner"
-    headers["content-type"] = "application/json"
+    headers = {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "user-agent": "tsfm-runner",
+    }
     if settings.api_key is not None:
         key = settings.api_key.get_secret_value()
         if not (key.isascii() and key.isprintable() and key.strip() == key != ""):

@@ -53,7 +53,6 @@ class Runtimes:
         self._count = count
         self._place = place
         self._turns = itertools.count()
-        self._queue_names: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         """How many there are."""
@@ -65,11 +64,9 @@ class Runtimes:
         Runtimes are numbered as in the configuration, from 1: callers may see these names, but not
         addresses. A single runtime has no number.
         """
-        known = self._queue_names.get(model)
-        if known is None:
-            several = tuple(f"{model}@{number}" for number in range(1, self._count + 1))
-            known = self._queue_names[model] = several if self._count > 1 else (model,)
-        return known
+        if self._count == 1:
+            return (model,)
+        return tuple(f"{model}@{number}" for number in range(1, self._count + 1))
 
     def choose(self, usable: Collection[int], load: Callable[[int], int]) -> int | None:
         """The runtime to call, among the ``usable`` ones; None when there is none.

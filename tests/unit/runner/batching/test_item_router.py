@@ -6,7 +6,7 @@ import pytest
 from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ItemRouter, may_move, reason_of, size_bytes
+from runner.batching.item_router import ItemRouter, size_bytes
 from runner.errors import (
     BadOutputError,
     BreakerOpenError,
@@ -45,7 +45,7 @@ class FakeBreakerView:
 
 
 class Bench:
-    """The service over a real dispatcher; each runtime's calls answer at once unless told."""
+    """The service over a real dispatcher; each runtime's calls answer at once by default."""
 
     def __init__(self, runtimes: int = 1, rank: int = 0, replicas: int = 1) -> None:
         self.clock = FakeClock()
@@ -101,19 +101,13 @@ class Bench:
         return list(await asyncio.gather(*asked))
 
 
-async def test_answers_are_kept_and_counted() -> None:
-    bench = Bench()
-    await bench.ask(3)
-
-    assert bench.service.kept_answers == 3
-
-
-async def test_items_that_arrive_together_travel_together() -> None:
+async def test_items_that_arrive_together_share_a_call() -> None:
     bench = Bench()
     requests = [make_model_request(cache_key=bytes([i])) for i in range(5)]
     answers = await asyncio.gather(*(bench.service.forecast(r) for r in requests))
 
     assert [len(b) for b in bench.batches] == [5]
+    assert bench.service.kept_answers == 5
     assert all(isinstance(a, ModelAnswer) and a.batch_size == 5 for a in answers)
     assert isinstance(answers[0], ModelAnswer)
     assert answers[0].runtime_ms == pytest.approx(40.0)
@@ -146,9 +140,14 @@ async def test_open_breaker_is_answered_without_queueing() -> None:
     [
         (RuntimeTimeoutError(), FallbackReason.RUNTIME_TIMEOUT),
         (BreakerOpenError(5.0), FallbackReason.BREAKER_OPEN),
+        (QueueFullError(), FallbackReason.OVERLOADED),
+        (TooLateError(), FallbackReason.DEADLINE_EXCEEDED),
+        (ModelError(), FallbackReason.RUNTIME_ERROR),
     ],
 )
-async def test_errors_leave_as_values(error: Exception, reason: FallbackReason) -> None:
+async def test_errors_are_returned_as_values_with_their_reason(
+    error: Exception, reason: FallbackReason
+) -> None:
     bench = Bench()
     bench.error = error
 
@@ -163,19 +162,7 @@ async def test_item_without_time_left_is_too_late() -> None:
     assert outcome == ModelFailure(FallbackReason.DEADLINE_EXCEEDED, BreakerState.CLOSED, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (QueueFullError(), FallbackReason.OVERLOADED),
-        (TooLateError(), FallbackReason.DEADLINE_EXCEEDED),
-        (ModelError(), FallbackReason.RUNTIME_ERROR),
-    ],
-)
-def test_every_error_on_the_way_has_a_reason(error: Exception, reason: FallbackReason) -> None:
-    assert reason_of(error) is reason
-
-
-async def test_late_results_are_kept_for_the_next_caller() -> None:
+async def test_late_results_are_cached() -> None:
     bench = Bench()
     now = bench.clock.now
     late: list[ItemResult | Exception] = [
@@ -191,14 +178,14 @@ async def test_late_results_are_kept_for_the_next_caller() -> None:
     assert [len(b) for b in bench.batches] == [1]
 
 
-def test_size_counts_points_covariates_and_what_is_known_ahead() -> None:
+def test_size_counts_points_and_covariates() -> None:
     plain = make_model_request(y_prob=walk(100))
     rich = make_model_request(y_prob=walk(100), x_past={"v": walk(100)}, x_future={"v": walk(3)})
 
     assert size_bytes(rich) - size_bytes(plain) == 48 * 103
 
 
-async def test_runtime_that_hangs_costs_the_next_callers_no_wait() -> None:
+async def test_items_behind_an_abandoned_call_fail_at_once() -> None:
     bench = Bench()
     bench.abandoned = asyncio.get_running_loop().create_future()
     first = await bench.service.forecast(make_model_request(cache_key=b"a"))
@@ -215,7 +202,7 @@ async def test_runtime_that_hangs_costs_the_next_callers_no_wait() -> None:
 
 
 async def quiet() -> None:
-    """Everything that can happen without an event from outside has happened."""
+    """Lets all ready tasks run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -225,7 +212,7 @@ def served(outcomes: list[ModelAnswer | ModelFailure]) -> int:
 
 
 @pytest.mark.parametrize(("rank", "runtime"), [(0, 0), (1, 1), (2, 0), (3, 1)])
-async def test_replica_calls_the_runtime_of_its_rank_alone(rank: int, runtime: int) -> None:
+async def test_replica_calls_only_the_runtime_of_its_rank(rank: int, runtime: int) -> None:
     bench = Bench(runtimes=2, rank=rank, replicas=4)
     for _ in range(3):
         await bench.ask()
@@ -241,7 +228,7 @@ async def test_lone_replica_uses_every_runtime_in_turn() -> None:
     assert sorted(bench.runtimes) == [0, 0, 1, 1, 2, 2]
 
 
-async def test_runtime_with_less_under_way_is_taken() -> None:
+async def test_runtime_with_fewer_items_under_way_is_chosen() -> None:
     bench = Bench(runtimes=2)
     bench.holds[0] = asyncio.Event()
     held = asyncio.ensure_future(bench.ask(2))
@@ -264,7 +251,7 @@ async def test_items_of_a_dead_runtime_get_their_forecast_from_another() -> None
     assert {outcome.breaker_state for outcome in outcomes} == {BreakerState.CLOSED}
 
 
-async def test_items_go_elsewhere_at_once_while_the_breaker_of_a_runtime_is_open() -> None:
+async def test_runtime_with_an_open_breaker_is_not_called() -> None:
     bench = Bench(runtimes=3, rank=0, replicas=3)
     bench.breakers.waits["fracast-0@1"] = 30.0
     for _ in range(4):
@@ -273,7 +260,7 @@ async def test_items_go_elsewhere_at_once_while_the_breaker_of_a_runtime_is_open
     assert sorted(bench.runtimes) == [1, 1, 2, 2]
 
 
-async def test_answer_from_the_cache_tells_of_the_breaker_that_lets_calls_through() -> None:
+async def test_cached_answer_has_the_state_of_the_breaker_that_allows_calls() -> None:
     bench = Bench(runtimes=2)
     await bench.service.forecast(make_model_request())
     bench.breakers.waits["fracast-0@1"] = 30.0
@@ -282,7 +269,7 @@ async def test_answer_from_the_cache_tells_of_the_breaker_that_lets_calls_throug
     assert again.breaker_state is BreakerState.CLOSED
 
 
-async def test_only_when_every_breaker_is_open_are_callers_told_to_stay_away() -> None:
+async def test_answer_is_breaker_open_only_when_every_breaker_is_open() -> None:
     bench = Bench(runtimes=2)
     bench.breakers.waits = {"fracast-0@1": 30.0, "fracast-0@2": 20.0}
     shut = await bench.ask()
@@ -295,7 +282,7 @@ async def test_only_when_every_breaker_is_open_are_callers_told_to_stay_away() -
     assert bench.runtimes == [1]
 
 
-async def test_item_that_all_runtimes_fail_has_the_last_ones_reason() -> None:
+async def test_item_that_fails_at_all_runtimes_has_the_last_reason() -> None:
     bench = Bench(runtimes=2, rank=1, replicas=2)
     bench.errors = {0: BadOutputError(), 1: RuntimeUnreachableError()}
 
@@ -303,16 +290,16 @@ async def test_item_that_all_runtimes_fail_has_the_last_ones_reason() -> None:
     assert bench.runtimes == [1, 0]
 
 
-async def test_hanging_runtime_holds_up_neither_those_in_line_nor_those_to_come() -> None:
+async def test_queued_and_new_items_go_to_another_runtime_when_one_hangs() -> None:
     bench = Bench(runtimes=2, rank=0, replicas=2)
     bench.abandoned = asyncio.get_running_loop().create_future()
     bench.holds[0] = asyncio.Event()
     first = asyncio.ensure_future(bench.ask(16))
     await quiet()
-    in_line = asyncio.ensure_future(bench.ask(3))
+    queued = asyncio.ensure_future(bench.ask(3))
     await quiet()
     bench.holds[0].set()
-    answers = [await first, await in_line, await bench.ask()]
+    answers = [await first, await queued, await bench.ask()]
 
     assert [served(outcomes) for outcomes in answers] == [16, 3, 1]
     assert bench.runtimes.count(0) == 1
@@ -324,17 +311,16 @@ async def test_hanging_runtime_holds_up_neither_those_in_line_nor_those_to_come(
         (RuntimeUnreachableError(), True),
         (RuntimeTimeoutError(), True),
         (BreakerOpenError(5.0), True),
-        (RuntimeRejectedError(), False),  # the series is to blame
+        (RuntimeRejectedError(), False),  # the series is at fault
         (RuntimeTooLargeError(), False),
         (QueueFullError(), False),  # more load elsewhere would not help
         (TooLateError(), False),
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_only_what_a_runtime_is_to_blame_for_moves_on(error: Exception, moves: bool) -> None:
+async def test_only_faults_of_a_runtime_are_tried_at_another(error: Exception, moves: bool) -> None:
     bench = Bench(runtimes=2, rank=0, replicas=2)
     bench.errors[0] = error
     outcomes = await bench.ask()
 
-    assert may_move(error) is moves
     assert served(outcomes) == moves

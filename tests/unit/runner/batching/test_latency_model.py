@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,16 +28,8 @@ def test_a_straight_line_is_found_from_its_points():
         assert line.seconds(n) == pytest.approx(tollama_s(n), rel=0.01)
 
 
-def test_noise_of_a_tenth_leaves_the_forecast_within_a_tenth():
-    rng = np.random.default_rng(5)
-    sizes = rng.integers(1, 129, 200).tolist()
-    line = fitted((n, tollama_s(n) * rng.uniform(0.9, 1.1)) for n in sizes)
-
-    assert line.seconds(64) == pytest.approx(tollama_s(64), rel=0.1)
-
-
 @pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
-def test_the_two_lines_meet_in_the_centre_though_that_is_no_whole_number(n, expected_s):
+def test_the_two_lines_meet_in_the_centre(n, expected_s):
     line = CallLatency(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
 
     assert line.seconds(n) == expected_s
@@ -63,13 +54,6 @@ def test_after_one_call_a_larger_one_is_expected_to_cost_no_more():
 
 def test_after_one_call_a_smaller_one_is_expected_to_cost_its_share():
     assert fitted([(128, 12.8)]).seconds(1) == pytest.approx(0.1)
-
-
-def test_calls_of_one_size_say_nothing_about_the_slope():
-    line = fitted([(32, 0.1), (32, 0.3), (32, 0.2), (32, 0.1)])
-
-    assert line.slope_above_s == 0
-    assert line.slope_below_s == pytest.approx(line.centre_s / 32)
 
 
 def test_the_cost_per_series_is_remembered_over_calls_of_one_size():
@@ -103,16 +87,10 @@ def test_a_forecast_is_never_negative_and_never_falls_with_size(calls, n, more):
 
 
 @given(CALLS)
-def test_both_slopes_agree_on_the_side_of_hope(calls):
+def test_the_slopes_are_optimistic_and_bounded(calls):
     line = fitted(calls)
 
     assert 0 <= line.slope_above_s <= line.slope_below_s <= line.centre_s / line.centre_n
-
-
-def test_a_lasting_slow_down_is_known_after_a_dozen_calls():
-    line = fitted([(32, 0.1)] * 20 + [(32, 2.0)] * 12)
-
-    assert line.seconds(32) > 1.4
 
 
 def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
@@ -122,12 +100,6 @@ def test_old_calls_lose_an_eighth_of_their_weight_with_each_new_one():
     fit.observe(10, 2.0)
 
     assert fit.line().centre_s == pytest.approx(1.125)
-
-
-def test_one_stall_does_not_make_a_model_look_slow():
-    line = fitted([(32, 0.1)] * 20 + [(32, 30.0)])
-
-    assert line.seconds(32) < 0.15
 
 
 def test_a_stall_counts_as_four_times_the_mean_and_a_little():
@@ -146,7 +118,7 @@ def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
     assert line.centre_s == pytest.approx((0.875 * 2.28 + 1.01) / 1.875)
 
 
-def test_a_key_without_calls_is_expected_to_take_no_time():
+def test_a_key_without_calls_has_an_unknown_call_time():
     times: LatencyModel[str] = LatencyModel(10)
 
     assert times.at("k", 0) is UNKNOWN
@@ -164,7 +136,7 @@ def test_keys_are_forecast_from_their_own_calls():
     assert times.at("slow", 1).seconds(1) == pytest.approx(5.0)
 
 
-def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
+def test_a_forecast_is_used_until_its_age_is_over_the_limit():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=5)
 
@@ -172,7 +144,7 @@ def test_a_forecast_is_trusted_until_its_age_is_over_the_limit():
     assert times.at("k", 15.01) is UNKNOWN
 
 
-def test_each_call_renews_the_trust():
+def test_each_call_renews_the_forecast():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("k", 1, 0.1, now=0)
     times.observe("k", 1, 0.1, now=9)
@@ -189,7 +161,7 @@ def test_the_first_call_after_a_long_pause_starts_afresh():
     assert times.at("k", 30).seconds(1) == 0.1
 
 
-def test_memory_holds_only_keys_that_are_still_trusted():
+def test_memory_holds_only_recently_observed_keys():
     times: LatencyModel[str] = LatencyModel(10)
     for now in range(100):
         times.observe(f"k{now}", 1, 0.1, now)
@@ -197,7 +169,7 @@ def test_memory_holds_only_keys_that_are_still_trusted():
     assert len(times) == 11
 
 
-def test_a_key_seen_again_outlives_one_seen_later_but_once():
+def test_a_key_is_forgotten_by_its_last_call():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("a", 1, 0.1, now=0)
     times.observe("b", 1, 0.1, now=1)

@@ -30,301 +30,246 @@ def bulk(name, key="k", deadline=inf, arrived_at=0.0):
     return Named(key, deadline, 1, BULK, arrived_at, name)
 
 
-def line_of(*items, max_items=100, bulk_batch_size=2):
-    line: ItemQueue[str, Named] = ItemQueue(max_items, bulk_batch_size)
+def queue_of(*items, max_items=100, bulk_batch_size=2):
+    queue: ItemQueue[str, Named] = ItemQueue(max_items, bulk_batch_size)
     for item in items:
-        line.put(item)
-    return line
+        queue.put(item)
+    return queue
 
 
 def up_to(max_items):
     return lambda key: BatchLimits(max_items, max_items, 10**9, inf, UNKNOWN, 0.0)
 
 
-def next_call(line, max_items=100):
+def next_call(queue, max_items=100):
     """The call as one word, such as ``"ab"``."""
-    return names(line.cut(up_to(max_items)).send)
+    return names(queue.cut(up_to(max_items)).send)
 
 
 def names(items):
     return "".join(item.name for item in items)
 
 
-def test_items_of_a_key_leave_in_order_of_arrival():
-    line = line_of(*map(urgent, "abc"))
-
-    assert next_call(line, 2) == "ab"
-    assert next_call(line, 2) == "c"
-
-
-def test_a_call_holds_one_key():
-    line = line_of(urgent("a", "k"), urgent("b", "other"), urgent("c", "k"))
-
-    assert next_call(line) == "ac"
-    assert next_call(line) == "b"
-
-
 def test_the_limits_are_those_of_the_chosen_key():
-    line = line_of(*map(urgent, "abc"), urgent("x", "single"), urgent("y", "single"))
+    queue = queue_of(*map(urgent, "abc"), urgent("x", "single"), urgent("y", "single"))
 
     limits_of = {"k": up_to(2)("k"), "single": up_to(1)("single")}.__getitem__
 
-    assert [names(line.cut(limits_of).send) for _ in range(4)] == ["ab", "x", "c", "y"]
+    assert [names(queue.cut(limits_of).send) for _ in range(4)] == ["ab", "x", "c", "y"]
 
 
-def test_a_key_with_a_long_line_costs_another_key_one_call():
-    line = line_of(*map(urgent, "abcdef"), urgent("x", "other"), urgent("y", "third"))
-
-    assert [next_call(line, 2) for _ in range(5)] == ["ab", "x", "y", "cd", "ef"]
-
-
-def test_interactive_items_go_before_bulk_items_that_came_first():
-    line = line_of(*map(bulk, "xy"), *map(urgent, "ab"))
-
-    assert next_call(line, 3) == "abx"
-
-
-def test_an_interactive_key_goes_before_a_bulk_key_that_came_first():
-    line = line_of(bulk("x", "other"), urgent("a"))
-
-    assert next_call(line) == "a"
-
-
-def test_bulk_items_fill_a_call_to_their_share_while_interactive_ones_wait():
-    line = line_of(*map(bulk, "wxyz"), urgent("a"))
-
-    assert next_call(line) == "awx"
+ORDERS = {
+    "order of arrival within a key": (["k:abc"], 2, ["ab", "c"]),
+    "one key in a call": (["k:a", "m:b", "k:c"], 9, ["ac", "b"]),
+    "the key that has waited longest first": (
+        ["k:abcdef", "m:x", "n:y"],
+        2,
+        ["ab", "x", "y", "cd", "ef"],
+    ),
+    "interactive before earlier bulk": (["k:XY", "k:ab"], 3, ["abX", "Y"]),
+    "interactive key before earlier bulk key": (["m:X", "k:a"], 9, ["a", "X"]),
+    "bulk fills up to its share": (["k:WXYZ", "k:a"], 9, ["aWX", "YZ"]),
+    "bulk alone has the whole call": (["k:WXYZ"], 9, ["WXYZ"]),
+    "bulk keys in turn": (["k:VWX", "m:YZ"], 1, ["V", "Y", "W", "Z", "X"]),
+    "a bulk key without sent items keeps its place": (["k:X", "m:Y", "k:a"], 1, ["a", "X", "Y"]),
+}
 
 
-def test_bulk_items_have_the_call_to_themselves_when_nobody_else_waits():
-    line = line_of(*map(bulk, "wxyz"))
+@pytest.mark.parametrize(("arrivals", "max_items", "calls"), ORDERS.values(), ids=ORDERS.keys())
+def test_calls_by_order_of_arrival(arrivals, max_items, calls):
+    """Arrivals are ``key:items``; upper case is bulk."""
+    queue = queue_of()
+    for key, _, given in (arrival.partition(":") for arrival in arrivals):
+        for name in given:
+            queue.put((bulk if name.isupper() else urgent)(name, key))
 
-    assert next_call(line) == "wxyz"
+    assert [next_call(queue, max_items) for _ in calls] == calls
+    assert len(queue) == 0
 
 
-def test_bulk_gets_every_fifth_call_while_interactive_items_keep_coming():
-    line = line_of(*map(bulk, "vwxyz"), bulk_batch_size=1)
+def test_every_fifth_call_is_bulk_while_interactive_items_wait():
+    queue = queue_of(*map(bulk, "vwxyz"), bulk_batch_size=1)
     for name in "abcdefghij":
-        line.put(urgent(name, "other"))
+        queue.put(urgent(name, "other"))
 
-    assert [next_call(line, 1) for _ in range(10)] == list("abcdvefghw")
+    assert [next_call(queue, 1) for _ in range(10)] == list("abcdvefghw")
 
 
 def test_bulk_that_travels_with_every_call_has_no_call_of_its_own():
-    line = line_of(*map(bulk, "123456"), bulk_batch_size=1)
+    queue = queue_of(*map(bulk, "123456"), bulk_batch_size=1)
     calls = []
     for name in "abcdef":
-        line.put(urgent(name))
-        calls.append(next_call(line, 2))
+        queue.put(urgent(name))
+        calls.append(next_call(queue, 2))
 
     assert calls == ["a1", "b2", "c3", "d4", "e5", "f6"]
 
 
 def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth():
-    line = line_of(*map(bulk, "123456789"), bulk_batch_size=1)
+    queue = queue_of(*map(bulk, "123456789"), bulk_batch_size=1)
     for name in "abcdefghijklmnopqrstuvwxyz":
-        line.put(urgent(name))
+        queue.put(urgent(name))
     calls = []
     for _ in range(6):
         for name in "ABCDE":
-            line.put(urgent(name))
-        calls.append(line.cut(up_to(6)).send)
+            queue.put(urgent(name))
+        calls.append(queue.cut(up_to(6)).send)
 
     assert [sum(item.priority is BULK for item in sent) for sent in calls] == [0, 0, 0, 0, 1, 0]
 
 
-def test_a_bulk_turn_is_filled_with_interactive_items_of_its_key_only():
-    line = line_of(*map(bulk, "xyz"), *[urgent(name, "other") for name in "abcd"])
+def test_a_bulk_call_is_filled_with_interactive_items_of_its_key():
+    queue = queue_of(*map(bulk, "xyz"), *[urgent(name, "other") for name in "abcd"])
     for _ in range(4):
-        next_call(line, 1)
+        next_call(queue, 1)
     for name in "ef":
-        line.put(urgent(name))
+        queue.put(urgent(name))
 
-    assert next_call(line) == "xyef"
-    assert next_call(line) == "efz"[2:]
+    assert next_call(queue) == "xyef"
+    assert next_call(queue) == "efz"[2:]
 
 
-def test_the_wait_for_a_bulk_turn_starts_when_bulk_is_left_behind():
-    line = line_of(*[urgent(name, "other") for name in "abcdefgh"])
+def test_calls_before_a_bulk_call_are_counted_while_bulk_waits():
+    queue = queue_of(*[urgent(name, "other") for name in "abcdefgh"])
     for _ in range(3):
-        next_call(line, 1)
-    line.put(bulk("x"))
+        next_call(queue, 1)
+    queue.put(bulk("x"))
 
-    assert [next_call(line, 1) for _ in range(6)] == list("defgxh")
+    assert [next_call(queue, 1) for _ in range(6)] == list("defgxh")
 
 
-def test_the_wait_for_a_bulk_turn_starts_again_after_a_call_that_took_all_bulk():
-    line = line_of(*[urgent(name, "other") for name in "abc"], bulk("x", "k"), urgent("m", "k"))
-    assert [next_call(line, 2) for _ in range(2)] == ["ab", "mx"]
-    line.put(bulk("y", "k"))
+def test_the_count_before_a_bulk_call_restarts_after_all_bulk_was_sent():
+    queue = queue_of(*[urgent(name, "other") for name in "abc"], bulk("x", "k"), urgent("m", "k"))
+    assert [next_call(queue, 2) for _ in range(2)] == ["ab", "mx"]
+    queue.put(bulk("y", "k"))
     for name in "defgh":
-        line.put(urgent(name, "other"))
+        queue.put(urgent(name, "other"))
 
-    assert [next_call(line, 1) for _ in range(6)] == list("cdefyg")
-
-
-def test_bulk_keys_take_turns():
-    line = line_of(*[bulk(name, "k") for name in "vwx"], *[bulk(name, "other") for name in "yz"])
-
-    assert [next_call(line, 1) for _ in range(5)] == list("vywzx")
+    assert [next_call(queue, 1) for _ in range(6)] == list("cdefyg")
 
 
-def test_a_bulk_key_that_travels_along_does_not_keep_another_bulk_key_waiting_for_ever():
-    line = line_of(*map(bulk, "123456"), bulk("x", "other"), bulk_batch_size=1)
+def test_a_bulk_key_that_fills_calls_does_not_block_another_bulk_key():
+    queue = queue_of(*map(bulk, "123456"), bulk("x", "other"), bulk_batch_size=1)
     calls = []
     for name in "abcdef":
-        line.put(urgent(name))
-        calls.append(next_call(line, 2))
+        queue.put(urgent(name))
+        calls.append(next_call(queue, 2))
 
     assert calls == ["a1", "b2", "c3", "d4", "e5", "x"]
 
 
-def test_a_bulk_key_passed_over_keeps_its_place():
-    line = line_of(bulk("x", "k"), bulk("y", "other"), urgent("a", "k"))
-    next_call(line, 1)
+def test_lost_items_are_removed():
+    queue = queue_of(urgent("a", deadline=5), urgent("b", deadline=50))
 
-    assert next_call(line) == "x"
-
-
-def test_lost_items_leave_the_line():
-    line = line_of(urgent("a", deadline=5), urgent("b", deadline=50))
-
-    plan = line.cut(lambda key: BatchLimits(9, 9, 9, inf, UNKNOWN, now=10.0))
+    plan = queue.cut(lambda key: BatchLimits(9, 9, 9, inf, UNKNOWN, now=10.0))
 
     assert names(plan.lost) == "a"
-    assert len(line) == 0
+    assert len(queue) == 0
 
 
-def test_a_full_line_refuses_bulk():
-    line = line_of(urgent("a"), bulk("x"), max_items=2)
+def test_a_full_queue_refuses_bulk():
+    queue = queue_of(urgent("a"), bulk("x"), max_items=2)
 
     with pytest.raises(QueueFullError, match="full"):
-        line.put(bulk("y"))
-    assert names(line.clear()) == "ax"
+        queue.put(bulk("y"))
+    assert names(queue.clear()) == "ax"
 
 
-def test_a_full_line_gives_the_newest_bulk_place_to_an_interactive_item():
-    line = line_of(bulk("x", "k"), bulk("y", "other"), urgent("a"), max_items=3)
+def test_a_full_queue_gives_the_newest_bulk_place_to_an_interactive_item():
+    queue = queue_of(bulk("x", "k"), bulk("y", "other"), urgent("a"), max_items=3)
 
-    evicted = line.put(urgent("b"))
+    evicted = queue.put(urgent("b"))
 
     assert evicted is not None
     assert evicted.name == "y"
     assert not evicted.queued
-    assert len(line) == 3
-    assert line.bulk_count == 1
-    assert next_call(line) == "abx"
+    assert len(queue) == 3
+    assert queue.bulk_count == 1
+    assert next_call(queue) == "abx"
 
 
-def test_a_full_line_without_bulk_refuses_an_interactive_item():
-    line = line_of(urgent("a"), max_items=1)
+def test_a_full_queue_without_bulk_refuses_an_interactive_item():
+    queue = queue_of(urgent("a"), max_items=1)
 
     with pytest.raises(QueueFullError, match="full"):
-        line.put(urgent("b"))
+        queue.put(urgent("b"))
 
 
-def test_a_line_with_room_evicts_nobody():
-    assert line_of(bulk("x"), max_items=2).put(urgent("a")) is None
-
-
-def test_an_item_that_left_makes_room():
-    first = urgent("a")
-    line = line_of(first, max_items=1)
-
-    line.remove(first)
-
-    assert line.put(bulk("b")) is None
-    assert next_call(line) == "b"
-
-
-def test_leaving_twice_counts_once():
+def test_removing_twice_counts_once():
     first, second = bulk("a"), bulk("b")
-    line = line_of(first, second)
+    queue = queue_of(first, second)
 
-    line.remove(first)
-    line.remove(first)
+    queue.remove(first)
+    queue.remove(first)
 
-    assert len(line) == 1
-    assert line.bulk_count == 1
+    assert len(queue) == 1
+    assert queue.bulk_count == 1
 
 
 def test_items_expire_at_their_deadline_earliest_first():
-    line = line_of(urgent("a", deadline=3), bulk("b", deadline=2), urgent("c", deadline=3.5))
+    queue = queue_of(urgent("a", deadline=3), bulk("b", deadline=2), urgent("c", deadline=3.5))
 
-    assert names(line.expire(1.9)) == ""
-    assert names(line.expire(3.0)) == "ba"
-    assert len(line) == 1
-    assert line.next_deadline() == 3.5
-
-
-def test_the_next_deadline_is_that_of_an_item_still_in_line():
-    early = urgent("a", deadline=1)
-    line = line_of(early, urgent("b", deadline=2))
-
-    line.remove(early)
-
-    assert line.next_deadline() == 2
+    assert names(queue.expire(1.9)) == ""
+    assert names(queue.expire(3.0)) == "ba"
+    assert len(queue) == 1
+    assert queue.next_deadline() == 3.5
 
 
-def test_an_empty_line_has_no_deadline():
-    assert line_of().next_deadline() == inf
-
-
-def test_items_that_left_long_before_their_deadline_are_not_kept_in_memory():
+def test_removed_items_are_not_kept_in_memory_until_their_deadline():
     stays = urgent("a")
-    line = line_of(stays)
+    queue = queue_of(stays)
     left = []
     for _ in range(1000):
         item = urgent("b", deadline=1e9)
-        line.put(item)
-        line.remove(item)
+        queue.put(item)
+        queue.remove(item)
         left.append(weakref.ref(item))
         del item
 
     assert sum(ref() is not None for ref in left) <= 66
-    assert line.next_deadline() == inf
-    assert next_call(line) == "a"
+    assert queue.next_deadline() == inf
+    assert next_call(queue) == "a"
 
 
-def test_deadlines_stay_in_order_when_most_items_have_left():
+def test_deadlines_stay_in_order_after_most_items_were_removed():
     rng = random.Random(3)
     items = [urgent("a", deadline=rng.random()) for _ in range(400)]
-    line = line_of(*items, max_items=1000)
+    queue = queue_of(*items, max_items=1000)
     for item in rng.sample(items, 330):
-        line.remove(item)
-    line.put(urgent("b", deadline=2))
+        queue.remove(item)
+    queue.put(urgent("b", deadline=2))
 
-    deadlines = [item.deadline for item in line.expire(1)]
+    deadlines = [item.deadline for item in queue.expire(1)]
 
     assert deadlines == sorted(item.deadline for item in items if item.deadline in deadlines)
     assert len(deadlines) == 70
 
 
-def test_clearing_gives_everybody_back_once():
+def test_clear_returns_each_queued_item_once():
     gone = urgent("a")
-    line = line_of(gone, urgent("b", deadline=1), bulk("x", "other"))
-    line.remove(gone)
+    queue = queue_of(gone, urgent("b", deadline=1), bulk("x", "other"))
+    queue.remove(gone)
 
-    assert sorted(names(line.clear())) == ["b", "x"]
-    assert len(line) == 0
-    assert line.clear() == []
+    assert sorted(names(queue.clear())) == ["b", "x"]
+    assert len(queue) == 0
+    assert queue.clear() == []
 
 
-def test_the_oldest_arrival_is_found_over_keys_and_classes():
-    line = line_of(
+def test_the_oldest_arrival_is_over_all_keys_and_classes():
+    queue = queue_of(
         urgent("a", arrived_at=5), bulk("b", arrived_at=4), bulk("c", "other", arrived_at=3)
     )
 
-    assert line.oldest_arrival() == 3
-    assert line_of().oldest_arrival() is None
+    assert queue.oldest_arrival() == 3
+    assert queue_of().oldest_arrival() is None
 
 
-class LineMachine(RuleBasedStateMachine):
-    """The line against a plain list of who should be in it."""
+class QueueMachine(RuleBasedStateMachine):
+    """The queue against a plain list of the items that should be in it."""
 
     def __init__(self):
         super().__init__()
-        self.line: ItemQueue[str, Named] = ItemQueue(max_items=12, bulk_batch_size=2)
+        self.queue: ItemQueue[str, Named] = ItemQueue(max_items=12, bulk_batch_size=2)
         self.present: list[Named] = []
         self.now = 0.0
         self.calls_waited: dict[Named, int] = {}
@@ -332,43 +277,43 @@ class LineMachine(RuleBasedStateMachine):
     @rule(
         key=st.sampled_from("klm"),
         priority=st.sampled_from([BULK, URGENT]),
-        patience=st.integers(1, 40),
+        within_s=st.integers(1, 40),
         copies=st.integers(1, 4),
     )
-    def put(self, key, priority, patience, copies):
+    def put(self, key, priority, within_s, copies):
         for _ in range(copies):
-            item = Named(key, self.now + patience, 1, priority, self.now)
+            item = Named(key, self.now + within_s, 1, priority, self.now)
             bulk_present = [other for other in self.present if other.priority is BULK]
             if len(self.present) < 12:
-                assert self.line.put(item) is None
+                assert self.queue.put(item) is None
             elif priority is URGENT and bulk_present:
-                assert self.line.put(item) is bulk_present[-1]
+                assert self.queue.put(item) is bulk_present[-1]
                 self.present.remove(bulk_present[-1])
             else:
                 with pytest.raises(QueueFullError, match="full"):
-                    self.line.put(item)
+                    self.queue.put(item)
                 return
             self.present.append(item)
             self.calls_waited[item] = 0
 
     @precondition(lambda self: self.present)
     @rule(data=st.data())
-    def leave(self, data):
+    def remove(self, data):
         item = data.draw(st.sampled_from(self.present))
-        self.line.remove(item)
+        self.queue.remove(item)
         self.present.remove(item)
 
     @rule(seconds=st.integers(1, 20))
     def wait(self, seconds):
         self.now += seconds
-        expired = self.line.expire(self.now)
+        expired = self.queue.expire(self.now)
         assert set(expired) == {item for item in self.present if item.deadline <= self.now}
         self.present = [item for item in self.present if item not in expired]
 
     @precondition(lambda self: self.present)
     @rule(max_items=st.integers(1, 5))
     def cut(self, max_items):
-        plan = self.line.cut(up_to(max_items))
+        plan = self.queue.cut(up_to(max_items))
         key = plan.send[0].key
         assert {item.key for item in plan.send} == {key}
         assert len(plan.send) <= max_items
@@ -380,34 +325,34 @@ class LineMachine(RuleBasedStateMachine):
         for item in self.present:
             self.calls_waited[item] += 1
             ahead = [i for i in plan.send if i.key == item.key and i.priority is item.priority]
-            if ahead:  # its key and class were served: the wait of the next in line starts again
+            if ahead:  # its key and class had a call: the count starts again
                 self.calls_waited[item] = 0
             # of 3 keys; bulk has a fifth of all calls; interactive waits for 2 keys and a bulk turn
             assert self.calls_waited[item] <= (15 if item.priority is BULK else 4)
 
     @invariant()
     def counts_agree(self):
-        assert len(self.line) == len(self.present)
-        assert self.line.bulk_count == sum(item.priority is BULK for item in self.present)
-        assert self.line.next_deadline() == min((i.deadline for i in self.present), default=inf)
-        assert self.line.oldest_arrival() == min(
+        assert len(self.queue) == len(self.present)
+        assert self.queue.bulk_count == sum(item.priority is BULK for item in self.present)
+        assert self.queue.next_deadline() == min((i.deadline for i in self.present), default=inf)
+        assert self.queue.oldest_arrival() == min(
             (item.arrived_at for item in self.present), default=None
         )
         assert all(item.queued for item in self.present)
 
 
-TestLineMachine = LineMachine.TestCase
-TestLineMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_bulk_that_is_held_back_leaves_only_when_nobody_else_waits():
-    line = line_of(*map(bulk, "xyz"), *map(urgent, "abcdefg"))
-    calls = [names(line.cut(up_to(1), hold_bulk=True).send) for _ in range(8)]
+def test_held_bulk_is_sent_only_without_interactive_items():
+    queue = queue_of(*map(bulk, "xyz"), *map(urgent, "abcdefg"))
+    calls = [names(queue.cut(up_to(1), hold_bulk=True).send) for _ in range(8)]
 
     assert calls == [*"abcdefg", "x"]
 
 
-def test_bulk_that_is_held_back_fills_no_call():
-    line = line_of(*map(bulk, "xy"), *map(urgent, "ab"))
+def test_held_bulk_fills_no_call():
+    queue = queue_of(*map(bulk, "xy"), *map(urgent, "ab"))
 
-    assert names(line.cut(up_to(9), hold_bulk=True).send) == "ab"
+    assert names(queue.cut(up_to(9), hold_bulk=True).send) == "ab"

@@ -26,7 +26,7 @@ SLOW_S = 2.0
 
 
 def make_settings(**changes: Any) -> CircuitBreakerSection:
-    """Small numbers that are easy to walk through by hand; no jitter, no rates."""
+    """Small numbers for calculation by hand; no jitter, no rates."""
     values: dict[str, Any] = {
         "consecutive_failures": 3,
         "window_s": 60.0,
@@ -114,12 +114,12 @@ def fail(breakers: Breakers, name: str, now: float, failures: int = 3) -> None:
 
 
 class FakeActor:
-    """The actor as its replicas reach it: requests wait in line, and it can be slow or gone."""
+    """The actor as replicas reach it: one request at a time; it can be slow or gone."""
 
     def __init__(self, clock: Callable[[], float], **changes: Any) -> None:
         self._clock = clock
         self._changes = changes
-        self._line = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._lives = count(1)
         self.gone = False
         self.delay_s = 0.0
@@ -128,7 +128,7 @@ class FakeActor:
         self.restart()
 
     def restart(self) -> None:
-        """Lose everything."""
+        """Starts again without state."""
         self.shared = make_shared(self._clock, f"life{next(self._lives)}-", **self._changes)
 
     async def call(self, method: str, *args: Any) -> Any:
@@ -139,13 +139,13 @@ class FakeActor:
         return await asyncio.shield(asyncio.ensure_future(self._execute(self.shared, method, args)))
 
     async def _execute(self, shared: SharedBreakers, method: str, args: Any) -> Any:
-        """Done even if the replica has given up waiting, as Ray does."""
-        async with self._line:
+        """Completes even when the replica no longer waits, as in Ray."""
+        async with self._lock:
             await asyncio.sleep(self.delay_s)
             return getattr(shared, method)(*args)
 
     def breakers(self) -> BreakerSnapshots:
-        """What it tells somebody who knows nothing."""
-        told = self.shared.sync(SyncRequest(None, copy={})).breakers
-        assert told is not None
-        return told
+        """All breakers of the actor."""
+        breakers = self.shared.sync(SyncRequest(None, copy={})).breakers
+        assert breakers is not None
+        return breakers

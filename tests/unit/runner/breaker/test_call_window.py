@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,23 +37,6 @@ def test_a_steady_stream_fills_ten_buckets_and_no_more():
     assert sizes == set(range(1, BUCKETS + 1))
 
 
-def test_clear_forgets_every_call():
-    window = CallWindow(window_s=60.0)
-    window.add(0.0, failed=True, slow=True)
-
-    window.clear()
-
-    assert window.counts(0.0) == CallCounts()
-
-
-def test_a_snapshot_carries_ages_and_leaves_out_what_is_over():
-    window = CallWindow(window_s=60.0)
-    window.add(0.0, failed=True, slow=False)
-    window.add(50.0, failed=False, slow=True)
-
-    assert window.snapshot(61.0) == [(11.0, 1, 0, 1)]
-
-
 def test_adopting_replaces_what_was_there():
     window = CallWindow(window_s=60.0)
     window.add(1000.0, failed=True, slow=True)
@@ -77,8 +59,3 @@ def test_stays_small_and_never_counts_a_call_older_than_the_window(gaps, window_
     certain = sum(now - end < window_s * (1 - 1 / BUCKETS) * 0.999 for end in ends)
     assert certain <= window.counts(now).calls <= recent
     assert len(window.snapshot(now)) <= BUCKETS + 1
-
-
-@pytest.mark.parametrize("now", [0.0, 1e9])
-def test_an_empty_window_counts_nothing(now):
-    assert CallWindow(window_s=1.0).counts(now) == CallCounts()

@@ -39,7 +39,7 @@ class TestClosed:
         assert breaker.state(NOW) is CLOSED
 
     @pytest.mark.parametrize("outcome", [IGNORED, NO_INFORMATION])
-    def test_what_says_nothing_neither_ends_nor_lengthens_a_row(self, outcome):
+    def test_uncounted_results_neither_end_nor_lengthen_a_row(self, outcome):
         breaker = make_breaker()
 
         for each in (FAILURE, FAILURE, outcome, outcome):
@@ -59,14 +59,6 @@ class TestClosed:
 
         assert states == [CLOSED, CLOSED, CLOSED, OPEN]
 
-    def test_stays_closed_just_under_the_failure_rate(self):
-        breaker = make_breaker(consecutive_failures=99, failure_rate=0.5, min_calls=5)
-
-        for outcome in (FAILURE, FAILURE, SUCCESS, SUCCESS, SUCCESS):
-            call(breaker, outcome, NOW)
-
-        assert breaker.state(NOW) is CLOSED
-
     def test_opens_when_the_slow_call_rate_is_reached_although_every_call_succeeds(self):
         breaker = make_breaker(slow_call_rate=0.75, min_calls=4)
 
@@ -77,14 +69,6 @@ class TestClosed:
 
         assert states == [CLOSED, CLOSED, CLOSED, OPEN]
 
-    def test_stays_closed_just_under_the_slow_call_rate(self):
-        breaker = make_breaker(slow_call_rate=0.5, min_calls=5)
-
-        for duration_s in (SLOW_S, SLOW_S, FAST_S, FAST_S, FAST_S):
-            call(breaker, SUCCESS, NOW, duration_s)
-
-        assert breaker.state(NOW) is CLOSED
-
     def test_calls_from_before_an_outage_do_not_count_after_it(self):
         breaker = make_breaker(failure_rate=0.5, min_calls=4, cooldown_s=1.0)
         open_by_failures(breaker, 0.0)
@@ -94,7 +78,7 @@ class TestClosed:
 
         assert breaker.state(1.0) is CLOSED
 
-    def test_the_two_rates_are_told_apart(self):
+    def test_failures_and_slow_calls_have_separate_rates(self):
         failing = make_breaker(consecutive_failures=99, slow_call_rate=0.1, min_calls=1)
         slow = make_breaker(failure_rate=0.1, min_calls=1)
 
@@ -102,22 +86,6 @@ class TestClosed:
         call(slow, SUCCESS, NOW, SLOW_S)
 
         assert (failing.state(NOW), slow.state(NOW)) == (CLOSED, CLOSED)
-
-    def test_rates_that_are_switched_off_never_open(self):
-        breaker = make_breaker(consecutive_failures=99, min_calls=1)
-
-        for _ in range(50):
-            call(breaker, FAILURE, NOW, SLOW_S)
-
-        assert breaker.state(NOW) is CLOSED
-
-    def test_failures_that_left_the_window_do_not_count_towards_a_rate(self):
-        breaker = make_breaker(consecutive_failures=99, failure_rate=0.5, min_calls=4)
-
-        for now, outcome in ((0.0, FAILURE), (1.0, FAILURE), (60.5, SUCCESS), (60.6, SUCCESS)):
-            call(breaker, outcome, now)
-
-        assert breaker.state(61.0) is CLOSED
 
     def test_a_result_from_before_the_last_opening_is_dropped(self):
         breaker = make_breaker()
@@ -131,16 +99,9 @@ class TestClosed:
         assert breaker.state(NOW) is CLOSED
         assert breaker.snapshot(NOW) == untouched
 
-    def test_a_result_from_a_later_generation_than_ours_is_dropped(self):
-        breaker = make_breaker(consecutive_failures=1)
-
-        breaker.record(Permit(generation=1), FAILURE, FAST_S, NOW)
-
-        assert breaker.state(NOW) is CLOSED
-
 
 class TestOpen:
-    def test_lets_nothing_through_until_the_cooldown_is_over(self):
+    def test_refuses_until_the_cooldown_is_over(self):
         breaker = make_breaker()
         open_by_failures(breaker, 0.0)
 
@@ -187,7 +148,7 @@ class TestOpen:
 
         assert breaker.retry_in_s(159.9) == pytest.approx(200.0)
 
-    def test_a_recovery_that_outlived_the_window_resets_the_cooldown(self):
+    def test_a_recovery_as_long_as_the_window_resets_the_cooldown(self):
         breaker = make_breaker()
         open_by_failures(breaker, 0.0)
         call(breaker, SUCCESS, 100.0)
@@ -205,11 +166,3 @@ class TestOpen:
         open_by_failures(breaker, 111.0)
 
         assert breaker.retry_in_s(111.0) == 100.0
-
-    def test_after_a_reset_no_cooldown_is_remembered(self):
-        breaker = make_breaker()
-        open_by_failures(breaker, 0.0)
-
-        breaker.obey(BreakerCommand.RESET, 1.0)
-
-        assert breaker.snapshot(1.0)["cooldown_s"] == 0.0

@@ -33,14 +33,6 @@ class TestBreakers:
         assert (breakers.state("bad", NOW), breakers.state("good", NOW)) == (OPEN, CLOSED)
         assert (breakers.retry_in_s("bad", NOW), breakers.retry_in_s("good", NOW)) == (100.0, 0.0)
 
-    def test_asking_about_a_name_does_not_create_it(self):
-        breakers = make_breakers()
-
-        breakers.state("m", NOW)
-        breakers.retry_in_s("m", NOW)
-
-        assert breakers.snapshot(NOW) == {}
-
     def test_no_two_probes_have_the_same_name(self):
         breakers = make_breakers(owner="r1")
         for name in ("m", "n"):
@@ -85,7 +77,7 @@ def snapshot(*, state: BreakerState = CLOSED, **changes: float) -> BreakerSnapsh
     ],
     ids=["a command holds", "the newest command holds", "the later change", "any change"],
 )
-def test_of_two_breakers_the_one_that_knows_better_is_kept_whoever_tells(better, worse, swap):
+def test_of_two_breakers_the_more_recent_is_kept_in_either_order(better, worse, swap):
     breakers = make_breakers()
     first, second = (better, worse) if swap else (worse, better)
 
@@ -97,7 +89,7 @@ def test_of_two_breakers_the_one_that_knows_better_is_kept_whoever_tells(better,
 
 
 @pytest.mark.parametrize(("ours_s", "theirs_s"), [(6.0, 5.0), (5.0, 6.0), (math.inf, math.inf)])
-def test_of_two_that_changed_in_the_same_second_the_one_that_was_there_is_kept(ours_s, theirs_s):
+def test_of_two_breakers_that_changed_within_a_second_the_own_one_is_kept(ours_s, theirs_s):
     breakers = make_breakers()
     breakers.learn({"m": snapshot(changed_s_ago=ours_s, consecutive=1)}, NOW)
 
@@ -115,7 +107,7 @@ def test_counts_of_a_name_that_is_new_are_learned():
 
 
 @pytest.mark.parametrize("theirs_s", [1.0, 90.0])
-def test_probes_that_are_out_keep_their_places_whichever_breaker_is_kept(theirs_s):
+def test_running_probes_stay_counted_whichever_breaker_is_kept(theirs_s):
     ours, theirs = make_breakers(owner="r1", probes=2), make_breakers(owner="r2", probes=2)
     fail(ours, "m", NOW)
     fail(theirs, "m", NOW + theirs_s - 50)
@@ -151,7 +143,7 @@ class TestSharedBreakers:
         assert (reply.actor, reply.answer) == ("a", None)
 
     @pytest.mark.parametrize("known", [None, "an earlier life"])
-    def test_a_replica_that_does_not_know_this_actor_is_asked_for_its_breakers(self, known):
+    def test_a_replica_with_the_copy_of_another_actor_is_asked_for_its_breakers(self, known):
         actor = Actor()
 
         reply = actor.sync(FAILED, probe="m", actor=known)
@@ -159,7 +151,7 @@ class TestSharedBreakers:
         assert reply == SyncReply("a", breakers=None, answer=None)
         assert actor.sync().breakers == {}
 
-    def test_what_a_replica_tells_when_asked_is_learned(self):
+    def test_the_copy_of_a_replica_is_taken_over(self):
         actor = Actor()
         copy: Breakers = make_breakers()
         fail(copy, "m", 0.0)
@@ -178,7 +170,7 @@ class TestSharedBreakers:
 
         assert answers == [Permit(2, "a-1"), Refusal(5.0)]
 
-    def test_a_probe_is_given_to_a_replica_that_told_its_breakers(self):
+    def test_a_probe_is_allowed_in_the_exchange_that_sends_the_copy(self):
         actor = Actor()
         copy = make_breakers()
         fail(copy, "m", 0.0)
@@ -187,7 +179,7 @@ class TestSharedBreakers:
 
         assert reply.answer == Permit(2, "a-1")
 
-    def test_results_that_come_with_the_request_for_a_probe_count_first(self):
+    def test_results_sent_with_a_request_for_a_probe_count_first(self):
         actor = Actor(successes_to_close=2)
         actor.sync(FAILED, FAILED, FAILED)
         actor.now += 100
@@ -209,9 +201,9 @@ class TestSharedBreakers:
         actor = Actor()
         actor.sync(FAILED, FAILED, FAILED)
 
-        told = actor.shared.command(["n", "m"], command)
+        state_after = actor.shared.command(["n", "m"], command)
 
-        assert told == state
+        assert state_after == state
         assert {name: b["state"] for name, b in (actor.sync().breakers or {}).items()} == {
             "m": state,
             "n": state,
@@ -225,5 +217,5 @@ class TestSharedBreakers:
         SyncReply("a", {"m": snapshot()}, Permit(3, "p")),
     ],
 )
-def test_messages_cross_processes_unchanged(message):
+def test_messages_can_be_pickled(message):
     assert pickle.loads(pickle.dumps(message)) == message

@@ -1,10 +1,9 @@
 import math
-import pickle
 from asyncio import CancelledError
 
 import pytest
 
-from runner.breaker.state_machine import CallResult, Permit, Refusal, Verdict, call_result
+from runner.breaker.state_machine import CallResult, Verdict, call_result
 from runner.errors import (
     BadOutputError,
     ModelError,
@@ -37,20 +36,6 @@ HALF_OPEN = BreakerState.HALF_OPEN
 
 
 class TestSnapshot:
-    def test_of_a_new_breaker_holds_nothing(self):
-        assert make_breaker().snapshot(NOW) == {
-            "state": "closed",
-            "generation": 0,
-            "commands": 0,
-            "changed_s_ago": math.inf,
-            "consecutive": 0,
-            "successes": 0,
-            "cooldown_s": 0.0,
-            "retry_in_s": 0.0,
-            "leases": {},
-            "window": [],
-        }
-
     @pytest.mark.parametrize("state", list(BreakerState))
     def test_lives_on_under_another_clock(self, state):
         subject = Subject(state, probes=2)
@@ -105,8 +90,3 @@ def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():
     error = RuntimeCircuitOpenError("", 20.0)
 
     assert call_result(error) == CallResult(Verdict.NO_INFORMATION, wait_s=20.0)
-
-
-@pytest.mark.parametrize("value", [Permit(3, "p1"), Refusal(2.5), CallResult(Verdict.FAILURE)])
-def test_values_cross_processes_unchanged(value):
-    assert pickle.loads(pickle.dumps(value)) == value

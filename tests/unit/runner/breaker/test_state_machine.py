@@ -54,7 +54,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("before", "event", "after"), CELLS)
-def test_each_event_in_each_state_leads_where_the_table_says(before, event, after):
+def test_each_event_in_each_state_has_the_state_of_the_table(before, event, after):
     subject = Subject(before)
     generation = subject.breaker.snapshot(NOW)["generation"]
 
@@ -93,14 +93,3 @@ def test_acquire_answers_by_state(state, answer):
     bring_to(breaker, state)
 
     assert breaker.acquire(NOW) == answer
-
-
-@pytest.mark.parametrize(
-    ("state", "wait_s"),
-    [(CLOSED, 0.0), (OPEN, 100.0), (HALF_OPEN, 0.0), (FORCED_OPEN, 100.0), (FORCED_CLOSED, 0.0)],
-)
-def test_retry_in_says_what_acquire_would(state, wait_s):
-    breaker = make_breaker()
-    bring_to(breaker, state)
-
-    assert breaker.retry_in_s(NOW) == wait_s

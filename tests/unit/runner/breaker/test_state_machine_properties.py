@@ -1,4 +1,4 @@
-"""What must hold for one breaker whatever happens to it, in whatever order."""
+"""Invariants of one breaker under random events."""
 
 from itertools import count
 from typing import Any
@@ -31,7 +31,7 @@ DURATIONS = st.sampled_from([FAST_S, 0.999, 1.0, 3.0])
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """A breaker, a clock, and every permit that was handed out.
+    """A breaker, a clock, and every permit that was given.
 
     All times are sums of powers of two, so they are exact and may be compared as they are.
     """
@@ -61,7 +61,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.jitter = jitter
         self.now = 0.0
         self.generation = 0
-        self.lease_ends: dict[str, float] = {}  # of probes that are out, as the test knows them
+        self.lease_ends: dict[str, float] = {}  # of running probes, as the test expects them
         self.lease_ids = map(str, count())  # shared by all copies: no name is ever given twice
         self.breaker = self.fresh()
 
@@ -101,12 +101,12 @@ class BreakerMachine(RuleBasedStateMachine):
         self.finish(permit, outcome, duration_s)
 
     @rule(permit=permits, outcome=OUTCOMES, duration_s=DURATIONS)
-    def call_ends_and_is_told_again_later(self, permit, outcome, duration_s):
+    def call_result_is_reported_twice(self, permit, outcome, duration_s):
         self.finish(permit, outcome, duration_s)
 
     @rule(permit=consumes(permits))
     def call_is_lost(self, permit: Permit) -> None:
-        """Nothing is ever heard of it."""
+        """Its result is never reported."""
 
     @rule(command=st.sampled_from(BreakerCommand))
     def operator_commands(self, command: BreakerCommand) -> None:
@@ -149,7 +149,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.generation = generation
 
     @invariant()
-    def no_wait_is_longer_than_promised(self) -> None:
+    def no_wait_is_longer_than_the_longest_cooldown(self) -> None:
         longest_s = self.settings.cooldown_max_s * 1.25
         assert 0.0 <= self.breaker.retry_in_s(self.now) <= longest_s
 
@@ -162,7 +162,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert isinstance(copy.acquire(copy.retry_in_s(0.0)), Permit)
 
     def teardown(self) -> None:
-        """A model that is well again is soon in use again, whatever came before."""
+        """A model that works again is called again soon, after any events."""
         if not hasattr(self, "breaker") or self.state() in FORCED:
             return
         now = self.now
@@ -174,7 +174,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 BreakerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
-TestWhateverHappens = BreakerMachine.TestCase
+TestBreakerMachine = BreakerMachine.TestCase
 
 
 @pytest.mark.parametrize("state", FORCED)

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ SETTINGS = {
 }
 
 
-def test_calibration_is_shipped_off_and_without_a_state() -> None:
+def test_calibration_is_off_by_default() -> None:
     conformal = make_config().conformal
 
     assert (conformal.enabled_by_default, conformal.state_file) == (False, None)
@@ -29,8 +28,8 @@ def test_calibration_is_shipped_off_and_without_a_state() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width_edges": [0.1, 0.01]}, "width_edges must ascend"),
-        ({"width_edges": [0.1, 0.1]}, "width_edges must ascend"),
+        ({"width_edges": [0.1, 0.01]}, r"width_edges\n.*must ascend"),
+        ({"width_edges": [0.1, 0.1]}, r"width_edges\n.*must ascend"),
         ({"segments": ["width", "width"]}, "segments must not name a dimension twice"),
         ({"segments": ["colour"]}, "segments"),
         ({"min_samples": 8}, "min_samples must not be under 9: .* target_coverage of 0.8"),
@@ -60,21 +59,9 @@ def test_state_file_is_found_beside_the_configuration(monkeypatch: pytest.Monkey
     assert config.conformal.state_file == ROOT / "state/conformal.json"
 
 
-def test_file_of_what_was_learned_is_found_beside_the_configuration() -> None:
-    config = load_config(ROOT / "configs/local.yaml")
-
-    assert config.conformal.learned_file == ROOT / ".state/conformal_learned.json"
-
-
 def test_state_file_can_be_switched_off_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TSFM_CONFORMAL__STATE_FILE", "null")
 
     assert load_config(ROOT / "configs/local.yaml").conformal.state_file is None
-
-
-def test_absolute_path_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TSFM_CONFORMAL__STATE_FILE", str(tmp_path / "s.json"))
-
-    assert load_config(ROOT / "configs/local.yaml").conformal.state_file == tmp_path / "s.json"

@@ -54,13 +54,13 @@ def registry():
 
 
 @pytest.mark.parametrize("name", ["big", "vendor-big-2", "b"])
-def test_name_runtime_name_and_alias_lead_to_the_same_model(registry, name):
+def test_name_runtime_name_and_alias_resolve_to_the_same_model(registry, name):
     entry = registry.resolve(name, Environment.DEV)
 
     assert entry.runtime_name == "vendor-big-2"
 
 
-def test_alias_of_an_environment_wins_over_the_models_own(registry):
+def test_alias_of_an_environment_overrides_that_of_a_model(registry):
     in_dev = registry.resolve("shared", Environment.DEV)
     in_prod = registry.resolve("shared", Environment.PROD)
 
@@ -92,14 +92,14 @@ def test_served_lists_allowed_models_with_the_aliases_that_hold_there(registry):
 
 
 @pytest.mark.parametrize(("own", "most", "limit"), [(None, 64, 64), (16, 64, 16), (16, 8, 8)])
-def test_one_call_carries_no_more_than_the_model_and_the_service_allow(own, most, limit):
+def test_batch_limit_is_the_smaller_of_model_and_service(own, most, limit):
     values = make_values()
     values["models"]["big"]["max_series_per_call"] = own
 
     assert Registry.model_validate(values).batch_limit("vendor-big-2", most) == limit
 
 
-def test_registry_travels_between_processes(registry):
+def test_registry_can_be_pickled(registry):
     registry.resolve("big", Environment.DEV)
 
     assert pickle.loads(pickle.dumps(registry)) == registry
@@ -171,11 +171,8 @@ def change(path, value):
         (change(["environments", "prod", "aliases"], {"x": "small"}), r"aliases\.x: small is not"),
         (change(["environments", "dev", "aliases"], {"big": "small"}), "a model's own name"),
         (change(["environments"], {"dev": make_values()["environments"]["dev"]}), "prod is missin"),
-        (change(["environments", "stage"], {}), r"environments\.stage"),
         (change(["models", "big"], make_entry("x", license_tag="free")), r"models\.big\.license_t"),
-        (change(["models", "big"], make_entry("x", max_series_per_call=0)), "max_series_per_call"),
         (change(["models", "big"], make_entry("x", extra=1)), r"models\.big\.extra"),
-        (change(["models", "big"], None), r"models\.big"),
         (change(["models"], ["big"]), "models"),
         (
             change(
@@ -193,11 +190,6 @@ def test_contradiction_in_the_file_is_named_with_the_file(tmp_path, values, comp
         load_registry(file)
 
 
-def test_missing_registry_file_is_a_config_error(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_registry(tmp_path / "none.yaml")
-
-
 @pytest.fixture(scope="module")
 def shipped():
     return load_registry(SHIPPED)
@@ -209,24 +201,10 @@ def test_shipped_prod_serves_no_research_only_model(shipped):
     assert tags == {LicenseTag.COMMERCIAL_OK}
 
 
-def test_shipped_prod_would_not_start_with_a_non_commercial_model(tmp_path):
-    values = yaml.safe_load(SHIPPED.read_text("utf-8"))
-    values["environments"]["prod"]["allowed_models"].append("moirai-2.0-R-small")
-
-    with pytest.raises(ConfigError, match=r"moirai-2\.0-R-small is tagged research_only"):
-        load_registry(write(tmp_path, values))
-
-
 def test_shipped_prod_has_neither_the_test_model_nor_the_embedded_one(shipped):
     names = {s.entry.name for s in shipped.served(Environment.PROD)}
 
     assert names.isdisjoint({"mock", "fracast-0"})
-
-
-def test_shipped_dev_serves_every_model(shipped):
-    names = [s.entry.name for s in shipped.served(Environment.DEV)]
-
-    assert names == list(shipped.models)
 
 
 @pytest.mark.parametrize(
@@ -240,12 +218,8 @@ def test_shipped_dev_serves_every_model(shipped):
         ("lag-llama", "lag-llama", "lag-llama"),
     ],
 )
-def test_shipped_aliases_lead_to_the_documented_models(shipped, alias, dev, prod):
+def test_shipped_aliases_resolve_to_the_documented_models(shipped, alias, dev, prod):
     in_dev = shipped.resolve(alias, Environment.DEV)
     in_prod = shipped.resolve(alias, Environment.PROD)
 
     assert (in_dev.runtime_name, in_prod.runtime_name) == (dev, prod)
-
-
-def test_shipped_granite_takes_one_series_per_call(shipped):
-    assert shipped.models["granite-ttm-r2"].max_series_per_call == 1

@@ -33,7 +33,7 @@ def test_tokens_are_kept_as_their_digests() -> None:
     assert section.tokens[0].scopes == (TokenScope.FORECAST,)
 
 
-def test_tokens_that_are_required_must_be_there() -> None:
+def test_required_tokens_must_not_be_empty() -> None:
     assert make_section(token_entry(), require_tokens=True).tokens
     with pytest.raises(ValidationError, match="TSFM_SECURITY__TOKENS"):
         make_section(require_tokens=True)
@@ -48,7 +48,7 @@ def test_placeholder_is_refused_by_its_digest(placeholder: str) -> None:
 
 
 def test_same_token_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="stands twice"):
+    with pytest.raises(ValidationError, match="listed twice"):
         make_section(token_entry(), token_entry(name="other"))
 
 
@@ -64,12 +64,12 @@ def test_same_token_twice_is_refused() -> None:
         {"plain": "t" * 40},
     ],
 )
-def test_entry_that_is_not_one_is_refused(changes: dict[str, Any]) -> None:
+def test_invalid_entry_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make_section(token_entry(**changes))
 
 
-def test_more_tokens_than_can_be_looked_at_quickly_are_refused() -> None:
+def test_too_many_tokens_are_refused() -> None:
     entries = [token_entry("t" * (40 + i)) for i in range(MAX_TOKENS + 1)]
 
     assert make_section(*entries[:-1]).tokens

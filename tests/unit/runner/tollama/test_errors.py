@@ -19,36 +19,43 @@ CIRCUIT_OPEN = (
     b'{"detail": "circuit breaker is open \xe2\x80\x94 runner has failed repeatedly; will retry"}'
 )
 SECRET = "s3cret-from-the-input"
+SEVEN = "Sun, 22 Nov 2026 07:00"
 
 
-def said(detail):
+def error_body(detail):
     return json.dumps({"detail": detail, "hint": SECRET}).encode()
 
 
 @pytest.mark.parametrize(
     ("status", "body", "error", "counts"),
     [
-        (400, said([{"loc": ["body", "series", 0], "input": SECRET}]), RuntimeRejectedError, False),
-        (400, said({"code": "BAD_REQUEST", "message": SECRET}), RuntimeRejectedError, False),
-        (400, said({"code": "MODEL_UNSUPPORTED"}), ModelNotInstalledError, True),
-        (401, said(SECRET), RuntimeUnauthorizedError, True),
-        (403, said(SECRET), RuntimeUnauthorizedError, True),
-        (404, said(f"model {SECRET} is not installed"), ModelNotInstalledError, True),
-        (413, said(SECRET), RuntimeTooLargeError, False),
-        (429, said("rate limit exceeded"), RuntimeOverloadedError, True),
-        (502, said({"code": "FORECAST_ERROR", "message": SECRET}), RuntimeFailedError, True),
-        (503, said("runner unavailable"), RuntimeFailedError, True),
-        (503, said({"code": "DEPENDENCY_MISSING"}), RuntimeFailedError, True),
+        (
+            400,
+            error_body([{"loc": ["body", "series", 0], "input": SECRET}]),
+            RuntimeRejectedError,
+            False,
+        ),
+        (400, error_body({"code": "BAD_REQUEST", "message": SECRET}), RuntimeRejectedError, False),
+        (400, error_body({"code": "MODEL_UNSUPPORTED"}), ModelNotInstalledError, True),
+        (401, error_body(SECRET), RuntimeUnauthorizedError, True),
+        (403, error_body(SECRET), RuntimeUnauthorizedError, True),
+        (404, error_body(f"model {SECRET} is not installed"), ModelNotInstalledError, True),
+        (404, error_body("Not Found"), ModelNotInstalledError, True),
+        (413, error_body(SECRET), RuntimeTooLargeError, False),
+        (429, error_body("rate limit exceeded"), RuntimeOverloadedError, True),
+        (502, error_body({"code": "FORECAST_ERROR", "message": SECRET}), RuntimeFailedError, True),
+        (503, error_body("runner unavailable"), RuntimeFailedError, True),
+        (503, error_body({"code": "DEPENDENCY_MISSING"}), RuntimeFailedError, True),
         (503, CIRCUIT_OPEN, RuntimeCircuitOpenError, False),
         (500, b"<html>", RuntimeFailedError, True),
         (504, b"", RuntimeFailedError, True),
         (204, b"", RuntimeFailedError, True),
         (302, b"", RuntimeFailedError, True),
-        (405, said("Method Not Allowed"), RuntimeFailedError, True),
-        (422, said([]), RuntimeFailedError, True),
+        (405, error_body("Method Not Allowed"), RuntimeFailedError, True),
+        (422, error_body([]), RuntimeFailedError, True),
     ],
 )
-def test_each_status_has_its_error_in_our_own_words(status, body, error, counts):
+def test_each_status_has_its_error_without_text_of_the_runtime(status, body, error, counts):
     found = error_for(status, {}, body)
 
     assert type(found) is error
@@ -57,7 +64,7 @@ def test_each_status_has_its_error_in_our_own_words(status, body, error, counts)
     assert str(pickle.loads(pickle.dumps(found))) == str(found)
 
 
-def test_every_recorded_error_has_a_class_of_its_own_kind():
+def test_recorded_errors_have_the_expected_class():
     found = {
         file.stem: type(error_for(recorded(file.stem)["status"], {}, body_of(file.stem)))
         for file in FOLDER.glob("error_*.json")
@@ -72,55 +79,20 @@ def test_every_recorded_error_has_a_class_of_its_own_kind():
     assert found == {name: special.get(name, RuntimeRejectedError) for name in found}
 
 
-def test_unknown_path_points_to_the_base_url():
-    error = error_for(404, {}, said("Not Found"))
-
-    assert "base_url" in str(error)
-
-
-def test_missing_model_does_not_point_to_the_base_url():
-    error = error_for(404, {}, body_of("error_model_not_installed"))
-
-    assert "base_url" not in str(error)
-
-
-def test_redirect_is_named_as_such():
-    assert "redirects are not followed" in str(error_for(307, {}, b""))
-
-
 @pytest.mark.parametrize(
     ("headers", "expected_s"),
     [
         ({}, None),
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": " 0 "}, 0.0),
-        ({"retry-after": "-1"}, None),
         ({"retry-after": "1.5"}, None),
         ({"retry-after": "²"}, None),
         ({"retry-after": "9" * 400}, None),
         ({"retry-after": "soon"}, None),
-        ({"retry-after": "Sun, 22 Nov 2026 07:00:09 GMT"}, None),
-        (
-            {
-                "retry-after": "Sun, 22 Nov 2026 07:00:09 GMT",
-                "date": "Sun, 22 Nov 2026 07:00:00 GMT",
-            },
-            9.0,
-        ),
-        (
-            {
-                "retry-after": "Sun, 22 Nov 2026 07:00:00 GMT",
-                "date": "Sun, 22 Nov 2026 07:00:09 GMT",
-            },
-            0.0,
-        ),
-        (
-            {
-                "retry-after": "Sun, 22 Nov 2026 07:00:09 -0000",
-                "date": "Sun, 22 Nov 2026 07:00:00 GMT",
-            },
-            None,
-        ),
+        ({"retry-after": f"{SEVEN}:09 GMT"}, None),
+        ({"retry-after": f"{SEVEN}:09 GMT", "date": f"{SEVEN}:00 GMT"}, 9.0),
+        ({"retry-after": f"{SEVEN}:00 GMT", "date": f"{SEVEN}:09 GMT"}, 0.0),
+        ({"retry-after": f"{SEVEN}:09 -0000", "date": f"{SEVEN}:00 GMT"}, None),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date_by_the_answers_own_clock(headers, expected_s):
@@ -130,9 +102,9 @@ def test_retry_after_is_read_as_seconds_or_as_a_date_by_the_answers_own_clock(he
     assert error.retry_after_s == expected_s
 
 
-@pytest.mark.parametrize(("wish", "wait_s"), [("2", CIRCUIT_WAIT_S), ("40", 40.0)])
-def test_own_circuit_of_the_runtime_is_waited_for_at_least_sixteen_seconds(wish, wait_s):
-    error = error_for(503, {"retry-after": wish}, CIRCUIT_OPEN)
+@pytest.mark.parametrize(("retry_after", "wait_s"), [("2", CIRCUIT_WAIT_S), ("40", 40.0)])
+def test_open_circuit_of_the_runtime_is_waited_for_at_least_sixteen_seconds(retry_after, wait_s):
+    error = error_for(503, {"retry-after": retry_after}, CIRCUIT_OPEN)
 
     assert isinstance(error, RuntimeCircuitOpenError)
     assert error.retry_after_s == wait_s
@@ -154,7 +126,7 @@ def test_own_circuit_of_the_runtime_is_waited_for_at_least_sixteen_seconds(wish,
         ("error_not_json", {0, 1}),
     ],
 )
-def test_recorded_refusal_accuses_a_series_or_all_or_nobody(name, accused):
+def test_recorded_refusal_names_one_series_or_all_or_none(name, accused):
     found = blamed(body_of(name), 2)
 
     assert found == accused
@@ -164,26 +136,23 @@ def test_recorded_refusal_accuses_a_series_or_all_or_nobody(name, accused):
     "body",
     [
         b"",
-        b"<html>",
         b"[]",
         b'{"detail": "invalid frequency"}',
-        said({"code": "BAD_REQUEST"}),
-        said([]),
-        said(["text"]),
-        said([{"msg": "no loc"}]),
-        said([{"loc": "body"}]),
-        said([{"loc": ["body", "series"]}]),
-        said([{"loc": ["body", "series", 2]}]),
-        said([{"loc": ["body", "series", -1]}]),
-        said([{"loc": ["body", "series", True]}]),
-        said([{"loc": ["body", "series", "1"]}]),
+        error_body(["text"]),
+        error_body([{"msg": "no loc"}]),
+        error_body([{"loc": "body"}]),
+        error_body([{"loc": ["body", "series"]}]),
+        error_body([{"loc": ["body", "series", 2]}]),
+        error_body([{"loc": ["body", "series", -1]}]),
+        error_body([{"loc": ["body", "series", True]}]),
+        error_body([{"loc": ["body", "series", "1"]}]),
     ],
 )
-def test_refusal_without_a_usable_position_accuses_nobody(body):
+def test_refusal_without_a_valid_position_names_no_series(body):
     assert blamed(body, 2) is None
 
 
-def test_several_accused_series_are_all_found():
-    body = said([{"loc": ["body", "series", 1, "target", 0]}, {"loc": ["body", "series", 3]}])
+def test_several_named_series_are_all_found():
+    body = error_body([{"loc": ["body", "series", 1, "target", 0]}, {"loc": ["body", "series", 3]}])
 
     assert blamed(body, 4) == frozenset({1, 3})

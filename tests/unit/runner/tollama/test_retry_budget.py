@@ -4,31 +4,6 @@ from hypothesis import strategies as st
 from runner.tollama.retry_budget import RetryBudget
 
 
-def test_fresh_budget_allows_a_retry():
-    assert RetryBudget(tokens=10, ratio=0.1).allows_retry
-
-
-def test_five_failures_in_a_row_end_retries_of_ten_tokens():
-    budget = RetryBudget(tokens=10, ratio=0.1)
-
-    allowed = []
-    for _ in range(6):
-        budget.failed()
-        allowed.append(budget.allows_retry)
-
-    assert allowed == [True, True, True, True, False, False]
-
-
-def test_a_tenth_of_successes_pays_for_retries():
-    budget = RetryBudget(tokens=10, ratio=0.1)
-    for _ in range(5):
-        budget.failed()
-
-    budget.succeeded()
-
-    assert budget.allows_retry
-
-
 def test_an_outage_is_not_remembered_for_ever():
     budget = RetryBudget(tokens=2, ratio=0.5)
     for _ in range(1000):

@@ -27,34 +27,34 @@ def test_rank_beyond_the_known_number_of_replicas_still_has_a_runtime():
     assert tiers(rank=7, replicas=2, count=4)[0] == (1, 3)
 
 
-def test_lone_runtime_has_lanes_that_are_called_like_the_models():
+def test_queue_of_a_single_runtime_has_the_name_of_the_model():
     assert make_runtimes(1).queue_names("m") == ("m",)
     assert make_runtimes(2).queue_names("m") == ("m@1", "m@2")
 
 
-def test_lone_runtime_is_chosen_without_asking_for_the_rank():
+def test_single_runtime_is_chosen_without_the_rank():
     runtimes = Runtimes(1, lambda: pytest.fail("asked"))
 
     assert runtimes.choose([0], lambda _: 0) == 0
     assert runtimes.choose([], lambda _: 0) is None
 
 
-def test_nothing_usable_is_nothing_chosen():
+def test_without_a_usable_runtime_none_is_chosen():
     assert make_runtimes(2).choose([], lambda _: 0) is None
 
 
-def test_own_runtime_comes_before_an_idle_one_of_others():
+def test_own_runtime_is_chosen_before_an_idle_other_one():
     assert make_runtimes(2, rank=1, replicas=2).choose([0, 1], lambda r: 9 * r) == 1
 
 
-def test_replicas_new_rank_counts_from_the_next_item_on():
+def test_new_rank_of_a_replica_applies_to_the_next_item():
     ranks = iter([0, 1])
     runtimes = Runtimes(2, lambda: ReplicaRank(next(ranks), 2))
 
     assert [runtimes.choose([0, 1], lambda _: 0) for _ in range(2)] == [0, 1]
 
 
-async def test_route_decides_which_runtime_is_called():
+async def test_target_selects_the_runtime():
     async def first(key, items):
         return "first", key, items
 

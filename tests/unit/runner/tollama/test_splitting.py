@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import RuntimeFailedError, RuntimeRejectedError, RuntimeTooLargeError
+from runner.errors import RuntimeFailedError, RuntimeRejectedError
 from runner.tollama.client import BatchSplit
 
 PATHS = np.zeros((3, 3))
@@ -14,7 +14,7 @@ def make_split(count):
 
 
 def run(split, bad=frozenset(), names=lambda accused: None, most=10**9):
-    """A runtime that refuses a part holding one of ``bad``; the parts it saw."""
+    """Runs the search against a runtime that refuses ``bad`` series; returns the parts it got."""
     parts = []
     while part := split.next_part():
         parts.append(part)
@@ -32,15 +32,6 @@ def kinds(split):
     return ["ok" if o is PATHS else type(o).__name__ for o in split.outcomes]
 
 
-def test_good_batch_is_one_part():
-    split = make_split(4)
-
-    parts = run(split)
-
-    assert parts == [[0, 1, 2, 3]]
-    assert kinds(split) == ["ok"] * 4
-
-
 def test_empty_batch_has_nothing_to_send():
     split = BatchSplit([])
 
@@ -48,7 +39,7 @@ def test_empty_batch_has_nothing_to_send():
     assert split.outcomes == []
 
 
-def test_series_that_may_not_travel_keeps_its_error_and_is_not_sent():
+def test_invalid_series_keeps_its_error_and_is_not_sent():
     error = RuntimeRejectedError("a value is not finite")
     split = BatchSplit([b"a", error, b"c"])
 
@@ -59,13 +50,7 @@ def test_series_that_may_not_travel_keeps_its_error_and_is_not_sent():
     assert split.outcomes[1] is error
 
 
-def test_rendered_gives_the_bytes_of_a_part():
-    split = BatchSplit([b"a", RuntimeRejectedError(), b"c"])
-
-    assert split.rendered([0, 2]) == [b"a", b"c"]
-
-
-def test_accused_series_are_taken_out_and_the_rest_is_sent_once_more():
+def test_named_series_are_removed_and_the_rest_is_sent_again():
     split = make_split(5)
 
     parts = run(split, bad={1, 3}, names=lambda accused: accused)
@@ -74,7 +59,7 @@ def test_accused_series_are_taken_out_and_the_rest_is_sent_once_more():
     assert kinds(split) == ["ok", "RuntimeRejectedError", "ok", "RuntimeRejectedError", "ok"]
 
 
-def test_when_all_are_accused_nothing_is_sent_again():
+def test_when_all_series_are_named_nothing_is_sent_again():
     split = make_split(3)
 
     parts = run(split, bad={0, 1, 2}, names=lambda accused: accused)
@@ -83,7 +68,7 @@ def test_when_all_are_accused_nothing_is_sent_again():
     assert kinds(split) == ["RuntimeRejectedError"] * 3
 
 
-def test_unnamed_bad_series_is_cornered_by_halving_largest_parts_first():
+def test_unnamed_bad_series_is_found_by_halving_largest_parts_first():
     split = make_split(8)
 
     parts = run(split, bad={5})
@@ -93,7 +78,7 @@ def test_unnamed_bad_series_is_cornered_by_halving_largest_parts_first():
 
 
 @given(st.integers(1, 130), st.data())
-def test_any_three_unnamed_bad_series_are_cornered_and_no_good_one_is_lost(count, data):
+def test_any_three_unnamed_bad_series_are_found_and_no_good_one_is_lost(count, data):
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=3))
     split = make_split(count)
 
@@ -122,15 +107,7 @@ def test_part_over_a_size_limit_is_halved_until_it_fits():
     assert kinds(split) == ["ok"] * 5
 
 
-def test_single_series_over_the_size_limit_is_too_large():
-    split = make_split(1)
-
-    run(split, most=0)
-
-    assert isinstance(split.outcomes[0], RuntimeTooLargeError)
-
-
-def test_failure_of_the_rest_leaves_what_was_answered():
+def test_failure_of_the_rest_keeps_earlier_answers():
     split = make_split(4)
     split.too_large()
     split.answered([PATHS, PATHS])
@@ -151,7 +128,7 @@ def test_failure_of_the_rest_leaves_what_was_answered():
     ],
     ids=["nothing", "too large", "refused", "answered"],
 )
-def test_a_batch_has_started_once_the_runtime_said_something_about_its_series(step, started):
+def test_a_batch_has_started_after_the_first_answer_about_its_series(step, started):
     split = make_split(2)
 
     step(split)

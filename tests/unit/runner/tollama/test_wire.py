@@ -13,7 +13,6 @@ from runner.tollama.wire import (
     encode_series,
     join_request,
     longest_answer,
-    pandas_frequency,
 )
 from runner.types import BatchKey, ModelSeries
 from tests.support.recordings import body_of, recorded_request
@@ -36,7 +35,7 @@ def decode(body, key, indexes) -> list[Any]:
     return list(decode_forecasts(body, key, indexes))
 
 
-def test_request_is_the_one_the_daemon_was_recorded_with():
+def test_request_equals_the_recorded_one():
     series = [
         make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15)),
         make_series((-0.3, -0.25, -0.2, -0.15, -0.1, -0.05)),
@@ -45,14 +44,14 @@ def test_request_is_the_one_the_daemon_was_recorded_with():
     assert sent(KEY, series) == recorded_request("forecast_two_series")
 
 
-def test_request_with_covariates_is_the_recorded_one():
+def test_request_with_covariates_equals_the_recorded_one():
     volume = {"volume": np.array([1.0, 2, 3, 4, 5, 6])}
     series = [make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15), x_past=volume)]
 
     assert sent(KEY, series) == recorded_request("forecast_past_covariates")
 
 
-def test_future_covariates_travel_beside_past_ones():
+def test_past_and_future_covariates_are_sent():
     past, future = {"v": np.array([1.0, 2, 3])}, {"v": np.array([4.0, 5, 6])}
 
     item = sent(KEY, [make_series(x_past=past, x_future=future)])["series"][0]
@@ -61,25 +60,13 @@ def test_future_covariates_travel_beside_past_ones():
     assert item["future_covariates"] == {"v": [4, 5, 6]}
 
 
-def test_only_allowed_params_travel_and_only_as_options():
+def test_params_are_sent_as_options():
     key = BatchKey("mock", 3, (0.5,), (("num_samples", 20), ("timeout", 0.1)))
 
     body = sent(key, [make_series()])
 
     assert body.keys() == {"model", "horizon", "quantiles", "options", "series"}
     assert body["options"] == {"num_samples": 20, "timeout": 0.1}
-
-
-def test_without_params_nothing_but_the_contract_travels():
-    assert sent(KEY, [make_series()]).keys() == {"model", "horizon", "quantiles", "series"}
-
-
-@pytest.mark.parametrize(
-    ("step_s", "alias"),
-    [(60, "1min"), (300, "5min"), (3600, "1h"), (5400, "90min"), (86400, "1D"), (7, "7s")],
-)
-def test_step_is_written_as_pandas_names_it(step_s, alias):
-    assert pandas_frequency(step_s) == alias
 
 
 def test_timestamps_are_a_regular_grid_that_ends_at_the_end_of_the_series():
@@ -110,20 +97,20 @@ def test_series_on_different_grids_keep_their_own_timestamps():
     ]
 
 
-def test_view_with_gaps_in_memory_is_sent_like_any_other():
+def test_array_that_is_not_contiguous_is_sent():
     y = np.arange(12, dtype=np.float64).reshape(3, 4)[:, 1]
 
     assert sent(KEY, [make_series(y)])["series"][0]["target"] == [1, 5, 9]
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
-def test_values_arrive_exactly_as_they_were(values):
+def test_values_are_sent_exactly(values):
     assert sent(KEY, [make_series(values)])["series"][0]["target"] == values
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["y", "x_past", "x_future"])
-def test_series_with_a_value_that_is_not_finite_does_not_travel(where, value):
+def test_series_with_a_value_that_is_not_finite_is_not_sent(where, value):
     bad = np.array([0.0, value, 0.0])
     changes = {"y": bad} if where == "y" else {where: {"v": bad}}
 
@@ -134,7 +121,7 @@ def test_series_with_a_value_that_is_not_finite_does_not_travel(where, value):
     assert "not finite" in str(error)
 
 
-def test_covariate_name_that_is_no_text_stays_with_its_series():
+def test_invalid_covariate_name_is_an_error_of_its_series_only():
     good, error = encode_series([make_series(), make_series(x_past={"\ud800": np.zeros(3)})])
 
     assert isinstance(good, bytes)
@@ -177,15 +164,6 @@ def test_columns_follow_the_order_of_the_levels_and_rows_the_steps():
     assert paths.dtype == np.float64
 
 
-def test_level_written_otherwise_is_matched_by_number():
-    item = forecast(0)
-    item["quantiles"] = {"1e-1": [1, 1, 1], "0.50": [2, 2, 2], "0.9000": [3, 3, 3]}
-
-    (paths,) = decode(answer(item), KEY, [0])
-
-    np.testing.assert_array_equal(paths[0], [1, 2, 3])
-
-
 def test_level_with_more_digits_than_the_runtime_writes_is_found():
     key = BatchKey("mock", 3, (0.123456789,))
     item = {"id": "s0", "quantiles": {"0.123457": [1.0, 2.0, 3.0]}}
@@ -204,7 +182,7 @@ def test_forecasts_in_another_order_find_their_series():
     assert second[0, 0] == 1
 
 
-def test_levels_and_forecasts_nobody_asked_for_are_passed_over():
+def test_extra_levels_and_forecasts_are_ignored():
     extra = forecast(0, **{"0.25": [0, 0, 0], "mean": [0, 0, 0], "std": [0, 0, 0]})
 
     (paths,) = decode(answer(extra, forecast(99), "noise", None), KEY, [0])
@@ -235,14 +213,14 @@ BAD_FORECASTS = {
 
 
 @pytest.mark.parametrize("bad", BAD_FORECASTS.values(), ids=BAD_FORECASTS)
-def test_forecast_that_is_not_what_was_asked_hurts_its_series_alone(bad):
+def test_invalid_forecast_is_an_error_of_its_series_only(bad):
     good, error, other = decode(answer(forecast(0), bad, forecast(2)), KEY, [0, 1, 2])
 
     assert isinstance(error, BadOutputError)
     np.testing.assert_array_equal([good, other], [[[1, 4, 7], [2, 5, 8], [3, 6, 9]]] * 2)
 
 
-def test_number_too_large_for_a_float_hurts_its_series_alone():
+def test_number_too_large_for_a_float_is_an_error_of_its_series_only():
     body = answer(forecast(0), forecast(1)).replace(b"4.0", b"1e999", 1)
 
     error, good = decode(body, KEY, [0, 1])
@@ -256,13 +234,6 @@ def test_id_that_comes_twice_is_bad_output_for_that_series():
 
     assert "twice" in str(error)
     assert good.shape == (3, 3)
-
-
-def test_missing_forecast_is_bad_output_for_that_series():
-    good, error = decode(answer(forecast(0)), KEY, [0, 1])
-
-    assert good.shape == (3, 3)
-    assert "no forecast" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -281,12 +252,12 @@ def test_missing_forecast_is_bad_output_for_that_series():
     ],
     ids=range(10),
 )
-def test_body_that_is_no_answer_is_bad_output_for_the_whole_call(body):
+def test_invalid_body_is_bad_output_for_the_whole_call(body):
     with pytest.raises(BadOutputError, match="the answer"):
         decode(body, KEY, [0])
 
 
-def test_answer_of_more_lists_than_it_can_need_is_bad_output_before_it_is_parsed():
+def test_answer_with_too_many_lists_is_bad_output_before_it_is_parsed():
     hollow = b'{"forecasts":[' + b"[]," * 10_000 + b"[]]}"
 
     with pytest.raises(BadOutputError, match="too many parts"):
@@ -294,7 +265,7 @@ def test_answer_of_more_lists_than_it_can_need_is_bad_output_before_it_is_parsed
 
 
 @pytest.mark.parametrize("indent", [None, 4])
-def test_longest_sound_answer_is_within_its_limits(indent):
+def test_longest_valid_answer_is_within_the_limits(indent):
     key = BatchKey("mock", 512, tuple(i / 200 for i in range(1, 100)))
     path = [-1.2345678901234567e-100] * 512
     item = {"mean": path, "quantiles": {str(level): path for level in key.levels}}
@@ -305,5 +276,5 @@ def test_longest_sound_answer_is_within_its_limits(indent):
     assert all(isinstance(one, np.ndarray) for one in decode(body.encode(), key, range(16)))
 
 
-def test_answer_to_a_usual_call_has_a_limit_that_is_parsed_in_a_moment():
+def test_limit_of_a_usual_answer_is_fast_to_parse():
     assert longest_answer(BatchKey("mock", 12, (0.1, 0.5, 0.9)), 128) < 2_100_000

@@ -57,7 +57,7 @@ def test_serve_config_inside_a_manifest_is_checked_without_the_files_of_another_
         (manifest({"applications": []}), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("- 1"), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("a: [\n"), "spec.serveConfigV2: while parsing"),
-        (manifest("a: 1\na: 2"), "the key 'a' stands twice"),
+        (manifest("a: 1\na: 2"), "the key 'a' is repeated"),
         ("applications: []\nhttp_option: {}", "Serve knows no such key: http_option"),
         ("request: {}", "environment: Field required"),
         ("models: {}", "environments: Field required"),

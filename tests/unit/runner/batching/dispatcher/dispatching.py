@@ -1,4 +1,4 @@
-"""What tests of the dispatcher share: a runtime with a known cost, and a desk to submit at."""
+"""Shared by the tests of the dispatcher: runtimes with a known cost, and a test harness."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -46,17 +46,17 @@ class Runtime:
         return ["".join(map(str, call.items)) for call in self.calls]
 
 
-class Desk:
-    """A dispatcher in a running loop, with short words for what tests do all the time."""
+class Harness:
+    """A dispatcher in a running loop, with short methods for the tests."""
 
     def __init__(self, call: Callable[..., Any], **changes: Any) -> None:
-        own = {
+        arguments = {
             "queue_of": lambda key: key[0],
             "batch_limit": lambda key: 1000,
             "max_batch_bytes": 10**9,
             "lease_s": 30.0,
         }
-        mine = {name: changes.pop(name, default) for name, default in own.items()}
+        given = {name: changes.pop(name, default) for name, default in arguments.items()}
         defaults = {
             "lead_s": 0.0,
             "max_batch_size": 4,
@@ -68,7 +68,7 @@ class Desk:
         section = make_config(batching=defaults | changes).batching
         self.now = asyncio.get_running_loop().time
         self.dispatcher: Dispatcher[str, Any, Any] = Dispatcher(
-            call, settings=section, clock=self.now, **mine
+            call, settings=section, clock=self.now, **given
         )
 
     def put(self, item, key="k", within_s=1000.0, size_bytes=1, priority=URGENT):
@@ -79,7 +79,7 @@ class Desk:
     def put_all(self, items, **how):
         return [self.put(item, **how) for item in items]
 
-    def lane(self, name="k") -> QueueStats:
+    def queue_stats(self, name="k") -> QueueStats:
         return self.dispatcher.stats()[name]
 
 
@@ -88,8 +88,8 @@ async def answers(futures):
     return await asyncio.gather(*futures, return_exceptions=True)
 
 
-class Lingering:
-    """Gives up after ``timeout_s`` while the runtime works on for ``busy_s`` in all."""
+class AbandonedCalls:
+    """Abandons its calls after ``timeout_s``; the runtime computes for ``busy_s`` in all."""
 
     def __init__(self, timeout_s=1.0, busy_s=3.0):
         self.timeout_s, self.busy_s = timeout_s, busy_s

@@ -1,4 +1,4 @@
-"""More than a runtime can do, in virtual time: who is shed first, and how fast the others are."""
+"""Overload in virtual time: which items are refused first, and the latency of the others."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,8 +8,7 @@ import pytest
 
 from runner.errors import QueueFullError, TooLateError
 from runner.types import Priority
-from tests.support.virtual_time import VirtualTimeLoop
-from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Desk, Runtime
+from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Harness, Runtime
 
 SETTINGS = {
     "max_batch_size": 128,
@@ -21,50 +20,45 @@ SETTINGS = {
     "max_queued_items": 4096,
 }
 SECONDS = 8
-WARM_UP_S = 1.0  # before the first answers nothing is known of the runtime
+WARM_UP_S = 1.0  # before the first answers the call time is unknown
 BATCH_ITEMS = 32
 
 
 @dataclass
-class Seen:
-    """What became of the items of one class: seconds of the answered, counts of the others."""
+class Outcomes:
+    """The items of one class: seconds of the answered ones, counts of the others."""
 
     answered_s: list[float] = field(default_factory=list)
-    in_the_load: int = 0
+    within_load: int = 0
     refused: int = 0
     late: int = 0
 
     @property
     def served_share(self) -> float:
         """Of all items: those answered while the load lasted."""
-        return self.in_the_load / (len(self.answered_s) + self.refused + self.late)
+        return self.within_load / (len(self.answered_s) + self.refused + self.late)
 
     @property
     def p95_s(self) -> float:
         return sorted(self.answered_s)[int(0.95 * len(self.answered_s))]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
-
-
-async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Priority, Seen]:
-    """So many items of each class a second, the bulk ones in batches."""
-    desk, seen = Desk(runtime, **SETTINGS), {URGENT: Seen(), BULK: Seen()}
+async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Priority, Outcomes]:
+    """Offers so many items of each class a second, the bulk ones in batches."""
+    harness, seen = Harness(runtime, **SETTINGS), {URGENT: Outcomes(), BULK: Outcomes()}
 
     async def one(priority: Priority, within_s: float) -> None:
-        began = desk.now()
-        mine = seen[priority] if began >= WARM_UP_S else Seen()
+        began = harness.now()
+        counts = seen[priority] if began >= WARM_UP_S else Outcomes()
         try:
-            await desk.put("x", within_s=within_s, priority=priority)
+            await harness.put("x", within_s=within_s, priority=priority)
         except QueueFullError:
-            mine.refused += 1
+            counts.refused += 1
         except TooLateError:
-            mine.late += 1
+            counts.late += 1
         else:
-            mine.answered_s.append(desk.now() - began)
-            mine.in_the_load += desk.now() <= SECONDS
+            counts.answered_s.append(harness.now() - began)
+            counts.within_load += harness.now() <= SECONDS
 
     async def at(time_s: float, work: Awaitable[None]) -> None:
         await asyncio.sleep(time_s)
@@ -85,7 +79,7 @@ async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Pri
         (Runtime(fixed_s=0.037, per_item_s=0.0009), 1400, 600),  # 700
     ],
 )
-async def test_who_is_let_in_is_in_time_and_batches_are_shed_first(
+async def test_admitted_items_are_in_time_and_bulk_is_refused_first(
     runtime: Runtime, interactive: float, bulk: float
 ):
     seen = await offered(runtime, interactive, bulk)
@@ -100,18 +94,18 @@ async def test_who_is_let_in_is_in_time_and_batches_are_shed_first(
 async def test_a_large_batch_delays_no_single_request_by_more_than_a_call():
     """Small calls tell little about large ones, so calls of the batch begin small and grow."""
     runtime = Runtime(fixed_s=0.04, per_item_s=0.008)
-    desk = Desk(runtime, **SETTINGS)
+    harness = Harness(runtime, **SETTINGS)
     waits = []
 
     async def single(number: int) -> None:
         await asyncio.sleep(number / 20)
-        began = desk.now()
-        await desk.put("x", within_s=1.4)
-        waits.append(desk.now() - began)
+        began = harness.now()
+        await harness.put("x", within_s=1.4)
+        waits.append(harness.now() - began)
 
     async def batch() -> None:
         await asyncio.sleep(2.0)
-        await asyncio.gather(*desk.put_all("y" * 400, within_s=10, priority=BULK))
+        await asyncio.gather(*harness.put_all("y" * 400, within_s=10, priority=BULK))
 
     await asyncio.gather(batch(), *map(single, range(20 * SECONDS)))
 
@@ -119,25 +113,25 @@ async def test_a_large_batch_delays_no_single_request_by_more_than_a_call():
     assert max(call.ended_at for call in runtime.calls if "y" in call.items) < 9.5
 
 
-async def test_below_the_limit_everybody_is_answered_by_the_model():
+async def test_below_the_limit_all_items_are_answered():
     seen = await offered(Runtime(fixed_s=0.037, per_item_s=0.0009), 300, 130)
 
     assert [(one.refused, one.late) for one in seen.values()] == [(0, 0), (0, 0)]
     assert seen[URGENT].p95_s <= 0.2
 
 
-async def test_bursts_that_drain_are_answered_by_the_model_however_often_they_come():
-    desk = Desk(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
-    await desk.put("t")  # from which the time of a call is known
+async def test_repeated_bursts_that_drain_are_answered():
+    harness = Harness(Runtime(fixed_s=0.037, per_item_s=0.0009), **SETTINGS)
+    await harness.put("t")  # from which the time of a call is known
 
     for second in range(2, 12):
-        await asyncio.sleep(second - desk.now())
-        await asyncio.gather(*desk.put_all("x" * 400, within_s=1.4))
+        await asyncio.sleep(second - harness.now())
+        await asyncio.gather(*harness.put_all("x" * 400, within_s=1.4))
 
-    assert desk.now() == pytest.approx(11.6, abs=0.2)
+    assert harness.now() == pytest.approx(11.6, abs=0.2)
 
 
-async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_calls():
+async def test_a_runtime_without_cost_per_item_gets_large_calls():
     runtime = Runtime(fixed_s=0.15)
     seen = await offered(runtime, 300, 100)
 
@@ -145,7 +139,7 @@ async def test_a_runtime_whose_calls_cost_the_same_for_any_number_gets_large_cal
     assert max(len(call.items) for call in runtime.calls) > 50
 
 
-async def test_a_runtime_that_is_slow_by_the_call_is_not_fed_one_item_at_a_time():
+async def test_a_runtime_with_slow_calls_gets_more_than_one_item_a_call():
     """Every call takes longer than ``max_call_s``, for any number of items."""
     runtime = Runtime(fixed_s=0.65)
     seen = await offered(runtime, 20, 0.001)

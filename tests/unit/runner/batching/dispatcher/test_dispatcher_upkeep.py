@@ -1,4 +1,4 @@
-"""What the dispatcher keeps, shows and closes: memory, timers, statistics, the end."""
+"""Memory, timers, statistics and closing of the dispatcher."""
 
 import asyncio
 import gc
@@ -16,16 +16,11 @@ from runner.errors import (
 from tests.support.virtual_time import NothingLeftToWaitForError, VirtualTimeLoop, run_virtual
 from tests.unit.runner.batching.dispatcher.dispatching import (
     BULK,
-    Desk,
-    Lingering,
+    AbandonedCalls,
+    Harness,
     Runtime,
     answers,
 )
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 class Payload:
@@ -36,10 +31,10 @@ async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
     async def call(key, items):
         return BatchResult([None for _ in items])
 
-    desk = Desk(call)
+    harness = Harness(call)
     item = Payload()
     kept = weakref.ref(item)
-    await desk.put(item)
+    await harness.put(item)
 
     del item
     await asyncio.sleep(0.01)
@@ -56,7 +51,7 @@ async def test_a_lone_item_costs_no_timer_but_the_lease_of_its_call():
     assert isinstance(loop, VirtualTimeLoop)
     before = loop.timers_set
 
-    await Desk(call).put("a")
+    await Harness(call).put("a")
     await asyncio.sleep(0)
 
     assert loop.timers_set == before + 1
@@ -65,12 +60,12 @@ async def test_a_lone_item_costs_no_timer_but_the_lease_of_its_call():
 async def test_waiting_items_share_one_timer():
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
-    desk = Desk(Runtime())
-    running = desk.put("a")
+    harness = Harness(Runtime())
+    running = harness.put("a")
     await asyncio.sleep(0.01)
     before = loop.timers_set
 
-    waiting = desk.put_all("b" * 500, within_s=0.1)
+    waiting = harness.put_all("b" * 500, within_s=0.1)
 
     assert loop.timers_set == before + 1
     waiting[-1].cancel()
@@ -80,37 +75,37 @@ async def test_waiting_items_share_one_timer():
 
 
 def test_closing_leaves_no_timer_behind():
-    async def close_and_wait_for_ever() -> None:
-        desk = Desk(Runtime(), lease_s=5.0)
-        desk.put("a")
+    async def close_and_wait() -> None:
+        harness = Harness(Runtime(), lease_s=5.0)
+        harness.put("a")
         await asyncio.sleep(0.01)
-        desk.put("b", within_s=2)
-        await desk.dispatcher.aclose()
-        clock.append(desk.now)
+        harness.put("b", within_s=2)
+        await harness.dispatcher.aclose()
+        clock.append(harness.now)
         await asyncio.get_running_loop().create_future()
 
     clock: list[Callable[[], float]] = []
 
     with pytest.raises(NothingLeftToWaitForError, match="nothing left"):
-        run_virtual(close_and_wait_for_ever())
+        run_virtual(close_and_wait())
     assert clock[0]() == pytest.approx(0.1)
 
 
-async def test_stats_tell_what_waits_what_runs_and_how_large_the_calls_were():
-    desk = Desk(Runtime())
-    done = desk.put_all("abc")
+async def test_stats_count_queued_items_calls_and_call_sizes():
+    harness = Harness(Runtime())
+    done = harness.put_all("abc")
     await asyncio.sleep(0.01)
-    desk.put_all("de")
-    desk.put("x", priority=BULK)
+    harness.put_all("de")
+    harness.put("x", priority=BULK)
     await asyncio.sleep(0.04)
 
-    lane = desk.lane()
-    assert (lane.queued, lane.queued_bulk, lane.in_flight) == (3, 1, 1)
-    assert lane.oldest_age_s == pytest.approx(0.04)
-    assert lane.batch_sizes == (3,)
+    queue = harness.queue_stats()
+    assert (queue.queued, queue.queued_bulk, queue.in_flight) == (3, 1, 1)
+    assert queue.oldest_age_s == pytest.approx(0.04)
+    assert queue.batch_sizes == (3,)
     await answers(done)
     await asyncio.sleep(1)
-    assert desk.lane() == QueueStats(
+    assert harness.queue_stats() == QueueStats(
         queued=0,
         queued_bulk=0,
         oldest_age_s=0.0,
@@ -120,56 +115,40 @@ async def test_stats_tell_what_waits_what_runs_and_how_large_the_calls_were():
     )
 
 
-async def test_stats_keep_the_latest_64_sizes():
-    desk = Desk(Runtime(), max_batch_size=2)
-    await desk.put("a")
-
-    await answers(desk.put_all("b" * 128))
-
-    assert desk.lane().batch_sizes == (2,) * 64
-
-
-async def test_closing_refuses_what_waits_and_what_comes_and_lets_calls_end():
-    desk = Desk(Runtime())
-    running = desk.put("a")
+async def test_closing_refuses_queued_and_new_items_and_waits_for_calls():
+    harness = Harness(Runtime())
+    running = harness.put("a")
     await asyncio.sleep(0.01)
-    waiting = desk.put("b", within_s=0.05)
+    waiting = harness.put("b", within_s=0.05)
 
-    await desk.dispatcher.aclose()
+    await harness.dispatcher.aclose()
 
     assert running.result() == "A"
     assert isinstance(waiting.exception(), QueueFullError)
-    assert desk.now() == pytest.approx(0.1)
+    assert harness.now() == pytest.approx(0.1)
     with pytest.raises(QueueFullError, match="full"):
-        desk.put("c")
+        harness.put("c")
 
 
-async def test_closing_an_idle_dispatcher_returns_at_once():
-    desk = Desk(Runtime())
-    await desk.dispatcher.aclose()
+async def test_closing_does_not_wait_for_an_abandoned_call():
+    harness = Harness(AbandonedCalls(timeout_s=1, busy_s=20))
+    await answers([harness.put("a")])
 
-    assert desk.now() == 0
+    await harness.dispatcher.aclose()
 
-
-async def test_closing_does_not_wait_for_a_lingering_call():
-    desk = Desk(Lingering(timeout_s=1, busy_s=20))
-    await answers([desk.put("a")])
-
-    await desk.dispatcher.aclose()
-
-    assert desk.now() == pytest.approx(1)
-    assert desk.lane().in_flight == 0
+    assert harness.now() == pytest.approx(1)
+    assert harness.queue_stats().in_flight == 0
 
 
 async def test_closing_waits_for_a_hung_call_no_longer_than_its_lease():
     async def call(key, items):
         await asyncio.get_running_loop().create_future()
 
-    desk = Desk(call, lease_s=5.0)
-    hung = desk.put("a")
+    harness = Harness(call, lease_s=5.0)
+    hung = harness.put("a")
     await asyncio.sleep(1)
 
-    await desk.dispatcher.aclose()
+    await harness.dispatcher.aclose()
 
     assert isinstance(hung.exception(), RuntimeFailedError)
-    assert desk.now() == pytest.approx(5)
+    assert harness.now() == pytest.approx(5)

@@ -1,4 +1,4 @@
-"""A call that leaves a moment before its slot is free, so that the runtime has no time to idle."""
+"""The prefetch: a call that is sent shortly before its slot is free."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,16 +16,11 @@ from runner.batching.queue import ItemQueue
 from runner.errors import RuntimeTimeoutError, TooLateError
 from runner.types import Priority
 from tests.support.builders import make_config
-from tests.support.virtual_time import VirtualTimeLoop, run_virtual
-from tests.unit.runner.batching.dispatcher.dispatching import Desk, answers
+from tests.support.virtual_time import run_virtual
+from tests.unit.runner.batching.dispatcher.dispatching import Harness, answers
 
 PACKING_S = 0.02
 ROUNDING_S = 1e-6
-
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 @dataclass
@@ -66,90 +61,86 @@ class OneAtATime:
         return [began - ended for ended, began in ends]
 
 
-async def test_without_a_lead_the_runtime_idles_while_the_next_call_is_packed() -> None:
+@pytest.mark.parametrize(
+    ("lead_s", "idle_s", "most"),
+    [(0.0, [PACKING_S] * 3, 1), (0.05, [PACKING_S, 0.0, 0.0], 2)],
+)
+async def test_with_prefetch_the_runtime_is_not_idle_once_its_call_time_is_known(
+    lead_s: float, idle_s: list[float], most: int
+) -> None:
     runtime = OneAtATime()
-    desk = Desk(runtime, max_batch_size=2)
+    harness = Harness(runtime, max_batch_size=2, lead_s=lead_s)
 
-    await answers(desk.put_all(range(8)))
+    await answers(harness.put_all(range(8)))
 
-    assert runtime.idle_s == pytest.approx([PACKING_S] * 3)
-    assert runtime.most == 1
-
-
-async def test_with_a_lead_it_goes_on_at_once_as_soon_as_the_time_of_a_call_is_known() -> None:
-    runtime = OneAtATime()
-    desk = Desk(runtime, max_batch_size=2, lead_s=0.05)
-
-    await answers(desk.put_all(range(8)))
-
-    assert runtime.idle_s == pytest.approx([PACKING_S, 0.0, 0.0])
-    assert runtime.most == 2
+    assert runtime.idle_s == pytest.approx(idle_s)
+    assert runtime.most == most
 
 
-async def test_a_call_leads_by_half_of_a_short_one_at_most() -> None:
+async def test_a_prefetch_is_sent_at_most_half_a_call_early() -> None:
     runtime = OneAtATime(fixed_s=0.01, packing_s=0.0)
-    desk = Desk(runtime, max_batch_size=1, lead_s=10.0)
+    harness = Harness(runtime, max_batch_size=1, lead_s=10.0)
 
-    await answers(desk.put_all(range(4)))
+    await answers(harness.put_all(range(4)))
 
     assert runtime.left_at == pytest.approx([0.0, 0.01, 0.015, 0.025])
     assert runtime.most == 2
 
 
-async def test_who_comes_when_the_next_call_might_have_left_leaves_at_once() -> None:
+async def test_an_item_that_arrives_after_the_prefetch_time_is_sent_at_once() -> None:
     runtime = OneAtATime(packing_s=0.0)
-    desk = Desk(runtime, max_batch_size=4, lead_s=0.03)
-    await desk.put("teaches")
+    harness = Harness(runtime, max_batch_size=4, lead_s=0.03)
+    await harness.put("teaches")
 
-    running = desk.put("a")
+    running = harness.put("a")
     await asyncio.sleep(0.09)
-    late = desk.put("b")
+    late = harness.put("b")
     await answers([running, late])
 
     assert runtime.left_at == pytest.approx([0.0, 0.1, 0.19])
 
 
-async def test_the_wait_for_the_call_before_is_not_taken_for_the_time_of_a_call() -> None:
+async def test_the_wait_of_a_prefetch_is_not_learned_as_call_time() -> None:
     runtime = OneAtATime(packing_s=0.0)
-    desk = Desk(runtime, max_batch_size=1, lead_s=0.05)
-    await answers(desk.put_all(range(20)))
+    harness = Harness(runtime, max_batch_size=1, lead_s=0.05)
+    await answers(harness.put_all(range(20)))
 
-    # two calls of 0.1 s: in time only if nobody thinks that a call takes 0.15 s
-    first, second = desk.put("a", within_s=0.21), desk.put("b", within_s=0.21)
+    # two calls of 0.1 s: in time only if a call is not expected to take 0.15 s
+    first, second = harness.put("a", within_s=0.21), harness.put("b", within_s=0.21)
 
     assert await answers([first, second]) == ["a", "b"]
 
 
-async def test_a_call_that_would_lead_is_judged_by_when_it_will_begin() -> None:
+async def test_a_prefetch_is_planned_from_when_the_runtime_will_begin_it() -> None:
     runtime = OneAtATime(packing_s=0.0)
-    desk = Desk(runtime, max_batch_size=1, lead_s=0.05)
-    await desk.put("teaches")
+    harness = Harness(runtime, max_batch_size=1, lead_s=0.05)
+    await harness.put("teaches")
 
-    first, second = desk.put("a"), desk.put("b", within_s=0.19)
+    first, second = harness.put("a"), harness.put("b", within_s=0.19)
 
     assert await first == "a"
     assert isinstance((await answers([second]))[0], TooLateError)
     assert len(runtime.left_at) == 2
 
 
-async def test_nobody_follows_a_call_that_was_given_up() -> None:
-    given_up: list[Any] = []
+async def test_no_prefetch_behind_an_abandoned_call() -> None:
+    abandoned: list[Any] = []
 
     async def call(_: str, items: Sequence[Any]) -> BatchResult[Any]:
         await asyncio.sleep(0.1)
         if items[0] != "hangs":
             return BatchResult(list(items))
-        given_up.append(asyncio.get_running_loop().create_future())
-        return BatchResult([RuntimeTimeoutError()], abandoned=given_up[0])
+        abandoned.append(asyncio.get_running_loop().create_future())
+        return BatchResult([RuntimeTimeoutError()], abandoned=abandoned[0])
 
-    desk = Desk(call, max_batch_size=1, lead_s=0.01)
-    await desk.put("teaches")
-    hangs = desk.put("hangs")
+    harness = Harness(call, max_batch_size=1, lead_s=0.01)
+    await harness.put("teaches")
+    hangs = harness.put("hangs")
     await answers([hangs])
-    waits = desk.put("waits")
+    waits = harness.put("waits")
     await asyncio.sleep(5)
-    held = desk.lane()
-    given_up[0].set_result(None)
+    held = harness.queue_stats()
+    abandoned[0].set_result(None)
 
     assert (held.in_flight, held.queued) == (1, 1)
     assert await waits == "waits"
@@ -161,59 +152,61 @@ async def test_nobody_follows_a_call_that_was_given_up() -> None:
     st.floats(0, 0.2),
     st.integers(1, 3),
 )
-def test_there_is_never_more_than_one_call_too_many_and_never_too_early(
+def test_there_is_at_most_one_call_more_than_slots_and_each_item_is_answered_once(
     arrivals: list[tuple[float, int]], lead_s: float, slots: int
 ) -> None:
-    async def story() -> tuple[OneAtATime, list[Any]]:
+    async def run() -> tuple[OneAtATime, list[Any]]:
         runtime = OneAtATime(per_item_s=0.01)
-        desk = Desk(runtime, lead_s=lead_s, slots_per_model=slots)
+        harness = Harness(runtime, lead_s=lead_s, slots_per_model=slots)
         waiting = []
         for after_s, items in arrivals:
             await asyncio.sleep(after_s)
-            waiting += desk.put_all([object() for _ in range(items)])
+            waiting += harness.put_all([object() for _ in range(items)])
         await answers(waiting)
-        assert desk.lane().in_flight == 0
+        assert harness.queue_stats().in_flight == 0
         return runtime, waiting
 
-    runtime, waiting = run_virtual(story())
+    runtime, waiting = run_virtual(run())
 
     assert runtime.most <= slots + (lead_s > 0)
     assert len({id(answer.result()) for answer in waiting}) == sum(runtime.sizes) == len(waiting)
 
 
-async def test_a_call_that_is_answered_while_it_leads_took_all_the_time_since_it_left():
+async def test_a_prefetch_that_is_answered_first_took_the_time_since_it_was_sent():
     task = asyncio.create_task(OneAtATime()("k", ["a"]))
     settings = make_config().batching
-    lane: ModelQueue[str, str, str] = ModelQueue(
+    queue: ModelQueue[str, str, str] = ModelQueue(
         ItemQueue(8, 8), AdmissionControl(settings), settings
     )
 
-    call = RuntimeCall(lane, [], started_at=2.0, expected_s=1.0, task=task)
+    call = RuntimeCall(queue, [], started_at=2.0, expected_s=1.0, task=task)
 
     assert call.took_s(5.0) == 3.0
     await task
 
 
-async def test_bulk_items_do_not_lead_while_single_ones_come() -> None:
+async def test_bulk_items_are_not_prefetched_while_interactive_ones_arrive() -> None:
     runtime = OneAtATime()
-    desk = Desk(runtime, max_batch_size=2, lead_s=0.05)
-    await desk.put("single")
+    harness = Harness(runtime, max_batch_size=2, lead_s=0.05)
+    await harness.put("single")
 
-    await answers(desk.put_all(range(4), priority=Priority.BULK))
+    await answers(harness.put_all(range(4), priority=Priority.BULK))
     await asyncio.sleep(COMPANY_S)
-    await answers(desk.put_all(range(4), priority=Priority.BULK))
+    await answers(harness.put_all(range(4), priority=Priority.BULK))
 
-    assert runtime.idle_s[1] == pytest.approx(PACKING_S)  # whoever comes waits for one call only
-    assert runtime.idle_s[3] == pytest.approx(0.0)  # nobody has come for a while
+    assert runtime.idle_s[1] == pytest.approx(
+        PACKING_S
+    )  # an interactive item would wait for one call only
+    assert runtime.idle_s[3] == pytest.approx(0.0)  # no interactive item within COMPANY_S
 
 
-async def test_a_single_item_leads_although_bulk_items_were_held_back() -> None:
+async def test_an_interactive_item_is_prefetched_before_waiting_bulk_items() -> None:
     runtime = OneAtATime(packing_s=0.0)
-    desk = Desk(runtime, max_batch_size=2, lead_s=0.05)
-    await desk.put("single")
-    bulk = desk.put_all(range(4), priority=Priority.BULK)
+    harness = Harness(runtime, max_batch_size=2, lead_s=0.05)
+    await harness.put("single")
+    bulk = harness.put_all(range(4), priority=Priority.BULK)
     await asyncio.sleep(0.06)
-    single = desk.put("another")
+    single = harness.put("another")
     await answers([*bulk, single])
 
     assert runtime.left_at[:3] == pytest.approx([0.0, 0.1, 0.16])
