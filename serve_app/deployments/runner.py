@@ -48,20 +48,20 @@ class Runner:
         tracer = set_up_replica(config)
         recorder = Recorder()
         self._queues = QueueGauges(recorder)
-        self._pump = Flusher(recorder, RaySink(), self._look)
+        self._flusher = Flusher(recorder, RaySink(), self._update_gauges)
         batching, tollama = config.batching, config.tollama
         self._calls_at_once = len(tollama.base_urls) * batching.slots_per_model
         name = serve.get_replica_context().replica_tag
-        self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _place)
+        self._runtimes = runtimes = Runtimes(len(tollama.base_urls), _replica_rank)
         self._breakers = BreakerClient(
             Breakers(config.circuit_breaker, random.random, name),
             ReconnectingActor(lambda: serve.get_deployment_actor(BREAKER)).call,
             config.circuit_breaker,
             time.monotonic,
         )
-        watched = partial(_watched, recorder, tracer)
+        metered = partial(_metered, recorder, tracer)
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
-            RoutedCalls([watched(self._call(config, i, tracer)) for i in range(len(runtimes))]),
+            RoutedCalls([metered(self._call(config, i, tracer)) for i in range(len(runtimes))]),
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, batching.max_batch_size
@@ -71,13 +71,13 @@ class Runner:
             lease_s=tollama.lease_s,
             clock=time.monotonic,
         )
-        self._service = ItemRouter(
+        self._router = ItemRouter(
             self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
-        item: Callable[[ModelRequest], Coroutine[Any, Any, ModelOutcome]] = self._service.forecast
+        item: Callable[[ModelRequest], Coroutine[Any, Any, ModelOutcome]] = self._router.forecast
         if tracer is not None:
-            item = TracedItems(self._service.forecast, tracer, time.time_ns)
-        self._desk: ItemTasks[ModelRequest, ModelOutcome] = ItemTasks(item)
+            item = TracedItems(self._router.forecast, tracer, time.time_ns)
+        self._item_tasks: ItemTasks[ModelRequest, ModelOutcome] = ItemTasks(item)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
@@ -85,13 +85,13 @@ class Runner:
     async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
         """Bands or the failure of each item, with the item's number, as they become ready."""
         self._start()
-        async with aclosing(self._desk.parts(await self._collect(group))) as parts:
+        async with aclosing(self._item_tasks.parts(await self._collect(group))) as parts:
             async for part in parts:
                 yield part
 
     def forget(self, sender: str, numbers: Sequence[int]) -> None:
-        """Cancels items whose callers have left."""
-        self._desk.forget(sender, numbers)
+        """Cancels items that no caller waits for any more."""
+        self._item_tasks.forget(sender, numbers)
 
     async def status(self) -> tuple[list[tuple[str, str, float]], int]:
         """Name, state and seconds to the next probe of every breaker; number of queued items."""
@@ -109,7 +109,7 @@ class Runner:
     async def _collect(
         self, groups: list[ItemBatch[ModelRequest]]
     ) -> list[dict[asyncio.Future[ModelOutcome], int]]:
-        return self._desk.take(groups)
+        return self._item_tasks.take(groups)
 
     def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
         """The calls of one runtime, with its own connections and breakers."""
@@ -129,29 +129,29 @@ class Runner:
 
     def _start(self) -> None:
         self._breakers.start()
-        self._pump.start()
+        self._flusher.start()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Load figures of this replica; Serve calls this and passes them to `scaling.by_items`."""
-        return demand(len(self._desk), self._dispatcher.stats().values(), self._calls_at_once)
+        return demand(len(self._item_tasks), self._dispatcher.stats().values(), self._calls_at_once)
 
-    def _look(self) -> None:
+    def _update_gauges(self) -> None:
         queues, breakers = self._dispatcher.stats(), self._breakers.known()
-        self._queues.look(queues, breakers, self._service.kept_answers)
+        self._queues.look(queues, breakers, self._router.kept_answers)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
     ) -> None:
-        self._service.keep_late(requests, results)
+        self._router.keep_late(requests, results)
 
 
-def _place() -> ReplicaRank:
+def _replica_rank() -> ReplicaRank:
     """This replica's rank now; Serve may change it while the replica runs."""
     context = serve.get_replica_context()
     return ReplicaRank(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
-def _watched(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
+def _metered(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
     """The calls of one runtime, counted, and traced where traces are configured."""
-    watched = MeteredCall(call, recorder, time.monotonic)
-    return TracedCall(watched, tracer) if tracer else watched
+    metered = MeteredCall(call, recorder, time.monotonic)
+    return TracedCall(metered, tracer) if tracer else metered

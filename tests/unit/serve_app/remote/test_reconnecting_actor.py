@@ -9,7 +9,7 @@ from serve_app.remote.reconnecting_actor import ReconnectingActor
 
 
 class Actors:
-    """Where an actor is looked up: each lookup gives another one, or raises what it is told to."""
+    """A fake lookup: each call returns a new actor, or raises ``missing``."""
 
     def __init__(self, *troubles: Exception | asyncio.Event) -> None:
         self.troubles = list(troubles)
@@ -34,7 +34,7 @@ class Actors:
         return args
 
 
-async def test_it_is_looked_up_once_for_calls_that_succeed() -> None:
+async def test_actor_is_looked_up_once_for_successful_calls() -> None:
     actors = Actors()
     actor = ReconnectingActor(actors.look_up)
 
@@ -42,7 +42,7 @@ async def test_it_is_looked_up_once_for_calls_that_succeed() -> None:
     assert actors.lookups == 1
 
 
-async def test_after_a_call_that_failed_it_is_looked_up_anew() -> None:
+async def test_actor_is_looked_up_again_after_a_failed_call() -> None:
     actors = Actors(RuntimeError("died"))
     actor = ReconnectingActor(actors.look_up)
 
@@ -53,7 +53,7 @@ async def test_after_a_call_that_failed_it_is_looked_up_anew() -> None:
     assert actors.lookups == 2
 
 
-async def test_one_that_is_not_there_yet_is_looked_up_again() -> None:
+async def test_missing_actor_is_looked_up_again() -> None:
     actors = Actors()
     actors.missing = ValueError("no such actor")
     actor = ReconnectingActor(actors.look_up)
@@ -65,7 +65,7 @@ async def test_one_that_is_not_there_yet_is_looked_up_again() -> None:
     assert await actor.call("ask", 3) == (3,)
 
 
-async def test_callers_that_give_up_leave_one_lookup_behind_for_whoever_comes() -> None:
+async def test_cancelled_calls_share_one_lookup_with_the_next_call() -> None:
     actors = Actors()
     actors.gate.clear()
     actor = ReconnectingActor(actors.look_up)
@@ -79,8 +79,8 @@ async def test_callers_that_give_up_leave_one_lookup_behind_for_whoever_comes() 
     assert actors.lookups == 1
 
 
-async def test_a_call_that_was_given_up_is_a_reason_to_look_again() -> None:
-    actors = Actors(asyncio.Event())  # that nobody sets
+async def test_actor_is_looked_up_again_after_a_cancelled_call() -> None:
+    actors = Actors(asyncio.Event())  # never set
     actor = ReconnectingActor(actors.look_up)
 
     with pytest.raises(TimeoutError):
@@ -90,7 +90,7 @@ async def test_a_call_that_was_given_up_is_a_reason_to_look_again() -> None:
     assert actors.lookups == 2
 
 
-async def test_an_old_failure_does_not_forget_a_newer_actor() -> None:
+async def test_late_failure_does_not_discard_a_newer_handle() -> None:
     actors = Actors(RuntimeError("first"), RuntimeError("second"))
     actor = ReconnectingActor(actors.look_up)
 
