@@ -129,7 +129,7 @@ class Runner:
 
     def _look(self) -> None:
         queues, breakers = self._dispatcher.stats(), self._breakers.known()
-        self._queues.look(queues, breakers, self._service.kept_answers)
+        self._queues.update(queues, breakers, self._service.kept_answers)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
