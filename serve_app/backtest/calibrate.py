@@ -20,7 +20,7 @@ from serve_app.backtest.windows import Split, Windows
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A state, and what one like it is worth on windows that it never saw."""
+    """A state, and the scores of a state fitted on one part of the windows, on the other part."""
 
     state: ConformalState
     check: Summary
@@ -35,18 +35,18 @@ def fit_state(
     *,
     keep_held_out: bool,
 ) -> Fitted:
-    """The state of the baseline, and of the model where a service was asked.
+    """Fits the state of the baseline, and of the model if a service was used.
 
     Args:
-        windows: what was forecast.
-        bands: of the baseline.
-        served: of the model.
-        split: the check is fitted on one part and judged on the other.
+        windows: the forecast windows.
+        bands: bands by source, with the baseline.
+        served: answers of the service for the model.
+        split: the check is fitted on one part and scored on the other.
         config: coverage, segments and sample sizes.
-        keep_held_out: leave the held-out part out of the state as well, to judge it elsewhere.
+        keep_held_out: fit the state without the held-out part as well.
 
     Raises:
-        ConfigError: too few windows move.
+        ConfigError: too few moving windows.
     """
     sources = [baseline_answers(bands[BASELINE]), *([served.answers] if served else [])]
     for answers in sources:
@@ -57,7 +57,7 @@ def fit_state(
 
 
 def write_state(path: Path, state: ConformalState) -> None:
-    """The state as a file, whole or not at all; its folder is made if need be.
+    """Writes the state to a file atomically; creates its folder.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -69,8 +69,8 @@ def write_state(path: Path, state: ConformalState) -> None:
         raise ConfigError(f"{path}: cannot be written ({exc.strerror}).") from exc
 
 
-def told(state: ConformalState) -> list[tuple[str, str, int]]:
-    """Source, segment and the fewest outcomes behind one of its steps, the widest segment first."""
+def sample_sizes(state: ConformalState) -> list[tuple[str, str, int]]:
+    """Source, segment and smallest sample size over the steps; the segment of everything first."""
     return [
         (source, segment, int(tracks[segment].sample_size.min()))
         for source, tracks in sorted(state.tracks.items())
@@ -80,7 +80,7 @@ def told(state: ConformalState) -> list[tuple[str, str, int]]:
 
 def _check_enough(answers: Answers, windows: Windows, split: Split, min_samples: int) -> None:
     usable = answers.usable & windows.moving
-    for part, where in (("to fit", split.fit), ("to judge", split.held_out)):
+    for part, where in (("to fit", split.fit), ("to check", split.held_out)):
         found = int((usable & where).sum())
         if found < min_samples:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Libraries of optional extras: there, or one sentence that says what to install."""
+"""Checks that libraries of optional extras are installed."""
 
 import importlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from runner.errors import ConfigError
 
 
 def need(modules: Sequence[str], extra: str, purpose: str) -> None:
-    """Makes sure that the libraries of an optional extra are there.
+    """Checks that the libraries of an optional extra are installed.
 
     Raises:
         ConfigError: one of them is not installed.

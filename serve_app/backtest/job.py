@@ -1,4 +1,4 @@
-"""What both commands start with: a file cut into windows, and bands for each of them."""
+"""The first steps of both commands: windows of a file, and bands for each of them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,49 +31,49 @@ BY_EVENT, BY_TIME = "event", "time"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a person asked for."""
+    """The options of a backtest or a calibration."""
 
     data: Path
     shape: Shape = field(default_factory=Shape)
     sample: int | None = None
     seed: int = 0
-    model: str | None = None  # as the service knows it; None: none
+    model: str | None = None  # a name or alias in the service; None: no service is used
     url: str = "http://127.0.0.1:8000"
     token: str | None = None
     references: bool = True
     statsforecast: bool = False
     split: str = BY_EVENT
     holdout_fraction: float = 0.5
-    splits: int = 4  # random ones, where events are held out
+    splits: int = 4  # number of random splits, where events are held out
     processes: int = 1
     work: Path = Path(".tsfm-backtest")
 
     @property
     def sources(self) -> list[str]:
-        """What is computed here."""
+        """Names of the forecasters that are computed in this process."""
         references = list(REFERENCES) if self.references else []
         return [BASELINE, *references, *(OUTSIDE if self.statsforecast else ())]
 
-    def told(self) -> dict[str, Any]:
-        """The settings as they are reported; a token is nobody's business."""
-        told = {name: value for name, value in asdict(self).items() if name not in _UNTOLD}
-        return {**told, **asdict(self.shape)}
+    def reported(self) -> dict[str, Any]:
+        """The settings in the report, without the token."""
+        shown = {name: value for name, value in asdict(self).items() if name not in _NOT_REPORTED}
+        return {**shown, **asdict(self.shape)}
 
 
-_UNTOLD = ("token", "work", "processes", "shape", "data")
+_NOT_REPORTED = ("token", "work", "processes", "shape", "data")
 
 
 def read_windows(job: Job) -> Windows:
     """The windows of the file, or a sample of them.
 
     Raises:
-        ConfigError: the file is wrong, or its series are too short.
+        ConfigError: the file is not valid, or its series are too short.
     """
     return sample(cut_windows(load_series(job.data), job.shape), job.sample, job.seed)
 
 
 def store_of(job: Job, config: Config) -> Store:
-    """Where the finished chunks of this job are kept."""
+    """The store of this job's finished chunks."""
     settings = {
         "shape": asdict(job.shape),
         "sample": (job.sample, job.seed),
@@ -94,10 +94,10 @@ def compute_bands(
 
 
 def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) -> Served | None:
-    """What the running service answers; None where no model was asked for.
+    """The answers of a running service; None if the job names no model.
 
     Raises:
-        ConfigError: it is not there, or refuses.
+        ConfigError: the service cannot be reached, or refuses a request.
     """
     if job.model is None:
         return None
@@ -108,7 +108,7 @@ def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) ->
 
 
 def splits_of(job: Job, windows: Windows) -> Sequence[Split]:
-    """How windows are parted into those that teach and those that judge."""
+    """The splits of the windows into a part to fit and a part to check."""
     if job.split == BY_TIME:
         return [split_time(windows, job.holdout_fraction)]
     return [split_events(windows, job.holdout_fraction, job.seed + i) for i in range(job.splits)]

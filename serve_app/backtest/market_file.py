@@ -1,13 +1,13 @@
-"""Prices of markets from a CSV or Parquet file; a bad file is one sentence, with row and column.
+"""Reads prices of markets from a CSV or Parquet file; errors name the row and the column.
 
 A file has a row for each price: ``market_id``, ``ts`` (seconds since 1970, or ISO-8601) and
-``price`` in [0, 1]; ``platform``, ``category``, ``event`` and ``liquidity`` may be there as well
-and are read from a market's first row. Rows of one market ascend in time, at one step; rows of
+``price`` in [0, 1]; ``platform``, ``category``, ``event`` and ``liquidity`` are optional and are
+read from a market's first row. Rows of one market ascend in time, at one step; rows of
 several markets may be mixed, and each market has a step of its own. Row 1 is the first one below
 the header.
 
-A row that is missing is a price that did not change: up to ``LONGEST_GAP_STEPS`` are carried
-forward, at a longer gap the series ends and another begins.
+A missing row means an unchanged price: up to ``LONGEST_GAP_STEPS`` missing rows are carried
+forward; a longer gap ends the series and starts another.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +24,9 @@ from serve_app.backtest.extras import need
 
 REQUIRED = ("market_id", "ts", "price")
 LABELS = ("platform", "category", "event", "liquidity")
-LONGEST_GAP_STEPS = 12  # as request.max_gap_minutes has it for five-minute series
-MAX_ODD_FRACTION = 0.1  # of a market's steps; more than that is no gap but another frequency
-_LATEST_TS = 9.0e9  # year 2255; milliseconds lie far beyond
+LONGEST_GAP_STEPS = 12  # equals the default of request.max_gap_minutes for steps of 5 minutes
+MAX_ODD_FRACTION = 0.1  # of a market's steps; above it, the steps are mixed frequencies, not gaps
+_LATEST_TS = 9.0e9  # year 2255; timestamps in milliseconds are larger
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class Series:
         step_s: seconds between values.
         y_prob: ``(N,)`` in [0, 1].
         known: ``(N,)`` False where a missing value was carried forward.
-        labels: platform, category, event, liquidity; "" where the file does not say.
+        labels: platform, category, event, liquidity; "" where the file has none.
     """
 
     market_id: str
@@ -61,16 +61,16 @@ class _Table:
     labels: Mapping[str, NDArray[Any]]
 
     def refuse(self, row: int, column: str, why: str) -> NoReturn:
-        """Names the row (from 0 here, from 1 for people) and the column."""
+        """Raises an error for a row, counted from 0; the message counts from 1."""
         line = f" (line {row + 2})" if self.path.suffix != ".parquet" else ""
         raise ConfigError(f"{self.path.name}: row {row + 1}{line}, column {column}: {why}.")
 
 
 def load_series(path: Path) -> list[Series]:
-    """Every series in the file.
+    """All series in the file.
 
     Raises:
-        ConfigError: the file is missing or no table, a column is missing, or a row is wrong.
+        ConfigError: the file is missing or not a table, a column is missing, or a row is not valid.
     """
     table = _read(path)
     _check_prices(table)
@@ -109,13 +109,13 @@ def _read(path: Path) -> _Table:
 
 
 def _text(column: Any) -> NDArray[Any]:
-    """Text, "" where there is nothing."""
+    """Text, "" for missing values."""
     texts: NDArray[Any] = column.astype("string").fillna("").to_numpy(dtype=object)
     return texts
 
 
 def _times(column: Any) -> FloatArray:
-    """POSIX seconds, NaN where a value is no time."""
+    """POSIX seconds, NaN where a value is not a time."""
     import pandas as pd
 
     seconds = column if column.dtype.kind == "M" else pd.to_numeric(column, errors="coerce")
@@ -130,11 +130,11 @@ def _check_prices(table: _Table) -> None:
     for row in _first(np.array([not name for name in table.names])[table.market]):
         table.refuse(row, "market_id", "is empty")
     for row in _first(~np.isfinite(table.ts)):
-        table.refuse(row, "ts", "is no time; write seconds since 1970 or ISO-8601, all alike")
+        table.refuse(row, "ts", "is not a time; write all as seconds since 1970 or as ISO-8601")
     for row in _first(np.abs(table.ts) > _LATEST_TS):
         table.refuse(row, "ts", "is out of range; write seconds since 1970, not milliseconds")
     for row in _first(~np.isfinite(table.price)):
-        table.refuse(row, "price", "is no number")
+        table.refuse(row, "price", "is not a number")
     for row in _first((table.price < 0) | (table.price > 1)):
         table.refuse(row, "price", "must lie between 0 and 1; divide cents by 100")
 
@@ -160,15 +160,15 @@ def _series_of(table: _Table, rows: NDArray[np.intp]) -> Iterator[Series]:
     name = table.names[table.market[rows[0]]]
     cuts = np.flatnonzero(np.diff(ts) > (LONGEST_GAP_STEPS + 0.5) * step_s) + 1
     for part in np.split(np.arange(len(rows)), cuts):
-        at = np.rint((ts[part] - ts[part[0]]) / step_s).astype(int)  # place on the grid
+        at = np.rint((ts[part] - ts[part[0]]) / step_s).astype(int)  # index on the grid
         known = np.zeros(at[-1] + 1, dtype=bool)
         known[at] = True
-        values = table.price[rows[part]][np.cumsum(known) - 1]  # the last one that was there
+        values = table.price[rows[part]][np.cumsum(known) - 1]  # the last known price
         yield Series(name, float(ts[part[0]]), step_s, values, known, labels)
 
 
 def _step(table: _Table, rows: NDArray[np.intp], gaps_s: FloatArray) -> float:
-    """The market's step, in seconds: the commonest one, of which the others are multiples."""
+    """The market's step, in seconds: the most frequent one; all others must be multiples of it."""
     found, counts = np.unique(gaps_s.round(3), return_counts=True)
     step_s = float(found[counts.argmax()])
     steps = gaps_s / step_s

@@ -1,4 +1,4 @@
-"""Bands of every source for every window: in chunks, in several processes, kept as they come."""
+"""Computes bands in chunks of windows, in several processes; each finished chunk is stored."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,7 +14,7 @@ from serve_app.backtest.windows import Windows
 
 CHUNK = 500  # windows: a few seconds of the slowest source, so that little is lost
 
-Finished = Callable[[str, int], None]  # source, and how many more windows it has answered for
+Finished = Callable[[str, int], None]  # source, number of windows that were finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Chunk:
 
     @property
     def rows(self) -> slice:
-        """Which windows."""
+        """The chunk's windows."""
         return slice(self.index * CHUNK, (self.index + 1) * CHUNK)
 
 
@@ -43,15 +43,15 @@ def compute(
     processes: int,
     finished: Finished,
 ) -> dict[str, FloatArray]:
-    """Bands ``(B, H, Q)`` of each source; what the store has is not computed again.
+    """Bands ``(B, H, Q)`` of each source; stored chunks are not computed again.
 
     Args:
         sources: names of `forecasters`.
-        windows: what to forecast.
-        baseline: its settings.
-        store: where finished chunks are kept.
-        processes: how many at a time; 1 stays in this one.
-        finished: is told of every chunk that is there.
+        windows: the windows to forecast.
+        baseline: settings of the baseline.
+        store: the finished chunks.
+        processes: number of processes; 1 computes in this process.
+        finished: called for every finished chunk.
     """
     todo = []
     for chunk in (c for source in sources for c in chunks(source, len(windows))):
@@ -68,25 +68,25 @@ def compute(
 def gather(store: Store, source: str, count: int) -> dict[str, FloatArray]:
     """All finished chunks of a source as one, by array name."""
     parts = [store.load(source, chunk.index) for chunk in chunks(source, count)]
-    there = [part for part in parts if part is not None]
-    return {name: np.concatenate([part[name] for part in there]) for name in there[0]}
+    found = [part for part in parts if part is not None]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def _computed(
     todo: Sequence[Chunk], windows: Windows, baseline: BaselineSettings, processes: int
 ) -> Iterator[tuple[Chunk, FloatArray]]:
-    """Chunks as they are ready, in any order."""
+    """Yields finished chunks, in any order."""
     if processes <= 1 or len(todo) <= 1:
         for chunk in todo:
             yield chunk, forecast(chunk.source, windows.take(chunk.rows), baseline)
         return
-    context = get_context("spawn")  # a fork would copy the threads of what is already loaded
+    context = get_context("spawn")  # a fork would copy threads of loaded libraries
     with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
         under_way: dict[Future[FloatArray], Chunk] = {}
         waiting = list(reversed(todo))
         try:
             while waiting or under_way:
-                while waiting and len(under_way) < 2 * processes:  # no more windows in flight
+                while waiting and len(under_way) < 2 * processes:  # bounds the windows in memory
                     chunk = waiting.pop()
                     part = windows.take(chunk.rows)
                     under_way[pool.submit(forecast, chunk.source, part, baseline)] = chunk

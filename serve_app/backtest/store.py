@@ -1,7 +1,7 @@
-"""Bands of finished chunks on disk, so that a run can be taken up where it ended.
+"""Bands of finished chunks on disk, so that an interrupted run can be continued.
 
-A folder belongs to one content of the data file, one set of settings and one version of the code:
-whatever else is asked for lands in another. A chunk is there whole or not at all.
+Each combination of data, settings and code version has its own folder. Chunks are written
+atomically.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import runner
 import serve_app
 from runner.errors import ConfigError
 
-_CODE = ("runner", "serve_app/backtest")  # what can change a band
+_CODE = ("runner", "serve_app/backtest")  # the code that computes bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Store:
     folder: Path
 
     def load(self, source: str, chunk: int) -> dict[str, NDArray[Any]] | None:
-        """The arrays of a chunk, or None where it is not finished."""
+        """The arrays of a chunk, or None if it is not finished."""
         try:
             with np.load(self._file(source, chunk)) as found:
                 return dict(found)
@@ -37,7 +37,7 @@ class Store:
             return None
 
     def save(self, source: str, chunk: int, arrays: Mapping[str, Any]) -> None:
-        """Keeps a finished chunk; whoever looks finds all of it or nothing."""
+        """Writes a finished chunk atomically."""
         file = self._file(source, chunk)
         draft = file.with_name(f".{os.getpid()}.{file.name}")
         with draft.open("wb") as out:
@@ -50,13 +50,13 @@ class Store:
 
 
 def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
-    """The folder in ``work`` for this data and these settings, made if need be.
+    """The store in ``work`` for this data and these settings; creates its folder.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the folder cannot be created.
     """
-    told = json.dumps(settings, sort_keys=True, default=str)
-    key = hashlib.sha256(f"{_digest([data])} {told} {_digest(_code())}".encode()).hexdigest()[:16]
+    text = json.dumps(settings, sort_keys=True, default=str)
+    key = hashlib.sha256(f"{_digest([data])} {text} {_digest(_code())}".encode()).hexdigest()[:16]
     folder = work / key
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Windows of a backtest: what a forecast sees and what then came; and which are held out."""
+"""Windows of a backtest: past and future values around each forecast origin, and splits of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from runner.types import FloatArray
 from serve_app.backtest.market_file import LABELS, Series
 
 BoolArray = NDArray[np.bool_]
-MOVING_CHANGES = 12  # a window with as many changes in its past moves; see docs/calibration.md
+MOVING_CHANGES = 12  # fewest changes in the past of a moving window; see docs/calibration.md
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How windows are cut: points in, steps out, and how many origins a series gives."""
+    """Past points, horizon, and number of forecast origins per series."""
 
     points: int = 288
     horizon_steps: int = 12
     max_origins: int = 40
-    stride: int | None = None  # fewest steps between two origins; None: as many as go out
+    stride: int | None = None  # fewest steps between two origins; None: horizon_steps
 
     def origins(self, length: int) -> NDArray[np.intp]:
-        """Where forecasts of a series start: evenly spread, the last one as late as can be.
+        """The forecast origins of a series: evenly spread, the last one as late as possible.
 
         >>> Shape(points=4, horizon_steps=2, max_origins=3).origins(10).tolist()
         [4, 6, 8]
@@ -44,8 +44,8 @@ class Windows:
     Attributes:
         past: ``(B, T)`` probabilities.
         future: ``(B, H)`` probabilities.
-        origin_ts: ``(B,)`` time of the last value that is seen, POSIX seconds.
-        step_s: ``(B,)``.
+        origin_ts: ``(B,)`` time of the last past value, POSIX seconds.
+        step_s: ``(B,)`` seconds between values.
         labels: each ``(B,)`` text: market_id, event, platform, category, liquidity.
     """
 
@@ -59,7 +59,7 @@ class Windows:
         return len(self.past)
 
     def take(self, rows: NDArray[np.intp] | BoolArray | slice) -> "Windows":
-        """Some of them."""
+        """The chosen windows."""
         labels = {name: values[rows] for name, values in self.labels.items()}
         return Windows(
             self.past[rows], self.future[rows], self.origin_ts[rows], self.step_s[rows], labels
@@ -67,18 +67,18 @@ class Windows:
 
     @property
     def changes(self) -> NDArray[np.intp]:
-        """How often each past changed, ``(B,)``."""
+        """Number of changes in each past, ``(B,)``."""
         counts: NDArray[np.intp] = np.count_nonzero(np.diff(self.past, axis=1), axis=1)
         return counts
 
     @property
     def moving(self) -> BoolArray:
-        """Windows whose past moved often enough to say something about the width of a band."""
+        """``(B,)``: windows with at least ``MOVING_CHANGES`` changes in their past."""
         return self.changes >= MOVING_CHANGES
 
 
 def cut_windows(series: Sequence[Series], shape: Shape) -> Windows:
-    """Every window of the series; none whose outcomes were carried forward over a gap.
+    """All windows of the series, without those whose future was carried forward over a gap.
 
     Raises:
         ConfigError: no series is long enough.
@@ -96,8 +96,8 @@ def cut_windows(series: Sequence[Series], shape: Shape) -> Windows:
             owner.append(index)
     if not past:
         raise ConfigError(
-            f"No series has {shape.points} steps to look at and {shape.horizon_steps} to forecast; "
-            "ask for fewer with --points or --horizon."
+            f"No series has {shape.points} past steps and {shape.horizon_steps} to forecast; "
+            "use fewer with --points or --horizon."
         )
     labels = {
         name: np.array([_label(one, name) for one in series])[owner]
@@ -107,14 +107,14 @@ def cut_windows(series: Sequence[Series], shape: Shape) -> Windows:
 
 
 def _label(series: Series, name: str) -> str:
-    """What the file says; a market that belongs to no event is one of its own."""
+    """The label in the file; a market without an event is an event of its own."""
     if name == "market_id":
         return series.market_id
     return series.labels.get(name) or (series.market_id if name == "event" else "")
 
 
 def freq(step_s: float) -> str:
-    """A step as requests and segments write it.
+    """A step in the form of requests and segments.
 
     >>> freq(300.0), freq(7200.0), freq(86400.0), freq(90.0)
     ('5m', '2h', '1d', '90s')
@@ -125,7 +125,7 @@ def freq(step_s: float) -> str:
 
 
 def sample(windows: Windows, count: int | None, seed: int) -> Windows:
-    """At most ``count`` windows, drawn by chance and in their old order; None: all of them."""
+    """At most ``count`` windows, drawn at random, in their original order; None: all of them."""
     if count is None or count >= len(windows):
         return windows
     rows = np.random.default_rng(seed).permutation(len(windows))[:count]
@@ -134,14 +134,14 @@ def sample(windows: Windows, count: int | None, seed: int) -> Windows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Two parts that share nothing, each ``(B,)``; a window may be in neither."""
+    """Two disjoint parts, each ``(B,)``; a window may be in neither."""
 
     fit: BoolArray
     held_out: BoolArray
 
 
 def split_events(windows: Windows, holdout_fraction: float, seed: int) -> Split:
-    """Whole events are held out: related markets move together and must not be on both sides."""
+    """Holds out whole events: related markets move together and must not be in both parts."""
     events, owner = np.unique(windows.labels["event"], return_inverse=True)
     count = max(1, round(holdout_fraction * len(events)))
     held = np.random.default_rng(seed).permutation(len(events)) < count
@@ -149,7 +149,7 @@ def split_events(windows: Windows, holdout_fraction: float, seed: int) -> Split:
 
 
 def split_time(windows: Windows, holdout_fraction: float) -> Split:
-    """The latest windows are held out; those whose outcomes reach into them are in neither part."""
+    """Holds out the latest windows; those whose future reaches over the cut are in neither part."""
     cut = np.quantile(windows.origin_ts, 1 - holdout_fraction)
     ends = windows.origin_ts + windows.future.shape[1] * windows.step_s
     held = windows.origin_ts > cut

@@ -66,7 +66,7 @@ class Ingress:
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
         request_metrics = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
-        self._flusher = Flusher(recorder, RaySink(), request_metrics.look)
+        self._flusher = Flusher(recorder, RaySink(), request_metrics.update_gauges)
         shared = (config, registry, answers, forecaster, bulk, clock, request_metrics, handle)
         self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)
         self._cluster = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)

@@ -137,7 +137,7 @@ class Runner:
 
     def _update_gauges(self) -> None:
         queues, breakers = self._dispatcher.stats(), self._breakers.known()
-        self._queues.look(queues, breakers, self._router.kept_answers)
+        self._queues.update(queues, breakers, self._router.kept_answers)
 
     def _keep_late(
         self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]

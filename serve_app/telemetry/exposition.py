@@ -35,30 +35,21 @@ def parsed(text: str) -> Iterator[Sample]:
     ours = "\n".join(line for line in text.splitlines() if line.startswith(OURS))
     for family in text_string_to_metric_families(ours + "\n"):
         for sample in family.samples:
-            known = _KNOWN.get(sample.name)
-            if known is not None:
-                yield Sample(known.name, _labels(known.metric, sample.labels), sample.value)
+            if sample.name in _BY_RAY_NAME:
+                metric, name = _BY_RAY_NAME[sample.name]
+                yield Sample(name, _labels(metric, sample.labels), sample.value)
 
 
-class _Known:
-    """The metric and the sample name behind one of Ray's names."""
-
-    def __init__(self, metric: Metric, name: str) -> None:
-        self.metric = metric
-        self.name = name
-
-
-def _known() -> Iterator[tuple[str, _Known]]:
+def _metrics_by_ray_name() -> Iterator[tuple[str, tuple[Metric, str]]]:
     for metric in METRICS:
         if metric.kind is Kind.HISTOGRAM:
             for part in _PARTS:
-                name = f"{metric.name}_{part}"
-                yield f"{PREFIX}{ray_name(metric, part)}_total", _Known(metric, name)
+                yield f"{PREFIX}{ray_name(metric, part)}_total", (metric, f"{metric.name}_{part}")
         else:
-            yield f"{PREFIX}{metric.name}", _Known(metric, metric.name)
+            yield f"{PREFIX}{metric.name}", (metric, metric.name)
 
 
-_KNOWN = dict(_known())
+_BY_RAY_NAME = dict(_metrics_by_ray_name())
 
 
 def _labels(metric: Metric, found: Mapping[str, str]) -> dict[str, str]:

@@ -11,12 +11,12 @@ EVERY_S = 1.0
 
 
 class Flusher:
-    """Flushes a recorder to a sink; ``look`` updates the gauges first."""
+    """Flushes a recorder to a sink; ``update_gauges`` is called before each flush."""
 
-    def __init__(self, recorder: Recorder, sink: Sink, look: Callable[[], None]) -> None:
+    def __init__(self, recorder: Recorder, sink: Sink, update_gauges: Callable[[], None]) -> None:
         self._recorder = recorder
         self._sink = sink
-        self._look = look
+        self._update_gauges = update_gauges
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -28,12 +28,12 @@ class Flusher:
     def flush(self) -> None:
         """Flushes once; the first of consecutive errors is logged, none reaches a request."""
         try:
-            self._look()
+            self._update_gauges()
             self._recorder.flush(self._sink)
             self._failing = False
         except Exception:
             if not self._failing:
-                logger.exception("metrics are not handed on")
+                logger.exception("metrics could not be flushed")
             self._failing = True
 
     async def _forever(self) -> None:

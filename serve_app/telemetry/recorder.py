@@ -7,9 +7,9 @@ cache. So counts are plain numbers, and their increments are flushed later.
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from serve_app.telemetry.metrics import Kind, Metric
+from serve_app.telemetry.metrics import Metric
 
 Tags = Mapping[str, str]
 _INFINITE = "+Inf"
@@ -110,6 +110,9 @@ class Histogram:
         self._flushed, self._flushed_sum = list(self.counts), self.sum
 
 
+S = TypeVar("S", Counter, Gauge, Histogram)
+
+
 class Recorder:
     """The series of one process; each is created once, and callers may keep a reference to it."""
 
@@ -118,41 +121,27 @@ class Recorder:
 
     def counter(self, metric: Metric, *values: str) -> Counter:
         """The counter with these values of its tags."""
-        found = self._find(Kind.COUNTER, metric, values)
-        assert isinstance(found, Counter)
-        return found
+        return self._find(Counter, metric, values)
 
     def gauge(self, metric: Metric, *values: str) -> Gauge:
         """The gauge with these values of its tags."""
-        found = self._find(Kind.GAUGE, metric, values)
-        assert isinstance(found, Gauge)
-        return found
+        return self._find(Gauge, metric, values)
 
     def histogram(self, metric: Metric, *values: str) -> Histogram:
         """The histogram with these values of its tags."""
-        found = self._find(Kind.HISTOGRAM, metric, values)
-        assert isinstance(found, Histogram)
-        return found
+        return self._find(Histogram, metric, values)
 
     def flush(self, sink: Sink) -> None:
         """Flushes every series."""
         for series in self._series.values():
             series.flush(sink)
 
-    def _find(
-        self, kind: Kind, metric: Metric, values: tuple[str, ...]
-    ) -> Counter | Gauge | Histogram:
+    def _find(self, kind: type[S], metric: Metric, values: tuple[str, ...]) -> S:
         key = (metric.name, *values)
         found = self._series.get(key)
         if found is None:
-            assert metric.kind is kind, f"{metric.name} is a {metric.kind}"
+            assert metric.kind == kind.__name__.lower(), f"{metric.name} is a {metric.kind}"
             tags = dict(zip(metric.tags, values, strict=True))
-            found = self._series[key] = _SERIES[kind](metric, tags)
+            found = self._series[key] = kind(metric, tags)
+        assert isinstance(found, kind)
         return found
-
-
-_SERIES: Mapping[Kind, type[Counter | Gauge | Histogram]] = {
-    Kind.COUNTER: Counter,
-    Kind.GAUGE: Gauge,
-    Kind.HISTOGRAM: Histogram,
-}

@@ -157,8 +157,8 @@ Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, total c
 class RequestMetrics:
     """Counts every answer and every refusal of the forecast routes of one replica."""
 
-    def __init__(self, recorder: Recorder, traffic: RequestHistory, log: RequestLog) -> None:
-        self.traffic = traffic
+    def __init__(self, recorder: Recorder, history: RequestHistory, log: RequestLog) -> None:
+        self.history = history
         self._recorder = recorder
         self._log = log
         self._in_flight: Callable[[], int] = int
@@ -173,7 +173,7 @@ class RequestMetrics:
 
     def kept(self, now: float, total_ms: float, request_id: Callable[[], str]) -> bytes:
         """Counts an answer from cached bytes at ``now``; returns its ``Server-Timing``."""
-        self.traffic.answered(now, total_ms, None, cached=True)
+        self.history.answered(now, total_ms, None, cached=True)
         self._from_model.inc()
         self._hits.inc()
         self._total.observe(total_ms / 1e3)
@@ -192,7 +192,7 @@ class RequestMetrics:
         """Counts a forecast at ``now``; times in a batch are not counted in the percentiles."""
         cached = forecast.cache_age_s is not None
         total_ms = stages.total_ms if route is Route.FORECAST else None
-        self.traffic.answered(now, total_ms, forecast.fallback_reason, cached=cached)
+        self.history.answered(now, total_ms, forecast.fallback_reason, cached=cached)
         self._recorder.counter(metrics.REQUESTS, route, "answered", forecast.source).inc()
         self._recorder.counter(metrics.CACHE, _cache_result(forecast)).inc()
         for name, ms in stages.timed():
@@ -230,7 +230,7 @@ class RequestMetrics:
         self._coverage = coverage
         self._totals = totals
 
-    def look(self) -> None:
+    def update_gauges(self) -> None:
         """Updates the gauges; called once a second, in the replica's event loop."""
         for counter, tags, total in self._totals():
             self._recorder.counter(counter, *tags).follow(total)

@@ -51,7 +51,7 @@ class QueueGauges:
         self._recorder = recorder
         self._states: dict[str, BreakerState] = {}
 
-    def look(
+    def update(
         self, queues: Mapping[Hashable, QueueStats], breakers: BreakerSnapshots, kept: int
     ) -> None:
         """Updates the gauges; called once a second, in the replica's event loop."""

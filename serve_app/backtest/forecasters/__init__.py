@@ -1,1 +1,1 @@
-"""What is compared in a backtest: our baseline, reference methods, and a running service."""
+"""The sources of bands in a backtest: the baseline, reference methods and a running service."""

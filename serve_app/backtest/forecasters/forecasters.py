@@ -1,4 +1,4 @@
-"""Every source of bands that a backtest can compute by itself, by name."""
+"""The sources of bands that are computed in this process, by name."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ OUTSIDE = tuple(statsforecast_bands.MODELS)
 
 @dataclass(frozen=True, slots=True)
 class BaselineSettings:
-    """What the service's configuration says about its baseline."""
+    """The baseline's settings in the service's configuration."""
 
     section: BaselineSection
     transform: Transform

@@ -1,4 +1,4 @@
-"""Forecasts that any band has to beat: ``(B, T)`` probabilities in, ``(B, H, Q)`` out.
+"""Reference forecasts: ``(B, T)`` probabilities in, ``(B, H, Q)`` out.
 
 All are vectorised over the windows; Gaussian quantiles come from the standard library.
 """
@@ -16,7 +16,7 @@ Reference = Callable[[FloatArray, int, FloatArray, FloatArray], FloatArray]
 
 _EPS = 1e-6
 _FLAT_ALPHA = 0.2
-_FLAT_STEPS = 12  # the recipe's horizon, whatever is asked for
+_FLAT_STEPS = 12  # the recipe has a fixed horizon
 _FLAT_WIDTHS = (0.02, 0.9)  # of the central 80 %
 _WALK_DECAY = 0.97
 _DAY_S = 86_400
@@ -36,7 +36,7 @@ def flat_recipe(
     """One Gaussian band for all steps about an EWMA level, in log-odds, with width limits.
 
     sigma is the root of 12 times the EWMA of squared one-step errors. The limits hold for the
-    central 80 %; the other levels move along.
+    central 80 %; the other levels are scaled with it.
     """
     y = to_logit(y_prob, _EPS)
     level = smoothed(y, _FLAT_ALPHA)
@@ -64,7 +64,7 @@ def seasonal_naive(
 ) -> FloatArray:
     """The price a day before, Gaussian with the spread of the day-to-day differences.
 
-    Where the window holds no whole day, the last value.
+    The last value where the window is shorter than a day.
     """
     bands = last_value(y_prob, horizon_steps, levels, step_s)
     season = np.rint(_DAY_S / step_s).astype(int)

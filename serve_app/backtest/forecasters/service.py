@@ -1,8 +1,8 @@
-"""Bands of a running service: windows out in batches, raw and calibrated paths back.
+"""Requests bands of a running service in batches: raw and calibrated paths.
 
-Five levels are asked for, so that the service's width limits act on 0.05 and 0.95 alone: the
-levels that are calibrated, 0.1 and 0.9, come as the source meant them. Only a band wider than
-``bands.max_interval_width`` is drawn in as a whole; such answers are marked ``narrowed``.
+Requests name five levels, so that the service's width limits change 0.05 and 0.95 only, and not
+the calibrated levels 0.1 and 0.9. Only a band wider than ``bands.max_interval_width`` is narrowed
+as a whole; such answers are marked ``narrowed``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,14 @@ from serve_app.backtest.scoring.scores import LEVELS
 from serve_app.backtest.store import Store
 from serve_app.backtest.windows import Windows, freq
 
-BATCH = 64  # requests in one body: even a slow model has answered within the batch deadline
+BATCH = 64  # requests in one body: slow models meet the batch deadline with as many
 _ATTEMPTS = 6
 _PAUSE_S = 2.0
 _KEYS = [repr(float(level)) for level in LEVELS]  # as the service writes its levels
 
 
 class _BusyError(Exception):
-    """The service asks to come back after ``pause_s``."""
+    """The service is overloaded; try again after ``pause_s``."""
 
     def __init__(self, pause_s: float) -> None:
         super().__init__(pause_s)
@@ -51,13 +51,13 @@ def ask_all(
     finished: Finished,
     pause: Callable[[float], None] = nap.sleep,
 ) -> None:
-    """Answers for every window into the store, in chunks; finished chunks are not asked for again.
+    """Stores the answers for all windows in chunks; stored chunks are not requested again.
 
     A chunk holds ``bands`` and ``conformal`` ``(B, H, Q)`` at ``LEVELS`` (NaN: not calibrated),
-    ``source`` (who really answered), ``reason`` ("" or why not the model) and ``narrowed``.
+    ``source`` (the answering model), ``reason`` ("" or the fallback reason) and ``narrowed``.
 
     Raises:
-        ConfigError: no service is there, or it refuses a request.
+        ConfigError: the service cannot be reached, or it refuses a request.
     """
     for chunk in chunks(model, len(windows)):
         part = windows.take(chunk.rows)
@@ -73,7 +73,7 @@ def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
     """The body of one request for each window.
 
     Raises:
-        ConfigError: a step is no whole number of minutes.
+        ConfigError: a step is not a whole number of minutes.
     """
     for step_s in windows.step_s[windows.step_s % 60 != 0][:1]:
         raise ConfigError(f"The service takes steps of whole minutes; these are {step_s:g} s.")
@@ -94,7 +94,7 @@ def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
 
 
 def read_answers(answers: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays of a chunk from what the service said for each of its windows."""
+    """The arrays of a chunk, from the service's answers for its windows."""
     metas = [answer["meta"] for answer in answers]
     nothing = np.full_like(_paths(answers[0]["yhat_q"]), np.nan)
     calibrated = [answer.get("yhat_q_conformal") for answer in answers]
@@ -118,7 +118,7 @@ def _bucket(liquidity: str) -> dict[str, str]:
 def _post(
     client: httpx.Client, items: Sequence[Mapping[str, Any]], pause: Callable[[float], None]
 ) -> list[Mapping[str, Any]]:
-    """The service's answer to each item; asks again where it is told to come back."""
+    """The service's answer to each item; retries while the service is overloaded."""
     tries = Retrying(
         stop=stop_after_attempt(_ATTEMPTS),
         wait=_pause_s,

@@ -1,8 +1,7 @@
-"""Forecasts of statsforecast's models with their own intervals: references from outside.
+"""Reference forecasts of statsforecast's models, with statsforecast's intervals.
 
-Each window is a series of its own. Prices are given as they are; what leaves [0, 1] is clipped,
-levels that cross are rearranged. Exponential smoothing has no intervals of its own there, so it
-gets statsforecast's conformal ones.
+Each window is a series of its own. Values outside [0, 1] are clipped, crossing levels are
+sorted. statsforecast has no analytic intervals for exponential smoothing: conformal ones are used.
 """
 
 import warnings
@@ -27,7 +26,7 @@ def forecast(name: str, y_prob: FloatArray, horizon_steps: int, levels: FloatArr
     model = _model(name, horizon_steps)
     coverages = [round(200 * level - 100) for level in levels if level > 0.5]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a price that never moves is a division by zero to them
+        warnings.simplefilter("ignore")  # a constant price is a division by zero there
         rows = [_bands(model, y, horizon_steps, coverages) for y in y_prob]
     return np.sort(np.clip(np.array(rows), 0, 1), axis=2)
 

@@ -1,1 +1,1 @@
-"""What a backtest writes: text, tables, charts and an HTML page."""
+"""The output of a backtest: the result as JSON, tables, charts and an HTML page."""

@@ -1,4 +1,4 @@
-"""The result as one HTML file that needs nothing else: tables, and charts as inline SVG."""
+"""The result as one self-contained HTML file: tables, and charts as inline SVG."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ _TEMPLATE = """<!doctype html>
 {{ "{:,}".format(data.moving_windows) }} of them move.
 {{ "%.0f"|format(100 * data.unchanged_fraction) }} % of all steps change nothing, and a band about a
 price that never moves is always right: judge coverage on the windows that move.</p>
-{% if service %}<p>{{ service.asked_for }} was asked for; answered by
+{% if service %}<p>{{ service.asked_for }} was requested; answered by
 {% for name, count in service.answered_by.items() %}{{ name }} ({{ "{:,}".format(count) }})
 {% endfor %}{% for reason, count in service.fallback_reasons.items() %}; {{ reason }}:
 {{ "{:,}".format(count) }}{% endfor %}.</p>{% endif %}
@@ -61,7 +61,7 @@ loop.last }}{% endfor %}</p>
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: a name for a file, a title, what it shows, and the SVG text."""
+    """A chart: file name, title, caption and SVG text."""
 
     name: str
     title: str
@@ -92,20 +92,20 @@ def render(result: Summary) -> str:
 
 
 def charts(result: Summary) -> list[Chart]:
-    """Every chart of a result."""
+    """All charts of a result."""
     sources, calibration = result["sources"], result["calibration"]
     found = [
         Chart(
-            "coverage", "Coverage by step", "Moving windows; asked: 0.80.",
+            "coverage", "Coverage by step", "Moving windows; target: 0.80.",
             plots.coverage_by_step(sources),
         ),
         Chart(
-            "reliability", "Reliability", "Moving windows; on the line is right.",
+            "reliability", "Reliability", "Moving windows; calibrated bands lie on the line.",
             plots.reliability(sources),
         ),
         Chart(
             "examples", "Examples of the baseline",
-            "Past, median, bands of 80 and 90 %, and what came (dots).",
+            "Past, median, bands of 80 and 90 %, and actual values (dots).",
             plots.fans(result["examples"]),
         ),
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Charts of a backtest as SVG text, drawn by matplotlib; every function takes parts of the result.
 
-Text stays text, and nothing random or dated goes in: the same result gives the same file.
+Text stays text, without random ids or dates: the same result gives the same file.
 """
 
 import io
@@ -24,13 +24,13 @@ _STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
-_UNUSED_ID = re.compile(r'<g id="[^"]*">')  # the same in every chart: a page must not repeat them
+_UNUSED_ID = re.compile(r'<g id="[^"]*">')  # equal in all charts, but unique in a page
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
 
 
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
-    """How much the 80 % band of each source covers at each step, on moving windows."""
+    """Coverage of the 80 % band of each source at each step, on moving windows."""
     figure, axes = _figure("coverage")
     axes.axhspan(*_PROMISED, color="#0072B2", alpha=0.08, lw=0)
     axes.axhline(target, color="black", lw=0.8, ls="--")
@@ -60,7 +60,7 @@ def reliability(sources: Mapping[str, Summary]) -> str:
 
 
 def fans(examples: Sequence[Summary]) -> str:
-    """Past, bands of 80 and 90 %, median and what came, one panel for each example."""
+    """Past, bands of 80 and 90 %, median and actual values, one panel for each example."""
     rows = max(1, -(-len(examples) // 3))
     figure, panels = _figure("fans", width=9.0, height=2.3 * rows, shape=(rows, 3))
     for axes, example in zip(panels.flat, examples, strict=False):
@@ -71,7 +71,7 @@ def fans(examples: Sequence[Summary]) -> str:
 
 
 def recovery(found: Summary, target: float) -> str:
-    """Coverage of block after block of scored windows once volatility has changed."""
+    """Coverage of consecutive blocks of scored windows after a change of volatility."""
     block = found["block"]
     rows = [row for row in found["rows"] if len(row["with"]) > 1]
     injected = f"moves x {found['factor']:g}"

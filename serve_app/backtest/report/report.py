@@ -1,5 +1,6 @@
 """The whole result of a backtest as one value that JSON can hold."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,26 +22,26 @@ FLAT = "flat recipe"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """What a running service answered, window by window; see `service.ask_all`."""
+    """The answers of a running service for all windows; see `service.ask_all`."""
 
-    model: str  # as it was asked for
+    model: str  # as requested
     arrays: Mapping[str, NDArray[Any]]
 
     @property
     def runtime_name(self) -> str:
-        """Who answered most windows that did not fall back."""
+        """The model that answered most windows without a fallback."""
         own = self.arrays["source"][self.arrays["reason"] == ""]
         names, counts = np.unique(own, return_counts=True)
         return str(names[counts.argmax()]) if len(names) else self.model
 
     @property
     def answers(self) -> Answers:
-        """The model's own bands; where something else answered they are not usable."""
+        """The model's bands; usable where this model answered and its band was not narrowed."""
         usable = (self.arrays["source"] == self.runtime_name) & ~self.arrays["narrowed"]
         return Answers(self.runtime_name, self.arrays["bands"], usable)
 
     def kinds(self) -> dict[str, FloatArray]:
-        """Bands by the name they are reported under; calibrated ones where the service had any."""
+        """Bands by the name in the report; with calibrated ones if the service sent any."""
         bands, calibrated = self.arrays["bands"], self.arrays["conformal"]
         there = np.isfinite(calibrated).all(axis=(1, 2))
         found = {f"{self.model} (service)": bands}
@@ -49,19 +50,13 @@ class Served:
             found[f"{self.model} (service, conformal)"] = mixed
         return found
 
-    def told(self) -> Summary:
-        """Who answered how many windows, and why not the model."""
-        sources, counts = np.unique(self.arrays["source"], return_counts=True)
-        reasons, times = np.unique(self.arrays["reason"], return_counts=True)
+    def counts(self) -> Summary:
+        """Number of windows by answering model and by fallback reason."""
         calibrated = np.isfinite(self.arrays["conformal"]).all(axis=(1, 2))
         return {
             "asked_for": self.model,
-            "answered_by": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
-            "fallback_reasons": {
-                reason: count
-                for reason, count in zip(reasons.tolist(), times.tolist(), strict=True)
-                if reason
-            },
+            "answered_by": dict(Counter(self.arrays["source"].tolist())),
+            "fallback_reasons": dict(Counter(filter(None, self.arrays["reason"].tolist()))),
             "calibrated_windows": int(calibrated.sum()),
         }
 
@@ -79,12 +74,12 @@ def build(
 
     Args:
         data: the file, for its name.
-        windows: what was forecast.
+        windows: the forecast windows.
         bands: by source; the baseline is among them.
-        served: what a service answered.
+        served: the answers of a service.
         splits: for the check of calibration.
-        config: width limits and calibration as the service has them.
-        settings: how the backtest was run.
+        config: the service's width limits and calibration.
+        settings: the options of the run.
     """
     every = {**bands, **(served.kinds() if served else {})}
     sources = {name: summarise(one, windows) for name, one in every.items()}
@@ -95,13 +90,13 @@ def build(
         "against_flat": _against_flat(sources),
         "width_limits": limits.cost(bands[BASELINE], windows, config.bands),
         "examples": examples.pick(windows, bands[BASELINE]),
-        "service": served.told() if served else None,
+        "service": served.counts() if served else None,
         "calibration": _calibration(windows, bands[BASELINE], served, splits, config),
     }
 
 
 def baseline_answers(bands: FloatArray) -> Answers:
-    """The baseline's bands as calibration takes them."""
+    """The baseline's bands as input of calibration."""
     return Answers(BASELINE_MODEL, bands, np.ones(len(bands), dtype=bool))
 
 
@@ -120,7 +115,7 @@ def _about(data: Path, windows: Windows) -> Summary:
 
 
 def _against_flat(sources: Mapping[str, Summary]) -> dict[str, float]:
-    """By how much each source's pinball loss differs from the flat recipe's: -0.35 is 35 % less."""
+    """Relative difference of pinball loss to the flat recipe: -0.35 is 35 % less."""
     if FLAT not in sources:
         return {}
     flat = sources[FLAT]["all"]["pinball"]
@@ -134,7 +129,7 @@ def _calibration(
     splits: Sequence[Split],
     config: Config,
 ) -> Summary | None:
-    """None where a split has too little on one of its sides."""
+    """None if a part of a split has too few moving windows."""
     needed = config.conformal.min_samples
     moving = windows.moving
     if any(min((s.fit & moving).sum(), (s.held_out & moving).sum()) < needed for s in splits):

@@ -1,6 +1,6 @@
 """Tables of a result as rows of text: the terminal and the page show the same ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ class TableText:
 
 
 def all_tables(result: Summary) -> list[TableText]:
-    """Every table of a result, in the order in which it is read."""
+    """All tables of a result, in reading order."""
     calibration = result["calibration"]
     tables = [
         overview(result),
@@ -102,7 +102,7 @@ def segment_table(sources: Mapping[str, Summary]) -> TableText:
 
 
 def limit_table(rows: Sequence[Summary]) -> TableText:
-    """What the width limits cost the baseline."""
+    """Scores of the baseline with and without width limits."""
     free = rows[0]["all"]
     cells = tuple(
         (
@@ -139,7 +139,7 @@ def calibration_table(found: Summary) -> TableText:
         "held out, moving", "coverage", "over splits", "within 0.02", "steps", "segments",
         "interval 80", "width 80",
     )  # fmt: skip
-    return TableText(f"Calibration, asked for {found['target']:g}", head, rows)
+    return TableText(f"Calibration, target {found['target']:g}", head, rows)
 
 
 def share(value: float | None) -> str:
@@ -148,7 +148,7 @@ def share(value: float | None) -> str:
     >>> share(0.8123), share(None)
     ('0.812', '')
     """
-    return _number(value, lambda v: f"{v:.3f}")
+    return "" if value is None else f"{value:.3f}"
 
 
 def thousandths(value: float | None, digits: int) -> str:
@@ -157,11 +157,7 @@ def thousandths(value: float | None, digits: int) -> str:
     >>> thousandths(0.0015220, 3)
     '1.522'
     """
-    return _number(value, lambda v: f"{1e3 * v:.{digits}f}")
-
-
-def _number(value: float | None, write: Callable[[float], str]) -> str:
-    return "" if value is None else write(value)
+    return "" if value is None else f"{1e3 * value:.{digits}f}"
 
 
 def _range(values: Sequence[Any]) -> str:

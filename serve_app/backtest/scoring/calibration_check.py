@@ -1,4 +1,4 @@
-"""What calibration is worth on windows that it never saw, as plain values for the report."""
+"""Checks calibration on held-out windows; returns plain values for the report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from serve_app.backtest.scoring.summary import FEWEST_POINTS, Summary, segments
 from serve_app.backtest.windows import BoolArray, Split, Windows
 
 TOLERANCE = 0.02  # overall; twice that for a step or a segment
-SHAKE = 3.0  # times the volatility
-BLOCK = 50  # outcomes that one number of the recovery is taken over
+SHAKE = 3.0  # factor of the injected change of volatility
+BLOCK = 50  # scored windows in one value of the recovery
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """One split's result for one kind of band, on the held-out windows that move."""
+class HeldOutScores:
+    """Scores of one kind of band in one split, on moving held-out windows."""
 
     coverage: float
     steps: FloatArray  # (H,)
@@ -37,14 +37,14 @@ def check(
     """Coverage and interval score before and after, means over the splits.
 
     With two sources there is also a switch from the second to the first (model to baseline) in the
-    middle of the held-out time, each stretched by its own record.
+    middle of the held-out time, each with its own calibration.
     """
     calibrator = Calibrator(windows, settings)
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[HeldOutScores]] = {}
     for split in splits:
         for name, bands, where in _variants(calibrator, sources, split):
-            found.setdefault(name, []).append(_judge(bands, windows, where))
-    rows = [_row(name, judged, settings.target_coverage) for name, judged in found.items()]
+            found.setdefault(name, []).append(_held_out_scores(bands, windows, where))
+    rows = [_row(name, scores, settings.target_coverage) for name, scores in found.items()]
     return {"splits": len(splits), "target": settings.target_coverage, "rows": rows}
 
 
@@ -53,8 +53,8 @@ def recovery(
 ) -> Summary:
     """Coverage after an injected change of volatility, in blocks of scored windows by segment.
 
-    ``without`` is what the same windows cover where nothing was injected, ``fixed`` what factors
-    cover that are fitted once and not updated.
+    ``without`` is the coverage of the same windows without the change, ``fixed`` the coverage with
+    factors that are fitted once and not updated.
     """
     calibrator = Calibrator(windows, settings)
     state = calibrator.fitted([answers], split.fit)
@@ -80,7 +80,7 @@ def recovery(
 
 
 def _blocks(bands: FloatArray, actual: FloatArray) -> list[float]:
-    """Coverage of one block of windows after the other; what does not fill a block is left out."""
+    """Coverage of consecutive blocks of windows; an incomplete last block is left out."""
     covered = _covered(bands, actual).mean(axis=1)
     whole = len(covered) // BLOCK * BLOCK
     blocks: list[float] = covered[:whole].reshape(-1, BLOCK).mean(axis=1).tolist()
@@ -90,7 +90,7 @@ def _blocks(bands: FloatArray, actual: FloatArray) -> list[float]:
 def _variants(
     calibrator: Calibrator, sources: Sequence[Answers], split: Split
 ) -> Iterator[tuple[str, FloatArray, BoolArray]]:
-    """Name, bands and judged windows of everything that is compared in one split."""
+    """Name, bands and scored windows of each comparison in one split."""
     state = calibrator.fitted(sources, split.fit)
     calibrated = []
     for answers in sources:
@@ -106,7 +106,7 @@ def _variants(
         yield name, switched(calibrated[1], calibrated[0], windows, where & windows.moving), where
 
 
-def _judge(bands: FloatArray, windows: Windows, where: BoolArray) -> Judged:
+def _held_out_scores(bands: FloatArray, windows: Windows, where: BoolArray) -> HeldOutScores:
     rows = where & windows.moving
     scores = score_bands(bands[rows], windows.future[rows])
     covered = scores["covered_80"]
@@ -116,7 +116,7 @@ def _judge(bands: FloatArray, windows: Windows, where: BoolArray) -> Judged:
         for by, name, part in segments(inner)
         if part.sum() * covered.shape[1] >= FEWEST_POINTS and by in ("platform", "price", "changes")
     }
-    return Judged(
+    return HeldOutScores(
         float(covered.mean()),
         covered.mean(axis=0),
         parts,
@@ -125,11 +125,11 @@ def _judge(bands: FloatArray, windows: Windows, where: BoolArray) -> Judged:
     )
 
 
-def _row(name: str, judged: Sequence[Judged], target: float) -> Summary:
-    coverage = np.array([one.coverage for one in judged])
-    names = sorted({name for one in judged for name in one.segments})
+def _row(name: str, by_split: Sequence[HeldOutScores], target: float) -> Summary:
+    coverage = np.array([one.coverage for one in by_split])
+    names = sorted({name for one in by_split for name in one.segments})
     parts = {
-        part: [one.segments[part][0] for one in judged if part in one.segments] for part in names
+        part: [one.segments[part][0] for one in by_split if part in one.segments] for part in names
     }
     return {
         "name": name,
@@ -137,10 +137,10 @@ def _row(name: str, judged: Sequence[Judged], target: float) -> Summary:
         "coverage_least": float(coverage.min()),
         "coverage_most": float(coverage.max()),
         "within_tolerance": int((np.abs(coverage - target) <= TOLERANCE).sum()),
-        "steps": np.mean([one.steps for one in judged], axis=0).tolist(),
+        "steps": np.mean([one.steps for one in by_split], axis=0).tolist(),
         "segments": {part: float(np.mean(values)) for part, values in parts.items()},
-        "interval_score": float(np.mean([one.interval_score for one in judged])),
-        "width": float(np.mean([one.width for one in judged])),
+        "interval_score": float(np.mean([one.interval_score for one in by_split])),
+        "width": float(np.mean([one.width for one in by_split])),
     }
 
 

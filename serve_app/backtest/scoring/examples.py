@@ -1,4 +1,4 @@
-"""A few windows to look at: quiet ones, lively ones, and what came of them."""
+"""Example windows for the report, with narrow and wide bands."""
 
 import numpy as np
 from numpy.typing import NDArray

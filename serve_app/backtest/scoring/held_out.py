@@ -1,4 +1,4 @@
-"""Calibration on windows: fitted on some of them, judged on others that it never saw."""
+"""Fits calibration on some windows, and applies it to held-out ones."""
 
 import heapq
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ Chain = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Bands of one source for every window, as they were before width limits.
+    """Bands of one source for every window, before width limits.
 
     Attributes:
-        source: whose record they teach and are stretched by: a model's runtime name, or ``ewma``.
+        source: key of their calibration: a model's runtime name, or ``ewma``.
         bands: ``(B, H, Q)`` at ``LEVELS``.
-        usable: ``(B,)`` False where somebody else answered, or the band was changed on its way.
+        usable: ``(B,)`` False where another model answered, or the band was narrowed.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibrator:
-    """What calibration has to know about the windows."""
+    """Calibration of bands on given windows."""
 
     windows: Windows
     settings: ConformalSection
@@ -56,25 +56,25 @@ class Calibrator:
             for b in range(len(self.windows))
         ]
 
-    def teaching(self, answers: Answers) -> BoolArray:
-        """The windows ``(B,)`` that say something about the width of this source's bands."""
+    def informative(self, answers: Answers) -> BoolArray:
+        """``(B,)``: usable windows with at least ``min_changes`` changes in their past."""
         return answers.usable & (self.windows.changes >= self.settings.min_changes)
 
     def fitted(self, sources: Sequence[Answers], where: BoolArray) -> ConformalState:
-        """The state that some windows teach; only moving ones teach anything."""
+        """The state fitted on the informative windows among ``where``."""
         scored = []
         for answers in sources:
             outcomes = self._scores(answers, self.windows.future)
-            teaching = where & self.teaching(answers)
+            informative = where & self.informative(answers)
             scored += [
                 Scored(answers.source, chain, outcomes[rows])
-                for chain, rows in _by_chain(self.chains(answers), teaching).items()
+                for chain, rows in _by_chain(self.chains(answers), informative).items()
             ]
         settings = self.settings
         return fit(scored, settings.target_coverage, settings.shrink_samples)
 
     def adjusted(self, answers: Answers, state: ConformalState, where: BoolArray) -> FloatArray:
-        """The bands, stretched in those windows where enough is known."""
+        """The calibrated bands; unchanged where the state has too few samples."""
         bands = answers.bands.copy()
         for chain, rows in _by_chain(self.chains(answers), where).items():
             found = self._adjust(answers, state, chain, rows)
@@ -85,16 +85,16 @@ class Calibrator:
     def followed(
         self, answers: Answers, state: ConformalState, where: BoolArray, actual: FloatArray
     ) -> FloatArray:
-        """The bands, stretched by a state that takes in each outcome once it has come.
+        """The bands, calibrated by a state that is updated with each outcome once it is known.
 
         Args:
             answers: the bands.
-            state: what is known at the start.
-            where: the windows, gone through in time order.
-            actual: ``(B, H)`` what comes; may differ from what the windows say.
+            state: the initial state.
+            where: the windows, processed in time order.
+            actual: ``(B, H)`` actual values; may differ from those of the windows.
         """
         bands, chains = answers.bands.copy(), self.chains(answers)
-        outcomes, teaching = self._scores(answers, actual), self.teaching(answers)
+        outcomes, informative = self._scores(answers, actual), self.informative(answers)
         ends = self.windows.origin_ts + actual.shape[1] * self.windows.step_s
         waiting: list[tuple[float, int]] = []
         rows = np.flatnonzero(where)
@@ -106,7 +106,7 @@ class Calibrator:
             found = self._adjust(answers, state, chains[b], np.array([b]))
             if found is not None:
                 bands[b] = found[0]
-            if teaching[b]:
+            if informative[b]:
                 heapq.heappush(waiting, (float(ends[b]), b))
         return bands
 
@@ -122,13 +122,13 @@ class Calibrator:
 
 
 def switched(first: FloatArray, then: FloatArray, windows: Windows, where: BoolArray) -> FloatArray:
-    """One source up to the middle of some windows' time, another one from there on."""
+    """Bands of one source before the median time of the chosen windows, of another one after it."""
     middle = np.median(windows.origin_ts[where])
     return np.where((windows.origin_ts < middle)[:, None, None], first, then)
 
 
 def shaken(bands: FloatArray, windows: Windows, where: BoolArray, factor: float) -> "Shaken":
-    """Outcomes as if volatility had changed once a third of some windows' time has passed.
+    """Outcomes with an injected change of volatility after 30 % of the chosen windows.
 
     From then on prices end ``factor`` times as far from the median of their band.
     """
@@ -141,7 +141,7 @@ def shaken(bands: FloatArray, windows: Windows, where: BoolArray, factor: float)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shaken:
-    """Outcomes ``(B, H)`` of markets that suddenly move more, and ``(B,)`` where they do."""
+    """Outcomes ``(B, H)`` with the change, and the windows ``(B,)`` after it."""
 
     actual: FloatArray
     late: BoolArray

@@ -1,4 +1,4 @@
-"""What the width limits of answers cost: the same bands with them and without."""
+"""Scores of the same bands with and without the width limits of answers."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from serve_app.backtest.scoring.scores import PINBALL_LEVELS, Scores, score_band
 from serve_app.backtest.scoring.summary import Summary, overall
 from serve_app.backtest.windows import BoolArray, Windows
 
-_ASKED = np.array(PINBALL_LEVELS)  # as requests ask by default: the limits act on the outer two
+_ASKED = np.array(PINBALL_LEVELS)  # the default of requests; the limits act on the outer two
 
 
 def cost(bands: FloatArray, windows: Windows, limits: BandsSection) -> list[Summary]:
     """Scores without limits, with the two widths that are configured, and with ticks as well.
 
-    Where ``min_interval_ticks`` is not set, what one tick would gain is told.
+    If ``min_interval_ticks`` is not set, the last row uses one tick.
     """
     fixed = limits.model_copy(update={"min_interval_ticks": None})
     ticks = limits.min_interval_ticks or 1.0
@@ -26,17 +26,16 @@ def cost(bands: FloatArray, windows: Windows, limits: BandsSection) -> list[Summ
         widths: limited(bands, windows, fixed),
         f"{widths}, or {ticks:g} own ticks": limited(bands, windows, own),
     }
-    every = np.ones(len(windows), dtype=bool)
     return [
-        {"limits": name, **_row(score_bands(some, windows.future), every, windows.moving)}
+        {"limits": name, **_row(score_bands(some, windows.future), windows.moving)}
         for name, some in kinds.items()
     ]
 
 
 def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatArray:
-    """Bands ``(B, H, Q)`` at ``LEVELS`` as they leave when the default levels are asked for.
+    """Bands ``(B, H, Q)`` at ``LEVELS`` with the limits of a request for the default levels.
 
-    The outermost two, which nobody asked for, make room for the others.
+    The two outermost levels, which are not among them, are moved outwards where needed.
     """
     least = min_widths(windows.past, limits)
     inner = sanitize(bands[..., 1:-1], _ASKED, limits, least).y_prob
@@ -44,5 +43,6 @@ def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatA
     return np.concatenate([low[..., None], inner, up[..., None]], axis=-1)
 
 
-def _row(scores: Scores, every: BoolArray, moving: BoolArray) -> Summary:
+def _row(scores: Scores, moving: BoolArray) -> Summary:
+    every = np.ones(len(moving), dtype=bool)
     return {"all": overall(scores, every), "moving": overall(scores, moving)}

@@ -1,8 +1,8 @@
-"""How good bands are, per window and step: coverage, width, and proper scores from scoringrules.
+"""Scores per window and step: coverage, width, and proper scores from scoringrules.
 
 Interval score: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation",
 JASA 102(477), 2007, section 6.2; pinball loss: Koenker and Bassett, "Regression Quantiles",
-Econometrica 46(1), 1978. Lower is better, except for coverage, which should be what is asked.
+Econometrica 46(1), 1978. Lower is better, except for coverage, which should equal the target.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from serve_app.backtest.extras import need
 LEVELS = np.array([0.05, 0.1, 0.5, 0.9, 0.95])
 PINBALL_LEVELS = (0.1, 0.5, 0.9)  # the mean over these is "the" pinball loss
 INTERVALS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}  # coverage: its two levels
-_ROUNDING = 1e-9  # prices come with as many digits as a float32 has
-_NUMPY = "numpy"  # scoringrules would take numba where that is installed, and compile first
+_ROUNDING = 1e-9  # prices have the precision of float32
+_NUMPY = "numpy"  # the default is numba where installed, which compiles first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class Scores:
 
 
 def score_bands(bands: FloatArray, actual: FloatArray) -> Scores:
-    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` against what came ``(B, H)``.
+    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` for actual values ``(B, H)``.
 
     Raises:
         ConfigError: scoringrules is not installed.
@@ -71,9 +71,9 @@ def inside(low: FloatArray, up: FloatArray, actual: FloatArray) -> NDArray[np.bo
 def real_moves(bands: FloatArray, actual: FloatArray) -> FloatArray:
     """Which first breaches ``(B, H)`` were real moves: 1 or 0; NaN elsewhere.
 
-    The first price of a window outside its 80 % band is what an alert would be sent for. It was a
-    real move if at the end of the horizon the price is still beyond the edge that it broke, and a
-    spike if it has come back. A breach in the last step has nothing behind it and does not count.
+    An alert would be sent for the first price outside the 80 % band. It is a real move if the last
+    price of the horizon is still beyond the same edge, else a spike. A breach in the last step
+    does not count.
     """
     low, up = (_path(bands, level) for level in INTERVALS[0.8])
     breach = ~inside(low, up, actual)

@@ -1,4 +1,4 @@
-"""Scores by step and by segment, as plain values: what the table, JSON and page are made of."""
+"""Scores by step and by segment, as plain values for tables, JSON and the page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from serve_app.backtest.windows import BoolArray, Windows, freq
 
 PRICE_EDGES = (0.0, 0.02, 0.05, 0.2, 0.8, 0.95)
 CHANGE_EDGES = (12, 24, 48, 96, 192)
-FEWEST_POINTS = 1_000  # scored points from which a segment's coverage says something
+FEWEST_POINTS = 1_000  # fewest scored points for the coverage of a segment
 
 _MEANS = {
     "coverage_80": "covered_80",
@@ -29,7 +29,7 @@ Summary = dict[str, Any]
 
 
 def segments(windows: Windows) -> Iterator[tuple[str, str, BoolArray]]:
-    """Every segment: what it is told apart by, its name, and its windows ``(B,)``."""
+    """All segments: dimension, name and windows ``(B,)``."""
     for dimension in ("platform", "category"):
         values = windows.labels[dimension]
         for name in np.unique(values[values != ""]):
@@ -41,7 +41,7 @@ def segments(windows: Windows) -> Iterator[tuple[str, str, BoolArray]]:
 
 
 def summarise(bands: FloatArray, windows: Windows) -> Summary:
-    """Everything about one source: on all windows, on moving ones, by step and segment."""
+    """The scores of one source: on all windows, on moving ones, by step and by segment."""
     scores, moving = score_bands(bands, windows.future), windows.moving
     every = np.ones(len(windows), dtype=bool)
     return {
@@ -69,7 +69,7 @@ def over(scores: Scores, where: BoolArray) -> Summary:
 
 
 def overall(scores: Scores, where: BoolArray) -> Summary:
-    """The scores of some windows in one number each; null where there are none."""
+    """The mean scores of the chosen windows; None if there are none."""
     count, steps = int(where.sum()), scores["pinball"].shape[1]
     means = {name: _mean(scores[key][where]) for name, key in _MEANS.items()}
     squared, real = _mean(scores["squared_error"][where]), scores["real"][where]
@@ -89,7 +89,7 @@ def overall(scores: Scores, where: BoolArray) -> Summary:
 def reliability(bands: FloatArray, actual: FloatArray) -> list[dict[str, float | None]]:
     """By level, the share of outcomes below it; those exactly on it count half.
 
-    Sticky prices often lie on the median itself, where "below" and "at most" are far apart.
+    Constant prices often lie exactly on the median.
     """
     gap = actual[..., None] - bands
     below = (gap < -1e-9) + 0.5 * (np.abs(gap) <= 1e-9)

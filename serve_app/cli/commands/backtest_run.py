@@ -1,4 +1,4 @@
-"""The long parts of ``tsfm backtest`` and ``tsfm calibrate``, with their progress on stderr."""
+"""Runs the steps of ``tsfm backtest`` and ``tsfm calibrate``, with progress on stderr."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -33,19 +33,19 @@ from serve_app.cli.terminal import note
 
 
 def run(job: Job, config: Config) -> Summary:
-    """The whole backtest.
+    """Runs the backtest and returns its result.
 
     Raises:
-        ConfigError: something that the person can put right.
+        ConfigError: the file, an option or the service cannot be used.
     """
     windows, bands, served = bands_of(job, config)
-    note("Scoring, and calibrating on one part to judge on the other.")
+    note("Scoring; fitting calibration on one part, checking it on the other.")
     splits = splits_of(job, windows)
-    return build(job.data, windows, bands, served, splits, config, job.told())
+    return build(job.data, windows, bands, served, splits, config, job.reported())
 
 
 def bands_of(job: Job, config: Config) -> tuple[Windows, dict[str, FloatArray], Served | None]:
-    """Windows, and everybody's bands for them; what an earlier run finished is taken from it."""
+    """Windows and their bands from all sources; chunks of an earlier run are used again."""
     windows, store = read_windows(job), store_of(job, config)
     note(f"{len(windows):,} forecasts, {int(windows.moving.sum()):,} of them on moving markets.")
     names = [*job.sources, *([job.model] if job.model else [])]
@@ -58,7 +58,7 @@ def bands_of(job: Job, config: Config) -> tuple[Windows, dict[str, FloatArray], 
 def write(
     result: Summary, json_file: Path | None, html_file: Path | None, charts_folder: Path | None
 ) -> None:
-    """The result as files, where they were asked for."""
+    """Writes the result to the files that are given."""
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1) + "\n")
     if html_file is not None:
@@ -79,7 +79,7 @@ def _write(file: Path, text: str) -> None:
 
 @contextmanager
 def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each source; yields what is told of more finished windows."""
+    """A progress bar for each source; yields the callback that advances them."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``tsfm calibrate``: what the service's calibrated bands start from."""
+"""``tsfm calibrate``: fits the initial state of calibration."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     data: Data,
-    out: Annotated[Path, typer.Option(help="The state file to write; a good one is replaced.")],
+    out: Annotated[Path, typer.Option(help="State file to write; an existing one is replaced.")],
     points: Points = 288,
     horizon: Horizon = 12,
     origins: Origins = 40,
@@ -43,7 +43,7 @@ def calibrate(
     split: By = SplitBy.EVENT,
     holdout: Holdout = 0.5,
     keep_held_out: Annotated[
-        bool, typer.Option("--keep-held-out", help="Leave the held-out part out of the file too.")
+        bool, typer.Option("--keep-held-out", help="Do not fit the file on the held-out part.")
     ] = False,
     processes: Processes = None,
     work: Work = Path(".tsfm-backtest"),
@@ -53,8 +53,8 @@ def calibrate(
     r"""Fit calibration on real prices, and write it to a file.
 
     \b
-    First a check: fitted on one part, judged on the part that was held out.
-    Then the file, fitted on all of it, for conformal.state_file. Needs the extra `backtest`.
+    First a check: fitted on one part of the data, scored on the held-out part.
+    Then the file for conformal.state_file, fitted on all data. Needs the extra `backtest`.
 
     \b
     Examples:
@@ -91,16 +91,16 @@ def calibrate(
     write_state(out, fitted.state)
     _show(fitted, as_json=as_json)
     note(
-        f"Wrote {out}; conformal.state_file or TSFM_CONFORMAL__STATE_FILE points the service at it."
+        f"Wrote {out}; conformal.state_file or TSFM_CONFORMAL__STATE_FILE names it in the service."
     )
 
 
 def _show(fitted: "Fitted", *, as_json: bool) -> None:
-    from serve_app.backtest.calibrate import told
+    from serve_app.backtest.calibrate import sample_sizes
     from serve_app.backtest.report.tables import calibration_table
     from serve_app.cli.tables import print_table
 
-    rows = told(fitted.state)
+    rows = sample_sizes(fitted.state)
     if as_json:
         names = ("source", "segment", "outcomes")
         state = [dict(zip(names, row, strict=True)) for row in rows]

@@ -74,9 +74,9 @@ def test_a_long_gap_ends_the_series_and_begins_another(tmp_path: Path) -> None:
     [
         (["a,0,0.1", "a,300,1.2"], 2, "price", "between 0 and 1"),
         (["a,0,-0.1", "a,300,0.2"], 1, "price", "between 0 and 1"),
-        (["a,0,0.1", "a,300,"], 2, "price", "no number"),
-        (["a,0,nan", "a,300,0.1"], 1, "price", "no number"),
-        (["a,0,0.1", "a,soon,0.2"], 2, "ts", "no time"),
+        (["a,0,0.1", "a,300,"], 2, "price", "not a number"),
+        (["a,0,nan", "a,300,0.1"], 1, "price", "not a number"),
+        (["a,0,0.1", "a,soon,0.2"], 2, "ts", "not a time"),
         (["a,1700000000000,0.1", "a,1700000300000,0.1"], 1, "ts", "milliseconds"),
         (["a,0,0.1", ",300,0.2"], 2, "market_id", "empty"),
         (["a,0,0.1", "b,0,0.1", "a,0,0.2"], 3, "ts", "already has a price"),

@@ -95,10 +95,6 @@ async def test_scrape_gathers_all_nodes_and_counts_those_that_are_silent() -> No
     assert found["tsfm_nodes"] == [({"state": "read"}, 2.0), ({"state": "unreachable"}, 2.0)]
 
 
-async def test_scrape_of_no_node_says_so() -> None:
-    assert samples(await gather([]))["tsfm_nodes"][0] == ({"state": "read"}, 0.0)
-
-
 @pytest.mark.parametrize("text", ["", "ray_tsfm_unheard_of 1.0\n", "<html>"])
 def test_scrape_of_something_else_is_empty(text: str) -> None:
     assert set(samples(exposition([text], {"read": 1}))) == {"tsfm_nodes"}

@@ -10,38 +10,38 @@ from tests.unit.serve_app.telemetry.test_recorder import FakeSink
 
 
 class FailingSink(FakeSink):
-    """Takes nothing until it is well."""
+    """Raises until ``working`` is True."""
 
-    well = False
+    working = False
 
     def add(self, *args: object) -> None:
-        if not self.well:
+        if not self.working:
             raise OSError("no agent")
-        super().add(*args)  # type: ignore[arg-type] # handed through as it came
+        super().add(*args)  # type: ignore[arg-type] # the same arguments
 
 
-async def test_fault_of_the_sink_is_told_once_and_nothing_is_lost_that_it_did_not_take(
+async def test_first_error_of_the_sink_is_logged_and_the_counts_are_sent_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recorder, sink = Recorder(), FailingSink()
-    pump = Flusher(recorder, sink, lambda: None)
+    flusher = Flusher(recorder, sink, lambda: None)
     recorder.counter(CACHE, "hit").inc()
     with caplog.at_level(logging.ERROR):
-        pump.flush()
+        flusher.flush()
         recorder.counter(CACHE, "hit").inc()
-        pump.flush()
-    sink.well = True
-    pump.flush()
+        flusher.flush()
+    sink.working = True
+    flusher.flush()
 
-    assert [record.getMessage() for record in caplog.records] == ["metrics are not handed on"]
+    assert [record.getMessage() for record in caplog.records] == ["metrics could not be flushed"]
     assert sink.of(CACHE, result="hit") == 2
 
 
 async def test_starting_twice_is_starting_once() -> None:
     before = asyncio.all_tasks()
-    pump = Flusher(Recorder(), FakeSink(), lambda: None)
-    pump.start()
-    pump.start()
+    flusher = Flusher(Recorder(), FakeSink(), lambda: None)
+    flusher.start()
+    flusher.start()
     begun = asyncio.all_tasks() - before
     for task in begun:
         task.cancel()

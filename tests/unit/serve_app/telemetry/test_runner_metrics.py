@@ -86,7 +86,7 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
         BreakerCommand.FORCE_OPEN,
         BreakerCommand.RESET,
     ):
-        queues.look({}, breakers_after(command), 0)
+        queues.update({}, breakers_after(command), 0)
 
     states = {s: recorder.gauge(metrics.BREAKER, "m", s).value for s in BreakerState}
     assert states == {s: float(s is BreakerState.CLOSED) for s in BreakerState}
@@ -95,7 +95,7 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
 
 
 async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
-    QueueGauges(recorder).look({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
+    QueueGauges(recorder).update({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
 
     assert recorder.gauge(metrics.QUEUED, "m").value == 5
     assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
@@ -103,7 +103,7 @@ async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None
 
 async def test_tasks_and_kept_answers_are_shown(recorder: Recorder) -> None:
     other = asyncio.create_task(asyncio.sleep(60))
-    QueueGauges(recorder).look({}, {}, 17)
+    QueueGauges(recorder).update({}, {}, 17)
     other.cancel()
 
     assert recorder.gauge(metrics.KEPT, "runner").value == 17

@@ -153,7 +153,7 @@ def served(**changes: Any) -> Served:
     return Served("chronos", arrays | changes)
 
 
-def test_only_the_model_s_own_bands_teach_its_calibration() -> None:
+def test_only_bands_of_the_model_are_usable_for_its_calibration() -> None:
     answers = served().answers
 
     assert answers.source == "fracast-0"
@@ -171,8 +171,8 @@ def test_calibrated_bands_are_reported_where_the_service_had_some() -> None:
     np.testing.assert_array_equal(mixed[0], raw["chronos (service)"][0])
 
 
-def test_the_report_tells_who_answered_and_why() -> None:
-    assert served().told() == {
+def test_answers_are_counted_by_model_and_fallback_reason() -> None:
+    assert served().counts() == {
         "asked_for": "chronos",
         "answered_by": {"ewma": 1, "fracast-0": 3},
         "fallback_reasons": {"runtime_timeout": 1},
