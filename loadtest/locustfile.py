@@ -1,16 +1,14 @@
-"""Traffic of callers of the service, for locust.
+"""Traffic of people who watch markets, for locust.
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8000             # web page
-    locust -f loadtest/locustfile.py --host ... --headless -u 50 -r 50 -t 60s
+    locust -f loadtest/locustfile.py --host ... --headless --curve spike --rate 50 --peak-rate 300
     locust -f loadtest/locustfile.py CachedUser BatchUser --host ... --headless
 
-The exit code of a headless run is 1 where a request failed or its bands were not valid.
-
 One user is one request per second on average, sent whether or not the last one was answered: a
-slower service is not asked less often.
+service that slows down does not get less to do, as it would from users who wait their turn.
 """
 
-from locust import events, task
+from locust import LoadTestShape, events, task
 from locust.contrib.fasthttp import FastHttpUser
 
 import itertools
@@ -21,12 +19,13 @@ from typing import Any
 
 from gevent.pool import Pool
 
+from loadtest import limits
 from loadtest.answers import batch_problem_of, problem_of, read
 from loadtest.payloads import Shape, Window, batch_body, encode, forecast_bodies, windows
+from loadtest.shapes import CURVES, rate_at
 
 HEADERS = {"Content-Type": "application/json"}
 MOST_UNDER_WAY = 200  # of one user; a request beyond it is a failure of its own, not a wait
-INVALID, UNSENT = "invalid body", "not sent"  # how failures without a bad status begin
 MARKETS_OF_A_USER = 8
 _numbers = itertools.count()
 _known_bodies = lru_cache(maxsize=4)(forecast_bodies)  # the same for every user of a run
@@ -36,16 +35,35 @@ Judge = Callable[[Any], str | None]
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     add = parser.add_argument  # not of a group: the web page shows only the parser's own
+    add("--curve", choices=list(CURVES), default="steady", help="load over time")
+    add("--rate", type=float, default=50.0, help="requests per second at the start")
+    add("--peak-rate", type=float, default=200.0, help="where the curve leads")
+    add("--duration-s", type=float, default=60.0)
     add("--model", default="chronos")
     add("--points", type=int, default=288)
     add("--horizon", type=int, default=12)
     add("--markets", type=int, default=300, help="known to the cache, and of a batch")
     add("--cycle-s", type=float, default=300.0, help="between two batches of a user")
     add("--seed", type=int, default=0)
+    limits.add_options(parser)
+
+
+events.quitting.add_listener(limits.set_exit_code)
+
+
+class ChosenCurve(LoadTestShape):
+    """The curve of ``--curve``; as many users as requests per second."""
+
+    def tick(self) -> tuple[int, float] | None:
+        assert self.runner is not None
+        options = self.runner.environment.parsed_options
+        done = self.get_run_time() / options.duration_s
+        rate = rate_at(options.curve, options.rate, options.peak_rate, done)
+        return None if rate is None else (max(1, round(rate)), max(1.0, options.peak_rate))
 
 
 class MarketUser(FastHttpUser):
-    """Sends without waiting for the last answer, and checks every answer."""
+    """Sends without waiting, and looks into every answer."""
 
     abstract = True
     concurrency = MOST_UNDER_WAY
@@ -74,9 +92,9 @@ class MarketUser(FastHttpUser):
         self.under_way.join(timeout=self.network_timeout)
 
     def send(self, name: str, path: str, body: bytes, judge: Judge) -> None:
-        """Posts in the background; ``judge`` gives the problem of the JSON of a 200."""
+        """Posts in the background; ``judge`` says what is wrong with the JSON of a 200."""
         if self.under_way.full():
-            error = RuntimeError(f"{UNSENT}: {MOST_UNDER_WAY} requests are under way")
+            error = RuntimeError(f"{limits.UNSENT}: {MOST_UNDER_WAY} requests are under way")
             self.environment.events.request.fire(
                 request_type="POST", name=name, response_time=0, response_length=0, exception=error
             )
@@ -90,7 +108,7 @@ class MarketUser(FastHttpUser):
             if response.status_code != 200:
                 response.failure(f"status {response.status_code}")
             elif problem := judge(read(response.content)):
-                response.failure(f"{INVALID}: {problem}")
+                response.failure(f"{limits.INVALID}: {problem}")
 
     def forecast(self, name: str, body: bytes) -> None:
         def judge(answer: Any) -> str | None:
@@ -99,14 +117,14 @@ class MarketUser(FastHttpUser):
         self.send(name, "/tsfm/forecast", body, judge)
 
     def own_markets(self) -> Iterator[Window]:
-        """The next window of each of this user's markets, without end and without repeats."""
+        """The next window of each of this user's markets, for ever; none is seen twice."""
         first = 1_000_000 + self.number * MARKETS_OF_A_USER
         own = [windows(first + i, self.shape, self.options.seed) for i in range(MARKETS_OF_A_USER)]
         return itertools.chain.from_iterable(zip(*own, strict=True))
 
 
 class UniqueUser(MarketUser):
-    """Asks about new windows: the model has to run."""
+    """Asks about a window nobody asked about before: the model has to run."""
 
     weight = 3
 
@@ -119,7 +137,7 @@ class UniqueUser(MarketUser):
 
 
 class CachedUser(MarketUser):
-    """Asks about markets that the cache holds, some more often than others."""
+    """Asks about well-known markets, the popular ones more often."""
 
     weight = 6
 
@@ -165,4 +183,4 @@ class BatchUser(MarketUser):
         def judge(answer: Any) -> str | None:
             return batch_problem_of(answer, len(bodies), self.shape.horizon, self.shape.levels)
 
-        self.send("batch", "/tsfm/forecast/batch", batch_body(bodies), judge)
+        self.send(limits.BATCH, "/tsfm/forecast/batch", batch_body(bodies), judge)

@@ -1,0 +1,74 @@
+"""Pass or fail for a locust run: the limits, and the exit code they set; without locust itself.
+
+Limits on latency are for single forecasts. A batch has its own: the cycle it must fit into.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+BATCH = "batch"
+INVALID = "invalid body"  # how a failure begins when the status was 200 and the bands were bad
+UNSENT = "not sent"  # how it begins when too many requests were under way already
+
+
+class Entry(NamedTuple):
+    """What was measured for one kind of traffic."""
+
+    requests: int
+    failures: int
+    p95_ms: float
+    max_ms: float
+
+
+def add_options(parser: Any) -> None:
+    """The limits as options of the ``locust`` command."""
+    add = parser.add_argument
+    add("--limit-p95-ms", type=float, default=300.0)
+    add("--limit-error-share", type=float, default=0.01, help="0 to 1")
+    add("--limit-invalid-bodies", type=int, default=0)
+    add("--limit-cycle-s", type=float, default=60.0, help="for the slowest batch")
+
+
+def broken(entries: Mapping[str, Entry], invalid_bodies: int, limits: Any) -> list[str]:
+    """Every limit that was passed, in words; ``limits`` are the parsed options.
+
+    A run without a request passed none of its tests.
+    """
+    requests = sum(entry.requests for entry in entries.values())
+    if not requests:
+        return ["nothing was measured"]
+    found = [_too_slow(name, entry, limits) for name, entry in entries.items()]
+    share = sum(entry.failures for entry in entries.values()) / requests
+    if share > limits.limit_error_share:
+        found.append(f"error share {share:.2%} is over {limits.limit_error_share:.2%}")
+    if invalid_bodies > limits.limit_invalid_bodies:
+        found.append(f"{invalid_bodies} invalid bodies, {limits.limit_invalid_bodies} allowed")
+    return [text for text in found if text]
+
+
+def _too_slow(name: str, entry: Entry, limits: Any) -> str | None:
+    if name == BATCH:
+        slow = entry.max_ms > limits.limit_cycle_s * 1000
+        took = f"a batch took {entry.max_ms / 1000:.1f} s of {limits.limit_cycle_s:g} s"
+        return took if slow else None
+    if entry.p95_ms > limits.limit_p95_ms:
+        return f"{name}: p95 {entry.p95_ms:.0f} ms is over {limits.limit_p95_ms:g} ms"
+    return None
+
+
+def set_exit_code(environment: Any, **_: Any) -> None:
+    """Locust's ``quitting`` handler: says what was broken and lets the shell know."""
+    entries = {
+        name: Entry(
+            entry.num_requests,
+            entry.num_failures,
+            entry.get_response_time_percentile(0.95) or 0.0,
+            entry.max_response_time,
+        )
+        for (name, _method), entry in environment.stats.entries.items()
+    }
+    errors = environment.stats.errors.values()
+    invalid = sum(error.occurrences for error in errors if INVALID in str(error.error))
+    found = broken(entries, invalid, environment.parsed_options)
+    print("LIMITS_FAIL: " + "; ".join(found) if found else "LIMITS_PASS", flush=True)
+    environment.process_exit_code = 1 if found else 0
