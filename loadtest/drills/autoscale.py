@@ -1,4 +1,4 @@
-"""A step in the load: how soon do Runners come and go, and what do callers notice?
+"""A step in the load: how soon do Runners start and stop, and what do callers notice?
 
     python -m loadtest.drills.autoscale
     python -m loadtest.drills.autoscale --callers 200 --target 50 --ms-per-call 37
@@ -29,7 +29,6 @@ from loadtest.drills.harness import (
     options,
     percentiles_ms,
     problems_of,
-    say,
     service_on,
     table,
     with_deployments,
@@ -44,8 +43,7 @@ MOST = 2  # runtimes, and Runners
 BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
 OUT, LOW = "step, scaled out", "low again"
 HEAD = (
-    "phase | Runners | callers | s | answers/s | from the model | p50 ms | p95 ms "
-    "| series a call | runtime busy"
+    "phase | Runners | callers | s | answers/s | from the model | p50 ms | p95 ms | series a call"
 )
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--few": (10, "callers before and after the step"),
@@ -54,15 +52,15 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "--ms-per-call": (40.0, "the runtime's time for a call"),
     "--ms-per-series": (8.0, "and for each series in it"),
     "--downscale-delay-s": (20.0, "300 is shipped"),
-    "--hold-s": (15.0, "how long a load lasts that waits for nothing"),
-    "--limit-s": (90.0, "how long we wait for Runners to come"),
+    "--hold-s": (15.0, "length of the loads that wait for no change"),
+    "--limit-s": (90.0, "longest wait for new Runners"),
     "--least-share": (0.9, "of the model's rate that must be left"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What happened between two moments: ``busy_s`` is the mean time that a runtime computed."""
+    """One load, and what callers and the runtimes saw of it."""
 
     name: str
     callers: int
@@ -70,7 +68,6 @@ class Phase:
     seconds: float
     samples: Sequence[Sample]
     sizes: Sequence[int]
-    busy_s: float
 
     @property
     def by_model(self) -> int:
@@ -83,7 +80,7 @@ class Phase:
 
 @dataclass(slots=True)
 class Seen:
-    """What has been seen so far: phases, and seconds from the step until replicas ran."""
+    """The phases so far, and seconds from the step until replicas ran."""
 
     phases: list[Phase] = field(default_factory=list)
     first_s: float | None = None
@@ -103,8 +100,6 @@ def _measure(args: argparse.Namespace, seen: Seen) -> None:
     with ExitStack() as stack:
         stubs = [stack.enter_context(start_stub("--model", "*", *speed)) for _ in range(MOST)]
         service = service_on([stub.url for stub in stubs], {}, config)
-        expected = share_of_best(args.target, args.ms_per_call, args.ms_per_series)
-        say(f"calls of {args.target} series: {expected:.0%} of a runtime's best rate")
         asyncio.run(_take_steps(stack.enter_context(service).url, stubs, args, seen))
 
 
@@ -123,15 +118,6 @@ def scaling_config(config: Mapping[str, Any], args: argparse.Namespace) -> dict[
         return {**deployment, "autoscaling_config": scaling}
 
     return with_deployments(config, changed)
-
-
-def share_of_best(target: float, ms_per_call: float, ms_per_series: float) -> float:
-    """What is left of a runtime's best rate when each Runner's calls carry ``target`` series.
-
-    >>> share_of_best(200, 37, 0.9)
-    0.829...
-    """
-    return target / (target + ms_per_call / ms_per_series)
 
 
 def runners_for(callers: int, target: float, most: int) -> int:
@@ -158,7 +144,7 @@ async def _take_steps(
             await steps.phase(OUT, args.callers, least_s=args.hold_s)
             seen.back_s = await steps.phase(LOW, args.few, lambda n: n == 1, 2 * args.limit_s)
         finally:
-            await steps.callers.leave()
+            await steps.callers.stop()
 
 
 @dataclass(slots=True)
@@ -187,7 +173,7 @@ class _Steps:
         for stub in self.stubs:
             await asyncio.to_thread(stub.reset)
         before, first, began = self.runners, len(self.callers.samples), perf_counter()
-        self.callers.are(callers)
+        self.callers.set_number(callers)
         await asyncio.sleep(least_s)
         while not until(self.runners) and perf_counter() - began < limit_s:
             await asyncio.sleep(0.5)
@@ -196,22 +182,21 @@ class _Steps:
         stats = [await asyncio.to_thread(stub.stats) for stub in self.stubs]
         runners = f"{before}" if before == self.runners else f"{before} to {self.runners}"
         samples = self.callers.samples[first:]
-        busy_s = sum(one["busy_ms"] for one in stats) / 1e3 / len(stats)
         sizes = [size for one in stats for size in one["series_per_call"]]
-        self.phases.append(Phase(name, callers, runners, seconds, samples, sizes, busy_s))
+        self.phases.append(Phase(name, callers, runners, seconds, samples, sizes))
         return seconds if until(self.runners) else None
 
     async def _count(self) -> None:
-        """How many Runners run; a status that cannot be read changes nothing."""
+        """How many Runners run; unchanged where the status cannot be read."""
         try:
-            told = (await self.http.get("/tsfm/status")).json()["replicas"].get("Runner")
+            number = (await self.http.get("/tsfm/status")).json()["replicas"].get("Runner")
         except (httpx.HTTPError, ValueError, KeyError):
             return
-        self.runners = told or self.runners
+        self.runners = number or self.runners
 
 
 class Callers:
-    """Each asks for a new market as soon as it is answered; how many there are can change."""
+    """Each asks for a new market after each answer; their number can change."""
 
     def __init__(self, url: str, shape: Shape) -> None:
         self._client = Client(endpoint(url, FORECAST), shape)
@@ -223,15 +208,17 @@ class Callers:
     def samples(self) -> list[Sample]:
         return self._client.samples
 
-    def are(self, number: int) -> None:
-        """So many from now on; who is too many leaves with the next answer."""
-        more = range(self._wanted, number)  # who leaves is gone long before there are more again
+    def set_number(self, number: int) -> None:
+        """Sets their number; surplus callers stop after their current answer."""
+        more = range(
+            self._wanted, number
+        )  # those that stop have stopped long before the number rises again
         self._wanted = number
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks += [asyncio.create_task(self._ask(n)) for n in more]
 
-    async def leave(self) -> None:
-        self.are(0)
+    async def stop(self) -> None:
+        self.set_number(0)
         await asyncio.gather(*self._tasks)
         self._client.close()
 
@@ -275,7 +262,6 @@ def _cells(phase: Phase) -> list[object]:
         f"{phase.by_model / max(1, answers):.1%}",
         *(f"{ms:.0f}" for ms in percentiles_ms(phase.samples, 50, 95)),
         f"{sum(phase.sizes) / max(1, len(phase.sizes)):.1f}",
-        f"{phase.busy_s / phase.seconds:.0%}" if phase.seconds else "-",
     ]
 
 

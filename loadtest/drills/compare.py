@@ -1,8 +1,8 @@
-"""The service against what it stands on: an empty Serve application, and the runtime by itself.
+"""Compares the service with its limits: an empty Serve application, and the runtime alone.
 
 The empty applications run beside the service in the same Serve, with the same settings; a round
-measures rivals one right after the other, so that a machine that slows down slows both. The last
-line is ``COMPARE_OK`` or ``COMPARE_SHORT: what``: it is to be read, not to be passed.
+measures both sides of a comparison one after the other, so that a slower machine slows both. The
+last line is ``COMPARE_OK`` or ``COMPARE_SHORT: what``: it informs and fails no run.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from loadtest.drills.harness import (
     publish,
     say,
     standing,
+    table,
 )
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, forecast_bodies
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     if early:
         print(f"COMPARE_FAIL: {early[0]}")
         return exit_code(early)
-    publish(f"{_circumstances(args)}\n\n{table(rounds)}\n", args.write, "bench")
+    rows = [cells(row, values) for row, values in measured(rounds)]
+    publish(f"{_circumstances(args)}\n\n{table(HEAD, rows)}\n", args.write, "bench")
     short = missed(rounds)
     print(f"COMPARE_SHORT: {'; '.join(short)}" if short else "COMPARE_OK")
     return 0  # machines differ
@@ -133,7 +135,7 @@ class Field:
     seeds: Iterator[int] = field(default_factory=lambda: count(1))
 
     def fresh(self, markets: int) -> list[bytes]:
-        """Bodies of markets that nobody has seen."""
+        """Bodies of markets that were not asked for before."""
         return forecast_bodies(markets, SHAPE, next(self.seeds))
 
     def many(self, requests: int) -> int:
@@ -254,6 +256,8 @@ async def outage_round(field: Field) -> dict[str, float]:
 
 # The table
 
+HEAD = "what | asked | median | least | most | "
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -299,27 +303,23 @@ ROWS = (
 )
 
 
-def _measured(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[Row, list[float]]]:
+def measured(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[Row, list[float]]]:
     for row in ROWS:
         if values := [one[row.name] for one in rounds if row.name in one]:
             yield row, values
 
 
-def table(rounds: Sequence[dict[str, float]]) -> str:
-    """A Markdown table; medians over the rounds, with the least and the most."""
-    lines = ["| what | asked | median | least | most | |", "|---|---|---|---|---|---|"]
-    for row, values in _measured(rounds):
-        write: Callable[[float], str] = f"{{:,.{row.digits}f}}".format
-        middle = statistics.median(values)
-        verdict = "" if not row.asked else "yes" if row.holds(middle) else "**no**"
-        numbers = map(write, (middle, min(values), max(values)))
-        lines.append("| " + " | ".join([row.meaning, row.asked, *numbers, verdict]) + " |")
-    return "\n".join(lines)
+def cells(row: Row, values: Sequence[float]) -> list[str]:
+    """The cells of a row, with the median, least and most of its values."""
+    write: Callable[[float], str] = f"{{:,.{row.digits}f}}".format
+    middle = statistics.median(values)
+    verdict = "" if not row.asked else "yes" if row.holds(middle) else "**no**"
+    return [row.meaning, row.asked, *map(write, (middle, min(values), max(values))), verdict]
 
 
 def missed(rounds: Sequence[dict[str, float]]) -> list[str]:
     """The meanings of the rows whose median is not what was asked."""
-    found = _measured(rounds)
+    found = measured(rounds)
     return [row.meaning for row, values in found if not row.holds(statistics.median(values))]
 
 

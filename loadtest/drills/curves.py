@@ -1,7 +1,7 @@
 """Does the cost grow linearly with points, horizon and series?
 
-One connection, fresh markets, a stand-in runtime that takes next to no time of its own (it still
-reads and writes what it is sent). The median answer time of each size, for the model's path and the
+One connection, fresh markets, a stand-in runtime without inference time (it still reads and
+writes JSON). The median answer time of each size, for the model's path and the
 baseline's; a curve bends when the answer time grows faster than the size does. The last line is
 ``CURVES_LINEAR`` or ``CURVES_BEND: which``; the exit code says the same.
 """
@@ -24,6 +24,7 @@ from loadtest.drills.harness import (
     options,
     publish,
     standing,
+    table,
 )
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 
@@ -36,6 +37,7 @@ BASELINE = replace(MODEL, liquidity="low")
 POINTS = (288, 1_000, 3_000, 10_000, 20_000)
 HORIZONS = (12, 48, 128, 512)
 SERIES = (1, 8, 32, 128, 512)
+HEAD = "what grows | median ms by size | µs per further unit | linear"
 BEND = 1.2  # the exponent of a curve's end; 1 is linear, the rest is for the machine's noise
 
 
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     with ends_told(early), standing(1.0, 0.0) as stand:
         curves = asyncio.run(_measure(stand.url, args.requests))
     if curves:
-        publish(table(curves), args.write, "curves")
+        publish(table(HEAD, map(cells, curves)), args.write, "curves")
     bent = early or [curve.name for curve in curves if curve.bends()]
     word = "CURVES_FAIL" if early else "CURVES_BEND"
     print(f"{word}: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
@@ -112,17 +114,10 @@ async def _measure(url: str, requests: int) -> list[Curve]:
     return curves
 
 
-def table(curves: Sequence[Curve]) -> str:
-    """A Markdown table with a line per curve."""
-    lines = [
-        "| what grows | median ms by size | µs per further unit | linear |",
-        "|---|---|---|---|",
-    ]
-    for curve in curves:
-        sizes = ", ".join(f"{s:,}: {ms:.1f}" for s, ms in zip(curve.sizes, curve.ms, strict=True))
-        units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
-        lines.append(f"| {curve.name} | {sizes} | {units} | {curve.exponent():.2f} |")
-    return "\n".join(lines)
+def cells(curve: Curve) -> list[str]:
+    sizes = ", ".join(f"{s:,}: {ms:.1f}" for s, ms in zip(curve.sizes, curve.ms, strict=True))
+    units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
+    return [curve.name, sizes, units, f"{curve.exponent():.2f}"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does an update of a deployed service cost callers: a setting, the code, a roll-back?
+"""What do callers notice of an update of a deployed service: a setting, the code, a roll-back?
 
     python -m loadtest.drills.updates
     python -m loadtest.drills.updates --only code --only back
@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +45,16 @@ from loadtest.drills.parts.sandbox import GATEWAY, Place, enter
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import ROOT
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import start_stub
 
 SHAPE = Shape(model="mock", points=96)
 LIMIT_S = 240.0
 LEAD_S, TAIL_S = 20.0, 10.0
 ADVANCE_S = 10.0  # between two prices of a market
 WORKER = 1
-FORCED = "chronos2"  # a model that nobody asks for here
+FORCED = "chronos2"  # a model without requests in this drill
 RESET, CARRIED, OPEN = "reset", "carried", "forced_open"  # what may become of a breaker
-LEAST_HITS = 0.5  # of those before, in any ten seconds: cold everywhere at once would be none
+LEAST_HITS = 0.5  # of those before, in any ten seconds: caches that are all cold have none
 CODE = ("serve_app", "runner", "configs")
 SETTINGS = {
     "TSFM_CONFORMAL__ONLINE": "true",
@@ -199,11 +198,10 @@ class Markets:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One moment: series that the runtime has computed so far, outcomes behind calibration."""
+    """Actual values that calibration has learned from at one moment."""
 
     at_s: float
-    series: int
-    outcomes: int | None  # None: no replica told
+    outcomes: int | None  # None: the status could not be read
 
 
 # The command
@@ -236,7 +234,7 @@ def _run(
         _bring_up(stage)
         markets = Markets(args.markets)
         for update in updates:
-            rows.append(asyncio.run(_watch(stage, update, stub, markets, args.rate)))
+            rows.append(asyncio.run(_watch(stage, update, markets, args.rate)))
             say(table(HEAD_OF_TABLE, map(cells, rows[-1:])).splitlines()[-1])
     except BaseException:
         say(stage.cluster.account())
@@ -269,9 +267,7 @@ def _bring_up(stage: Stage) -> None:
     wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
 
 
-async def _watch(
-    stage: Stage, update: Update, stub: StubProcess, markets: Markets, rate: float
-) -> "Row":
+async def _watch(stage: Stage, update: Update, markets: Markets, rate: float) -> "Row":
     """Traffic before, during and after an update; the breaker of one model is forced before."""
     going, looks = True, list[Look]()
     client = Client(endpoint(stage.url, FORECAST), SHAPE)
@@ -285,7 +281,7 @@ async def _watch(
     async with httpx.AsyncClient(base_url=stage.url, timeout=5, trust_env=False) as http:
         route = f"/tsfm/admin/breakers/{FORCED}"
         (await http.post(route, json={"action": "force_open"})).raise_for_status()
-        looking = asyncio.create_task(_look(http, stub, client, looks))
+        looking = asyncio.create_task(_look(http, client, looks))
         asking = asyncio.create_task(at_rate(rate, ask, lambda _: going))
         try:
             await asyncio.sleep(LEAD_S)
@@ -302,17 +298,14 @@ async def _watch(
     return Row(update.name, update.expected, client.samples, looks, began_s, took_s, after)
 
 
-async def _look(
-    http: httpx.AsyncClient, stub: StubProcess, client: Client, looks: list[Look]
-) -> None:
+async def _look(http: httpx.AsyncClient, client: Client, looks: list[Look]) -> None:
     while True:
-        stats = await asyncio.to_thread(stub.stats)
         try:
             coverage = (await http.get("/tsfm/status")).json()["coverage"]
             outcomes = sum(item["samples"] for item in coverage)
         except (httpx.HTTPError, ValueError, KeyError):
             outcomes = None
-        looks.append(Look(client.now_s(), stats["forecasts"], outcomes))
+        looks.append(Look(client.now_s(), outcomes))
         await asyncio.sleep(1.0)
 
 
@@ -327,8 +320,7 @@ async def _state(http: httpx.AsyncClient) -> tuple[str, str]:
 
 HEAD_OF_TABLE = (
     "update | requests | failed | model | baseline | stale | p95 ms | max ms | took s "
-    "| hits before, least | series/s before, mean, most | forced breaker | outcomes learned "
-    "| version"
+    "| hits before, least | forced breaker | outcomes learned | version"
 )
 
 
@@ -354,36 +346,20 @@ class Row:
 
     @property
     def hits(self) -> tuple[float, float]:
-        """Shares of kept answers: before the update, and in the coldest ten seconds after that."""
+        """Shares of cache hits: before the update, and the least in any ten seconds after that."""
         before = [sample for sample in self.samples if sample.sent_s < self.began_s]
         stretches = _stretches([s for s in self.samples if s.sent_s >= self.began_s])
         return _hits(before), min(map(_hits, stretches), default=0.0)
 
     @property
-    def rates(self) -> tuple[float, float, float]:
-        """Series a second that the runtime computed: before, and meanwhile in the mean, at most."""
-        end_s = self.began_s + self.took_s
-        busy = [look for look in self.looks if self.began_s <= look.at_s <= end_s]
-        most = max((_rate(pair) for pair in pairwise(busy)), default=0.0)
-        return _rate(self._quiet()), _rate(busy), most
-
-    @property
     def outcomes(self) -> tuple[int, int]:
-        """How many outcomes were behind calibration: before, and at the end."""
-        return _last_told(self._quiet()), _last_told(self.looks)
-
-    def _quiet(self) -> list[Look]:
-        return [look for look in self.looks if look.at_s <= self.began_s]
+        """How many actual values calibration had learned from: before, and at the end."""
+        before = [look for look in self.looks if look.at_s <= self.began_s]
+        return _last_known(before), _last_known(self.looks)
 
 
-def _last_told(looks: Sequence[Look]) -> int:
+def _last_known(looks: Sequence[Look]) -> int:
     return next((look.outcomes for look in reversed(looks) if look.outcomes is not None), 0)
-
-
-def _rate(looks: Sequence[Look]) -> float:
-    if len(looks) < 2:
-        return 0.0
-    return (looks[-1].series - looks[0].series) / (looks[-1].at_s - looks[0].at_s)
 
 
 def _hits(samples: Sequence[Sample]) -> float:
@@ -410,8 +386,8 @@ def _failures(row: Row) -> list[str]:
         found.append(f"{problems.total()} failed ({counted(problems)})")
     before, least = row.hits
     if least < LEAST_HITS * before:
-        words = f"{least:.0%} of the answers were kept ones, {before:.0%} before"
-        found.append(f"caches went cold: {words}")
+        words = f"{least:.0%} cache hits, {before:.0%} before"
+        found.append(f"cold caches: {words}")
     if row.breaker != row.expected:
         found.append(f"the breaker was {row.breaker}, not {row.expected}")
     if row.outcomes[1] < row.outcomes[0]:
@@ -429,7 +405,6 @@ def cells(row: Row) -> list[object]:
         *(f"{ms:.0f}" for ms in percentiles_ms(row.samples, 95, 100)),
         f"{row.took_s:.0f}",
         ", ".join(f"{share:.0%}" for share in row.hits),
-        ", ".join(f"{rate:.1f}" for rate in row.rates),
         row.breaker,
         f"{row.outcomes[0]} > {row.outcomes[1]}",
         row.after[1],

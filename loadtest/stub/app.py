@@ -1,23 +1,22 @@
-"""The stand-in's routes: tollama's own, and three for steering it."""
+"""The routes of the stand-in: those of tollama that are called, and three to control it."""
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loadtest.stub import contract
 from loadtest.stub.delivery import Reply, deliver
-from loadtest.stub.faults import Fault, Kind, refuse_if_told, refuse_poison, spoil
+from loadtest.stub.faults import Fault, Kind, refuse_by_status, refuse_poison, spoil
 from loadtest.stub.forecast import answer, family_of
 from loadtest.stub.runtime import Records, Runtime, Settings
 
@@ -29,17 +28,13 @@ def build_app(settings: Settings, fault: Fault | None = None, seed: int = 0) -> 
     runtime = Runtime(settings, fault, seed)
     routes = [
         Route("/v1/forecast", ForecastRoute(runtime), methods=["POST"]),
-        Route("/v1/health", _says(lambda: {"status": "ok"}), methods=["GET"]),
-        Route("/health/ready", _says(lambda: _ready(runtime)), methods=["GET"]),
-        Route("/api/version", _says(lambda: {"version": "0.1.0"}), methods=["GET"]),
-        Route("/api/tags", _says(lambda: _tags(settings)), methods=["GET"]),
-        Route("/api/ps", _says(lambda: _loaded(runtime.records)), methods=["GET"]),
-        Route("/_stats", _says(lambda: _stats(runtime)), methods=["GET"]),
+        Route("/v1/health", _get(lambda: {"status": "ok"}), methods=["GET"]),
+        Route("/api/tags", _get(lambda: _tags(settings)), methods=["GET"]),
+        Route("/_stats", _get(lambda: _stats(runtime)), methods=["GET"]),
         Route("/_control", _control(runtime), methods=["POST"]),
         Route("/_reset", _reset(runtime), methods=["POST"]),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
-    return _with_request_id(app)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 
 class ForecastRoute:
@@ -64,10 +59,10 @@ class ForecastRoute:
         try:
             if fault is not None:
                 self._runtime.records.faults[str(fault.kind)] += 1
-                refuse_if_told(fault)
+                refuse_by_status(fault)
             contract.require_size(headers.get("content-length"))
             body = await _read(receive)
-            # its own task, so that a caller who leaves does not stop the inference
+            # a task of its own, so that a caller that disconnects does not stop the inference
             task = asyncio.create_task(self._infer(body, headers, fault, perf_counter()))
             self._inferences.add(task)
             task.add_done_callback(self._inferences.discard)
@@ -105,7 +100,6 @@ class ForecastRoute:
         contract.require_no_files(request)
         contract.require_installed(request["model"], settings.models)
         records.series_per_call.append(len(request["series"]))
-        records.loaded.add(request["model"])
         return dict(request)
 
     def _encoded(self, request: dict[str, Any], fault: Fault | None, cost_s: float) -> Reply:
@@ -125,31 +119,15 @@ async def _read(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _with_request_id(app: ASGIApp) -> ASGIApp:
-    async def with_request_id(scope: Scope, receive: Receive, send: Send) -> None:
-        given = Headers(scope=scope).get("x-request-id") if scope["type"] == "http" else None
-        request_id = given or uuid.uuid4().hex[:16]
-
-        async def send_with_id(message: Message) -> None:
-            # the real daemon refuses a body that is too large before it thinks of ids
-            if message["type"] == "http.response.start" and message["status"] != 413:
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
-        await app(scope, receive, send_with_id)
-
-    return with_request_id
-
-
 def _json(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def _says(value: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
-    async def say(_request: Request) -> Response:
+def _get(value: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(_request: Request) -> Response:
         return _json(value())
 
-    return say
+    return respond
 
 
 def _control(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
@@ -186,23 +164,6 @@ def _stats(runtime: Runtime) -> dict[str, Any]:
     return {**runtime.records.as_json(), "fault": runtime.plan.fault}
 
 
-def _ready(runtime: Runtime) -> dict[str, Any]:
-    well = {"healthy": True, "latency_ms": 0.1, "error": None}
-    running = len({family_of(model) for model in runtime.records.loaded})
-    return {
-        "status": "ok",
-        "healthy": True,
-        "runner_manager": {
-            **well,
-            "configured_runners": 14,
-            "running_runners": running,
-            "restart_total": 0,
-        },
-        "disk": {**well, "path": "/var/lib/tollama", "free_bytes": 77_640_790_016},
-        "connectors": None,
-    }
-
-
 def _tags(settings: Settings) -> dict[str, Any]:
     return {"models": [_tag(model) for model in settings.models if model != "*"]}
 
@@ -217,14 +178,4 @@ def _tag(model: str) -> dict[str, Any]:
         "size": 0,
         "digest": "local",
         "details": {**details, "parameter_size": "", "quantization_level": ""},
-    }
-
-
-def _loaded(records: Records) -> dict[str, Any]:
-    rest = {"expires_at": None, "size": 0, "size_vram": 0, "context_length": 0}
-    return {
-        "models": [
-            {"name": model, "model": model, **rest, "details": {"family": family_of(model)}}
-            for model in sorted(records.loaded)
-        ]
     }

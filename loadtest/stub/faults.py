@@ -34,7 +34,6 @@ class Kind(StrEnum):
     WRONG_HORIZON = "wrong_horizon"  # ARG steps more or less (-1)
     CROSSED = "crossed"  # the levels' paths in descending order
     SWAPPED_IDS = "swapped_ids"  # each forecast under its neighbour's id
-    SHUFFLED_ORDER = "shuffled_order"  # right ids, reversed order: a correct answer
     MISSING_ID = "missing_id"  # a forecast without its id
     MISSING_SERIES = "missing_series"  # a forecast left out
     DUPLICATE_IDS = "duplicate_ids"  # all under the first one's id
@@ -123,7 +122,7 @@ class FaultPlan:
         return self._chance.uniform(0, fault.number(200) / 1000)
 
 
-def refuse_if_told(fault: Fault) -> None:
+def refuse_by_status(fault: Fault) -> None:
     """Raises the refusal a status fault stands for; other faults pass."""
     if fault.kind in DETAILS:
         retry = {"Retry-After": fault.arg} if fault.kind is Kind.OVERLOADED and fault.arg else {}
@@ -212,7 +211,6 @@ SPOILERS: Mapping[Kind, Callable[[list[Forecast], Fault], list[Forecast]]] = {
     Kind.WRONG_HORIZON: _wrong_horizon,
     Kind.CROSSED: _crossed,
     Kind.SWAPPED_IDS: _swapped_ids,
-    Kind.SHUFFLED_ORDER: lambda forecasts, _: forecasts[::-1],
     Kind.MISSING_ID: lambda forecasts, _: [
         {name: value for name, value in f.items() if name != "id"} for f in forecasts
     ],

@@ -29,7 +29,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Records:
-    """What the stand-in saw, for tests and drills to ask about."""
+    """What the stand-in received, for tests and drills."""
 
     calls: int = 0
     forecasts: int = 0
@@ -37,7 +37,6 @@ class Records:
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
-    loaded: set[str] = field(default_factory=set)
     last_request: dict[str, Any] = field(default_factory=dict)
 
     def seen(self, payload: Any, headers: Mapping[str, str]) -> None:
@@ -47,8 +46,7 @@ class Records:
 
     def as_json(self) -> dict[str, Any]:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        sizes, loaded = list(self.series_per_call), sorted(self.loaded)
-        return plain | {"series_per_call": sizes, "loaded": loaded}
+        return plain | {"series_per_call": list(self.series_per_call)}
 
 
 class Runtime:

@@ -1,19 +1,15 @@
 """The fault proxy: each way a network can let a caller down, seen from the caller's side."""
 
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
-from loadtest.fault_proxy import FaultProxy, Toxics, toxics_of
+from loadtest.fault_proxy import FaultProxy, ProxyProcess, Toxics, start_proxy
 from loadtest.http_client import Connection, endpoint
-from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import answer, serving
 
 BODY = b"x" * 2000
@@ -31,7 +27,7 @@ async def proxied(toxics: Toxics) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-async def fetch(proxy: FaultProxy, timeout_s: float = 10.0) -> bytes:
+async def fetch(proxy: FaultProxy | ProxyProcess, timeout_s: float = 10.0) -> bytes:
     connection = Connection(endpoint(proxy.url, "/"), timeout_s)
     try:
         body = (await connection.ask(b"question")).body
@@ -55,20 +51,17 @@ async def test_without_toxics_nothing_is_changed():
         assert proxy.connections == 2
 
 
-async def test_latency_comes_before_the_data():
-    assert await seconds(Toxics(latency_ms=200)) >= 0.2
-
-
-async def test_jitter_is_on_top_and_bounded():
-    assert await seconds(Toxics(latency_ms=50, jitter_ms=20)) >= 0.05
-
-
-async def test_a_narrow_line_takes_its_time():
-    assert await seconds(Toxics(bandwidth_kb_s=10)) >= 0.19
-
-
-async def test_slices_arrive_one_after_the_other():
-    assert await seconds(Toxics(slice_bytes=500, slice_delay_ms=50)) >= 0.2
+@pytest.mark.parametrize(
+    ("toxics", "least_s"),
+    [
+        (Toxics(latency_ms=200), 0.2),
+        (Toxics(latency_ms=50, jitter_ms=20), 0.05),
+        (Toxics(bandwidth_kb_s=10), 0.19),
+        (Toxics(slice_bytes=500, slice_delay_ms=50), 0.2),
+    ],
+)
+async def test_delays_last_as_long_as_set(toxics: Toxics, least_s: float):
+    assert await seconds(toxics) >= least_s
 
 
 async def test_down_refuses_and_breaks_and_up_again_answers_on_the_same_port():
@@ -85,22 +78,18 @@ async def test_down_refuses_and_breaks_and_up_again_answers_on_the_same_port():
         assert await fetch(proxy) == BODY
 
 
-async def test_a_limit_cuts_the_answer_off():
-    async with proxied(Toxics(limit_bytes=1000)) as proxy:
-        with pytest.raises(ConnectionResetError):
-            await fetch(proxy)
-
-
-async def test_data_that_stops_is_a_timeout_for_the_caller():
-    async with proxied(Toxics(timeout_ms=0)) as proxy:
-        with pytest.raises(TimeoutError):
-            await fetch(proxy, timeout_s=0.1)
-
-
-async def test_data_that_stops_can_end_the_connection():
-    async with proxied(Toxics(timeout_ms=50)) as proxy:
-        with pytest.raises(ConnectionResetError):
-            await fetch(proxy)
+@pytest.mark.parametrize(
+    ("toxics", "error"),
+    [
+        (Toxics(limit_bytes=1000), ConnectionResetError),
+        (Toxics(timeout_ms=50), ConnectionResetError),
+        (Toxics(timeout_ms=0), TimeoutError),
+    ],
+)
+async def test_data_that_stops_is_an_error_for_the_caller(toxics: Toxics, error: type[OSError]):
+    async with proxied(toxics) as proxy:
+        with pytest.raises(error):
+            await fetch(proxy, timeout_s=0.2)
 
 
 async def test_a_reset_peer_is_a_reset():
@@ -129,53 +118,17 @@ async def test_an_upstream_that_is_not_there_is_a_broken_connection():
             await fetch(proxy)
 
 
-@pytest.mark.parametrize("fields", [{"latency": 1}, {"latency_ms": "slow"}, []])
-def test_toxics_it_does_not_know_are_refused(fields: object):
-    with pytest.raises(ValueError, match=r"fields are|values are"):
-        toxics_of(fields)
-
-
-async def command(*arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "loadtest.fault_proxy",
-        *arguments,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def test_the_command_is_steered_over_http_and_leaves_at_a_signal():
+async def test_a_proxy_in_its_own_process_follows_orders_and_counts_connections():
     async def reply(_body: bytes) -> bytes:
         return answer(BODY)
 
-    async with serving(reply) as url, httpx.AsyncClient(trust_env=False) as client:
-        process = await command("--upstream", urlsplit(url).netloc)
-        assert process.stdout is not None
-        at = json.loads(await process.stdout.readline())
-        toxics = f"{at['control']}/toxics"
-        before = await client.post(at["url"])
-        wrong = await client.post(toxics, json={"nonsense": 1})
-        told = await client.post(toxics, json={"down": True})
-        with pytest.raises(httpx.TransportError):
-            await client.post(at["url"])
-        cleared = await client.delete(toxics)
-        after = await client.post(at["url"])
-        process.terminate()
-        await process.communicate()
+    async with serving(reply) as url:
+        with await asyncio.to_thread(start_proxy, url) as proxy:
+            before = await fetch(proxy)
+            await asyncio.to_thread(proxy.set, down=True)
+            with pytest.raises(ConnectionRefusedError):
+                await fetch(proxy)
+            await asyncio.to_thread(proxy.clear)
 
-    assert (before.content, after.content) == (BODY, BODY)
-    assert wrong.status_code == 400
-    assert (told.json()["down"], cleared.json()["down"]) == (True, False)
-    assert process.returncode == 0
-
-
-@pytest.mark.parametrize("arguments", [[], ["--upstream", "example.com:80"], ["--no"]])
-async def test_the_command_keeps_to_this_machine(arguments: list[str]):
-    process = await command(*arguments)
-    _, err = await process.communicate()
-
-    assert process.returncode == 2
-    assert b"usage: python -m loadtest.fault_proxy" in err
+            assert before == await fetch(proxy) == BODY
+            assert proxy.connections() == 2

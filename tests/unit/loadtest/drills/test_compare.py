@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.drills.compare import ROWS, SHAPE, Row, drive, drive_at, missed, runtime_call, table
+from loadtest.drills.compare import SHAPE, Row, drive, drive_at, missed, runtime_call
 from tests.unit.loadtest.fake_service import answer, serving
 
 
@@ -8,7 +8,7 @@ async def echo(_body: bytes) -> bytes:
     return answer({})
 
 
-async def test_both_ways_to_send_tell_rate_and_latency() -> None:
+async def test_both_ways_to_send_measure_rate_and_latency() -> None:
     async with serving(echo) as url:
         fast = await drive(url, "/x", [b"a"] * 4, connections=2)
         steady = await drive_at(url, "/x", [b"a"] * 10, per_second=200.0)
@@ -27,7 +27,6 @@ def test_limits_are_held_or_missed_by_the_median() -> None:
 
     assert missed(rounds) == []
     assert missed([{"hit_share": 0.6}]) == ["cache hits as a share of the empty ingress"]
-    assert "| >= 0.7 | 0.75 | 0.60 | 0.80 | yes |" in table(rounds)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +39,5 @@ def test_limits_are_held_or_missed_by_the_median() -> None:
         (Row("n", "m"), 1e9, True),
     ],
 )
-def test_row_knows_its_limit(row: Row, value: float, holds: bool) -> None:
+def test_row_holds_up_to_its_limit(row: Row, value: float, holds: bool) -> None:
     assert row.holds(value) is holds
-
-
-def test_rows_are_named_once() -> None:
-    assert len({row.name for row in ROWS}) == len(ROWS)

@@ -18,7 +18,7 @@ from loadtest.drills.faults import (
     main,
 )
 from loadtest.drills.harness import Sample, valid_share
-from loadtest.fault_proxy import toxics_of
+from loadtest.fault_proxy import Toxics
 from loadtest.stub.runtime import Runtime, Settings
 
 GOOD = Sample(0.0, 0.1, source="model", breaker="closed")
@@ -40,7 +40,7 @@ def test_every_case_is_an_order_that_is_understood(case: Case):
         runtime.control(case.order)
 
     assert (runtime.plan.fault is not None) == bool(case.order)
-    assert toxics_of(dict(case.toxics)) is not None
+    assert Toxics(**case.toxics) is not None
     assert not (case.order and case.toxics)
 
 

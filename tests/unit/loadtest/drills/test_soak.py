@@ -27,7 +27,6 @@ from loadtest.drills.soak import (
     failures,
     gauges_of,
     replaced,
-    report,
     rows_of,
 )
 from loadtest.http_client import Answer
@@ -205,21 +204,6 @@ def test_bad_answers_are_named_and_a_kind_without_any_good_one_proves_nothing():
         "unique: 2 of 10 bad (2x quantiles cross)",
         "batch: nothing valid of 3",
     ]
-
-
-def test_the_report_shows_traffic_processes_and_gauges_after_the_warm_up():
-    both = [
-        Look(one.at_s, {**one.readings, 1: other.readings[7]}, one.gauges)
-        for one, other in zip(looks(mb_each=0.5, tasks_each=4), looks(name=GCS), strict=True)
-    ]
-    args = options("soak", "", ["--warm-up-s", "0"], OPTIONS)
-
-    text, _ = report(args, Found(GOOD, both, 0))
-
-    assert "| unique | 10 | 9 | 0 | 1 | nan | nan | nan | nan |" in text
-    row = "| Runner replica | 250.0 > 250.0 | 200.2 > 204.2 | +30.0 | 50 > 50 | 9 > 9 |"
-    assert row + "\n| Ray GCS |" in text
-    assert "| Runner tsfm_tasks | 32 | 64 |" in text
 
 
 @pytest.mark.parametrize(
