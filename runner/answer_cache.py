@@ -1,7 +1,7 @@
-"""Answers by key: fresh for a while, then kept a little longer for when the model is away.
+"""A cache of answers: fresh for the time to live, then usable for a while if the model fails.
 
-Only answers of the model go in: a fallback under the model's key would outlive the outage. The
-time to live is spread, so that answers made together do not all expire together.
+Only answers of the model are cached: a fallback would still be used after the outage. The time to
+live is varied, so that answers computed together do not all expire together.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ TTL_JITTER_FRACTION = 0.1  # spreads a cycle of markets over 6 of 60 s; more wou
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[V]):
-    """One kept answer and the times that decide about it, on the cache's clock."""
+    """One cached answer and its times on the cache's clock."""
 
     value: V
     stored_at: float
@@ -26,9 +26,9 @@ class Entry(Generic[V]):
 
 
 class AnswerCache(Generic[V]):
-    """Least-recently-used store, bounded in entries; the clock is an argument of each call.
+    """A least-recently-used cache, bounded in entries; the time is an argument of each call.
 
-    ``spread`` gives a number in [0, 1) for each entry: how much of the jitter it gets.
+    ``spread`` gives a number in [0, 1) for each entry: the fraction of the jitter that it gets.
     """
 
     def __init__(self, settings: CacheSection, spread: Callable[[], float]) -> None:
@@ -40,7 +40,7 @@ class AnswerCache(Generic[V]):
         return len(self._entries)
 
     def fresh(self, key: Hashable, now: float) -> Entry[V] | None:
-        """The entry of ``key`` while it is fresh."""
+        """The entry of ``key``, if it is fresh."""
         entry = self._entries.get(key)
         if entry is None or now >= entry.fresh_until:
             return None
@@ -48,7 +48,7 @@ class AnswerCache(Generic[V]):
         return entry
 
     def stale(self, key: Hashable, now: float) -> Entry[V] | None:
-        """The entry of ``key`` while it may still stand in for a model that cannot answer."""
+        """The entry of ``key``, if it may still be used for a model that fails."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -58,7 +58,7 @@ class AnswerCache(Generic[V]):
         return entry
 
     def put(self, key: Hashable, value: V, stored_at: float) -> Entry[V]:
-        """Keeps ``value``, which is as old as ``stored_at``, and drops the least recently used."""
+        """Caches ``value``, computed at ``stored_at``; drops the least recently used entries."""
         settings = self._settings
         ttl_s = settings.ttl_s * (1.0 - TTL_JITTER_FRACTION * self._spread())
         fresh_until = stored_at + ttl_s

@@ -1,6 +1,6 @@
-"""Quantile paths made fit to leave: inside [0, 1], ordered, neither too narrow nor too wide.
+"""Corrects quantile paths: inside [0, 1], ordered, neither too narrow nor too wide.
 
-Every change is named, so that no correction is silent. Crossed quantiles are rearranged, which
+Every kind of correction is a warning in the answer. Crossed quantiles are rearranged, which
 never worsens the pinball loss (Chernozhukov, Fernandez-Val, Galichon, "Quantile and probability
 curves without crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
 """
@@ -16,7 +16,7 @@ from runner.config.sections import BandsSection
 from runner.types import Bands, FloatArray
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the model
-_SAME_PRICE = 1e-7  # prices closer than this are one price with the rounding of a float32
+_SAME_PRICE = 1e-7  # a smaller distance is the rounding of a float32
 
 
 class Correction(StrEnum):
@@ -30,12 +30,12 @@ class Correction(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SanitizedBands:
-    """Safe paths ``(B, H, Q)`` and, per kind of correction, which of the B rows needed it."""
+    """Corrected paths ``(B, H, Q)`` and, per kind of correction, which of the B rows had it."""
 
     y_prob: FloatArray
     usable: NDArray[np.bool_]  # (B,): False where a value was not finite
     changed: dict[Correction, NDArray[np.bool_]]  # each (B,)
-    before_limits: FloatArray  # (B, H, Q), sound but of any width
+    before_limits: FloatArray  # (B, H, Q), before the width limits
 
     def row(self, b: int) -> Bands:
         """The bands of one series with the names of their corrections."""
@@ -60,7 +60,7 @@ def sanitize(
         min_width: ``(B,)`` from `min_widths`; None: ``limits.min_interval_width`` for all.
 
     Returns:
-        The repaired paths; rows with a value that is not finite are flagged as not usable.
+        The corrected paths; rows with a value that is not finite are marked as not usable.
     """
     usable = ~_any(~np.isfinite(y_prob))
     clipped = np.clip(np.where(usable[:, None, None], y_prob, 0.5), 0.0, 1.0)
@@ -87,12 +87,12 @@ def sanitize(
 def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:
     """The least width of each series ``(B,)``, or None where all have the configured one.
 
-    A width of 0.02 is many times what a market that trades in tenths of a cent ever moves. With
-    ``min_interval_ticks`` such a market may have as many ticks of its own instead, if they are
-    less; a market that shows a single price shows no tick.
+    A width of 0.02 is far more than a market that trades in tenths of a cent moves. With
+    ``min_interval_ticks`` the least width is that number of the market's own ticks, if it is less.
+    A market with a single price has no tick.
 
     Args:
-        series: what each forecast sees, ``(T,)`` probabilities; NaN where nothing was observed.
+        series: the input of each forecast, ``(T,)`` probabilities; NaN where nothing was observed.
         limits: the configured limits.
     """
     ticks = limits.min_interval_ticks
@@ -103,7 +103,7 @@ def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray
 
 
 def observed_tick(y_prob: FloatArray) -> float:
-    """The smallest distance between two prices of a series; infinite where it shows only one.
+    """The smallest distance between two prices of a series; infinite if it has only one.
 
     >>> round(observed_tick(np.array([0.41, 0.44, np.nan, 0.42])), 6)
     0.01
@@ -117,10 +117,9 @@ def _any(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _widen(paths: FloatArray, width: FloatArray) -> FloatArray:
-    """Moves the outermost levels apart about their middle, shifted where a bound is in the way.
+    """Moves the outermost levels apart about their middle, shifted if they pass 0 or 1.
 
-    ``paths`` ``(N, Q)`` are steps that were too narrow, ``width`` ``(N,)`` how wide they must be.
-
+    ``paths`` ``(N, Q)`` are steps that are too narrow, ``width`` ``(N,)`` is the width they need.
     Inner levels stay: they lie between the old outer ones, hence between the new ones.
     """
     low = (paths[:, 0] + paths[:, -1] - width) / 2

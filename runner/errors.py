@@ -6,10 +6,10 @@
     |   |-- InvalidJsonError
     |   |-- BodyTooLargeError, BodyTimeoutError, BatchTooLongError
     |   |-- OverloadedError         come back later
-    |   |-- BreakerUnreachableError   likewise: an operator's word could not be passed on
     |   |   `-- OutcomesUnavailableError
-    |   |-- UnauthorizedError         no token, or not a known one
-    |   |-- InsufficientScopeError    a token for something else
+    |   |-- BreakerUnreachableError   send the operator's command again
+    |   |-- UnauthorizedError         no token, or an unknown one
+    |   |-- InsufficientScopeError    a token without the scope
     |   |-- RateLimitedError          wait
     |   |-- UnknownModelError
     |   `-- ModelNotAllowedError    this environment may not serve it
@@ -22,16 +22,16 @@
     |   |-- RuntimeUnauthorizedError 401, 403
     |   |-- ModelNotInstalledError  404
     |   |-- RuntimeFailedError      5xx and anything else
-    |   |-- RuntimeCircuitOpenError tollama's own breaker: says nothing about the model
-    |   `-- BadOutputError          an answer we cannot use
+    |   |-- RuntimeCircuitOpenError tollama's own breaker; does not count against the model
+    |   `-- BadOutputError          an answer that does not match the request
     |-- BreakerOpenError        nobody: wait
-    |-- QueueFullError          nobody: too much at once
-    |-- BaselineUnavailableError nobody: the baseline is computed in place
-    |-- TooLateError            nobody: the deadline cannot be met any more
+    |-- QueueFullError          nobody: too many items wait
+    |-- BaselineUnavailableError nobody: the baseline is computed in this process
+    |-- TooLateError            nobody: the deadline cannot be met
     `-- ConfigError             the operator, at start-up
 
 Exceptions cross processes, so every constructor argument goes positionally to ``super().__init__``
-and the text is built in ``__str__``.
+and the text is built in ``__str__`` from these arguments.
 """
 
 from typing import ClassVar
@@ -40,7 +40,12 @@ from runner.types import FallbackReason
 
 
 class TsfmError(Exception):
-    """Root of every error this project raises on purpose."""
+    """Root of all errors of this project; ``text`` is a format of the constructor's arguments."""
+
+    text: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return self.text.format(*self.args)
 
 
 class RequestError(TsfmError):
@@ -62,72 +67,61 @@ class InvalidRequestError(RequestError):
 class InvalidJsonError(RequestError):
     """The body is not JSON."""
 
-    def __str__(self) -> str:
-        return "The body is not valid JSON."
+    text = "The body is not valid JSON."
 
 
 class BodyTooLargeError(RequestError):
-    """The body passed the limit while it was read."""
+    """The body is over the limit."""
+
+    text = "The body is over the limit of {} bytes; send less."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(limit_bytes)
-        self.limit_bytes = limit_bytes
-
-    def __str__(self) -> str:
-        return f"The body is over the limit of {self.limit_bytes} bytes; send less."
 
 
 class BodyTimeoutError(RequestError):
     """The body did not arrive in time."""
 
+    text = "The body did not arrive within {:g} s; send it without pauses."
+
     def __init__(self, limit_s: float) -> None:
         super().__init__(limit_s)
-        self.limit_s = limit_s
-
-    def __str__(self) -> str:
-        return f"The body did not arrive within {self.limit_s:g} s; send it without pauses."
 
 
 class BatchTooLongError(RequestError):
-    """More requests or outcomes in one body than are taken."""
+    """More requests or outcomes in one body than are allowed."""
+
+    text = "A body holds at most {} items; send them in parts."
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return f"A body holds at most {self.limit} items; send them in parts."
 
 
 class OverloadedError(RequestError):
-    """Too much is under way; the caller should come back after ``retry_after_s``."""
+    """Too many requests are in flight; the caller should repeat after ``retry_after_s``."""
+
+    text = "Too many requests are under way; come back after the time in Retry-After."
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(retry_after_s)
         self.retry_after_s = retry_after_s
 
-    def __str__(self) -> str:
-        return "Too many requests are under way; come back after the time in Retry-After."
-
 
 class BreakerUnreachableError(RequestError):
-    """The shared breaker did not take an operator's command; it can be given again."""
+    """The shared breaker did not confirm an operator's command; it can be sent again."""
 
     retry_after_s: ClassVar[float] = 1.0
-
-    def __str__(self) -> str:
-        return "The breaker cannot be reached now and may be unchanged; send the command again."
+    text = "The breaker cannot be reached now and may be unchanged; send the command again."
 
 
 class OutcomesUnavailableError(OverloadedError):
-    """What learns from outcomes cannot be reached; come back after ``retry_after_s``."""
+    """The learning actor cannot be reached; the caller should repeat after ``retry_after_s``."""
 
-    def __str__(self) -> str:
-        return "Outcomes cannot be taken at the moment; send them again after Retry-After."
+    text = "Outcomes cannot be taken at the moment; send them again after Retry-After."
 
 
 class UnauthorizedError(RequestError):
-    """The caller showed no token (``presented`` is False) or none that is known."""
+    """The request had no token (``presented`` is False) or an unknown one."""
 
     def __init__(self, presented: bool) -> None:
         super().__init__(presented)
@@ -140,7 +134,7 @@ class UnauthorizedError(RequestError):
 
 
 class InsufficientScopeError(RequestError):
-    """The token is known and not good for this; any one of ``scopes`` would be."""
+    """The token is known but has none of ``scopes``, of which one is needed."""
 
     def __init__(self, scopes: tuple[str, ...]) -> None:
         super().__init__(scopes)
@@ -151,7 +145,9 @@ class InsufficientScopeError(RequestError):
 
 
 class RateLimitedError(RequestError):
-    """The caller has used up its allowance, of which some is back in ``retry_after_s``."""
+    """The token's rate limit is used up; the caller should repeat after ``retry_after_s``."""
+
+    text = "This token has used up its allowance; try again in {:.1f} s."
 
     def __init__(self, retry_after_s: float, burst_steps: int, refill_steps_per_s: float) -> None:
         super().__init__(retry_after_s, burst_steps, refill_steps_per_s)
@@ -159,32 +155,24 @@ class RateLimitedError(RequestError):
         self.burst_steps = burst_steps
         self.refill_steps_per_s = refill_steps_per_s
 
-    def __str__(self) -> str:
-        return f"This token has used up its allowance; try again in {self.retry_after_s:.1f} s."
-
 
 class UnknownModelError(RequestError):
     """No model of that name or alias is registered."""
 
-    def __str__(self) -> str:
-        return "No such model; GET /tsfm/models lists the names."
+    text = "No such model; GET /tsfm/models lists the names."
 
 
 class ModelNotAllowedError(RequestError):
     """The environment may not serve this model; ``why`` is the registry's reason."""
 
+    text = "Model {} is not allowed in {}: {}"
+
     def __init__(self, model: str, environment: str, why: str) -> None:
         super().__init__(model, environment, why)
-        self.model = model
-        self.environment = environment
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"Model {self.model} is not allowed in {self.environment}: {self.why}"
 
 
 class ModelError(TsfmError):
-    """The runtime gave no usable answer; ``reason`` is what the caller reads in ``meta``.
+    """The runtime gave no usable answer; ``reason`` is in the ``meta`` of the caller's answer.
 
     Attributes:
         reason: the fallback reason of this kind of failure.
@@ -203,7 +191,7 @@ class ModelError(TsfmError):
 
 
 class RuntimeTimeoutError(ModelError):
-    """The runtime did not answer within our budget."""
+    """The runtime did not answer within the time that was left."""
 
     reason = FallbackReason.RUNTIME_TIMEOUT
 
@@ -215,7 +203,7 @@ class RuntimeUnreachableError(ModelError):
 
 
 class RuntimeOverloadedError(ModelError):
-    """429; ``retry_after_s`` is the runtime's own wish, None when it named none."""
+    """429; ``retry_after_s`` is from the runtime's answer, None where it has none."""
 
     reason = FallbackReason.RUNTIME_OVERLOADED
 
@@ -226,7 +214,7 @@ class RuntimeOverloadedError(ModelError):
 
 
 class RuntimeRejectedError(ModelError):
-    """400: the runtime does not accept this series; says nothing about the model's health."""
+    """400: the runtime does not accept this series; not a failure of the model."""
 
     reason = FallbackReason.RUNTIME_REJECTED
     counts = False
@@ -258,7 +246,7 @@ class RuntimeFailedError(ModelError):
 
 
 class RuntimeCircuitOpenError(ModelError):
-    """tollama's own breaker is open: no information about the model, wait ``retry_after_s``."""
+    """tollama's own breaker is open for ``retry_after_s``; not a failure of the model."""
 
     reason = FallbackReason.RUNTIME_ERROR
     counts = False
@@ -270,49 +258,43 @@ class RuntimeCircuitOpenError(ModelError):
 
 
 class BadOutputError(ModelError):
-    """The answer is not what was asked for: levels, length, ids or finiteness."""
+    """The answer has other levels, another length or other ids, or values that are not finite."""
 
     reason = FallbackReason.BAD_OUTPUT
 
 
 class BreakerOpenError(TsfmError):
-    """The breaker keeps calls away from the model for another ``retry_in_s`` seconds."""
+    """The model's breaker is open for another ``retry_in_s`` seconds."""
+
+    text = "The breaker is open for another {:.1f} s."
 
     def __init__(self, retry_in_s: float) -> None:
         super().__init__(retry_in_s)
         self.retry_in_s = retry_in_s
 
-    def __str__(self) -> str:
-        return f"The breaker is open for another {self.retry_in_s:.1f} s."
-
 
 class QueueFullError(TsfmError):
-    """The queue to the runtime is at its bound."""
+    """The queue to the runtime is full."""
 
-    def __str__(self) -> str:
-        return "The queue to the runtime is full."
+    text = "The queue to the runtime is full."
 
 
 class BaselineUnavailableError(TsfmError):
-    """The baseline service could not answer; the same function runs in this process instead."""
+    """The baseline service did not answer; the baseline is computed in this process instead."""
 
-    def __str__(self) -> str:
-        return "The baseline service is not available."
+    text = "The baseline service is not available."
 
 
 class TooLateError(TsfmError):
-    """The deadline cannot be met any more, so nothing was sent."""
+    """The deadline cannot be met, or has passed."""
 
-    def __str__(self) -> str:
-        return "The deadline cannot be met any more."
+    text = "The deadline cannot be met any more."
 
 
 class ConfigError(TsfmError):
-    """The operator must fix the configuration; the text names the file and the key."""
+    """The operator must fix the configuration; ``message`` names the file and the key."""
+
+    text = "{}"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message

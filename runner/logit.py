@@ -1,4 +1,4 @@
-"""To log-odds and back; ``eps`` keeps the ends finite.
+"""Log-odds of probabilities and back; ``eps`` keeps 0 and 1 finite.
 
 A probability p becomes log(p / (1 - p)) after clipping to [eps, 1 - eps], so a market at exactly 0
 or 1 maps to about -13.8 or 13.8 with the default eps of 1e-6 (customer document, "Defaults (v0)").
@@ -31,7 +31,7 @@ def to_prob(y_logit: FloatArray) -> FloatArray:
 
 
 def to_model_space(y_prob: FloatArray, transform: Transform) -> FloatArray:
-    """The series as the model sees it: log-odds, or unchanged."""
+    """The series in the model's space: log-odds, or unchanged."""
     return to_logit(y_prob, transform.eps) if transform.space is Space.LOGIT else y_prob
 
 

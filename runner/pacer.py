@@ -1,7 +1,7 @@
-"""Long work in slices, so that an event loop never keeps others waiting for more than one.
+"""Divides long work into time slices, so that it never blocks the event loop for longer than one.
 
-All batches of a replica share one pacer: only one slice runs in a turn of the loop, whoever it is
-for, and batches take turns in the order in which they came.
+All batches of a replica share one pacer: at most one slice runs in a turn of the loop, and waiting
+batches get their slices in the order of their arrival.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ SLICE_S = 0.003  # a single request needs about ten turns of the loop: 30 ms of 
 
 
 class Pacer:
-    """Divides the time of a loop; ``clock`` is monotonic, in seconds.
+    """Divides the time of an event loop; ``clock`` is monotonic, in seconds.
 
-    While ``others_wait`` says that single requests are under way, the loop is theirs for as long
-    after each slice as the slice took.
+    While ``others_wait`` returns True (single requests are in flight), the loop is free for them
+    after each slice for as long as a slice lasts.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class Pacer:
         self._slice_ends = 0.0
 
     async def rest(self) -> None:
-        """Call before each small piece of work: waits only where a slice is over."""
+        """Call before each small piece of work: waits only if the slice is over."""
         if self._clock() < self._slice_ends:
             return
         async with self._turn:
-            while self._clock() >= self._slice_ends:  # else one that ended early left us some time
+            while self._clock() >= self._slice_ends:  # else another batch has not used up its slice
                 await asyncio.sleep(SLICE_S if self._others_wait() else 0)
                 self._slice_ends = self._clock() + SLICE_S
 
     async def over(self, items: Iterable[T]) -> AsyncIterator[T]:
-        """The items, with a rest before each."""
+        """The items, with a `rest` before each."""
         for item in items:
             await self.rest()
             yield item

@@ -1,4 +1,4 @@
-"""Values that cross module boundaries: requests, model items, answers and their enums.
+"""Values used by several rooms: requests, model items, answers and their enums.
 
 Axes have one letter and one order everywhere: B series, T past steps, H future steps, Q quantile
 levels. Arrays are ``(B, H, Q)`` with missing axes dropped. Times are POSIX seconds, UTC.
@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 ParamValue = str | int | float | bool | None
 MIN_EPS = 1e-12  # 1 - eps must stay clear of 1, where log-odds end: doubles are 1e-16 apart there
-BASELINE_MODEL = "ewma"  # what answers and calibration call the baseline
+BASELINE_MODEL = "ewma"  # the baseline's name in answers and in calibration
 
 
 class Space(StrEnum):
-    """Where the model works: log-odds, or probabilities as they are."""
+    """The space of the model's values: log-odds, or probabilities unchanged."""
 
     LOGIT = "logit"
     IDENTITY = "identity"
 
 
 class Source(StrEnum):
-    """Who produced a band."""
+    """What produced a band."""
 
     MODEL = "tollama"
     BASELINE = "baseline"
 
 
 class FallbackReason(StrEnum):
-    """Why an answer did not come fresh from the model; documented in docs/api.md."""
+    """Why an answer is not a fresh one of the model; documented in docs/api.md."""
 
     TOO_FEW_POINTS = "too_few_points"
     LOW_LIQUIDITY = "low_liquidity"
@@ -55,7 +55,7 @@ class FallbackReason(StrEnum):
 
 
 class BreakerState(StrEnum):
-    """What the breaker of one model lets through."""
+    """The state of a model's breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -65,7 +65,7 @@ class BreakerState(StrEnum):
 
 
 class BreakerCommand(StrEnum):
-    """What an operator can order; the forced ones are named after the state they lead to."""
+    """An operator's command; the forced ones are named after the resulting state."""
 
     FORCE_OPEN = "force_open"
     FORCE_CLOSED = "force_closed"
@@ -81,7 +81,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The space a series is modelled in; ``eps`` keeps log-odds finite, MIN_EPS <= eps < 0.5."""
+    """The space of a modelled series; ``eps`` keeps log-odds finite, MIN_EPS <= eps < 0.5."""
 
     space: Space
     eps: float
@@ -89,7 +89,7 @@ class Transform:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastRequest:
-    """A caller's request, checked and with every default filled in.
+    """A caller's request, checked, with all defaults.
 
     Attributes:
         y_prob: ``(N,)`` in [0, 1], NaN where the caller had no value; two or more are finite.
@@ -114,12 +114,12 @@ class ForecastRequest:
     params: Mapping[str, ParamValue]
     liquidity_bucket: str | None
     max_gap_minutes: float
-    conformal: bool | None = None  # whether calibrated bands are wanted; None: as configured
+    conformal: bool | None = None  # calibrated bands wanted; None: as configured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSeries:
-    """One series as the runtime gets it: on a regular grid, gaps filled, in model space.
+    """One series for the runtime: on a regular grid, gaps filled, in model space.
 
     Attributes:
         y: ``(T,)`` finite values in model space (log-odds or probability).
@@ -138,9 +138,9 @@ class ModelSeries:
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What series must share to travel in one runtime call.
+    """What series must have in common to share a runtime call.
 
-    ``model`` is the runtime's own name, ``levels`` ascend inside (0, 1), ``params`` are the
+    ``model`` is the runtime's name of it, ``levels`` ascend inside (0, 1), ``params`` are the
     allowed model options, sorted by name.
     """
 
@@ -152,10 +152,10 @@ class BatchKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRequest:
-    """One item on its way to the model: what to forecast and how long it may take.
+    """One item for the model: what to forecast and how long it may take.
 
-    ``y_prob`` is ``(T,)``, finite, in [0, 1]. ``budget_s`` is what is left until the caller's
-    deadline, counted from the moment the item is handed over: clocks differ between machines.
+    ``y_prob`` is ``(T,)``, finite, in [0, 1]. ``budget_s`` is the time left until the caller's
+    deadline, from the moment the item is sent: clocks differ between machines.
     ``cache_key`` is equal for requests that must get the same bands.
     """
 
@@ -169,15 +169,15 @@ class ModelRequest:
     priority: Priority = Priority.INTERACTIVE
     x_past: Mapping[str, FloatArray] = field(default_factory=dict)
     x_future: Mapping[str, FloatArray] = field(default_factory=dict)
-    trace: str | None = None  # W3C traceparent of whoever waits for it, while traces are written
+    trace: str | None = None  # W3C traceparent of the waiting request, if tracing is on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bands:
-    """Quantile paths fit to leave: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
+    """Quantile paths that can be sent: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
 
-    ``corrections`` names what had to be changed to make that true, each kind once.
-    ``before_limits`` is ``(H, Q)`` before the width limits, None where these changed nothing.
+    ``corrections`` names the kinds of changes that made them so, each once. ``before_limits`` is
+    ``(H, Q)`` before the width limits, None if these changed nothing.
     """
 
     y_prob: FloatArray
@@ -186,27 +186,27 @@ class Bands:
 
     @property
     def unlimited(self) -> FloatArray:
-        """The paths as their source meant them, sound but of any width."""
+        """The paths before the width limits."""
         return self.y_prob if self.before_limits is None else self.before_limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelAnswer:
-    """What the Runner gives for one item: bands, and how the call went."""
+    """The Runner's answer for one item: bands, and figures of the call."""
 
     bands: Bands
     breaker_state: BreakerState
     batch_size: int
     queue_ms: float
     runtime_ms: float
-    age_s: float | None = None  # how old it was when it left the Runner's cache; None: fresh
+    age_s: float | None = None  # its age if it came from the Runner's cache; None: fresh
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFailure:
     """Why the Runner has no bands for one item; crosses processes as a value, not an exception.
 
-    ``retry_in_s`` says how long it is pointless to ask again (an open breaker), else 0.
+    ``retry_in_s`` is the time for which a further call would fail too (open breaker), else 0.
     """
 
     reason: FallbackReason

@@ -1,6 +1,6 @@
 """Exponentially weighted averages of a whole batch at once: no loop over time.
 
-Rows are series, columns are steps, the newest on the right. Nothing here knows about prices.
+Rows are series, columns are steps, the newest on the right. Nothing here is specific to prices.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runner.types import FloatArray
 
-_NEGLIGIBLE = 1e-12  # an older value that weighs less changes no digit anyone reads
+_NEGLIGIBLE = 1e-12  # a smaller weight does not change the result visibly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +21,7 @@ class Filled:
         y: ``(B, T)`` finite values.
         weight: ``(B, T - 1)``, of each increment: 1 over the root of the steps it bridges, so that
             a weighted increment is worth one step; 0 where it ends in a missing value.
-        first: ``(B,)`` column of the first value that was there.
+        first: ``(B,)`` column of the first value that is not missing.
         last: ``(B,)`` column of the last one.
     """
 
@@ -32,7 +32,7 @@ class Filled:
 
 
 def fill_forward(y: FloatArray) -> Filled:
-    """``(B, T)`` series without their gaps; NaN is a missing value, every row has another one."""
+    """Fills ``(B, T)`` series; NaN is a missing value, every row has one that is not."""
     rows, columns = y.shape
     known = ~np.isnan(y)
     if known.all():
@@ -40,10 +40,10 @@ def fill_forward(y: FloatArray) -> Filled:
         return Filled(y, np.ones((rows, columns - 1)), np.zeros(rows, dtype=np.intp), end)
     here = np.arange(columns)
     first = known.argmax(axis=1)
-    seen = np.maximum.accumulate(np.where(known, here, first[:, None]), axis=1)  # (B, T)
-    bridged = np.maximum(here[1:] - seen[:, :-1], 1)
+    source = np.maximum.accumulate(np.where(known, here, first[:, None]), axis=1)  # (B, T)
+    bridged = np.maximum(here[1:] - source[:, :-1], 1)
     weight = (known[:, 1:] & (here[1:] > first[:, None])) / np.sqrt(bridged)
-    return Filled(np.take_along_axis(y, seen, axis=1), weight, first, seen[:, -1])
+    return Filled(np.take_along_axis(y, source, axis=1), weight, first, source[:, -1])
 
 
 def decayed_sums(values: FloatArray, half_lives_steps: FloatArray) -> FloatArray:
@@ -61,8 +61,8 @@ def smoothed(y: FloatArray, alpha: float) -> FloatArray:
     """The EWMA ``(B, T)`` at every step of ``(B, T)``: level += alpha (value - level).
 
     It starts at the first value. The recursion is unrolled by doubling (Blelloch, "Prefix Sums and
-    Their Applications", 1990): every pass takes in twice as many older steps, until what is older
-    still weighs nothing, so the number of passes does not grow with the series.
+    Their Applications", 1990): every pass adds twice as many older steps, until the weight of older
+    ones is negligible, so the number of passes does not grow with the series.
 
     >>> smoothed(np.array([[0.0, 8.0, 8.0]]), 0.5).tolist()
     [[0.0, 4.0, 6.0]]

@@ -1,9 +1,9 @@
 """The EWMA baseline: calibrated quantile bands for a whole batch at once, from two points up.
 
-Pure: no clock, no chance, numpy only; it cannot fail on validated input. A price on a prediction
-market stays where it is most of the time, then jumps. So, h steps ahead, the answer is a mixture
+Deterministic, numpy only; it cannot fail on validated input. A price on a prediction market does
+not change most of the time, then jumps. So, h steps ahead, the answer is a mixture
 (after Croston, "Forecasting and Stock Control for Intermittent Demands", Operational Research
-Quarterly 23(3), 1972, who keeps how often and how much apart):
+Quarterly 23(3), 1972, who estimates frequency and size apart):
 
     with probability stay(h)        the last value, exactly
     otherwise                       level + scale(h) T,   T Student with 2 degrees of freedom
@@ -14,29 +14,29 @@ Quarterly 23(3), 1972, who keeps how often and how much apart):
 
 Its quantiles are in closed form: with t = tau / (1 - stay), the lower quantile is the level where
 t >= 1/2, else level - scale (1 - 2 t) / sqrt(2 t (1 - t)); the upper ones mirror it. In a quiet
-market the central quantiles therefore fall together on the last value while the outer ones do not,
+market the central quantiles therefore are equal to the last value while the outer ones are not,
 and the band never narrows with h. The estimates come from ``runner/baseline/scale_estimates.py``:
 
 * move, active: EWMAs of the absolute increment and of "it moved", in several memories at once
-  (Zumbach, "The RiskMetrics 2006 Methodology", 2007). A short memory is believed as far as it
-  holds moves, which is how the smoothing of the scale follows the series. The move is discounted
-  where moves tend to be taken back, by a variance ratio.
+  (Zumbach, "The RiskMetrics 2006 Methodology", 2007). A short memory has the more
+  weight the more moves it holds, so the smoothing of the scale follows the series. The move is
+  discounted by a variance ratio where moves tend to be reversed.
 * level and growth: the last value and a random walk's growth of 1, unless an average predicts the
   next value clearly better; then that average and the square of its smoothing.
 * active_later^-0.4: the same movement a step spreads farther in a few large moves than in many
   small ones. The power would be 0.5 if moves were independent and 0 if only their sum counted;
-  they come in bursts. Dividing by 1 - stay is that argument over h steps.
-* 1 - 0.6 stay: a band that holds the last value, and prices on a grid, covers more than asked;
-  what is drawn in here brings the early steps back, for under 0.1 % of pinball loss.
+  they come in bursts. Dividing by 1 - stay is the same argument over h steps.
+* 1 - 0.6 stay: a band that holds the last value, with prices on a grid, covers too much;
+  this factor corrects the early steps, for under 0.1 % of pinball loss.
 
 Tails: the outer quantiles of real moves ask for more than four degrees of freedom give; two have
 the simplest quantile there is (Jones, "Student's Simplest Distribution", The Statistician 51(1),
 2002). Only quantiles are used, so it does not matter that the variance is infinite.
 
 Near the bounds: moves are measured in log-odds, where they are alike at all prices, and carried to
-probability by the slope p (1 - p) of the logistic curve. There they are laid on evenly: a price is
-close to a martingale, so up and down must balance in probability; a band symmetric in log-odds
-leans away from the bound and scores worse. The identity space measures moves in probability.
+probability by the slope p (1 - p) of the logistic curve. The band is symmetric in probability: a
+price is close to a martingale, so up and down must balance there; a band symmetric in log-odds is
+shifted away from the bound and scores worse. The identity space measures moves in probability.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ from runner.types import FloatArray, Space, Transform
 # Fitted on each half of the event groups of 759 market series; the two fits agree to a tenth.
 _BURST_POWER = 0.4
 _ATOM_SHADE = 0.6
-_CHUNK_CELLS = 65_536  # half a megabyte: larger work arrays leave the processor's cache
+_CHUNK_CELLS = 65_536  # half a megabyte: larger arrays do not fit into the processor's cache
 
 
 def ewma_bands(
@@ -64,14 +64,14 @@ def ewma_bands(
 ) -> FloatArray:
     """Quantile bands ``(B, H, Q)`` in probability: finite, inside [0, 1], ordered along Q.
 
-    A row does not depend on the other rows, nor on how much padding they brought.
+    A row does not depend on the other rows or on their padding.
 
     Args:
         y_prob: ``(B, T)`` probabilities; NaN is a missing value, and every row has two others.
         horizon_steps: H, at least 1.
         levels: ``(Q,)`` quantile levels, ascending inside (0, 1).
         transform: the space in which moves are measured.
-        settings: what the operator can change.
+        settings: the section of the configuration.
     """
     cells_a_row = max(y_prob.shape[1], horizon_steps * len(levels))
     rows = max(1, _CHUNK_CELLS // cells_a_row)
@@ -96,24 +96,24 @@ def _bands(
     settings: BaselineSection,
 ) -> FloatArray:
     filled = fill_forward(to_model_space(y_prob, transform))
-    past = estimate_scales(filled, settings)
+    scales = estimate_scales(filled, settings)
     steps = np.arange(float(horizon_steps))  # (H,), steps after the first
-    stay = _stay(past, steps)  # (B, H)
+    stay = _stay(scales, steps)  # (B, H)
     moving = 1 - stay
-    spread = np.sqrt((1 + steps * past.growth[:, None]) / moving) * (1 - _ATOM_SHADE * stay)
-    scale = settings.width_factor * past.move * past.active_later**-_BURST_POWER
-    scale *= _slope(past.level, transform)
-    moved = from_model_space(past.level, transform) - from_model_space(filled.y[:, -1], transform)
+    spread = np.sqrt((1 + steps * scales.growth[:, None]) / moving) * (1 - _ATOM_SHADE * stay)
+    scale = settings.width_factor * scales.move * scales.active_later**-_BURST_POWER
+    scale *= _slope(scales.level, transform)
+    moved = from_model_space(scales.level, transform) - from_model_space(filled.y[:, -1], transform)
     centre = y_prob[np.arange(len(y_prob)), filled.last] + moved  # exact when the level is the last
     offsets = (scale[:, None] * spread)[..., None] * _mixture_quantiles(levels, moving[..., None])
     bands: FloatArray = np.clip(centre[:, None, None] + offsets, 0, 1)
     return bands
 
 
-def _stay(past: ScaleEstimates, steps: FloatArray) -> FloatArray:
-    """Chance ``(B, H)`` that nothing has moved by each step."""
-    later: FloatArray = (1 - past.active_later)[:, None] ** steps
-    return (past.sticky * (1 - past.active_next))[:, None] * later
+def _stay(scales: ScaleEstimates, steps: FloatArray) -> FloatArray:
+    """Probability ``(B, H)`` of no move up to each step."""
+    later: FloatArray = (1 - scales.active_later)[:, None] ** steps
+    return (scales.sticky * (1 - scales.active_next))[:, None] * later
 
 
 def _mixture_quantiles(levels: FloatArray, moving: FloatArray) -> FloatArray:

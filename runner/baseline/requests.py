@@ -1,4 +1,4 @@
-"""The baseline as it leaves the house: EWMA bands through the same checks as a model's."""
+"""The baseline for requests: EWMA bands with the same corrections as a model's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class BaselineRequest:
 
     @property
     def shape(self) -> tuple[int, tuple[float, ...], Transform]:
-        """What requests must share to be computed at once."""
+        """What requests must have in common to be computed together."""
         return self.horizon_steps, self.levels, self.transform
 
 
@@ -36,8 +36,8 @@ def baseline_bands(
         levels = np.asarray(first.levels)
         y_prob = pad_left([requests[i].y_prob for i in rows])
         paths = ewma_bands(y_prob, first.horizon_steps, levels, first.transform, baseline)
-        repaired = sanitize(paths, levels, limits, min_widths(y_prob, limits))
-        answers.update((i, repaired.row(b)) for b, i in enumerate(rows))
+        sanitized = sanitize(paths, levels, limits, min_widths(y_prob, limits))
+        answers.update((i, sanitized.row(b)) for b, i in enumerate(rows))
     return [answers[i] for i in range(len(requests))]
 
 

@@ -1,9 +1,9 @@
-"""What the past of a series says about its next steps; all estimates of the baseline are here.
+"""All estimates of the baseline: the scale and frequency of a series' next moves.
 
 Arrays are ``(B,)``, one value a series, unless said otherwise; ``y`` is in model space.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,17 @@ from runner.types import FloatArray
 
 # Fitted on each half of the event groups of 759 market series; the two fits agree, and the score
 # is flat round each value.
-_ACTIVITY_PRIOR_STEPS = 2.0  # how many steps the longer memory's activity is worth
-_RATIO_LAG = 8  # long enough to see moves taken back, short enough for a few dozen points
+_ACTIVITY_PRIOR_STEPS = 2.0  # weight of the longer memory's activity, in steps
+_RATIO_LAG = 8  # long enough for reversed moves, short enough for a few dozen points
 _RATIO_PRIOR = 0.05  # keeps a ratio near 0 from closing the band
-_RATIO_POWER = 0.25  # of its root, half in logarithm: few independent stretches stand behind it
+_RATIO_POWER = 0.25  # of its root, half in logarithm: few independent intervals are behind it
 
 _SAME = 1e-9  # an increment below this is rounding, not a move
 _TINY = 1e-300  # 0 / 0 comes out as 0
-# A smoothed level is looked at only where most of a move is taken back, and must then beat the last
-# value by exp(5) in likelihood and by a tenth in error: on real markets the averages that won by
-# less went on to predict worse than the last price, which is where the next price most often is.
-_TAKEN_BACK = 0.4
+# A smoothed level is considered only if most of a move is reversed, and must then beat the last
+# value by exp(5) in likelihood and by a tenth in error: on real markets, averages that were better
+# by less later predicted worse than the last price, which is most often the next price too.
+_REVERSED = 0.4
 _EVIDENCE = 5.0
 _EVIDENCE_PER_MOVE = 0.1
 
@@ -34,10 +34,10 @@ class ScaleEstimates:
     """The estimates of a batch.
 
     Attributes:
-        level: where the series is, model space.
-        sticky: 1 where the level is the last value, 0 where it is an average; between in doubt.
-        move: size of a one-step error round the level, model space: a mean absolute increment,
-            less where moves tend to be taken back.
+        level: the current value of the series, model space.
+        sticky: 1 if the level is the last value, 0 if it is an average, or a mixture.
+        move: mean absolute one-step error about the level, model space; less if moves tend to be
+            reversed.
         growth: share of the one-step variance that each further step adds, 1 for a random walk.
         active_next: chance that the next step moves, inside (0, 1).
         active_later: the same for any later step.
@@ -52,8 +52,8 @@ class ScaleEstimates:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Moves:
-    """One-step increments ``(B, T - 1)``: their size, and 1 where one moved, where one is known."""
+class _Increments:
+    """One-step increments ``(B, T - 1)``: the size, and 1 if it is a move, and if it is known."""
 
     size: FloatArray
     moved: FloatArray
@@ -63,18 +63,20 @@ class _Moves:
 def estimate_scales(series: Filled, settings: BaselineSection) -> ScaleEstimates:
     """The estimates for ``(B, T)`` series in model space, two values or more in each."""
     size = np.abs(np.diff(series.y, axis=1)) * series.weight
-    moves = _Moves(size, (size > _SAME).astype(float), (series.weight > 0).astype(float))
+    moves = _Increments(size, (size > _SAME).astype(float), (series.weight > 0).astype(float))
     move, active_next, active_later = _pace(moves, settings)
     ratio = _variance_ratio(series, moves)
-    lasting, one = move * ratio**_RATIO_POWER, np.ones_like(move)
-    past = ScaleEstimates(series.y[:, -1], one, lasting, one, active_next, active_later)
-    noisy = np.flatnonzero(ratio < _TAKEN_BACK)
+    net_move, one = move * ratio**_RATIO_POWER, np.ones_like(move)
+    scales = ScaleEstimates(series.y[:, -1], one, net_move, one, active_next, active_later)
+    noisy = np.flatnonzero(ratio < _REVERSED)
     if noisy.size and settings.level_alphas:
-        past = _with_smooth_levels(past, move, series, moves, noisy, settings.level_alphas)
-    return past
+        scales = _with_smooth_levels(scales, move, series, moves, noisy, settings.level_alphas)
+    return scales
 
 
-def _pace(moves: _Moves, settings: BaselineSection) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _pace(
+    moves: _Increments, settings: BaselineSection
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean move per step, chance of a move in the next step, chance of one in a later step.
 
     From the longest memory to the shortest, each estimate is the shorter memory's own, pulled
@@ -95,7 +97,7 @@ def _pace(moves: _Moves, settings: BaselineSection) -> tuple[FloatArray, FloatAr
     return move, active, later
 
 
-def _variance_ratio(series: Filled, moves: _Moves) -> FloatArray:
+def _variance_ratio(series: Filled, moves: _Increments) -> FloatArray:
     """Variance of 8-step increments over 8 times that of one-step ones, 1 for a random walk.
 
     Lo and MacKinlay, "Stock Market Prices Do Not Follow Random Walks", Review of Financial Studies
@@ -105,7 +107,7 @@ def _variance_ratio(series: Filled, moves: _Moves) -> FloatArray:
     if series.first.any():
         far *= np.arange(far.shape[1]) >= series.first[:, None]  # nothing starts in the padding
     pairs = np.maximum(series.y.shape[1] - _RATIO_LAG - series.first, 0)
-    steps = np.maximum(moves.known.sum(axis=1), 1)  # none where a window is a single step long
+    steps = np.maximum(moves.known.sum(axis=1), 1)  # 0 if a window is a single step long
     one = np.einsum("bt,bt->b", moves.size, moves.size) / steps
     many = np.einsum("bt,bt->b", far, far) / (_RATIO_LAG * np.maximum(pairs, 1))
     ratio = np.where((pairs > 0) & (one > 0), many / (one + _TINY), 1.0)
@@ -114,14 +116,14 @@ def _variance_ratio(series: Filled, moves: _Moves) -> FloatArray:
 
 
 def _with_smooth_levels(
-    past: ScaleEstimates,
+    scales: ScaleEstimates,
     move: FloatArray,
     series: Filled,
-    moves: _Moves,
+    moves: _Increments,
     rows: NDArray[np.intp],
     alphas: tuple[float, ...],
 ) -> ScaleEstimates:
-    """The past with an EWMA level in those rows where it predicts the next value better.
+    """The estimates with an EWMA level in those rows where it predicts the next value better.
 
     The smoothing is chosen by the one-step error: with Laplace errors of mean size E the
     likelihood of n moves is E**-n, and smoothings share the level in proportion to it. The
@@ -136,18 +138,17 @@ def _with_smooth_levels(
     gains = -n * np.log(ratios + _TINY) - _EVIDENCE_PER_MOVE * n - _EVIDENCE
     best = gains.max(axis=0)
     shares = np.exp(gains - best)
-    shares *= np.clip(best / _EVIDENCE, 0, 1) / shares.sum(axis=0)  # what is left over: last value
+    shares *= np.clip(best / _EVIDENCE, 0, 1) / shares.sum(axis=0)  # the rest: the last value
 
     def blended(value: FloatArray, others: FloatArray) -> FloatArray:
         mixed = value.copy()
         mixed[rows] += (shares * (others - value[rows])).sum(axis=0)
         return mixed
 
-    return ScaleEstimates(
-        level=blended(past.level, np.array([path[:, -1] for path in paths])),
-        sticky=blended(past.sticky, np.zeros_like(shares)),
-        move=blended(past.move, move[rows] * ratios),
-        growth=blended(past.growth, np.array(alphas)[:, None] ** 2 + np.zeros_like(shares)),
-        active_next=past.active_next,
-        active_later=past.active_later,
+    return replace(
+        scales,
+        level=blended(scales.level, np.array([path[:, -1] for path in paths])),
+        sticky=blended(scales.sticky, np.zeros_like(shares)),
+        move=blended(scales.move, move[rows] * ratios),
+        growth=blended(scales.growth, np.array(alphas)[:, None] ** 2 + np.zeros_like(shares)),
     )

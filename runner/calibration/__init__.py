@@ -1,6 +1,6 @@
-"""How bands are corrected by what happened after earlier forecasts.
+"""How are bands corrected by the outcomes of earlier forecasts?
 
-``calibrator.Calibrator`` corrects a band, ``online_calibrator.OnlineCalibrator`` learns from the
-stream of requests and outcomes. The conformal arithmetic is in ``conformal``, what was learned in
-``state``, who is calibrated together in ``segments``.
+``conformal.adjust`` corrects a band by a ``state.ConformalState``.
+``online_calibrator.OnlineCalibrator`` updates the state from the stream of requests and outcomes.
+``segments`` says which forecasts are calibrated together.
 """

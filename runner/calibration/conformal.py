@@ -1,15 +1,15 @@
-"""Conformal calibration of bands: score them, learn from the scores, stretch the next ones.
+"""Conformal calibration of bands: score them, learn factors from the scores, adjust later bands.
 
-Pure: the state is a value that comes in and a new one that goes out. A band is split at its centre
-and each half is stretched by a factor of its own, learned per source, segment and step:
+Pure: every function takes a state and returns a new one. A band is split at its centre and each
+half is multiplied by a factor of its own, learned per source, segment and step:
 
     score  s_low = (centre - y) / (centre - q_low)     s_up = (y - centre) / (q_up - centre)
     adjust q'    = centre - f_low (centre - q)         q'   = centre + f_up (q - centre)
 
-so a score over 1 is an outcome outside the band, and ``f`` covers every outcome that scored at most
-``f``. Units of the band's own half-width make all markets comparable, a cent at 0.97 and ten at
-0.40; every level of a path moves along, in order; the centre stays. An outcome on the other side of
-the centre scores 0, so that each side has half of the misses: markets fall and rise differently.
+so a score over 1 is an outcome outside the band, and ``f`` covers every outcome with a score of at
+most ``f``. In units of the band's own half-width all markets are comparable, a cent at 0.97 and ten
+at 0.40. Every level of a path is moved, in order; the centre stays. An outcome on the other side of
+the centre has score 0, so that each side has half of the misses: markets fall and rise differently.
 
 * Fit, split conformal: ``f`` is the k-th smallest of n scores, k = ceil((n + 1) (1 - a)), with
   a = (1 - coverage) / 2 on each side. On exchangeable data the next outcome is then inside with at
@@ -18,20 +18,20 @@ the centre scores 0, so that each side has half of the misses: markets fall and 
   some conformal quantile regression methods", Stat 9(1), 2020 (CQR-r).
 * Update, quantile tracking: f <- f exp(rate (missed - a)) after each outcome. The sum telescopes:
   over T outcomes the share missed is ``a`` up to log(20 / 0.05) / (rate T), whatever the data do,
-  as long as f does not rest at one of these limits. Gibbs, Candes, "Adaptive Conformal Inference
+  as long as f does not stay at one of these limits. Gibbs, Candes, "Adaptive Conformal Inference
   Under Distribution Shift", NeurIPS 2021; Angelopoulos, Candes, Tibshirani, "Conformal PID Control
   for Time Series Prediction", NeurIPS 2023, section 2; on a log scale here: factors are ratios.
-* Segments: each category has its own calibration (Mondrian), and one with too few outcomes borrows
+* Segments: each category has its own calibration (Mondrian), and one with too few outcomes uses
   that of a wider one. Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
   section 4.5. One of the categories is how wide the band is itself: Bostrom, Johansson, "Mondrian
   conformal regressors", COPA 2020.
-* Shrinking: fitted factors are drawn towards the next wider segment's, which counts as
+* Shrinking: fitted factors are shrunk towards the next wider segment's, which counts as
   ``shrink_samples`` outcomes: log f <- w log f + (1 - w) log f_wider, w = n / (n + shrink_samples);
-  those of ``all`` stay. Few outcomes then do little, so that a segment may have few. Efron, Morris,
-  "Data analysis using Stein's estimator and its generalizations", JASA 70(350), 1975.
+  those of ``all`` stay. Few outcomes then have a small effect. Efron, Morris, "Data analysis
+  using Stein's estimator and its generalizations", JASA 70(350), 1975.
 
-In a market that stays put more often than the target coverage no band that holds its last price can
-cover less: calibration then covers more than was asked. See docs/calibration.md.
+In a market that stays constant more often than the target coverage, a band with its last price
+cannot cover less: calibration then covers more than the target. See docs/calibration.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,14 +51,14 @@ from runner.config.conformal import Enough
 from runner.types import FloatArray
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the market
-_DIGITS = 1e6  # factors are rounded up to these: outcomes repeat on ticks, and a tie is inside
+_DIGITS = 1e6  # factors are rounded up: outcomes repeat on ticks, and an equal one must be inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adjusted:
-    """Calibrated paths ``(B, H, Q)``, and what stands behind them.
+    """Calibrated paths ``(B, H, Q)``, and their basis.
 
-    ``sample_size`` counts the outcomes behind the last step, ``segment_used`` is where they fell.
+    ``sample_size`` is the number of outcomes of the last step, ``segment_used`` is their segment.
     """
 
     paths: FloatArray
@@ -69,10 +69,10 @@ class Adjusted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Outcomes of forecasts from one source in one place, oldest first.
+    """Scores of forecasts from one source and one segment, oldest first.
 
     Attributes:
-        segments: every segment they teach, the narrowest first.
+        segments: all segments that learn from them, the narrowest first.
         scores: ``(N, H, 2)`` from `score`; NaN where the outcome is not known.
     """
 
@@ -89,18 +89,18 @@ def adjust(
     segments: Sequence[str],
     enough: Enough,
 ) -> Adjusted | None:
-    """The paths stretched by what their source has taught, or None where that is too little.
+    """The paths adjusted by the factors of their source, or None if it has too few outcomes.
 
     Args:
         paths: ``(B, H, Q)`` probabilities, ordered along Q.
         levels: ``(Q,)`` ascending in (0, 1); a path without a centre cannot be adjusted.
-        state: what is known.
-        source: who made the paths.
-        segments: where to look, the narrowest first.
-        enough: outcomes that must stand behind every step.
+        state: the learned factors.
+        source: of the paths.
+        segments: in which to search, the narrowest first.
+        enough: the outcomes that every step needs.
 
     Returns:
-        Paths inside [0, 1], ordered along Q; levels at 0.5 are as they were.
+        Paths inside [0, 1], ordered along Q; a level at 0.5 is unchanged.
     """
     found = state.find(source, segments, paths.shape[1], enough)
     centre = _at(paths, levels, 0.5)
@@ -117,16 +117,16 @@ def adjust(
 def score(
     paths: FloatArray, levels: FloatArray, actual: FloatArray, target_coverage: float
 ) -> FloatArray:
-    """How far outcomes lie below and above the centre, in halves of the band.
+    """The distance of outcomes below and above the centre, in halves of the band.
 
     Args:
         paths: ``(B, H, Q)`` as they were forecast, before any adjustment.
         levels: ``(Q,)`` ascending in (0, 1).
-        actual: ``(B, H)`` what came, NaN where that is not known.
+        actual: ``(B, H)`` outcomes, NaN where unknown.
         target_coverage: names the two levels that are scored.
 
     Returns:
-        ``(B, H, 2)`` from 0 to infinity (a half without width, and the outcome there); NaN where
+        ``(B, H, 2)`` from 0 to infinity (the half has no width); NaN where
         the outcome, the centre or one of the two levels is missing.
     """
     found = interval_of(paths, levels, target_coverage)
@@ -134,7 +134,7 @@ def score(
 
 
 def interval_of(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
-    """All that scoring needs of a path: its interval's lower end, centre and upper end.
+    """The interval of a path with this coverage: lower end, centre and upper end.
 
     Returns:
         ``(B, H, 3)``, or None where one of the three levels is missing.
@@ -156,15 +156,15 @@ def interval_scores(found: FloatArray, actual: FloatArray) -> FloatArray:
 
 
 def interval(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
-    """Width ``(B, H)`` between the two levels of a coverage, where both were asked for."""
+    """Width ``(B, H)`` between the two levels of a coverage, or None if one is missing."""
     low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
     return None if low is None or up is None else up - low
 
 
 def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
-    """Whether a window moved often enough for its forecast to be scored.
+    """Whether a window has enough changes for its forecast to be scored.
 
-    A band about a price that never moves is always right and teaches nothing about its width.
+    The outcomes of a constant price say nothing about the width of a band.
     """
     known = y_prob[np.isfinite(y_prob)]
     return int(np.count_nonzero(np.diff(known))) >= min_changes
@@ -173,12 +173,12 @@ def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
 def fit(
     scored: Iterable[Scored], target_coverage: float, shrink_samples: int = 0
 ) -> ConformalState:
-    """The state that forgets all before: split conformal over every segment's scores.
+    """A new state: split conformal over the scores of every segment.
 
     Args:
-        scored: the outcomes.
+        scored: scores of all outcomes.
         target_coverage: of the interval that is calibrated.
-        shrink_samples: as how many outcomes the next wider segment counts; 0: as none.
+        shrink_samples: weight of the next wider segment, in outcomes.
     """
     pools: dict[str, dict[Chain, list[FloatArray]]] = {}
     for one in scored:
@@ -195,20 +195,20 @@ def fit(
 
 
 def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> ConformalState:
-    """The state after more outcomes, each forgotten as later ones come.
+    """The state after more outcomes, by quantile tracking.
 
-    A segment that is new starts from what the next wider one knows, with no outcomes.
+    A new segment starts from the factors of the next wider one, with no outcomes.
 
     Args:
-        state: left as it is.
-        scored: new outcomes, oldest first.
-        rate: how fast to follow: 0.15 makes good a threefold change in about 80 outcomes.
+        state: is not changed.
+        scored: new scores, oldest first.
+        rate: 0.15 follows a threefold change in about 80 outcomes.
     """
     tail, _ = tails(state.target_coverage)
     tracks: dict[str, Mapping[str, StepFactors]] = dict(state.tracks)
     for one in scored:
         known = dict(tracks.get(one.source, {}))
-        start = _UNTAUGHT
+        start = _INITIAL
         for segment in reversed(one.segments):
             start = known.get(segment, StepFactors(start.factors, np.zeros_like(start.sample_size)))
             known[segment] = _follow(start, one.scores, tail, rate)
@@ -217,7 +217,7 @@ def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> Conf
 
 
 def rank(samples: int, tail: float) -> int:
-    """Which of the sorted scores is the quantile; over ``samples`` when these are too few.
+    """The position of the quantile among the sorted scores; over ``samples`` if these are too few.
 
     >>> rank(99, 0.1), rank(9, 0.1), rank(8, 0.1)
     (90, 9, 9)
@@ -226,17 +226,17 @@ def rank(samples: int, tail: float) -> int:
 
 
 Chain = tuple[str, ...]  # a segment and all wider ones
-_UNTAUGHT = StepFactors(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
+_INITIAL = StepFactors(np.ones((1, 2)), np.zeros(1, dtype=np.int64))
 
 
 def _level(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | None:
-    """The path ``(B, H)`` of a level that was asked for."""
+    """The path ``(B, H)`` of a level, or None if it is not in ``levels``."""
     found = np.flatnonzero(np.abs(levels - level) < _ROUNDING)
     return paths[..., found[0]] if found.size else None
 
 
 def _at(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | None:
-    """The path ``(B, H)`` at a level, on the line between its neighbours where it was not asked."""
+    """The path ``(B, H)`` of a level, interpolated if it is not in ``levels``."""
     exact = _level(paths, levels, level)
     if exact is not None:
         return exact
@@ -252,9 +252,9 @@ def _at(paths: FloatArray, levels: FloatArray, level: float) -> FloatArray | Non
 def _fit_track(
     pool: Sequence[FloatArray], tail: float, wider: StepFactors | None, shrink_samples: int
 ) -> StepFactors:
-    """Factors from one segment's scores, drawn towards the wider segment's.
+    """Factors from one segment's scores, shrunk towards the wider segment's.
 
-    Where no stretch is known to cover enough of the scores, the wider one's factor stands, or 1.
+    Where no finite factor covers enough of the scores, the wider segment's is used, or 1.
     """
     steps = max(scores.shape[1] for scores in pool)
     scores = np.concatenate([_pad(part, steps) for part in pool])  # (N, H, 2)
@@ -283,7 +283,7 @@ def _follow(track: StepFactors, scores: FloatArray, tail: float, rate: float) ->
 
 
 def _extend(track: StepFactors, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Factors ``(H, 2)`` and sizes ``(H,)``; steps not known yet start from the last known one."""
+    """Factors ``(H, 2)`` and sizes ``(H,)``; new steps start from the last known one."""
     new = steps - len(track.factors)
     factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")
     return factors, np.pad(track.sample_size, (0, new))

@@ -1,12 +1,12 @@
-"""What became of forecasts lately: coverage, width and breaches by source and segment, as values.
+"""Coverage, width and breaches of recent forecasts, by source and segment.
 
-Two bands are judged. The *answered* one is ``yhat_q`` as it left, after its width limits; an
-outcome outside its outermost levels is a *breach*, which is what alerts are about. The *calibrated*
-one is what ``yhat_q_conformal`` was, or would have been had the caller asked for it. Coverage and
+Two bands are scored. The *answered* one is ``yhat_q`` after its width limits; an outcome outside
+its outermost levels is a *breach*, on which alerts are based. The *calibrated* one is
+``yhat_q_conformal``, also if the caller did not ask for it. Coverage and
 width are of the interval whose coverage is calibrated (`target_coverage`).
 
-Figures forget: each new outcome lowers the weight of the earlier ones by 1/N, so that they speak
-of about the last N (`rolling_points`) and need no list of them.
+Each new outcome lowers the weight of the earlier ones by 1/N, so that the figures describe about
+the last N outcomes (`rolling_points`) without a list of them.
 """
 
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ import numpy as np
 
 from runner.types import FloatArray
 
-COLUMNS = (  # of what is summed up for each outcome
+COLUMNS = (  # summed over the outcomes
     "weight",
     "covered",  # inside the answered interval
     "width",  # of it
     "breached",  # outside the answered band
-    "calibrated",  # 1 where there was a calibrated interval, and then whether it covered, its width
+    "calibrated",  # 1 if there was a calibrated interval; then whether it covered, and its width
     "calibrated_covered",
     "calibrated_width",
 )
 
 
 class LearningEvent(StrEnum):
-    """What happened to forecasts and outcomes on their way; never goes down but by a restart."""
+    """What is counted; the counts fall only at a restart."""
 
-    SCORED = "scored_points"  # a step of a forecast met its outcome
-    MISSED = "missed_points"  # its time passed and the market had no value: a gap, or filled
+    SCORED = "scored_points"  # steps of forecasts with an outcome
+    MISSED = "missed_points"  # the time has passed and no value was observed
     ISSUED = "issued_forecasts"
-    UNMOVED = "unmoved_forecasts"  # the window stood still: nothing to learn about a width
-    UNSCORABLE = "unscorable_forecasts"  # levels that do not enclose the calibrated interval
-    KNOWN = "known_forecasts"  # an equal one is waiting, or has been scored
-    DROPPED_FORECASTS = "dropped_forecasts"  # more are waiting for this market than are kept
-    DROPPED_MARKETS = "dropped_markets"  # with their forecasts: more markets than are kept
+    UNMOVED = "unmoved_forecasts"  # a constant price says nothing about a width
+    UNSCORABLE = "unscorable_forecasts"  # without the levels of the calibrated interval
+    KNOWN = "known_forecasts"  # an equal one is open, or has been scored
+    DROPPED_FORECASTS = "dropped_forecasts"  # over the limit of open forecasts of a market
+    DROPPED_MARKETS = "dropped_markets"  # with their forecasts, over the limit of markets
     DROPPED_SEGMENTS = "dropped_segments"
-    UNKNOWN_OUTCOMES = "unknown_outcomes"  # sent by a caller, and no forecast waited for them
+    UNKNOWN_OUTCOMES = "unknown_outcomes"  # sent by a caller, without an open forecast
     FAILED_SAVES = "failed_saves"
 
 
@@ -48,14 +48,14 @@ class LearningEvent(StrEnum):
 class Rolling:
     """Sums over the outcomes of one segment, ``(7,)`` in the order of `COLUMNS`.
 
-    ``points`` counts every outcome there ever was.
+    ``points`` is the number of all outcomes.
     """
 
     points: int = 0
     sums: FloatArray = field(default_factory=lambda: np.zeros(len(COLUMNS)))
 
     def after(self, outcomes: FloatArray, memory_points: int) -> "Rolling":
-        """The sums with ``outcomes`` ``(N, 7)``, oldest first, each forgetting what came before."""
+        """The sums with ``outcomes`` ``(N, 7)``, oldest first; each decays the earlier ones."""
         kept = 1.0 - 1.0 / memory_points
         ages = np.arange(len(outcomes) - 1, -1, -1)
         sums = self.sums * kept ** len(outcomes) + kept**ages @ outcomes
@@ -68,12 +68,12 @@ class CoverageRow:
 
     Attributes:
         source: a model's runtime name, or ``ewma``.
-        segment: as in the conformal state; every outcome is in ``all``, and in each narrower one.
-        points: outcomes behind it since the record began, steps of a forecast counted one by one.
+        segment: as in the conformal state; every outcome is also in ``all``.
+        points: number of outcomes since the start; each step of a forecast is one.
         coverage: share of outcomes inside the answered interval, 0 to 1.
         mean_width: of that interval, in probability.
-        breach_rate: share of outcomes outside the outermost levels that were answered.
-        calibrated_coverage: like ``coverage`` for the calibrated interval; None: there was none.
+        breach_rate: share of outcomes outside the outermost answered levels.
+        calibrated_coverage: like ``coverage`` for the calibrated interval; None if there was none.
         calibrated_mean_width: likewise.
     """
 
@@ -89,14 +89,14 @@ class CoverageRow:
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """Every segment that has outcomes, and what was counted on the way.
+    """Figures of every segment with outcomes, and counts.
 
     Attributes:
         target_coverage: what the interval should cover.
         rows: sorted by source and segment.
-        counts: by `LearningEvent`; kinds that never happened are absent.
-        markets: markets that are followed now.
-        waiting_forecasts: forecasts of theirs that still wait for outcomes.
+        counts: by `LearningEvent`, without zeros.
+        markets: number of markets with forecasts.
+        waiting_forecasts: number of open forecasts.
     """
 
     target_coverage: float
@@ -107,7 +107,7 @@ class CoverageReport:
 
 
 def coverage_row(source: str, segment: str, rolling: Rolling) -> CoverageRow:
-    """The shares behind the sums of a segment that has had outcomes."""
+    """The figures of a segment with at least one outcome."""
     sums = dict(zip(COLUMNS, rolling.sums.tolist(), strict=True))
     weight, calibrated = sums["weight"], sums["calibrated"]
     return CoverageRow(
@@ -123,5 +123,5 @@ def coverage_row(source: str, segment: str, rolling: Rolling) -> CoverageRow:
 
 
 def _share(part: float, whole: float) -> float:
-    """Never past 1 by the rounding of two long sums."""
+    """The ratio; rounding must not make it larger than 1."""
     return min(part / whole, 1.0)

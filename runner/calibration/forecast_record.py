@@ -1,6 +1,6 @@
-"""What an answered request tells about its market: values that came, and a forecast to judge later.
+"""The data for learning: answered requests and actual values.
 
-Pickled from the replicas to where learning happens, so plain values only.
+Replicas send them pickled to the learning actor, so they hold plain values only.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class ForecastRecord:
         step_s: grid step in seconds; ``freq`` is the same as text.
         observed_prob: ``(T,)`` on the grid that ends at ``as_of``, NaN where nothing was observed.
         levels: quantile levels of ``bands``.
-        source: who made the bands: a model's runtime name, or ``ewma``.
+        source: of the bands: a model's runtime name, or ``ewma``.
     """
 
     market_id: str
@@ -33,7 +33,7 @@ class ForecastRecord:
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """A value of a market that a caller has sent by itself; ``ts`` in POSIX seconds."""
+    """A value of a market, sent to the outcomes endpoint; ``ts`` in POSIX seconds."""
 
     market_id: str
     ts: float
@@ -42,13 +42,13 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeCounts:
-    """What became of the outcomes of one call.
+    """Counts for the outcomes of one call.
 
     Attributes:
-        accepted: all of them.
-        scored: those that some forecast had waited for.
-        unknown: the others: nothing was forecast for that market and time, or it is scored already.
-        points: steps of forecasts that were scored, several for an outcome that many had forecast.
+        accepted: all outcomes.
+        scored: outcomes of open forecasts.
+        unknown: the others: no forecast for that market and time, or it is already scored.
+        points: scored steps of forecasts; an outcome can score steps of several forecasts.
     """
 
     accepted: int

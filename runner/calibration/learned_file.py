@@ -1,13 +1,13 @@
-"""What was learned from the stream, in the JSON file that a restart begins from.
+"""The JSON file of the learned state, from which a restart continues.
 
     {"schema_version": 1, "began_from": "6ab1...",
      "conformal": {...},
      "rolling": [{"source": "ewma", "segment": "all", "points": 4120, "weight": 983.1, ...}]}
 
 ``conformal`` has the form of a state file, and can be used as one. ``began_from`` is the digest of
-the state file that learning began from: a new fit starts it over. ``rolling`` is what the figures
-of coverage are made of, the segment that was taught longest ago first. A file that says anything
-else is refused whole.
+the state file from which learning started: with another fit it starts again. ``rolling`` holds the
+sums behind the coverage figures, the least recently updated segment first. A file with any other
+content is refused.
 """
 
 import hashlib
@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import FailFast, Field, ValidationError
 
 from runner.calibration.coverage import COLUMNS, Rolling
 from runner.calibration.online_calibrator import Learned, SegmentOf
 from runner.calibration.state import (
-    MOST,
+    MAX_COUNT,
     Name,
     StateFile,
-    first_complaint,
+    Strict,
+    first_fault,
     read_bytes,
     to_json,
     write_whole,
@@ -39,22 +40,22 @@ _SCHEMA_VERSION = 1
 def load_learned(
     path: Path, target_coverage: float, sources: Collection[str], began_from: str | None
 ) -> Learned | None:
-    """What an earlier life has learned, or None where it began from another state file.
+    """The state learned before a restart, or None if it started from another state file.
 
     Args:
         path: the JSON file.
-        target_coverage: what the configuration asks for.
-        sources: names of every source that can answer here; what was learned of others is left out.
-        began_from: digest of the state file that is configured now.
+        target_coverage: of the configuration.
+        sources: names of the sources of this service; others are dropped.
+        began_from: digest of the configured state file.
 
     Raises:
-        ConfigError: the file is missing, is no JSON, has another schema or other levels, or holds a
-            number that cannot be.
+        ConfigError: the file is missing or no JSON, has another schema or other levels, or a number
+            out of range.
     """
     try:
         file = _LearnedFile.model_validate_json(read_bytes(path))
     except ValidationError as exc:
-        raise ConfigError(f"{path}: {first_complaint(exc)}") from exc
+        raise ConfigError(f"{path}: {first_fault(exc)}") from exc
     if file.began_from != began_from:
         return None
     known = {name: v for name, v in file.conformal.sources.items() if name in sources}
@@ -65,18 +66,18 @@ def load_learned(
 
 
 def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
-    """Writes the file anew, whole or not at all.
+    """Replaces the file as a whole.
 
     Raises:
         OSError: it cannot be written.
-        ValueError: no file can have that path, or a number is not finite.
+        ValueError: the path is impossible, or a number is not finite.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, _to_json(learned, began_from))
 
 
 def digest_of_file(path: Path | None) -> str | None:
-    """What tells one state file from another; None where there is none to read."""
+    """SHA-256 of a state file; None if there is none that can be read."""
     try:
         return None if path is None else hashlib.sha256(read_bytes(path)).hexdigest()
     except ConfigError:
@@ -100,18 +101,14 @@ def _rolling_json(where: SegmentOf, rolling: Rolling) -> Mapping[str, Any]:
     return {"source": source, "segment": segment, "points": rolling.points, **sums}
 
 
-Sum = Annotated[float, Field(ge=0, le=MOST, strict=True)]
+Sum = Annotated[float, Field(ge=0, le=MAX_COUNT, strict=True)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _RollingJson(_Strict):
+class _RollingJson(Strict):
     source: Name
     segment: Name
-    points: Annotated[int, Field(ge=1, le=MOST, strict=True)]
-    weight: Annotated[float, Field(gt=0, le=MOST, strict=True)]
+    points: Annotated[int, Field(ge=1, le=MAX_COUNT, strict=True)]
+    weight: Annotated[float, Field(gt=0, le=MAX_COUNT, strict=True)]
     covered: Sum
     width: Sum
     breached: Sum
@@ -128,7 +125,7 @@ class _RollingJson(_Strict):
         return Rolling(self.points, sums)
 
 
-class _LearnedFile(_Strict):
+class _LearnedFile(Strict):
     schema_version: Literal[1]
     began_from: str | None
     conformal: StateFile

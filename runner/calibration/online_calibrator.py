@@ -1,7 +1,7 @@
-"""Learning from the stream: requests and outcomes in, calibration and its record out.
+"""Learns from the stream of requests and outcomes: scores forecasts and updates the calibration.
 
-One for a whole application, so that a forecast meets its outcome whichever replica saw either. All
-of a batch is matched and scored in a few passes over arrays.
+There is one for the whole application, because a forecast and its outcome can be received by
+different replicas. A batch is matched and scored in a few passes over arrays.
 """
 
 from collections import Counter, OrderedDict, defaultdict
@@ -32,130 +32,129 @@ _ROUNDING = 1e-9  # differences below this come from arithmetic, not from the ma
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
-    """All that outlives a restart."""
+    """The state that is saved for a restart."""
 
     state: ConformalState
-    rolling: Mapping[SegmentOf, Rolling]  # the one that was taught longest ago first
+    rolling: Mapping[SegmentOf, Rolling]  # the least recently updated first
 
 
 class OnlineCalibrator:
-    """Follows forecasts until they come true; every call takes what is there and returns."""
+    """Keeps forecasts until their outcomes are known; no call waits."""
 
     def __init__(self, settings: ConformalSection, learned: Learned) -> None:
         self._settings = settings
         self._state = learned.state
         self._rolling: OrderedDict[SegmentOf, Rolling] = OrderedDict(learned.rolling)
-        self._pending = OpenForecasts(settings)
+        self._open = OpenForecasts(settings)
         self._counts: Counter[LearningEvent] = Counter()
 
     @property
     def learned(self) -> Learned:
-        """What is known now."""
+        """The current state."""
         return Learned(self._state, dict(self._rolling))
 
     @property
     def scored_points(self) -> int:
-        """How many steps have been scored here; what is known changes with it."""
+        """Number of steps scored here; ``learned`` changes only with it."""
         return self._counts[LearningEvent.SCORED]
 
     def report(self) -> CoverageReport:
-        """What became of forecasts lately."""
+        """Coverage of recent forecasts."""
         rows = (coverage_row(*where, self._rolling[where]) for where in sorted(self._rolling))
         return CoverageReport(
             self._settings.target_coverage,
             tuple(rows),
-            dict(self._counts + self._pending.counts),
-            self._pending.markets,
-            self._pending.waiting,
+            dict(self._counts + self._open.counts),
+            self._open.markets,
+            self._open.waiting,
         )
 
     def learn(self, batch: Sequence[ForecastRecord]) -> None:
-        """Scores what the requests' values decide, then follows their forecasts."""
+        """Scores open forecasts by the values in requests, and adds the requests' forecasts."""
         pairs: list[tuple[OpenForecast, Window]] = []
-        for seen in batch:
-            window = Window(seen.as_of, seen.observed_prob)
-            waiting = self._pending.awaiting(seen.market_id, window, seen.step_s)
-            pairs += [(pending, window) for pending in waiting]
-            self._follow(seen)
+        for record in batch:
+            window = Window(record.as_of, record.observed_prob)
+            waiting = self._open.awaiting(record.market_id, window, record.step_s)
+            pairs += [(forecast, window) for forecast in waiting]
+            self._add(record)
         self._score(match_actuals(pairs))
-        for seen in batch:
-            self._pending.close(seen.market_id, seen.step_s, seen.as_of)
+        for record in batch:
+            self._open.close(record.market_id, record.step_s, record.as_of)
 
     def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        """Scores what values that callers sent by themselves decide."""
+        """Scores open forecasts by values sent to the outcomes endpoint."""
         pairs: list[tuple[OpenForecast, Window]] = []
-        found: list[int] = []  # whose value each pair holds
+        found: list[int] = []  # for each pair, the number of the outcome
         for number, outcome in enumerate(sent):
             window = Window(outcome.ts, np.array([outcome.y_prob]))
-            waiting = self._pending.awaiting(outcome.market_id, window, None)
-            pairs += [(pending, window) for pending in waiting]
+            waiting = self._open.awaiting(outcome.market_id, window, None)
+            pairs += [(forecast, window) for forecast in waiting]
             found += [number] * len(waiting)
-        hits = match_actuals(pairs)
-        self._score(hits)
+        matched = match_actuals(pairs)
+        self._score(matched)
         for outcome in sent:
-            self._pending.close(outcome.market_id)
-        scored = len({found[pair] for pair in hits.pair.tolist()})
+            self._open.close(outcome.market_id)
+        scored = len({found[pair] for pair in matched.pair.tolist()})
         unknown = len(sent) - scored
         self._counts[LearningEvent.UNKNOWN_OUTCOMES] += unknown
-        return OutcomeCounts(len(sent), scored, unknown, len(hits.pair))
+        return OutcomeCounts(len(sent), scored, unknown, len(matched.pair))
 
-    def count(self, what: LearningEvent) -> None:
-        """Something that happened around here."""
-        self._counts[what] += 1
+    def count(self, event: LearningEvent) -> None:
+        """Adds one to a count."""
+        self._counts[event] += 1
 
-    def _follow(self, seen: ForecastRecord) -> None:
-        """Waits for the outcomes of a forecast that is worth it."""
-        if self._pending.knows(seen.market_id, (seen.as_of, seen.step_s, seen.source)):
+    def _add(self, record: ForecastRecord) -> None:
+        """Adds the forecast of a record, if its outcomes will say something about its width."""
+        if self._open.is_known(record.market_id, (record.as_of, record.step_s, record.source)):
             self._counts[LearningEvent.KNOWN] += 1
-        elif not has_moved(seen.observed_prob, self._settings.min_changes):
+        elif not has_moved(record.observed_prob, self._settings.min_changes):
             self._counts[LearningEvent.UNMOVED] += 1
-        elif (pending := self._pending_of(seen)) is None:
+        elif (forecast := self._open_forecast(record)) is None:
             self._counts[LearningEvent.UNSCORABLE] += 1
         else:
-            self._pending.issue(seen.market_id, pending)
+            self._open.add(record.market_id, forecast)
 
-    def _pending_of(self, seen: ForecastRecord) -> OpenForecast | None:
-        settings, bands, levels = self._settings, seen.bands, np.asarray(seen.levels)
-        meant = interval_of(bands.unlimited, levels, settings.target_coverage)
-        if meant is None:
+    def _open_forecast(self, record: ForecastRecord) -> OpenForecast | None:
+        settings, bands, levels = self._settings, record.bands, np.asarray(record.levels)
+        interval = interval_of(bands.unlimited, levels, settings.target_coverage)
+        if interval is None:
             return None
         segments = segment_chain(
             settings.segments,
             settings.width_edges,
-            liquidity=seen.liquidity,
-            freq=seen.freq,
-            width=float(meant[-1, 2] - meant[-1, 0]),
+            liquidity=record.liquidity,
+            freq=record.freq,
+            width=float(interval[-1, 2] - interval[-1, 0]),
         )
-        found = self._state.find(seen.source, segments, len(meant), settings.enough)
-        steps = min(len(meant), settings.max_steps)
+        found = self._state.find(record.source, segments, len(interval), settings.enough)
+        steps = min(len(interval), settings.max_steps)
         low, up = (int(np.abs(levels - tail).argmin()) for tail in tails(settings.target_coverage))
         return OpenForecast(
-            as_of=seen.as_of,
-            step_s=seen.step_s,
-            source=seen.source,
+            as_of=record.as_of,
+            step_s=record.step_s,
+            source=record.source,
             segments=segments,
-            interval=meant[:steps],
+            interval=interval[:steps],
             answered=bands.y_prob[:steps, [low, up, 0, -1]],
             factors=None if found is None else found[1].factors[:steps],
             open=np.ones(steps, dtype=np.bool_),
         )
 
-    def _score(self, hits: MatchedActuals) -> None:
+    def _score(self, matched: MatchedActuals) -> None:
         groups: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-        for place, i in enumerate(hits.index.tolist()):
-            groups[hits.forecasts[i].source, hits.forecasts[i].segments].append(place)
-        for (source, segments), places in groups.items():
-            scores, judged = _judge(hits, places)
-            step = hits.step[places]
-            taught = Scored(source, segments, by_step(scores, step))
-            self._state = update(self._state, [taught], self._settings.online_rate)
+        for number, forecast in enumerate(matched.forecasts):
+            groups[forecast.source, forecast.segments].append(number)
+        for (source, segments), numbers in groups.items():
+            scores, outcomes = _scores_and_outcomes(matched, numbers)
+            scored = Scored(source, segments, by_step(scores, matched.step[numbers]))
+            self._state = update(self._state, [scored], self._settings.online_rate)
             for segment in segments:
-                self._record((source, segment), judged)
-        self._counts[LearningEvent.SCORED] += len(hits.index)
+                self._record((source, segment), outcomes)
+        self._counts[LearningEvent.SCORED] += len(matched.forecasts)
 
-    def _record(self, where: SegmentOf, judged: FloatArray) -> None:
+    def _record(self, where: SegmentOf, outcomes: FloatArray) -> None:
         before = self._rolling.get(where, Rolling())
-        self._rolling[where] = before.after(judged, self._settings.rolling_points)
+        self._rolling[where] = before.after(outcomes, self._settings.rolling_points)
         self._rolling.move_to_end(where)
         if len(self._rolling) > self._settings.max_segments:
             oldest, _ = self._rolling.popitem(last=False)
@@ -164,7 +163,7 @@ class OnlineCalibrator:
 
 
 def by_step(scores: FloatArray, step: NDArray[np.int64]) -> FloatArray:
-    """Scores ``(N, 2)`` of single steps as few rows ``(R, H, 2)``, each step's in their order.
+    """Scores ``(N, 2)`` of single steps in few rows ``(R, H, 2)``; each step keeps their order.
 
     >>> by_step(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]), np.array([0, 1, 0]))[..., 0]
     array([[ 1.,  2.],
@@ -179,13 +178,14 @@ def by_step(scores: FloatArray, step: NDArray[np.int64]) -> FloatArray:
     return rows
 
 
-def _judge(hits: MatchedActuals, places: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Scores ``(N, 2)`` and what is summed up ``(N, 7)``, of some hits."""
-    step, y_prob = hits.step[places], hits.y_prob[places]
-    forecasts = [hits.forecasts[i] for i in hits.index[places].tolist()]
-    at = list(zip(forecasts, step.tolist(), strict=True))
-    interval = np.array([pending.interval[h] for pending, h in at])  # (N, 3)
-    answered = np.array([pending.answered[h] for pending, h in at])  # (N, 4)
+def _scores_and_outcomes(
+    matched: MatchedActuals, numbers: Sequence[int]
+) -> tuple[FloatArray, FloatArray]:
+    """Scores ``(N, 2)`` and the values of `COLUMNS` ``(N, 7)`` of some matched steps."""
+    y_prob = matched.y_prob[numbers]
+    at = [(matched.forecasts[i], matched.step[i]) for i in numbers]
+    interval = np.array([forecast.interval[h] for forecast, h in at])  # (N, 3)
+    answered = np.array([forecast.answered[h] for forecast, h in at])  # (N, 4)
     factors = np.array([_NO_FACTORS if p.factors is None else p.factors[h] for p, h in at])
     scores = interval_scores(interval, y_prob)
     known = ~np.isnan(factors[:, 0])
@@ -196,7 +196,7 @@ def _judge(hits: MatchedActuals, places: Sequence[int]) -> tuple[FloatArray, Flo
         answered[:, 1] - answered[:, 0],
         ~_inside(y_prob, answered[:, 2], answered[:, 3]),
         known,
-        (scores <= factors + _ROUNDING).all(axis=1),  # False where there are no factors
+        (scores <= factors + _ROUNDING).all(axis=1),  # False without factors
         np.where(known, width, 0.0),
     ]
     return scores, np.column_stack(columns).astype(np.float64)

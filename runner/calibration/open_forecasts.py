@@ -1,9 +1,8 @@
-"""Forecasts that wait for what they forecast: bounded, and each step is met once.
+"""Forecasts whose outcomes are not known yet: bounded, and each step is scored once.
 
-A market remembers its latest forecasts by (time, step, source), also when every step is scored: an
-equal request that comes again, by another replica or after the cache's time, is not a new forecast.
-Beyond `max_pending_per_market` the earliest is dropped, beyond `max_markets` the market that was
-heard of longest ago.
+The latest forecasts of a market are stored by (time, step, source), also when all steps are scored:
+an equal request, from another replica or after its cache entry expired, is not a new forecast. Over
+`max_pending_per_market` the earliest is dropped, over `max_markets` the least recently used market.
 """
 
 from collections import Counter, OrderedDict
@@ -17,9 +16,8 @@ from runner.calibration.coverage import LearningEvent
 from runner.config.conformal import ConformalSection
 from runner.types import FloatArray
 
-# How far from a forecast time, in steps, a value may lie and still be its outcome: requests are
-# sent by clocks that are seconds off. Windows of another phase (a 5m series asked for every minute)
-# must not match.
+# The distance in steps between a forecast time and the time of its outcome: the clocks of callers
+# differ by seconds. Windows of another phase (a 5m series sent every minute) must not match.
 TOLERANCE_STEPS = 0.1
 
 Key = tuple[float, int, str]  # as_of, step_s, source
@@ -27,14 +25,14 @@ Key = tuple[float, int, str]  # as_of, step_s, source
 
 @dataclass(slots=True, eq=False)
 class OpenForecast:
-    """One forecast that waits.
+    """One forecast with unknown outcomes.
 
     Attributes:
-        segments: where it belongs, the narrowest first.
+        segments: its segments, the narrowest first.
         interval: ``(H, 3)`` lower end, centre, upper end of the target's interval, before limits.
-        answered: ``(H, 4)`` as it left: the target's interval, then the outermost levels.
-        factors: ``(H, 2)`` that stretched, or would have stretched, the halves; None: uncalibrated.
-        open: ``(H,)`` which steps are not scored yet.
+        answered: ``(H, 4)`` as answered: the target's interval, then the outermost levels.
+        factors: ``(H, 2)`` of its calibration, also if nobody asked for it; None: uncalibrated.
+        open: ``(H,)`` True for steps that are not scored yet.
     """
 
     as_of: float
@@ -48,18 +46,18 @@ class OpenForecast:
 
     @property
     def key(self) -> Key:
-        """What an equal forecast shares."""
+        """Equal for equal forecasts."""
         return self.as_of, self.step_s, self.source
 
     @property
     def last_ts(self) -> float:
-        """When its last step comes true."""
+        """Time of its last step."""
         return self.as_of + self.step_s * len(self.open)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Values of a market at ``end_ts`` and at each step of a forecast before, NaN for none."""
+    """Values of a market at ``end_ts`` and at each step before, NaN for none."""
 
     end_ts: float
     y_prob: FloatArray
@@ -67,18 +65,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchedActuals:
-    """Steps that have met their outcome.
+    """Steps of forecasts with their outcomes.
 
     Attributes:
-        forecasts: those that were hit.
-        index: ``(N,)`` into ``forecasts``.
-        pair: ``(N,)`` which pair of forecast and window it was.
-        step: ``(N,)`` which step of it, from 0.
-        y_prob: ``(N,)`` what came.
+        forecasts: N forecasts, one for each step; a forecast can be in it several times.
+        pair: ``(N,)`` number of the pair of forecast and window.
+        step: ``(N,)`` number of the step, from 0.
+        y_prob: ``(N,)`` outcomes.
     """
 
     forecasts: Sequence[OpenForecast]
-    index: NDArray[np.int64]
     pair: NDArray[np.int64]
     step: NDArray[np.int64]
     y_prob: FloatArray
@@ -86,18 +82,16 @@ class MatchedActuals:
 
 @dataclass(slots=True)
 class _Market:
-    known: dict[Key, OpenForecast | None] = field(
-        default_factory=dict
-    )  # None: nothing left to score
-    floor: float = -np.inf  # the latest time of a forecast that has been dropped
+    known: dict[Key, OpenForecast | None] = field(default_factory=dict)  # None: all is scored
+    floor: float = -np.inf  # the latest time of a dropped forecast
 
     @property
     def waiting(self) -> list[OpenForecast]:
-        return [pending for pending in self.known.values() if pending is not None]
+        return [forecast for forecast in self.known.values() if forecast is not None]
 
 
 class OpenForecasts:
-    """The forecasts of all markets; ``counts`` tells what was dropped and missed."""
+    """The forecasts of all markets; ``counts`` holds what was dropped and missed."""
 
     def __init__(self, settings: ConformalSection) -> None:
         self._settings = settings
@@ -107,24 +101,24 @@ class OpenForecasts:
 
     @property
     def markets(self) -> int:
-        """How many markets are followed."""
+        """Number of markets with forecasts."""
         return len(self._markets)
 
     @property
     def waiting(self) -> int:
-        """How many forecasts wait for an outcome."""
+        """Number of forecasts with open steps."""
         return self._waiting
 
-    def knows(self, market_id: str, key: Key) -> bool:
-        """Whether an equal forecast has been issued, or one so old that nobody would remember."""
+    def is_known(self, market_id: str, key: Key) -> bool:
+        """Whether an equal forecast was added, or this one is older than a dropped one."""
         market = self._markets.get(market_id)
         return market is not None and (key in market.known or key[0] <= market.floor)
 
-    def issue(self, market_id: str, pending: OpenForecast) -> None:
-        """Waits for the outcomes of a forecast that is not known yet."""
+    def add(self, market_id: str, forecast: OpenForecast) -> None:
+        """Adds a forecast that is not known yet."""
         market = self._markets.setdefault(market_id, _Market())
         self._markets.move_to_end(market_id)
-        market.known[pending.key] = pending
+        market.known[forecast.key] = forecast
         self._waiting += 1
         self.counts[LearningEvent.ISSUED] += 1
         if len(market.known) > self._settings.max_pending_per_market:
@@ -137,12 +131,12 @@ class OpenForecasts:
             self._drop(len(oldest.waiting))
 
     def awaiting(self, market_id: str, window: Window, step_s: int | None) -> list[OpenForecast]:
-        """Forecasts of a market that a window may hold values for.
+        """The forecasts of a market for which a window may hold values.
 
         Args:
-            market_id: the market, which is kept longer now.
-            window: values on the grid of ``step_s``; of any forecast's where that is None.
-            step_s: forecasts of other steps are left alone.
+            market_id: the market; it becomes the most recently used one.
+            window: values on the grid of ``step_s``.
+            step_s: only forecasts of this step; None: of any.
         """
         market = self._markets.get(market_id)
         if market is None:
@@ -151,20 +145,20 @@ class OpenForecasts:
         return [p for p in market.waiting if step_s in (None, p.step_s) and _reaches(window, p)]
 
     def close(self, market_id: str, step_s: int = 0, end_ts: float = -np.inf) -> None:
-        """Lets go of forecasts without an open step, and of those that time has left behind.
+        """Closes the forecasts without an open step, and those whose time has passed.
 
         Args:
-            market_id: whose forecasts.
+            market_id: the market.
             step_s: of a window of the market.
-            end_ts: its end. What is a whole step behind it has missed what was not observed.
+            end_ts: its end; forecasts that ended a whole step earlier have missed their open steps.
         """
         market = self._markets.get(market_id)
-        for pending in market.waiting if market is not None else ():
-            behind = pending.step_s == step_s and end_ts >= pending.last_ts + step_s
-            if behind or not pending.open.any():
-                self._markets[market_id].known[pending.key] = None
+        for forecast in market.waiting if market is not None else ():
+            behind = forecast.step_s == step_s and end_ts >= forecast.last_ts + step_s
+            if behind or not forecast.open.any():
+                self._markets[market_id].known[forecast.key] = None
                 self._waiting -= 1
-                self.counts[LearningEvent.MISSED] += int(pending.open.sum())
+                self.counts[LearningEvent.MISSED] += int(forecast.open.sum())
 
     def _drop(self, forecasts: int) -> None:
         self._waiting -= forecasts
@@ -172,32 +166,30 @@ class OpenForecasts:
 
 
 def match_actuals(pairs: Sequence[tuple[OpenForecast, Window]]) -> MatchedActuals:
-    """The open steps that windows hold a value for, which are open no longer.
+    """Finds the open steps for which windows hold a value, and closes them.
 
     Args:
-        pairs: forecasts, each beside a window of its own step; the first value for a step counts.
+        pairs: forecasts, each with a window of its own step; the first value for a step is used.
     """
-    forecasts = list({id(pending): pending for pending, _ in pairs}.values())
-    number = {id(pending): i for i, pending in enumerate(forecasts)}
-    index = np.array([number[id(pending)] for pending, _ in pairs], dtype=np.int64)
     pair, step, y_prob = _values(pairs)
-    slots = index[pair] * (int(step.max(initial=0)) + 1) + step
-    _, first = np.unique(slots, return_index=True)
-    first.sort()
-    hits = MatchedActuals(forecasts, index[pair][first], pair[first], step[first], y_prob[first])
-    for i, h in zip(hits.index.tolist(), hits.step.tolist(), strict=True):
-        forecasts[i].open[h] = False
-    return hits
+    used: list[int] = []
+    for number, (i, h) in enumerate(zip(pair.tolist(), step.tolist(), strict=True)):
+        open_ = pairs[i][0].open
+        if open_[h]:
+            open_[h] = False
+            used.append(number)
+    forecasts = [pairs[i][0] for i in pair[used].tolist()]
+    return MatchedActuals(forecasts, pair[used], step[used], y_prob[used])
 
 
 def _values(
     pairs: Sequence[tuple[OpenForecast, Window]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
     """Pair, step and value ``(N,)`` of every open step that a window has a value for."""
-    lengths = [len(pending.open) for pending, _ in pairs]
+    lengths = [len(forecast.open) for forecast, _ in pairs]
     open_ = np.zeros((len(pairs), max(lengths, default=0)), dtype=np.bool_)  # (P, H)
-    for row, (pending, _) in zip(open_, pairs, strict=True):
-        row[: len(pending.open)] = pending.open
+    for row, (forecast, _) in zip(open_, pairs, strict=True):
+        row[: len(forecast.open)] = forecast.open
     ahead = np.array([(p.as_of - w.end_ts) / p.step_s for p, w in pairs])  # (P,) in steps
     sizes = np.array([len(window.y_prob) for _, window in pairs], dtype=np.int64)
     ends = np.cumsum(sizes)  # (P,) of each window in the row of all windows
@@ -212,10 +204,10 @@ def _values(
     return pair[known], step[known], values[known]
 
 
-def _reaches(window: Window, pending: OpenForecast) -> bool:
-    """Whether the window is in step with the forecast and overlaps the time it speaks of."""
-    ahead = (window.end_ts - pending.as_of) / pending.step_s
+def _reaches(window: Window, forecast: OpenForecast) -> bool:
+    """Whether the window is on the grid of the forecast and overlaps its steps."""
+    ahead = (window.end_ts - forecast.as_of) / forecast.step_s
     aligned = abs(ahead - round(ahead)) <= TOLERANCE_STEPS
     start = ahead - len(window.y_prob) + 1
-    last = len(pending.open) + TOLERANCE_STEPS
+    last = len(forecast.open) + TOLERANCE_STEPS
     return aligned and ahead >= 1 - TOLERANCE_STEPS and start <= last

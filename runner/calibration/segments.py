@@ -1,4 +1,4 @@
-"""Where a forecast belongs when it is calibrated: its own segment, then ever wider ones.
+"""Segments: groups of forecasts that are calibrated together, from narrow to wide.
 
 liquidity=high|width=0.01..0.03  >  width=0.01..0.03  >  all
 """
@@ -18,14 +18,14 @@ def segment_chain(
     freq: str,
     width: float | None,
 ) -> tuple[str, ...]:
-    """Names of segments, the narrowest first; the last is every forecast's.
+    """The names of a forecast's segments, the narrowest first; the last holds every forecast.
 
     Args:
-        dimensions: what is told apart; the first one is given up first.
+        dimensions: of the narrowest segment; the first one is dropped first.
         width_edges: ascending probabilities that cut ``width`` into ranges.
-        liquidity: the caller's bucket, None where not said.
+        liquidity: the caller's bucket, or None.
         freq: step of the series.
-        width: of the band before its limits at the last step, None where it has no such interval.
+        width: of the calibrated interval at the last step, before the width limits, or None.
 
     >>> from runner.config.conformal import Dimension
     >>> both = (Dimension.LIQUIDITY, Dimension.WIDTH)

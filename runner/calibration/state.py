@@ -1,11 +1,11 @@
-"""What calibration has learned, as a value, and the versioned JSON file it is kept in.
+"""The state of calibration, as a value and as a versioned JSON file.
 
     {"schema_version": 1, "target_coverage": 0.8, "levels": [0.1, 0.9], "sources": {
       "ewma": {"all": {"sample_size": [412, ...], "lower": [1.02, ...], "upper": [0.98, ...]}}}}
 
-``lower`` and ``upper`` stretch the half of the band below and above its centre, one number a step:
-1 leaves it, 1.5 makes it half as wide again. ``sample_size`` is how many outcomes stand behind it.
-A file that says anything else is refused whole: bands must not lean on half a calibration.
+``lower`` and ``upper`` are factors for the half of the band below and above its centre, one a step:
+1 leaves it unchanged, 1.5 makes it 50 % wider. ``sample_size`` is the number of outcomes they were
+learned from. A file with any other content is refused as a whole.
 """
 
 import json
@@ -25,34 +25,35 @@ from runner.errors import ConfigError
 from runner.types import FloatArray
 
 SCHEMA_VERSION = 1
-EVERYTHING = "all"  # the segment that every outcome belongs to
-SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # nothing multiplies its way back from 0 or infinity
-MOST = 2**53  # of whatever is counted: up to here floats and readers of JSON keep whole numbers
-_LONGEST_MIB = 16  # of a file: 1,000 segments of 512 steps; the shipped limits make 0.4
-_MOST_DESCRIBED = 100  # faults: pydantic describes all or none, and a million take gigabytes
+EVERYTHING = "all"  # the segment of all outcomes
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # updates multiply: 0 and infinity would stay
+MAX_COUNT = 2**53  # floats and JSON readers keep integers up to this exact
+_MAX_MIB = 16  # a file of 1,000 segments of 512 steps; the shipped limits make 0.4
+_MAX_DESCRIBED = 100  # pydantic describes all faults or none; a million take gigabytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepFactors:
-    """What one segment of one source has taught, step by step.
+    """The factors of one segment of one source.
 
     Attributes:
-        factors: ``(H, 2)`` stretch of the lower and of the upper half of the band.
-        sample_size: ``(H,)`` outcomes behind each step.
+        factors: ``(H, 2)`` for the lower and the upper half of the band.
+        sample_size: ``(H,)`` number of outcomes of each step.
     """
 
     factors: FloatArray
     sample_size: NDArray[np.int64]
 
     def samples(self, horizon_steps: int) -> int:
-        """The fewest outcomes behind one of the first steps; 0 where these are not all there."""
-        there = len(self.factors) >= horizon_steps
-        return int(self.sample_size[:horizon_steps].min()) if there else 0
+        """The least number of outcomes among the first steps; 0 if the horizon is longer."""
+        if horizon_steps > len(self.factors):
+            return 0
+        return int(self.sample_size[:horizon_steps].min())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConformalState:
-    """Tracks by source (a model's runtime name, or the baseline's) and segment."""
+    """Factors by source (a model's runtime name, or the baseline's) and segment."""
 
     target_coverage: float
     tracks: Mapping[str, Mapping[str, StepFactors]] = field(default_factory=dict)
@@ -60,9 +61,9 @@ class ConformalState:
     def find(
         self, source: str, segments: Sequence[str], horizon_steps: int, enough: Enough
     ) -> tuple[str, StepFactors] | None:
-        """The first of ``segments`` with enough outcomes at every step, by name.
+        """Name and factors of the first of ``segments`` with enough outcomes at every step.
 
-        None where too little is known of the source as a whole.
+        None if the source as a whole has too few.
         """
         tracks = self.tracks.get(source, {})
         whole = tracks.get(EVERYTHING)
@@ -75,13 +76,13 @@ class ConformalState:
         return None
 
     def without(self, source: str, segment: str) -> "ConformalState":
-        """The state less one track, if it is there."""
+        """The state without one segment."""
         of_source = {k: v for k, v in self.tracks.get(source, {}).items() if k != segment}
         return ConformalState(self.target_coverage, {**self.tracks, source: of_source})
 
 
 def tails(target_coverage: float) -> tuple[float, float]:
-    """The two levels between which the share ``target_coverage`` lies.
+    """The two quantile levels whose interval has this coverage.
 
     >>> tails(0.8)
     (0.1, 0.9)
@@ -90,52 +91,51 @@ def tails(target_coverage: float) -> tuple[float, float]:
 
 
 def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> ConformalState:
-    """The state in a file, if it is sound and meant for this service.
+    """Reads a state file.
 
     Args:
         path: the JSON file.
-        target_coverage: what the configuration asks for.
-        sources: names of every source that can answer here.
+        target_coverage: of the configuration.
+        sources: names of the sources of this service.
 
     Raises:
-        ConfigError: the file is missing, is no JSON, has another schema or other levels, knows
-            other sources, or holds a number that cannot be.
+        ConfigError: the file is missing or no JSON, has another schema, other levels or other
+            sources, or a number out of range.
     """
     try:
         file = StateFile.model_validate_json(read_bytes(path))
     except ValidationError as exc:
-        raise ConfigError(f"{path}: {first_complaint(exc)}") from exc
+        raise ConfigError(f"{path}: {first_fault(exc)}") from exc
     return file.state_for(path, target_coverage, sources)
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file of learned numbers.
+    """The content of a file of learned numbers.
 
-    Only a regular file is opened, since a pipe would be waited for, and never more of it is read
-    than the longest file can hold.
+    Only regular files are opened, because reading a pipe could block, and at most 16 MiB are read.
 
     Raises:
-        ConfigError: it cannot be read, is no file, or is too long.
+        ConfigError: it cannot be read, is no regular file, or is too long.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("it is no regular file")
         with path.open("rb") as file:
-            content = file.read(_LONGEST_MIB * 2**20 + 1)
-    except (OSError, ValueError) as exc:  # ValueError: a path that no file can have
+            content = file.read(_MAX_MIB * 2**20 + 1)
+    except (OSError, ValueError) as exc:  # ValueError: an impossible path
         raise ConfigError(f"{path}: the conformal state cannot be read ({exc})") from exc
-    if len(content) > _LONGEST_MIB * 2**20:
-        raise ConfigError(f"{path}: the conformal state is over {_LONGEST_MIB} MiB")
+    if len(content) > _MAX_MIB * 2**20:
+        raise ConfigError(f"{path}: the conformal state is over {_MAX_MIB} MiB")
     return content
 
 
 def save_state(path: Path, state: ConformalState) -> None:
-    """Writes the file anew, whole or not at all."""
+    """Replaces the file as a whole."""
     write_whole(path, to_json(state))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file anew: whoever reads it finds the old one or the new one, never a part."""
+    """Replaces a file: readers get the old content or the new one, never a part."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")  # the same folder: a rename is atomic
     try:
         with draft.open("w", encoding="utf-8") as file:
@@ -148,7 +148,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def to_json(state: ConformalState) -> str:
-    """The file's text, one line a track, so that an operator can read and compare it."""
+    """The file's text, one line a segment, so that an operator can read and compare it."""
     sources = ",\n".join(
         f"  {json.dumps(source)}: {{\n{_lines(tracks)}\n  }}"
         for source, tracks in sorted(state.tracks.items())
@@ -172,16 +172,18 @@ def _track_json(track: StepFactors) -> dict[str, Any]:
 
 
 Factor = Annotated[float, Field(ge=SMALLEST_FACTOR, le=LARGEST_FACTOR, strict=True)]
-Samples = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+Samples = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
 Name = Annotated[str, Field(max_length=500)]  # of a source or a segment
 Steps = Field(min_length=1, max_length=10_000)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Refuses unknown keys and numbers that are not finite."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class _TrackJson(_Strict):
+class _TrackJson(Strict):
     sample_size: Annotated[list[Samples], Steps, FailFast()]
     lower: Annotated[list[Factor], Steps, FailFast()]
     upper: Annotated[list[Factor], Steps, FailFast()]
@@ -197,7 +199,7 @@ class _TrackJson(_Strict):
         return StepFactors(factors, np.array(self.sample_size, dtype=np.int64))
 
 
-class StateFile(_Strict):
+class StateFile(Strict):
     """The file as JSON."""
 
     schema_version: Literal[1]
@@ -214,19 +216,19 @@ class StateFile(_Strict):
     def state_for(
         self, path: Path, target_coverage: float, sources: Collection[str]
     ) -> ConformalState:
-        """The state, if it is meant for this service.
+        """The state for this service.
 
         Raises:
-            ConfigError: it is for other levels, or knows sources that cannot answer here.
+            ConfigError: it has other levels, or sources that this service does not have.
         """
         if tuple(self.levels) != tails(target_coverage):
             raise ConfigError(
                 f"{path}: levels are {self.levels}, but conformal.target_coverage "
                 f"{target_coverage:g} needs {list(tails(target_coverage))}"
             )
-        strangers = sorted(set(self.sources) - set(sources))
-        if strangers:
-            raise ConfigError(f"{path}: sources.{strangers[0]} is no model of this service")
+        unknown = sorted(set(self.sources) - set(sources))
+        if unknown:
+            raise ConfigError(f"{path}: sources.{unknown[0]} is no model of this service")
         tracks = {
             source: {name: track.to_track() for name, track in segments.items()}
             for source, segments in self.sources.items()
@@ -234,12 +236,10 @@ class StateFile(_Strict):
         return ConformalState(self.target_coverage, tracks)
 
 
-def first_complaint(exc: ValidationError) -> str:
-    """What is wrong first; a file with another schema would have many complaints."""
-    if exc.error_count() > _MOST_DESCRIBED:
+def first_fault(exc: ValidationError) -> str:
+    """The first fault, of which there can be many."""
+    if exc.error_count() > _MAX_DESCRIBED:
         return f"the conformal state has {exc.error_count()} faults"
-    found = exc.errors(include_url=False, include_context=False, include_input=False)
-    schema = [e for e in found if e["loc"] == ("schema_version",)]
-    first = (schema or found)[0]
+    first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:200] or "the conformal state"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,6 +1,6 @@
-"""How one request, or many, become answers.
+"""How do one request, or many, become answers?
 
-``forecaster.Forecaster`` answers one request and ``bulk.BulkForecaster`` many, both by the same
-steps: resolve the request, look into the answer cache, ask the model, else use the baseline.
-``answers.AnswerStore`` makes every ``answers.Forecast`` and holds what a replica knows.
+``forecaster.Forecaster`` answers one request or a batch by the same decisions: resolve the request
+(`resolved_request`), look into the answer cache, call the model, else use a fallback.
+``answers.AnswerStore`` holds the cached answers and makes every ``answers.Forecast``.
 """

@@ -1,15 +1,17 @@
-"""What an ingress replica knows when it answers: kept answers, and what was heard of the breakers.
+"""The cached answers and the known breaker states of an ingress replica.
 
-Every `Forecast` is made here, so that its metadata tells the truth in one place.
+Every `Forecast` is made here, so that its metadata is set in one place.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction
-from runner.calibration.calibrator import UNCALIBRATED, Calibrator
-from runner.calibration.conformal import Adjusted
+from runner.calibration.conformal import Adjusted, adjust, interval
+from runner.calibration.segments import segment_chain
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.forecast.outbox import Outbox
@@ -19,6 +21,7 @@ from runner.types import (
     Bands,
     BreakerState,
     FallbackReason,
+    ForecastRequest,
     ModelAnswer,
     ModelFailure,
     Source,
@@ -27,6 +30,7 @@ from runner.types import (
 ModelOutcome = ModelAnswer | ModelFailure
 
 IN_PROCESS = "baseline_in_process"  # warning: the baseline service did not answer in time
+UNCALIBRATED = "conformal_uncalibrated"  # warning: asked for, but too few outcomes are known
 WARNINGS = (  # every warning that an answer can carry; documented in docs/api.md
     *(f"fallback_{reason}" for reason in FallbackReason),
     IN_PROCESS,
@@ -38,17 +42,18 @@ WARNINGS = (  # every warning that an answer can carry; documented in docs/api.m
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
-    """What a caller gets: bands, and the truth about where they come from.
+    """An answer: bands, and where they come from.
 
     Attributes:
-        model: the call behind the bands, also when they were cached; None for the baseline.
-        cache_age_s: how old a cached answer is; None when it did not come from a cache.
-        kept: the fresh cache entry that an equal request will get.
-        conformal_asked: whether calibrated paths are wanted beside the raw ones.
-        conformal: those paths ``(1, H, Q)``; None too where they are wanted and cannot be had.
+        resolved: the request that is answered.
+        model: the model call behind the bands, also if they were cached; None for the baseline.
+        cache_age_s: age of a cached answer in seconds; None if it did not come from a cache.
+        cache_entry: the fresh entry of the cache from which an equal request would be answered.
+        conformal_asked: whether calibrated paths are wanted beside the others.
+        conformal: those paths ``(1, H, Q)``; None also if too few outcomes are known.
     """
 
-    plan: ResolvedRequest
+    resolved: ResolvedRequest
     bands: Bands
     source: Source
     breaker_state: BreakerState
@@ -57,23 +62,23 @@ class Forecast:
     model: ModelAnswer | None = None
     cache_stale: bool = False
     cache_age_s: float | None = None
-    kept: Entry[ModelAnswer] | None = None
+    cache_entry: Entry[ModelAnswer] | None = None
     conformal_asked: bool = False
     conformal: Adjusted | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What was last heard of a model's breaker; ``until`` it is known to be open."""
+class _KnownBreaker:
+    """The last known state of a model's breaker; it is known to be open before ``open_until``."""
 
     state: BreakerState = BreakerState.CLOSED
-    until: float = 0.0
+    open_until: float = 0.0
 
 
 class AnswerStore:
-    """Kept answers and breaker news of one replica; ``clock`` is monotonic, in seconds.
+    """Cached answers and breaker states of one replica; ``clock`` is monotonic, in seconds.
 
-    With ``notes`` every answer that is not a kept one is noted there, to be learned from.
+    Every answer that does not come from the cache is added to ``outbox``, if there is one.
     """
 
     def __init__(
@@ -82,122 +87,146 @@ class AnswerStore:
         clock: Callable[[], float],
         spread: Callable[[], float],
         conformal: ConformalState | None = None,
-        notes: Outbox | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
-        self._calibration = Calibrator(config.conformal, conformal)
-        self._notes = notes
+        self._settings = config.conformal
+        self._conformal = conformal
+        self._outbox = outbox
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
         self._cache: AnswerCache[ModelAnswer] = AnswerCache(config.cache, spread)
-        self._heard: dict[str, _Heard] = {}
+        self._breakers: dict[str, _KnownBreaker] = {}
 
     @property
     def kept_answers(self) -> int:
-        """Entries in the cache, fresh or not."""
+        """Number of cache entries, fresh or expired."""
         return len(self._cache)
 
     def breaker_states(self) -> dict[str, BreakerState]:
-        """The states of all breakers heard of here, by runtime name."""
-        return {model: heard.state for model, heard in self._heard.items()}
+        """The known breaker states by the model's runtime name."""
+        return {model: known.state for model, known in self._breakers.items()}
 
     def breaker_state(self, model: str) -> BreakerState:
-        """The state of a model's breaker as last heard of here."""
-        return self._heard.get(model, _Heard()).state
+        """The last known state of a model's breaker."""
+        return self._breakers.get(model, _KnownBreaker()).state
 
-    def learn(self, plan: ResolvedRequest, outcome: ModelOutcome) -> None:
-        """Keeps an answer; remembers an open breaker for a moment, so that it costs no hop."""
-        now, model = self._clock(), plan.key.model
+    def set_breaker_state(self, model: str, state: BreakerState) -> None:
+        """Replaces the known state of a breaker after an operator's command."""
+        self._breakers[model] = _KnownBreaker(state)
+
+    def record(self, resolved: ResolvedRequest, outcome: ModelOutcome) -> None:
+        """Caches an answer; remembers an open breaker, so that the next request makes no call."""
+        now, model = self._clock(), resolved.key.model
+        open_until = 0.0
         if isinstance(outcome, ModelAnswer):
-            self._cache.put(plan.cache_key, outcome, now - (outcome.age_s or 0.0))
-            self._heard[model] = _Heard(outcome.breaker_state)
+            self._cache.put(resolved.cache_key, outcome, now - (outcome.age_s or 0.0))
         else:
-            known_open_s = min(outcome.retry_in_s, self._memory_s)
-            self._heard[model] = _Heard(outcome.breaker_state, now + known_open_s)
+            open_until = now + min(outcome.retry_in_s, self._memory_s)
+        self._breakers[model] = _KnownBreaker(outcome.breaker_state, open_until)
 
-    def told(self, model: str, state: BreakerState) -> None:
-        """Takes an operator's word for the state of a breaker; what was heard is forgotten."""
-        self._heard[model] = _Heard(state)
-
-    def known_open(self, plan: ResolvedRequest) -> ModelFailure | None:
-        """The failure that asking the model now is known to end in, if any."""
-        heard, now = self._heard.get(plan.key.model, _Heard()), self._clock()
-        if now >= heard.until:
+    def known_open(self, resolved: ResolvedRequest) -> ModelFailure | None:
+        """The failure to expect if the model's breaker is known to be open."""
+        known, now = self._breakers.get(resolved.key.model, _KnownBreaker()), self._clock()
+        if now >= known.open_until:
             return None
-        return ModelFailure(FallbackReason.BREAKER_OPEN, heard.state, heard.until - now)
+        return ModelFailure(FallbackReason.BREAKER_OPEN, known.state, known.open_until - now)
 
     def calibrate_by(self, state: ConformalState) -> None:
-        """Answers are calibrated by this state from now on."""
-        self._calibration = replace(self._calibration, state=state)
+        """Sets the calibration state of all further answers."""
+        self._conformal = state
 
-    def from_model(self, plan: ResolvedRequest, answer: ModelAnswer) -> Forecast:
-        """The forecast of an answer that just came."""
-        self._note(plan, plan.key.model, answer.bands)
-        return self._of_model(plan, answer)
+    def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
+        """The forecast of a new answer of the model."""
+        self._note(resolved, resolved.key.model, answer.bands)
+        return self._of_model(resolved, answer)
 
-    def _of_model(self, plan: ResolvedRequest, answer: ModelAnswer) -> Forecast:
-        forecast = Forecast(
-            plan=plan,
-            bands=answer.bands,
-            source=Source.MODEL,
-            breaker_state=answer.breaker_state,
-            warnings=(*plan.warnings, *answer.bands.corrections),
-            model=answer,
-            cache_age_s=answer.age_s,
-            kept=self._cache.fresh(plan.cache_key, self._clock()),
-        )
-        return self._calibrated(forecast, plan.key.model)
+    def fresh(self, resolved: ResolvedRequest) -> Forecast | None:
+        """The forecast of a cached answer that has not expired."""
+        entry = self._cache.fresh(resolved.cache_key, self._clock())
+        return None if entry is None else self._from_entry(resolved, entry)
 
-    def fresh(self, plan: ResolvedRequest) -> Forecast | None:
-        """The forecast of a kept answer that is still good."""
-        entry = self._cache.fresh(plan.cache_key, self._clock())
-        return None if entry is None else self._from_entry(plan, entry)
-
-    def stale(self, plan: ResolvedRequest, reason: FallbackReason) -> Forecast | None:
-        """The forecast of an expired answer that may stand in for a model that failed."""
-        entry = self._cache.stale(plan.cache_key, self._clock())
+    def stale(self, resolved: ResolvedRequest, reason: FallbackReason) -> Forecast | None:
+        """The forecast of an expired answer that may be used because the model failed."""
+        entry = self._cache.stale(resolved.cache_key, self._clock())
         if entry is None:
             return None
-        kept = self._from_entry(plan, entry)
+        forecast = self._from_entry(resolved, entry)
         return replace(
-            kept,
+            forecast,
             cache_stale=True,
             fallback_reason=FallbackReason.STALE_IF_ERROR,
-            warnings=(*kept.warnings, f"fallback_{reason}"),
+            warnings=(*forecast.warnings, f"fallback_{reason}"),
         )
 
     def from_baseline(
-        self, plan: ResolvedRequest, bands: Bands, reason: FallbackReason, *, in_process: bool
+        self,
+        resolved: ResolvedRequest,
+        bands: Bands,
+        reason: FallbackReason,
+        warnings: tuple[str, ...] = (),
     ) -> Forecast:
-        """The forecast of baseline bands, with why and where they were made."""
-        self._note(plan, BASELINE_MODEL, bands)
-        where = (IN_PROCESS,) if in_process else ()
+        """The forecast of baseline bands, with the reason and further warnings."""
+        self._note(resolved, BASELINE_MODEL, bands)
         forecast = Forecast(
-            plan=plan,
+            resolved=resolved,
             bands=bands,
             source=Source.BASELINE,
-            breaker_state=self.breaker_state(plan.key.model),
-            warnings=(*plan.warnings, f"fallback_{reason}", *where, *bands.corrections),
+            breaker_state=self.breaker_state(resolved.key.model),
+            warnings=(*resolved.warnings, f"fallback_{reason}", *warnings, *bands.corrections),
             fallback_reason=reason,
         )
         return self._calibrated(forecast, BASELINE_MODEL)
 
-    def _note(self, plan: ResolvedRequest, source: str, bands: Bands) -> None:
-        if self._notes is not None:
-            self._notes.add(plan, source, bands)
+    def _of_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
+        forecast = Forecast(
+            resolved=resolved,
+            bands=answer.bands,
+            source=Source.MODEL,
+            breaker_state=answer.breaker_state,
+            warnings=(*resolved.warnings, *answer.bands.corrections),
+            model=answer,
+            cache_age_s=answer.age_s,
+            cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),
+        )
+        return self._calibrated(forecast, resolved.key.model)
+
+    def _from_entry(self, resolved: ResolvedRequest, entry: Entry[ModelAnswer]) -> Forecast:
+        return replace(
+            self._of_model(resolved, entry.value),
+            breaker_state=self.breaker_state(resolved.key.model),
+            cache_age_s=self._clock() - entry.stored_at,
+        )
+
+    def _note(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
+        if self._outbox is not None:
+            self._outbox.add(resolved, source, bands)
 
     def _calibrated(self, forecast: Forecast, source: str) -> Forecast:
-        """The forecast with calibrated paths beside its own, if its caller wants them."""
-        request = forecast.plan.request
-        if not self._calibration.asked(request):
+        """The forecast with calibrated paths, if its caller wants them."""
+        request = forecast.resolved.request
+        wanted = request.conformal
+        if not (self._settings.enabled_by_default if wanted is None else wanted):
             return forecast
-        adjusted = self._calibration.of(request, source, forecast.bands)
+        adjusted = self._adjusted(request, source, forecast.bands)
         missing = (UNCALIBRATED,) if adjusted is None else ()
         warnings = (*forecast.warnings, *missing)
         return replace(forecast, conformal_asked=True, conformal=adjusted, warnings=warnings)
 
-    def _from_entry(self, plan: ResolvedRequest, entry: Entry[ModelAnswer]) -> Forecast:
-        return replace(
-            self._of_model(plan, entry.value),
-            breaker_state=self.breaker_state(plan.key.model),
-            cache_age_s=self._clock() - entry.stored_at,
+    def _adjusted(self, request: ForecastRequest, source: str, bands: Bands) -> Adjusted | None:
+        """The calibrated paths ``(1, H, Q)``, or None if too few outcomes are known.
+
+        They are made of the bands before the width limits, which is what the source has forecast
+        and what its factors were learned from.
+        """
+        if self._conformal is None:
+            return None
+        settings, levels, paths = self._settings, np.asarray(request.levels), bands.unlimited[None]
+        width = interval(paths, levels, settings.target_coverage)
+        segments = segment_chain(
+            settings.segments,
+            settings.width_edges,
+            liquidity=request.liquidity_bucket,
+            freq=request.freq,
+            width=None if width is None else float(width[0, -1]),
         )
+        return adjust(paths, levels, self._conformal, source, segments, settings.enough)

@@ -1,26 +1,29 @@
-"""Answers one request: by the model where it suits and is in time, else by the next best source.
+"""Answers one request or many: by the model where it suits and is in time, else by a fallback.
 
-`Forecaster.forecast` tries in this order: the eligibility rules, the answer cache, the breaker, the
-model, an expired answer, the Baseline deployment, the baseline in this process. Every answer except
-a fresh model answer carries a `FallbackReason`.
+Both take the same decisions in the same order: the eligibility rules, the answer cache, the
+breaker, the model, an expired answer, the Baseline deployment, the baseline in this process. Every
+answer except a fresh model answer carries a `FallbackReason`.
 
-Equal requests share one model call (`SingleFlight`). A caller that reaches its deadline stops
-waiting, but the call goes on: its result fills the cache. A cancelled caller cancels the call only
-when no other caller waits for it.
+Equal requests share one model call. A single request that reaches its deadline stops waiting, but
+its call goes on and fills the cache (`SingleFlight`). Many requests travel in chunks, each of which
+fits into one runtime call (`runner/forecast/batch_pools.py`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, inf
 from typing import Generic, Protocol, TypeVar
 
 from runner.baseline.requests import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.config.registry import Registry
-from runner.errors import BaselineUnavailableError, TooLateError
-from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
+from runner.errors import BaselineUnavailableError, RequestError, TooLateError
+from runner.forecast.answers import IN_PROCESS, AnswerStore, Forecast, ModelOutcome
+from runner.forecast.batch_pools import BatchPools, EqualRequests, Failed, split
 from runner.forecast.resolved_request import ResolvedRequest, resolve_request
+from runner.pacer import Pacer
 from runner.types import (
     Bands,
     FallbackReason,
@@ -31,23 +34,42 @@ from runner.types import (
     Priority,
 )
 
-AT_ONCE = 256  # items that cost the baseline service little more than one does
+Numbered = tuple[int, Forecast | RequestError]
+CACHED_AT_ONCE = 128  # cached answers of a batch that are sent together
+BASELINE_CHUNK = 128  # 2 to 4 ms of the baseline's work
+BASELINE_AT_ONCE = 256  # items that cost the baseline service little more than one does
+# The part of a batch's time that is reserved for its baselines where its deadline is far off: other
+# batches may need the baseline at the same time, and single requests get half of the loop.
+RESERVE_FRACTION, RESERVE_FACTOR = 0.25, 4.0
 
 
 class ModelPort(Protocol):
-    """The way to the model; failures come back as values, never as exceptions."""
+    """Calls the model; failures come back as values, never as exceptions."""
 
     async def forecast(self, request: ModelRequest) -> ModelOutcome:
         """One item's bands, or why there are none."""
         ...
 
+    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
+        """Each item's bands, or why there are none, in order."""
+        ...
+
 
 class BaselinePort(Protocol):
-    """The way to the baseline service."""
+    """Calls the baseline service."""
 
     async def forecast(self, requests: Sequence[BaselineRequest]) -> Sequence[Bands]:
         """Bands of every item, in order; raises BaselineUnavailableError."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchTimes:
+    """The deadline, and the latest times on the clock to wait for the model and for the service."""
+
+    deadline: float
+    model: float
+    baseline_service: float
 
 
 class Forecaster:
@@ -59,15 +81,18 @@ class Forecaster:
         registry: Registry,
         answers: AnswerStore,
         model: ModelPort,
-        fallback: "Fallback",
+        baseline: BaselinePort,
         clock: Callable[[], float],
+        pacer: Pacer,
     ) -> None:
         self._config = config
         self._registry = registry
         self._answers = answers
         self._model = model
+        self._fallback = Fallback(config, answers, baseline, clock)
         self._clock = clock
-        self._fallback = fallback
+        self._pacer = pacer
+        self._reserve_s = config.fallback.reserve_ms / 1e3
         self._flights: SingleFlight[ModelOutcome] = SingleFlight()
 
     async def forecast(
@@ -75,65 +100,186 @@ class Forecaster:
     ) -> Forecast:
         """A valid answer by ``deadline`` (on the clock), whatever the model does.
 
-        With ``shed`` there is too much to do: only what is kept here, else the baseline in place.
+        With ``shed``, under overload, only a cached answer or the baseline in this process.
 
         Raises:
             RequestError: the model is unknown, or not allowed in this environment.
         """
-        plan = resolve_request(request, self._registry, self._config)
-        if plan.ineligible_reason is not None and not shed:
-            return await self._fallback.one(plan, plan.ineligible_reason, deadline)
-        fresh = None if plan.ineligible_reason else self._answers.fresh(plan)
-        if fresh is not None:
-            return fresh
+        resolved = resolve_request(request, self._registry, self._config)
+        result = self._without_model(resolved)
+        if result is None and shed:
+            result = self._use(resolved, self._failure(resolved, FallbackReason.OVERLOADED))
+        elif result is None:
+            outcome = await self._ask_model(resolved, deadline - self._reserve_s)
+            result = self._use(resolved, outcome)
+        if isinstance(result, Forecast):
+            return result
         if shed:
-            return self._shed(plan)
-        outcome = await self._ask_model(plan, deadline)
-        if isinstance(outcome, ModelAnswer):
-            return self._answers.from_model(plan, outcome)
-        stale = self._answers.stale(plan, outcome.reason)
-        return stale or await self._fallback.one(plan, outcome.reason, deadline)
+            return self._fallback.in_process([(resolved, result)])[0]
+        return (await self._fallback.many([(resolved, result)], deadline))[0]
 
-    def _shed(self, plan: ResolvedRequest) -> Forecast:
-        stale = self._answers.stale(plan, FallbackReason.OVERLOADED)
-        reason = plan.ineligible_reason or FallbackReason.OVERLOADED
-        return stale or self._fallback.in_place([(plan, reason)])[0]
+    async def forecast_many(
+        self,
+        requests: Iterable[tuple[int, ForecastRequest]],
+        deadline: float,
+        answering_s: float = 0.0,
+    ) -> AsyncIterator[list[Numbered]]:
+        """Each request's forecast or error with its number, as they become ready, by ``deadline``.
 
-    async def _ask_model(self, plan: ResolvedRequest, deadline: float) -> ModelOutcome:
-        """The model's answer within the time, joining whoever asks the same already."""
-        while True:
-            known = self._answers.known_open(plan)
-            if known is not None:
-                return known
-            reserve_s = self._config.fallback.reserve_ms / 1e3
-            budget_s = deadline - reserve_s - self._clock()
-            if budget_s <= 0:
-                return self._too_late(plan)
-            joins = self._flights.running(plan.cache_key)
-            outcome = await self._fly(plan, budget_s)
-            if not (joins and _ran_out_of_time(outcome)):
-                return outcome  # else: the one we joined had less time than we have; ask again
+        ``requests`` is read step by step: the first full chunk is sent to the model while the rest
+        is still being resolved.
 
-    async def _fly(self, plan: ResolvedRequest, budget_s: float) -> ModelOutcome:
+        Args:
+            requests: with their numbers.
+            deadline: on the clock.
+            answering_s: time to compute the baseline for all of them and to write the answers.
+        """
+        times = self._batch_times(deadline, answering_s)
+        pools = BatchPools(self._config.batching.max_batch_size)
+        work: list[asyncio.Future[list[Numbered]]] = []
+
+        def send(chunks: Iterable[list[EqualRequests]]) -> None:
+            answers = (self._answer_chunk(pools, chunk, times) for chunk in chunks)
+            work.extend(map(asyncio.ensure_future, answers))
+
         try:
-            return await self._flights.join(
-                plan.cache_key, lambda: self._call_model(plan, budget_s), budget_s
-            )
-        except TooLateError:
-            return self._too_late(plan)
+            ready: list[Numbered] = []
+            async for number, request in self._pacer.over(requests):
+                result = self._pool(pools, number, request)
+                if result is not None:
+                    ready.append((number, result))
+                if len(ready) == CACHED_AT_ONCE:
+                    yield ready
+                    ready = []
+                send(pools.full_chunks())
+            send(pools.chunks_left())
+            work.append(asyncio.ensure_future(self._fall_back(pools.ineligible, times)))
+            yield ready
+            for finished in asyncio.as_completed(work):
+                yield await finished
+        finally:  # the caller left: nothing more is sent
+            for task in work:
+                task.cancel()
 
-    async def _call_model(self, plan: ResolvedRequest, budget_s: float) -> ModelOutcome:
-        outcome = await self._model.forecast(plan.for_model(budget_s, Priority.INTERACTIVE))
-        self._answers.learn(plan, outcome)
+    def _batch_times(self, deadline: float, answering_s: float) -> _BatchTimes:
+        left_s = deadline - self._clock()
+        for_many_s = min(RESERVE_FACTOR * answering_s, RESERVE_FRACTION * left_s)
+        reserve_s = max(self._reserve_s, answering_s, for_many_s)
+        service_s = self._config.fallback.baseline_timeout_ms / 1e3
+        return _BatchTimes(deadline, deadline - reserve_s, deadline - answering_s - service_s)
+
+    def _pool(
+        self, pools: BatchPools, number: int, request: ForecastRequest
+    ) -> Forecast | RequestError | None:
+        """The answer if it is known at once, else None: the request is then in ``pools``."""
+        try:
+            resolved = resolve_request(request, self._registry, self._config)
+        except RequestError as refused:
+            return refused
+        result = self._without_model(resolved)
+        if isinstance(result, Forecast):
+            return result
+        if result is None:
+            pools.add(number, resolved)
+        else:
+            pools.ineligible.append((number, (resolved, result)))
+        return None
+
+    def _without_model(self, resolved: ResolvedRequest) -> Forecast | FallbackReason | None:
+        """A cached answer, or why the model must not be asked, or None: ask the model."""
+        return resolved.ineligible_reason or self._answers.fresh(resolved)
+
+    def _use(self, resolved: ResolvedRequest, outcome: ModelOutcome) -> Forecast | FallbackReason:
+        """The model's answer, or an expired one, or why the baseline must answer."""
+        if isinstance(outcome, ModelAnswer):
+            return self._answers.from_model(resolved, outcome)
+        return self._answers.stale(resolved, outcome.reason) or outcome.reason
+
+    def _refusal(self, resolved: ResolvedRequest, budget_s: float) -> ModelFailure | None:
+        """Why the model cannot be asked now: its breaker is open, or no time is left."""
+        known_open = self._answers.known_open(resolved)
+        if known_open is None and budget_s <= 0:
+            return self._failure(resolved, FallbackReason.DEADLINE_EXCEEDED)
+        return known_open
+
+    def _failure(self, resolved: ResolvedRequest, reason: FallbackReason) -> ModelFailure:
+        return ModelFailure(reason, self._answers.breaker_state(resolved.key.model))
+
+    async def _ask_model(self, resolved: ResolvedRequest, until: float) -> ModelOutcome:
+        """The model's answer by ``until``; joins a running call of an equal request."""
+        while True:
+            budget_s = until - self._clock()
+            refusal = self._refusal(resolved, budget_s)
+            if refusal is not None:
+                return refusal
+            key, joins = resolved.cache_key, self._flights.running(resolved.cache_key)
+            call = partial(self._call_model, resolved, budget_s)
+            try:
+                outcome = await self._flights.join(key, call, budget_s)
+            except TooLateError:
+                return self._failure(resolved, FallbackReason.DEADLINE_EXCEEDED)
+            if not (joins and _ran_out_of_time(outcome)):
+                return outcome  # else: the joined call had less time than is left here; ask again
+
+    async def _call_model(self, resolved: ResolvedRequest, budget_s: float) -> ModelOutcome:
+        outcome = await self._model.forecast(resolved.for_model(budget_s, Priority.INTERACTIVE))
+        self._answers.record(resolved, outcome)
         return outcome
 
-    def _too_late(self, plan: ResolvedRequest) -> ModelFailure:
-        state = self._answers.breaker_state(plan.key.model)
-        return ModelFailure(FallbackReason.DEADLINE_EXCEEDED, state)
+    async def _ask_model_for_many(
+        self, chunk: Sequence[ResolvedRequest], until: float
+    ) -> Sequence[ModelOutcome]:
+        """The model's answers by ``until``, in order, for requests that share a batch key."""
+        budget_s = until - self._clock()
+        refusal = self._refusal(chunk[0], budget_s)
+        if refusal is not None:
+            return [refusal] * len(chunk)
+        items = [resolved.for_model(budget_s, Priority.BULK) for resolved in chunk]
+        try:
+            async with asyncio.timeout(budget_s):
+                outcomes = await self._model.forecast_many(items)
+        except TimeoutError:
+            return [self._failure(chunk[0], FallbackReason.DEADLINE_EXCEEDED)] * len(chunk)
+        for resolved, outcome in zip(chunk, outcomes, strict=True):
+            self._answers.record(resolved, outcome)
+        return outcomes
+
+    async def _answer_chunk(
+        self, pools: BatchPools, chunk: Sequence[EqualRequests], times: _BatchTimes
+    ) -> list[Numbered]:
+        await self._pacer.rest()
+        outcomes = await self._ask_model_for_many([equal[0][1] for equal in chunk], times.model)
+        pools.close(chunk)
+        await self._pacer.rest()
+        done: list[Numbered] = []
+        failed: list[tuple[int, Failed]] = []
+        for equal, outcome in zip(chunk, outcomes, strict=True):
+            for number, resolved in equal:
+                result = self._use(resolved, outcome)
+                if isinstance(result, Forecast):
+                    done.append((number, result))
+                else:
+                    failed.append((number, (resolved, result)))
+        return done + await self._fall_back(failed, times)
+
+    async def _fall_back(
+        self, failed: Sequence[tuple[int, Failed]], times: _BatchTimes
+    ) -> list[Numbered]:
+        """The baseline's answers; the service is asked only if there is time for all without it."""
+        done: list[Numbered] = []
+        for part in split(failed, lambda item: item[1][0], BASELINE_CHUNK):
+            await self._pacer.rest()
+            items = [item for _, item in part]
+            if self._clock() > times.baseline_service:
+                forecasts = self._fallback.in_process(items)
+            else:
+                forecasts = await self._fallback.many(items, times.deadline)
+            done.extend(zip((number for number, _ in part), forecasts, strict=True))
+        return done
 
 
 class Fallback:
-    """The baseline in time: the service's, or the same function in this process."""
+    """The baseline in time: from the service, or from the same function in this process."""
 
     def __init__(
         self,
@@ -146,47 +292,35 @@ class Fallback:
         self._answers = answers
         self._baseline = baseline
         self._clock = clock
-        self._rests_until = -inf  # when the service is asked again, after it had no answer
+        self._rests_until = -inf  # after a failure the service is not asked before this time
 
-    async def one(self, plan: ResolvedRequest, reason: FallbackReason, deadline: float) -> Forecast:
-        """The baseline's forecast for one plan."""
-        return (await self.many([(plan, reason)], deadline))[0]
+    async def many(self, failed: Sequence[Failed], deadline: float) -> list[Forecast]:
+        """A forecast of the baseline for each request, in order, computed together."""
+        bands = await self._ask([resolved.for_baseline() for resolved, _ in failed], deadline)
+        return self.in_process(failed) if bands is None else self._forecasts(failed, bands, ())
 
-    async def many(
-        self, failed: Sequence[tuple[ResolvedRequest, FallbackReason]], deadline: float
-    ) -> list[Forecast]:
-        """The baseline's forecast for each plan, in order, computed together."""
-        bands = await self._ask([plan.for_baseline() for plan, _ in failed], deadline)
-        if bands is None:
-            return self.in_place(failed)
-        return self._forecasts(failed, bands, in_process=False)
-
-    def in_place(self, failed: Sequence[tuple[ResolvedRequest, FallbackReason]]) -> list[Forecast]:
-        """The same, computed here and now."""
-        requests = [plan.for_baseline() for plan, _ in failed]
+    def in_process(self, failed: Sequence[Failed]) -> list[Forecast]:
+        """The same, computed in this process."""
+        requests = [resolved.for_baseline() for resolved, _ in failed]
         bands = baseline_bands(requests, self._config.baseline, self._config.bands)
-        return self._forecasts(failed, bands, in_process=True)
+        return self._forecasts(failed, bands, (IN_PROCESS,))
 
     def _forecasts(
-        self,
-        failed: Sequence[tuple[ResolvedRequest, FallbackReason]],
-        bands: Sequence[Bands],
-        *,
-        in_process: bool,
+        self, failed: Sequence[Failed], bands: Sequence[Bands], warnings: tuple[str, ...]
     ) -> list[Forecast]:
         return [
-            self._answers.from_baseline(plan, b, reason, in_process=in_process)
-            for (plan, reason), b in zip(failed, bands, strict=True)
+            self._answers.from_baseline(resolved, b, reason, warnings)
+            for (resolved, reason), b in zip(failed, bands, strict=True)
         ]
 
     async def _ask(
         self, requests: Sequence[BaselineRequest], deadline: float
     ) -> Sequence[Bands] | None:
-        """The baseline service's answer, or None when it has none in time."""
+        """The baseline service's answer, or None if it has none in time."""
         fallback = self._config.fallback
-        limit_ms = fallback.baseline_timeout_ms * ceil(len(requests) / AT_ONCE)
-        kept_back_s = max(0.0, fallback.reserve_ms - limit_ms) / 1e3
-        limit_s = min(limit_ms / 1e3, deadline - self._clock() - kept_back_s)
+        limit_ms = fallback.baseline_timeout_ms * ceil(len(requests) / BASELINE_AT_ONCE)
+        reserve_s = max(0.0, fallback.reserve_ms - limit_ms) / 1e3
+        limit_s = min(limit_ms / 1e3, deadline - self._clock() - reserve_s)
         if limit_s <= 0 or self._clock() < self._rests_until:
             return None
         try:
@@ -207,55 +341,54 @@ V = TypeVar("V")
 class _Flight(Generic[V]):
     task: asyncio.Task[V]
     waiting: int = 0
-    wanted: bool = False  # somebody timed out: the late result still has a use
+    timed_out: bool = False  # for one of its callers: the late result still fills the cache
 
 
 class SingleFlight(Generic[V]):
-    """Joins callers of the same key onto one running task."""
+    """Callers of the same key share one running task."""
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[V]] = {}
 
-    def __len__(self) -> int:
-        return len(self._flights)
-
     def running(self, key: Hashable) -> bool:
-        """Whether somebody is already at work for ``key``."""
+        """Whether a task for ``key`` is running."""
         return key in self._flights
 
     async def join(self, key: Hashable, start: Callable[[], Awaitable[V]], timeout_s: float) -> V:
-        """The result of the work for ``key``, started here if nobody has yet.
+        """The result of the task for ``key``, which is started here if none is running.
+
+        A cancelled caller cancels the task only if no other caller waits for it or timed out.
 
         Raises:
-            TooLateError: it took longer than ``timeout_s``; the work goes on.
+            TooLateError: it took longer than ``timeout_s``; the task goes on.
         """
-        flight = self._flights.get(key) or self._take_off(key, start)
+        flight = self._flights.get(key) or self._start(key, start)
         flight.waiting += 1
         try:
             done, _ = await asyncio.wait((flight.task,), timeout=timeout_s)
         except asyncio.CancelledError:
-            if flight.waiting == 1 and not flight.wanted:
-                self._flights.pop(key, None)  # whoever comes next must not join a cancelled task
+            if flight.waiting == 1 and not flight.timed_out:
+                self._flights.pop(key, None)  # the next caller must not join a cancelled task
                 flight.task.cancel()
             raise
         finally:
             flight.waiting -= 1
         if not done:
-            flight.wanted = True
+            flight.timed_out = True
             raise TooLateError
         return flight.task.result()
 
-    def _take_off(self, key: Hashable, start: Callable[[], Awaitable[V]]) -> _Flight[V]:
+    def _start(self, key: Hashable, start: Callable[[], Awaitable[V]]) -> _Flight[V]:
         flight = _Flight(asyncio.ensure_future(_run(start)))
         self._flights[key] = flight
-        flight.task.add_done_callback(lambda _: self._land(key, flight))
+        flight.task.add_done_callback(lambda _: self._end(key, flight))
         return flight
 
-    def _land(self, key: Hashable, flight: _Flight[V]) -> None:
+    def _end(self, key: Hashable, flight: _Flight[V]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if not flight.task.cancelled():
-            flight.task.exception()  # marks it as seen: with no waiter left nobody else would
+            flight.task.exception()  # else asyncio logs an error that no caller waited for
 
 
 async def _run(start: Callable[[], Awaitable[V]]) -> V:

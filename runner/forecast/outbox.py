@@ -1,4 +1,4 @@
-"""What a replica has answered since it last told: bounded, and next to free while answering."""
+"""A bounded queue of answered forecasts for the learning actor."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ Note = tuple[ResolvedRequest, str, Bands]
 
 
 class Outbox:
-    """A queue between answers and learning; the oldest go when it is full."""
+    """Forecasts not yet sent to the learning actor; if it is full, the oldest are dropped."""
 
     def __init__(self, max_queued: int) -> None:
         self._queue: deque[Note] = deque()
@@ -21,19 +21,19 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, plan: ResolvedRequest, source: str, bands: Bands) -> None:
-        """Notes an answer; the caller waits for this, so nothing is worked out here."""
-        self._queue.append((plan, source, bands))
+    def add(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
+        """Adds an answer; the request waits for this, so nothing is computed here."""
+        self._queue.append((resolved, source, bands))
         if len(self._queue) > self._max_queued:
             self._queue.popleft()
             self.dropped += 1
 
     def take(self, most: int) -> list[Note]:
-        """The oldest notes, which are no longer kept."""
+        """Removes and returns the oldest notes."""
         return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
     def put_back(self, notes: Sequence[Note]) -> None:
-        """Keeps notes again that could not be told, before newer ones, as far as there is room."""
+        """Puts notes that could not be sent before the others; if it is full, drops the oldest."""
         room = self._max_queued - len(self._queue)
         kept = notes[max(0, len(notes) - room) :]
         self.dropped += len(notes) - len(kept)
@@ -41,15 +41,15 @@ class Outbox:
 
 
 def forecast_record_of(note: Note) -> ForecastRecord:
-    """A note as learning needs it."""
-    plan, source, bands = note
-    request = plan.request
+    """The fields of a note that the learning actor needs."""
+    resolved, source, bands = note
+    request = resolved.request
     return ForecastRecord(
         market_id=request.market_id,
         freq=request.freq,
         step_s=request.step_s,
         as_of=request.as_of.timestamp(),
-        observed_prob=plan.series.observed_prob,
+        observed_prob=resolved.series.observed_prob,
         levels=request.levels,
         liquidity=request.liquidity_bucket,
         source=source,

@@ -1,10 +1,10 @@
-"""What a request asks of the model, resolved before anything is sent. Pure functions.
+"""Resolves a request before anything is sent. Pure functions.
 
     observations   -> `regularise`: the grid that ends at ``as_of_ts``, gaps filled and counted
     series, model  -> `ineligible_reason`: why the model cannot be asked, or None
     request        -> `resolve_request`: a `ResolvedRequest` with its batch key and cache key
 
-The model gets the grid. Eligibility is judged by what was observed.
+The model gets the filled grid; eligibility depends on the observations.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ class RegularSeries:
 
     Attributes:
         y_prob: ``(T,)`` with the last known value carried forward over gaps; finite.
-        observed_prob: ``(T,)`` with NaN where a step saw no observation.
+        observed_prob: ``(T,)`` with NaN where a step has no observation.
         x_past: covariates on the same grid, each ``(T,)``.
-        points: how many steps hold a real observation.
+        points: number of steps with an observation.
         longest_gap_minutes: the longest stretch of steps without an observation.
     """
 
@@ -48,7 +48,7 @@ class RegularSeries:
 
     @property
     def gaps_filled(self) -> int:
-        """How many steps were filled forward."""
+        """Number of steps that were filled forward."""
         return self.observed_prob.size - self.points
 
 
@@ -69,7 +69,7 @@ def regularise(
         max_steps: how many steps to keep.
     """
     window = y_prob[-max_steps:]
-    if y_ts is None and not np.isnan(window).any():  # the rule: nothing to lay out or to fill
+    if y_ts is None and not np.isnan(window).any():  # the usual case: nothing to fill
         covariates = {name: x[-max_steps:] for name, x in x_past.items()}
         return RegularSeries(window, window, covariates, window.size, 0.0)
     regular: FloatArray = np.arange(y_prob.size, dtype=np.float64) * step_s
@@ -91,20 +91,20 @@ def _on_grid(
     known = np.flatnonzero(np.isfinite(values))
     last = np.searchsorted(times[known], grid + _TOLERANCE_S, side="right") - 1
     taken = known[last]  # (T,) index of the newest value at or before each step
-    fresh = times[taken] > grid - step_s + _TOLERANCE_S
+    observed = times[taken] > grid - step_s + _TOLERANCE_S
     y = values[taken]
     beside = np.searchsorted(times, grid + _TOLERANCE_S, side="right") - 1
     covariates = {name: x[first:][beside] for name, x in x_past.items()}
-    observed, points = np.where(fresh, y, np.nan), int(fresh.sum())
-    return RegularSeries(y, observed, covariates, points, _longest_gap(fresh, step_s))
+    observed_prob, points = np.where(observed, y, np.nan), int(observed.sum())
+    return RegularSeries(y, observed_prob, covariates, points, _longest_gap(observed, step_s))
 
 
 _TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
 
 
-def _longest_gap(fresh: np.ndarray, step_s: int) -> float:
+def _longest_gap(observed: np.ndarray, step_s: int) -> float:
     """Minutes of the longest run of steps without an observation."""
-    edges = np.flatnonzero(np.concatenate(([True], fresh, [True])))
+    edges = np.flatnonzero(np.concatenate(([True], observed, [True])))
     return float((np.diff(edges).max() - 1) * step_s / 60.0)
 
 
@@ -127,7 +127,7 @@ def ineligible_reason(
 
 
 class InputWarning(StrEnum):
-    """What was dropped or filled on the way in; the values are warnings in ``meta``."""
+    """What was dropped or filled in the input; the values are warnings in ``meta``."""
 
     PARAMS_DROPPED = "model_params_dropped"
     VERSION_NOT_SELECTABLE = "model_version_not_selectable"
@@ -139,9 +139,9 @@ class ResolvedRequest:
     """One request, resolved: which model, on which series, under which cache key.
 
     Attributes:
-        unsuited: why the model is not asked at all, or None.
+        ineligible_reason: why the model must not be asked, or None.
         cache_key: equal for requests that must get the same bands.
-        warnings: what was dropped or filled on the way in.
+        warnings: values of `InputWarning`.
     """
 
     request: ForecastRequest
@@ -153,7 +153,7 @@ class ResolvedRequest:
     warnings: tuple[str, ...]
 
     def for_model(self, budget_s: float, priority: Priority) -> ModelRequest:
-        """The item that goes to the runner, with what is left of its time."""
+        """The item for the Runner; ``budget_s`` is the time left."""
         request = self.request
         return ModelRequest(
             key=self.key,
@@ -169,7 +169,7 @@ class ResolvedRequest:
         )
 
     def for_baseline(self) -> BaselineRequest:
-        """The item that goes to the baseline; a window with too little in it goes filled."""
+        """The item for the baseline; a window with fewer than two observations is sent filled."""
         series, request = self.series, self.request
         y_prob = series.observed_prob if series.points >= 2 else series.y_prob
         return BaselineRequest(y_prob, request.horizon_steps, request.levels, request.transform)
@@ -178,10 +178,10 @@ class ResolvedRequest:
 def resolve_request(
     request: ForecastRequest, registry: Registry, config: Config
 ) -> ResolvedRequest:
-    """The plan of ``request`` in this environment.
+    """Resolves ``request`` in this environment.
 
     Raises:
-        UnknownModelError: nothing is registered under the name.
+        UnknownModelError: no model of this name.
         ModelNotAllowedError: the environment may not serve the model.
     """
     entry = registry.resolve(request.model_name, config.environment)
@@ -203,7 +203,7 @@ def resolve_request(
 
 
 def _digest(key: BatchKey, series: RegularSeries, request: ForecastRequest) -> bytes:
-    """A hash of everything that shapes the bands; the market's name does not."""
+    """A hash of everything that changes the bands; the market's name does not."""
     digest = hashlib.blake2b(digest_size=16)
     transform, end_ts = request.transform, request.as_of.timestamp()
     digest.update(

@@ -13,8 +13,7 @@ from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore
-from runner.forecast.bulk import BulkForecaster, ModelPorts
-from runner.forecast.forecaster import BaselinePort, Fallback, Forecaster
+from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
 from runner.forecast.outbox import Outbox
 from runner.pacer import Pacer
 from serve_app.deployments.learning import LEARNING
@@ -50,7 +49,7 @@ class Ingress:
         self._baseline = BaselineHandle(baseline, config.batching)
         clock = time.monotonic
         self._runner = handle = RunnerHandle(runner, name, config.batching)
-        model: ModelPorts = handle
+        model: ModelPort = handle
         bands: BaselinePort = self._baseline
         if tracer is not None:
             model = TracedModel(model, tracer)
@@ -58,16 +57,14 @@ class Ingress:
         outbox = Outbox(config.conformal.max_queued) if config.conformal.online else None
         answers = AnswerStore(config, clock, random.random, conformal, outbox)
         self._learning = None if outbox is None else _learning(config, outbox, answers)
-        fallback = Fallback(config, answers, bands, clock)
-        forecaster = Forecaster(config, registry, answers, model, fallback, clock)
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
-        bulk = BulkForecaster(config, registry, answers, model, fallback, clock, pacer)
+        forecaster = Forecaster(config, registry, answers, model, bands, clock, pacer)
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
         request_metrics = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
         self._flusher = Flusher(recorder, RaySink(), request_metrics.update_gauges)
-        shared = (config, registry, answers, forecaster, bulk, clock, request_metrics, handle)
+        shared = (config, registry, answers, forecaster, clock, request_metrics, handle)
         self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)
         self._cluster = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
 

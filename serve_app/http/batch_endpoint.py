@@ -104,7 +104,7 @@ class BatchEndpoint:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
         requests = self._valid(items, refused)
-        async for part in self._service.bulk.forecast(requests, deadline, answering_s):
+        async for part in self._service.forecaster.forecast_many(requests, deadline, answering_s):
             lines = [*refused]
             refused.clear()
             async for index, result in self._service.pacer.over(part):
@@ -131,7 +131,7 @@ class BatchEndpoint:
         timings = timings_of(began, None, answered, now, forecast)
         self._service.watch.answered(Route.BATCH, now, forecast, timings, called)
         fields = PerRequestFields(forecast.breaker_state, timings.total_ms, forecast.cache_age_s)
-        return b'"ok":%b' % encoded.fill(fields)
+        return b'"ok":%b' % encoded.render(fields)
 
     def _refusal(self, error: Described) -> bytes:
         self._service.watch.refused(Route.BATCH, "refused")

@@ -50,7 +50,7 @@ class BreakerEndpoint:
         action = BreakerCommandBody.model_validate_json(body).action
         model = registry.resolve(request.path_params["model"], config.environment).runtime_name
         state = await self._service.operator.command(model, action)
-        self._service.answers.told(model, state)
+        self._service.answers.set_breaker_state(model, state)
         logger.warning("an operator ordered %s for the breaker of %s", action, model)
         answer = BreakerAnswer(model=model, state=state)
         return Response(answer.model_dump_json(), media_type=JSON)

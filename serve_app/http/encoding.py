@@ -36,7 +36,7 @@ class EncodedAnswer:
 
     head: bytes
 
-    def fill(self, now: PerRequestFields) -> bytes:
+    def render(self, now: PerRequestFields) -> bytes:
         """The whole body."""
         age_s = now.cache_age_s
         return _BODY % (
@@ -50,7 +50,7 @@ class EncodedAnswer:
 
 def encode(forecast: Forecast) -> EncodedAnswer:
     """The body of ``forecast`` with its paths and the fixed fields of ``meta``."""
-    request = forecast.plan.request
+    request = forecast.resolved.request
     body = {
         "market_id": request.market_id,
         "as_of_ts": iso(request.as_of),
@@ -87,7 +87,7 @@ def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str,
 
 
 def _meta(forecast: Forecast) -> dict[str, Any]:
-    resolved, model = forecast.plan, forecast.model
+    resolved, model = forecast.resolved, forecast.model
     meta: dict[str, Any] = {
         "runtime": forecast.source.value,
         "model_requested": resolved.request.model_name,
@@ -113,5 +113,5 @@ def _meta(forecast: Forecast) -> dict[str, Any]:
 def _model_fields(forecast: Forecast) -> dict[str, str | None]:
     if forecast.source is Source.BASELINE:
         return {"model_name": BASELINE_MODEL, "model_version": None}
-    entry = forecast.plan.entry
+    entry = forecast.resolved.entry
     return {"model_name": entry.runtime_name, "model_version": entry.version}

@@ -85,7 +85,7 @@ class ForecastEndpoint:
         now = self._clock()
         total_ms = (now - began) * 1e3
         timing = self._service.watch.kept(now, total_ms, partial(_request_id, scope))
-        return kept.encoded.fill(PerRequestFields(state, total_ms, age_s)), timing
+        return kept.encoded.render(PerRequestFields(state, total_ms, age_s)), timing
 
     async def _answer(
         self,
@@ -116,14 +116,14 @@ class ForecastEndpoint:
         )
         answered = self._clock()
         encoded = encode(forecast)
-        if forecast.kept is not None and not forecast.cache_stale:
-            kept = _Kept(encoded, forecast.plan.key.model, steps, forecast.kept)
+        if forecast.cache_entry is not None and not forecast.cache_stale:
+            kept = _Kept(encoded, forecast.resolved.key.model, steps, forecast.cache_entry)
             self._kept.put(digest, kept, self._clock())
         now, age_s = self._clock(), forecast.cache_age_s
         timings = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
         self._service.watch.answered(Route.FORECAST, now, forecast, timings, called)
-        body = encoded.fill(PerRequestFields(forecast.breaker_state, timings.total_ms, age_s))
+        body = encoded.render(PerRequestFields(forecast.breaker_state, timings.total_ms, age_s))
         return body, timings.header()
 
 

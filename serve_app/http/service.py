@@ -11,7 +11,6 @@ from runner.calibration.forecast_record import Actual, OutcomeCounts
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore
-from runner.forecast.bulk import BulkForecaster
 from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.types import BreakerCommand, BreakerState
@@ -70,7 +69,6 @@ class Dependencies:
     registry: Registry
     answers: AnswerStore
     forecaster: Forecaster
-    bulk: BulkForecaster
     clock: Callable[[], float]
     watch: RequestMetrics
     operator: OperatorPort

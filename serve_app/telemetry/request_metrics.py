@@ -122,7 +122,7 @@ class RequestLog:
             "request_id": request_id,
             "source": forecast.source.value,
             "reason": forecast.fallback_reason,
-            "model": forecast.plan.key.model,
+            "model": forecast.resolved.key.model,
             "cached": forecast.cache_age_s is not None,
             "admission_ms": stages.admission_ms,
             "queue_ms": stages.queue_ms,

@@ -35,8 +35,7 @@ from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
 from runner.config.sections import ObservabilitySection, Traces
 from runner.forecast.answers import ModelOutcome
-from runner.forecast.bulk import ModelPorts
-from runner.forecast.forecaster import BaselinePort
+from runner.forecast.forecaster import BaselinePort, ModelPort
 from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
 from serve_app.telemetry.logs import own_stderr
 from serve_app.telemetry.runner_metrics import Call, result_of
@@ -107,7 +106,7 @@ class TracedApp:
 class TracedModel:
     """Calls to the Runner with a span; the items carry its id."""
 
-    def __init__(self, model: ModelPorts, tracer: Tracer) -> None:
+    def __init__(self, model: ModelPort, tracer: Tracer) -> None:
         self._model = model
         self._tracer = tracer
 

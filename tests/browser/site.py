@@ -14,8 +14,7 @@ import uvicorn
 from runner.baseline.requests import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore, ModelOutcome
-from runner.forecast.bulk import BulkForecaster
-from runner.forecast.forecaster import Fallback, Forecaster
+from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.types import (
     Bands,
@@ -88,13 +87,11 @@ def make_service(config: Config, ports: Ports) -> Dependencies:
     clock, model = time.monotonic, ModelPort(ports)
     registry = make_registry()
     answers = AnswerStore(config, clock, random.random)
-    fallback = Fallback(config, answers, BaselinePort(config), clock)
     shared = (config, registry, answers)
-    forecaster = Forecaster(*shared, model, fallback, clock)
     under_way = UnderWay()
     pacer = Pacer(clock, lambda: under_way.single > 0)
-    bulk = BulkForecaster(*shared, model, fallback, clock, pacer)
-    all_of_it = (*shared, forecaster, bulk, clock, make_watch(clock), FakeOperatorPort())
+    forecaster = Forecaster(*shared, model, BaselinePort(config), clock, pacer)
+    all_of_it = (*shared, forecaster, clock, make_watch(clock), FakeOperatorPort())
     return Dependencies(*all_of_it, under_way, pacer)
 
 

@@ -16,8 +16,7 @@ from runner.batching.item_router import ItemRouter
 from runner.breaker.state_machine import CallResult, Permit
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore, ModelOutcome
-from runner.forecast.bulk import BulkForecaster
-from runner.forecast.forecaster import Fallback, Forecaster
+from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
@@ -101,14 +100,12 @@ class Stack:
         config = make_config(**({"request": {"body_timeout_s": SILENCE_S}} | sections))
         self._model = ModelHere(config, clock)
         answers = AnswerStore(config, clock, lambda: 0.0)
-        fallback = Fallback(config, answers, BaselineHere(config), clock)
         shared = (config, make_registry(), answers)
-        forecaster = Forecaster(*shared, self._model, fallback, clock)
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
-        bulk = BulkForecaster(*shared, self._model, fallback, clock, pacer)
+        forecaster = Forecaster(*shared, self._model, BaselineHere(config), clock, pacer)
         watch = make_watch(clock)
-        all_of_it = (*shared, forecaster, bulk, clock, watch, FakeOperatorPort())
+        all_of_it = (*shared, forecaster, clock, watch, FakeOperatorPort())
         service = Dependencies(*all_of_it, under_way, pacer)
         self.app: Starlette = build_app(service, FakeFleet())
 

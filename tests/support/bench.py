@@ -10,8 +10,7 @@ from opentelemetry.trace import Tracer
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore
-from runner.forecast.bulk import BulkForecaster
-from runner.forecast.forecaster import Fallback, Forecaster
+from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, LearningPort, UnderWay
@@ -55,17 +54,15 @@ class Bench:
         self.baseline = FakeBaselinePort()
         config = config or make_config()
         answers = AnswerStore(config, self.clock, lambda: 0.0, conformal)
-        fallback = Fallback(config, answers, self.baseline, self.clock)
         shared = (config, REGISTRY, answers)
-        forecaster = Forecaster(*shared, self.model, fallback, self.clock)
         self.under_way = under_way = UnderWay()
         pacer = Pacer(self.clock, lambda: under_way.single > 0)
-        bulk = BulkForecaster(*shared, self.model, fallback, self.clock, pacer)
+        forecaster = Forecaster(*shared, self.model, self.baseline, self.clock, pacer)
         self.recorder = Recorder()
         self.watch = make_watch(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
-        shared_by_all = (*shared, forecaster, bulk, self.clock, self.watch, self.operator)
+        shared_by_all = (*shared, forecaster, self.clock, self.watch, self.operator)
         service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)

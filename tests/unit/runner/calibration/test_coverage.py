@@ -9,8 +9,8 @@ OUTSIDE = [1.0, 0.0, 0.4, 1.0, 1.0, 0.0, 0.3]
 UNCALIBRATED = [1.0, 1.0, 0.2, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_shares_are_those_of_the_outcomes() -> None:
-    rolling = Rolling().after(np.array([INSIDE, INSIDE, INSIDE, OUTSIDE]), 10**9)
+def test_figures_are_shares_of_all_and_of_calibrated_outcomes() -> None:
+    rolling = Rolling().after(np.array([UNCALIBRATED, UNCALIBRATED, OUTSIDE, INSIDE]), 10**9)
 
     row = coverage_row("ewma", "all", rolling)
 
@@ -18,27 +18,13 @@ def test_shares_are_those_of_the_outcomes() -> None:
     assert row.coverage == pytest.approx(0.75)
     assert row.mean_width == pytest.approx(0.25)
     assert row.breach_rate == pytest.approx(0.25)
-    assert row.calibrated_coverage == pytest.approx(0.75)
-    assert row.calibrated_mean_width == pytest.approx(0.15)
-
-
-def test_calibrated_figures_are_of_calibrated_outcomes_alone() -> None:
-    rolling = Rolling().after(np.array([UNCALIBRATED, UNCALIBRATED, OUTSIDE, INSIDE]), 10**9)
-
-    row = coverage_row("ewma", "all", rolling)
-
-    assert row.coverage == pytest.approx(0.75)
     assert row.calibrated_coverage == pytest.approx(0.5)
     assert row.calibrated_mean_width == pytest.approx(0.2)
+    none = coverage_row("ewma", "all", make_rolling(3))
+    assert (none.calibrated_coverage, none.calibrated_mean_width) == (None, None)
 
 
-def test_without_a_calibrated_outcome_there_are_no_calibrated_figures() -> None:
-    row = coverage_row("ewma", "all", make_rolling(3))
-
-    assert (row.calibrated_coverage, row.calibrated_mean_width) == (None, None)
-
-
-def test_outcomes_taken_together_count_like_one_after_the_other() -> None:
+def test_outcomes_added_together_give_the_sums_of_one_after_the_other() -> None:
     rows = np.random.default_rng(3).random((20, 7))
     together = make_rolling(5).after(rows, 8)
     one_by_one = make_rolling(5)
@@ -49,7 +35,7 @@ def test_outcomes_taken_together_count_like_one_after_the_other() -> None:
     assert together.points == one_by_one.points == 25
 
 
-def test_what_was_long_ago_is_forgotten() -> None:
+def test_old_outcomes_lose_their_weight() -> None:
     rolling = Rolling().after(np.array([OUTSIDE] * 50), 10).after(np.array([INSIDE] * 60), 10)
 
     assert coverage_row("ewma", "all", rolling).coverage > 0.99

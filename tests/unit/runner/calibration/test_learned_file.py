@@ -9,7 +9,7 @@ from runner.calibration.learned_file import digest_of_file, load_learned, save_l
 from runner.calibration.online_calibrator import Learned
 from runner.calibration.state import load_state
 from runner.errors import ConfigError
-from tests.support.learning import NOTHING, make_rolling, make_state
+from tests.support.learning import make_rolling, make_state
 
 SOURCES = ("ewma", "fracast-0")
 LEARNED = Learned(
@@ -31,7 +31,7 @@ def changed(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_what_was_saved_comes_back_in_its_order(path: Path) -> None:
+def test_saved_state_is_loaded_again_in_its_order(path: Path) -> None:
     save_learned(path, LEARNED, None)
 
     found = load(path)
@@ -46,16 +46,7 @@ def test_what_was_saved_comes_back_in_its_order(path: Path) -> None:
     np.testing.assert_allclose(rolling.sums, LEARNED.rolling["ewma", "all"].sums)
 
 
-def test_nothing_learned_yet_can_be_saved(path: Path) -> None:
-    save_learned(path, NOTHING, None)
-
-    found = load(path)
-
-    assert found is not None
-    assert (dict(found.rolling), dict(found.state.tracks)) == ({}, {})
-
-
-def test_folder_is_made(tmp_path: Path) -> None:
+def test_folder_is_created(tmp_path: Path) -> None:
     save_learned(tmp_path / "a/b/learned.json", LEARNED, None)
 
     assert load(tmp_path / "a/b/learned.json") is not None
@@ -69,7 +60,7 @@ def test_state_in_the_file_can_be_used_as_a_state_file(path: Path, tmp_path: Pat
     assert set(load_state(state_file, 0.8, SOURCES).tracks) == {"ewma"}
 
 
-def test_new_fit_starts_learning_over(path: Path, tmp_path: Path) -> None:
+def test_new_fit_starts_learning_again(path: Path, tmp_path: Path) -> None:
     fit = tmp_path / "state.json"
     fit.write_text("one")
     save_learned(path, LEARNED, digest_of_file(fit))
@@ -82,7 +73,7 @@ def test_new_fit_starts_learning_over(path: Path, tmp_path: Path) -> None:
     assert digest_of_file(None) is None
 
 
-def test_what_was_learned_of_a_model_that_is_gone_is_left_out(path: Path) -> None:
+def test_removed_model_is_left_out(path: Path) -> None:
     state = make_state()
     tracks = {**state.tracks, "old-model": state.tracks["ewma"]}
     rolling = {**LEARNED.rolling, ("old-model", "all"): make_rolling(3)}
@@ -102,9 +93,10 @@ def test_what_was_learned_of_a_model_that_is_gone_is_left_out(path: Path) -> Non
         ({"rolling": [{"source": "ewma"}]}, "rolling.0.segment: Field required"),
         ({"extra": 1}, "extra"),
         ({"conformal": {}}, "conformal"),
+        ({"rolling": None}, "rolling: Input should be"),
     ],
 )
-def test_file_that_says_anything_else_is_refused(
+def test_file_with_other_content_is_refused(
     path: Path, changes: dict[str, Any], message: str
 ) -> None:
     save_learned(path, LEARNED, None)
@@ -121,33 +113,13 @@ def test_file_that_says_anything_else_is_refused(
         *(("points", 10**19), ("breached", 1e300), ("segment", "s" * 1000)),
     ],
 )
-def test_sum_that_cannot_be_is_refused(path: Path, field: str, value: float) -> None:
+def test_number_out_of_range_is_refused(path: Path, field: str, value: float) -> None:
     save_learned(path, LEARNED, None)
     rolling = json.loads(path.read_text())["rolling"]
     rolling[1][field] = value
     changed(path, rolling=rolling)
 
     with pytest.raises(ConfigError, match=f"rolling.1.{field}"):
-        load(path)
-
-
-def test_half_a_file_is_refused(path: Path) -> None:
-    save_learned(path, LEARNED, None)
-    path.write_text(path.read_text()[:200])
-
-    with pytest.raises(ConfigError, match="Invalid JSON"):
-        load(path)
-
-
-def test_other_target_is_refused(path: Path) -> None:
-    save_learned(path, LEARNED, None)
-
-    with pytest.raises(ConfigError, match="target_coverage"):
-        load(path, coverage=0.9)
-
-
-def test_missing_file_is_refused(path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
         load(path)
 
 

@@ -26,49 +26,18 @@ def sizes(learner: OnlineCalibrator, source: str = "ewma", segment: str = "all")
     return list(learner.learned.state.tracks[source][segment].sample_size)
 
 
-def test_next_request_scores_what_earlier_ones_forecast() -> None:
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_values_of_requests_score_earlier_forecasts(batch_size: int) -> None:
     learner = make_learner()
-    learner.learn([make_seen(0, 0.5)])
-    learner.learn([make_seen(1, 0.5, 0.55)])
-    learner.learn([make_seen(2, 0.5, 0.55, 0.7)])
+    records = [make_seen(0, 0.5), make_seen(1, 0.5, 0.55), make_seen(2, 0.5, 0.55, 0.7)]
+    for start in range(0, 3, batch_size):
+        learner.learn(records[start : start + batch_size])
+        learner.learn(records[start : start + batch_size])  # again, from another replica
 
     assert learner.scored_points == 3  # two steps of the first forecast, one of the second
     assert sizes(learner) == [2, 1]
     assert row(learner).coverage == pytest.approx(1 / 3, abs=0.001)
-
-
-def test_requests_of_one_batch_score_each_other_in_their_order() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5), make_seen(1, 0.55), make_seen(2, 0.55, 0.7)])
-
-    assert sizes(learner) == [2, 1]
-
-
-def test_windows_that_hold_a_value_again_score_it_once() -> None:
-    learner = make_learner()
-    for step in range(6):
-        learner.learn([make_seen(step, *[0.5] * (step + 1))])
-        learner.learn([make_seen(step, *[0.5] * (step + 1))])
-
-    assert learner.scored_points == 5 + 4 + 3
-    assert learner.report().counts[LearningEvent.KNOWN] == 6
-
-
-def test_filled_value_scores_nothing() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5)])
-    learner.learn([make_seen(1, 0.5, None)])
-
-    assert learner.scored_points == 0
-    assert learner.report().rows == ()
-
-
-def test_step_that_was_never_observed_is_counted_as_missed() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5)])
-    learner.learn([make_seen(4, 0.5, 0.5, None, None, None)])
-
-    assert learner.report().counts[LearningEvent.MISSED] == 2
+    assert learner.report().counts[LearningEvent.KNOWN] == 3
 
 
 def test_markets_do_not_score_each_other() -> None:
@@ -79,7 +48,7 @@ def test_markets_do_not_score_each_other() -> None:
     assert learner.scored_points == 0
 
 
-def test_market_that_stands_still_teaches_nothing() -> None:
+def test_market_with_too_few_changes_is_not_scored() -> None:
     learner = make_learner(min_changes=5)
     learner.learn([make_seen(0, 0.5)])
     learner.learn([make_seen(1, 0.5, 0.6)])
@@ -99,17 +68,9 @@ def test_forecast_without_the_calibrated_interval_is_not_scored(levels: tuple[fl
     assert unscorable == (0 if levels == (0.1, 0.9, 0.95) else 2)
 
 
-def test_level_that_is_a_rounding_off_is_the_level() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5, levels=(0.1 + 1e-14, 0.5, 0.9))])
-    learner.learn([make_seen(1, 0.5, 0.5)])
-
-    assert learner.scored_points == 1
-
-
-def test_band_that_left_is_judged_and_the_one_before_its_limits_is_calibrated() -> None:
-    meant, left = band(0.5, 0.01), band(0.5, 0.1)
-    limited = Bands(left.y_prob, ("interval_widened",), meant.y_prob)
+def test_coverage_is_of_the_answered_band_and_learning_of_the_one_before_its_limits() -> None:
+    before, answered = band(0.5, 0.01), band(0.5, 0.1)
+    limited = Bands(answered.y_prob, ("interval_widened",), before.y_prob)
     learner = make_learner(Learned(make_state(factor=2.0), {}))
     learner.learn([make_seen(0, 0.5, bands=limited)])
     learner.learn([make_seen(1, 0.5, 0.515)])
@@ -119,16 +80,6 @@ def test_band_that_left_is_judged_and_the_one_before_its_limits_is_calibrated() 
     assert row(learner).calibrated_coverage == 1.0
     assert row(learner).calibrated_mean_width == pytest.approx(0.04)
     assert learner.learned.state.tracks["ewma"]["all"].factors[0, 1] < 2.0
-
-
-def test_edge_of_a_band_is_inside() -> None:
-    learner = make_learner(Learned(make_state(factor=1.0), {}))
-    learner.learn([make_seen(0, 0.5, bands=band(0.5, 0.1))])
-    learner.learn([make_seen(1, 0.5, 0.6)])
-
-    assert row(learner).coverage == 1.0
-    assert row(learner).calibrated_coverage == 1.0
-    assert row(learner).breach_rate == 0.0
 
 
 def test_breach_is_an_outcome_outside_the_outermost_levels() -> None:
@@ -141,7 +92,7 @@ def test_breach_is_an_outcome_outside_the_outermost_levels() -> None:
     assert row(learner).breach_rate == pytest.approx(0.5, abs=0.001)
 
 
-def test_calibrated_band_is_the_one_of_when_the_forecast_was_made() -> None:
+def test_calibrated_band_is_that_of_the_time_of_the_forecast() -> None:
     learner = make_learner(Learned(make_state(factor=1.0), {}), online_rate=1.0)
     learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])
     learner.learn([make_seen(2, 0.5, 0.62)])
@@ -150,15 +101,7 @@ def test_calibrated_band_is_the_one_of_when_the_forecast_was_made() -> None:
     assert row(learner).calibrated_coverage == pytest.approx(1 / 3, abs=0.01)
 
 
-def test_calibrated_band_ends_at_the_bounds() -> None:
-    learner = make_learner(Learned(make_state(factor=20.0), {}))
-    learner.learn([make_seen(0, 0.5)])
-    learner.learn([make_seen(1, 0.5, 0.5)])
-
-    assert row(learner).calibrated_mean_width == pytest.approx(1.0)
-
-
-def test_sources_and_segments_learn_for_themselves_and_for_all() -> None:
+def test_outcome_updates_all_segments_of_its_source() -> None:
     learner = make_learner(segments=(Dimension.LIQUIDITY, Dimension.FREQ))
     for source, liquidity in (("ewma", "high"), ("fracast-0", None)):
         learner.learn([make_seen(0, 0.5, source=source, liquidity=liquidity)])
@@ -181,7 +124,7 @@ def test_steps_beyond_the_limit_are_not_scored() -> None:
     assert sizes(learner) == [1, 1]
 
 
-def test_too_many_segments_forget_the_one_that_was_taught_longest_ago() -> None:
+def test_too_many_segments_drop_the_least_recently_updated_one() -> None:
     learner = make_learner(max_segments=2, segments=(Dimension.LIQUIDITY,))
     learner.learn([make_seen(0, 0.5, market=m, liquidity=m) for m in ("low", "high")])
     learner.learn([make_seen(1, 0.5, market="low")])
@@ -192,7 +135,7 @@ def test_too_many_segments_forget_the_one_that_was_taught_longest_ago() -> None:
     assert learner.report().counts[LearningEvent.DROPPED_SEGMENTS] == 1
 
 
-def test_learning_goes_on_from_what_was_known() -> None:
+def test_learning_continues_from_the_loaded_state() -> None:
     known = Learned(make_state(), {("ewma", "all"): make_rolling(7)})
     learner = make_learner(known)
     learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])
@@ -201,7 +144,7 @@ def test_learning_goes_on_from_what_was_known() -> None:
     assert row(learner).points == 8
 
 
-def test_report_says_what_is_followed() -> None:
+def test_report_counts_markets_forecasts_and_events() -> None:
     learner = make_learner()
     learner.learn([make_seen(0, 0.5, market="a"), make_seen(0, 0.5, market="b")])
     learner.count(LearningEvent.FAILED_SAVES)
@@ -211,7 +154,7 @@ def test_report_says_what_is_followed() -> None:
     assert report.counts == {LearningEvent.ISSUED: 2, LearningEvent.FAILED_SAVES: 1}
 
 
-def test_nothing_is_learned_from_nothing() -> None:
+def test_empty_batches_change_nothing() -> None:
     learner = make_learner()
     learner.learn([])
 
@@ -223,7 +166,7 @@ def outcome(step: float, value: float, market: str = "m-1") -> Actual:
     return Actual(market, START + step * STEP_S, value)
 
 
-def test_outcomes_that_are_sent_score_every_forecast_of_their_time() -> None:
+def test_sent_outcome_scores_every_forecast_of_its_time() -> None:
     learner = make_learner()
     learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])  # the second scores one step already
 
@@ -246,7 +189,7 @@ def test_outcomes_of_unknown_forecasts_are_counted_and_ignored(sent: Actual) -> 
     assert learner.report().counts[LearningEvent.UNKNOWN_OUTCOMES] == 1
 
 
-def test_outcome_that_comes_again_scores_nothing() -> None:
+def test_repeated_outcome_scores_nothing() -> None:
     learner = make_learner()
     learner.learn([make_seen(0, 0.5)])
 
@@ -256,19 +199,11 @@ def test_outcome_that_comes_again_scores_nothing() -> None:
     assert learner.scored_points == 1
 
 
-def test_forecast_whose_outcomes_were_all_sent_waits_no_longer() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5)])
-    learner.outcomes([outcome(step, 0.5) for step in (1, 2, 3)])
-
-    assert learner.report().waiting_forecasts == 0
-
-
 def stream(learner: OnlineCalibrator, sigmas: np.ndarray, markets: int, seed: int) -> np.ndarray:
     """Whether each scored point was inside its calibrated band, in the order of scoring.
 
-    Markets jump about 0.5 with the sigma of the moment, their bands stay those of the first one:
-    nothing but the learner can follow.
+    Markets jump about 0.5 with the current sigma; their bands are always those of the first one,
+    so that only the learner can follow.
     """
     draws = np.random.default_rng(seed).normal(0.5, 1.0, (len(sigmas), markets))
     bands = band(0.5, 1.2816 * sigmas[0])
@@ -288,7 +223,7 @@ def stream(learner: OnlineCalibrator, sigmas: np.ndarray, markets: int, seed: in
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_coverage_is_back_two_hundred_outcomes_after_a_threefold_change(seed: int) -> None:
+def test_coverage_is_restored_two_hundred_outcomes_after_a_threefold_change(seed: int) -> None:
     learner = make_learner(rolling_points=10**9, min_samples=50)
     quiet, wild = 200, 600
     sigmas = np.repeat([0.01, 0.03], [quiet, wild])

@@ -21,73 +21,60 @@ def window(end: float, *values: float, step_s: int = STEP_S) -> Window:
     return Window(START + end * step_s, np.array(values))
 
 
-def met(*pairs: tuple[OpenForecast, Window]) -> list[tuple[int, int, float]]:
-    """Forecast, step and value of every hit."""
-    hits = match_actuals(pairs)
-    return list(zip(hits.index.tolist(), hits.step.tolist(), hits.y_prob.tolist(), strict=True))
+def met(*pairs: tuple[OpenForecast, Window]) -> list[tuple[int, float]]:
+    """Step and value of every match."""
+    matched = match_actuals(pairs)
+    return list(zip(matched.step.tolist(), matched.y_prob.tolist(), strict=True))
 
 
 def store(**changes: int) -> OpenForecasts:
     return OpenForecasts(make_settings(**changes))
 
 
-def test_each_value_meets_the_step_it_came_at() -> None:
-    assert met((forecast(), window(2, 0.1, 0.2, 0.3))) == [(0, 0, 0.2), (0, 1, 0.3)]
+def test_value_is_matched_with_the_step_of_its_time() -> None:
+    assert met((forecast(), window(2, 0.1, 0.2, 0.3))) == [(0, 0.2), (1, 0.3)]
 
 
-def test_values_from_before_the_forecast_and_after_its_end_meet_nothing() -> None:
+def test_values_before_the_forecast_and_after_its_end_are_not_matched() -> None:
     assert met((forecast(), window(5, *np.linspace(0, 1, 9)))) == [
-        (0, 0, 0.5),
-        (0, 1, 0.625),
-        (0, 2, 0.75),
+        (0, 0.5),
+        (1, 0.625),
+        (2, 0.75),
     ]
 
 
-def test_step_is_met_once() -> None:
-    waiting = forecast()
-    first = met((waiting, window(1, 0.4)))
-    second = met((waiting, window(2, 0.9, 0.5)))
-
-    assert first == [(0, 0, 0.4)]
-    assert second == [(0, 1, 0.5)]
-
-
-def test_step_is_met_once_by_windows_that_come_together() -> None:
+def test_step_is_matched_once_by_several_windows() -> None:
     waiting = forecast()
 
     assert met((waiting, window(1, 0.4)), (waiting, window(2, 0.9, 0.5))) == [
-        (0, 0, 0.4),
-        (0, 1, 0.5),
+        (0, 0.4),
+        (1, 0.5),
     ]
 
 
-def test_gap_meets_nothing_and_can_be_made_good_later() -> None:
+def test_missing_value_can_be_sent_later() -> None:
     waiting = forecast()
     gap = met((waiting, window(2, np.nan, 0.5)))
     later = met((waiting, window(3, 0.4, 0.7, 0.6)))
 
-    assert gap == [(0, 1, 0.5)]
-    assert later == [(0, 0, 0.4), (0, 2, 0.6)]
+    assert gap == [(1, 0.5)]
+    assert later == [(0, 0.4), (2, 0.6)]
 
 
-def test_forecasts_of_other_lengths_and_steps_are_met_together() -> None:
+def test_forecasts_of_different_lengths_and_steps_are_matched_together() -> None:
     short, long = forecast(steps=1), forecast(steps=4, step_s=60)
 
     assert met((short, window(1, 0.4)), (long, window(4, 0.6, 0.7, step_s=60))) == [
-        (0, 0, 0.4),
-        (1, 2, 0.6),
-        (1, 3, 0.7),
+        (0, 0.4),
+        (2, 0.6),
+        (3, 0.7),
     ]
-
-
-def test_nothing_meets_nothing() -> None:
-    assert met() == []
 
 
 @pytest.mark.parametrize(("late", "meets"), [(0.09, True), (-0.09, True), (0.11, False)])
 def test_clocks_may_be_a_tenth_of_a_step_off(late: float, meets: bool) -> None:
     waiting, pending = store(), forecast()
-    waiting.issue("m", pending)
+    waiting.add("m", pending)
     late_window = window(1 + late, 0.4)
 
     assert bool(waiting.awaiting("m", late_window, STEP_S)) is meets
@@ -98,44 +85,37 @@ def test_clocks_may_be_a_tenth_of_a_step_off(late: float, meets: bool) -> None:
     ("end", "points", "reached"),
     [(0, 5, False), (1, 1, True), (3, 1, True), (4, 2, True), (4, 1, False), (300, 288, False)],
 )
-def test_only_windows_that_overlap_the_forecast_are_looked_into(
+def test_only_windows_that_overlap_the_forecast_are_used(
     end: int, points: int, reached: bool
 ) -> None:
     waiting = store()
-    waiting.issue("m", forecast())
+    waiting.add("m", forecast())
 
     assert bool(waiting.awaiting("m", window(end, *[0.5] * points), STEP_S)) is reached
 
 
-def test_windows_of_another_step_are_not_looked_into_but_single_values_are() -> None:
+def test_windows_of_another_step_are_not_used_but_single_values_are() -> None:
     waiting = store()
-    waiting.issue("m", forecast(step_s=300))
+    waiting.add("m", forecast(step_s=300))
 
     assert waiting.awaiting("m", Window(START + 300, np.array([0.5])), 60) == []
     assert len(waiting.awaiting("m", Window(START + 300, np.array([0.5])), None)) == 1
 
 
-def test_market_that_is_not_known_waits_for_nothing_and_is_not_followed() -> None:
-    waiting = store()
-
-    assert waiting.awaiting("m", window(1, 0.5), STEP_S) == []
-    assert waiting.markets == 0
-
-
-def test_scored_forecast_waits_no_longer_but_is_remembered() -> None:
+def test_scored_forecast_is_closed_but_still_known() -> None:
     waiting, pending = store(), forecast()
-    waiting.issue("m", pending)
+    waiting.add("m", pending)
     met((pending, window(3, 0.1, 0.2, 0.3)))
     waiting.close("m", STEP_S, START + 3 * STEP_S)
 
     assert waiting.waiting == 0
-    assert waiting.knows("m", pending.key)
+    assert waiting.is_known("m", pending.key)
     assert waiting.counts[LearningEvent.MISSED] == 0
 
 
-def test_steps_that_no_window_had_a_value_for_are_missed() -> None:
+def test_steps_without_a_value_in_any_window_are_missed() -> None:
     waiting, pending = store(), forecast()
-    waiting.issue("m", pending)
+    waiting.add("m", pending)
     met((pending, window(3, 0.1, np.nan, 0.3)))
     waiting.close("m", STEP_S, START + 3 * STEP_S)
     assert waiting.waiting == 1  # the value may still be filled in
@@ -146,69 +126,69 @@ def test_steps_that_no_window_had_a_value_for_are_missed() -> None:
     assert waiting.counts[LearningEvent.MISSED] == 1
 
 
-def test_time_of_another_step_leaves_nothing_behind() -> None:
+def test_window_of_another_step_closes_nothing() -> None:
     waiting = store()
-    waiting.issue("m", forecast())
+    waiting.add("m", forecast())
     waiting.close("m", 60, START + 10**6)
-    waiting.close("stranger", 60, START + 10**6)
+    waiting.close("unknown", 60, START + 10**6)
 
     assert waiting.waiting == 1
 
 
 def test_same_forecast_is_known_and_another_source_or_time_is_not() -> None:
     waiting = store()
-    waiting.issue("m", forecast())
+    waiting.add("m", forecast())
 
-    assert waiting.knows("m", forecast().key)
-    assert not waiting.knows("m", forecast(source="fracast-0").key)
-    assert not waiting.knows("m", forecast(step=1).key)
-    assert not waiting.knows("other", forecast().key)
+    assert waiting.is_known("m", forecast().key)
+    assert not waiting.is_known("m", forecast(source="fracast-0").key)
+    assert not waiting.is_known("m", forecast(step=1).key)
+    assert not waiting.is_known("other", forecast().key)
 
 
 def test_market_with_too_many_forecasts_drops_the_earliest_and_takes_none_from_before() -> None:
     waiting = store(max_pending_per_market=2)
     for step in (5, 6, 7):
-        waiting.issue("m", forecast(step))
+        waiting.add("m", forecast(step))
 
     assert waiting.waiting == 2
     assert waiting.counts[LearningEvent.DROPPED_FORECASTS] == 1
-    assert waiting.knows("m", forecast(5).key)
-    assert waiting.knows("m", forecast(4).key)
-    assert not waiting.knows("m", forecast(8).key)
+    assert waiting.is_known("m", forecast(5).key)
+    assert waiting.is_known("m", forecast(4).key)
+    assert not waiting.is_known("m", forecast(8).key)
 
 
-def test_dropping_what_is_done_loses_nothing() -> None:
+def test_dropped_forecast_that_is_scored_is_not_counted() -> None:
     waiting, done = store(max_pending_per_market=1), forecast()
-    waiting.issue("m", done)
+    waiting.add("m", done)
     met((done, window(3, 0.1, 0.2, 0.3)))
     waiting.close("m")
-    waiting.issue("m", forecast(1))
+    waiting.add("m", forecast(1))
 
     assert waiting.waiting == 1
     assert waiting.counts[LearningEvent.DROPPED_FORECASTS] == 0
 
 
-def test_far_away_time_does_not_shut_a_market_out() -> None:
+def test_forecast_in_the_far_future_does_not_block_its_market() -> None:
     waiting = store(max_pending_per_market=4)
-    waiting.issue("m", forecast(10**6))
+    waiting.add("m", forecast(10**6))
     for step in range(20):
-        assert not waiting.knows("m", forecast(step).key)
-        waiting.issue("m", forecast(step))
+        assert not waiting.is_known("m", forecast(step).key)
+        waiting.add("m", forecast(step))
 
     assert waiting.waiting == 4
 
 
-def test_too_many_markets_drop_the_one_not_heard_of_for_longest() -> None:
+def test_too_many_markets_drop_the_least_recently_used_one() -> None:
     waiting = store(max_markets=2)
-    waiting.issue("a", forecast())
-    waiting.issue("a", forecast(1))
-    waiting.issue("b", forecast())
+    waiting.add("a", forecast())
+    waiting.add("a", forecast(1))
+    waiting.add("b", forecast())
     waiting.awaiting("a", window(1, 0.5), STEP_S)
-    waiting.issue("c", forecast())
+    waiting.add("c", forecast())
 
     assert (waiting.markets, waiting.waiting) == (2, 3)
-    assert waiting.knows("a", forecast().key)
-    assert not waiting.knows("b", forecast().key)
+    assert waiting.is_known("a", forecast().key)
+    assert not waiting.is_known("b", forecast().key)
     assert (
         waiting.counts[LearningEvent.DROPPED_MARKETS]
         == waiting.counts[LearningEvent.DROPPED_FORECASTS]
@@ -223,20 +203,20 @@ def events(markets: str) -> st.SearchStrategy[list[tuple[str, int, int]]]:
 
 
 def request(waiting: OpenForecasts, market: str, step: int, points: int) -> list[object]:
-    """What a request does to a store; the steps it scored."""
+    """Sends a request; returns the steps that it scored."""
     seen = window(step, *[0.5] * points)
-    hits = match_actuals([(pending, seen) for pending in waiting.awaiting(market, seen, STEP_S)])
+    matched = match_actuals([(open_, seen) for open_ in waiting.awaiting(market, seen, STEP_S)])
     pending = forecast(step)
-    if not waiting.knows(market, pending.key):
-        waiting.issue(market, pending)
+    if not waiting.is_known(market, pending.key):
+        waiting.add(market, pending)
     waiting.close(market, STEP_S, seen.end_ts)
-    steps = zip(hits.index.tolist(), hits.step.tolist(), strict=True)
-    return [(market, hits.forecasts[i].key, h) for i, h in steps]
+    steps = zip(matched.forecasts, matched.step.tolist(), strict=True)
+    return [(market, forecast.key, h) for forecast, h in steps]
 
 
 @settings(deadline=None)
 @given(events("abc"))
-def test_every_step_is_scored_once_in_whatever_order_windows_come(
+def test_every_step_is_scored_once_for_any_order_of_windows(
     sent: list[tuple[str, int, int]],
 ) -> None:
     waiting = store(max_markets=3, max_pending_per_market=4)

@@ -28,37 +28,20 @@ def make_state() -> ConformalState:
     )
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+def test_saved_state_is_loaded_again(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
 
     save_state(path, make_state())
     loaded = load_state(path, 0.8, SOURCES)
 
     assert to_json(loaded) == to_json(make_state())
+    assert (
+        sum("sample_size" in line for line in path.read_text().splitlines()) == 3
+    )  # one a segment
     assert loaded.target_coverage == 0.8
     track = loaded.tracks["ewma"]["liquidity=high"]
     np.testing.assert_array_equal(track.factors, [[2.0, 0.8], [1.0, 1.5]])
     np.testing.assert_array_equal(track.sample_size, [250, 257])
-
-
-def test_file_holds_one_readable_line_for_each_segment(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-
-    save_state(path, make_state())
-
-    assert json.loads(path.read_text())["levels"] == [0.1, 0.9]
-    assert (
-        '    "liquidity=high": '
-        '{"sample_size": [250, 257], "lower": [2.0, 1.0], "upper": [0.8, 1.5]}\n'
-    ) in path.read_text()
-
-
-def test_state_that_has_learned_nothing_can_be_kept(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-
-    save_state(path, ConformalState(0.9))
-
-    assert load_state(path, 0.9, ()).tracks == {}
 
 
 def test_failed_save_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
@@ -76,7 +59,7 @@ def test_failed_save_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_reader_never_gets_a_part_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save_state(path, make_state())
     with path.open() as opened_before:
@@ -126,7 +109,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("message", "spoil"), WRONG.items(), ids=[k[:40] for k in WRONG])
-def test_unsound_file_is_refused_with_its_name_and_place(
+def test_invalid_file_is_refused_with_its_name_and_place(
     tmp_path: Path, message: str, spoil: Callable[[Any], None]
 ) -> None:
     body = json.loads(to_json(make_state()))
@@ -138,15 +121,7 @@ def test_unsound_file_is_refused_with_its_name_and_place(
         load_state(path, 0.8, SOURCES)
 
 
-def test_other_schema_is_named_before_anything_that_follows_from_it(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    path.write_text('{"a": 1, "schema_version": "2", "b": 2}')
-
-    with pytest.raises(ConfigError, match="schema_version"):
-        load_state(path, 0.8, SOURCES)
-
-
-@pytest.mark.parametrize("kept", [0, 10, 150])
+@pytest.mark.parametrize("kept", [0, 150])
 def test_half_written_file_is_refused(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "state.json"
     path.write_text(to_json(make_state())[:kept])
@@ -155,7 +130,7 @@ def test_half_written_file_is_refused(tmp_path: Path, kept: int) -> None:
         load_state(path, 0.8, SOURCES)
 
 
-def test_missing_file_folder_and_path_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_missing_file_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
     for name in ("missing", "folder", "a\0b"):
@@ -163,14 +138,7 @@ def test_missing_file_folder_and_path_that_cannot_be_are_refused(tmp_path: Path)
             load_state(tmp_path / name, 0.8, SOURCES)
 
 
-def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
-
-    with pytest.raises(ConfigError, match="binary: the conformal state: Invalid JSON"):
-        load_state(tmp_path / "binary", 0.8, SOURCES)
-
-
-def test_file_that_is_too_long_is_refused_unread(tmp_path: Path) -> None:
+def test_too_long_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     save_state(path, make_state())
     os.truncate(path, 10**9)
@@ -179,7 +147,7 @@ def test_file_that_is_too_long_is_refused_unread(tmp_path: Path) -> None:
         load_state(path, 0.8, SOURCES)
 
 
-def test_many_faults_are_counted_and_not_described(tmp_path: Path) -> None:
+def test_many_faults_are_counted_but_not_described(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(json.dumps({f"k{i}": 1 for i in range(200)}))
 
@@ -200,10 +168,10 @@ def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
     [
         ("ewma", 2, Enough(250, 250), "liquidity=high"),
         ("ewma", 2, Enough(300, 250), "liquidity=high"),
-        ("ewma", 1, Enough(251, 251), "all"),  # too few of the segment
-        ("ewma", 2, Enough(250, 301), "all"),  # enough of the source is enough
-        ("ewma", 2, Enough(301, 250), None),  # too few of the source
-        ("ewma", 3, Enough(1, 1), None),  # further ahead than was ever scored
+        ("ewma", 1, Enough(251, 251), "all"),  # too few in the segment
+        ("ewma", 2, Enough(250, 301), "all"),  # the segment `all` needs only enough of the source
+        ("ewma", 2, Enough(301, 250), None),  # too few in the source
+        ("ewma", 3, Enough(1, 1), None),  # longer than the scored horizon
         ("other", 2, Enough(1, 1), None),
     ],
 )
@@ -215,12 +183,3 @@ def test_narrowest_segment_with_enough_outcomes_is_found(
     found = make_state().find(source, chain, horizon_steps, enough)
 
     assert (found and found[0]) == expected
-
-
-def test_every_step_needs_enough_outcomes() -> None:
-    late = StepFactors(np.ones((2, 2)), np.array([500, 3]))
-
-    state = ConformalState(0.8, {"ewma": {"all": late}})
-
-    assert state.find("ewma", ("all",), 2, Enough(100, 1)) is None
-    assert state.find("ewma", ("all",), 1, Enough(100, 1)) is not None

@@ -7,7 +7,7 @@ from runner.forecast.forecaster import SingleFlight
 
 
 class Work:
-    """A piece of work that ends when told, and counts."""
+    """Work that ends when ``done`` is set, and counts its starts and cancellations."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -29,7 +29,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_callers_of_one_key_share_the_work() -> None:
+async def test_callers_of_one_key_share_one_task() -> None:
     flights, work = SingleFlight[str](), Work()
     callers = [asyncio.ensure_future(flights.join("k", work, 10)) for _ in range(3)]
     await settle()
@@ -37,10 +37,10 @@ async def test_callers_of_one_key_share_the_work() -> None:
 
     assert await asyncio.gather(*callers) == ["result"] * 3
     assert work.started == 1
-    assert len(flights) == 0
+    assert not flights.running("k")
 
 
-async def test_other_keys_fly_on_their_own() -> None:
+async def test_different_keys_have_different_tasks() -> None:
     flights, work = SingleFlight[str](), Work()
     work.done.set()
     await asyncio.gather(flights.join("a", work, 10), flights.join("b", work, 10))
@@ -48,7 +48,7 @@ async def test_other_keys_fly_on_their_own() -> None:
     assert work.started == 2
 
 
-async def test_who_waits_too_long_is_told_and_the_work_goes_on() -> None:
+async def test_caller_that_waits_too_long_gets_an_error_and_the_task_goes_on() -> None:
     flights, work = SingleFlight[str](), Work()
     with pytest.raises(TooLateError, match="deadline"):
         await flights.join("k", work, 0.0)
@@ -60,7 +60,7 @@ async def test_who_waits_too_long_is_told_and_the_work_goes_on() -> None:
     assert not flights.running("k")
 
 
-async def test_work_is_dropped_when_the_last_caller_leaves() -> None:
+async def test_task_is_cancelled_when_its_last_caller_is() -> None:
     flights, work = SingleFlight[str](), Work()
     callers = [asyncio.ensure_future(flights.join("k", work, 10)) for _ in range(2)]
     await settle()
@@ -74,7 +74,7 @@ async def test_work_is_dropped_when_the_last_caller_leaves() -> None:
     assert not flights.running("k")
 
 
-async def test_work_somebody_timed_out_on_is_still_wanted_when_callers_leave() -> None:
+async def test_task_goes_on_without_callers_if_one_of_them_timed_out() -> None:
     flights, work = SingleFlight[str](), Work()
     with pytest.raises(TooLateError, match="deadline"):
         await flights.join("k", work, 0.0)
@@ -86,10 +86,10 @@ async def test_work_somebody_timed_out_on_is_still_wanted_when_callers_leave() -
     assert work.cancelled == 0
     work.done.set()
     await settle()
-    assert len(flights) == 0
+    assert not flights.running("k")
 
 
-async def test_new_caller_after_everybody_left_starts_anew() -> None:
+async def test_new_caller_does_not_join_a_cancelled_task() -> None:
     flights, old, new = SingleFlight[str](), Work(), Work()
     leaver = asyncio.ensure_future(flights.join("k", old, 10))
     await settle()

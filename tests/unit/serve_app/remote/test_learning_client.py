@@ -110,7 +110,7 @@ async def test_answers_are_calibrated_by_what_was_learned() -> None:
 
     plan = resolve_request(make_request(conformal=True), REGISTRY, CONFIG)
     reason = FallbackReason.OVERLOADED
-    forecast = answers.from_baseline(plan, make_bands(), reason, in_process=True)
+    forecast = answers.from_baseline(plan, make_bands(), reason)
     assert forecast.conformal is not None
 
 
