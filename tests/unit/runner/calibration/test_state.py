@@ -183,3 +183,7 @@ def test_narrowest_segment_with_enough_outcomes_is_found(
     found = make_state().find(source, chain, horizon_steps, enough)
 
     assert (found and found[0]) == expected
+
+
+def test_no_segment_is_found_where_none_of_those_asked_for_is_known() -> None:
+    assert make_state().find("ewma", ("liquidity=low",), 2, Enough(1, 1)) is None
