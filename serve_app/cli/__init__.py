@@ -1,8 +1,7 @@
 """The ``tsfm`` command: one file for each command, put together here.
 
-A command file imports what is light at its top and what is heavy (Ray, httpx, numpy) where it is
-used, so that ``tsfm --help`` answers at once. Errors travel up as exceptions: ``terminal.Commands``
-is the one place that makes a sentence and an exit code of them.
+Heavy libraries (Ray, httpx, numpy) are imported where they are used, so that ``tsfm --help`` is
+fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
 """
 
 import typer
@@ -21,8 +20,8 @@ from serve_app.cli.terminal import Commands, help_of
 
 app = typer.Typer(
     cls=Commands,
-    help="Quantile bands for prediction markets: run the service, ask it, look after it.",
-    epilog="Exit codes: 0 done, 1 the service refused or failed, 2 wrong input or not reachable.",
+    help="Quantile bands for prediction markets: run the service, request forecasts, operate it.",
+    epilog="Exit codes: 0 done, 1 the service refused or failed, 2 invalid input or not reachable.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: examples keep their lines, and pipes get no boxes
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Forecasts as a person reads them: where they come from, a chart, a table."""
+"""Forecasts on the terminal: source, chart and table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from rich.table import Table
 from serve_app.cli.sparkline import sparkline
 from serve_app.client import Forecast
 
-CHART_POINTS = 72  # of the past, before the bands
+CHART_POINTS = 72  # past points in the chart
 _HEIGHT = 16
 _SPARK = 24
 
 
 def show_one(console: Console, forecast: Forecast, past: Sequence[float | None]) -> None:
-    """One market: a chart where there is a terminal, and every step."""
+    """One market: its source, a chart (on a terminal) and a table of all steps."""
     console.print(f"{forecast.market_id}, last value {_last(past)}, {source(forecast)}")
     if console.is_terminal:
         console.print(chart(forecast, past, console.width, colour=not console.no_color))
@@ -39,7 +39,7 @@ def show_one(console: Console, forecast: Forecast, past: Sequence[float | None])
 def show_many(
     console: Console, answered: Sequence[tuple[Forecast, Sequence[float | None]]]
 ) -> None:
-    """A line for each market: its past, and the band at the end of its horizon."""
+    """A row for each market: its past, and the band at the last step."""
     table = Table("market", "past", "last", box=None)
     for level in answered[0][0].levels:
         table.add_column(f"{level:g}", justify="right")
@@ -52,7 +52,7 @@ def show_many(
 
 
 def source(forecast: Forecast) -> str:
-    """Who made the bands, and why not the model where it was not."""
+    """The model that made the bands, and the fallback reason if there is one."""
     meta = forecast.meta
     kept = f", {meta.cache_age_s:.0f} s old" if meta.cache_age_s is not None else ""
     notes = f"; {', '.join(meta.warnings)}" if meta.warnings else ""
@@ -60,7 +60,7 @@ def source(forecast: Forecast) -> str:
 
 
 def chart(forecast: Forecast, past: Sequence[float | None], width: int, *, colour: bool) -> Any:
-    """The past up to step 0 and the bands after it, as a text that fits a terminal."""
+    """The past up to step 0 and the bands after it, as text that fits the width of a terminal."""
     from plotext import figure
     from rich.text import Text
 

@@ -1,11 +1,12 @@
-"""Requests out of a file: CSV with a header or a bare column, JSON in any form it may have.
+"""Reads forecast requests from a CSV or JSON file.
 
     CSV     a time column, a value column and, for several markets, a market column, by their usual
             names; or one column of values without a header
     JSON    a list of numbers; numbers by market id; a request, a list of requests or a batch, as
             the API takes them; a list of rows like those of a CSV; one of these a line (JSON lines)
 
-Times are ISO-8601 or POSIX seconds. Values without times end when the file was last changed.
+Times are ISO-8601 or POSIX seconds. The last of values without times is at the time of the
+file's last change.
 """
 
 import csv
@@ -33,11 +34,11 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where values come from, and which of them are wanted.
+    """The text of a file, and how it is read.
 
     Attributes:
-        ended: when values without times end.
-        points: how many of the newest values of each market are kept.
+        ended: time of the last value, for values without times.
+        points: number of newest values used per market.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Source:
 
 
 def read_source(path: Path, points: int) -> Source:
-    """A file, unzipped where its name ends in .gz; ``-`` is stdin.
+    """Reads a file, decompressed if its name ends in .gz; ``-`` is stdin.
 
     Raises:
         InputError: it cannot be read.
@@ -70,14 +71,14 @@ def requests_of(source: Source) -> list[Body]:
     """The requests in a source, in its order.
 
     Raises:
-        InputError: it holds nothing that could be forecast, and why.
+        InputError: it contains no valid series.
     """
     try:
         bodies = _of_json(source) if source.text.lstrip()[:1] in ("{", "[") else _of_csv(source)
     except ValueError as exc:
         raise InputError(f"{source.name}: {exc}") from exc
     if not bodies:
-        raise InputError(f"{source.name}: holds no values")
+        raise InputError(f"{source.name}: contains no values")
     return bodies
 
 
@@ -178,7 +179,7 @@ def _number(value: Any, row: int) -> float | None:
         return None
     number = _float(value)
     if number is None:
-        raise ValueError(f"row {row + 1}: a value is no number")
+        raise ValueError(f"row {row + 1}: a value is not a number")
     return number
 
 

@@ -1,4 +1,4 @@
-"""The service that a command asks: where it is, and who asks."""
+"""The options for address and token, and the client made from them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from serve_app.client import Client
 
 Url = Annotated[
-    str, typer.Option("--url", envvar="TSFM_URL", help="Where the service is.", show_default=True)
+    str, typer.Option("--url", envvar="TSFM_URL", help="Address of the service.", show_default=True)
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="TSFM_TOKEN", help="An API token, where it wants one."),
+    typer.Option("--token", envvar="TSFM_TOKEN", help="API token, if the service needs one."),
 ]
 HERE = "http://127.0.0.1:8000"
 
@@ -23,7 +23,7 @@ def connect(url: str, token: str | None) -> "Client":
     """A client of the service.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is not valid.
     """
     from serve_app.client import Client
 

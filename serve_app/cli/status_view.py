@@ -1,4 +1,4 @@
-"""The status of the service as a person reads it. What an answer lacks is left out."""
+"""The status of the service on the terminal; fields missing in the answer are left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -20,7 +20,7 @@ _LINES = {
 
 
 def status_view(status: Mapping[str, Any]) -> Group:
-    """Everything, top to bottom: the service, its requests, then what needs attention."""
+    """The whole status: service, requests, queue, breakers, coverage."""
     return Group(*_parts(status))
 
 
@@ -35,9 +35,9 @@ def _parts(status: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _counts("fallbacks by reason", reasons)
     if queue := status.get("queue"):
         yield (
-            f"under way {queue.get('in_flight')}, "
+            f"in flight {queue.get('in_flight')}, "
             f"waiting for the model {_number(queue.get('waiting'), 'd')}; "
-            "the baseline answers in place above "
+            "the baseline answers above "
             f"{queue.get('shed_above')}, refused above {queue.get('refuse_above')}"
         )
     if replicas := status.get("replicas"):
@@ -73,7 +73,7 @@ def _counts(label: str, counts: Mapping[str, Any]) -> str:
 
 def _breakers(breakers: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not breakers:
-        return "no model has been asked yet"
+        return "no model has been called yet"
     table = Table("breaker of", "state", "next probe", box=None)
     for breaker in breakers:
         wait_s, state = breaker.get("next_probe_in_s"), str(breaker.get("state"))

@@ -1,10 +1,10 @@
-"""Where a command meets the terminal: data on stdout, everything else on stderr, one exit code.
+"""Output of the commands: data on stdout, everything else on stderr, and the exit code.
 
 code   when
 ----   --------------------------------------------------------------------------
 0      done
-1      the service said not now or not you, failed, or ended by itself
-2      wrong usage, a file or value that cannot be used, or a service not reachable
+1      the service refused (overloaded, not authorized), failed, or ended
+2      wrong usage, an invalid file or value, or a service that is not reachable
 """
 
 import inspect
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
-OF_THE_INPUT = frozenset(  # what the service says when the same input can never be served
+OF_THE_INPUT = frozenset(  # error codes for input that is never accepted
     {
         *("invalid_json", "invalid_request", "unknown_model", "model_not_allowed"),
         *("body_too_large", "batch_too_long"),
@@ -32,14 +32,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 class InputError(Exception):
-    """A file or a value that cannot be used; the text says which and why."""
+    """An invalid file or value; the text names it and the reason."""
 
 
 def found_here(file: Path) -> Path:
-    """The file, which by default is one of the repository's.
+    """Returns the file if it exists; the default is a file of the repository.
 
     Raises:
-        InputError: it is not there.
+        InputError: it does not exist.
     """
     if not file.exists():
         raise InputError(
@@ -49,21 +49,21 @@ def found_here(file: Path) -> Path:
 
 
 class Commands(TyperGroup):
-    """The command group; whatever a command raises on purpose becomes one sentence."""
+    """The command group; turns expected errors of a command into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command that was asked for."""
+        """Runs the command."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except InputError as exc:
             fail(str(exc), WRONG_INPUT)
-        except _errors_of_others() as exc:  # looked up only when something was raised: it is heavy
+        except _expected_errors() as exc:  # evaluated only after an error: a heavy import
             fail(str(exc), exit_code_of(exc))
 
 
-def _errors_of_others() -> tuple[type[Exception], ...]:
+def _expected_errors() -> tuple[type[Exception], ...]:
     from runner.errors import ConfigError
     from serve_app.client import ClientError
 
@@ -71,7 +71,7 @@ def _errors_of_others() -> tuple[type[Exception], ...]:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The code for an error: whether it is the input's or the service's."""
+    """The exit code of an error: invalid input or service."""
     from serve_app.client import ServiceError
 
     if isinstance(error, ServiceError) and error.code not in OF_THE_INPUT:
@@ -82,24 +82,24 @@ def exit_code_of(error: BaseException) -> int:
 def help_of(command: Callable[..., None]) -> str:
     r"""A command's docstring as click wants it: the ``\b`` of a raw one is a real backspace there.
 
-    It stands before lines that are to stay as they are.
+    It marks lines that are not wrapped.
     """
     return inspect.cleandoc(command.__doc__ or "").replace("\\b", "\b")
 
 
 def fail(sentence: str, code: int) -> NoReturn:
-    """Says what is wrong on stderr, and ends."""
+    """Writes an error message to stderr, and exits."""
     note(sentence)
     raise typer.Exit(code)
 
 
 def note(text: str) -> None:
-    """Something for the person, which no pipe gets."""
+    """Writes a message to stderr."""
     typer.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
-    """Data for programs."""
+    """Writes JSON to stdout."""
     typer.echo(json.dumps(value, indent=2))
 
 

@@ -19,14 +19,14 @@ _STEP = {"m": "minutes", "h": "hours", "d": "days"}
 class _FromWire:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        """The fields known here, of a JSON object."""
+        """An instance from a JSON object; unknown fields are ignored."""
         names = {f.name for f in fields(cls)} & wire.keys()  # type: ignore[arg-type] # dataclasses
         return cls(**{k: tuple(wire[k]) if isinstance(wire[k], list) else wire[k] for k in names})
 
 
 @dataclass(frozen=True, slots=True)
 class Meta(_FromWire):
-    """Where the bands come from, and what happened on the way; docs/api.md explains each field."""
+    """Source and history of the bands; docs/api.md explains each field."""
 
     runtime: str
     model_requested: str
@@ -80,7 +80,7 @@ class Forecast:
     """Bands for the next steps of one market.
 
     `paths` are ``(H, Q)`` probabilities, ordered and in [0, 1]; `levels` the Q levels, ascending;
-    `conformal` the calibrated paths, if asked for and to be had; `wire` the answer as it came.
+    `conformal` the calibrated paths, if requested and available; `wire` the answer as JSON.
     """
 
     def __init__(self, wire: Mapping[str, Any]) -> None:
@@ -97,12 +97,12 @@ class Forecast:
 
     @property
     def times(self) -> tuple[datetime, ...]:
-        """When each of the H steps is."""
+        """The time of each of the H steps."""
         step = timedelta(**{_STEP[self.freq[-1]]: int(self.freq[:-1])})
         return tuple(self.as_of + step * (i + 1) for i in range(len(self.paths)))
 
     def path(self, level: float) -> FloatArray:
-        """``(H,)`` values of one level; KeyError where it was not asked for."""
+        """``(H,)`` values of one level; KeyError if it was not requested."""
         if level not in self.levels:
             raise KeyError(level)
         path: FloatArray = self.paths[:, self.levels.index(level)]

@@ -1,6 +1,6 @@
-"""Series of any kind as the JSON object of a request: lists, numpy, pandas, with times or without.
+"""Makes the JSON object of a request from lists, numpy or pandas, with or without times.
 
-pandas is recognised by what its series have, and imported nowhere.
+pandas is recognised by attributes of its series, and never imported.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ _NUMBERS = (int, float, np.integer, np.floating)
 
 
 class Options(TypedDict, total=False):
-    """What a request may say beside its values; docs/api.md explains each, and its default.
+    """Optional fields of a request; docs/api.md explains each, and its default.
 
     ``times`` and ``as_of`` are datetimes, ISO-8601 texts, numpy datetimes or POSIX seconds; UTC
-    where they name no zone. ``levels`` are the wire's ``quantiles``, ``model`` its
-    ``model.model_name``; ``deadline_ms`` travels as a header.
+    if they have no zone. ``levels`` are the wire's ``quantiles``, ``model`` its
+    ``model.model_name``; ``deadline_ms`` is sent as a header.
     """
 
     as_of: Moment
@@ -43,8 +43,8 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
 
     ``y`` are probabilities, oldest first, NaN or None where there is none: a list, an array, or a
     pandas Series, whose DatetimeIndex gives the times. With times, ``as_of`` is the last one, and
-    ``freq`` their usual distance, where they are not given. ValueError: there is no time of the
-    last value, or a value is no finite number.
+    ``freq`` their usual distance, where they are not given. ValueError: the time of the last
+    value is missing, or a value is not a finite number.
 
     >>> body = request_body("m-1", [0.4, None], times=["2026-02-20T12:00Z", "2026-02-20T12:15Z"])
     >>> body["y"], body["as_of_ts"], body["freq"]
@@ -72,7 +72,7 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
 
 
 def to_moment(value: Any) -> datetime:
-    """A point in time; UTC where no zone is named.
+    """A point in time; UTC if it has no zone.
 
     >>> to_moment(1771588800).isoformat(), to_moment("2026-02-20T13:00+01:00").hour
     ('2026-02-20T12:00:00+00:00', 13)
@@ -92,7 +92,7 @@ def to_moment(value: Any) -> datetime:
 
 
 def usual_freq(moments: Sequence[datetime]) -> str | None:
-    """The median distance as ``<n>m``, ``<n>h`` or ``<n>d``; None where it is no whole minutes.
+    """The median distance as ``<n>m``, ``<n>h`` or ``<n>d``; None if it is no whole minutes.
 
     >>> usual_freq([to_moment(m * 60) for m in (0, 15, 30, 60)])
     '15m'

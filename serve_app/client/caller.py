@@ -1,4 +1,4 @@
-"""Who calls, where, and how patiently: what both clients begin with."""
+"""The settings and the retry policy that both clients share."""
 
 import os
 import random
@@ -13,18 +13,18 @@ from runner.tollama.retry_budget import RetryBudget
 from serve_app.client.errors import ClientError, ServiceError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-# a proxy that the environment names is not asked for this machine
+# requests to this machine do not use a proxy of the environment
 _NO_PROXY = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-_COME_BACK = (429, 502, 503, 504)  # a forecast may be asked for twice: it does no harm
+_RETRIED_STATUS = (429, 502, 503, 504)  # forecasts are idempotent: a retry is safe
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How a client tries again; ``attempts=1`` never does.
+    """The retry policy of a client; ``attempts=1`` disables retries.
 
-    The first of the `attempts` counts. Pauses double, with jitter; a ``Retry-After`` over
+    The first call is one of the `attempts`. Pauses double, with jitter; a ``Retry-After`` over
     `longest_wait_s` is not waited for. Failures take one of the `tokens`, successes give `ratio` of
-    one back, and while less than half of them are there nothing is tried again.
+    one back, and while less than half of them are left there are no retries.
     """
 
     attempts: int = 3
@@ -35,14 +35,14 @@ class Retries:
 
 
 class Caller:
-    """A client without its methods.
+    """Base class of both clients: settings, HTTP connections and retry policy.
 
     Args:
         url: of the service; TSFM_URL or http://127.0.0.1:8000 when it is not given.
         token: TSFM_TOKEN when it is not given.
         timeout_s: for one attempt of a call without a deadline.
-        retries: how often and how soon to try again.
-        transport: httpx's: what carries the requests, for tests and special networks.
+        retries: the retry policy.
+        transport: an httpx transport, for tests and special networks.
         sleep: how to wait between two attempts, in seconds; a coroutine function for asyncio.
     """
 
@@ -74,10 +74,10 @@ class Caller:
         self.clock = time.monotonic  # noqa: TID251 - of deadlines, which end in real time
 
     def pause_s(self, failure: ClientError, attempts: int) -> float | None:
-        """How long to wait after a failure and so many attempts; None: it is not tried again."""
+        """Seconds to wait before the next attempt; None: there is none."""
         retries = self._retries
         asked_s = getattr(failure, "retry_after_s", None)
-        if isinstance(failure, ServiceError) and failure.status not in _COME_BACK:
+        if isinstance(failure, ServiceError) and failure.status not in _RETRIED_STATUS:
             return None
         if asked_s is not None and asked_s > retries.longest_wait_s:
             return None

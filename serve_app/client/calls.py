@@ -14,7 +14,7 @@ from serve_app.client.errors import ClientError, ServiceError, UnreachableError,
 
 MAX_BATCH_REQUESTS = 500  # a service takes 2,000; shorter parts show results sooner
 MAX_BATCH_BYTES = 8_000_000
-_MARGIN_S = 1.0  # over the deadline: the way there and back
+_MARGIN_S = 1.0  # over the deadline, for the network
 
 T = TypeVar("T")
 Bodies = Iterable[Mapping[str, Any]] | Mapping[str, Any]
@@ -40,7 +40,7 @@ class Call(Generic[T]):
         self._attempts, self._bytes = 0, b""
 
     def request(self) -> dict[str, Any]:
-        """What httpx is to send; the service is told what is left of a deadline."""
+        """Arguments of the httpx request, with the remaining deadline as a header."""
         self._attempts, self._bytes = self._attempts + 1, b""
         method = "GET" if self._content is None else "POST"
         request = {"method": method, "url": self._path, "content": self._content}
@@ -51,16 +51,16 @@ class Call(Generic[T]):
         return request | {"headers": headers, "timeout": left_s + _MARGIN_S}
 
     def feed(self, answer: httpx.Response, chunk: bytes) -> Iterator[T]:
-        """What the next bytes of an answer tell already."""
+        """Yields the results that are complete after these bytes of an answer."""
         self._bytes += chunk
         yield from ()
 
     def end(self, answer: httpx.Response) -> Iterator[T]:
-        """What an answer tells when it is whole; raises the error that it is."""
+        """Yields the results of a complete answer; raises its error."""
         try:
             value = orjson.loads(self._bytes)
             if answer.status_code != 200:
-                asked = answer.headers.get("retry-after", "")  # others send a date
+                asked = answer.headers.get("retry-after", "")  # proxies may send a date
                 wait_s = float(asked) if asked.isdigit() else None
                 raise service_error(answer.status_code, value["error"], wait_s)
             result = self._read(value)
@@ -71,7 +71,7 @@ class Call(Generic[T]):
         yield result
 
     def pause_s(self, error: httpx.HTTPError | ClientError) -> float:
-        """How long to wait for the next attempt; raises the failure where there is none."""
+        """Seconds to wait before the next attempt; raises the failure if there is none."""
         failure = error if isinstance(error, ClientError) else _lost(self._caller.url, error)
         left_s = self._end_s - self._caller.clock()
         pause_s = self._caller.pause_s(failure, self._attempts)
@@ -85,14 +85,14 @@ class Call(Generic[T]):
 
 
 class Batch(Call[Item]):
-    """Some of many requests: what came is kept, only what is missing is asked for again."""
+    """A part of many requests; a retry sends only those without a result."""
 
     def __init__(self, caller: Caller, waiting: dict[int, bytes], limit_ms: float | None) -> None:
         super().__init__(caller, "/tsfm/forecast/batch", self._item, None, limit_ms)
         self._waiting, self._numbers = waiting, list(waiting)
 
     def request(self) -> dict[str, Any]:
-        """Asks for what is missing."""
+        """Sends the requests without a result."""
         self._numbers = list(self._waiting)
         self._content = b'{"requests":[%b]}' % b",".join(self._waiting.values())
         request = super().request()
@@ -100,14 +100,14 @@ class Batch(Call[Item]):
         return request
 
     def feed(self, answer: httpx.Response, chunk: bytes) -> Iterator[Item]:
-        """The items of lines that are whole; names may hold every line break but ours."""
+        """Yields the items of complete lines; a market id may contain other line breaks."""
         self._bytes += chunk
         if answer.status_code == 200:
             *lines, self._bytes = self._bytes.split(b"\n")
             yield from map(self._item, lines)
 
     def end(self, answer: httpx.Response) -> Iterator[Item]:
-        """The item of a last line that does not end."""
+        """Yields the item of a last line without a line break."""
         if answer.status_code != 200:
             yield from super().end(answer)
         if self._bytes:
@@ -129,13 +129,13 @@ class Batch(Call[Item]):
 
 
 def batches(caller: Caller, series: Bodies, options: Options) -> Iterator[Batch]:
-    """The requests in as many batches as the service's limits want, in order."""
+    """The requests in batches within the service's limits, in order."""
     for part in parts(orjson.dumps(body) for body in _bodies(series, options)):
         yield Batch(caller, part, options.get("deadline_ms"))
 
 
 def parts(bodies: Iterable[bytes]) -> Iterator[dict[int, bytes]]:
-    """Numbered bodies, as many together as a batch takes."""
+    """Numbered bodies in parts within the limits of a batch."""
     part: dict[int, bytes] = {}
     size = 0
     for number, body in enumerate(bodies):

@@ -1,4 +1,4 @@
-"""The two clients: the I/O of `calls`, waiting in one or the other way."""
+"""The blocking and the asyncio client: the I/O around `calls`."""
 
 import asyncio
 import time
@@ -44,7 +44,7 @@ class Client(Caller):
         return self._ask(Call(self, "/tsfm/forecast", Forecast, body, deadline_ms))
 
     def forecast_many(self, series: Bodies, **options: Unpack[Options]) -> Iterator[Item]:
-        """Each result with the number of its request, as they come: a forecast or its error.
+        """Each result with the number of its request, as they arrive: a forecast or an error.
 
         ``series`` are JSON objects of requests, or values by market id, such as a DataFrame with a
         column for each market; the options hold for all of these, a deadline for each batch.
@@ -57,11 +57,11 @@ class Client(Caller):
         return self._ask(call)
 
     def status(self) -> Mapping[str, Any]:
-        """How the service is doing, as docs/api.md describes it."""
+        """The status of the service, as docs/api.md describes it."""
         return self._ask(Call(self, "/tsfm/status", dict))
 
     def order_breaker(self, model: str, action: str) -> str:
-        """The state of a model's breaker after an operator's order, a `BreakerCommand`."""
+        """Sends a `BreakerCommand` for a model; returns the breaker's new state."""
         path, body = f"/tsfm/admin/breakers/{model}", {"action": BreakerCommand(action)}
         return self._ask(Call(self, path, lambda value: str(value["state"]), body))
 

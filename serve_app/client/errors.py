@@ -1,4 +1,4 @@
-"""What a call can end in, by who must act; docs/client.md says what to do."""
+"""Errors of the client, by who must act; docs/client.md explains how to handle each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ class ClientError(Exception):
 
 
 class UnreachableError(ClientError):
-    """No connection, it broke, or whoever answered was not the service."""
+    """No connection, a broken one, or an answer that is not from the service."""
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(url, why)
@@ -19,7 +19,7 @@ class UnreachableError(ClientError):
 
 
 class ServiceError(ClientError):
-    """An answer that is an error; of one request in a batch it has no status and no id."""
+    """An answer that is an error; for one request of a batch it has no status and no id."""
 
     def __init__(
         self, status: int, error: Mapping[str, Any], retry_after_s: float | None = None
@@ -36,11 +36,11 @@ class ServiceError(ClientError):
 
 
 class RequestRefusedError(ServiceError):
-    """The request cannot be served as it is, or not now."""
+    """The request is not valid, or not accepted now."""
 
 
 class ServiceFailedError(ServiceError):
-    """The service could not do what it should."""
+    """The service failed."""
 
 
 def service_error(

@@ -1,4 +1,4 @@
-"""``tsfm backtest``: how good bands are on real prices."""
+"""``tsfm backtest``: scores bands on real prices."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 class SplitBy(StrEnum):
-    """What is held out when calibration is judged."""
+    """The unit that is held out to check calibration."""
 
     EVENT = "event"
     TIME = "time"
 
 
 Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
-Points = Annotated[int, typer.Option(min=2, help="Steps that a forecast sees.")]
-Horizon = Annotated[int, typer.Option(min=1, help="Steps ahead.")]
-Origins = Annotated[int, typer.Option(min=1, help="At most so many forecasts a series.")]
+Points = Annotated[int, typer.Option(min=2, help="Past steps of a forecast.")]
+Horizon = Annotated[int, typer.Option(min=1, help="Number of steps to forecast.")]
+Origins = Annotated[int, typer.Option(min=1, help="Most forecasts per series.")]
 Stride = Annotated[
-    int | None, typer.Option(min=1, help="Fewest steps between two of them; default: --horizon.")
+    int | None, typer.Option(min=1, help="Fewest steps between two forecasts; default: --horizon.")
 ]
-Sample = Annotated[int | None, typer.Option(min=1, help="Take so many forecasts by chance.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn by chance.")]
-Model = Annotated[str | None, typer.Option(help="Ask a running service for this model as well.")]
-By = Annotated[SplitBy, typer.Option("--split", help="What is held out to judge calibration.")]
-Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Which fraction of it.")]
-Splits = Annotated[int, typer.Option(min=1, help="So many random splits of the events.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Default: one for each core.")]
-Work = Annotated[Path, typer.Option(help="Finished parts are kept here, to be taken up again.")]
+Sample = Annotated[int | None, typer.Option(min=1, help="Size of a random sample of forecasts.")]
+Seed = Annotated[int, typer.Option(help="Seed of random samples and splits.")]
+Model = Annotated[str | None, typer.Option(help="Also score this model of a running service.")]
+By = Annotated[SplitBy, typer.Option("--split", help="Held out to check calibration.")]
+Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Held-out fraction.")]
+Splits = Annotated[int, typer.Option(min=1, help="Number of random splits of the events.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Default: one per core.")]
+Work = Annotated[Path, typer.Option(help="Folder for finished parts, used again by later runs.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The service's configuration.")]
 
 
@@ -59,18 +59,16 @@ def backtest(
     processes: Processes = None,
     work: Work = Path(".tsfm-backtest"),
     config: ConfigFile = Path("configs/local.yaml"),
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page here.")] = None,
-    charts: Annotated[
-        Path | None, typer.Option(help="Write its charts into this folder, as SVG.")
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="HTML file to write.")] = None,
+    charts: Annotated[Path | None, typer.Option(help="Folder for the charts, as SVG.")] = None,
+    save: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Judge bands on real prices, by forecasts from many origins.
+    r"""Score bands on real prices, by forecasts from many origins.
 
     \b
     The file has a row for each price: market_id, ts (seconds or ISO-8601), price in [0, 1],
-    and if you have them platform, category, event, liquidity. Needs the extra `backtest`.
+    and optionally platform, category, event, liquidity. Needs the extra `backtest`.
 
     \b
     Examples:
@@ -116,4 +114,4 @@ def _show(result: "Summary", as_json: bool) -> None:
     for table in all_tables(result):
         print_table(table)
     if result["calibration"] is None:
-        note("Too few moving windows to fit calibration on one part and judge it on the other.")
+        note("Too few moving windows to fit calibration on one part and check it on the other.")

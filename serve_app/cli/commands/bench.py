@@ -1,4 +1,4 @@
-"""``tsfm bench``: the load test that comes with the repository."""
+"""``tsfm bench``: runs the load test of the repository."""
 
 import os
 import sys
@@ -12,7 +12,9 @@ from serve_app.cli.terminal import WRONG_INPUT, fail
 
 
 def bench(
-    arguments: Annotated[list[str] | None, typer.Argument(help="As of loadtest.bench.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Options of loadtest.bench.")
+    ] = None,
 ) -> None:
     """Measure the service (needs the repository).
 
@@ -23,11 +25,11 @@ def bench(
     """
     root = repository([Path.cwd(), Path(__file__).resolve().parents[3]])
     if root is None:
-        fail("The load tests come with the repository: run this inside a checkout.", WRONG_INPUT)
+        fail("The load tests are part of the repository: run this inside a checkout.", WRONG_INPUT)
     os.chdir(root)
     os.execv(sys.executable, [sys.executable, "-m", "loadtest.bench", *(arguments or [])])
 
 
 def repository(places: Iterable[Path]) -> Path | None:
-    """The first of some folders that holds the load tests."""
+    """The first folder that contains the load tests."""
     return next((place for place in places if (place / "loadtest" / "bench.py").is_file()), None)

@@ -1,4 +1,4 @@
-"""``tsfm breaker``: an operator's command to the breaker of a model."""
+"""``tsfm breaker``: forces the breaker of a model open or closed, or resets it."""
 
 from typing import Annotated, Literal
 
@@ -13,9 +13,9 @@ _COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  #
 def breaker(
     order: Annotated[
         Literal["open", "close", "reset"],
-        typer.Argument(help="What to do.", show_default=False),
+        typer.Argument(help="Command.", show_default=False),
     ],
-    model: Annotated[str, typer.Argument(help="By any name that `tsfm models` shows.")],
+    model: Annotated[str, typer.Argument(help="Name or alias, as `tsfm models` shows them.")],
     url: Url = HERE,
     token: Token = None,
     as_json: AsJson = False,
@@ -23,10 +23,10 @@ def breaker(
     """Force a model's breaker open or closed, or reset it.
 
     \b
-    open    leave the model alone: callers get the baseline
-    close   ask the model whatever happens
-    reset   closed as on the first day, and by itself again
-    What is forced stays forced until the next order. Needs a token with the scope admin.
+    open    do not call the model: callers get the baseline
+    close   always call the model
+    reset   closed, and opened and closed automatically again
+    A forced state stays until the next command. Needs a token with the scope admin.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``tsfm check-config``: whether files can be used, before anything is started with them."""
+"""``tsfm check-config``: checks configuration files without starting anything."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +20,9 @@ def check_config(
     """Check configuration files strictly.
 
     \b
-    Keys that Serve does not know, and ignores, are found here.
+    Unknown keys, which Serve ignores, are errors here.
     Files that a Serve config names are checked too, with the TSFM_ variables of this shell.
-    Exit code 0 when all are sound, 2 when one is not.
+    Exit code 0 if all are valid, 2 if one is not.
 
     \b
     Examples:

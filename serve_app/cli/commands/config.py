@@ -1,4 +1,4 @@
-"""``tsfm config``: every setting in force, and where its value came from."""
+"""``tsfm config``: the effective settings, and the origin of each value."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ def config(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Show every setting in force and where its value came from.
+    """Show the effective settings and the origin of each value.
 
     \b
-    default      the file does not name it
-    file         the file names it
-    environment  a TSFM_ variable of this shell sets it, and wins over the file
-    Secrets are hidden. docs/configuration.md says what each setting means.
+    default      not in the file
+    file         set in the file
+    environment  set by a TSFM_ variable of this shell, which overrides the file
+    Secrets are hidden. docs/configuration.md explains each setting.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``tsfm forecast FILE``: bands for the markets in a file."""
+"""``tsfm forecast FILE``: requests bands for the markets in a file."""
 
 import csv
 import json
@@ -19,26 +19,32 @@ if TYPE_CHECKING:
 
 def forecast(
     file: Annotated[Path, typer.Argument(help="CSV or JSON, .gz too; - for stdin.")],
-    model: Annotated[str | None, typer.Option(help="A name that `tsfm models` shows.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="How many steps ahead.")] = None,
-    levels: Annotated[str | None, typer.Option(help="Quantile levels, like 0.05,0.5,0.95.")] = None,
-    freq: Annotated[str | None, typer.Option(help="Step of the series, like 5m or 1h.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name or alias, as `tsfm models` shows them.")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help="Number of steps to forecast.")] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Quantile levels, for example 0.05,0.5,0.95.")
+    ] = None,
+    freq: Annotated[str | None, typer.Option(help="Step of the series, for example 5m.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Time of the last value, ISO-8601.")] = None,
-    conformal: Annotated[bool, typer.Option("--conformal", help="Calibrated paths too.")] = False,
+    conformal: Annotated[bool, typer.Option("--conformal", help="Also calibrated paths.")] = False,
     market: Annotated[list[str] | None, typer.Option(help="Only this market; repeatable.")] = None,
-    points: Annotated[int, typer.Option(help="Newest values sent of each market.", min=2)] = 500,
-    deadline_ms: Annotated[float | None, typer.Option(help="Answer by then.", min=1)] = None,
+    points: Annotated[int, typer.Option(help="Newest values to send per market.", min=2)] = 500,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="Deadline of the answer.", min=1)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .json as well.")] = None,
     url: Url = HERE,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast the markets in a file, and show their bands.
+    """Forecast the markets in a file and show their bands.
 
     \b
     A CSV has a header with columns like ts, price and, for several markets, market_id; or it is one
     column of values. JSON may be values, requests as the API takes them, or rows.
-    Exit code 2 when one of the markets cannot be used as it is, else 1 when one was not answered.
+    Exit code 2 if the input of a market is invalid, else 1 if a market has no answer.
 
     \b
     Examples:
@@ -51,11 +57,11 @@ def forecast(
 
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: end the name in .csv or .json")
-    wanted = _overrides(model, horizon, levels, freq, as_of, conformal)
+    overrides = _overrides(model, horizon, levels, freq, as_of, conformal)
     found = requests_of(read_source(file, points))
-    bodies = [body | wanted for body in found if not market or body.get("market_id") in market]
+    bodies = [body | overrides for body in found if not market or body.get("market_id") in market]
     if not bodies:
-        raise InputError(f"{file}: holds none of the markets asked for")
+        raise InputError(f"{file}: contains none of the requested markets")
     with connect(url, token) as client:
         results = _ask(client, bodies, deadline_ms)
     if out is not None:
@@ -71,7 +77,7 @@ def _overrides(
     as_of: str | None,
     conformal: bool,
 ) -> dict[str, Any]:
-    """What the options change in every request, by the API's names."""
+    """The fields that the options set in every request."""
     try:
         quantiles = [float(level) for level in levels.split(",")] if levels else None
     except ValueError as exc:
@@ -90,7 +96,7 @@ def _overrides(
 def _ask(
     client: "Client", bodies: list[dict[str, Any]], deadline_ms: float | None
 ) -> "list[Result]":
-    """A result for each request: alone it may fail, among others it has an error of its own."""
+    """A result for each request, in order; the error of a single request is raised."""
     if len(bodies) == 1:
         return [client.send(bodies[0], deadline_ms=deadline_ms)]
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""``tsfm models``: what the service may serve."""
+"""``tsfm models``: lists the models of the service."""
 
 from dataclasses import asdict
 
@@ -7,7 +7,7 @@ from serve_app.cli.terminal import AsJson, print_json, screen
 
 
 def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
-    """List the models that may be asked for, and their licences.
+    """List the available models and their licences.
 
     \b
     Examples:

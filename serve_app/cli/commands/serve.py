@@ -1,4 +1,4 @@
-"""``tsfm serve``: the service on this machine."""
+"""``tsfm serve``: runs the service on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ def serve(
     """Run the service here until Ctrl-C.
 
     \b
-    Files are checked before anything starts, in high-throughput mode where the system has it.
+    The files are checked first. High-throughput mode is used where the system supports it.
 
     \b
     Examples:

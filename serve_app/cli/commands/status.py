@@ -1,4 +1,4 @@
-"""``tsfm status``: how the service is doing."""
+"""``tsfm status``: shows the state of the service."""
 
 import json
 import threading
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def status(
     url: Url = HERE,
     token: Token = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it anew until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.2)] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Show requests, latency, fallbacks, breakers and coverage.
 
     \b
-    Figures are those of the replica that answers, over its last minutes.
+    The numbers are those of the answering replica, over its last minutes.
 
     \b
     Examples:
@@ -46,12 +46,12 @@ def status(
 
 
 def _watch(client: "Client", every_s: float, *, as_json: bool) -> None:
-    """On a terminal the view is drawn anew; a pipe gets one after the other, or a line of JSON."""
+    """Updates the view in place on a terminal; else prints a view, or line of JSON, each time."""
     from rich.live import Live
 
     from serve_app.cli.status_view import status_view
 
-    console, pause = screen(), threading.Event().wait  # nobody sets it: Ctrl-C ends it
+    console, pause = screen(), threading.Event().wait  # never set: Ctrl-C ends the loop
     if as_json:
         keep_showing(client.status, lambda s: typer.echo(json.dumps(s)), lambda: pause(every_s))
     elif console.is_terminal:
@@ -63,14 +63,14 @@ def _watch(client: "Client", every_s: float, *, as_json: bool) -> None:
 
 
 def keep_showing(
-    look: Callable[[], Mapping[str, Any]],
+    read: Callable[[], Mapping[str, Any]],
     show: Callable[[Mapping[str, Any]], object],
     pause: Callable[[], bool],
 ) -> None:
-    """Shows what a look finds, until a pause says that it is enough, or Ctrl-C does."""
+    """Reads and shows the status until ``pause`` returns True or Ctrl-C is pressed."""
     try:
-        show(look())
+        show(read())
         while not pause():
-            show(look())
+            show(read())
     except KeyboardInterrupt:
         return

@@ -85,7 +85,7 @@ def test_market_can_be_picked(tsfm: Terminal, markets: Path) -> None:
 
     assert result.stdout.startswith("good, ")
     assert (none.exit_code, none.stderr.count("\n")) == (2, 1)
-    assert "holds none of the markets asked for" in none.stderr
+    assert "contains none of the requested markets" in none.stderr
 
 
 def test_bands_are_written_as_csv_and_json(tsfm: Terminal, markets: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_status_says_what_needs_attention() -> None:
     assert "TSFM Runner 0.1.0 in dev, up 1:02:05" in text
     assert "1234 requests, 4.1 /s, fallback 12.5%, from cache 50.0%, p50 12 ms, p95 - ms" in text
     assert "fallbacks by reason: breaker_open 7" in text
-    assert "under way 3, waiting for the model 12;" in text
+    assert "in flight 3, waiting for the model 12;" in text
     assert "in 42 s" in text
     assert "forced closed" in text
     assert "81.2%" in text
@@ -210,7 +210,7 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
     text = shown(status_view({"version": "0.1.0", "requests": {}}))
 
     assert text.count("\n") == 3
-    assert "no model has been asked yet" in text
+    assert "no model has been called yet" in text
 
 
 def test_watching_shows_every_look_until_it_is_enough() -> None:
