@@ -119,13 +119,13 @@ async def test_equal_requests_at_once_cost_one_series(stack: Stack) -> None:
 
 
 async def test_work_of_a_caller_that_left_is_not_sent(stack: Stack) -> None:
-    stack.stub.control(ms_per_call=600)
+    stack.stub.control(ms_per_call=650)
     holds_the_slot = asyncio.create_task(stack.forecast(body(450)))
     await until(lambda: _under_way(stack, 1))
     leads = asyncio.create_task(stack.forecast(body(452)))  # it waits in the runtime
     await until(lambda: _under_way(stack, 2))
     # HAProxy notices who leaves only where head and body came in one piece, as here
-    leaver = Connection(endpoint(stack.service.url, "/tsfm/forecast"), 0.2)
+    leaver = Connection(endpoint(stack.service.url, "/tsfm/forecast"), 0.1)
     with pytest.raises(TimeoutError):  # while no further call may leave
         await leaver.ask(orjson.dumps(body(451)))
     await asyncio.gather(holds_the_slot, leads)
