@@ -1,6 +1,6 @@
 """Admission of batches: how many a replica works on, the queue of the others, their deadlines.
 
-**The queue** (`BatchLine`). The size of a batch is its body's bytes, and at least 2,000 per item:
+**The queue** (`BatchQueue`). The size of a batch is its body's bytes, and at least 2,000 per item:
 that is known before parsing, and memory and time of a batch grow with it. Batches are admitted, and
 refused, in the order in which they arrived.
 
@@ -102,7 +102,7 @@ WAITING_BYTES = 32_000_000  # eight such batches: the last of them is admitted a
 RETRY_AFTER_S = 5.0  # about the time in which two such batches are answered
 
 
-class BatchLine:
+class BatchQueue:
     """A bounded first-in, first-out queue. A batch of any size is admitted when it is alone."""
 
     def __init__(self) -> None:

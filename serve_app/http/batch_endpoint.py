@@ -19,7 +19,7 @@ from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.batch_admission import (
     ITEM_BYTES,
     BatchCost,
-    BatchLine,
+    BatchQueue,
     check_deadline,
     count_items,
     peeked_deadline_ms,
@@ -42,7 +42,7 @@ class BatchEndpoint:
 
     def __init__(self, service: Dependencies) -> None:
         self._service = service
-        self._queue = BatchLine()
+        self._queue = BatchQueue()
         self._cost = BatchCost()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,12 +129,12 @@ class BatchEndpoint:
         encoded = encode(forecast)
         now = self._service.clock()
         timings = timings_of(began, None, answered, now, forecast)
-        self._service.watch.answered(Route.BATCH, now, forecast, timings, called)
+        self._service.request_metrics.answered(Route.BATCH, now, forecast, timings, called)
         fields = PerRequestFields(forecast.breaker_state, timings.total_ms, forecast.cache_age_s)
         return b'"ok":%b' % encoded.render(fields)
 
     def _refusal(self, error: Described) -> bytes:
-        self._service.watch.refused(Route.BATCH, "refused")
+        self._service.request_metrics.refused(Route.BATCH, "refused")
         return b'"error":%b' % orjson.dumps(error.as_object())
 
 

@@ -84,7 +84,7 @@ class ForecastEndpoint:
         age_s = began - kept.answer.stored_at
         now = self._clock()
         total_ms = (now - began) * 1e3
-        timing = self._service.watch.kept(now, total_ms, partial(_request_id, scope))
+        timing = self._service.request_metrics.kept(now, total_ms, partial(_request_id, scope))
         return kept.encoded.render(PerRequestFields(state, total_ms, age_s)), timing
 
     async def _answer(
@@ -122,7 +122,7 @@ class ForecastEndpoint:
         now, age_s = self._clock(), forecast.cache_age_s
         timings = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
-        self._service.watch.answered(Route.FORECAST, now, forecast, timings, called)
+        self._service.request_metrics.answered(Route.FORECAST, now, forecast, timings, called)
         body = encoded.render(PerRequestFields(forecast.breaker_state, timings.total_ms, age_s))
         return body, timings.header()
 

@@ -48,7 +48,7 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
     document = orjson.dumps(build_document(service.config))
     forecast = ForecastEndpoint(service)
     status = StatusEndpoint(service, fleet, lambda: service.under_way.total)
-    service.watch.follow(
+    service.request_metrics.follow(
         lambda: service.under_way.total,
         partial(coverage_report, service.learning),
         lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
@@ -88,10 +88,10 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
             *page_routes(access.gate),
         ],
         exception_handlers={
-            RequestError: counted(errors.on_request_error, service.watch),
-            ValidationError: counted(errors.on_request_error, service.watch),
+            RequestError: counted(errors.on_request_error, service.request_metrics),
+            ValidationError: counted(errors.on_request_error, service.request_metrics),
             HTTPException: errors.on_http_error,
-            Exception: counted(errors.on_unexpected_error, service.watch),
+            Exception: counted(errors.on_unexpected_error, service.request_metrics),
         },
     )
     app.router.redirect_slashes = False  # a redirect names the caller's Host; not access-checked

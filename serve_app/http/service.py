@@ -70,7 +70,7 @@ class Dependencies:
     answers: AnswerStore
     forecaster: Forecaster
     clock: Callable[[], float]
-    watch: RequestMetrics
+    request_metrics: RequestMetrics
     operator: OperatorPort
     under_way: UnderWay
     pacer: Pacer  # of all batches

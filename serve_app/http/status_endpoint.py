@@ -163,7 +163,7 @@ class StatusEndpoint:
 
     async def status(self) -> StatusAnswer:
         """The current status."""
-        service, traffic = self._service, self._service.watch.history
+        service, traffic = self._service, self._service.request_metrics.history
         replicas, runner = await self._cluster.replicas() or {}, await self._cluster.runner()
         recent = traffic.last(WINDOW_S)
         return StatusAnswer(

@@ -26,7 +26,7 @@ from runner.types import (
 )
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
-from tests.support.builders import make_config, make_registry, make_watch
+from tests.support.builders import make_config, make_registry, make_request_metrics
 from tests.support.fakes import FakeFleet, FakeOperatorPort
 
 PAUSE = threading.Event().wait  # nobody sets it
@@ -91,7 +91,7 @@ def make_service(config: Config, ports: Ports) -> Dependencies:
     under_way = UnderWay()
     pacer = Pacer(clock, lambda: under_way.single > 0)
     forecaster = Forecaster(*shared, model, BaselinePort(config), clock, pacer)
-    all_of_it = (*shared, forecaster, clock, make_watch(clock), FakeOperatorPort())
+    all_of_it = (*shared, forecaster, clock, make_request_metrics(clock), FakeOperatorPort())
     return Dependencies(*all_of_it, under_way, pacer)
 
 

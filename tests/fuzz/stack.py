@@ -24,7 +24,7 @@ from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeT
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
-from tests.support.builders import make_config, make_registry, make_watch
+from tests.support.builders import make_config, make_registry, make_request_metrics
 from tests.support.fakes import FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
@@ -104,7 +104,7 @@ class Stack:
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
         forecaster = Forecaster(*shared, self._model, BaselineHere(config), clock, pacer)
-        watch = make_watch(clock)
+        watch = make_request_metrics(clock)
         all_of_it = (*shared, forecaster, clock, watch, FakeOperatorPort())
         service = Dependencies(*all_of_it, under_way, pacer)
         self.app: Starlette = build_app(service, FakeFleet())

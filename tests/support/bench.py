@@ -15,7 +15,13 @@ from runner.pacer import Pacer
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, LearningPort, UnderWay
 from serve_app.telemetry.recorder import Recorder
-from tests.support.builders import make_answer, make_bands, make_config, make_registry, make_watch
+from tests.support.builders import (
+    make_answer,
+    make_bands,
+    make_config,
+    make_registry,
+    make_request_metrics,
+)
 from tests.support.fakes import (
     FakeBaselinePort,
     FakeClock,
@@ -59,10 +65,10 @@ class Bench:
         pacer = Pacer(self.clock, lambda: under_way.single > 0)
         forecaster = Forecaster(*shared, self.model, self.baseline, self.clock, pacer)
         self.recorder = Recorder()
-        self.watch = make_watch(self.clock, self.recorder)
+        self.request_metrics = make_request_metrics(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
-        shared_by_all = (*shared, forecaster, self.clock, self.watch, self.operator)
+        shared_by_all = (*shared, forecaster, self.clock, self.request_metrics, self.operator)
         service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)

@@ -101,7 +101,9 @@ def make_model_request(**changes: Any) -> ModelRequest:
     return ModelRequest(**(values | changes))
 
 
-def make_watch(clock: Callable[[], float], recorder: Recorder | None = None) -> RequestMetrics:
+def make_request_metrics(
+    clock: Callable[[], float], recorder: Recorder | None = None
+) -> RequestMetrics:
     """What writes answers down; the time of day begins at ``AS_OF``."""
     traffic = RequestHistory(clock, AS_OF.timestamp)
     return RequestMetrics(recorder or Recorder(), traffic, RequestLog(every_s=60.0))

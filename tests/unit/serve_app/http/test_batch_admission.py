@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from runner.errors import OverloadedError
-from serve_app.http.batch_admission import AT_ONCE_BYTES, WAITING_BYTES, BatchLine
+from serve_app.http.batch_admission import AT_ONCE_BYTES, WAITING_BYTES, BatchQueue
 from tests.support.virtual_time import run_virtual
 
 HALF = AT_ONCE_BYTES // 2
 
 
 async def batch(
-    line: BatchLine, name: str, seen: list[str], size: int = HALF, wait_s: float = 10.0
+    line: BatchQueue, name: str, seen: list[str], size: int = HALF, wait_s: float = 10.0
 ) -> None:
     """Works for a second once it is in."""
     try:
@@ -23,21 +23,21 @@ async def batch(
         seen.append(f"{name} refused, {refused.retry_after_s:g}")
 
 
-def run(main: Callable[[BatchLine, list[str]], Coroutine[Any, Any, object]]) -> list[str]:
+def run(main: Callable[[BatchQueue, list[str]], Coroutine[Any, Any, object]]) -> list[str]:
     seen: list[str] = []
-    run_virtual(main(BatchLine(), seen))
+    run_virtual(main(BatchQueue(), seen))
     return seen
 
 
 def test_batches_get_in_as_many_as_fit_at_once_and_in_order():
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         await asyncio.gather(*(batch(line, str(n), seen) for n in range(5)))
 
     assert run(main) == ["0 in at 0", "1 in at 0", "2 in at 1", "3 in at 1", "4 in at 2"]
 
 
 def test_a_small_batch_does_not_pass_a_large_one_that_came_before():
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         sizes = {"a": HALF, "large": AT_ONCE_BYTES, "small": 10}
         await asyncio.gather(*(batch(line, name, seen, size) for name, size in sizes.items()))
 
@@ -45,14 +45,14 @@ def test_a_small_batch_does_not_pass_a_large_one_that_came_before():
 
 
 def test_a_batch_of_any_size_gets_in_alone():
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         await batch(line, "huge", seen, 10 * AT_ONCE_BYTES)
 
     assert run(main) == ["huge in at 0"]
 
 
 def test_who_comes_to_a_full_line_is_refused_at_once():
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         sizes = [AT_ONCE_BYTES, WAITING_BYTES, 10]
         await asyncio.gather(*(batch(line, str(n), seen, size) for n, size in enumerate(sizes)))
 
@@ -60,7 +60,7 @@ def test_who_comes_to_a_full_line_is_refused_at_once():
 
 
 def test_who_has_waited_too_long_is_refused_and_leaves_the_place_to_the_next():
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         waits = {"a": 9.0, "impatient": 0.5, "next": 9.0}
         everybody = (
             batch(line, name, seen, AT_ONCE_BYTES, wait_s) for name, wait_s in waits.items()
@@ -72,7 +72,7 @@ def test_who_has_waited_too_long_is_refused_and_leaves_the_place_to_the_next():
 
 @pytest.mark.parametrize("left_after_s", [0.5, 1.0])
 def test_a_caller_who_leaves_takes_no_place_along(left_after_s: float):
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         inside = asyncio.ensure_future(batch(line, "a", seen, AT_ONCE_BYTES))
         leaving = asyncio.ensure_future(batch(line, "leaves", seen, AT_ONCE_BYTES))
         after = asyncio.ensure_future(batch(line, "next", seen, AT_ONCE_BYTES))
@@ -84,11 +84,11 @@ def test_a_caller_who_leaves_takes_no_place_along(left_after_s: float):
 
 
 def test_who_reads_slowly_loses_the_place_after_a_time():
-    async def slow(line: BatchLine) -> None:
+    async def slow(line: BatchQueue) -> None:
         async with line.place(AT_ONCE_BYTES, 1.0, hold_s=3.0):
             await asyncio.sleep(100.0)
 
-    async def main(line: BatchLine, seen: list[str]) -> None:
+    async def main(line: BatchQueue, seen: list[str]) -> None:
         reading = asyncio.ensure_future(slow(line))
         await asyncio.sleep(0)
         await batch(line, "next", seen, AT_ONCE_BYTES)

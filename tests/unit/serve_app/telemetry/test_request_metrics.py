@@ -136,8 +136,8 @@ async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
         calibrated_mean_width=None,
     )
     report = CoverageReport(0.8, (row,))
-    bench.watch.follow(lambda: 7, lambda: report, dict, tuple)
-    bench.watch.update_gauges()
+    bench.request_metrics.follow(lambda: 7, lambda: report, dict, tuple)
+    bench.request_metrics.update_gauges()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
@@ -150,12 +150,14 @@ async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
     learning = FakeLearning()
     learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 3})
     learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
-    bench.watch.follow(int, lambda: CoverageReport(0.0), dict, partial(learning_totals, learning))
-    bench.watch.update_gauges()
+    bench.request_metrics.follow(
+        int, lambda: CoverageReport(0.0), dict, partial(learning_totals, learning)
+    )
+    bench.request_metrics.update_gauges()
     learning.report = CoverageReport(
         0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1}
     )  # a new actor's
-    bench.watch.update_gauges()
+    bench.request_metrics.update_gauges()
 
     assert value(bench, metrics.LEARNING, "unknown_outcomes") == 4
     assert value(bench, metrics.LEARNING_EXCHANGES, "lost") == 2
@@ -213,7 +215,7 @@ async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> No
     await bench.post(EXAMPLE)
     await bench.post(EXAMPLE + b" ")
     await bench.post(example(liquidity_bucket="low"))
-    bench.watch.update_gauges()
+    bench.request_metrics.update_gauges()
 
     assert bench.recorder.gauge(metrics.KEPT, "answers").value == 1
     assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
