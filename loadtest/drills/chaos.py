@@ -1,10 +1,10 @@
-"""Is there a valid answer in time, whichever process dies or stops?
+"""Kills or stops each process in turn, and checks that requests still get valid answers in time.
 
     python -m loadtest.drills.chaos
     python -m loadtest.drills.chaos --rate 25 --only ingress --only proxy
 
-Two replicas of each deployment, steady traffic, and one blow after the other. The last line is
-``CHAOS_PASS`` or ``CHAOS_FAIL: why``.
+There are two replicas of each deployment and steady traffic. A blow is one signal to one process.
+The last line is ``CHAOS_PASS`` or ``CHAOS_FAIL: why``.
 """
 
 import argparse
@@ -58,17 +58,17 @@ RETRY_TIMEOUT_S = 10.0
 REPLACE_LIMIT_S = 120.0
 POLL_SEED = 2_000_003
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "--rate": (50.0, "requests a second, whatever is under way"),
-    "--window-s": (12.0, "requests for this long around each blow"),
-    "--pause-s": (4.0, "how long a stopped process stays stopped"),
-    "--retry-after-s": (15.0, "a client's wait when its connection died"),
-    "--only": (list[str](), "blows that hold the word"),
-    "--deadline-ms": (1500.0, "the service's own"),
-    "--log-lines": (5, "of the service's log, at the end"),
+    "--rate": (50.0, "requests a second, sent without waiting for answers"),
+    "--window-s": (12.0, "seconds of requests around each blow"),
+    "--pause-s": (4.0, "seconds until a stopped process continues"),
+    "--retry-after-s": (15.0, "seconds until a client retries after a broken connection"),
+    "--only": (list[str](), "run only the blows whose name contains this"),
+    "--deadline-ms": (1500.0, "deadline of the service"),
+    "--log-lines": (5, "lines of the service's log to show at the end"),
 }
 
 
-# The blows: signals to processes of this run, and to no others
+# The blows: signals to processes that this run has started
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Blow:
 
 
 def blows(only: Sequence[str]) -> list[Blow]:
-    """Every process killed, carriers of requests stopped too; ``only`` keeps what holds a word."""
+    """Kills of all processes, and stops of those that handle requests; ``only`` selects by name."""
     every = [Blow(target, sig) for target in TARGETS for sig in (KILL, STOP)]
     every += [Blow(target, KILL) for target in HELPERS]
     return [blow for blow in every if holding(only, blow.name)]
@@ -94,7 +94,7 @@ def blows(only: Sequence[str]) -> list[Blow]:
 
 @dataclass(slots=True)
 class Field:
-    """The service and its runtime, which is another process after it was killed."""
+    """The service and its runtime; a killed runtime is replaced by a new process."""
 
     service: Service
     stub: StubProcess
@@ -109,8 +109,8 @@ class Field:
     async def strike(self, target: Kind, sig: signal.Signals, pause_s: float) -> int:
         """Signals the newest of the target's processes; returns its id.
 
-        A stopped process goes on after ``pause_s``, a killed runtime is started again then.
-        Serve replaces its own.
+        A stopped process continues, and a killed runtime is started again, after ``pause_s``.
+        Serve replaces its own processes.
 
         Raises:
             RuntimeError: there is no such process.
@@ -118,19 +118,19 @@ class Field:
         victims = await asyncio.to_thread(self.processes, target)
         if not victims:
             raise RuntimeError(f"no process of the {target.name} was found")
-        victim = victims[-1]  # an older HAProxy may only be there to finish what it holds
+        victim = victims[-1]  # an older HAProxy may only be finishing its connections
         os.kill(victim, sig)
         if sig != KILL:
             self.stopped.add(victim)
             await asyncio.sleep(pause_s)
-            self.go_on()
+            self.resume()
         elif target.name == RUNTIME:
             await asyncio.sleep(pause_s)
             await asyncio.to_thread(self._restart_runtime)
         return victim
 
-    def go_on(self) -> None:
-        """SIGCONT to all that were stopped."""
+    def resume(self) -> None:
+        """Sends SIGCONT to all stopped processes."""
         while self.stopped:
             with contextlib.suppress(ProcessLookupError):  # Serve may have replaced it meanwhile
                 os.kill(self.stopped.pop(), signal.SIGCONT)
@@ -144,7 +144,7 @@ class Field:
 async def seconds_until(
     holds: Callable[[], bool], limit_s: float, now_s: Callable[[], float]
 ) -> float | None:
-    """How long it took until it held; None when it did not within the limit."""
+    """Seconds until ``holds`` returned True; None if it did not within the limit."""
     began = now_s()
     while not await asyncio.to_thread(holds):
         if now_s() - began > limit_s:
@@ -158,30 +158,30 @@ async def seconds_until(
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request, and its one retry where the first try had no answer of the service."""
+    """A request, and its one retry if the first try got no answer from the service."""
 
     first: Sample
     retry: Sample | None = None
 
 
 def is_lost(sample: Sample) -> bool:
-    """No answer of ours: the connection died or hung, or the proxy spoke for a dead replica."""
+    """No answer from the service: the connection broke or hung, or the proxy answered instead."""
     problem = sample.problem or ""
     return sample.lost or problem == "TimeoutError" or problem.endswith(OF_THE_PROXY)
 
 
 def is_away(sample: Sample) -> bool:
-    """The proxy is gone or has no routes yet: who asks again at once meets the same."""
+    """The proxy is absent or has no routes yet: an immediate retry would fail too."""
     return sample.lost or (sample.problem or "").endswith(OF_THE_PROXY)
 
 
 class Callers:
-    """Ask at a steady rate, and once more for what was lost when the service is ``whole``."""
+    """Send requests at a steady rate, and retry lost ones once when the service is ``whole``."""
 
     def __init__(self, scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> None:
         target = endpoint(scene.service.url, FORECAST)
-        # whoever asks through what is stopped gives up at the deadline and asks again; elsewhere
-        # we wait longer, to see by how much a promise was broken
+        # Clients of a stopped process give up at the deadline and retry. For other processes the
+        # client waits longer, to measure how late an answer is.
         patience_s = TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
         self.first = Client(target, SHAPE, args.deadline_ms / 1e3 + patience_s)
         self.second = Client(target, SHAPE, RETRY_TIMEOUT_S)
@@ -199,13 +199,13 @@ class Callers:
     async def _attempt(self, body: bytes) -> None:
         first, retry = await self.first.send(body), None
         if is_lost(first):
-            await self.whole.wait()  # where everything is restarted, nobody answers before
+            await self.whole.wait()  # during a restart of everything there is no answer
             await asyncio.sleep(self._args.retry_after_s if is_away(first) else 0)
             retry = await self.second.send(body)
         self.attempts.append(Attempt(first, retry))
 
     async def wait_model(self) -> None:
-        """Until five answers in a row are the model's, so that no blow hurts the next row."""
+        """Waits for five model answers in a row, so that a blow does not affect the next row."""
         until, row = self.second.now_s() + REPLACE_LIMIT_S, 0
         for number in count():
             seed = POLL_SEED + 10_000 * self._seed + number
@@ -221,7 +221,7 @@ class Callers:
 
 
 async def run_blow(scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> "Row":
-    """Asks at a steady rate, strikes, and waits until all is as it was."""
+    """Sends requests at a steady rate, strikes, and waits until the service has recovered."""
     callers = Callers(scene, blow, args, seed)
     before = len(await asyncio.to_thread(scene.processes, blow.target))
     if not blow.target.restarts:
@@ -241,7 +241,7 @@ async def run_blow(scene: Field, blow: Blow, args: argparse.Namespace, seed: int
         scene.stub.reset()
         await callers.wait_model()
     finally:
-        scene.go_on()
+        scene.resume()
         callers.close()
     return Row(blow.name, callers.attempts, blow_s, took_s, blow.target.carries)
 
@@ -263,9 +263,9 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one blow did to the callers; ``replaced_s`` None: not while we waited.
+    """The effect of one blow on the callers; ``replaced_s`` is None if nothing replaced it.
 
-    ``carries``: callers' connections ran through what was hit.
+    ``carries``: connections of callers ran through the process.
     """
 
     name: str
@@ -289,7 +289,7 @@ class Row:
 
     @property
     def hurt_s(self) -> float:
-        """From the blow to the last answer that was not the model's at once."""
+        """Seconds from the blow to the last request without a model answer at the first try."""
         hurt = [a.retry or a.first for a in self.attempts if a.first.source != "model"]
         return max((sample.done_s - self.blow_s for sample in hurt), default=0.0)
 
@@ -299,7 +299,7 @@ class Row:
 
 
 def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
-    """Every promise that was broken, in words."""
+    """Every broken promise, in words."""
     limit_ms = deadline_ms + TOLERANCE_MS
     return [f"{row.name}: {words}" for row in rows for words in _failures(row, limit_ms)]
 
@@ -312,12 +312,12 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
         found.append(f"{lost} lost ({counted(problems)})")
     if missing := lost - row.recovered:
         why = counted(problems_of(a.retry for a in row.lost if a.retry))
-        found.append(f"{missing} of {lost} lost ones not recovered ({why})")
+        found.append(f"{missing} of {lost} lost requests not recovered ({why})")
     (most_ms,) = row.ms(100)
-    if most_ms > limit_ms and not row.carries:  # else its clients gave up
+    if most_ms > limit_ms and not row.carries:  # otherwise its clients gave up
         found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
     if row.replaced_s is None:
-        found.append("not replaced while we waited")
+        found.append("not replaced within the limit")
     return found
 
 
@@ -345,7 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
 
     def report() -> tuple[str, list[str]]:
-        broken = failures(rows, args.deadline_ms) if rows else ["no blow was struck"]
+        broken = failures(rows, args.deadline_ms) if rows else ["there was no blow"]
         return table(HEAD, map(cells, rows)), broken
 
     return judged("CHAOS", partial(_run, args, rows), report)
@@ -364,7 +364,7 @@ def _run(args: argparse.Namespace, rows: list[Row]) -> None:
                 line = table(HEAD, [cells(rows[-1])]).splitlines()[-1]
                 say(f"{number}/{len(chosen)} {line}")
         finally:
-            scene.stub.stop()  # another one than we started, if that was killed
+            scene.stub.stop()  # the current process: the first one may have been killed
 
 
 def replicated(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Who is shed first when too much is asked, and how fast are those who are let in?
+"""Offers more than the service can do; measures what is shed, and the latency of the rest.
 
     python -m loadtest.drills.overload
     python -m loadtest.drills.overload --rate 80 --times 3 --times 8
 
-Finds the rate that the service sustains, offers three times as much, then a crowd of batches, and
-looks. The last line is ``OVERLOAD_PASS`` or ``OVERLOAD_FAIL: why``.
+Finds the rate that the service sustains, offers three times as much, then many batches at once.
+The last line is ``OVERLOAD_PASS`` or ``OVERLOAD_FAIL: why``.
 
-A forecast is admitted when it was answered with bands, whoever made them; it is shed when they are
-not the model's own, or were put off until the load was over. The order of shedding is held by
-shares: the share of batch items that are shed is never less than that of interactive requests, and
-nobody is refused while there is no one on the baseline.
+A forecast is admitted if it was answered with bands of any source. It is shed if these are not the
+model's, or came after the load was over. The order of shedding is checked by shares: the share of
+batch items that are shed is never less than that of interactive requests, and no request is refused
+while none gets the baseline.
 """
 
 import argparse
@@ -58,22 +58,22 @@ SETTINGS = {  # a run ends when its last batch does
     "TSFM_CONFORMAL__LEARNED_FILE": "null",
 }
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "--rate": (float, "forecasts a second that are sustained; searched for where it is not given"),
-    "--times": (list[float](), "the loads after that; 3 where it is not given"),
-    "--seconds": (20.0, "of each load"),
-    "--start-rate": (30.0, "where the search begins"),
-    "--step-s": (5.0, "of each load of the search"),
-    "--calm-s": (3.0, "between the overload and the look after it"),
-    "--batch-share": (0.3, "of the forecasts, 0 to 1"),
-    "--batch-items": (32, "in each batch"),
+    "--rate": (float, "forecasts a second that are sustained; by default searched for"),
+    "--times": (list[float](), "the loads after that, as multiples of the rate; default 3"),
+    "--seconds": (20.0, "seconds of each load"),
+    "--start-rate": (30.0, "first rate of the search"),
+    "--step-s": (5.0, "seconds of each load of the search"),
+    "--calm-s": (3.0, "seconds between the overload and the last load"),
+    "--batch-share": (0.3, "share of batch items among the forecasts, 0 to 1"),
+    "--batch-items": (32, "items in each batch"),
     "--p95-ms": (300.0, "budget of interactive answers: slo.p95_ms"),
     "--cycle-s": (60.0, "budget of a batch: slo.cycle_s"),
-    "--crowd": (20, "batches that come at once"),
-    "--crowd-items": (2000, "in each of them"),
-    "--crowd-rate": (20.0, "single requests a second beside them"),
-    "--ms-per-call": (40.0, "of the stand-in"),
-    "--ms-per-series": (8.0, "so slow that the runtime is the limit"),
-    "--log-lines": (5, "of the service's log, at the end"),
+    "--crowd": (20, "number of batches sent at once"),
+    "--crowd-items": (2000, "items in each of these"),
+    "--crowd-rate": (20.0, "single requests a second at the same time"),
+    "--ms-per-call": (40.0, "time of a call of the stand-in"),
+    "--ms-per-series": (8.0, "time of each series: the runtime is the limit"),
+    "--log-lines": (5, "lines of the service's log to show at the end"),
 }
 
 
@@ -90,7 +90,7 @@ class Departure:
 
 
 def load(per_second: float, seconds: float, batch_share: float, items: int) -> list[Departure]:
-    """So many forecasts a second, a share of them in batches; both kinds evenly spaced."""
+    """Forecasts at a rate, a share of them in batches; both kinds evenly spaced."""
     single = _evenly(INTERACTIVE, per_second * (1 - batch_share), seconds, 1)
     batches = _evenly(BATCH, per_second * batch_share / items, seconds, items)
     return list(heapq.merge(single, batches, key=lambda departure: departure.at_s))
@@ -110,7 +110,7 @@ def _evenly(kind: str, per_second: float, seconds: float, items: int) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What became of one forecast; an item of a batch takes as long as its batch."""
+    """The result of one forecast; an item of a batch takes as long as its batch."""
 
     kind: str
     sample: Sample
@@ -122,7 +122,7 @@ class Seen:
 
 
 class Offerer:
-    """Sends loads, whatever becomes of them; no two series are the same."""
+    """Sends loads without waiting for answers; no two series are the same."""
 
     def __init__(self, url: str, shape: Shape) -> None:
         paths = {INTERACTIVE: FORECAST, BATCH: FORECAST_BATCH}
@@ -133,13 +133,13 @@ class Offerer:
     async def offer(
         self, requests: Sequence[Departure], seconds: float
     ) -> tuple[list[Seen], float]:
-        """What became of a load of so many seconds, and when it was over; waits for all answers."""
+        """Sends a load; returns all results, and when the load was over."""
         leaving = [(one, self._body(one)) for one in requests]
         began = perf_counter()
         tasks = []
         for departure, body in leaving:
             await asyncio.sleep(max(0.0, began + departure.at_s - perf_counter()))
-            # late of the generator itself counts: a caller does not care who kept it waiting
+            # a delay in the generator counts as latency too
             due = began + departure.at_s
             tasks.append(asyncio.create_task(self._one(departure, body, due)))
         return [one for task in tasks for one in await task], began + seconds
@@ -170,7 +170,7 @@ class Offerer:
 
 
 def _parts(answer: object, departure: Departure) -> Sequence[object]:
-    """The forecasts in an answer, or nothing where it is not what was asked for."""
+    """The forecasts in an answer; none if their number is wrong."""
     if departure.kind == INTERACTIVE:
         return [answer]
     results = answer.get("results") if isinstance(answer, dict) else None
@@ -179,7 +179,7 @@ def _parts(answer: object, departure: Departure) -> Sequence[object]:
     return [result.get("ok") for result in results]
 
 
-# From what callers saw to rows of the table, and to pass or fail
+# From results to rows of the table, and to pass or fail
 
 HEAD = (
     "load | kind | offered | model | of it in the load | stale | baseline, overloaded "
@@ -211,7 +211,7 @@ class Row:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Of the baseline's answers."""
+        """Fallback reasons of the baseline's answers."""
         return Counter(s.reason or "?" for s in self.admitted if s.source == "baseline")
 
     @property
@@ -220,16 +220,16 @@ class Row:
 
     @property
     def served(self) -> int:
-        """By the model while the load lasted: what waits until it is over was put off."""
+        """Number of model answers while the load lasted."""
         return sum(sample.done_s <= self.over_s for sample in self.by_model)
 
     @property
     def shed_share(self) -> float:
-        """Of those offered: all that the model did not answer while the load lasted."""
+        """Share of the offered forecasts that the model did not answer while the load lasted."""
         return 1 - self.served / len(self.seen) if self.seen else 0.0
 
     def ms(self, *percents: float) -> list[float]:
-        """Percentiles of the latency of those admitted."""
+        """Percentiles of the latency of admitted forecasts."""
         return percentiles_ms(self.admitted, *percents)
 
 
@@ -239,7 +239,7 @@ def rows_of(name: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[R
 
 
 def is_sustained(rows: Sequence[Row], p95_ms: float) -> bool:
-    """Whether a load left everybody with the model's answer in time."""
+    """Whether nearly all answers of a load were the model's, valid and in time."""
     return all(
         len(row.by_model) >= MODEL_SHARE * len(row.seen)
         and not (row.problems or row.refused)
@@ -249,7 +249,7 @@ def is_sustained(rows: Sequence[Row], p95_ms: float) -> bool:
 
 
 def failures(rows: Sequence[Row], p95_ms: float, cycle_s: float) -> list[str]:
-    """Every promise that a load broke, in words; the two rows of one load."""
+    """Every promise that a load broke, in words, from its two rows."""
     interactive, batch = rows
     found = [*_bad(interactive), *_bad(batch), *_late(interactive, p95_ms)]
     longest_s = batch.ms(100)[0] / 1e3

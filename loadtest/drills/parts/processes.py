@@ -1,4 +1,4 @@
-"""The processes of a service by the names people know them by, and what they hold."""
+"""The processes of a service by name, and their memory, files and threads."""
 
 import re
 from collections.abc import Mapping
@@ -13,11 +13,13 @@ RUNTIME, LEARNING = "runtime", "learning actor"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of process: ``pattern`` is how its command line begins or what it holds.
+    """A kind of process; ``pattern`` finds its command line.
 
-    ``carries`` says that callers' connections run through it: they may be lost with it. With
-    ``model_down`` the runtime fails as well, for nobody would miss the target otherwise. With
-    ``restarts`` the launcher starts everything again; what is not ``replaced`` stays away.
+    Attributes:
+        carries: connections of callers run through it, and may be lost with it.
+        model_down: the runtime fails as well; otherwise the process would not be used.
+        restarts: its end makes the launcher start everything again.
+        replaced: another process takes its place.
     """
 
     name: str
@@ -39,10 +41,11 @@ TARGETS = (
     Kind("breaker actor", r"^ray::\S*BreakerActor\b"),
     Kind("proxy (HAProxy)", r"/haproxy -db -f ", carries=True),
     Kind("Serve controller", r"^ray::\S*ServeController\b"),
-    Kind(RUNTIME, r"^$"),  # ours, not the service's: it is known by its id
+    Kind(RUNTIME, r"^$"),  # started by the drill, which has its id
 )
-# Of Ray and Serve, which callers need less: killed alone. Those that restart everything alternate
-# with others: five restarts without 30 s of answers between them end the launcher.
+# Processes of Ray and Serve that handle no requests: only killed, not stopped. Those that restart
+# everything alternate with others: five restarts without 30 s of answers between them end the
+# launcher.
 HELPERS = (
     Kind("Serve proxy manager", r"^ray::HAProxyManager\b", carries=True),
     Kind("Ray dashboard agent", r"^ray::DashboardAgent\b", carries=True, restarts=True),
@@ -56,15 +59,15 @@ HELPERS = (
     Kind("Serve's starter", r"-m serve_app\.launch\.local_serve ", carries=True, restarts=True),
     Kind("Ray dashboard", r"/dashboard/dashboard\.py\b", replaced=False),
 )
-OURS = frozenset({LEARNING, *(kind.name for kind in TARGETS)})  # what the project starts
+OURS = frozenset({LEARNING, *(kind.name for kind in TARGETS)})  # started by the project itself
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One process at one moment.
 
-    ``pss_mb`` has a part of what several share, so that sums are right. It also moves when somebody
-    else on the machine starts or ends; a leak is looked for in ``own_mb``, which nobody shares.
+    ``pss_mb`` includes a share of shared memory, so that sums are right; it also changes when other
+    processes start or end. Leaks are measured in ``own_mb``, which is not shared.
     """
 
     name: str
@@ -75,8 +78,8 @@ class Reading:
 
 
 def name_of(line: str) -> str:
-    """A process by its command line, as the tables call it."""
-    for kind in (*TARGETS[:-1], *HELPERS):  # without the runtime, which is not the service's
+    """The name of a process in the tables, from its command line."""
+    for kind in (*TARGETS[:-1], *HELPERS):  # without the runtime: it is not part of the service
         if re.search(kind.pattern, line):
             return kind.name
     if line.startswith("ray::IDLE"):
@@ -87,12 +90,12 @@ def name_of(line: str) -> str:
 
 
 def readings_of(processes: Mapping[int, str]) -> dict[int, Reading]:
-    """Reads every process that is still there."""
+    """Reads every process that has not ended."""
     found = {}
     for pid, line in processes.items():
         try:
             found[pid] = _read(psutil.Process(pid), name_of(line))
-        except psutil.Error:  # it has ended meanwhile
+        except psutil.Error:  # it has ended
             continue
     return found
 

@@ -114,13 +114,13 @@ def test_lost_connections_of_a_carrier_pass_when_each_came_back():
     ("found", "words"),
     [
         (row(Attempt(LOST, RETRY), carries=False), "1 lost (1 ConnectionResetError)"),
-        (row(Attempt(LOST, LOST)), "1 of 1 lost ones not recovered (1 ConnectionResetError)"),
+        (row(Attempt(LOST, LOST)), "1 of 1 lost requests not recovered (1 ConnectionResetError)"),
         (row(Attempt(Sample(0, 1, "quantiles cross"))), "1 bad answers (1 quantiles cross)"),
         (
             row(Attempt(Sample(0, 1.6, source="baseline")), carries=False),
             "max 1600 ms is over 1550 ms",
         ),
-        (row(Attempt(MODEL), replaced_s=None), "not replaced while we waited"),
+        (row(Attempt(MODEL), replaced_s=None), "not replaced within the limit"),
     ],
 )
 def test_each_broken_promise_is_named(found: Row, words: str):
