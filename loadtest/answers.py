@@ -1,4 +1,4 @@
-"""What is wrong with an answer: status 200 alone proves nothing about the bands in it."""
+"""Finds faults of an answer: status 200 alone does not prove that its bands are valid."""
 
 import math
 import operator

@@ -43,7 +43,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """What a run may cost."""
+    """The limits of a run."""
 
     p95_ms: float
     cycle_s: float
@@ -142,7 +142,7 @@ def listens(url: str) -> bool:
 
 @contextlib.contextmanager
 def _service(args: argparse.Namespace) -> Iterator[str]:
-    """The address to measure; what had to be started for it is stopped at the end."""
+    """The address to measure; a service started for the run is stopped at the end."""
     if args.url:
         yield args.url
     else:
@@ -177,7 +177,7 @@ def table(summary: Summary) -> str:
 
 
 def for_programs(summary: Summary, broken: Sequence[str]) -> dict[str, Any]:
-    """The same for programs; what was not measured is null."""
+    """The same as JSON; values without a measurement are null."""
     numbers = summary.numbers().items()
     known = {name: None if math.isnan(one) else round(one, 4) for name, one in numbers}
     return known | {"bad_answers": dict(summary.problems), "broken": list(broken)}

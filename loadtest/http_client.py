@@ -24,7 +24,7 @@ class Endpoint:
 
 
 class Answer(NamedTuple):
-    """What came back; the head is in small letters, with the status line."""
+    """An answer; its head is in lower case, with the status line."""
 
     status: int
     body: bytes

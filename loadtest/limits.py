@@ -12,7 +12,7 @@ UNSENT = "not sent"  # how it begins when too many requests were under way alrea
 
 
 class Entry(NamedTuple):
-    """What was measured for one kind of traffic."""
+    """Measurements of one kind of traffic."""
 
     requests: int
     failures: int
@@ -57,7 +57,7 @@ def _too_slow(name: str, entry: Entry, limits: Any) -> str | None:
 
 
 def set_exit_code(environment: Any, **_: Any) -> None:
-    """Locust's ``quitting`` handler: says what was broken and lets the shell know."""
+    """Locust's ``quitting`` handler: prints broken limits and sets the exit code."""
     entries = {
         name: Entry(
             entry.num_requests,

@@ -1,4 +1,4 @@
-"""Traffic of people who watch markets, for locust.
+"""Traffic of users that watch markets, for locust.
 
     locust -f loadtest/locustfile.py --host http://127.0.0.1:8000             # web page
     locust -f loadtest/locustfile.py --host ... --headless --curve spike --rate 50 --peak-rate 300
@@ -63,7 +63,7 @@ class ChosenCurve(LoadTestShape):
 
 
 class MarketUser(FastHttpUser):
-    """Sends without waiting, and looks into every answer."""
+    """Sends without waiting, and checks every answer."""
 
     abstract = True
     concurrency = MOST_UNDER_WAY
@@ -92,7 +92,7 @@ class MarketUser(FastHttpUser):
         self.under_way.join(timeout=self.network_timeout)
 
     def send(self, name: str, path: str, body: bytes, judge: Judge) -> None:
-        """Posts in the background; ``judge`` says what is wrong with the JSON of a 200."""
+        """Posts in the background; ``judge`` returns the fault of a 200's JSON."""
         if self.under_way.full():
             error = RuntimeError(f"{limits.UNSENT}: {MOST_UNDER_WAY} requests are under way")
             self.environment.events.request.fire(
@@ -124,7 +124,7 @@ class MarketUser(FastHttpUser):
 
 
 class UniqueUser(MarketUser):
-    """Asks about a window nobody asked about before: the model has to run."""
+    """Requests a new window: the model has to run."""
 
     weight = 3
 
@@ -137,7 +137,7 @@ class UniqueUser(MarketUser):
 
 
 class CachedUser(MarketUser):
-    """Asks about well-known markets, the popular ones more often."""
+    """Requests known markets, popular ones more often."""
 
     weight = 6
 

@@ -19,7 +19,7 @@ _NUMBER_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the requests of one run have in common."""
+    """The properties that all requests of a run share."""
 
     points: int = 288
     horizon: int = 12
@@ -31,7 +31,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a service sees of a market in one cycle: prices in cents, and when the last one was."""
+    """A market in one cycle: prices in cents, and the time of the last one."""
 
     market_id: str
     end: datetime

@@ -72,7 +72,7 @@ class Service:
         return _answers(f"{self.url}/readyz")
 
     def log(self, lines: int = 40) -> str:
-        """The end of what it has written."""
+        """The end of its log."""
         text = (self.folder / "service.log").read_text("utf-8", "replace").splitlines()
         return "\n| ".join(["", *text[-lines:]])
 
@@ -203,7 +203,7 @@ def ports(block: int) -> dict[str, str]:
 
 
 def _end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when whoever started us dies, however that happens."""
+    """Asks the kernel for SIGTERM when the parent process ends, for any reason."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""What does the loss of a node, of Serve's controller or of the cluster's head cost callers?
+"""Measures the cost to callers of losing a node, Serve's controller or the cluster's head.
 
     python -m loadtest.drills.cluster
     python -m loadtest.drills.cluster --rate 50 --only "kill a node"
@@ -191,7 +191,7 @@ class Traffic:
         return next(iter(self._clients.values())).now_s()
 
     async def find(self, limit_s: float) -> None:
-        """Looks until a worker is well.
+        """Waits until a worker is healthy.
 
         Raises:
             RuntimeError: none was in time.
@@ -210,7 +210,7 @@ class Traffic:
         self._well = [url for url, up in zip(self._clients, well, strict=True) if up] or self._well
 
     async def ask(self) -> None:
-        """Asks, and looks every second, until ``stop``."""
+        """Sends requests, and reads the status every second, until ``stop``."""
         looking = asyncio.create_task(self._keep_looking())
         await at_rate(self._per_second, self._attempt, lambda _: self._on)
         looking.cancel()

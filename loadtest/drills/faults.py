@@ -157,7 +157,7 @@ CASES: tuple[Case, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a run works with."""
+    """The processes and options of a run."""
 
     client: Client
     stub: StubProcess
@@ -280,7 +280,7 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was seen under one fault.
+    """The results under one fault.
 
     ``strikes`` is how often it took effect, ``back_s`` how long after its end the model answered
     again (None: not while we waited).

@@ -68,7 +68,7 @@ class Look:
 
 @dataclass(slots=True)
 class Found:
-    """What a run has seen so far; ``in_flight`` is what was left when all had gone."""
+    """The measurements of a run; ``in_flight`` is the number of requests left at the end."""
 
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
@@ -129,7 +129,7 @@ def _look(service: Service, at_s: float) -> Look:
 
 
 def gauges_of(metrics: str) -> dict[str, float]:
-    """What the replicas of a deployment hold together, by deployment and what it is."""
+    """Sums over the replicas of a deployment, by deployment and gauge."""
     found: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples if family.name in GAUGES else []:
@@ -139,7 +139,7 @@ def gauges_of(metrics: str) -> dict[str, float]:
 
 
 async def _in_flight_at_the_end(url: str) -> int | None:
-    """Requests under way once nobody asks; what does not end within ``CALM_S`` hangs."""
+    """Requests in flight after the last caller left; those that stay after ``CALM_S`` hang."""
     until, under_way = perf_counter() + CALM_S, None
     async with httpx.AsyncClient(trust_env=False) as client:
         while perf_counter() < until:
@@ -210,13 +210,13 @@ def _row(looks: Sequence[Look], pid: int) -> Row:
 
 
 def gauge_rows(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:
-    """Medians of the first and last fifth of the looks that found a gauge."""
+    """Medians of a gauge in the first and the last fifth of its samples."""
     names = sorted({name for look in looks for name in look.gauges})
     return {n: _ends([look.gauges[n] for look in looks if n in look.gauges]) for n in names}
 
 
 def replaced(looks: Sequence[Look]) -> list[str]:
-    """Our processes that ended or came while we looked: none should in a quiet run."""
+    """Processes of the project that started or ended: in a quiet run there is none."""
     kept, seen = _always_there(looks), dict[int, Reading]()
     for look in looks:
         seen |= look.readings

@@ -1,4 +1,4 @@
-"""How an answer goes out: whole, or broken on the wire the way networks and proxies break it."""
+"""Sends an answer: complete, or broken as networks and proxies break it."""
 
 import asyncio
 import struct

@@ -1,4 +1,4 @@
-"""What the stand-in can get wrong: the kinds, when a fault strikes, and how it spoils an answer.
+"""Faults of the stand-in: their kinds, when they happen, and what they change in an answer.
 
 before the model   a status instead of a forecast: 401, 403, 404, 413, 429, 500, 502, 503, ...
 while it runs      latency, jitter, hang: the family's lock is held all the while

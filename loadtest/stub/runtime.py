@@ -15,7 +15,7 @@ KEPT_CALLS = 10_000
 
 @dataclass(slots=True)
 class Settings:
-    """What the stand-in serves and how long inference takes; changeable while it runs."""
+    """Models and inference times of the stand-in; can be changed while it runs."""
 
     ms_per_call: float = 0.0
     ms_per_series: float = 0.0
@@ -29,7 +29,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Records:
-    """What the stand-in received, for tests and drills."""
+    """Requests that the stand-in received, for tests and drills."""
 
     calls: int = 0
     forecasts: int = 0
@@ -70,7 +70,7 @@ class Runtime:
         return self._locks.setdefault(family_of(model), asyncio.Lock())
 
     async def hold(self, fault: Fault | None, until: float) -> None:
-        """Waits out the inference time, with what the fault puts on top."""
+        """Waits for the inference time, plus the delay of the fault."""
         lifted = fault is not self.plan.fault  # while it waited for the lock
         if fault is not None and fault.kind is Kind.HANG and not lifted:
             await _wait_at_most(self._released, fault.number(3600))

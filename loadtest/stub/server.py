@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
 
 
 def reset(transport: asyncio.WriteTransport) -> None:
-    """Closes so that the peer gets RST: what is queued is lost. asyncio has no word for it."""
+    """Closes so that the peer gets RST: queued data is lost. asyncio has no method for it."""
     if transport.is_closing():
         return
     raw = transport.get_extra_info("socket")

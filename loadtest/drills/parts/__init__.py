@@ -1,1 +1,1 @@
-"""What single drills need beside the harness: cluster nodes, processes, traffic, an empty app."""
+"""Parts of single drills, beside the harness: cluster nodes, processes, traffic, an empty app."""

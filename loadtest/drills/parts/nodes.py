@@ -1,4 +1,4 @@
-"""The cluster: Ray nodes as processes, the application on them, and what Serve says of it."""
+"""The cluster: Ray nodes as processes, the application on them, and its status in Serve."""
 
 import json
 import os
@@ -104,7 +104,7 @@ class Cluster:
         return ["--head", "--num-cpus=0", *address, *password]
 
     def _survival(self, number: int) -> dict[str, str]:
-        """What lets the others live on while the head is away."""
+        """Settings that keep the other nodes alive while the head is absent."""
         if not self.redis:
             return {}
         return {"RAY_REDIS_ADDRESS": f"{GATEWAY}:{REDIS_PORT}"} if number == HEAD else _PATIENT
@@ -161,7 +161,7 @@ class Cluster:
         return [replica["replica_id"] for _, replica in _replicas(self._application())]
 
     def _application(self) -> dict[str, Any]:
-        """What Serve tells of it; nothing while Serve cannot be asked."""
+        """Serve's status of the application; empty while Serve does not answer."""
         try:
             app: dict[str, Any] = self._get("/api/serve/applications/")["applications"]["tsfm"]
         except (OSError, KeyError, ValueError):
@@ -169,7 +169,7 @@ class Cluster:
         return app
 
     def account(self) -> str:
-        """What Serve says of the application when it is not as it should be."""
+        """Serve's message about the application if it is not healthy."""
         app = self._application()
         told = [f"application {app['status']}: {app['message'][:500]}"]
         for name, deployment in app["deployments"].items():

@@ -34,7 +34,7 @@ class Place:
 
     @property
     def within(self) -> list[str]:
-        """What a command starts with to run there."""
+        """The first words of a command that runs there."""
         return ["ip", "netns", "exec", self.name]
 
     def machine(self, disk: Path, at: Path) -> list[str]:
@@ -75,7 +75,7 @@ def enter(argv: Sequence[str], module: str) -> None:
 
 
 def _die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when whoever started us ends, however that happens."""
+    """Asks the kernel for SIGKILL when the parent process ends, for any reason."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

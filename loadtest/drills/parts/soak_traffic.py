@@ -1,4 +1,4 @@
-"""What the callers of the soak ask, and which of them hang up before they are answered.
+"""The requests of the soak, and which of them are closed before the answer.
 
 unique    a window nobody asked about before: the model has to run
 cached    one of a few well-known requests
@@ -42,7 +42,7 @@ REMEMBERED = 50  # answers of a kind, for how long they usually take
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request; whoever is impatient leaves after ``leaves_after`` of the usual time."""
+    """One request; an impatient caller closes it after ``leaves_after`` of the usual time."""
 
     kind: str
     body: bytes
@@ -104,7 +104,7 @@ def _sources(mix: Mix, chance: random.Random) -> dict[str, Iterator[Ask]]:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the requests of one kind."""
+    """Counts of the results of one kind of request."""
 
     valid: int = 0
     left: int = 0
@@ -125,7 +125,7 @@ class Tally:
 
 
 class Callers:
-    """Sends requests of all kinds and counts what became of them."""
+    """Sends requests of all kinds and counts the results."""
 
     def __init__(self, url: str, shape: Shape) -> None:
         self._url = url
@@ -166,7 +166,7 @@ class Callers:
 
 
 def problem_with(ask: Ask, answer: Answer, shape: Shape) -> str | None:
-    """What is wrong with an answer; a bad request must be refused in our own form."""
+    """The fault of an answer; a bad request must get an error of the documented form."""
     content: Any = read_lines(answer.body) if ask.kind == "ndjson" else read(answer.body)
     if ask.kind == "bad":
         refused = 400 <= answer.status < 500 and _is_error(content)
