@@ -64,7 +64,7 @@ class BatchEndpoint:
         rate_limit.admit(body_steps(body))
         header_ms = header_deadline_ms(request.headers)
         limit_s = deadline_ms(limits.batch_deadline_ms, peeked_deadline_ms(body), header_ms) / 1e3
-        size_bytes, items = len(body), count_items(body)
+        size_bytes, items = len(body), await count_items(body, self._service.pacer)
         least_s, spent_s = self._cost.least_s(size_bytes, items), clock() - began
         check_deadline(limit_s, spent_s, least_s)
         wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)

@@ -1,7 +1,10 @@
+import asyncio
+
 import pytest
 
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from runner.errors import InvalidRequestError
+from runner.pacer import Pacer
 from serve_app.http.batch_admission import (
     SLOWEST,
     BatchCost,
@@ -12,7 +15,7 @@ from serve_app.http.batch_admission import (
 
 
 def least_s(cost: BatchCost, body: bytes) -> float:
-    return cost.least_s(len(body), count_items(body))
+    return cost.least_s(len(body), body.count(b'"market_id"'))
 
 
 BODY = batch_body(forecast_bodies(100, Shape(points=288)))
@@ -38,6 +41,13 @@ def test_a_deadline_is_found_before_and_behind_the_items(body: bytes, found: flo
 
 def test_a_long_body_is_not_searched_for_its_deadline():
     assert peeked_deadline_ms(b'{"requests":[],"deadline_ms":1}' + b" " * 1000) is None
+
+
+@pytest.mark.parametrize("length", range(1_999_985, 2_000_003))
+async def test_items_are_counted_once_where_two_slices_meet(length: int):
+    body = b'"market_id"' + b" " * (length - 11) + b'"market_id"' + b" " * 2_000_000
+
+    assert await count_items(body, Pacer(asyncio.get_running_loop().time)) == 2
 
 
 def test_a_batch_takes_longer_the_more_items_and_bytes_it_has():
