@@ -6,6 +6,7 @@ only: the peak is /proc's.
 """
 
 import asyncio
+import gc
 import multiprocessing as mp
 from collections.abc import Iterator
 from contextlib import suppress
@@ -118,6 +119,7 @@ def _bench() -> Bench:
 
 def _in_a_child(path: str, body: bytes) -> Cost:
     _bench()  # here, so that a child has it
+    gc.freeze()  # as a replica does
     here, there = mp.Pipe(duplex=False)
     child = mp.get_context("fork").Process(target=_tell, args=(there, path, body))
     child.start()
