@@ -31,4 +31,5 @@ def look_for_garbage_less_often() -> None:
     holds the event loop for 55 ms.
     """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
+    gc.collect()
     gc.freeze()

@@ -7,9 +7,10 @@ from serve_app.deployments.replica import look_for_garbage_less_often
 
 
 @pytest.fixture(autouse=True)
-def unchanged_thresholds() -> Iterator[None]:
+def unchanged_collector() -> Iterator[None]:
     before = gc.get_threshold()
     yield
+    gc.unfreeze()
     gc.set_threshold(*before)
 
 
@@ -30,6 +31,7 @@ def looks() -> Iterator[list[str]]:
 class TestGarbage:
     def test_a_few_requests_are_no_reason_to_look(self, looks):
         look_for_garbage_less_often()
+        looks.clear()
 
         kept: list[list[None]] = [[] for _ in range(4000)]
 
@@ -37,7 +39,17 @@ class TestGarbage:
 
     def test_cycles_do_not_pile_up_by_the_ten_thousand(self, looks):
         look_for_garbage_less_often()
+        looks.clear()
 
         kept: list[list[None]] = [[] for _ in range(10_000)]
 
         assert (len(kept), "stop" in looks) == (10_000, True)
+
+    def test_objects_of_the_start_are_not_walked_again(self):
+        at_start: list[list[None]] = [[]]
+        look_for_garbage_less_often()
+
+        later: list[list[None]] = [[]]
+
+        walked = {id(one) for one in gc.get_objects()}
+        assert (id(at_start) in walked, id(later) in walked) == (False, True)
