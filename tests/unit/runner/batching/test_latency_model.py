@@ -57,7 +57,7 @@ def test_after_one_call_a_smaller_one_is_expected_to_cost_its_share():
 
 
 def test_the_cost_per_series_is_remembered_over_calls_of_one_size():
-    sizes = (1, 128, 64, 16, 32) * 3 + (20,) * 30
+    sizes = (1, 128, 64, 16, 32) * 3 + (20,) * 80
     line = fitted((n, tollama_s(n)) for n in sizes)
 
     assert line.seconds(128) == pytest.approx(tollama_s(128), rel=0.05)

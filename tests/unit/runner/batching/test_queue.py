@@ -105,17 +105,20 @@ def test_bulk_that_travels_with_every_call_has_no_call_of_its_own():
     assert calls == ["a1", "b2", "c3", "d4", "e5", "f6"]
 
 
-def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth():
-    queue = queue_of(*map(bulk, "123456789"), bulk_batch_size=1)
-    for name in "abcdefghijklmnopqrstuvwxyz":
-        queue.put(urgent(name))
+@pytest.mark.parametrize(
+    ("interactive", "bulk_in_calls"),
+    [(4, [1] * 6), (5, [1, 1, 1, 1, 3, 1]), (6, [0, 0, 0, 0, 3, 0])],
+)
+def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth(interactive, bulk_in_calls):
+    queue = queue_of(*map(bulk, "123456789"), bulk_batch_size=3)
+    places = 6 if interactive > 4 else 5
     calls = []
     for _ in range(6):
-        for name in "ABCDE":
+        for name in "abcdef"[: interactive - (len(queue) - queue.bulk_count)]:
             queue.put(urgent(name))
-        calls.append(queue.cut(up_to(6)).send)
+        calls.append(queue.cut(up_to(places)).send)
 
-    assert [sum(item.priority is BULK for item in sent) for sent in calls] == [0, 0, 0, 0, 1, 0]
+    assert [sum(item.priority is BULK for item in sent) for sent in calls] == bulk_in_calls
 
 
 def test_a_bulk_call_is_filled_with_interactive_items_of_its_key():

@@ -1,4 +1,5 @@
 import asyncio
+from itertools import count
 
 import pytest
 
@@ -48,6 +49,22 @@ async def test_items_are_counted_once_where_two_slices_meet(length: int):
     body = b'"market_id"' + b" " * (length - 11) + b'"market_id"' + b" " * 2_000_000
 
     assert await count_items(body, Pacer(asyncio.get_running_loop().time)) == 2
+
+
+async def test_other_work_runs_while_the_items_of_a_large_body_are_counted():
+    milliseconds, turns = count(step=2), 0
+
+    async def other_work() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    work = asyncio.create_task(other_work())
+    await count_items(b" " * 10_000_000, Pacer(lambda: next(milliseconds) / 1e3))
+    work.cancel()
+
+    assert turns >= 4
 
 
 def test_a_batch_takes_longer_the_more_items_and_bytes_it_has():
