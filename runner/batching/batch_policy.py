@@ -58,7 +58,7 @@ class BatchLimits:
         max_bytes: body size; a single item may exceed it, then the runtime refuses the call.
         max_call_s: expected seconds of a call; a single item may exceed it.
         latency: how long calls of this key are expected to take.
-        now: when the runtime is expected to begin the call.
+        now: when the call starts.
     """
 
     max_items: int
@@ -69,7 +69,7 @@ class BatchLimits:
     now: float
 
     def finish(self, n: int) -> float:
-        """When a call of ``n`` items that starts now is expected to end."""
+        """When a call of ``n`` items is expected to end."""
         return self.now + self.latency.seconds(n)
 
 
@@ -168,9 +168,9 @@ class AdmissionControl:
         # times of recent refusals, at most as many as the queue can hold
         self._turned_away: deque[float] = deque(maxlen=settings.max_queued_items)
 
-    def began(self, expected_s: float, begins: float) -> None:
-        """A call was sent; the runtime should begin it at ``begins`` and need ``expected_s``."""
-        self._free_at = begins + expected_s
+    def began(self, expected_s: float, now: float) -> None:
+        """A call was sent and should take ``expected_s``."""
+        self._free_at = now + expected_s
 
     def longest_call_s(self, latency: CallLatency, now: float) -> float:
         """The limit on the expected seconds of a call, shorter while interactive items arrive.

@@ -13,13 +13,9 @@ are sent next; this module has the effects: futures, calls, timers.
 An item costs one future, one queue entry and its share of a call. There is no task and no timer per
 item.
 
-**Prefetch.** After an answer the runtime would be idle while the answer is decoded and the next
-batch is encoded and sent. So a model queue may have one call more under way than it has slots, if
-that call, the prefetch, is sent at most ``lead_s`` before a running one is expected to end. It
-waits in the runtime until then, and its time counts from the end of the call before it.
-
-    slot   | call 1 .............. | call 2 ............... | call 3
-    sent   ^                  ^ prefetch               ^ prefetch
+No call is sent before a slot is free, although the runtime is idle while answers are decoded and
+the next batch is encoded: tollama works on both calls at once then, and both take longer
+(docs/performance.md).
 """
 
 import asyncio
@@ -81,32 +77,15 @@ class QueuedItem(WaitingItem[K], Generic[K, T, R]):
 
 @dataclass(slots=True, eq=False)
 class RuntimeCall(Generic[K, T, R]):
-    """A call that holds a slot, or a prefetch.
-
-    Attributes:
-        expected_s: how long it was expected to take when it was sent, 0 for unknown.
-        runs_from: when the runtime began it, as far as is known; inf while it is a prefetch.
-    """
+    """A call that holds a slot."""
 
     queue: "ModelQueue[K, T, R]"
     batch: list[QueuedItem[K, T, R]]
     started_at: float
-    expected_s: float
     task: asyncio.Task[BatchResult[R]]
-    runs_from: float = inf
     lease: asyncio.TimerHandle = field(init=False)
     lease_ended: bool = False
     abandoned: bool = False
-
-    def next_from(self, lead_s: float) -> float:
-        """When the next call may be sent; inf when the end of this one is unknown."""
-        if not self.expected_s:
-            return inf
-        return self.runs_from + self.expected_s - min(lead_s, self.expected_s / 2)
-
-    def took_s(self, now: float) -> float:
-        """How long the runtime has worked on it."""
-        return now - (self.started_at if self.runs_from == inf else self.runs_from)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +99,6 @@ class ModelQueue(Generic[K, T, R]):
     woken: bool = False
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
-    prefetch_timer: asyncio.TimerHandle | None = None
     batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
 
     @property
@@ -133,52 +111,11 @@ class ModelQueue(Generic[K, T, R]):
         """Whether abandoned calls hold every slot."""
         return sum(call.abandoned for call in self.calls) >= self.settings.slots_per_model
 
-    def may_start_call(self, now: float) -> bool:
-        """Whether a call may be sent: into a free slot, or as a prefetch.
-
-        Bulk items are not prefetched while interactive ones are expected: those would wait longer.
-        """
-        if self.has_slot:
-            return True
-        is_bulk = len(self.waiting) == self.waiting.bulk_count
-        return self.next_prefetch() <= now and not (is_bulk and self.admission.expects_company(now))
-
-    def next_prefetch(self) -> float:
-        """When a prefetch may be sent; inf when none may."""
-        slots, lead_s = self.settings.slots_per_model, self.settings.lead_s
-        if not lead_s or len(self.calls) != slots or any(call.abandoned for call in self.calls):
-            return inf
-        return min(call.next_from(lead_s) for call in self.calls)
-
-    def free_from(self, now: float) -> float:
-        """When the runtime is expected to begin a call that is sent now."""
-        if self.has_slot:
-            return now
-        return max(now, min(call.runs_from + call.expected_s for call in self.calls))
-
-    def begin(self, call: RuntimeCall[K, T, R]) -> None:
-        """Adds a call that was just sent."""
-        call.runs_from = call.started_at if self.has_slot else inf
-        self.calls.append(call)
-        self.batch_sizes.append(len(call.batch))
-
-    def end(self, call: RuntimeCall[K, T, R], now: float) -> None:
-        """Removes a call; a prefetch runs from now on."""
-        self.calls.remove(call)
-        for running in self.calls[: self.settings.slots_per_model]:
-            running.runs_from = min(running.runs_from, now)
-
     def stop_timer(self) -> None:
         """Cancels the timer of the earliest deadline."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer, self.timer_due = None, inf
-
-    def stop_prefetch(self) -> None:
-        """Cancels the timer of the next prefetch."""
-        if self.prefetch_timer is not None:
-            self.prefetch_timer.cancel()
-        self.prefetch_timer = None
 
     def stats(self, now: float) -> QueueStats:
         """See `QueueStats`."""
@@ -255,7 +192,7 @@ class Dispatcher(Generic[K, T, R]):
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
         answer.add_done_callback(partial(_remove, queue.waiting, entry))
-        if queue.may_start_call(now):
+        if queue.has_slot:
             self._wake(queue)
         elif deadline < queue.timer_due:
             self._schedule_expiry(queue)
@@ -290,7 +227,6 @@ class Dispatcher(Generic[K, T, R]):
             for entry in queue.waiting.clear():
                 settle(entry.answer, QueueFullError())
             queue.stop_timer()
-            queue.stop_prefetch()
         calls = [call for queue in self._queues.values() for call in queue.calls]
         running = [call.task for call in calls if not call.task.done()]
         if running:
@@ -318,8 +254,9 @@ class Dispatcher(Generic[K, T, R]):
     def _start_calls(self, queue: ModelQueue[K, T, R]) -> None:
         queue.woken = False
         self._expire(queue)
-        while queue.waiting and queue.may_start_call(now := self._clock()):
-            limits_of = partial(self._limits, queue, queue.free_from(now))
+        while queue.waiting and queue.has_slot:
+            now = self._clock()
+            limits_of = partial(self._limits, queue, now)
             plan = queue.waiting.cut(limits_of, hold_bulk=queue.admission.holds_bulk(now))
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
@@ -327,11 +264,9 @@ class Dispatcher(Generic[K, T, R]):
             if batch:
                 self._start_call(queue, batch)
         self._schedule_expiry(queue)
-        self._schedule_prefetch(queue)
 
-    def _limits(self, queue: ModelQueue[K, T, R], begins: float, key: K) -> BatchLimits:
-        """The bounds of a call that the runtime begins at ``begins``."""
-        now = self._clock()
+    def _limits(self, queue: ModelQueue[K, T, R], now: float, key: K) -> BatchLimits:
+        """The bounds of a call that starts now."""
         latency = self._latency_model.at(key, now)
         max_items = min(self._settings.max_batch_size, self._batch_limit(key))
         return BatchLimits(
@@ -340,17 +275,18 @@ class Dispatcher(Generic[K, T, R]):
             max_bytes=self._max_batch_bytes,
             max_call_s=queue.admission.longest_call_s(latency, now),
             latency=latency,
-            now=begins,
+            now=now,
         )
 
     def _start_call(self, queue: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
         loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
-        queue.admission.began(expected_s, queue.free_from(now))
+        queue.admission.began(expected_s, now)
         task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
-        call = RuntimeCall(queue, batch, now, expected_s, task)
+        call = RuntimeCall(queue, batch, now, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
-        queue.begin(call)
+        queue.calls.append(call)
+        queue.batch_sizes.append(len(batch))
         task.add_done_callback(partial(self._answer, call))
 
     def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Task[BatchResult[R]]) -> None:
@@ -382,16 +318,10 @@ class Dispatcher(Generic[K, T, R]):
             return
         call.lease.cancel()
         if observed:
-            self._latency_model.observe(call.batch[0].key, len(call.batch), call.took_s(now), now)
-        queue.end(call, now)
+            took_s = now - call.started_at
+            self._latency_model.observe(call.batch[0].key, len(call.batch), took_s, now)
+        queue.calls.remove(call)
         self._wake(queue)
-
-    def _schedule_prefetch(self, queue: ModelQueue[K, T, R]) -> None:
-        """Sets the timer of the next prefetch."""
-        queue.stop_prefetch()
-        delay_s = queue.next_prefetch() - self._clock()
-        if 0.0 < delay_s < inf:  # after that each new item wakes the queue
-            queue.prefetch_timer = asyncio.get_running_loop().call_later(delay_s, self._wake, queue)
 
     def _schedule_expiry(self, queue: ModelQueue[K, T, R]) -> None:
         """Sets the one deadline timer of the queue to the earliest deadline of its items."""

@@ -144,6 +144,7 @@ class BatchingSection(Section):
 
     no_longer_settings: ClassVar = {
         "collect_wait_s": (0.0, "items wait in the dispatcher only, a second wait adds latency"),
+        "lead_s": (0.1, "two calls at a time slow each other in the runtime"),
     }
     not_over: ClassVar = {"overload_wait_s": "max_wait_s"}
 
@@ -155,9 +156,6 @@ class BatchingSection(Section):
     slots_per_model: Count = 1
     """Calls to one model at the same time. tollama holds one lock per model family: a second call
     would only wait inside it."""
-    lead_s: NonNegative = 0.1
-    """How long before the expected end of a call the next one leaves. Without it the runtime is
-    idle while answers are unpacked and the next batch is packed."""
     max_queued_items: Count = 4096
     """Most items that wait for one model; items of batches are refused and removed first."""
     bulk_batch_size: Count = 32

@@ -58,7 +58,6 @@ class Harness:
         }
         given = {name: changes.pop(name, default) for name, default in arguments.items()}
         defaults = {
-            "lead_s": 0.0,
             "max_batch_size": 4,
             "max_call_s": 1e9,
             "prompt_call_s": 1e9,
