@@ -8,15 +8,22 @@ items. Items of the other class, the fill, take the places left over.
     main   the largest batch whose items all finish in time; an item that cannot be in it is lost
     fill   in order, while places, bytes and the tightest deadline in the batch allow
 
-**Admission** (`AdmissionControl`). While interactive items arrive, calls are kept short, so that an
-item that arrives just after a call began still meets its deadline. An item that is not in the next
-call and would wait too long is refused: a baseline at once is better than a model answer too late.
+**Admission** (`AdmissionControl`). Interactive items are sent as soon as a slot is free, all that
+wait: the longer the queue, the larger the call and the higher the rate. While interactive items
+arrive, calls with bulk items are kept short, so that an item that arrives just after such a call
+began is not delayed by it.
 
-A burst may wait long, because its queue drains. Lasting overload may not: a queue that stays long
-only delays every item. The distinction is that of CoDel for packets (Nichols and Jacobson,
-"Controlling queue delay", ACM Queue 10(5), 2012): a queue that was long for `BURST_S` without a
-break is kept short until no item has been refused for `OVERLOAD_S`. Until then bulk items wait for
-all interactive ones, and are lost if their deadline passes meanwhile.
+A queue may become long by a burst: it drains. It may not by lasting overload: a long queue would
+delay every item and gain nothing (Nichols and Jacobson, "Controlling queue delay", ACM Queue 10(5),
+2012, make the same distinction for packets). Overload is an arrival rate that the runtime cannot
+serve in calls of `EFFICIENT_FACTOR` times one item. It begins with such a rate, or with an item
+that would wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In
+between
+
+    calls are short    an item waits for at most one of them and for its own
+    few items wait     as many as the next call takes; a baseline at once is better than a model
+                       answer too late
+    bulk items         wait for all interactive ones, and are lost if their deadline passes
 """
 
 from bisect import bisect_right
@@ -54,7 +61,7 @@ class BatchLimits:
 
     Attributes:
         max_items: series in a call, >= 1.
-        max_bulk: bulk items in a call, >= 1.
+        max_bulk: items in a call with bulk items, >= 1.
         max_bytes: body size; a single item may exceed it, then the runtime refuses the call.
         max_call_s: expected seconds of a call; a single item may exceed it.
         latency: how long calls of this key are expected to take.
@@ -96,8 +103,12 @@ def plan_batch(main: Sequence[C], fill: Iterable[C], limits: BatchLimits) -> Bat
 
 def capacity_of(limits: BatchLimits) -> int:
     """How many items fit into a call within its item and time limits, at least 1."""
-    sizes = range(1, limits.max_items + 1)
-    return max(1, bisect_right(sizes, limits.max_call_s, key=limits.latency.seconds))
+    return fitting(limits.latency, limits.max_items, limits.max_call_s)
+
+
+def fitting(latency: CallLatency, max_items: int, max_call_s: float) -> int:
+    """The most items, at least 1, of a call that is expected to take ``max_call_s`` or less."""
+    return max(1, bisect_right(range(1, max_items + 1), max_call_s, key=latency.seconds))
 
 
 def _take_main(plan: BatchPlan[C], main: Sequence[C], places: int, limits: BatchLimits) -> int:
@@ -150,10 +161,32 @@ def _take_fill(
 
 
 COMPANY_S = 1.0  # for this long after an interactive item more of them are expected
-COMPANY_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
+LONGEST_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
+PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would only be more calls
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
-BURST_S = 0.2  # a queue that was long for this time is no burst
-OVERLOAD_S = 1.0  # for this long after a refusal the queue is kept short and bulk items are held
+OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to last
+OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; returning callers come in lumps
+EFFICIENT_FACTOR = 3.0  # calls longer than this multiple of one item raise the rate by half at most
+SLICE_S = 0.5  # arrivals are counted in slices of time; a burst fills one, overload several
+
+
+class ArrivalRate:
+    """The rate of arrivals that lasted over two slices of time."""
+
+    def __init__(self) -> None:
+        self._slice = 0
+        self._counts = (0, 0, 0)  # of the slice before the last, the last one, and this one
+
+    def add(self, now: float) -> None:
+        """An item has arrived."""
+        number = int(now / SLICE_S)
+        kept = self._counts[number - self._slice :]
+        first, second, this = *kept, *(0,) * (3 - len(kept))
+        self._slice, self._counts = number, (first, second, this + 1)
+
+    def lasting(self) -> float:
+        """Items a second: the lower rate of the last two complete slices."""
+        return min(self._counts[:2]) / SLICE_S
 
 
 class AdmissionControl:
@@ -164,7 +197,7 @@ class AdmissionControl:
         self._free_at = 0.0
         self._company_until = 0.0
         self._overloaded_until = 0.0
-        self._long_since = inf
+        self._arrivals = ArrivalRate()
         # times of recent refusals, at most as many as the queue can hold
         self._turned_away: deque[float] = deque(maxlen=settings.max_queued_items)
 
@@ -173,40 +206,34 @@ class AdmissionControl:
         self._free_at = now + expected_s
 
     def longest_call_s(self, latency: CallLatency, now: float) -> float:
-        """The limit on the expected seconds of a call, shorter while interactive items arrive.
+        """The limit on the expected seconds of a call, shorter under overload."""
+        longest_s = self._longest_s(alone_s := latency.seconds(1))
+        return min(longest_s, self._prompt_s(alone_s)) if self.holds_bulk(now) else longest_s
 
-        It grows with the cost of one item alone: shorter calls would only be more calls.
-        """
-        alone_s = latency.seconds(1)
-        longest_s = max(self._settings.max_call_s, COMPANY_FACTOR * alone_s)
-        if not self.expects_company(now):
-            return longest_s
-        return min(longest_s, max(self._settings.prompt_call_s, 1.5 * alone_s))
-
-    def most_bulk(self, latency: CallLatency, now: float) -> float:
-        """The limit on bulk items in a call; it grows from call to call.
+    def most_bulk(self, latency: CallLatency, max_items: int, now: float) -> int:
+        """How many items a call with bulk items may hold; the number grows from call to call.
 
         After small calls it is not known what a large one takes: the first call of a batch could
-        hold the runtime for a second. Alone, that delays no other request.
+        hold the runtime for a second. Without interactive items nobody waits for it.
         """
-        return BULK_GROWTH * latency.centre_n if self.expects_company(now) else inf
+        if now >= self._company_until:
+            return max_items
+        known = min(max_items, int(BULK_GROWTH * latency.centre_n))
+        return fitting(latency, known, self._prompt_s(latency.seconds(1)))
 
     def on_interactive_arrival(self, now: float) -> None:
         """An interactive item has arrived."""
         self._company_until = now + COMPANY_S
-
-    def expects_company(self, now: float) -> bool:
-        """Whether an interactive item arrived within ``COMPANY_S``, so that more are expected."""
-        return now < self._company_until
+        self._arrivals.add(now)
 
     def admits(self, ahead: int, limits: BatchLimits) -> bool:
         """Whether one more item may wait behind ``ahead`` others; ``limits`` of a call now."""
-        wait_s, now = self._wait_s(ahead, limits), limits.now
-        if wait_s <= self._settings.overload_wait_s:
-            self._long_since = inf
-            return True
-        self._long_since = min(self._long_since, now)
-        if wait_s <= self._settings.max_wait_s and not self._lasts(now):
+        now = limits.now
+        if self._is_too_fast(limits):
+            self._overloaded_until = now + OVERLOAD_S
+        settings, is_overload = self._settings, now < self._overloaded_until
+        longest_s = settings.overload_wait_s if is_overload else settings.max_wait_s
+        if self._wait_s(ahead, limits) <= longest_s:
             return True
         self._overloaded_until = now + OVERLOAD_S
         self._turned_away.append(now)
@@ -219,6 +246,30 @@ class AdmissionControl:
             gone.popleft()
         return len(gone)
 
+    def holds_bulk(self, now: float) -> bool:
+        """Whether there is overload: bulk items stay in the queue while interactive items wait."""
+        return now < self._overloaded_until
+
+    def _longest_s(self, alone_s: float) -> float:
+        return max(self._settings.max_call_s, LONGEST_FACTOR * alone_s)
+
+    def _prompt_s(self, alone_s: float) -> float:
+        return max(self._settings.prompt_call_s, PROMPT_FACTOR * alone_s)
+
+    def _is_too_fast(self, limits: BatchLimits) -> bool:
+        """Whether items arrive faster than calls of a reasonable length can serve them.
+
+        A fixed number of callers is rarely too fast: longer calls slow it down.
+        """
+        rate, latency = self._arrivals.lasting(), limits.latency
+        alone_s = latency.seconds(1)
+        if rate * alone_s <= 1.0:
+            return False
+        efficient_s = max(self._settings.prompt_call_s, EFFICIENT_FACTOR * alone_s)
+        call_s = min(efficient_s, self._longest_s(alone_s))
+        n = fitting(latency, limits.max_items, call_s)
+        return rate * latency.seconds(n) > OVERLOAD_RATE * n * self._settings.slots_per_model
+
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Seconds to the end of the item's call; 0 for an item of the next call, however long."""
         places = capacity_of(limits) * self._settings.slots_per_model
@@ -226,11 +277,3 @@ class AdmissionControl:
             return 0.0
         calls_s = (1 + ahead // places) * limits.latency.seconds(capacity_of(limits))
         return max(0.0, self._free_at - limits.now) + calls_s
-
-    def _lasts(self, now: float) -> bool:
-        """Whether the queue has been long for more than a burst."""
-        return now < self._overloaded_until or now - self._long_since >= BURST_S
-
-    def holds_bulk(self, now: float) -> bool:
-        """Whether bulk items stay in the queue while interactive items wait."""
-        return now < self._overloaded_until

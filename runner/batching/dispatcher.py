@@ -26,7 +26,7 @@ from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from runner.batching.batch_policy import AdmissionControl, BatchLimits
+from runner.batching.batch_policy import AdmissionControl, BatchLimits, capacity_of
 from runner.batching.batch_result import (
     BatchResult,
     fault_of,
@@ -36,6 +36,7 @@ from runner.batching.batch_result import (
 )
 from runner.batching.latency_model import LatencyModel
 from runner.batching.queue import ItemQueue, WaitingItem
+from runner.batching.returning_callers import ReturningCallers
 from runner.config.sections import BatchingSection
 from runner.errors import QueueFullError, TooLateError
 from runner.types import Priority
@@ -99,6 +100,8 @@ class ModelQueue(Generic[K, T, R]):
     woken: bool = False
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
+    returning: ReturningCallers = field(default_factory=ReturningCallers)
+    held_until: float = 0.0
     batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
 
     @property
@@ -201,6 +204,7 @@ class Dispatcher(Generic[K, T, R]):
     def _admits(self, queue: ModelQueue[K, T, R], key: K, now: float) -> bool:
         """Whether an interactive item may wait in the queue."""
         queue.admission.on_interactive_arrival(now)
+        queue.returning.on_arrival(now)
         ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
         return queue.admission.admits(ahead, self._limits(queue, now, key))
 
@@ -256,6 +260,8 @@ class Dispatcher(Generic[K, T, R]):
         self._expire(queue)
         while queue.waiting and queue.has_slot:
             now = self._clock()
+            if self._holds_slot(queue, now):
+                break
             limits_of = partial(self._limits, queue, now)
             plan = queue.waiting.cut(limits_of, hold_bulk=queue.admission.holds_bulk(now))
             for entry in plan.lost:
@@ -265,13 +271,29 @@ class Dispatcher(Generic[K, T, R]):
                 self._start_call(queue, batch)
         self._schedule_expiry(queue)
 
+    def _holds_slot(self, queue: ModelQueue[K, T, R], now: float) -> bool:
+        """Whether a free slot waits for returning callers; then a timer ends the wait."""
+        key = queue.waiting.only_key()
+        if key is None:
+            return False
+        limits, waiting = self._limits(queue, now, key), len(queue.waiting)
+        most, latency = capacity_of(limits), limits.latency
+        until = queue.returning.hold_until(now, waiting, most - waiting, latency.seconds(waiting))
+        is_late = until + latency.seconds(most) > queue.waiting.next_deadline()
+        if until - now <= _TIMER_GRAIN_S or is_late:
+            return False
+        if until > queue.held_until:
+            queue.held_until = until
+            asyncio.get_running_loop().call_later(until - now, self._wake, queue)
+        return True
+
     def _limits(self, queue: ModelQueue[K, T, R], now: float, key: K) -> BatchLimits:
         """The bounds of a call that starts now."""
         latency = self._latency_model.at(key, now)
         max_items = min(self._settings.max_batch_size, self._batch_limit(key))
         return BatchLimits(
             max_items=max_items,
-            max_bulk=int(min(max_items, queue.admission.most_bulk(latency, now))),
+            max_bulk=queue.admission.most_bulk(latency, max_items, now),
             max_bytes=self._max_batch_bytes,
             max_call_s=queue.admission.longest_call_s(latency, now),
             latency=latency,
@@ -282,6 +304,7 @@ class Dispatcher(Generic[K, T, R]):
         loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
         queue.admission.began(expected_s, now)
+        queue.returning.on_call(now, expected_s)
         task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
         call = RuntimeCall(queue, batch, now, task)
         call.lease = loop.call_later(self._lease_s, self._end_lease, call)
@@ -294,6 +317,8 @@ class Dispatcher(Generic[K, T, R]):
         outcome = result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
+        now, answered = self._clock(), sum(e.priority is Priority.INTERACTIVE for e in call.batch)
+        call.queue.returning.on_answers(now, answered, now - call.started_at)
         if outcome.abandoned is None or call.lease_ended:
             answered = any(not isinstance(result, BaseException) for result in outcome.results)
             self._release(call, observed=answered)

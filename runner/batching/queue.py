@@ -65,6 +65,10 @@ class ItemQueue(Generic[K, W]):
         """Bulk items in the queue."""
         return len(self._bulk_in_order)
 
+    def only_key(self) -> K | None:
+        """The key of all items, if they have one key and are all interactive."""
+        return self._interactive.first() if self._interactive.is_single and not self._bulk else None
+
     def oldest_arrival(self) -> float | None:
         """When the oldest item arrived; None when the queue is empty."""
         heads = (next(iter(q)) for ring in (self._interactive, self._bulk) for q in ring.queues())
@@ -123,9 +127,11 @@ class ItemQueue(Generic[K, W]):
         )
         key = (self._bulk if bulk_turn else self._interactive).first()
         limits = limits_of(key)
-        interactive, bulk = self._interactive.items(key), self._bulk.items(key)[: limits.max_bulk]
+        interactive, bulk = self._interactive.items(key), self._bulk.items(key)
+        places = limits.max_bulk if bulk_turn else max(0, limits.max_bulk - len(interactive))
         if self._interactive:
-            bulk = bulk[: 0 if hold_bulk else self._bulk_batch_size]
+            places = 0 if hold_bulk else min(places, self._bulk_batch_size)
+        bulk = bulk[:places]
         main, fill = (bulk, interactive) if bulk_turn else (interactive, bulk)
         plan = plan_batch(main, fill, limits)
         bulk_served = bulk_turn or self._gives_bulk_a_fifth(key, plan.send)
@@ -175,6 +181,10 @@ class _KeyRing(Generic[K, W]):
 
     def __bool__(self) -> bool:
         return bool(self._queues)
+
+    @property
+    def is_single(self) -> bool:
+        return len(self._queues) == 1
 
     def first(self) -> K:
         return next(iter(self._queues))

@@ -115,11 +115,16 @@ def test_the_times_of_the_refused_do_not_count():
 def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
     slow = Sample(0.0, 0.5, source="model")
 
-    assert is_sustained(rows([MODEL] * 100, [MODEL, slow]), 300)
-    assert not is_sustained(rows([MODEL] * 98 + [SHED] * 2, [MODEL]), 300)
-    assert not is_sustained(rows([MODEL], [SHED]), 300)
-    assert not is_sustained(rows([MODEL, slow], [MODEL]), 300)
-    assert not is_sustained(rows([MODEL] * 200 + [REFUSED], [MODEL]), 300)
+    def sustained(interactive: list[Sample], batch: list[Sample], seconds: float = 3.0) -> bool:
+        return is_sustained(rows(interactive, batch), 300, seconds)
+
+    assert sustained([MODEL] * 100, [MODEL, slow])
+    assert sustained([MODEL], [])
+    assert not sustained([MODEL] * 100, [MODEL, slow], seconds=1.4)
+    assert not sustained([MODEL] * 98 + [SHED] * 2, [MODEL])
+    assert not sustained([MODEL], [SHED])
+    assert not sustained([MODEL, slow], [MODEL])
+    assert not sustained([MODEL] * 200 + [REFUSED], [MODEL])
 
 
 def test_batches_first_then_the_baseline_then_refusals_passes():

@@ -1,13 +1,13 @@
-from math import inf
 from typing import Any
 
 import pytest
 
 from runner.batching.batch_policy import (
-    BURST_S,
     COMPANY_S,
     OVERLOAD_S,
+    SLICE_S,
     AdmissionControl,
+    ArrivalRate,
     BatchLimits,
 )
 from runner.batching.latency_model import UNKNOWN, CallLatency
@@ -30,46 +30,39 @@ def limits(
     return BatchLimits(max_items, max_items, 10**9, 1e9, latency, now)
 
 
-def test_calls_are_short_for_a_second_after_an_interactive_arrival():
+@pytest.mark.parametrize(
+    ("alone_s", "longest_s", "under_overload_s"),
+    [(0.0, 0.6, 0.2), (0.16, 0.6, 0.24), (0.48, 0.6, 0.6), (0.8, 1.0, 1.0)],
+)
+def test_the_longest_call_is_shorter_under_overload(
+    alone_s: float, longest_s: float, under_overload_s: float
+):
+    admission, latency = make_admission(), CallLatency(1, alone_s, 0.0, 0.0)
+    before = admission.longest_call_s(latency, 0.0)
+    admission.admits(TOO_LONG, limits(now=0.0))
+
+    assert before == longest_s
+    assert admission.longest_call_s(latency, OVERLOAD_S - 0.01) == under_overload_s
+    assert admission.longest_call_s(latency, OVERLOAD_S) == longest_s
+
+
+def test_calls_with_bulk_items_are_short_for_a_second_after_an_interactive_arrival():
     admission = make_admission()
-    before = admission.longest_call_s(SLOW_ITEMS, 0.0)
+    before = admission.most_bulk(SLOW_ITEMS, 20, 0.0)
     admission.on_interactive_arrival(5.0)
 
-    assert before == 0.6
-    assert admission.longest_call_s(SLOW_ITEMS, 5.0 + COMPANY_S - 0.01) == 0.2
-    assert admission.longest_call_s(SLOW_ITEMS, 5.0 + COMPANY_S) == 0.6
-
-
-@pytest.mark.parametrize(
-    ("alone_s", "interactive_at", "longest_s"),
-    [
-        (0.0, 0.0, 0.2),
-        (0.16, 0.0, 0.24),
-        (0.4, 0.0, 0.6),
-        (0.48, 0.0, 0.6),
-        (0.8, 0.0, 1.0),
-        (0.48, -2 * COMPANY_S, 0.6),
-        (0.8, -2 * COMPANY_S, 1.0),
-    ],
-)
-def test_the_longest_call_grows_with_the_time_of_one_item(
-    alone_s: float, interactive_at: float, longest_s: float
-):
-    admission = make_admission()
-    admission.on_interactive_arrival(interactive_at)
-
-    assert admission.longest_call_s(CallLatency(1, alone_s, 0.0, 0.0), 0.0) == longest_s
+    assert before == 20
+    assert admission.most_bulk(SLOW_ITEMS, 20, 5.0 + COMPANY_S - 0.01) == 4  # prompt_call_s
+    assert admission.most_bulk(SLOW_CALLS, 20, 5.0) == 20  # 1.5 times one item
+    assert admission.most_bulk(SLOW_ITEMS, 20, 5.0 + COMPANY_S) == 20
 
 
 def test_bulk_items_in_a_call_grow_step_by_step_while_interactive_items_are_expected():
     admission = make_admission()
-    before = admission.most_bulk(UNKNOWN, 0.0)
     admission.on_interactive_arrival(5.0)
 
-    assert before == inf
-    assert admission.most_bulk(UNKNOWN, 5.0) == 4
-    assert admission.most_bulk(SLOW_ITEMS, 5.0) == 40
-    assert admission.most_bulk(SLOW_ITEMS, 5.0 + COMPANY_S) == inf
+    assert admission.most_bulk(UNKNOWN, 100, 5.0) == 4
+    assert admission.most_bulk(CallLatency(10, 0.05, 0.0, 0.0), 100, 5.0) == 40
 
 
 def test_an_item_of_the_next_call_is_admitted_however_long_the_call_takes():
@@ -122,19 +115,11 @@ SHORT, LONG, TOO_LONG = 3, 4, 8  # items ahead: waits of 0 (the next call), 0.4 
 def test_a_burst_may_wait_long():
     admission = make_admission(overload_wait_s=0.3)
 
-    answers = [admission.admits(LONG, limits(now=step * BURST_S / 10)) for step in range(10)]
+    for _ in range(100):
+        admission.on_interactive_arrival(10.0)
 
-    assert all(answers)
-    assert not admission.holds_bulk(BURST_S)
-
-
-def test_a_wait_equal_to_the_limit_is_not_long():
-    admission = make_admission(overload_wait_s=0.5, max_wait_s=1.0)
-
-    moments = [step * BURST_S for step in range(3)]
-    answers = [admission.admits(LONG, limits(now=now, latency=EXACT)) for now in moments]
-
-    assert all(answers)
+    assert admission.admits(LONG, limits(now=10.0))
+    assert not admission.holds_bulk(10.0)
 
 
 def test_a_burst_may_wait_exactly_the_longest_time():
@@ -143,21 +128,60 @@ def test_a_burst_may_wait_exactly_the_longest_time():
     assert admission.admits(LONG, limits(latency=EXACT))
 
 
-def test_a_queue_that_stays_long_is_kept_short():
-    admission = make_admission(overload_wait_s=0.3)
-    admission.admits(LONG, limits(now=0.0))
+def arrive(admission: AdmissionControl, per_slice: int, slices: int = 3) -> float:
+    """Items in each slice of time from 10.1 on; returns when the last one arrived."""
+    for step in range(slices):
+        for _ in range(per_slice):
+            admission.on_interactive_arrival(now := 10.1 + step * SLICE_S)
+    return now
 
-    assert not admission.admits(LONG, limits(now=BURST_S))
-    assert admission.holds_bulk(BURST_S)
-    assert admission.admits(SHORT, limits(now=BURST_S))
+
+# calls of 3 * 0.05 s take 3 items: 20 a second, 1.2 times of that is 12 in each slice
+@pytest.mark.parametrize(("per_slice", "is_overload"), [(12, False), (13, True)])
+def test_items_that_arrive_faster_than_efficient_calls_serve_them_are_overload(
+    per_slice: int, is_overload: bool
+):
+    admission = make_admission(overload_wait_s=0.3, prompt_call_s=0.1)
+    now = arrive(admission, per_slice)
+
+    assert admission.admits(SHORT, limits(now=now))
+    assert admission.holds_bulk(now) is is_overload
+    assert admission.admits(LONG, limits(now=now)) is not is_overload
 
 
-def test_a_queue_that_was_short_in_between_is_a_burst_again():
-    admission = make_admission(overload_wait_s=0.3)
-    admission.admits(LONG, limits(now=10.0))
-    admission.admits(SHORT, limits(now=10.1))
+def test_longer_calls_are_efficient_where_the_operator_allows_them():
+    admission = make_admission(prompt_call_s=0.6)
+    now = arrive(admission, 40)
 
-    assert admission.admits(LONG, limits(now=10.0 + BURST_S))
+    assert admission.admits(SHORT, limits(now=now, latency=CallLatency(10, 0.05, 0.005, 0.005)))
+    assert not admission.holds_bulk(now)
+
+
+def test_items_that_single_calls_can_serve_are_no_overload():
+    admission = make_admission(slots_per_model=1)
+    now = arrive(admission, 5)
+
+    assert admission.admits(SHORT, limits(now=now, latency=CallLatency(1, 0.1, 0.1, 0.1)))
+    assert not admission.holds_bulk(now)
+
+
+def test_more_slots_serve_more():
+    admission = make_admission(slots_per_model=2, prompt_call_s=0.1)
+    now = arrive(admission, 24)
+
+    admission.admits(SHORT, limits(now=now))
+
+    assert not admission.holds_bulk(now)
+
+
+def test_only_arrivals_that_last_over_two_slices_count():
+    rate = ArrivalRate()
+    seen = []
+    for now in (0.0, 0.0, SLICE_S, SLICE_S, SLICE_S, 2 * SLICE_S, 9 * SLICE_S):
+        rate.add(now)
+        seen.append(rate.lasting() * SLICE_S)
+
+    assert seen == pytest.approx([0, 0, 0, 0, 0, 2, 0])
 
 
 def test_a_queue_is_kept_short_until_no_item_was_refused_for_a_second():

@@ -359,3 +359,29 @@ def test_held_bulk_fills_no_call():
     queue = queue_of(*map(bulk, "xy"), *map(urgent, "ab"))
 
     assert names(queue.cut(up_to(9), hold_bulk=True).send) == "ab"
+
+
+def test_the_only_key_is_known_while_all_items_are_interactive_and_have_it():
+    other = urgent("c", "other")
+    queue = queue_of()
+    seen = [queue.only_key()]
+    for item in (urgent("a"), urgent("b"), other):
+        queue.put(item)
+        seen.append(queue.only_key())
+    queue.remove(other)
+    seen.append(queue.only_key())
+    queue.put(bulk("d"))
+    seen.append(queue.only_key())
+
+    assert seen == [None, "k", "k", None, "k", None]
+
+
+def test_bulk_items_fill_a_call_only_up_to_the_size_of_a_short_one():
+    queue = queue_of(*map(urgent, "abc"), *map(bulk, "wxyz"), bulk_batch_size=9)
+    limits = BatchLimits(100, 4, 10**9, inf, UNKNOWN, 0.0)
+
+    assert names(queue.cut(lambda key: limits).send) == "abcw"
+    queue.put(bulk("v"))
+    for item in map(urgent, "defgh"):
+        queue.put(item)
+    assert names(queue.cut(lambda key: limits).send) == "defgh"

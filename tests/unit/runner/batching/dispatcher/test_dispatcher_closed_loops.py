@@ -1,0 +1,130 @@
+"""Callers who send one request after the other, and streams: how full the calls are.
+
+A model of one machine in virtual time. Answers reach their callers one after the other, because
+our processes share the cores; so all callers of a call are not back at once.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from runner.errors import QueueFullError
+from tests.support.virtual_time import run_virtual
+from tests.unit.runner.batching.dispatcher.dispatching import BULK, Harness, Runtime
+from tests.unit.runner.batching.dispatcher.test_dispatcher_overload import SETTINGS
+
+SECONDS, WARM_UP_S = 6.0, 2.0
+CPU_S, WAY_S = 0.0005, 0.004  # of each answer; on the way, without waiting for a core
+MOCK = (0.037, 0.0009)  # tollama 0.1.0 on a quiet machine: seconds a call, and a series
+SLOW = (0.095, 0.0025)  # the same on a busy one
+
+
+@dataclass
+class Loop:
+    """Callers, an answering machine, and what was measured."""
+
+    harness: Harness
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+    core_free_at: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    async def ask(self) -> None:
+        began = self.harness.now()
+        try:
+            await self.harness.put("x", within_s=1.3)
+        except QueueFullError:
+            self.refused += 1
+        spent_s = CPU_S * self.rng.uniform(0.6, 1.4)
+        self.core_free_at = max(self.core_free_at, self.harness.now()) + spent_s
+        await asyncio.sleep(self.core_free_at + WAY_S - self.harness.now())
+        if self.harness.now() > WARM_UP_S:
+            self.latencies.append(self.harness.now() - began)
+
+    async def caller(self) -> None:
+        await asyncio.sleep(self.rng.uniform(0, 0.01))
+        while self.harness.now() < SECONDS:
+            await self.ask()
+
+    async def stream(self, per_second: float) -> None:
+        asked = []
+        while per_second and self.harness.now() < SECONDS:
+            await asyncio.sleep(self.rng.expovariate(per_second))
+            asked.append(asyncio.create_task(self.ask()))
+        await asyncio.gather(*asked)
+
+    @property
+    def per_second(self) -> float:
+        return len(self.latencies) / (SECONDS - WARM_UP_S)
+
+    def percentile_s(self, percent: int) -> float:
+        return sorted(self.latencies)[len(self.latencies) * percent // 100]
+
+
+def run(speed: tuple[float, float], callers: int = 0, per_second: float = 0.0) -> Loop:
+    async def measured() -> Loop:
+        loop = Loop(Harness(Runtime(*speed), **SETTINGS))
+        work = [loop.caller() for _ in range(callers)]
+        await asyncio.gather(loop.stream(per_second), *work)
+        return loop
+
+    return run_virtual(measured())
+
+
+@pytest.mark.parametrize("callers", [2, 4, 8, 16, 32, 64, 128])
+@pytest.mark.parametrize("speed", [MOCK, SLOW, (0.3, 0.002)])
+def test_callers_in_a_loop_share_calls(speed: tuple[float, float], callers: int) -> None:
+    """At least 0.7 of what the runtime does for one caller who sends as many series a call."""
+    fixed_s, per_item_s = speed
+    ceiling = callers / (fixed_s + per_item_s * callers)
+
+    loop = run(speed, callers)
+
+    assert loop.per_second >= 0.7 * ceiling
+    assert loop.percentile_s(99) <= 3 * loop.percentile_s(50)
+    assert loop.refused == 0
+
+
+@pytest.mark.parametrize("speed", [MOCK, SLOW, (0.002, 0.0005), (0.5, 0.0)])
+def test_one_caller_never_waits(speed: tuple[float, float]) -> None:
+    loop = run(speed, callers=1)
+
+    assert max(loop.latencies) <= sum(speed) + WAY_S + 1.4 * CPU_S + 1e-6
+
+
+@pytest.mark.parametrize("per_second", [5, 20, 50, 100, 200, 400])
+def test_a_stream_is_answered_within_two_calls(per_second: float) -> None:
+    """A call that runs already and one of its own, whose items arrived meanwhile."""
+    fixed_s, per_item_s = MOCK
+    call_s = fixed_s / (1 - per_item_s * per_second)  # as long as it takes to refill it
+
+    loop = run(MOCK, per_second=per_second)
+
+    assert loop.percentile_s(95) <= 2 * call_s + 0.02
+    assert loop.refused == 0
+
+
+async def test_no_slot_is_held_while_bulk_items_wait_or_a_deadline_is_near() -> None:
+    runtime = Runtime(*MOCK)
+    harness = Harness(runtime, **SETTINGS)
+
+    async def callers(count: int, until: float) -> None:
+        async def one() -> None:
+            while harness.now() < until:
+                await harness.put("x")
+                await asyncio.sleep(0.01)
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+    await callers(8, 1.0)
+    quick = harness.put("q", within_s=0.05)
+    assert await quick == "Q"
+    last = runtime.calls[-1]
+    assert last.items == ["q"]
+    await asyncio.gather(callers(8, 2.0), *harness.put_all("y" * 300, priority=BULK))
+    with_bulk = [call for call in runtime.calls if "y" in call.items]
+    idle_s = [b.started_at - a.ended_at for a, b in pairwise(with_bulk)]
+    assert max(idle_s) < 0.005

@@ -1,0 +1,127 @@
+"""How many callers should return, how soon, and whether a free slot waits for them."""
+
+import pytest
+
+from runner.batching.returning_callers import ReturningCallers
+
+CALL_S = 1.0
+
+
+def after_rounds(
+    returns: list[float], by_chance: list[float], rounds: int = 12
+) -> ReturningCallers:
+    """Has seen calls of 4 items; items arrived so many seconds after each end and each start.
+
+    The last call ended at ``rounds * 2``; nothing arrived after that.
+    """
+    callers = ReturningCallers()
+    for number in range(rounds):
+        began = 2.0 * number + 1.0
+        callers.on_call(began, CALL_S)
+        for delay_s in by_chance:
+            callers.on_arrival(began + delay_s)
+        callers.on_answers(began + CALL_S, 4, CALL_S)
+        if number < rounds - 1:
+            for delay_s in returns:
+                callers.on_arrival(began + CALL_S + delay_s)
+    return callers
+
+
+END = 24.0  # of the last call
+ALL = [0.05, 0.06, 0.07, 0.1]
+
+
+def test_slot_is_held_until_all_callers_should_be_back():
+    callers = after_rounds(ALL, [])
+
+    assert callers.hold_until(END, 1, 100, CALL_S) == pytest.approx(END + 0.1)
+
+
+def test_times_that_vary_are_waited_for_longer():
+    steady, varied = after_rounds(ALL, []), ReturningCallers()
+    for number in range(13):
+        varied.on_call(2.0 * number - 1.0, CALL_S)
+        varied.on_answers(2.0 * number, 4, CALL_S)
+        for _ in range(4 * (number < 12)):
+            varied.on_arrival(2.0 * number + (0.05, 0.15)[number % 2])
+
+    until = varied.hold_until(END, 1, 100, CALL_S)
+
+    assert until > steady.hold_until(END, 1, 100, CALL_S) + 0.1
+    assert until <= END + CALL_S / 2
+
+
+def test_slot_is_not_held_any_more_once_they_are_back():
+    callers = after_rounds(ALL, [])
+    for _ in range(4):
+        callers.on_arrival(END + 0.01)
+
+    assert callers.hold_until(END + 0.01, 5, 100, CALL_S) == END + 0.01
+
+
+def test_slot_is_not_held_for_callers_that_are_late():
+    callers = after_rounds(ALL, [])
+
+    assert callers.hold_until(END + 0.11, 1, 100, CALL_S) == END + 0.11
+
+
+# 4 callers within 0.1 s: the wait costs (waiting + 4) * 0.1, and saves 4 times the call
+@pytest.mark.parametrize(("waiting", "call_s", "held"), [(4, 0.21, True), (4, 0.19, False)])
+def test_slot_is_held_only_if_that_pays(waiting: int, call_s: float, held: bool):
+    callers = after_rounds(ALL, [])
+
+    assert (callers.hold_until(END, waiting, 100, call_s) > END) is held
+
+
+def test_slot_is_held_only_for_those_that_find_a_place():
+    callers = after_rounds(ALL, [])
+
+    assert callers.hold_until(END, 1, 0, CALL_S) == END
+    assert callers.hold_until(END, 10, 1, 1.0) == END  # 11 * 0.1 lost, 1.0 saved
+    assert callers.hold_until(END, 8, 1, 1.0) > END
+
+
+def test_nothing_is_expected_before_the_first_answers():
+    assert ReturningCallers().hold_until(5.0, 1, 100, CALL_S) == 5.0
+
+
+def test_a_steady_stream_is_no_return():
+    stream = [0.1 * step for step in range(10)]
+    callers = after_rounds(stream, stream)
+
+    assert callers.hold_until(END, 1, 100, CALL_S) == END
+
+
+def test_callers_are_known_among_a_stream():
+    stream = [0.25, 0.75]
+    callers = after_rounds([*ALL, *stream], stream)
+
+    assert callers.hold_until(END, 1, 100, CALL_S) > END
+
+
+def test_few_returns_are_not_waited_for():
+    callers = after_rounds(ALL[:2], [], rounds=12)
+    few = after_rounds(ALL[:1], [], rounds=12)
+
+    assert few.hold_until(END, 1, 100, CALL_S) == END
+    assert callers.hold_until(END, 1, 100, CALL_S) == END  # 0.5 is reached only in the limit
+
+
+def test_callers_that_stay_away_are_forgotten():
+    callers = after_rounds(ALL, [])
+    for number in range(3):
+        callers.on_call(END + number, CALL_S)
+        callers.on_answers(END + number + 1, 4, CALL_S)
+
+    assert callers.hold_until(END + 3, 1, 100, CALL_S) == END + 3
+
+
+def test_an_abrupt_end_of_a_call_teaches_nothing_about_chance():
+    callers = ReturningCallers()
+    callers.on_call(0.0, CALL_S)
+    callers.on_arrival(0.3)
+    callers.on_answers(0.4, 4, 0.4)  # before its expected half
+    callers.on_answers(0.4, 4, 0.0)  # two slots ended at once
+    callers.on_answers(0.5, 4, 0.1)
+
+    assert callers.hold_until(0.5, 1, 100, CALL_S) == 0.5
