@@ -16,13 +16,13 @@ began is not delayed by it.
 A queue may become long by a burst: it drains. It may not by lasting overload: a long queue would
 delay every item and gain nothing (Nichols and Jacobson, "Controlling queue delay", ACM Queue 10(5),
 2012, make the same distinction for packets). Overload is an arrival rate that the runtime cannot
-serve in calls of `EFFICIENT_FACTOR` times one item. It begins with such a rate, or with an item
-that would wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In
-between
+serve in short calls, without the arrivals of callers who were just answered: a fixed number of
+callers waits for its answers, so longer calls only slow it down. It begins with such a rate, or
+with an item that would wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last
+sign of it. In between
 
-    calls are short    an item waits for at most one of them and for its own
-    few items wait     as many as the next call takes; a baseline at once is better than a model
-                       answer too late
+    few items wait     as many as the next call takes if it is kept short; a baseline at once is
+                       better than a model answer too late
     bulk items         wait for all interactive ones, and are lost if their deadline passes
 """
 
@@ -165,8 +165,7 @@ LONGEST_FACTOR = 1.25  # the limit of a call is at least this multiple of a call
 PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would only be more calls
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
 OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to last
-OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; returning callers come in lumps
-EFFICIENT_FACTOR = 3.0  # calls longer than this multiple of one item raise the rate by half at most
+OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; with fewer the queue grows slowly
 SLICE_S = 0.5  # arrivals are counted in slices of time; a burst fills one, overload several
 
 
@@ -205,10 +204,9 @@ class AdmissionControl:
         """A call was sent and should take ``expected_s``."""
         self._free_at = now + expected_s
 
-    def longest_call_s(self, latency: CallLatency, now: float) -> float:
-        """The limit on the expected seconds of a call, shorter under overload."""
-        longest_s = self._longest_s(alone_s := latency.seconds(1))
-        return min(longest_s, self._prompt_s(alone_s)) if self.holds_bulk(now) else longest_s
+    def longest_call_s(self, latency: CallLatency) -> float:
+        """The limit on the expected seconds of a call."""
+        return max(self._settings.max_call_s, LONGEST_FACTOR * latency.seconds(1))
 
     def most_bulk(self, latency: CallLatency, max_items: int, now: float) -> int:
         """How many items a call with bulk items may hold; the number grows from call to call.
@@ -219,21 +217,29 @@ class AdmissionControl:
         if now >= self._company_until:
             return max_items
         known = min(max_items, int(BULK_GROWTH * latency.centre_n))
-        return fitting(latency, known, self._prompt_s(latency.seconds(1)))
+        return fitting(latency, known, self._prompt_s(latency))
 
     def on_interactive_arrival(self, now: float) -> None:
         """An interactive item has arrived."""
         self._company_until = now + COMPANY_S
         self._arrivals.add(now)
 
-    def admits(self, ahead: int, limits: BatchLimits) -> bool:
-        """Whether one more item may wait behind ``ahead`` others; ``limits`` of a call now."""
+    def admits(self, ahead: int, limits: BatchLimits, returning: float = 0.0) -> bool:
+        """Whether one more item may wait.
+
+        Args:
+            ahead: interactive items that wait.
+            limits: of a call now.
+            returning: share of the answered callers who return, 0 to 1.
+        """
         now = limits.now
-        if self._is_too_fast(limits):
+        if self._is_too_fast(limits, returning):
             self._overloaded_until = now + OVERLOAD_S
-        settings, is_overload = self._settings, now < self._overloaded_until
-        longest_s = settings.overload_wait_s if is_overload else settings.max_wait_s
-        if self._wait_s(ahead, limits) <= longest_s:
+        if self.holds_bulk(now):
+            admitted = ahead < self._prompt_places(limits)
+        else:
+            admitted = self._wait_s(ahead, limits) <= self._settings.max_wait_s
+        if admitted:
             return True
         self._overloaded_until = now + OVERLOAD_S
         self._turned_away.append(now)
@@ -250,25 +256,23 @@ class AdmissionControl:
         """Whether there is overload: bulk items stay in the queue while interactive items wait."""
         return now < self._overloaded_until
 
-    def _longest_s(self, alone_s: float) -> float:
-        return max(self._settings.max_call_s, LONGEST_FACTOR * alone_s)
+    def _prompt_s(self, latency: CallLatency) -> float:
+        """The limit on the expected seconds of a call that is kept short."""
+        prompt_s = max(self._settings.prompt_call_s, PROMPT_FACTOR * latency.seconds(1))
+        return min(prompt_s, self.longest_call_s(latency))
 
-    def _prompt_s(self, alone_s: float) -> float:
-        return max(self._settings.prompt_call_s, PROMPT_FACTOR * alone_s)
+    def _prompt_places(self, limits: BatchLimits) -> int:
+        """How many items the next calls take if they are kept short."""
+        places = fitting(limits.latency, limits.max_items, self._prompt_s(limits.latency))
+        return places * self._settings.slots_per_model
 
-    def _is_too_fast(self, limits: BatchLimits) -> bool:
-        """Whether items arrive faster than calls of a reasonable length can serve them.
-
-        A fixed number of callers is rarely too fast: longer calls slow it down.
-        """
-        rate, latency = self._arrivals.lasting(), limits.latency
-        alone_s = latency.seconds(1)
-        if rate * alone_s <= 1.0:
+    def _is_too_fast(self, limits: BatchLimits, returning: float) -> bool:
+        """Whether items arrive faster than short calls can serve them."""
+        rate, latency = (1.0 - returning) * self._arrivals.lasting(), limits.latency
+        if rate * latency.seconds(1) <= 1.0:
             return False
-        efficient_s = max(self._settings.prompt_call_s, EFFICIENT_FACTOR * alone_s)
-        call_s = min(efficient_s, self._longest_s(alone_s))
-        n = fitting(latency, limits.max_items, call_s)
-        return rate * latency.seconds(n) > OVERLOAD_RATE * n * self._settings.slots_per_model
+        places, slots = self._prompt_places(limits), self._settings.slots_per_model
+        return rate * latency.seconds(places // slots) > OVERLOAD_RATE * places
 
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Seconds to the end of the item's call; 0 for an item of the next call, however long."""

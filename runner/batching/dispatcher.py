@@ -206,7 +206,8 @@ class Dispatcher(Generic[K, T, R]):
         queue.admission.on_interactive_arrival(now)
         queue.returning.on_arrival(now)
         ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
-        return queue.admission.admits(ahead, self._limits(queue, now, key))
+        limits = self._limits(queue, now, key)
+        return queue.admission.admits(ahead, limits, queue.returning.share)
 
     def is_stuck(self, key: K) -> bool:
         """Whether every slot that ``key`` could use is held by an abandoned call.
@@ -295,7 +296,7 @@ class Dispatcher(Generic[K, T, R]):
             max_items=max_items,
             max_bulk=queue.admission.most_bulk(latency, max_items, now),
             max_bytes=self._max_batch_bytes,
-            max_call_s=queue.admission.longest_call_s(latency, now),
+            max_call_s=queue.admission.longest_call_s(latency),
             latency=latency,
             now=now,
         )

@@ -25,7 +25,7 @@ control", SIGCOMM 1988).
 
 from math import inf
 
-_GAIN = 0.25  # weight of the latest call: a change in the number of callers is known after four
+_GAIN = 0.25  # weight of the latest call: changes are known after four
 _SURE_SHARE = 0.5  # below this, arrivals by chance could be taken for returns
 _DEVIATIONS = 4.0
 
@@ -38,7 +38,8 @@ class ReturningCallers:
     """
 
     def __init__(self) -> None:
-        self._share = 0.0
+        self._sum_answered = 0.0  # sums over the last calls, which fade
+        self._sum_returned = 0.0
         self._mean_s: float | None = None
         self._deviation_s = 0.0
         self._halfway = inf
@@ -49,6 +50,11 @@ class ReturningCallers:
         self._by_chance = 0.0  # arrivals in the window that are no returns
         self._back = 0
         self._last_back_s = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the callers that the last calls answered, those who returned, 0 to 1."""
+        return self._sum_returned / self._sum_answered if self._sum_answered else 0.0
 
     def on_arrival(self, now: float) -> None:
         """An interactive item has arrived."""
@@ -79,8 +85,9 @@ class ReturningCallers:
             places: further items that the call could take.
             call_s: seconds that a call of the waiting items takes.
         """
-        expected = min(self._answered * self._share - self._back, places)
-        if expected < 0.5 or self._share < _SURE_SHARE or self._mean_s is None:
+        share = self.share
+        expected = min(self._answered * share - self._back, places)
+        if expected < 0.5 or share < _SURE_SHARE or self._mean_s is None:
             return now
         back_s = min(self._mean_s + _DEVIATIONS * self._deviation_s, self._window_s)
         rest_s = self._ended_at + back_s - now
@@ -93,7 +100,8 @@ class ReturningCallers:
             return
         seen = min(1.0, (now - self._ended_at) / self._window_s) if self._window_s else 0.0
         returned = max(0.0, self._back - self._by_chance * seen)
-        self._share += _GAIN * (min(1.0, returned / self._answered) - self._share)
+        self._sum_answered += self._answered - _GAIN * self._sum_answered
+        self._sum_returned += min(returned, self._answered) - _GAIN * self._sum_returned
         if returned > 0.5:
             self._learn_time(self._last_back_s)
 

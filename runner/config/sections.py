@@ -144,10 +144,9 @@ class BatchingSection(Section):
 
     no_longer_settings: ClassVar = {
         "collect_wait_s": (0.0, "items wait in the dispatcher only, a second wait adds latency"),
+        "overload_wait_s": (0.2, "under overload as many items wait as a short call takes"),
         "lead_s": (0.1, "two calls at a time slow each other in the runtime"),
     }
-    not_over: ClassVar = {"overload_wait_s": "max_wait_s"}
-
     max_batch_size: Count
     """Most series in one call to the runtime."""
     share_calls_s: Annotated[float, Field(ge=0, le=0.05)] = 0.004
@@ -165,14 +164,12 @@ class BatchingSection(Section):
     """Batches are made so small that a call takes no longer than this, or than 1.25 times a single
     item. Half of the shipped `tollama.timeout_s`: slow models get smaller batches, not timeouts."""
     prompt_call_s: Positive = 0.1
-    """The same while single requests arrive, or 1.5 times what one item takes: a request that
-    arrives just after a call began is still answered quickly."""
+    """The same for calls with items of batches while single requests arrive, or 1.5 times what one
+    item takes. Under overload as many single requests wait as such a call takes: p95 stays within
+    300 ms."""
     max_wait_s: Positive = 1.2
     """Longest wait, to the end of the item's call; an item that is expected to wait longer gets the
     baseline. A longer wait would hardly meet the shipped deadline."""
-    overload_wait_s: Positive = 0.2
-    """The same once the queue has been longer than this for 0.2 s: keeps p95 within 300 ms under
-    overload."""
     estimate_forgets_after_s: Positive = 2
     """An estimate of call times that is older than this is not used. A cold runtime is slow only
     once; a longer memory would give callers the baseline without need."""

@@ -166,11 +166,6 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
             "backoff_base_s must not be over",
         ),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  max_connections: 49", "max_keepalive"),
-        (
-            "batch_size: 128",
-            "batch_size: 128\n  max_wait_s: 0.1",
-            "overload_wait_s must not be over",
-        ),
         ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles: must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
         ("input_len_steps: 288", "input_len_steps: 20001", "max_points"),

@@ -20,8 +20,7 @@ SLOW_ITEMS = CallLatency(10, 0.5, 0.05, 0.05)  # 0.05 for each
 
 def make_admission(**changes: Any) -> AdmissionControl:
     values = {"max_call_s": 0.6, "prompt_call_s": 0.2, "max_wait_s": 0.5, "slots_per_model": 1}
-    waits = {"overload_wait_s": changes.get("max_wait_s", 0.5)}
-    return AdmissionControl(make_config(batching=values | waits | changes).batching)
+    return AdmissionControl(make_config(batching=values | changes).batching)
 
 
 def limits(
@@ -30,20 +29,29 @@ def limits(
     return BatchLimits(max_items, max_items, 10**9, 1e9, latency, now)
 
 
-@pytest.mark.parametrize(
-    ("alone_s", "longest_s", "under_overload_s"),
-    [(0.0, 0.6, 0.2), (0.16, 0.6, 0.24), (0.48, 0.6, 0.6), (0.8, 1.0, 1.0)],
-)
-def test_the_longest_call_is_shorter_under_overload(
-    alone_s: float, longest_s: float, under_overload_s: float
-):
-    admission, latency = make_admission(), CallLatency(1, alone_s, 0.0, 0.0)
-    before = admission.longest_call_s(latency, 0.0)
-    admission.admits(TOO_LONG, limits(now=0.0))
+@pytest.mark.parametrize(("alone_s", "longest_s"), [(0.0, 0.6), (0.48, 0.6), (0.8, 1.0)])
+def test_the_longest_call_takes_more_than_one_item(alone_s: float, longest_s: float):
+    assert make_admission().longest_call_s(CallLatency(1, alone_s, 0.0, 0.0)) == longest_s
 
-    assert before == longest_s
-    assert admission.longest_call_s(latency, OVERLOAD_S - 0.01) == under_overload_s
-    assert admission.longest_call_s(latency, OVERLOAD_S) == longest_s
+
+# 4 items take 0.2 s; if one takes 0.16 s, a short call may take 1.5 times as long
+@pytest.mark.parametrize(
+    ("latency", "slots", "places"),
+    [
+        (SLOW_ITEMS, 1, 4),
+        (SLOW_ITEMS, 2, 8),
+        (CallLatency(1, 0.16, 0.0, 0.04), 1, 3),
+        (CallLatency(1, 0.8, 0.0, 0.05), 1, 5),
+    ],
+)
+def test_under_overload_the_items_of_a_short_call_may_wait(
+    latency: CallLatency, slots: int, places: int
+):
+    admission = make_admission(slots_per_model=slots)
+    admission.admits(99, limits(now=0.0))
+
+    assert admission.admits(places - 1, limits(max_items=50, latency=latency))
+    assert not admission.admits(places, limits(max_items=50, latency=latency))
 
 
 def test_calls_with_bulk_items_are_short_for_a_second_after_an_interactive_arrival():
@@ -113,7 +121,7 @@ SHORT, LONG, TOO_LONG = 3, 4, 8  # items ahead: waits of 0 (the next call), 0.4 
 
 
 def test_a_burst_may_wait_long():
-    admission = make_admission(overload_wait_s=0.3)
+    admission = make_admission()
 
     for _ in range(100):
         admission.on_interactive_arrival(10.0)
@@ -123,7 +131,7 @@ def test_a_burst_may_wait_long():
 
 
 def test_a_burst_may_wait_exactly_the_longest_time():
-    admission = make_admission(overload_wait_s=0.25, max_wait_s=0.5)
+    admission = make_admission(max_wait_s=0.5)
 
     assert admission.admits(LONG, limits(latency=EXACT))
 
@@ -136,12 +144,12 @@ def arrive(admission: AdmissionControl, per_slice: int, slices: int = 3) -> floa
     return now
 
 
-# calls of 3 * 0.05 s take 3 items: 20 a second, 1.2 times of that is 12 in each slice
+# calls of 0.2 s take 4 items: 20 a second, 1.2 times of that is 12 in each slice
 @pytest.mark.parametrize(("per_slice", "is_overload"), [(12, False), (13, True)])
-def test_items_that_arrive_faster_than_efficient_calls_serve_them_are_overload(
+def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
     per_slice: int, is_overload: bool
 ):
-    admission = make_admission(overload_wait_s=0.3, prompt_call_s=0.1)
+    admission = make_admission()
     now = arrive(admission, per_slice)
 
     assert admission.admits(SHORT, limits(now=now))
@@ -149,7 +157,7 @@ def test_items_that_arrive_faster_than_efficient_calls_serve_them_are_overload(
     assert admission.admits(LONG, limits(now=now)) is not is_overload
 
 
-def test_longer_calls_are_efficient_where_the_operator_allows_them():
+def test_longer_calls_serve_more_where_the_operator_allows_them():
     admission = make_admission(prompt_call_s=0.6)
     now = arrive(admission, 40)
 
@@ -166,11 +174,19 @@ def test_items_that_single_calls_can_serve_are_no_overload():
 
 
 def test_more_slots_serve_more():
-    admission = make_admission(slots_per_model=2, prompt_call_s=0.1)
+    admission = make_admission(slots_per_model=2)
     now = arrive(admission, 24)
 
     admission.admits(SHORT, limits(now=now))
 
+    assert not admission.holds_bulk(now)
+
+
+def test_callers_who_were_just_answered_are_no_overload():
+    admission = make_admission()
+    now = arrive(admission, 40)
+
+    assert admission.admits(SHORT, limits(now=now), returning=0.8)
     assert not admission.holds_bulk(now)
 
 
@@ -185,7 +201,7 @@ def test_only_arrivals_that_last_over_two_slices_count():
 
 
 def test_a_queue_is_kept_short_until_no_item_was_refused_for_a_second():
-    admission = make_admission(overload_wait_s=0.3)
+    admission = make_admission()
     admission.admits(TOO_LONG, limits(now=10.0))
     admission.admits(SHORT, limits(now=10.1))
     admission.admits(LONG, limits(now=10.2))

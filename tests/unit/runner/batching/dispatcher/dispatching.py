@@ -62,7 +62,6 @@ class Harness:
             "max_call_s": 1e9,
             "prompt_call_s": 1e9,
             "max_wait_s": 1e9,
-            "overload_wait_s": changes.get("max_wait_s", 1e9),
         }
         section = make_config(batching=defaults | changes).batching
         self.now = asyncio.get_running_loop().time

@@ -16,7 +16,6 @@ SETTINGS = {
     "max_call_s": 0.6,
     "prompt_call_s": 0.1,
     "max_wait_s": 1.2,
-    "overload_wait_s": 0.2,
     "max_queued_items": 4096,
 }
 SECONDS = 8

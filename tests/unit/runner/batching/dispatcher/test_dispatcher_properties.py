@@ -1,6 +1,7 @@
 """The dispatcher under random scripts and under load, all in virtual time."""
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -309,8 +310,9 @@ async def test_under_overload_most_of_the_capacity_is_used_for_answers_in_time()
     async def caller() -> None:
         nonlocal in_time
         due = harness.now() + rng.uniform(0.15, 0.3)
-        await answers([harness.put("x", within_s=due - harness.now())])
-        in_time += harness.now() <= due
+        with contextlib.suppress(QueueFullError, TooLateError):
+            await harness.put("x", within_s=due - harness.now())
+            in_time += harness.now() <= due
 
     tasks = []
     for _ in range(6000):
