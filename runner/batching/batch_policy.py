@@ -235,7 +235,7 @@ class AdmissionControl:
         now = limits.now
         if self._is_too_fast(limits, returning):
             self._overloaded_until = now + OVERLOAD_S
-        if self.holds_bulk(now):
+        if self.is_overloaded(now):
             admitted = ahead < self._prompt_places(limits)
         else:
             admitted = self._wait_s(ahead, limits) <= self._settings.max_wait_s
@@ -252,8 +252,8 @@ class AdmissionControl:
             gone.popleft()
         return len(gone)
 
-    def holds_bulk(self, now: float) -> bool:
-        """Whether there is overload: bulk items stay in the queue while interactive items wait."""
+    def is_overloaded(self, now: float) -> bool:
+        """Whether few interactive items may wait, and bulk items wait for all of them."""
         return now < self._overloaded_until
 
     def _prompt_s(self, latency: CallLatency) -> float:
@@ -268,11 +268,9 @@ class AdmissionControl:
 
     def _is_too_fast(self, limits: BatchLimits, returning: float) -> bool:
         """Whether items arrive faster than short calls can serve them."""
-        rate, latency = (1.0 - returning) * self._arrivals.lasting(), limits.latency
-        if rate * latency.seconds(1) <= 1.0:
-            return False
-        places, slots = self._prompt_places(limits), self._settings.slots_per_model
-        return rate * latency.seconds(places // slots) > OVERLOAD_RATE * places
+        rate, slots = (1.0 - returning) * self._arrivals.lasting(), self._settings.slots_per_model
+        places = self._prompt_places(limits)
+        return rate * limits.latency.seconds(places // slots) > OVERLOAD_RATE * places
 
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Seconds to the end of the item's call; 0 for an item of the next call, however long."""

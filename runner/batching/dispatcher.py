@@ -264,7 +264,7 @@ class Dispatcher(Generic[K, T, R]):
             if self._holds_slot(queue, now):
                 break
             limits_of = partial(self._limits, queue, now)
-            plan = queue.waiting.cut(limits_of, hold_bulk=queue.admission.holds_bulk(now))
+            plan = queue.waiting.cut(limits_of, hold_bulk=queue.admission.is_overloaded(now))
             for entry in plan.lost:
                 settle(entry.answer, TooLateError())
             batch = [entry for entry in plan.send if not entry.answer.done()]
@@ -318,8 +318,8 @@ class Dispatcher(Generic[K, T, R]):
         outcome = result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
-        now, answered = self._clock(), sum(e.priority is Priority.INTERACTIVE for e in call.batch)
-        call.queue.returning.on_answers(now, answered, now - call.started_at)
+        now, callers = self._clock(), sum(e.priority is Priority.INTERACTIVE for e in call.batch)
+        call.queue.returning.on_answers(now, callers, now - call.started_at)
         if outcome.abandoned is None or call.lease_ended:
             answered = any(not isinstance(result, BaseException) for result in outcome.results)
             self._release(call, observed=answered)

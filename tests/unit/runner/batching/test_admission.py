@@ -78,7 +78,7 @@ def test_an_item_of_the_next_call_is_admitted_however_long_the_call_takes():
     admission.began(100.0, 0.0)
 
     assert admission.admits(3, limits())
-    assert not admission.holds_bulk(0.0)
+    assert not admission.is_overloaded(0.0)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_item_that_would_wait_too_long_is_refused(ahead: int, running_s: floa
     admission.began(running_s, 0.0)
 
     assert admission.admits(ahead, limits()) is admitted
-    assert admission.holds_bulk(0.0) is not admitted
+    assert admission.is_overloaded(0.0) is not admitted
 
 
 def test_a_call_that_should_have_ended_counts_as_if_it_ended_now():
@@ -127,7 +127,7 @@ def test_a_burst_may_wait_long():
         admission.on_interactive_arrival(10.0)
 
     assert admission.admits(LONG, limits(now=10.0))
-    assert not admission.holds_bulk(10.0)
+    assert not admission.is_overloaded(10.0)
 
 
 def test_a_burst_may_wait_exactly_the_longest_time():
@@ -153,7 +153,7 @@ def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
     now = arrive(admission, per_slice)
 
     assert admission.admits(SHORT, limits(now=now))
-    assert admission.holds_bulk(now) is is_overload
+    assert admission.is_overloaded(now) is is_overload
     assert admission.admits(LONG, limits(now=now)) is not is_overload
 
 
@@ -162,7 +162,7 @@ def test_longer_calls_serve_more_where_the_operator_allows_them():
     now = arrive(admission, 40)
 
     assert admission.admits(SHORT, limits(now=now, latency=CallLatency(10, 0.05, 0.005, 0.005)))
-    assert not admission.holds_bulk(now)
+    assert not admission.is_overloaded(now)
 
 
 def test_items_that_single_calls_can_serve_are_no_overload():
@@ -170,7 +170,7 @@ def test_items_that_single_calls_can_serve_are_no_overload():
     now = arrive(admission, 5)
 
     assert admission.admits(SHORT, limits(now=now, latency=CallLatency(1, 0.1, 0.1, 0.1)))
-    assert not admission.holds_bulk(now)
+    assert not admission.is_overloaded(now)
 
 
 def test_more_slots_serve_more():
@@ -179,7 +179,7 @@ def test_more_slots_serve_more():
 
     admission.admits(SHORT, limits(now=now))
 
-    assert not admission.holds_bulk(now)
+    assert not admission.is_overloaded(now)
 
 
 def test_callers_who_were_just_answered_are_no_overload():
@@ -187,7 +187,7 @@ def test_callers_who_were_just_answered_are_no_overload():
     now = arrive(admission, 40)
 
     assert admission.admits(SHORT, limits(now=now), returning=0.8)
-    assert not admission.holds_bulk(now)
+    assert not admission.is_overloaded(now)
 
 
 def test_only_arrivals_that_last_over_two_slices_count():
@@ -216,8 +216,8 @@ def test_bulk_is_held_for_a_second_after_a_refusal():
     admission = make_admission()
     admission.admits(8, limits(now=10.0))
 
-    assert admission.holds_bulk(10.0 + OVERLOAD_S - 0.01)
-    assert not admission.holds_bulk(10.0 + OVERLOAD_S)
+    assert admission.is_overloaded(10.0 + OVERLOAD_S - 0.01)
+    assert not admission.is_overloaded(10.0 + OVERLOAD_S)
 
 
 def test_refusals_are_counted_for_the_longest_wait():
