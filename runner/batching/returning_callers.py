@@ -87,7 +87,7 @@ class ReturningCallers:
         """
         share = self.share
         expected = min(self._answered * share - self._back, places)
-        if expected < 0.5 or share < _SURE_SHARE or self._mean_s is None:
+        if expected <= 0 or share < _SURE_SHARE or self._mean_s is None:
             return now
         back_s = min(self._mean_s + _DEVIATIONS * self._deviation_s, self._window_s)
         rest_s = self._ended_at + back_s - now

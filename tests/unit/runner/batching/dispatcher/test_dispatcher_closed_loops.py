@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from runner.errors import QueueFullError
-from tests.support.virtual_time import run_virtual
+from tests.support.virtual_time import VirtualTimeLoop, run_virtual
 from tests.unit.runner.batching.dispatcher.dispatching import BULK, Harness, Runtime
 from tests.unit.runner.batching.dispatcher.test_dispatcher_overload import SETTINGS
 
@@ -107,24 +107,75 @@ def test_a_stream_is_answered_within_two_calls(per_second: float) -> None:
     assert loop.refused == 0
 
 
-async def test_no_slot_is_held_while_bulk_items_wait_or_a_deadline_is_near() -> None:
+def test_callers_of_a_slow_runtime_are_no_overload() -> None:
+    """Their rate is more than short calls can serve, but they wait for their answers."""
+    loop = run(SLOW, callers=96, per_second=5)
+
+    assert loop.refused == 0
+
+
+async def callers(harness: Harness, count: int, until: float) -> None:
+    """Callers who are back 20 ms after their answer."""
+
+    async def one() -> None:
+        while harness.now() < until:
+            await harness.put("x")
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def test_no_slot_is_held_beyond_a_deadline() -> None:
     runtime = Runtime(*MOCK)
     harness = Harness(runtime, **SETTINGS)
+    others = asyncio.create_task(callers(harness, 8, 3.0))
+    await asyncio.sleep(2.0)
+    await harness.put("x")
 
-    async def callers(count: int, until: float) -> None:
-        async def one() -> None:
-            while harness.now() < until:
-                await harness.put("x")
-                await asyncio.sleep(0.01)
+    quick = await harness.put("q", within_s=0.05)  # the others are back after 20 ms
 
-        await asyncio.gather(*(one() for _ in range(count)))
+    assert quick == "Q"
+    await others
 
-    await callers(8, 1.0)
-    quick = harness.put("q", within_s=0.05)
-    assert await quick == "Q"
-    last = runtime.calls[-1]
-    assert last.items == ["q"]
-    await asyncio.gather(callers(8, 2.0), *harness.put_all("y" * 300, priority=BULK))
+
+async def test_no_slot_is_held_while_bulk_items_wait() -> None:
+    runtime = Runtime(*MOCK)
+    harness = Harness(runtime, **SETTINGS)
+    await callers(harness, 8, 1.0)
+
+    await asyncio.gather(callers(harness, 8, 2.0), *harness.put_all("y" * 300, priority=BULK))
+
     with_bulk = [call for call in runtime.calls if "y" in call.items]
     idle_s = [b.started_at - a.ended_at for a, b in pairwise(with_bulk)]
     assert max(idle_s) < 0.005
+
+
+async def test_bulk_items_are_no_callers_who_return() -> None:
+    runtime = Runtime(*MOCK)
+    harness = Harness(runtime, **SETTINGS)
+
+    async def bulk() -> None:
+        for _ in range(10):
+            await asyncio.gather(*harness.put_all("y" * 64, priority=BULK))
+
+    await asyncio.gather(callers(harness, 8, 3.0), bulk())
+
+    last = max(i for i, call in enumerate(runtime.calls) if "y" in call.items)
+    assert [len(call.items) for call in runtime.calls[last + 2 : last + 5]] == [8, 8, 8]
+
+
+async def test_a_held_slot_costs_one_timer() -> None:
+    loop, harness = asyncio.get_running_loop(), Harness(Runtime(*MOCK), **SETTINGS)
+    await callers(harness, 1, 0.5)
+    await callers(harness, 8, 1.5)
+    harness.put_all("x" * 8)
+    await harness.put("x")
+    assert isinstance(loop, VirtualTimeLoop)
+    before = loop.timers_set
+
+    for _ in range(4):
+        harness.put("x")
+        await asyncio.sleep(0)
+
+    assert harness.queue_stats().in_flight == 0
+    assert loop.timers_set <= before + 2  # of the hold, and of the earliest deadline
