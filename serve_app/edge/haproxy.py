@@ -28,6 +28,10 @@ from serve_app.platform_errors import (
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HEADER_LIMIT_S = 5  # from the first byte of a request to the end of its headers; as for bodies
+# A busy ingress answers a health check late. Without this HAProxy waits for one interval (1 s), and
+# two late answers send all requests to Serve's Python proxy, which is slower than the ingress. A
+# process that has ended refuses connections: HAProxy sees that at once, whatever this time is.
+CHECK_LIMIT_S = 3
 # HAProxy's own errors. Serve makes a plain 500 of 502, 503 and 504; clients retry after these
 # three, and not after a 500. For a request whose headers are malformed or late HAProxy 2.8 has its
 # own HTML answers, which cannot be replaced.
@@ -81,7 +85,7 @@ def _rules(address: str, connections: int) -> dict[str, str]:
     return {
         # A process that may write to this socket can redirect traffic, tokens included.
         r"mode 666 level admin": "mode 600 level admin",
-        r"^defaults\n    mode http\n": f"defaults\n    mode http\n{_TIME_OUT}",
+        r"^defaults\n    mode http\n": f"defaults\n    mode http\n{_TIME_OUTS}",
         r"^    errorfile 502 .*\n    errorfile 503 .*\n    errorfile 504 .*\n": _errors(),
         r"^frontend prometheus\n    bind ": f"frontend prometheus\n    bind {address}",
         r"^listen stats\n  bind \*": "listen stats\n  bind 127.0.0.1",
@@ -95,7 +99,7 @@ def _rules(address: str, connections: int) -> dict[str, str]:
     }
 
 
-_TIME_OUT = f"    timeout http-request {HEADER_LIMIT_S}s\n"
+_TIME_OUTS = f"    timeout http-request {HEADER_LIMIT_S}s\n    timeout check {CHECK_LIMIT_S}s\n"
 
 
 def _limit(connections: int) -> str:

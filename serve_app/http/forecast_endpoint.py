@@ -46,6 +46,7 @@ class ForecastEndpoint:
         self._clock = service.clock
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
         self._under_way = service.under_way
+        self._turn = asyncio.Lock()
 
     @property
     def kept_bodies(self) -> int:
@@ -71,6 +72,16 @@ class ForecastEndpoint:
             finally:
                 self._under_way.single -= 1
         await _send(send, *answer)
+
+    async def _take_turn(self) -> None:
+        """Waits until the requests before this one have each had a turn of the event loop.
+
+        uvloop accepts one connection in a turn. If all waiting requests were answered in the same
+        turn, callers who return at once would keep new connections, and with them HAProxy's health
+        checks, waiting for many seconds.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
 
     def _answer_kept(
         self, digest: bytes, rate_limit: NoRateLimit, began: float, scope: Scope
@@ -99,6 +110,8 @@ class ForecastEndpoint:
         config, overload = self._service.config, self._service.config.overload
         if self._under_way.total > overload.refuse_above:
             raise OverloadedError(overload.retry_after_s)
+        if self._under_way.total > overload.shed_above:
+            await self._take_turn()
         rate_limit.admit(body_steps(body))
         is_long = len(body) > AT_ONCE_BYTES
         if is_long:  # receiving and hashing it took time: let other requests run

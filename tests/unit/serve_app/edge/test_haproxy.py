@@ -40,6 +40,12 @@ def test_everything_else_of_serve_stays(tmp_path: Path) -> None:
     ]
 
 
+def test_health_check_of_a_busy_ingress_may_take_longer_than_its_interval(tmp_path: Path) -> None:
+    defaults = with_rules(serve_text(tmp_path)).split("\ndefaults\n")[1].split("\nfrontend ")[0]
+
+    assert "    timeout check 3s\n" in defaults
+
+
 def test_source_may_hold_half_of_the_connections_that_serve_allows(tmp_path: Path) -> None:
     text = serve_text(tmp_path).replace("maxconn 4096", "maxconn 10000")
 

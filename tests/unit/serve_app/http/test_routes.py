@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 
 import httpx
 import pytest
@@ -259,6 +260,27 @@ async def test_overload_goes_to_the_baseline_first_and_then_to_429() -> None:
         reasons = [a.json()["meta"]["fallback_reason"] for a in answers]
         assert sorted(map(str, reasons)) == ["None", "None", "overloaded"]
     await bench.http.aclose()
+
+
+async def test_requests_beyond_the_limit_are_answered_one_in_a_turn_of_the_loop() -> None:
+    bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 99, "retry_after_s": 1.5}))
+    turn = 0
+    answered_in: Counter[int] = Counter()
+
+    async def ask(number: int) -> None:
+        await bench.post(example(y=[0.3 + number / 1000] * 40))
+        answered_in[turn] += 1
+
+    bench.model.gate = asyncio.Event()
+    tasks = [asyncio.ensure_future(ask(number)) for number in range(9)]
+    while sum(task.done() for task in tasks) < 8:  # the first waits for the model
+        await asyncio.sleep(0)
+        turn += 1
+    bench.model.gate.set()
+    await asyncio.gather(*tasks)
+    await bench.http.aclose()
+
+    assert max(answered_in.values()) == 1
 
 
 async def test_caller_beyond_the_hard_cap_is_told_when_to_come_back() -> None:
