@@ -23,8 +23,7 @@ from serve_app.http.service import Dependencies, UnderWay
 from serve_app.remote.clients import BaselineHandle, RunnerHandle, warm_up
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning, RayLearningPort
-from serve_app.telemetry.flusher import Flusher
-from serve_app.telemetry.ray_metrics import RaySink
+from serve_app.telemetry.flusher import Flusher, RaySink
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
 from serve_app.telemetry.request_metrics import RequestLog, RequestMetrics

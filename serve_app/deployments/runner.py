@@ -29,8 +29,7 @@ from serve_app.remote.call_coalescer import ItemBatch, ItemTasks
 from serve_app.remote.call_coalescer import NumberedAnswers as Parts
 from serve_app.remote.reconnecting_actor import ReconnectingActor
 from serve_app.scaling import demand
-from serve_app.telemetry.flusher import Flusher
-from serve_app.telemetry.ray_metrics import RaySink
+from serve_app.telemetry.flusher import Flusher, RaySink
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.runner_metrics import Call, MeteredCall, QueueGauges
 from serve_app.telemetry.tracing import TracedCall, TracedItems, forward

@@ -262,7 +262,7 @@ def history(traffic: RequestHistory) -> list[HistoryPoint]:
         HistoryPoint(
             t=traffic.at(slot),
             requests=one.requests,
-            fallbacks=one.fallbacks,
+            fallbacks=one.reasons.total(),
             p50_ms=one.p50_ms,
             p95_ms=one.p95_ms,
         )

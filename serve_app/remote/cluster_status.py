@@ -15,8 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from runner.types import BreakerState
 from serve_app.http.status_endpoint import RunnerReport, breaker_item
-from serve_app.telemetry.exposition import exposition
-from serve_app.telemetry.scrape import gather, metric_urls
+from serve_app.telemetry.scrape import exposition, gather, metric_urls
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

@@ -1,43 +1,29 @@
-"""Metrics of one process: counted in a fraction of a microsecond, flushed once a second.
+"""Metrics of one process: counted in a fraction of a microsecond, sent to Ray once a second.
 
-One increment of a Ray metric costs about 10 us (measured with 2.60), more than an answer from the
-cache. So counts are plain numbers, and their increments are flushed later.
+One increment of a Ray metric costs about 10 us (measured with 2.60), and one of a metric of
+``prometheus_client`` about 1 us: an answer from the cache counts several. So counts are plain
+numbers, and their increases are sent later.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from serve_app.telemetry.metrics import Metric
 
 Tags = Mapping[str, str]
-_INFINITE = "+Inf"
 
 
-class Sink(Protocol):
-    """Receives the numbers; ``part`` is empty, or names the series of a histogram."""
-
-    def add(self, metric: Metric, part: str, tags: Tags, growth: float) -> None:
-        """Increments a counter, or a part of a histogram."""
-        ...
-
-    def set(self, metric: Metric, tags: Tags, value: float) -> None:
-        """Sets a gauge."""
-        ...
-
-
+@dataclass(slots=True, eq=False)
 class Counter:
     """A number that only increases."""
 
-    __slots__ = ("_flushed", "_followed", "_metric", "_tags", "value")
-
-    def __init__(self, metric: Metric, tags: Tags) -> None:
-        self._metric = metric
-        self._tags = tags
-        self.value = 0.0
-        self._flushed = 0.0
-        self._followed = 0.0
+    metric: Metric
+    tags: Tags
+    value: float = 0.0
+    followed: float = 0.0
 
     def inc(self, by: float = 1.0) -> None:
         """Increments the counter."""
@@ -45,69 +31,48 @@ class Counter:
 
     def follow(self, total: float) -> None:
         """Adds the increase of a counter elsewhere; a lower total means it restarted at 0."""
-        self.value += total - self._followed if total >= self._followed else total
-        self._followed = total
-
-    def flush(self, sink: Sink) -> None:
-        """Sends the increase since the last flush."""
-        value = self.value
-        if value > self._flushed:
-            sink.add(self._metric, "", self._tags, value - self._flushed)
-        self._flushed = value
+        self.value += total - self.followed if total >= self.followed else total
+        self.followed = total
 
 
+@dataclass(slots=True, eq=False)
 class Gauge:
-    """A number that is set."""
+    """A number that is set; None before."""
 
-    __slots__ = ("_metric", "_tags", "value")
-
-    def __init__(self, metric: Metric, tags: Tags) -> None:
-        self._metric = metric
-        self._tags = tags
-        self.value: float | None = None
+    metric: Metric
+    tags: Tags
+    value: float | None = None
 
     def set(self, value: float) -> None:
         """Sets the value."""
         self.value = value
 
-    def flush(self, sink: Sink) -> None:
-        """Sends the value, at every flush: Ray drops gauges that are not repeated."""
-        if self.value is not None:
-            sink.set(self._metric, self._tags, self.value)
 
-
+@dataclass(slots=True, eq=False)
 class Histogram:
-    """Values counted in buckets."""
+    """Values counted in buckets; edges are inclusive, the last bucket has none."""
 
-    __slots__ = ("_bounds", "_flushed", "_flushed_sum", "_metric", "_tags", "counts", "sum")
+    metric: Metric
+    tags: Tags
+    sum: float = 0.0
+    counts: list[int] = field(init=False)
 
-    def __init__(self, metric: Metric, tags: Tags) -> None:
-        self._metric = metric
-        self._tags = tags
-        self._bounds = metric.bounds
-        self.counts = [0] * (len(self._bounds) + 1)
-        self.sum = 0.0
-        self._flushed = list(self.counts)
-        self._flushed_sum = 0.0
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.metric.bounds) + 1)
 
     def observe(self, value: float) -> None:
         """Counts one value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.metric.bounds, value)] += 1
         self.sum += value
 
-    def flush(self, sink: Sink) -> None:
-        """Sends the increase since the last flush; buckets are cumulative, edges inclusive."""
-        grown = [new - old for new, old in zip(self.counts, self._flushed, strict=True)]
-        if not any(grown):
-            return
-        edges = [*map(str, self._bounds), _INFINITE]
-        for edge, growth in zip(edges, accumulate(grown), strict=True):
-            if growth:
-                sink.add(self._metric, "bucket", {**self._tags, "le": edge}, growth)
-        sink.add(self._metric, "count", self._tags, sum(grown))
-        if self.sum > self._flushed_sum:
-            sink.add(self._metric, "sum", self._tags, self.sum - self._flushed_sum)
-        self._flushed, self._flushed_sum = list(self.counts), self.sum
+
+class Change(NamedTuple):
+    """The increase of a counter, or of a part of a histogram; or the value of a gauge."""
+
+    metric: Metric
+    part: str
+    tags: Tags
+    value: float
 
 
 S = TypeVar("S", Counter, Gauge, Histogram)
@@ -118,6 +83,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._sent: dict[tuple[Counter | Histogram, str, str], float] = {}
 
     def counter(self, metric: Metric, *values: str) -> Counter:
         """The counter with these values of its tags."""
@@ -131,10 +97,19 @@ class Recorder:
         """The histogram with these values of its tags."""
         return self._find(Histogram, metric, values)
 
-    def flush(self, sink: Sink) -> None:
-        """Flushes every series."""
+    def changes(self) -> Iterator[Change]:
+        """What increased since the last call, and every gauge: Ray drops gauges without repeats."""
         for series in self._series.values():
-            series.flush(sink)
+            if isinstance(series, Gauge):
+                if series.value is not None:
+                    yield Change(series.metric, "", series.tags, series.value)
+                continue
+            for part, edge, value in _totals(series):
+                growth = value - self._sent.get((series, part, edge), 0.0)
+                if growth > 0:  # Ray refuses a zero
+                    tags = {**series.tags, "le": edge} if edge else series.tags
+                    yield Change(series.metric, part, tags, growth)
+                    self._sent[series, part, edge] = value  # not reached when sending has failed
 
     def _find(self, kind: type[S], metric: Metric, values: tuple[str, ...]) -> S:
         key = (metric.name, *values)
@@ -145,3 +120,15 @@ class Recorder:
             found = self._series[key] = kind(metric, tags)
         assert isinstance(found, kind)
         return found
+
+
+def _totals(series: Counter | Histogram) -> Iterator[tuple[str, str, float]]:
+    """Part, bucket and total; only histograms have parts and buckets, which are cumulative."""
+    if isinstance(series, Counter):
+        yield "", "", series.value
+        return
+    edges = [*map(str, series.metric.bounds), "+Inf"]
+    for edge, count in zip(edges, accumulate(series.counts), strict=True):
+        yield "bucket", edge, count
+    yield "count", "", sum(series.counts)
+    yield "sum", "", series.sum

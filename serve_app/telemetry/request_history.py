@@ -38,25 +38,11 @@ class Summary:
     """The sum of some slots; shares and percentiles are None where nothing was answered."""
 
     requests: int
-    cache_hits: int
     reasons: Counter[FallbackReason]
+    fallback_share: float | None
+    cache_hit_share: float | None
     p50_ms: float | None
     p95_ms: float | None
-
-    @property
-    def fallbacks(self) -> int:
-        """Answers that were not fresh answers of the model."""
-        return self.reasons.total()
-
-    @property
-    def fallback_share(self) -> float | None:
-        """Of all answers, in [0, 1]."""
-        return self.fallbacks / self.requests if self.requests else None
-
-    @property
-    def cache_hit_share(self) -> float | None:
-        """Of all answers, in [0, 1]."""
-        return self.cache_hits / self.requests if self.requests else None
 
 
 class RequestHistory:
@@ -115,16 +101,18 @@ class RequestHistory:
 
 def summary(slots: Iterable[Slot]) -> Summary:
     """The sum of some slots."""
-    chosen = list(slots)
-    latencies = np.zeros(_BUCKETS)
+    latencies, requests, cache_hits = np.zeros(_BUCKETS), 0, 0
     reasons: Counter[FallbackReason] = Counter()
-    for slot in chosen:
+    for slot in slots:
         latencies += np.asarray(slot.latencies)
+        requests += slot.requests
+        cache_hits += slot.cache_hits
         reasons += slot.reasons
     return Summary(
-        sum(slot.requests for slot in chosen),
-        sum(slot.cache_hits for slot in chosen),
+        requests,
         reasons,
+        reasons.total() / requests if requests else None,
+        cache_hits / requests if requests else None,
         _percentile(latencies, 0.5),
         _percentile(latencies, 0.95),
     )

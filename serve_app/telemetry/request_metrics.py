@@ -9,8 +9,9 @@ request ids, reasons and times, and no other data of callers.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from enum import StrEnum
+from math import inf
 
 from runner.calibration.coverage import CoverageReport
 from runner.forecast.answers import Forecast
@@ -20,35 +21,24 @@ from serve_app.telemetry.metrics import Metric
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
 
+logger = logging.getLogger(__name__)
+_STAGES = ("admission", "queue", "runtime", "post", "total")
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds by stage; None where an answer did not pass through a stage.
+    """Milliseconds by stage; None where an answer did not pass through a stage."""
 
-    Attributes:
-        admission_ms: reading and parsing the body.
-        queue_ms: waiting for a runtime slot, in the Runner.
-        runtime_ms: the runtime call.
-        post_ms: writing the answer.
-        total_ms: from the first byte read; only this one includes the call between replicas.
-    """
-
-    admission_ms: float | None
-    queue_ms: float | None
-    runtime_ms: float | None
-    post_ms: float
-    total_ms: float
+    admission_ms: float | None  # reading and parsing the body
+    queue_ms: float | None  # waiting for a runtime slot, in the Runner
+    runtime_ms: float | None  # the runtime call
+    post_ms: float  # writing the answer
+    total_ms: float  # from the first byte read; only this one includes the call between replicas
 
     def timed(self) -> list[tuple[str, float]]:
         """Name and time of each stage that the answer passed through."""
-        named = (
-            ("admission", self.admission_ms),
-            ("queue", self.queue_ms),
-            ("runtime", self.runtime_ms),
-            ("post", self.post_ms),
-            ("total", self.total_ms),
-        )
-        return [(name, ms) for name, ms in named if ms is not None]
+        stages = zip(_STAGES, astuple(self), strict=True)
+        return [(name, ms) for name, ms in stages if ms is not None]
 
     def header(self) -> bytes:
         """The value of ``Server-Timing``.
@@ -64,12 +54,8 @@ def timings_of(
 ) -> Timings:
     """The timings of an answer, from four times on one clock, in seconds.
 
-    Args:
-        began: the first byte was read.
-        admitted: the request was parsed; None for items of a batch, which are parsed together.
-        answered: the forecast was ready.
-        ended: the answer was written.
-        forecast: the forecast; one from the cache has no queue and runtime times.
+    ``admitted`` is None for items of a batch, which are parsed together. A forecast from the cache
+    has no queue and runtime times.
     """
     model = forecast.model if forecast.cache_age_s is None else None
     return Timings(
@@ -81,30 +67,12 @@ def timings_of(
     )
 
 
-def kept_header(total_ms: float) -> bytes:
-    """The value of ``Server-Timing`` for an answer from cached bytes.
-
-    >>> kept_header(0.25)
-    b'cache;desc=hit, total;dur=0.250'
-    """
-    return b"cache;desc=hit, total;dur=%.3f" % total_ms
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Logged:
-    at: float
-    since: int = 0
-
-
 class RequestLog:
     """The request log of one replica; ``every_s``: least time between two lines of one reason."""
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
-        self._logged: dict[FallbackReason, _Logged] = {}
+        self._last: dict[FallbackReason, tuple[float, int]] = {}  # when logged, and how many since
 
     @property
     def every_request(self) -> bool:
@@ -124,24 +92,19 @@ class RequestLog:
             "reason": forecast.fallback_reason,
             "model": forecast.resolved.key.model,
             "cached": forecast.cache_age_s is not None,
-            "admission_ms": stages.admission_ms,
-            "queue_ms": stages.queue_ms,
-            "runtime_ms": stages.runtime_ms,
-            "post_ms": stages.post_ms,
-            "total_ms": stages.total_ms,
+            **asdict(stages),
         }
         rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in fields.items()}
         logger.debug("answered", extra=rounded)
 
     def fell_back(self, now: float, reason: FallbackReason) -> None:
         """Logs the first fallback of a reason at once, then one line per interval with a count."""
-        last = self._logged.get(reason)
-        if last is not None and now < last.at + self._every_s:
-            last.since += 1
+        at, since = self._last.get(reason, (-inf, 0))
+        if now < at + self._every_s:
+            self._last[reason] = (at, since + 1)
             return
-        count = 1 if last is None else last.since + 1
-        self._logged[reason] = _Logged(now)
-        logger.info("fell back", extra={"reason": reason.value, "count": count})
+        self._last[reason] = (now, 0)
+        logger.info("fell back", extra={"reason": reason.value, "count": since + 1})
 
 
 class Route(StrEnum):
@@ -179,7 +142,7 @@ class RequestMetrics:
         self._total.observe(total_ms / 1e3)
         if self._log.every_request:
             self._log.kept(request_id(), total_ms)
-        return kept_header(total_ms)
+        return b"cache;desc=hit, total;dur=%.3f" % total_ms
 
     def answered(
         self,
@@ -219,11 +182,7 @@ class RequestMetrics:
     ) -> None:
         """Sets the sources of the gauges, and of counters that are counted elsewhere.
 
-        Args:
-            in_flight: number of requests in flight.
-            coverage: coverage of recent outcomes, by source and segment.
-            kept: number of entries of each cache.
-            totals: totals of the counters that are counted elsewhere.
+        ``kept`` is the number of entries of each cache.
         """
         self._in_flight = in_flight
         self._kept = kept

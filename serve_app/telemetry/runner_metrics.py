@@ -38,14 +38,12 @@ class MeteredCall:
 
 def result_of(outcome: BatchResult[ItemResult]) -> str:
     """``ok`` when any item has a result, else the fallback reason of the first item."""
-    first = outcome.results[0]
-    if isinstance(first, ItemResult) or any(isinstance(r, ItemResult) for r in outcome.results):
-        return "ok"
-    return reason_of(first)
+    failures = [r for r in outcome.results if not isinstance(r, ItemResult)]
+    return "ok" if len(failures) < len(outcome.results) else reason_of(failures[0])
 
 
 class QueueGauges:
-    """The gauges of one Runner replica."""
+    """The gauges of one Runner replica: queues, breakers, cache and tasks."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder

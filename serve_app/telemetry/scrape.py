@@ -1,17 +1,91 @@
-"""Gathers the metrics of all replicas from all nodes, for ``GET /metrics``.
+"""The metrics of all replicas from all nodes, for ``GET /metrics``, in Prometheus' text format.
 
-Ray serves them at a port of each node; they are read there at each request.
+Ray serves them at a port of each node, where they are read at each request. Ray adds a prefix, a
+suffix and labels that change with every start; here they are written as the table in `metrics`
+defines them, with the labels ``deployment`` and ``replica`` added.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
+from prometheus_client import Metric as Family
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-from serve_app.telemetry.exposition import exposition
+from serve_app.telemetry.metrics import METRICS, NODES, Kind, Metric
 
+PREFIX = "ray_"
+OURS = f"{PREFIX}tsfm_"
+KEPT_LABELS = ("deployment", "replica")
 NODE_LIMIT_S = 2.0
+
+
+def exposition(texts: Iterable[str], nodes: Mapping[str, int]) -> bytes:
+    """Merges the scrapes of all nodes; ``nodes`` is the number of nodes by state of the scrape."""
+    samples = [sample for text in texts for sample in parsed(text)]
+    samples += [Sample(NODES.name, {"state": state}, count) for state, count in nodes.items()]
+    return generate_latest(_Families(samples))
+
+
+def parsed(text: str) -> Iterator[Sample]:
+    """Our samples in one node's scrape; hundreds of other lines are not parsed."""
+    ours = "\n".join(line for line in text.splitlines() if line.startswith(OURS))
+    for family in text_string_to_metric_families(ours + "\n"):
+        for sample in family.samples:
+            if sample.name in _BY_RAY_NAME:
+                metric, name = _BY_RAY_NAME[sample.name]
+                yield Sample(name, _labels(metric, sample.labels), sample.value)
+
+
+def _by_ray_name() -> Iterator[tuple[str, tuple[Metric, str]]]:
+    for metric in METRICS:
+        if metric.kind is Kind.HISTOGRAM:
+            for part in ("bucket", "count", "sum"):
+                name = f"{PREFIX}{metric.ray_name(part)}_total"
+                yield name, (metric, f"{metric.name}_{part}")
+        else:
+            yield f"{PREFIX}{metric.name}", (metric, metric.name)
+
+
+_BY_RAY_NAME = dict(_by_ray_name())
+
+
+def _labels(metric: Metric, found: Mapping[str, str]) -> dict[str, str]:
+    kept = (*metric.tags, "le", *KEPT_LABELS)
+    return {name: found[name] for name in kept if name in found}
+
+
+class _Families(Collector):
+    """The samples of each metric, in the form that the library writes."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterator[Family]:
+        for metric in METRICS:
+            family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
+            family.samples = [s for s in self._samples if s.name in metric.series_names]
+            if metric.kind is Kind.HISTOGRAM:
+                family.samples += _empty_buckets(metric, family.samples)
+            if family.samples:
+                yield family
+
+
+def _empty_buckets(metric: Metric, samples: Sequence[Sample]) -> list[Sample]:
+    """A zero for each bucket without values: Ray has none for these."""
+    name = f"{metric.name}_bucket"
+    found = {frozenset(s.labels.items()) for s in samples if s.name == name}
+    edges = [
+        {**s.labels, "le": str(edge)}
+        for s in samples
+        if s.name.endswith("_count")
+        for edge in metric.bounds
+    ]
+    return [Sample(name, each, 0.0) for each in edges if frozenset(each.items()) not in found]
 
 
 def metric_urls(nodes: Iterable[Mapping[str, Any]]) -> list[str]:

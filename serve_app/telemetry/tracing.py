@@ -18,7 +18,7 @@ import httpx
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     ConsoleSpanExporter,
@@ -43,25 +43,18 @@ from serve_app.version import package_version
 
 
 def configured_tracer(settings: ObservabilitySection, context: Mapping[str, str]) -> Tracer | None:
-    """The tracer of a process, or None where tracing is off.
-
-    ``context`` identifies the process, for example its replica.
-    """
+    """The tracer of the process that ``context`` identifies, or None where tracing is off."""
     if settings.traces is Traces.NONE:
         return None
     if settings.traces is Traces.CONSOLE:
-        exporter = ConsoleSpanExporter(out=own_stderr(), formatter=_line)
+        exporter = ConsoleSpanExporter(
+            out=own_stderr(), formatter=lambda span: f"{span.to_json(indent=None)}\n"
+        )
         return tracer_for(SimpleSpanProcessor(exporter), settings.traces_share, context)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
-        OTLPSpanExporter,
-    )
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     otlp = OTLPSpanExporter(endpoint=str(settings.traces_endpoint))
     return tracer_for(BatchSpanProcessor(otlp), settings.traces_share, context)
-
-
-def _line(span: ReadableSpan) -> str:
-    return f"{span.to_json(indent=None)}\n"
 
 
 def tracer_for(processor: SpanProcessor, share: float, context: Mapping[str, str]) -> Tracer:

@@ -1,29 +1,28 @@
-import timeit
-from collections.abc import Mapping
+import asyncio
+import logging
 
 import pytest
 
+from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.metrics import CACHE, IN_FLIGHT, LATENCY, METRICS, Kind, Metric
-from serve_app.telemetry.recorder import Recorder
-
-Row = tuple[str, str, frozenset[tuple[str, str]]]
+from serve_app.telemetry.recorder import Change, Recorder
 
 
 class FakeSink:
-    """Sums the increases and keeps the last value of each gauge."""
+    """Sums the increases and keeps the last value of each gauge; may fail."""
 
     def __init__(self) -> None:
-        self.rows: dict[Row, float] = {}
+        self.rows: dict[tuple[str, str, frozenset[tuple[str, str]]], float] = {}
         self.calls = 0
+        self.fails = False
 
-    def add(self, metric: Metric, part: str, tags: Mapping[str, str], growth: float) -> None:
+    def __call__(self, change: Change) -> None:
+        if self.fails:
+            raise OSError("no agent")
         self.calls += 1
-        row = (metric.name, part, frozenset(tags.items()))
-        self.rows[row] = self.rows.get(row, 0.0) + growth
-
-    def set(self, metric: Metric, tags: Mapping[str, str], value: float) -> None:
-        self.calls += 1
-        self.rows[metric.name, "", frozenset(tags.items())] = value
+        row = (change.metric.name, change.part, frozenset(change.tags.items()))
+        before = 0.0 if change.metric.kind is Kind.GAUGE else self.rows.get(row, 0.0)
+        self.rows[row] = before + change.value
 
     def of(self, metric: Metric, part: str = "", **tags: str) -> float | None:
         return self.rows.get((metric.name, part, frozenset(tags.items())))
@@ -39,48 +38,48 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def test_counter_flushes_the_increase_since_the_last_flush(
-    recorder: Recorder, sink: FakeSink
+@pytest.fixture
+def flusher(recorder: Recorder, sink: FakeSink) -> Flusher:
+    return Flusher(recorder, sink, lambda: None)
+
+
+def test_only_what_has_increased_is_sent(
+    recorder: Recorder, sink: FakeSink, flusher: Flusher
 ) -> None:
-    recorder.counter(CACHE, "hit").inc()
-    recorder.counter(CACHE, "hit").inc(2.0)
-    recorder.flush(sink)
-    recorder.counter(CACHE, "hit").inc()
-    recorder.flush(sink)
+    latency = recorder.histogram(LATENCY, "forecast", "total")
+    for _ in range(3):
+        recorder.counter(CACHE, "hit").inc()
+        latency.observe(0.0)
+        flusher.flush()
+    calls = sink.calls
+    flusher.flush()
+    tags = {"route": "forecast", "stage": "total"}
 
-    assert sink.of(CACHE, result="hit") == 4.0
-
-
-def test_unchanged_series_are_not_flushed_again(recorder: Recorder, sink: FakeSink) -> None:
-    recorder.counter(CACHE, "hit").inc()
-    recorder.histogram(LATENCY, "forecast", "total").observe(0.1)
-    recorder.flush(sink)
-    before = sink.calls
-    recorder.flush(sink)
-
-    assert sink.calls == before
+    assert sink.calls == calls
+    assert sink.of(CACHE, result="hit") == 3.0
+    assert sink.of(LATENCY, "bucket", le="+Inf", **tags) == 3
+    assert sink.of(LATENCY, "sum", **tags) is None  # nothing to add, and Ray refuses a zero
 
 
 def test_gauge_is_repeated_and_one_never_set_is_left_out(
-    recorder: Recorder, sink: FakeSink
+    recorder: Recorder, sink: FakeSink, flusher: Flusher
 ) -> None:
     gauge = recorder.gauge(IN_FLIGHT)
-    recorder.flush(sink)
+    flusher.flush()
     unset = sink.of(IN_FLIGHT)
     gauge.set(3)
-    recorder.flush(sink)
-    recorder.flush(sink)
+    flusher.flush()
+    flusher.flush()
 
     assert (unset, sink.of(IN_FLIGHT), sink.calls) == (None, 3, 2)
 
 
 def test_bucket_counts_values_up_to_and_including_its_edge(
-    recorder: Recorder, sink: FakeSink
+    recorder: Recorder, sink: FakeSink, flusher: Flusher
 ) -> None:
-    latency = recorder.histogram(LATENCY, "forecast", "total")
     for value in (0.3, 0.3000001, 0.0001, 99.0):
-        latency.observe(value)
-    recorder.flush(sink)
+        recorder.histogram(LATENCY, "forecast", "total").observe(value)
+    flusher.flush()
     tags = {"route": "forecast", "stage": "total"}
 
     at = {le: sink.of(LATENCY, "bucket", le=le, **tags) for le in ("0.0005", "0.3", "0.5", "+Inf")}
@@ -89,17 +88,31 @@ def test_bucket_counts_values_up_to_and_including_its_edge(
     assert sink.of(LATENCY, "sum", **tags) == pytest.approx(99.6001001)
 
 
-def test_histogram_flushes_the_increase_since_the_last_flush(
-    recorder: Recorder, sink: FakeSink
+def test_first_error_of_the_sink_is_logged_and_the_counts_are_sent_later(
+    recorder: Recorder, sink: FakeSink, flusher: Flusher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    latency = recorder.histogram(LATENCY, "forecast", "total")
-    for _ in range(3):
-        latency.observe(0.0)
-        recorder.flush(sink)
-    tags = {"route": "forecast", "stage": "total"}
+    sink.fails = True
+    recorder.counter(CACHE, "hit").inc()
+    with caplog.at_level(logging.ERROR):
+        flusher.flush()
+        recorder.counter(CACHE, "hit").inc()
+        flusher.flush()
+    sink.fails = False
+    flusher.flush()
 
-    assert sink.of(LATENCY, "bucket", le="+Inf", **tags) == 3
-    assert sink.of(LATENCY, "sum", **tags) is None  # nothing to add, and Ray refuses a zero
+    assert [record.getMessage() for record in caplog.records] == ["metrics could not be flushed"]
+    assert sink.of(CACHE, result="hit") == 2
+
+
+async def test_second_start_does_nothing(flusher: Flusher) -> None:
+    before = asyncio.all_tasks()
+    flusher.start()
+    flusher.start()
+    started = asyncio.all_tasks() - before
+    for task in started:
+        task.cancel()
+
+    assert [task.get_name() for task in started] == ["metrics"]
 
 
 def test_metric_cannot_be_used_as_another_kind(recorder: Recorder) -> None:
@@ -123,14 +136,3 @@ def test_tags_are_a_fixed_list_without_data_of_callers() -> None:
         *("route", "outcome", "source", "stage", "reason", "kind", "result"),
         *("model", "state", "segment", "cache"),
     }
-
-
-def test_counting_costs_a_few_microseconds_at_most(recorder: Recorder) -> None:
-    counter, latency = recorder.counter(CACHE, "hit"), recorder.histogram(LATENCY, "f", "total")
-
-    def count() -> None:
-        counter.inc()
-        latency.observe(0.0123)
-
-    best_s = min(timeit.repeat(count, number=2000, repeat=7)) / 2000
-    assert best_s < 10e-6

@@ -24,7 +24,7 @@ def answer(requests: RequestHistory, clock: FakeClock, latency_ms: float = 5.0) 
 def test_nothing_answered_has_no_shares_and_no_percentiles(requests: RequestHistory) -> None:
     empty = requests.last(300)
 
-    assert (empty.requests, empty.fallbacks) == (0, 0)
+    assert (empty.requests, empty.reasons.total()) == (0, 0)
     assert (empty.fallback_share, empty.cache_hit_share, empty.p50_ms, empty.p95_ms) == (None,) * 4
 
 

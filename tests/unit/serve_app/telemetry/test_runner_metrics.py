@@ -94,17 +94,12 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
     assert recorder.counter(metrics.TRANSITIONS, "m", "closed").value == 1
 
 
-async def test_lines_show_how_many_wait_and_how_long(recorder: Recorder) -> None:
-    QueueGauges(recorder).update({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 0)
+async def test_queues_tasks_and_cached_answers_are_gauges(recorder: Recorder) -> None:
+    other = asyncio.create_task(asyncio.sleep(60))
+    QueueGauges(recorder).update({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 17)
+    other.cancel()
 
     assert recorder.gauge(metrics.QUEUED, "m").value == 5
     assert recorder.gauge(metrics.QUEUE_AGE, "m").value == 0.75
-
-
-async def test_tasks_and_kept_answers_are_shown(recorder: Recorder) -> None:
-    other = asyncio.create_task(asyncio.sleep(60))
-    QueueGauges(recorder).update({}, {}, 17)
-    other.cancel()
-
     assert recorder.gauge(metrics.KEPT, "runner").value == 17
     assert (recorder.gauge(metrics.TASKS).value or 0) >= 2

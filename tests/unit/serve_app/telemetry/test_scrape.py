@@ -2,8 +2,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_app.telemetry.exposition import exposition
-from serve_app.telemetry.scrape import gather
+from serve_app.telemetry.metrics import LATENCY
+from serve_app.telemetry.scrape import exposition, gather
 
 NOISE = 'WorkerId="ab",SessionName="s",Version="2.60.0",otel_scope_version="",application="tsfm"'
 INGRESS = f'deployment="Ingress",replica="r1",{NOISE}'
@@ -32,8 +32,12 @@ def samples(text: bytes) -> dict[str, list[tuple[dict[str, str], float]]]:
     return found
 
 
-def test_our_metrics_come_out_under_our_names_and_others_not_at_all() -> None:
-    found = samples(exposition([TEXT], {"read": 1}))
+def test_our_metrics_have_our_names_types_and_labels_and_every_bucket() -> None:
+    text = exposition([TEXT], {"read": 1})
+    found = samples(text)
+    types = {family.name: family.type for family in text_string_to_metric_families(text.decode())}
+    edges = {labels["le"]: value for labels, value in found["tsfm_latency_seconds_bucket"]}
+    replica = {"deployment": "Ingress", "replica": "r1"}
 
     assert set(found) == {
         "tsfm_requests_total",
@@ -41,43 +45,17 @@ def test_our_metrics_come_out_under_our_names_and_others_not_at_all() -> None:
         "tsfm_in_flight",
         "tsfm_nodes",
     }
-
-
-def test_labels_of_a_process_are_dropped_and_those_of_a_replica_kept() -> None:
-    found = samples(exposition([TEXT], {"read": 1}))
-
-    assert found["tsfm_requests_total"] == [
-        (
-            {
-                "route": "forecast",
-                "outcome": "answered",
-                "source": "tollama",
-                "deployment": "Ingress",
-                "replica": "r1",
-            },
-            7.0,
-        )
-    ]
-
-
-def test_buckets_that_nothing_fell_into_are_zero() -> None:
-    found = samples(exposition([TEXT], {"read": 1}))
-
-    by_edge = {labels["le"]: value for labels, value in found["tsfm_latency_seconds_bucket"]}
-    assert by_edge["0.3"] == 5.0
-    assert by_edge["0.05"] == 0.0
-    assert by_edge["+Inf"] == 7.0
-
-
-def test_kinds_are_those_of_the_table() -> None:
-    kinds = {
-        family.name: family.type
-        for family in text_string_to_metric_families(exposition([TEXT], {"read": 1}).decode())
+    assert types == {
+        "tsfm_requests": "counter",
+        "tsfm_latency_seconds": "histogram",
+        "tsfm_in_flight": "gauge",
+        "tsfm_nodes": "gauge",
     }
-
-    assert kinds["tsfm_latency_seconds"] == "histogram"
-    assert kinds["tsfm_requests"] == "counter"
-    assert kinds["tsfm_in_flight"] == "gauge"
+    assert found["tsfm_requests_total"] == [
+        ({"route": "forecast", "outcome": "answered", "source": "tollama", **replica}, 7.0)
+    ]
+    assert len(edges) == len(LATENCY.bounds) + 1
+    assert (edges["0.3"], edges["0.05"], edges["+Inf"]) == (5.0, 0.0, 7.0)
 
 
 async def test_scrape_gathers_all_nodes_and_counts_those_that_are_silent() -> None:
