@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import orjson
 import pytest
+import yaml
 
 from loadtest.payloads import Shape, encode, windows
-from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
 from loadtest.stub.process import StubProcess, start_stub
 from runner.calibration.state import ConformalState, StepFactors, save_state
 from tests.integration.collector import Collector, start_collector
@@ -56,6 +58,20 @@ class Stack:
     async def meta(self, seed: int, **changes: Any) -> dict[str, Any]:
         meta: dict[str, Any] = (await self.forecast(body(seed, **changes)))["meta"]
         return meta
+
+
+def shipped_config(folder: Path, replicas: Mapping[str, int] | None = None, **changes: str) -> Path:
+    """The shipped Serve config with changes, and with fixed numbers of replicas if any is given."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    application = config["applications"][0]
+    application.update(changes)
+    for deployment in application["deployments"] if replicas else ():
+        deployment.pop("autoscaling_config", None)
+        deployment["num_replicas"] = replicas.get(deployment["name"], 1)
+        deployment["ray_actor_options"] = {"num_cpus": 0.1}
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def assert_valid(answer: dict[str, Any]) -> None:

@@ -35,47 +35,36 @@ def until(holds: Callable[[], bool], limit_s: float) -> None:
     assert any(holds() or pause(0.2) for _ in range(int(limit_s / 0.2)))
 
 
-def test_fresh_machine_forecasts_with_the_embedded_model_and_leaves_nothing_behind() -> None:
+def pid_of(service: Service, command: str) -> int:
+    return next(pid for pid, line in service.processes().items() if command in line)
+
+
+def test_fresh_machine_forecasts_with_the_embedded_model_also_after_an_agent_of_ray_died() -> None:
     service = start()
     try:
         service.wait_ready()
         service.wait_ready(path="/runtime/health/ready")
         url = f"{service.url}/tsfm/forecast"
         answer = httpx.post(url, content=EXAMPLE, timeout=10, trust_env=False).json()
-        commands, files = " ".join(service.processes().values()), loaded_files(service)
-    finally:
-        left = service.stop()
-
-    assert_valid(answer)
-    assert any("/numpy/" in path for path in files)
-    assert not any("/pandas/" in path for path in files)
-    assert "--disable-frontend" in commands  # of Ray's dashboard: no pages, no jobs
-    assert answer["meta"]["runtime"] == "tollama"
-    assert answer["meta"]["model_name"] == "fracast-0"
-    assert answer["meta"]["fallback_used"] is False
-    assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
-    assert left == []
-
-
-def test_service_is_started_again_when_an_agent_of_ray_died_and_leaves_nothing_behind() -> None:
-    service = start(
-        without=[EMBEDDED_RUNTIME], env={"TSFM_TOLLAMA__BASE_URL": "http://127.0.0.1:9"}
-    )
-    try:
-        service.wait_ready()
-        before = service.processes()
-        starter = next(
-            pid for pid, line in before.items() if "serve_app.launch.local_serve" in line
-        )
-        admin_socket = psutil.Process(starter).environ()["RAY_SERVE_HAPROXY_SOCKET_PATH"]
+        before, files = service.processes(), loaded_files(service)
+        starter = psutil.Process(pid_of(service, "serve_app.launch.local_serve"))
+        admin_socket = starter.environ()["RAY_SERVE_HAPROXY_SOCKET_PATH"]
         mode = Path(admin_socket).parent.stat().st_mode & 0o777
-        os.kill(next(p for p, line in before.items() if line == "ray::DashboardAgent"), SIGKILL)
+        os.kill(pid_of(service, "ray::DashboardAgent"), SIGKILL)
         until(lambda: "The service answers again." in service.log(), 120)
         again = service.processes()
         ready = service.is_ready()
     finally:
         left = service.stop()
 
+    assert_valid(answer)
+    assert any("/numpy/" in path for path in files)
+    assert not any("/pandas/" in path for path in files)
+    assert "--disable-frontend" in " ".join(before.values())  # of Ray's dashboard: no pages
+    assert answer["meta"]["runtime"] == "tollama"
+    assert answer["meta"]["model_name"] == "fracast-0"
+    assert answer["meta"]["fallback_used"] is False
+    assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
     assert mode == 0o700
     assert ready
     assert before.keys() & again.keys() == {service.pid}

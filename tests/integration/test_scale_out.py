@@ -1,8 +1,10 @@
-"""Several ingress replicas: a cache worth as much as with one, and one record of what came true."""
+"""Several ingress replicas and runtimes: caches, learning, and a runtime that dies."""
 
 import asyncio
+import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,16 +14,16 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-import yaml
 
 from loadtest.payloads import forecast_bodies
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub.process import StubProcess
-from tests.integration.conftest import SHAPE, until
+from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.stub.process import StubProcess, start_stub
+from tests.integration.conftest import SHAPE, STUB_MODELS, assert_valid, shipped_config, until
 
 pytestmark = pytest.mark.integration
 REPLICAS = 2
-MARKETS, ASKED = 60, 6
+PER_S = 20
+MARKETS, ASKED = 40, 5
 BEGAN = datetime(2026, 2, 20, 12, tzinfo=UTC)
 STEP = timedelta(minutes=5)
 POINTS, HORIZON, STEPS = 48, 3, 15
@@ -36,10 +38,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def several(stub: StubProcess, folder: Path) -> Iterator[Service]:
-    """A service with several ingress replicas that learns, and quickly."""
+def runtimes() -> Iterator[tuple[StubProcess, StubProcess]]:
+    speed = ("--ms-per-call", "20", "--ms-per-series", "0.5")
+    with start_stub(*STUB_MODELS, *speed) as one, start_stub(*STUB_MODELS, *speed) as other:
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+def several(runtimes: tuple[StubProcess, StubProcess], folder: Path) -> Iterator[Service]:
+    """A service with several ingress replicas and runtimes, which learns quickly."""
     env = {
-        "TSFM_TOLLAMA__BASE_URL": stub.url,
+        "TSFM_TOLLAMA__BASE_URLS": json.dumps([stub.url for stub in runtimes]),
+        "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "60",
         "TSFM_REQUEST__DEADLINE_MS": "5000",
         "TSFM_CONFORMAL__LEARNED_FILE": str(folder / LEARNED),
         "TSFM_CONFORMAL__SAVE_INTERVAL_S": "0.2",
@@ -47,23 +57,10 @@ def several(stub: StubProcess, folder: Path) -> Iterator[Service]:
         "TSFM_CONFORMAL__MIN_SAMPLES": "9",
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",
     }
-    stub.control(ms_per_call=20, ms_per_series=0.5)
-    stub.reset()
-    with start(scaled_out(folder, Ingress=REPLICAS), env, without=[EMBEDDED_RUNTIME]) as service:
+    config = shipped_config(folder, {"Ingress": REPLICAS})
+    with start(config, env, without=[EMBEDDED_RUNTIME]) as service:
         service.wait_ready()
         yield service
-
-
-def scaled_out(folder: Path, **replicas: int) -> Path:
-    """The shipped Serve config with fixed numbers of replicas."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    for deployment in config["applications"][0]["deployments"]:
-        deployment.pop("autoscaling_config", None)
-        deployment["num_replicas"] = replicas.get(deployment["name"], 1)
-        deployment["ray_actor_options"] = {"num_cpus": 0.1}
-    path = folder / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 async def hits(url: str, bodies: list[bytes]) -> int:
@@ -162,16 +159,19 @@ async def kill_the_actor(service: Service) -> None:
     await until(another, limit_s=60.0)
 
 
-def test_several_ingresses_hit_as_often_as_one(several: Service, stub: StubProcess) -> None:
+def test_several_ingresses_hit_as_often_as_one(
+    several: Service, runtimes: tuple[StubProcess, StubProcess]
+) -> None:
     bodies = forecast_bodies(MARKETS, SHAPE, seed=5)
     asyncio.run(hits(several.url, forecast_bodies(8, SHAPE, seed=6)))
-    stub.reset()
+    for stub in runtimes:
+        stub.reset()
 
     found = asyncio.run(hits(several.url, bodies * ASKED))
 
     best = MARKETS * (ASKED - 1)
     assert found >= 0.95 * best
-    assert sum(stub.stats()["series_per_call"]) <= MARKETS + 0.05 * best
+    assert sum(map(series, runtimes)) <= MARKETS + 0.05 * best
 
 
 def test_learning_is_shared_by_replicas_and_survives_a_crash(
@@ -189,3 +189,42 @@ def test_learning_is_shared_by_replicas_and_survives_a_crash(
     answer = asyncio.run(main())
 
     assert answer["yhat_q_conformal"] is not None
+
+
+async def by_runtime(url: str, bodies: list[bytes]) -> Counter[str]:
+    """Number of answers by runtime, of requests at a steady rate; every answer must be valid."""
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+
+        async def forecast(after_s: float, body: bytes) -> str:
+            await asyncio.sleep(after_s)  # the rate of the load
+            answer = (await http.post("/tsfm/forecast", content=body)).json()
+            assert_valid(answer)
+            return str(answer["meta"]["runtime"])
+
+        tasks = (forecast(number / PER_S, body) for number, body in enumerate(bodies))
+        return Counter(await asyncio.gather(*tasks))
+
+
+def series(stub: StubProcess) -> int:
+    """Number of series that the runtime was sent."""
+    return sum(stub.stats()["series_per_call"])
+
+
+def test_requests_of_a_dead_runtime_move_to_the_other(
+    several: Service, runtimes: tuple[StubProcess, StubProcess]
+) -> None:
+    first, second = runtimes
+    bodies = forecast_bodies(240, SHAPE, seed=11)
+    asyncio.run(by_runtime(several.url, bodies[:40]))
+    first.reset()
+    second.reset()
+    both = asyncio.run(by_runtime(several.url, bodies[40:120]))
+    share = series(first) / (series(first) + series(second))
+    second.stop()
+    first.reset()
+    alone = asyncio.run(by_runtime(several.url, bodies[120:]))
+
+    assert 0.3 <= share <= 0.7
+    assert both["tollama"] >= 77
+    assert alone["tollama"] >= 115
+    assert series(first) >= 115

@@ -1,1 +1,0 @@
-"""Applications whose actors cannot start, for the tests of fail-open."""
