@@ -1,4 +1,4 @@
-"""Actors that cannot work take no forecast away, in a running service."""
+"""Actors that cannot work take no forecast away, in a service in Serve's plain mode."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ import pytest
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess
 from tests.integration.broken import BROKEN_WHILE
-from tests.integration.conftest import Stack, shipped_config, until
+from tests.integration.conftest import Stack, assert_valid, body, shipped_config, until
 
 pytestmark = pytest.mark.integration
 ENV = {
@@ -43,7 +43,8 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
     env = {"TSFM_TOLLAMA__BASE_URL": stub.url, BROKEN_WHILE: str(file)} | ENV
     stub.reset()
 
-    with start(config, env, without=[EMBEDDED_RUNTIME]) as service:
+    how = {"high_throughput": False, "serve_run": True}
+    with start(config, env, without=[EMBEDDED_RUNTIME], **how) as service:
         service.wait_ready()
         async with httpx.AsyncClient(base_url=service.url, timeout=10, trust_env=False) as http:
             stack = Stack(service, stub, http)
@@ -73,6 +74,13 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
             kill_breaker_actor(service)
             await until(breaker_failed)
             later = [await model_answers() for _ in range(20)]
+            too_short = {"x-request-timeout-seconds": "0.0001"}
+            in_time = await http.post("/tsfm/forecast", json=body(1), headers=too_short)
+            routes = await http.get("/-/routes")
+            left = service.stop()
 
     assert from_the_start == [False] * 2
     assert later == [True] * 20
+    assert_valid(in_time.json())
+    assert routes.status_code == 404
+    assert left == []

@@ -1,4 +1,4 @@
-"""The service as `make run` starts it, and in Serve's plain mode."""
+"""The service as `make run` starts it."""
 
 import os
 import subprocess
@@ -13,9 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub.process import start_stub
-from tests.integration.conftest import STUB_MODELS, assert_valid
+from loadtest.service import ROOT, Service, start
+from tests.integration.conftest import assert_valid
 from tests.support.bench import EXAMPLE
 
 pytestmark = pytest.mark.integration
@@ -70,27 +69,6 @@ def test_fresh_machine_forecasts_with_the_embedded_model_also_after_an_agent_of_
     assert before.keys() & again.keys() == {service.pid}
     assert left == []
     assert not Path(admin_socket).parent.exists()
-
-
-def test_serve_run_in_plain_mode_serves_the_same() -> None:
-    with start_stub(*STUB_MODELS) as stub:
-        env = {"TSFM_TOLLAMA__BASE_URL": stub.url}
-        service = start(env=env, without=[EMBEDDED_RUNTIME], high_throughput=False, serve_run=True)
-        try:
-            service.wait_ready()
-            url = f"{service.url}/tsfm/forecast"
-            hurried = {"x-request-timeout-seconds": "0.0001"}
-            answer = httpx.post(
-                url, content=EXAMPLE, headers=hurried, timeout=10, trust_env=False
-            ).json()
-            routes = httpx.get(f"{service.url}/-/routes", trust_env=False)
-        finally:
-            left = service.stop()
-
-    assert_valid(answer)
-    assert answer["meta"]["runtime"] == "tollama"
-    assert routes.status_code == 404
-    assert left == []
 
 
 def test_wrong_setting_is_one_sentence_before_anything_starts() -> None:
