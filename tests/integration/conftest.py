@@ -65,10 +65,11 @@ def shipped_config(folder: Path, replicas: Mapping[str, int] | None = None, **ch
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     application = config["applications"][0]
     application.update(changes)
-    for deployment in application["deployments"] if replicas else ():
-        deployment.pop("autoscaling_config", None)
-        deployment["num_replicas"] = replicas.get(deployment["name"], 1)
-        deployment["ray_actor_options"] = {"num_cpus": 0.1}
+    if replicas:
+        for deployment in application["deployments"]:
+            deployment.pop("autoscaling_config", None)
+            deployment["num_replicas"] = replicas.get(deployment["name"], 1)
+            deployment["ray_actor_options"] = {"num_cpus": 0.1}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
