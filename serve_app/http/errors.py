@@ -141,13 +141,14 @@ def of_part(error: ValidationError, *path: int | str, first: int | None = None) 
 def on_request_error(request: Request, exc: Exception) -> Response:
     """The answer to an invalid request: what must be changed."""
     assert isinstance(exc, RequestError | ValidationError)
-    return _respond(request, describe(exc), retry_after(exc) | access_headers(exc))
+    return _respond(request, describe(exc), headers_of(exc))
 
 
-def retry_after(error: Exception) -> dict[str, str]:
-    """The Retry-After header of errors with a waiting time, in whole seconds."""
+def headers_of(error: Exception) -> dict[str, str]:
+    """Headers of a refusal: Retry-After in whole seconds, and those of access control."""
     wait_s = getattr(error, "retry_after_s", None)
-    return {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
+    waiting = {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
+    return waiting | access_headers(error)
 
 
 def on_http_error(request: Request, exc: Exception) -> Response:

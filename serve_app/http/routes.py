@@ -1,7 +1,6 @@
 """The Starlette application: routes and error handlers."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ from serve_app.auth.access import AccessControl
 from serve_app.console.pages import page_routes
 from serve_app.http import errors
 from serve_app.http.batch_endpoint import BatchEndpoint
-from serve_app.http.breaker_endpoint import BREAKER_PATH, BreakerEndpoint
+from serve_app.http.breaker_endpoint import BREAKER_PATH, JSON, BreakerEndpoint
 from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
 from serve_app.http.outcomes_endpoint import OutcomesEndpoint
@@ -27,47 +26,34 @@ from serve_app.http.responses import models_answer
 from serve_app.http.service import Dependencies
 from serve_app.http.status_endpoint import (
     ClusterStatus,
-    MetricsEndpoint,
     StatusEndpoint,
-    coverage_report,
-    learning_totals,
+    update_gauges,
 )
 from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
 from serve_app.telemetry.tracing import TracedApp
 
 Handler = Callable[[Request, Exception], Response]
+AsyncEndpoint = Callable[[Request], Awaitable[Response]]
 AsyncHandler = Callable[[Request, Exception], Awaitable[Response]]
 FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Asked.BATCH}
 
 
-def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
+def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
     """The ASGI app of a service; it has no lifespan events."""
     served = service.registry.served(service.config.environment)
-    models = models_answer(served).model_dump_json().encode()
-    document = orjson.dumps(build_document(service.config))
+    models = models_answer(served)
+    document = build_document(service.config)
     forecast = ForecastEndpoint(service)
-    status = StatusEndpoint(service, fleet, lambda: service.under_way.total)
-    service.request_metrics.follow(
-        lambda: service.under_way.total,
-        partial(coverage_report, service.learning),
-        lambda: {"answers": service.answers.kept_answers, "bytes": forecast.kept_bodies},
-        partial(learning_totals, service.learning),
+    status = StatusEndpoint(service, cluster, models.models)
+    service.request_metrics.update_gauges_with(
+        lambda recorder: update_gauges(service, forecast.kept_bodies, recorder)
     )
     access = AccessControl(service.config.security, service.clock)
 
-    async def list_models(_: Request) -> Response:
-        return Response(models, media_type="application/json")
-
-    async def describe(_: Request) -> Response:
-        return Response(document, media_type="application/json")
-
-    async def live(_: Request) -> Response:
-        return Response(b'{"status":"ok"}', media_type="application/json")
-
     async def ready(_: Request) -> Response:
         body = orjson.dumps({"status": "ready", "breakers": service.answers.breaker_states()})
-        return Response(body, media_type="application/json")
+        return Response(body, media_type=JSON)
 
     def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
         middleware = [*traced(path, service.tracer), *access.gate(path)]
@@ -78,12 +64,12 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
             route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
-            route("/tsfm/models", list_models),
+            route("/tsfm/models", constant(models.model_dump_json().encode())),
             route("/tsfm/status", status.show),
             route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
-            route("/metrics", MetricsEndpoint(fleet).show),
-            route("/openapi.json", describe),
-            route("/healthz", live),
+            route("/metrics", status.metrics),
+            route("/openapi.json", constant(orjson.dumps(document))),
+            route("/healthz", constant(b'{"status":"ok"}')),
             route("/readyz", ready),
             *page_routes(access.gate),
         ],
@@ -96,6 +82,15 @@ def build_app(service: Dependencies, fleet: ClusterStatus) -> Starlette:
     )
     app.router.redirect_slashes = False  # a redirect names the caller's Host; not access-checked
     return app
+
+
+def constant(body: bytes) -> AsyncEndpoint:
+    """An endpoint whose answer is always the same JSON."""
+
+    async def show(_: Request) -> Response:
+        return Response(body, media_type=JSON)
+
+    return show
 
 
 def traced(path: str, tracer: Tracer | None) -> list[Middleware]:

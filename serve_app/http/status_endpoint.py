@@ -3,23 +3,23 @@
 The console and the command line show `StatusAnswer`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import AwareDatetime, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.calibration.coverage import CoverageReport
 from runner.config.sections import Environment
 from runner.types import BreakerState, FallbackReason
-from serve_app.http.responses import Count, Milliseconds, ModelItem, Out, models_answer
+from serve_app.http.responses import Count, Milliseconds, ModelItem, Out
 from serve_app.http.service import Dependencies, LearningPort
 from serve_app.telemetry import metrics
-from serve_app.telemetry.request_history import KEPT_S, SLOT_S, RequestHistory, summary
-from serve_app.telemetry.request_metrics import Totals
+from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.request_history import RequestHistory, Summary, summary
 from serve_app.version import package_version
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -115,14 +115,8 @@ WINDOW_S = 300
 DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerReport:
-    """The status of one Runner replica.
-
-    Args:
-        breakers: those of all models asked for so far, with the time to the next probe.
-        waiting: items in its queues.
-    """
+class RunnerReport(NamedTuple):
+    """The breakers of all models asked for so far at one Runner replica, and its queued items."""
 
     breakers: Sequence[BreakerItem]
     waiting: int
@@ -145,51 +139,46 @@ class ClusterStatus(Protocol):
 
 
 class StatusEndpoint:
-    """Answers with the status; ``in_flight`` counts the requests under way."""
+    """Answers with the status of this replica, and with the metrics of all."""
 
     def __init__(
-        self, service: Dependencies, fleet: ClusterStatus, in_flight: Callable[[], int]
+        self, service: Dependencies, cluster: ClusterStatus, models: Sequence[ModelItem]
     ) -> None:
         self._service = service
-        self._cluster = fleet
-        self._in_flight = in_flight
-        served = service.registry.served(service.config.environment)
-        self._models = models_answer(served).models
+        self._cluster = cluster
+        self._models = models
+
+    async def metrics(self, _: Request) -> Response:
+        """The metrics of all replicas, as text."""
+        return Response(await self._cluster.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def show(self, _: Request) -> Response:
         """The status as JSON."""
-        body = (await self.status()).model_dump_json()
-        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
-
-    async def status(self) -> StatusAnswer:
-        """The current status."""
-        service, traffic = self._service, self._service.request_metrics.history
         replicas, runner = await self._cluster.replicas() or {}, await self._cluster.runner()
-        recent = traffic.last(WINDOW_S)
-        return StatusAnswer(
+        history, overload = self._service.request_metrics.history, self._service.config.overload
+        recent = history.last(WINDOW_S)
+        answer = StatusAnswer(
             version=package_version(),
-            environment=service.config.environment,
-            uptime_s=round(traffic.uptime_s, 3),
+            environment=self._service.config.environment,
+            uptime_s=round(history.uptime_s, 3),
             scope="replica",
             window_s=WINDOW_S,
-            requests=_requests(traffic),
-            history=history(traffic),
+            requests=_requests(recent, history.uptime_s),
+            history=_history(history),
             fallback_reasons=dict(recent.reasons.most_common()),
-            queue=self._queue(runner),
+            queue=QueueDepths(
+                in_flight=self._service.under_way.total,
+                waiting=None if runner is None else runner.waiting,
+                shed_above=overload.shed_above,
+                refuse_above=overload.refuse_above,
+            ),
             breakers=self._breakers(runner),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
-            coverage=coverage_items(service.learning),
-            models=self._models,
+            coverage=_coverage(self._service.learning),
+            models=list(self._models),
         )
-
-    def _queue(self, runner: RunnerReport | None) -> QueueDepths:
-        overload = self._service.config.overload
-        return QueueDepths(
-            in_flight=self._in_flight(),
-            waiting=None if runner is None else runner.waiting,
-            shed_above=overload.shed_above,
-            refuse_above=overload.refuse_above,
-        )
+        headers = {"cache-control": "no-store"}
+        return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
     def _breakers(self, runner: RunnerReport | None) -> list[BreakerItem]:
         """The Runner's breaker states, else the last states that this replica received."""
@@ -197,17 +186,6 @@ class StatusEndpoint:
             return list(runner.breakers)
         last_known = self._service.answers.breaker_states()
         return [breaker_item(model, state, 0.0) for model, state in last_known.items()]
-
-
-class MetricsEndpoint:
-    """Answers scrapes by Prometheus."""
-
-    def __init__(self, fleet: ClusterStatus) -> None:
-        self._cluster = fleet
-
-    async def show(self, _: Request) -> Response:
-        """The metrics of all replicas, as text."""
-        return Response(await self._cluster.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:
@@ -218,36 +196,10 @@ def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerI
     )
 
 
-def coverage_report(learning: LearningPort | None) -> CoverageReport:
-    """The coverage report; without rows where online learning is off."""
-    return CoverageReport(0.0) if learning is None else learning.report
-
-
-def coverage_items(learning: LearningPort | None) -> list[CoverageItem]:
-    """The rows of the coverage report; empty where online learning is off."""
-    report = coverage_report(learning)
-    return [
-        CoverageItem(
-            source=row.source,
-            segment=row.segment,
-            target=report.target_coverage,
-            coverage=row.coverage,
-            samples=row.points,
-            mean_width=row.mean_width,
-            breach_rate=row.breach_rate,
-            calibrated_coverage=row.calibrated_coverage,
-            calibrated_mean_width=row.calibrated_mean_width,
-        )
-        for row in report.rows
-    ]
-
-
-def _requests(traffic: RequestHistory) -> Requests:
-    recent = traffic.last(WINDOW_S)
-    seconds = min(max(traffic.uptime_s, 1.0), WINDOW_S)
+def _requests(recent: Summary, uptime_s: float) -> Requests:
     return Requests(
         total=recent.requests,
-        rate_per_s=round(recent.requests / seconds, 3),
+        rate_per_s=round(recent.requests / min(max(uptime_s, 1.0), WINDOW_S), 3),
         fallback_share=recent.fallback_share,
         cache_hit_share=recent.cache_hit_share,
         p50_ms=recent.p50_ms,
@@ -255,27 +207,54 @@ def _requests(traffic: RequestHistory) -> Requests:
     )
 
 
-def history(traffic: RequestHistory) -> list[HistoryPoint]:
+def _history(history: RequestHistory) -> list[HistoryPoint]:
     """Every slot of the last ten minutes, or since the replica started."""
-    slots = traffic.slots()[-KEPT_S // SLOT_S :]
     return [
         HistoryPoint(
-            t=traffic.at(slot),
+            t=history.at(slot),
             requests=one.requests,
             fallbacks=one.reasons.total(),
             p50_ms=one.p50_ms,
             p95_ms=one.p95_ms,
         )
-        for slot, one in ((slot, summary([slot])) for slot in slots)
+        for slot, one in ((slot, summary([slot])) for slot in history.slots())
     ]
 
 
-def learning_totals(learning: LearningPort | None) -> Totals:
-    """The learning counters; none where online learning is off."""
+def _coverage(learning: LearningPort | None) -> list[CoverageItem]:
+    """The rows of the coverage report; empty where online learning is off."""
     if learning is None:
         return []
+    report = learning.report
     return [
-        (metrics.LEARNING_DROPPED, (), learning.dropped_notes),
-        *((metrics.LEARNING_EXCHANGES, (how,), n) for how, n in learning.exchanges.items()),
-        *((metrics.LEARNING, (str(what),), n) for what, n in learning.report.counts.items()),
+        CoverageItem(**asdict(row), samples=row.points, target=report.target_coverage)
+        for row in report.rows
     ]
+
+
+def update_gauges(service: Dependencies, kept_bodies: int, recorder: Recorder) -> None:
+    """Sets the gauges of this replica, and the counters that are counted elsewhere."""
+    gauge, counter = recorder.gauge, recorder.counter
+    gauge(metrics.IN_FLIGHT).set(service.under_way.total)
+    gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
+    gauge(metrics.KEPT, "answers").set(service.answers.kept_answers)
+    gauge(metrics.KEPT, "bytes").set(kept_bodies)
+    if service.learning is None:
+        return
+    counter(metrics.LEARNING_DROPPED).follow(service.learning.dropped_notes)
+    for result, exchanges in service.learning.exchanges.items():
+        counter(metrics.LEARNING_EXCHANGES, result).follow(exchanges)
+    report = service.learning.report
+    for kind, count in report.counts.items():
+        counter(metrics.LEARNING, kind).follow(count)
+    for row in report.rows:
+        for metric, value in (
+            (metrics.COVERAGE_TARGET, report.target_coverage),
+            (metrics.COVERAGE_SAMPLES, row.points),
+            (metrics.COVERAGE, row.coverage),
+            (metrics.CALIBRATED, row.calibrated_coverage),
+            (metrics.WIDTH, row.mean_width),
+            (metrics.BREACHES, row.breach_rate),
+        ):
+            if value is not None:
+                gauge(metric, row.source, row.segment).set(value)

@@ -6,18 +6,15 @@ Each request is logged at DEBUG; at INFO there is one line a minute per fallback
 request ids, reasons and times, and no other data of callers.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
 from enum import StrEnum
 from math import inf
 
-from runner.calibration.coverage import CoverageReport
 from runner.forecast.answers import Forecast
 from runner.types import FallbackReason, Source
 from serve_app.telemetry import metrics
-from serve_app.telemetry.metrics import Metric
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
 
@@ -114,9 +111,6 @@ class Route(StrEnum):
     BATCH = "batch"
 
 
-Totals = Sequence[tuple[Metric, tuple[str, ...], int]]  # counter, tags, total counted elsewhere
-
-
 class RequestMetrics:
     """Counts every answer and every refusal of the forecast routes of one replica."""
 
@@ -124,10 +118,7 @@ class RequestMetrics:
         self.history = history
         self._recorder = recorder
         self._log = log
-        self._in_flight: Callable[[], int] = int
-        self._coverage: Callable[[], CoverageReport] = lambda: CoverageReport(0.0)
-        self._kept: Callable[[], Mapping[str, int]] = dict
-        self._totals: Callable[[], Totals] = tuple
+        self._update: Callable[[Recorder], None] = lambda recorder: None
         self._from_model = recorder.counter(
             metrics.REQUESTS, Route.FORECAST, "answered", Source.MODEL
         )
@@ -173,44 +164,13 @@ class RequestMetrics:
         """Counts a request without a forecast: refused, overloaded or failed."""
         self._recorder.counter(metrics.REQUESTS, route, outcome, "none").inc()
 
-    def follow(
-        self,
-        in_flight: Callable[[], int],
-        coverage: Callable[[], CoverageReport],
-        kept: Callable[[], Mapping[str, int]],
-        totals: Callable[[], Totals],
-    ) -> None:
-        """Sets the sources of the gauges, and of counters that are counted elsewhere.
-
-        ``kept`` is the number of entries of each cache.
-        """
-        self._in_flight = in_flight
-        self._kept = kept
-        self._coverage = coverage
-        self._totals = totals
+    def update_gauges_with(self, update: Callable[[Recorder], None]) -> None:
+        """Sets the function that updates the gauges of this replica."""
+        self._update = update
 
     def update_gauges(self) -> None:
         """Updates the gauges; called once a second, in the replica's event loop."""
-        for counter, tags, total in self._totals():
-            self._recorder.counter(counter, *tags).follow(total)
-        gauge = self._recorder.gauge
-        gauge(metrics.IN_FLIGHT).set(self._in_flight())
-        gauge(metrics.TASKS).set(len(asyncio.all_tasks()))
-        for cache, entries in self._kept().items():
-            gauge(metrics.KEPT, cache).set(entries)
-        report = self._coverage()
-        for row in report.rows:
-            where = (row.source, row.segment)
-            gauge(metrics.COVERAGE_TARGET, *where).set(report.target_coverage)
-            gauge(metrics.COVERAGE_SAMPLES, *where).set(row.points)
-            for metric, value in (
-                (metrics.COVERAGE, row.coverage),
-                (metrics.CALIBRATED, row.calibrated_coverage),
-                (metrics.WIDTH, row.mean_width),
-                (metrics.BREACHES, row.breach_rate),
-            ):
-                if value is not None:
-                    gauge(metric, *where).set(value)
+        self._update(self._recorder)
 
 
 def _cache_result(forecast: Forecast) -> str:

@@ -1,10 +1,11 @@
 """The OpenAPI document: built once from the body models, the error table and the configuration.
 
-Status, code, message and headers of every error come from the functions that the handlers use.
-Schemas are pydantic's own, with the configured limits added.
+The operations are a table. Status, code, message and headers of every error come from the functions
+that the handlers use. Schemas are pydantic's own, with the configured limits added.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -14,12 +15,21 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from runner import errors
 from runner.config.loading import Config
-from runner.errors import InsufficientScopeError, RequestError, UnauthorizedError
-from serve_app.auth.access import ANY, NEEDS, access_headers
+from runner.errors import RequestError
+from serve_app.auth.access import ANY, NEEDS
 from serve_app.http import responses as out
+from serve_app.http.batch_admission import RETRY_AFTER_S as BATCH_RETRY_AFTER_S
 from serve_app.http.batch_endpoint import NDJSON
 from serve_app.http.body import DEADLINE_HEADER
+from serve_app.http.breaker_endpoint import (
+    BREAKER_PATH,
+    JSON,
+    MAX_BODY_BYTES,
+    NOT_JSON,
+    BreakerCommandBody,
+)
 from serve_app.http.errors import (
     HTTP_CODES,
     PLATFORM_ERRORS,
@@ -27,18 +37,19 @@ from serve_app.http.errors import (
     UNEXPECTED,
     Described,
     describe,
-    retry_after,
+    headers_of,
 )
 from serve_app.http.openapi.examples import EXAMPLES
-from serve_app.http.openapi.operations import Operation, operations_of
-from serve_app.http.requests import MIN_LEVEL
+from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
+from serve_app.http.requests import MIN_LEVEL, BatchBody, ForecastBody
+from serve_app.http.status_endpoint import MetricsText, StatusAnswer
 from serve_app.platform_errors import RETRY_AFTER_S
+from serve_app.telemetry.request_metrics import Timings
 from serve_app.version import package_version
 
 Schema = dict[str, Any]
 DescribedWithHeaders = tuple[Described, Mapping[str, str]]
 
-JSON = "application/json"
 PUBLIC_NAMES: Mapping[str, str] = {
     "ForecastBody": "ForecastRequest",
     "BatchBody": "BatchRequest",
@@ -69,6 +80,152 @@ _HEADERS: Sequence[Schema] = (
         f"`{REQUEST_ID.pattern}`.",
         "schema": {"type": "string"},
     },
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """The one method of a path. ``errors`` are its own; errors of all operations are added."""
+
+    method: str = "get"
+    summary: str
+    description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()  # in the path
+    request: type[BaseModel] | None = None
+    answer: type[BaseModel]
+    media_type: str = JSON
+    lines: Sequence[type[BaseModel]] = ()  # the models of a line of an NDJSON answer
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the answer
+    errors: Sequence[RequestError] = ()
+
+
+def operations_of(config: Config) -> Mapping[str, Operation]:
+    """Every operation of a service with this configuration, by path."""
+    return {
+        "/tsfm/forecast": _forecast(config),
+        "/tsfm/forecast/batch": _batch(config),
+        "/tsfm/outcomes": _outcomes(config),
+        "/tsfm/models": Operation(
+            summary="Models this environment serves", answer=out.ModelsAnswer
+        ),
+        "/tsfm/status": Operation(summary="What the service is doing", answer=StatusAnswer),
+        BREAKER_PATH: _breaker(config),
+        "/metrics": Operation(
+            summary="Numbers of all replicas, for Prometheus",
+            answer=MetricsText,
+            media_type="text/plain",
+        ),
+        "/healthz": Operation(summary="Whether the process answers", answer=out.LiveAnswer),
+        "/readyz": Operation(summary="Whether forecasts can be answered", answer=out.ReadyAnswer),
+        "/openapi.json": Operation(summary="This document", answer=out.Document),
+    }
+
+
+def _forecast(config: Config) -> Operation:
+    limits = config.request
+    return Operation(
+        method="post",
+        summary="Forecast one market",
+        description=f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
+        f"{limits.input_len_steps} steps of `y` are used.",
+        request=ForecastBody,
+        answer=out.ForecastAnswer,
+        headers={"Server-Timing": _SERVER_TIMING},
+        errors=(
+            *_body_errors(config, limits.max_body_bytes, _WRONG_VALUE),
+            *(errors.UnknownModelError(), _NOT_ALLOWED),
+            *(errors.OverloadedError(config.overload.retry_after_s), _spent(config)),
+        ),
+    )
+
+
+def _batch(config: Config) -> Operation:
+    limits = config.request
+    return Operation(
+        method="post",
+        summary="Forecast a whole cycle",
+        description=f"Up to {limits.max_batch_requests} requests, answered within "
+        f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad request "
+        f"is an error for itself alone. With `Accept: {NDJSON}` each result is a line, sent when "
+        "it is there.",
+        request=BatchBody,
+        answer=out.BatchAnswer,
+        lines=(out.LineOk, out.LineError),
+        errors=(
+            *_body_errors(config, limits.max_batch_body_bytes, _WRONG_VALUE),
+            *(
+                errors.BatchTooLongError(limits.max_batch_requests),
+                errors.OverloadedError(BATCH_RETRY_AFTER_S),
+            ),
+            _spent(config),
+        ),
+    )
+
+
+def _outcomes(config: Config) -> Operation:
+    learning = config.conformal
+    return Operation(
+        method="post",
+        summary="Say what came of forecasts",
+        description="For callers whose requests do not carry the values that earlier ones "
+        "forecast: those need nothing. A list is taken whole or not at all; to send it again does "
+        "no harm.",
+        request=OutcomesBody,
+        answer=OutcomesAnswer,
+        errors=(
+            *_body_errors(config, config.request.max_body_bytes, _WRONG_OUTCOME),
+            *(errors.BatchTooLongError(learning.max_outcomes), _spent(config)),
+            errors.OutcomesUnavailableError(max(1.0, learning.exchange_interval_s)),
+        ),
+    )
+
+
+def _breaker(config: Config) -> Operation:
+    return Operation(
+        method="post",
+        summary="Force a breaker open or closed, or reset it",
+        description="What is forced stays forced until the next command. All replicas know "
+        "within 1 s.",
+        parameters=(_MODEL_IN_PATH,),
+        request=BreakerCommandBody,
+        answer=out.BreakerAnswer,
+        errors=(
+            *_body_errors(config, MAX_BODY_BYTES, errors.InvalidRequestError(*NOT_JSON)),
+            *(errors.UnknownModelError(), _NOT_ALLOWED, errors.BreakerUnreachableError()),
+        ),
+    )
+
+
+def _body_errors(
+    config: Config, max_body_bytes: int, wrong: RequestError
+) -> Sequence[RequestError]:
+    too_late = errors.BodyTimeoutError(config.request.body_timeout_s)
+    return errors.InvalidJsonError(), wrong, errors.BodyTooLargeError(max_body_bytes), too_late
+
+
+def _spent(config: Config) -> RequestError:
+    security = config.security
+    return errors.RateLimitedError(1.0, security.burst_steps, security.refill_steps_per_s)
+
+
+_MODEL_IN_PATH = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "Alias or runtime name; see /tsfm/models.",
+    "schema": {"type": "string", "minLength": 1},
+}
+_SERVER_TIMING = {
+    "description": "Where the time went, in ms.",
+    "schema": {"type": "string"},
+    "example": Timings(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
+}
+_WRONG_VALUE = errors.InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
+_WRONG_OUTCOME = errors.InvalidRequestError(
+    "outcomes.3.value", "Input should be less than or equal to 1"
+)
+_NOT_ALLOWED = errors.ModelNotAllowedError(
+    "moirai-2.0-R-small", "prod", "its licence (CC-BY-NC-4.0) is tagged research_only"
 )
 
 
@@ -136,28 +293,27 @@ _PLATFORM: Sequence[DescribedWithHeaders] = (
 
 def _refusals(path: str, operation: Operation) -> Mapping[str, Schema]:
     """By status: errors of the operation, of access control, of the service and of Serve."""
-    needs = NEEDS[path]
-    gate: list[RequestError] = [UnauthorizedError(presented=False)] if needs else []
+    needs, possible = NEEDS[path], [*operation.errors]
+    if needs:
+        possible.append(errors.UnauthorizedError(presented=False))
     if needs and needs != ANY:
-        gate.append(InsufficientScopeError(tuple(sorted(needs))))
-    by_status: dict[int, list[DescribedWithHeaders]] = {UNEXPECTED.status: [(UNEXPECTED, {})]}
-    for error in (*operation.errors, *gate):
-        described = describe(error), retry_after(error) | access_headers(error)
+        possible.append(errors.InsufficientScopeError(tuple(sorted(needs))))
+    ours = [(describe(error), headers_of(error)) for error in possible]
+    by_status: dict[int, list[DescribedWithHeaders]] = {}
+    for described in ((UNEXPECTED, {}), *ours, *_PLATFORM):
         by_status.setdefault(described[0].status, []).append(described)
-    for refused in _PLATFORM:
-        by_status.setdefault(refused[0].status, []).append(refused)
     return {str(status): _refusal(status, by_status[status]) for status in sorted(by_status)}
 
 
-def _refusal(status: int, errors: Sequence[DescribedWithHeaders]) -> Schema:
+def _refusal(status: int, described: Sequence[DescribedWithHeaders]) -> Schema:
     """The answer of one status: its codes with an example of each, and their headers."""
     examples = {
         error.code: {"value": {"error": {**error.as_object(), "request_id": "a1b2c3"}}}
-        for error, _ in errors
+        for error, _ in described
     }
     headers = {
         name.title(): {"schema": {"type": "string"}, "example": value}
-        for _, brought in errors
+        for _, brought in described
         for name, value in brought.items()
     }
     codes = ", ".join(f"`{code}`" for code in examples)

@@ -1,6 +1,5 @@
 import asyncio
 import logging
-from functools import partial
 from typing import Any
 
 import orjson
@@ -8,7 +7,6 @@ import pytest
 
 from runner.calibration.coverage import CoverageReport, CoverageRow, LearningEvent
 from runner.types import FallbackReason, ModelFailure
-from serve_app.http.status_endpoint import learning_totals
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from tests.support.bench import EXAMPLE, Bench, example
@@ -124,7 +122,7 @@ async def test_metrics_are_shown_as_prometheus_text(bench: Bench) -> None:
     assert response.text == (await bench.fleet.metrics()).decode()
 
 
-async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
+async def test_coverage_and_counts_of_the_learning_actor_are_metrics() -> None:
     row = CoverageRow(
         source="ewma",
         segment="all",
@@ -135,37 +133,24 @@ async def test_gauges_are_set_from_what_is_followed(bench: Bench) -> None:
         calibrated_coverage=None,
         calibrated_mean_width=None,
     )
-    report = CoverageReport(0.8, (row,))
-    bench.request_metrics.follow(lambda: 7, lambda: report, dict, tuple)
+    learning = FakeLearning()
+    learning.report = CoverageReport(0.8, (row,), {LearningEvent.UNKNOWN_OUTCOMES: 3})
+    learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
+    bench = Bench(learning=learning)
+    bench.under_way.single = 7
     bench.request_metrics.update_gauges()
+    learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1})  # restarted
+    bench.request_metrics.update_gauges()
+    await bench.http.aclose()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
     assert bench.recorder.gauge(metrics.CALIBRATED, "ewma", "all").value is None
     assert bench.recorder.gauge(metrics.COVERAGE_SAMPLES, "ewma", "all").value == 400
     assert bench.recorder.gauge(metrics.BREACHES, "ewma", "all").value == 0.05
-
-
-async def test_what_learning_counts_and_drops_is_told(bench: Bench) -> None:
-    learning = FakeLearning()
-    learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 3})
-    learning.exchanges, learning.dropped_notes = {"lost": 2}, 5
-    bench.request_metrics.follow(
-        int, lambda: CoverageReport(0.0), dict, partial(learning_totals, learning)
-    )
-    bench.request_metrics.update_gauges()
-    learning.report = CoverageReport(
-        0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1}
-    )  # a new actor's
-    bench.request_metrics.update_gauges()
-
     assert value(bench, metrics.LEARNING, "unknown_outcomes") == 4
     assert value(bench, metrics.LEARNING_EXCHANGES, "lost") == 2
     assert value(bench, metrics.LEARNING_DROPPED) == 5
-
-
-def test_without_learning_there_is_nothing_to_tell_of_it() -> None:
-    assert learning_totals(None) == []
 
 
 def lines(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
@@ -211,7 +196,8 @@ async def test_nothing_a_caller_sent_is_logged(
     assert "secret-market" not in str([vars(record) for record in caplog.records])
 
 
-async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> None:
+async def test_cache_entries_and_tasks_are_gauges() -> None:
+    bench = Bench(learning=None)
     await bench.post(EXAMPLE)
     await bench.post(EXAMPLE + b" ")
     await bench.post(example(liquidity_bucket="low"))
@@ -219,4 +205,6 @@ async def test_gauges_show_what_is_kept_and_how_much_goes_on(bench: Bench) -> No
 
     assert bench.recorder.gauge(metrics.KEPT, "answers").value == 1
     assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
+    assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value is None
     assert (bench.recorder.gauge(metrics.TASKS).value or 0) >= 1
+    await bench.http.aclose()
