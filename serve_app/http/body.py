@@ -1,7 +1,6 @@
 """Reading a request's body, with limits of size and time, and its deadline."""
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -23,42 +22,21 @@ async def read_body(receive: Receive, limit_bytes: int, limit_s: float) -> bytes
         BodyTimeoutError: it was not complete after ``limit_s``.
         ClientDisconnect: the caller disconnected.
     """
-    first = await _within(receive, limit_s, limit_s)
-    body: bytes = first.get("body", b"")
-    if not first.get("more_body", False):
-        return _bounded(body, limit_bytes)
-    return await _read_on(receive, body, limit_bytes, limit_s)
-
-
-async def _read_on(receive: Receive, body: bytes, limit_bytes: int, limit_s: float) -> bytes:
-    clock: Callable[[], float] = asyncio.get_running_loop().time
-    end = clock() + limit_s
-    chunks, size, more = [body], len(body), True
-    while more:
-        message = await _within(receive, end - clock(), limit_s)
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit_bytes:
-            raise BodyTooLargeError(limit_bytes)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
-
-
-async def _within(receive: Receive, left_s: float, limit_s: float) -> dict:  # type: ignore[type-arg] # ASGI message
+    chunks, size, more = list[bytes](), 0, True
     try:
-        async with asyncio.timeout(left_s):
-            message = await receive()
+        async with asyncio.timeout(limit_s):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limit_bytes:
+                    raise BodyTooLargeError(limit_bytes)
+                more = message.get("more_body", False)
     except TimeoutError as exc:
         raise BodyTimeoutError(limit_s) from exc
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return dict(message)
-
-
-def _bounded(body: bytes, limit_bytes: int) -> bytes:
-    if len(body) > limit_bytes:
-        raise BodyTooLargeError(limit_bytes)
-    return body
+    return b"".join(chunks)
 
 
 def deadline_ms(config_ms: float, *caller_ms: float | None) -> float:

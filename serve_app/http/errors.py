@@ -117,10 +117,9 @@ def describe(error: RequestError | ValidationError) -> Described:
     """Status, code and message for an invalid request."""
     if isinstance(error, ValidationError):
         return _describe_validation(error)
-    status, code = STATUS_AND_CODE[type(error)]
     if isinstance(error, InvalidRequestError):
         return _invalid([{"path": error.path, "message": error.message}])
-    return Described(status, code, str(error))
+    return Described(*STATUS_AND_CODE[type(error)], str(error))
 
 
 def of_part(error: ValidationError, *path: int | str, first: int | None = None) -> RequestError:
@@ -178,9 +177,8 @@ def _describe_validation(error: ValidationError) -> Described:
 
 
 def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
-    status, code = STATUS_AND_CODE[InvalidRequestError]
     first = InvalidRequestError(detail[0]["path"], detail[0]["message"])
-    return Described(status, code, str(first), tuple(detail))
+    return Described(*STATUS_AND_CODE[InvalidRequestError], str(first), tuple(detail))
 
 
 def _own_words(error: ErrorDetails) -> str:

@@ -1,7 +1,7 @@
 """``POST /tsfm/outcomes``: takes actual values, and answers how many of them were scored."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from pydantic import Field, ValidationError
@@ -38,12 +38,6 @@ class OutcomesBody(StrictBody):
     outcomes: Annotated[list[OutcomeBody], Field(fail_fast=True)]
 
 
-class LooseOutcomesWire(StrictBody):
-    """Outcomes that are looked at one by one."""
-
-    outcomes: list[Any]
-
-
 class OutcomesAnswer(Out):
     """What became of the outcomes of one call: `accepted` is `scored` and `unknown` together."""
 
@@ -53,11 +47,6 @@ class OutcomesAnswer(Out):
         description="Ignored: nothing was forecast for that market and time, or it was scored."
     )
     points: Count = Field(description="Steps of forecasts that were scored, several for a time.")
-
-
-def to_outcome(wire: OutcomeBody) -> Actual:
-    """The outcome in the runner's own type."""
-    return Actual(wire.market_id, wire.ts.timestamp(), wire.value)
 
 
 SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is switched off."
@@ -83,20 +72,15 @@ class OutcomesEndpoint:
 
 async def _read(body: bytes, most: int, pacer: Pacer) -> list[Actual]:
     """Every outcome, read in slices up to the first error."""
-    cut = await cut_body(body, "outcomes", LooseOutcomesWire, most, pacer)
-    if OutcomesBody.model_validate_json(cut.envelope).outcomes:
-        raise InvalidRequestError("outcomes", "Send it once.")
+    _, texts = await cut_body(body, "outcomes", OutcomesBody, most, pacer)
     outcomes: list[Actual] = []
-    for number, text in enumerate(cut.items()):
-        outcomes.append(_parse(number, text))
+    for number, text in enumerate(texts):
+        if len(text) > AT_ONCE_BYTES:
+            raise InvalidRequestError(f"outcomes.{number}", "This is too long for an outcome.")
+        try:
+            wire = OutcomeBody.model_validate_json(text)
+        except ValidationError as error:
+            raise of_part(error, "outcomes", number) from error
+        outcomes.append(Actual(wire.market_id, wire.ts.timestamp(), wire.value))
         await pacer.rest()
     return outcomes
-
-
-def _parse(number: int, text: bytes) -> Actual:
-    if len(text) > AT_ONCE_BYTES:
-        raise InvalidRequestError(f"outcomes.{number}", "This is too long for an outcome.")
-    try:
-        return to_outcome(OutcomeBody.model_validate_json(text))
-    except ValidationError as error:
-        raise of_part(error, "outcomes", number) from error

@@ -7,7 +7,7 @@ constraint per element and can name the wrong element.
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -113,13 +113,6 @@ class BatchBody(StrictBody):
     )
 
 
-class LooseBatchWire(StrictBody):
-    """A batch whose items are looked at one by one."""
-
-    requests: list[Any]
-    deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = None
-
-
 def to_request(
     wire: ForecastBody, limits: RequestSection, transform: TransformSection
 ) -> ForecastRequest:
@@ -128,8 +121,8 @@ def to_request(
     Raises:
         InvalidRequestError: a limit of the configuration, or of two fields together, is exceeded.
     """
-    horizon_steps = wire.horizon_steps or limits.horizon_steps
-    step_s = parse_freq(wire.freq or limits.freq)
+    horizon_steps, freq = wire.horizon_steps or limits.horizon_steps, wire.freq or limits.freq
+    step_s = parse_freq(freq)
     y_prob = _probabilities(wire.y, limits)
     model = wire.model or ModelBody()
     _check_size(wire, horizon_steps, limits)
@@ -138,7 +131,7 @@ def to_request(
     return ForecastRequest(
         market_id=wire.market_id,
         as_of=wire.as_of_ts,
-        freq=wire.freq or limits.freq,
+        freq=freq,
         step_s=step_s,
         horizon_steps=horizon_steps,
         levels=_levels(wire.quantiles, limits),

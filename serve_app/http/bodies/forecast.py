@@ -9,15 +9,14 @@ and the rest of the body with one or two placeholder values in each of these lis
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from runner.config.sections import RequestSection
 from runner.errors import InvalidRequestError
 from runner.pacer import Pacer
-from serve_app.http.bodies.json_brackets import WINDOW_BYTES, Brackets
+from serve_app.http.bodies.json_items import WINDOW_BYTES, Brackets
 from serve_app.http.body import AT_ONCE_BYTES
 from serve_app.http.errors import of_part
 from serve_app.http.requests import ForecastBody, Numbers, Observed, Times, field_path
@@ -42,8 +41,7 @@ _NAMED = ("x_past", "x_future")
 Path = tuple[str, ...]  # of a list: its field, and the covariate's name
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     path: Path
     begin: int  # after its bracket
     end: int  # before its bracket

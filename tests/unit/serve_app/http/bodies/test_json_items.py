@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestError
 from runner.pacer import Pacer
-from serve_app.http.bodies import json_brackets, json_items
-from serve_app.http.bodies.json_items import CutBody, cut_body
+from serve_app.http.bodies import json_items
+from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import LooseBatchWire
+from serve_app.http.requests import BatchBody
 from tests.support.fakes import FakeClock
 
 _TEXT = st.text('{}[]",:\\ anu\u00e9', max_size=8)
@@ -24,13 +24,13 @@ _ANY = st.recursive(
 )
 
 
-async def cut(body: bytes, most: int = 2000) -> CutBody:
-    return await cut_body(body, "requests", LooseBatchWire, most, Pacer(FakeClock()))
+async def cut(body: bytes, most: int = 2000) -> tuple[BatchBody, list[Any]]:
+    envelope, texts = await cut_body(body, "requests", BatchBody, most, Pacer(FakeClock()))
+    return envelope, [json.loads(text) for text in texts]
 
 
-@pytest.fixture(params=[3, 7, json_brackets.WINDOW_BYTES])
+@pytest.fixture(params=[3, 7, json_items.WINDOW_BYTES])
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(json_brackets, "WINDOW_BYTES", request.param)
     monkeypatch.setattr(json_items, "WINDOW_BYTES", request.param)
     return int(request.param)
 
@@ -42,10 +42,10 @@ async def test_items_are_what_a_parser_finds(window: int, gap: tuple[str, str]) 
     def every_list(items: list[Any], more: dict[str, int], is_first: bool) -> None:
         parts = {"requests": items} | more if is_first else more | {"requests": items}
         body = json.dumps(parts, separators=gap).encode()
-        found = run(cut(body))
+        envelope, found = run(cut(body))
         expected = [item if isinstance(item, dict | list) else None for item in items]
-        assert [json.loads(text) for text in found.items()] == expected
-        assert json.loads(found.envelope) == parts | {"requests": []}
+        assert found == expected
+        assert envelope.model_dump(exclude_unset=True) == more | {"requests": []}
 
     every_list()
 
@@ -82,14 +82,14 @@ async def test_list_is_left_at_the_first_item_too_many() -> None:
         await cut(b'{"requests":[' + b"{}," * 3 + b"nothing behind is looked at", most=2)
     with pytest.raises(BatchTooLongError):
         await cut(b'{"requests":[1,1,1]}', most=2)
-    assert len((await cut(b'{"requests":[{},{}]}', most=2)).spans) == 2
+    assert (await cut(b'{"requests":[{},{}]}', most=2))[1] == [{}, {}]
 
 
 async def test_small_body_of_an_unusual_spelling_is_taken() -> None:
-    found = await cut(b'{"deadline_ms":7,"\\u0072equests":[{"a":1}]}')
+    envelope, found = await cut(b'{"deadline_ms":7,"\\u0072equests":[{"a":1}]}')
 
-    assert [json.loads(text) for text in found.items()] == [{"a": 1}]
-    assert json.loads(found.envelope) == {"requests": [], "deadline_ms": 7}
+    assert found == [{"a": 1}]
+    assert envelope.deadline_ms == 7
 
 
 @pytest.mark.parametrize(
