@@ -1,6 +1,8 @@
 """One request to fire and what came back, whichever way it went."""
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 FORECAST_PATH, BATCH_PATH = "/tsfm/forecast", "/tsfm/forecast/batch"
 # Planted in values. No name may hold a "~" and stay whole in an error, so a hit is always an echo.
@@ -31,6 +33,11 @@ class Shot:
     @property
     def body(self) -> bytes:
         return b"".join(self.chunks)
+
+
+def dumps(value: Any) -> bytes:
+    """As text that may hold NaN, and halves of surrogates as escapes."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def whole(target: tuple[str, bytes]) -> Shot:

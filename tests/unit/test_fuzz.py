@@ -9,15 +9,13 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from serve_app.http.openapi.examples import BASELINE_ANSWER, FORECAST
+from tests.fuzz.__main__ import report
 from tests.fuzz.by_document import by_document
-from tests.fuzz.cli import report
-from tests.fuzz.cost import Cost, measured
-from tests.fuzz.inputs.costly import LIMITS, worst
+from tests.fuzz.cost import LIMITS, Cost, measured, worst
 from tests.fuzz.kinds import KINDS, planned
-from tests.fuzz.run import Tally, run_kind
+from tests.fuzz.run import Tally, broken_bands, faults, run_kind
 from tests.fuzz.senders import InProcess, OverTheWire
 from tests.fuzz.shots import FORECAST_PATH, JSON, MARKER, NoReplyError, Reply, Shot, whole
-from tests.fuzz.verdict import broken_bands, faults
 
 SOUND = whole((FORECAST_PATH, orjson.dumps(FORECAST)))
 ERROR = {"code": "invalid_request", "message": "y.0: no", "request_id": "1"}

@@ -7,10 +7,10 @@ import orjson
 import pytest
 
 from runner.types import MIN_EPS
+from tests.fuzz.run import faults
 from tests.fuzz.senders import fire
 from tests.fuzz.shots import FORECAST_PATH, Reply, Shot, whole
 from tests.fuzz.stack import Stack
-from tests.fuzz.verdict import faults
 from tests.support.bench import example
 
 
