@@ -1,17 +1,17 @@
 """The first steps of both commands: windows of a file, and bands for each of them."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from runner.config.loading import Config
+from runner.errors import ConfigError
 from runner.types import FloatArray, Transform
 from serve_app.backtest.forecasters.forecasters import BASELINE, OUTSIDE, BaselineSettings
 from serve_app.backtest.forecasters.references import REFERENCES
-from serve_app.backtest.forecasters.service import ask_all
+from serve_app.backtest.forecasters.service import RETRIES, TIMEOUT_S, ask_all
 from serve_app.backtest.market_file import load_series
 from serve_app.backtest.report.report import Served
 from serve_app.backtest.run import Finished, compute, gather
@@ -25,6 +25,7 @@ from serve_app.backtest.windows import (
     split_events,
     split_time,
 )
+from serve_app.client import Client
 
 BY_EVENT, BY_TIME = "event", "time"
 
@@ -61,14 +62,18 @@ class Job:
 
 
 _NOT_REPORTED = ("token", "work", "processes", "shape", "data")
+_LIBRARIES = ("pandas", "pyarrow", "scoringrules", "jinja2", "matplotlib")
 
 
 def read_windows(job: Job) -> Windows:
     """The windows of the file, or a sample of them.
 
     Raises:
-        ConfigError: the file is not valid, or its series are too short.
+        ConfigError: a library is not installed, the file is not valid, or its series are too short.
     """
+    _need(_LIBRARIES, "backtest")
+    if job.statsforecast:
+        _need(("statsforecast",), "reference")
     return sample(cut_windows(load_series(job.data), job.shape), job.sample, job.seed)
 
 
@@ -97,12 +102,11 @@ def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) ->
     """The answers of a running service; None if the job names no model.
 
     Raises:
-        ConfigError: the service cannot be reached, or refuses a request.
+        ClientError: the service cannot be reached, or refuses a request.
     """
     if job.model is None:
         return None
-    headers = {"authorization": f"Bearer {job.token}"} if job.token else {}
-    with httpx.Client(base_url=job.url, headers=headers, timeout=120, trust_env=False) as client:
+    with Client(job.url, job.token, timeout_s=TIMEOUT_S, retries=RETRIES) as client:
         ask_all(client, job.model, windows, store, finished)
     return Served(job.model, gather(store, job.model, len(windows)))
 
@@ -112,3 +116,14 @@ def splits_of(job: Job, windows: Windows) -> Sequence[Split]:
     if job.split == BY_TIME:
         return [split_time(windows, job.holdout_fraction)]
     return [split_events(windows, job.holdout_fraction, job.seed + i) for i in range(job.splits)]
+
+
+def _need(libraries: Sequence[str], extra: str) -> None:
+    for library in libraries:
+        try:
+            importlib.import_module(library)
+        except ImportError as exc:
+            raise ConfigError(
+                f"This command needs {library}, which is not installed: "
+                f"pip install '.[{extra}]' in the folder of TSFM Runner"
+            ) from exc

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from runner.errors import ConfigError
 from runner.types import FloatArray
-from serve_app.backtest.extras import need
 
 REQUIRED = ("market_id", "ts", "price")
 LABELS = ("platform", "category", "event", "liquidity")
@@ -82,7 +81,6 @@ def load_series(path: Path) -> list[Series]:
 
 
 def _read(path: Path) -> _Table:
-    need(("pandas", "pyarrow"), "backtest", "Reading price files")
     import pandas as pd  # of an optional extra
 
     try:

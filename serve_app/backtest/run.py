@@ -1,7 +1,7 @@
 """Computes bands in chunks of windows, in several processes; each finished chunk is stored."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -81,18 +81,13 @@ def _computed(
             yield chunk, forecast(chunk.source, windows.take(chunk.rows), baseline)
         return
     context = get_context("spawn")  # a fork would copy threads of loaded libraries
-    with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
-        under_way: dict[Future[FloatArray], Chunk] = {}
-        waiting = list(reversed(todo))
-        try:
-            while waiting or under_way:
-                while waiting and len(under_way) < 2 * processes:  # bounds the windows in memory
-                    chunk = waiting.pop()
-                    part = windows.take(chunk.rows)
-                    under_way[pool.submit(forecast, chunk.source, part, baseline)] = chunk
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield under_way.pop(future), future.result()
-        finally:
-            for future in under_way:
-                future.cancel()
+    pool = ProcessPoolExecutor(min(processes, len(todo)), mp_context=context)
+    try:
+        started = {
+            pool.submit(forecast, chunk.source, windows.take(chunk.rows), baseline): chunk
+            for chunk in todo
+        }
+        for future in as_completed(started):
+            yield started.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

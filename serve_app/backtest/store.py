@@ -16,10 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runner
-import serve_app
 from runner.errors import ConfigError
-
-_CODE = ("runner", "serve_app/backtest")  # the code that computes bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,9 @@ def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
 
 
 def _code() -> list[Path]:
-    home = Path(next(iter(runner.__path__))).parent, Path(next(iter(serve_app.__path__))).parent
-    return sorted({file for root in home for part in _CODE for file in (root / part).glob("*.py")})
+    """The code that computes bands."""
+    folders = Path(runner.__path__[0]), Path(__file__).parent
+    return sorted(file for folder in folders for file in folder.rglob("*.py"))
 
 
 def _digest(files: list[Path]) -> str:

@@ -32,14 +32,15 @@ def answer_to(request: httpx.Request) -> httpx.Response:
 
 
 def _forecast(body: dict[str, object]) -> dict[str, object]:
-    y = body["y"]
+    y, levels = body["y"], body.get("quantiles", [0.1, 0.5, 0.9])
     assert isinstance(y, list)
+    assert isinstance(levels, list)
     return {
         "market_id": body["market_id"],
         "as_of_ts": body["as_of_ts"],
         "freq": body.get("freq", "5m"),
         "horizon_steps": 2,
-        "quantiles": [0.1, 0.5, 0.9],
-        "yhat_q": {"0.1": [y[-1] - 0.02] * 2, "0.5": [y[-1]] * 2, "0.9": [y[-1] + 0.02] * 2},
+        "quantiles": levels,
+        "yhat_q": {str(level): [y[-1] + (level - 0.5) / 20] * 2 for level in levels},
         "meta": META,
     }

@@ -23,11 +23,7 @@ class BaselineSettings:
 
 
 def forecast(name: str, windows: Windows, baseline: BaselineSettings) -> FloatArray:
-    """Bands ``(B, H, Q)`` at ``LEVELS``, of any width.
-
-    Raises:
-        ConfigError: the source needs a library that is not installed.
-    """
+    """Bands ``(B, H, Q)`` at ``LEVELS``, of any width."""
     past, horizon_steps = windows.past, windows.future.shape[1]
     if name == BASELINE:
         return ewma_bands(past, horizon_steps, LEVELS, baseline.transform, baseline.section)

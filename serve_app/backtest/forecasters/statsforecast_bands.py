@@ -10,19 +10,13 @@ from typing import Any
 import numpy as np
 
 from runner.types import FloatArray
-from serve_app.backtest.extras import need
 
 MODELS = {"sf Naive": "Naive", "sf SES": "SES", "sf AutoETS": "AutoETS"}
 _CONFORMAL_WINDOWS = 4
 
 
 def forecast(name: str, y_prob: FloatArray, horizon_steps: int, levels: FloatArray) -> FloatArray:
-    """Bands ``(B, H, Q)`` of ``(B, T)`` windows; ``levels`` are symmetric about 0.5.
-
-    Raises:
-        ConfigError: statsforecast is not installed.
-    """
-    need(("statsforecast",), "reference", "Comparing with statsforecast")
+    """Bands ``(B, H, Q)`` of ``(B, T)`` windows; ``levels`` are symmetric about 0.5."""
     model = _model(name, horizon_steps)
     coverages = [round(200 * level - 100) for level in levels if level > 0.5]
     with warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from serve_app.backtest.extras import need
 from serve_app.backtest.report import plots
 from serve_app.backtest.report.tables import all_tables
 from serve_app.backtest.scoring.summary import Summary
@@ -70,12 +69,7 @@ class Chart:
 
 
 def render(result: Summary) -> str:
-    """The page's text.
-
-    Raises:
-        ConfigError: jinja2 or matplotlib is not installed.
-    """
-    need(("jinja2",), "backtest", "Writing the page")
+    """The page's text."""
     import jinja2  # of an optional extra
 
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.backtest.extras import need
 from serve_app.backtest.scoring.summary import Summary
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -107,7 +106,6 @@ def _fan(axes: Any, example: Summary) -> None:
 def _figure(
     salt: str, width: float = 7.5, height: float = 3.6, shape: tuple[int, int] | None = None
 ) -> tuple[Any, Any]:
-    need(("matplotlib",), "backtest", "Drawing charts")
     import matplotlib as mpl  # of an optional extra
     from matplotlib.figure import Figure
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.types import FloatArray
-from serve_app.backtest.extras import need
 
 LEVELS = np.array([0.05, 0.1, 0.5, 0.9, 0.95])
 PINBALL_LEVELS = (0.1, 0.5, 0.9)  # the mean over these is "the" pinball loss
@@ -35,12 +34,7 @@ class Scores:
 
 
 def score_bands(bands: FloatArray, actual: FloatArray) -> Scores:
-    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` for actual values ``(B, H)``.
-
-    Raises:
-        ConfigError: scoringrules is not installed.
-    """
-    need(("scoringrules",), "backtest", "Scoring")
+    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` for actual values ``(B, H)``."""
     import scoringrules  # of an optional extra
 
     losses = scoringrules.quantile_score(actual[..., None], bands, LEVELS, backend=_NUMPY)

@@ -36,7 +36,8 @@ def run(job: Job, config: Config) -> Summary:
     """Runs the backtest and returns its result.
 
     Raises:
-        ConfigError: the file, an option or the service cannot be used.
+        ConfigError: the file or an option cannot be used.
+        ClientError: the service cannot be reached, or refuses a request.
     """
     windows, bands, served = bands_of(job, config)
     note("Scoring; fitting calibration on one part, checking it on the other.")

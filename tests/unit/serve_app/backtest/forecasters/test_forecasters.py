@@ -1,10 +1,7 @@
-import sys
-
 import numpy as np
 import pytest
 
 from runner.baseline.ewma_bands import ewma_bands
-from runner.errors import ConfigError
 from serve_app.backtest.forecasters.forecasters import BASELINE, OUTSIDE, BaselineSettings, forecast
 from serve_app.backtest.forecasters.references import REFERENCES
 from serve_app.backtest.scoring.scores import LEVELS
@@ -46,12 +43,3 @@ def test_a_price_that_never_moved_has_finite_bands_everywhere() -> None:
 
     for name in (*REFERENCES, *OUTSIDE):
         assert np.isfinite(forecast(name, still, SETTINGS)).all()
-
-
-def test_a_missing_extra_is_one_sentence_that_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "statsforecast", None)
-
-    with pytest.raises(ConfigError, match=r"pip install '\.\[reference\]'"):
-        forecast(OUTSIDE[0], WINDOWS, SETTINGS)

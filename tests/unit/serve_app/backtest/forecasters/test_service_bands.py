@@ -7,138 +7,95 @@ import orjson
 import pytest
 
 from runner.errors import ConfigError
-from serve_app.backtest.forecasters.service import BATCH, ask_all, requests
+from serve_app.backtest.forecasters.service import BATCH, RETRIES, ask_all, requests
 from serve_app.backtest.report.report import Served
 from serve_app.backtest.run import CHUNK
 from serve_app.backtest.scoring.scores import LEVELS
 from serve_app.backtest.store import Store
+from serve_app.client import Client, RequestRefusedError
 from serve_app.http.requests import BatchBody, to_request
 from tests.support.builders import make_config
+from tests.support.client_service import answer_to
 from tests.support.markets import made_windows, rough_prices
 
 PRICES = rough_prices(BATCH + 3, 16)
 WINDOWS = made_windows(PRICES[:, :13], PRICES[:, 13:])
 
 
-def answer(item: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What the service says: the last price and a bit; calibrated ones twice as wide."""
-    paths = {
-        repr(float(level)): [item["y"][-1] + (level - 0.5) / 10] * item["horizon_steps"]
-        for level in LEVELS
-    }
-    meta: dict[str, Any] = {"model_name": "fracast-0", "fallback_reason": None, "warnings": []}
-    return {"yhat_q": paths, "yhat_q_conformal": paths, "meta": meta | changes}
-
-
 class FakeService:
-    """Answers batches; the first ``refusals`` responses are these instead."""
+    """Answers batches; the first responses are ``refusals``."""
 
     def __init__(self, *refusals: httpx.Response) -> None:
-        self.bodies: list[dict[str, Any]] = []
+        self.batch_sizes: list[int] = []
+        self.pauses: list[float] = []
         self._refusals = list(refusals)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def client(self) -> Client:
+        transport = httpx.MockTransport(self._answer)
+        return Client(
+            "http://service", transport=transport, sleep=self.pauses.append, retries=RETRIES
+        )
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         if self._refusals:
             return self._refusals.pop(0)
-        self.bodies.append(orjson.loads(request.content))
-        items = self.bodies[-1]["requests"]
-        return httpx.Response(200, json={"results": [{"ok": answer(item)} for item in items]})
+        self.batch_sizes.append(len(orjson.loads(request.content)["requests"]))
+        return answer_to(request)
 
 
-def client(service: Any) -> httpx.Client:
-    return httpx.Client(base_url="http://service", transport=httpx.MockTransport(service))
-
-
-def test_requests_are_ones_that_the_service_takes() -> None:
-    body = orjson.dumps({"requests": requests(WINDOWS, "chronos")})
+def test_requests_are_accepted_by_the_service() -> None:
+    windows = made_windows(PRICES[:2, :13], PRICES[:2, 13:], liquidity=["high", ""])
+    body = orjson.dumps({"requests": requests(windows, "chronos")})
     batch, config = BatchBody.model_validate_json(body), make_config()
-    first = to_request(batch.requests[0], config.request, config.transform)
+    first, second = (to_request(one, config.request, config.transform) for one in batch.requests)
 
     assert first.y_prob.tolist() == WINDOWS.past[0].tolist()
     assert (first.freq, first.horizon_steps, first.conformal) == ("5m", 3, True)
     assert first.levels == tuple(LEVELS)
     assert first.as_of.timestamp() == WINDOWS.origin_ts[0]
+    assert (first.liquidity_bucket, second.liquidity_bucket) == ("high", None)
 
 
-def test_the_liquidity_of_the_file_is_the_caller_s_bucket() -> None:
-    told = made_windows(PRICES[:2, :13], PRICES[:2, 13:], liquidity=["high", ""])
-    first, second = requests(told, "chronos")
-
-    assert first["liquidity_bucket"] == "high"
-    assert "liquidity_bucket" not in second
-
-
-def test_a_step_that_is_no_whole_minute_cannot_be_asked() -> None:
+def test_a_step_that_is_no_whole_minute_is_refused() -> None:
     with pytest.raises(ConfigError, match="whole minutes; these are 90 s"):
         requests(made_windows(PRICES[:1], PRICES[:1], step_s=90.0), "chronos")
 
 
-def test_answers_are_kept_in_the_order_of_the_windows(tmp_path: Path) -> None:
-    service, store = FakeService(), Store(tmp_path)
-    ask_all(client(service), "chronos", WINDOWS, store, lambda *_: None)
+def test_answers_are_stored_in_the_order_of_the_windows_and_not_requested_again(
+    tmp_path: Path,
+) -> None:
+    service, again, store = FakeService(), FakeService(), Store(tmp_path)
+    finished: list[tuple[str, int]] = []
+    for one in (service, again):
+        ask_all(one.client(), "chronos", WINDOWS, store, lambda *done: finished.append(done))
     found = store.load("chronos", 0)
 
-    assert found is not None
-    assert [len(body["requests"]) for body in service.bodies] == [BATCH, 3]
-    np.testing.assert_allclose(found["bands"][:, 0, 2], WINDOWS.past[:, -1])
-    assert found["bands"].shape == (BATCH + 3, 3, 5)
-
-
-def test_what_was_answered_before_is_not_asked_again(tmp_path: Path) -> None:
-    store, again = Store(tmp_path), FakeService()
-    ask_all(client(FakeService()), "chronos", WINDOWS, store, lambda *_: None)
-    told: list[int] = []
-    ask_all(client(again), "chronos", WINDOWS, store, lambda _, count: told.append(count))
-
-    assert (again.bodies, told) == ([], [len(WINDOWS)])
     assert len(WINDOWS) < CHUNK
+    assert (service.batch_sizes, again.batch_sizes) == ([BATCH, 3], [])
+    assert finished == [("chronos", len(WINDOWS))] * 2
+    assert found is not None
+    np.testing.assert_allclose(found["bands"][:, 0, 2], WINDOWS.past[:, -1])
+    assert found["bands"].shape == (BATCH + 3, 2, 5)
+    assert np.isnan(found["conformal"]).all()
+    assert set(found["reason"]) == {"too_few_points"}
 
 
-def test_a_busy_service_is_asked_again_when_it_said(tmp_path: Path) -> None:
-    waited: list[float] = []
-    busy = httpx.Response(429, headers={"retry-after": "7"}, json={})
-    service, few = FakeService(busy, httpx.Response(503)), WINDOWS.take(slice(0, 2))
-    ask_all(client(service), "m", few, Store(tmp_path), lambda *_: None, waited.append)
+def test_a_busy_service_is_asked_again_after_its_own_time(tmp_path: Path) -> None:
+    busy = {"error": {"code": "overloaded", "message": "Busy."}}
+    service = FakeService(httpx.Response(429, headers={"retry-after": "7"}, json=busy))
+    ask_all(service.client(), "m", WINDOWS.take(slice(0, 2)), Store(tmp_path), lambda *_: None)
 
-    assert len(service.bodies) == 1
-    assert waited == [7, 2]
+    assert (service.batch_sizes, service.pauses) == ([2], [7.0])
 
 
-def test_a_service_that_stays_busy_is_given_up(tmp_path: Path) -> None:
-    waited: list[float] = []
-    service = FakeService(*[httpx.Response(503) for _ in range(20)])
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_a_refusal_ends_the_backtest(tmp_path: Path, in_batch: bool) -> None:
+    error = {"code": "unknown_model", "message": "No such model."}
+    whole, line = httpx.Response(404, json={"error": error}), {"index": 0, "error": error}
+    service = FakeService(httpx.Response(200, json=line) if in_batch else whole)
 
-    with pytest.raises(ConfigError, match="too busy; try again later"):
-        ask_all(client(service), "m", WINDOWS, Store(tmp_path), lambda *_: None, waited.append)
-    assert 3 <= len(waited) < 10
-
-
-@pytest.mark.parametrize(
-    ("response", "said"),
-    [
-        (httpx.Response(401, json={"error": {"message": "A token is needed."}}), "A token is"),
-        (httpx.Response(500, text="<html>"), "status 500"),
-        (
-            httpx.Response(200, json={"results": [{"error": {"message": "No such model."}}]}),
-            "No such model",
-        ),
-    ],
-)
-def test_a_refusal_is_passed_on_in_one_sentence(
-    tmp_path: Path, response: httpx.Response, said: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"The service refused a request: {said}"):
-        ask_all(
-            client(FakeService(response)), "m", WINDOWS.take(slice(0, 1)), Store(tmp_path), print
-        )
-
-
-def test_no_service_is_one_sentence(tmp_path: Path) -> None:
-    def gone(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    with pytest.raises(ConfigError, match="No answer from http://service"):
-        ask_all(client(gone), "m", WINDOWS, Store(tmp_path), lambda *_: None)
+    with pytest.raises(RequestRefusedError, match="No such model"):
+        ask_all(service.client(), "m", WINDOWS.take(slice(0, 1)), Store(tmp_path), print)
 
 
 def served(**changes: Any) -> Served:

@@ -136,22 +136,23 @@ def test_folder_that_cannot_be_made_is_said(prices: Path, tmp_path: Path, option
     assert "Traceback" not in ran.stderr
 
 
-def test_a_missing_extra_says_what_to_install(
-    prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("library", "options_", "extra"),
+    [("pyarrow", [], "backtest"), ("statsforecast", ["--statsforecast"], "reference")],
+)
+def test_a_missing_library_names_the_extra_to_install(
+    prices: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    options_: list[str],
+    extra: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path)])
+    monkeypatch.setitem(sys.modules, library, None)
+    ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *options_])
 
     assert ran.exit_code == 2
-    assert "pip install '.[backtest]'" in ran.stderr
-
-
-def test_no_service_to_ask_is_one_sentence(prices: Path, tmp_path: Path) -> None:
-    nobody = ["--model", "chronos", "--url", "http://127.0.0.1:9", "--no-references"]
-    ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *nobody])
-
-    assert ran.exit_code == 2
-    assert "No answer from http://127.0.0.1:9" in ran.stderr
+    assert f"needs {library}, which is not installed: pip install '.[{extra}]'" in ran.stderr
 
 
 def test_a_split_in_time_judges_the_latest_windows(prices: Path, tmp_path: Path) -> None:
