@@ -1,6 +1,7 @@
-"""The first steps of both commands: windows of a file, and bands for each of them."""
+"""The options of ``tsfm backtest`` and ``tsfm calibrate``, and the steps that both begin with."""
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,14 +9,11 @@ from typing import Any
 
 from runner.config.loading import Config
 from runner.errors import ConfigError
-from runner.types import FloatArray, Transform
-from serve_app.backtest.forecasters.forecasters import BASELINE, OUTSIDE, BaselineSettings
-from serve_app.backtest.forecasters.references import REFERENCES
-from serve_app.backtest.forecasters.service import RETRIES, TIMEOUT_S, ask_all
+from runner.types import FloatArray
+from serve_app.backtest.band_store import Finished, Store, compute, open_store
+from serve_app.backtest.forecasters import BASELINE, REFERENCES, STATSFORECAST
 from serve_app.backtest.market_file import load_series
-from serve_app.backtest.report.report import Served
-from serve_app.backtest.run import Finished, compute, gather
-from serve_app.backtest.store import Store, open_store
+from serve_app.backtest.service_bands import RETRIES, TIMEOUT_S, Served, ask_all
 from serve_app.backtest.windows import (
     Shape,
     Split,
@@ -27,7 +25,8 @@ from serve_app.backtest.windows import (
 )
 from serve_app.client import Client
 
-BY_EVENT, BY_TIME = "event", "time"
+_NOT_REPORTED = ("token", "work", "processes", "shape", "data")
+_LIBRARIES = ("pandas", "pyarrow", "scoringrules", "jinja2", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +42,22 @@ class Job:
     token: str | None = None
     references: bool = True
     statsforecast: bool = False
-    split: str = BY_EVENT
+    split: str = "event"  # or "time": what is held out
     holdout_fraction: float = 0.5
     splits: int = 4  # number of random splits, where events are held out
-    processes: int = 1
+    processes: int | None = None  # None: one per core
     work: Path = Path(".tsfm-backtest")
 
     @property
     def sources(self) -> list[str]:
         """Names of the forecasters that are computed in this process."""
         references = list(REFERENCES) if self.references else []
-        return [BASELINE, *references, *(OUTSIDE if self.statsforecast else ())]
+        return [BASELINE, *references, *(STATSFORECAST if self.statsforecast else ())]
 
     def reported(self) -> dict[str, Any]:
         """The settings in the report, without the token."""
         shown = {name: value for name, value in asdict(self).items() if name not in _NOT_REPORTED}
         return {**shown, **asdict(self.shape)}
-
-
-_NOT_REPORTED = ("token", "work", "processes", "shape", "data")
-_LIBRARIES = ("pandas", "pyarrow", "scoringrules", "jinja2", "matplotlib")
 
 
 def read_windows(job: Job) -> Windows:
@@ -93,9 +88,9 @@ def compute_bands(
     job: Job, config: Config, windows: Windows, store: Store, finished: Finished
 ) -> dict[str, FloatArray]:
     """Bands of the baseline and of every reference."""
-    transform = Transform(config.transform.space, config.transform.eps)
-    baseline = BaselineSettings(config.baseline, transform)
-    return compute(job.sources, windows, baseline, store, job.processes, finished)
+    return compute(
+        job.sources, windows, config, store, job.processes or os.cpu_count() or 1, finished
+    )
 
 
 def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) -> Served | None:
@@ -108,12 +103,12 @@ def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) ->
         return None
     with Client(job.url, job.token, timeout_s=TIMEOUT_S, retries=RETRIES) as client:
         ask_all(client, job.model, windows, store, finished)
-    return Served(job.model, gather(store, job.model, len(windows)))
+    return Served(job.model, store.gather(job.model, windows))
 
 
 def splits_of(job: Job, windows: Windows) -> Sequence[Split]:
     """The splits of the windows into a part to fit and a part to check."""
-    if job.split == BY_TIME:
+    if job.split == "time":
         return [split_time(windows, job.holdout_fraction)]
     return [split_events(windows, job.holdout_fraction, job.seed + i) for i in range(job.splits)]
 

@@ -6,10 +6,9 @@ fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
 
 import typer
 
-from serve_app.cli.commands.backtest import backtest
+from serve_app.cli.commands.backtest import backtest, calibrate
 from serve_app.cli.commands.bench import bench
 from serve_app.cli.commands.breaker import breaker
-from serve_app.cli.commands.calibrate import calibrate
 from serve_app.cli.commands.check_config import check_config
 from serve_app.cli.commands.config import config
 from serve_app.cli.commands.forecast import forecast

@@ -1,24 +1,12 @@
-"""``tsfm backtest``: scores bands on real prices."""
+"""``tsfm backtest`` and ``tsfm calibrate``: bands on real prices."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from serve_app.cli.service import HERE, Token, Url
 from serve_app.cli.terminal import AsJson, found_here, note, print_json
-
-if TYPE_CHECKING:
-    from serve_app.backtest.scoring.summary import Summary
-
-
-class SplitBy(StrEnum):
-    """The unit that is held out to check calibration."""
-
-    EVENT = "event"
-    TIME = "time"
-
 
 Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
 Points = Annotated[int, typer.Option(min=2, help="Past steps of a forecast.")]
@@ -30,7 +18,9 @@ Stride = Annotated[
 Sample = Annotated[int | None, typer.Option(min=1, help="Size of a random sample of forecasts.")]
 Seed = Annotated[int, typer.Option(help="Seed of random samples and splits.")]
 Model = Annotated[str | None, typer.Option(help="Also score this model of a running service.")]
-By = Annotated[SplitBy, typer.Option("--split", help="Held out to check calibration.")]
+By = Annotated[
+    Literal["event", "time"], typer.Option("--split", help="Held out to check calibration.")
+]
 Holdout = Annotated[float, typer.Option(min=0.05, max=0.95, help="Held-out fraction.")]
 Splits = Annotated[int, typer.Option(min=1, help="Number of random splits of the events.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Default: one per core.")]
@@ -53,7 +43,7 @@ def backtest(
     statsforecast: Annotated[
         bool, typer.Option("--statsforecast", help="Naive, SES and AutoETS of statsforecast.")
     ] = False,
-    split: By = SplitBy.EVENT,
+    split: By = "event",
     holdout: Holdout = 0.5,
     splits: Splits = 4,
     processes: Processes = None,
@@ -76,12 +66,11 @@ def backtest(
       tsfm backtest prices.parquet --model chronos --html report.html --save report.json
       tsfm backtest prices.csv --statsforecast --sample 1600
     """
-    import os
-
     from runner.config.loading import load_config
     from serve_app.backtest.job import Job
+    from serve_app.backtest.tables import all_tables
     from serve_app.backtest.windows import Shape
-    from serve_app.cli.commands.backtest_run import run, write
+    from serve_app.cli.backtest_run import backtest_of, print_table, write_report
 
     job = Job(
         data=data,
@@ -93,25 +82,87 @@ def backtest(
         token=token,
         references=references,
         statsforecast=statsforecast,
-        split=split.value,
+        split=split,
         holdout_fraction=holdout,
         splits=splits,
-        processes=processes or os.cpu_count() or 1,
+        processes=processes,
         work=work,
     )
-    result = run(job, load_config(found_here(config)))
-    _show(result, as_json)
-    write(result, save, html_file, charts)
-
-
-def _show(result: "Summary", as_json: bool) -> None:
-    from serve_app.backtest.report.tables import all_tables
-    from serve_app.cli.tables import print_table
-
+    result = backtest_of(job, load_config(found_here(config)))
     if as_json:
         print_json(result)
-        return
-    for table in all_tables(result):
-        print_table(table)
-    if result["calibration"] is None:
-        note("Too few moving windows to fit calibration on one part and check it on the other.")
+    else:
+        for table in all_tables(result):
+            print_table(table)
+        if result["calibration"] is None:
+            note("Too few moving windows to fit calibration on one part and check it on the other.")
+    write_report(result, save, html_file, charts)
+
+
+def calibrate(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="State file to write; an existing one is replaced.")],
+    points: Points = 288,
+    horizon: Horizon = 12,
+    origins: Origins = 40,
+    stride: Stride = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    model: Model = None,
+    url: Url = HERE,
+    token: Token = None,
+    split: By = "event",
+    holdout: Holdout = 0.5,
+    keep_held_out: Annotated[
+        bool, typer.Option("--keep-held-out", help="Do not fit the file on the held-out part.")
+    ] = False,
+    processes: Processes = None,
+    work: Work = Path(".tsfm-backtest"),
+    config: ConfigFile = Path("configs/local.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    r"""Fit calibration on real prices, and write it to a file.
+
+    \b
+    First a check: fitted on one part of the data, scored on the held-out part.
+    Then the file for conformal.state_file, fitted on all data. Needs the extra `backtest`.
+
+    \b
+    Examples:
+      tsfm calibrate prices.csv --out .state/conformal.json
+      tsfm calibrate prices.parquet --model chronos --out .state/conformal.json
+    """
+    from runner.config.loading import load_config
+    from serve_app.backtest.calibration import sample_sizes
+    from serve_app.backtest.job import Job
+    from serve_app.backtest.tables import calibration_table
+    from serve_app.backtest.windows import Shape
+    from serve_app.cli.backtest_run import calibration_of, print_table
+
+    job = Job(
+        data=data,
+        shape=Shape(points, horizon, origins, stride),
+        sample=sample,
+        seed=seed,
+        model=model,
+        url=url,
+        token=token,
+        references=False,
+        split=split,
+        holdout_fraction=holdout,
+        splits=1,
+        processes=processes,
+        work=work,
+    )
+    settings = load_config(found_here(config))
+    state, check = calibration_of(job, settings, out, keep_held_out=keep_held_out)
+    rows = sample_sizes(state)
+    if as_json:
+        names = ("source", "segment", "outcomes")
+        sizes = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"check": check, "state": sizes})
+    else:
+        print_table(calibration_table(check))
+        for source, segment, samples in rows:
+            typer.echo(f"{source}  {segment}  {samples} outcomes")
+    note("Name the file in conformal.state_file or TSFM_CONFORMAL__STATE_FILE of the service.")

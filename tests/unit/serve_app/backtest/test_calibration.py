@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from runner.calibration.state import ConformalState
-from serve_app.backtest.scoring.calibration_check import check, recovery
-from serve_app.backtest.scoring.held_out import Answers, Calibrator, shaken, switched
-from serve_app.backtest.scoring.scores import LEVELS, inside
+from serve_app.backtest.calibration import check, recovery
+from serve_app.backtest.held_out import Answers, Calibrator, shaken, switched
+from serve_app.backtest.scores import inside
 from serve_app.backtest.windows import Split, Windows
 from tests.support.builders import make_config
 from tests.support.markets import made_windows
@@ -33,7 +33,7 @@ def coverage(bands: np.ndarray, actual: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("wrong_by", [0.4, 1.0, 2.5])
-def test_what_was_fitted_covers_windows_that_were_held_out(wrong_by: float) -> None:
+def test_a_fitted_state_reaches_the_coverage_on_held_out_windows(wrong_by: float) -> None:
     windows, answers = noise(2000, wrong_by)
     split, calibrator = halves(2000), Calibrator(windows, SETTINGS)
     state = calibrator.fitted([answers], split.fit)
@@ -43,7 +43,7 @@ def test_what_was_fitted_covers_windows_that_were_held_out(wrong_by: float) -> N
     assert coverage(bands[held], windows.future[held]) == pytest.approx(0.8, abs=0.02)
 
 
-def test_windows_that_stand_still_or_are_somebody_else_s_teach_nothing() -> None:
+def test_windows_that_do_not_move_or_are_of_another_model_are_not_fitted() -> None:
     windows, answers = noise(200, 1.0)
     windows.past[:50] = 0.5
     answers.usable[50:80] = False
@@ -52,7 +52,7 @@ def test_windows_that_stand_still_or_are_somebody_else_s_teach_nothing() -> None
     assert state.tracks["ewma"]["all"].sample_size.tolist() == [120] * STEPS
 
 
-def test_without_enough_outcomes_bands_stay_as_they_are() -> None:
+def test_without_enough_outcomes_bands_are_unchanged() -> None:
     windows, answers = noise(40, 0.4)
     calibrator = Calibrator(windows, SETTINGS)
     every = np.ones(40, dtype=bool)
@@ -61,7 +61,7 @@ def test_without_enough_outcomes_bands_stay_as_they_are() -> None:
     np.testing.assert_array_equal(bands, answers.bands)
 
 
-def test_following_the_stream_finds_the_width_by_itself() -> None:
+def test_online_updates_reach_the_coverage_without_a_fit() -> None:
     windows, answers = noise(1200, 0.4)
     every = np.ones(1200, dtype=bool)
     calibrator = Calibrator(windows, SETTINGS)
@@ -82,7 +82,7 @@ def test_an_outcome_is_not_known_before_its_time() -> None:
     np.testing.assert_array_equal(bands, answers.bands)
 
 
-def test_a_switch_is_in_the_middle_of_the_time_of_the_windows_in_question() -> None:
+def test_a_switch_is_at_the_median_time_of_the_chosen_windows() -> None:
     windows, answers = noise(20, 1.0)
     where = np.arange(20) >= 10
     mixed = switched(np.zeros_like(answers.bands), np.ones_like(answers.bands), windows, where)
@@ -90,13 +90,13 @@ def test_a_switch_is_in_the_middle_of_the_time_of_the_windows_in_question() -> N
     assert mixed[:, 0, 0].tolist() == [0] * 15 + [1] * 5
 
 
-def test_shaken_outcomes_end_as_many_times_as_far_from_the_median() -> None:
+def test_injected_volatility_multiplies_the_distance_from_the_median() -> None:
     windows, answers = noise(100, 1.0)
-    shock = shaken(answers.bands, windows, np.ones(100, dtype=bool), 3.0)
+    actual, late = shaken(answers.bands, windows, np.ones(100, dtype=bool), 3.0)
 
-    assert shock.late.tolist() == [False] * 30 + [True] * 70
-    np.testing.assert_allclose(shock.actual[:30], windows.future[:30])
-    np.testing.assert_allclose(shock.actual[30:] - 0.5, 3 * (windows.future[30:] - 0.5))
+    assert late.tolist() == [False] * 30 + [True] * 70
+    np.testing.assert_allclose(actual[:30], windows.future[:30])
+    np.testing.assert_allclose(actual[30:] - 0.5, 3 * (windows.future[30:] - 0.5))
 
 
 def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
@@ -128,7 +128,3 @@ def test_updated_factors_recover_from_a_change_that_fixed_ones_do_not() -> None:
     assert np.mean(row["with"][4:]) == pytest.approx(0.8, abs=0.04)
     assert np.mean(row["fixed"][4:]) < 0.5
     assert np.mean(row["without"]) == pytest.approx(0.8, abs=0.03)
-
-
-def test_levels_hold_the_interval_that_is_calibrated() -> None:
-    assert {0.1, 0.5, 0.9} <= set(LEVELS.tolist())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from runner.types import FloatArray
-from serve_app.backtest.scoring.scores import LEVELS, Scores, score_bands
+from serve_app.backtest.scores import LEVELS, Scores, score_bands
 from serve_app.backtest.windows import BoolArray, Windows, freq
 
 PRICE_EDGES = (0.0, 0.02, 0.05, 0.2, 0.8, 0.95)
@@ -43,10 +43,9 @@ def segments(windows: Windows) -> Iterator[tuple[str, str, BoolArray]]:
 def summarise(bands: FloatArray, windows: Windows) -> Summary:
     """The scores of one source: on all windows, on moving ones, by step and by segment."""
     scores, moving = score_bands(bands, windows.future), windows.moving
-    every = np.ones(len(windows), dtype=bool)
     return {
-        "all": over(scores, every),
-        "moving": over(scores, moving),
+        "all": _with_steps(scores, np.ones(len(windows), dtype=bool)),
+        "moving": _with_steps(scores, moving),
         "segments": [
             {
                 "by": by,
@@ -60,12 +59,15 @@ def summarise(bands: FloatArray, windows: Windows) -> Summary:
     }
 
 
-def over(scores: Scores, where: BoolArray) -> Summary:
-    """The scores of some windows, overall and by step."""
+def _with_steps(scores: Scores, where: BoolArray) -> Summary:
     steps = {name: _by_step(scores[key][where]) for name, key in _MEANS.items()}
     steps["rmse"] = np.sqrt(_by_step(scores["squared_error"][where]))
     steps["breach_rate"] = 1 - steps["coverage_80"]
-    return {**overall(scores, where), "steps": {n: _plain(v) for n, v in steps.items()}}
+    plain = {
+        name: [float(v) if np.isfinite(v) else None for v in values]
+        for name, values in steps.items()
+    }
+    return {**overall(scores, where), "steps": plain}
 
 
 def overall(scores: Scores, where: BoolArray) -> Summary:
@@ -113,7 +115,3 @@ def _mean(values: FloatArray) -> float | None:
 
 def _by_step(values: FloatArray) -> FloatArray:
     return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
-
-
-def _plain(values: FloatArray) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in values]

@@ -5,7 +5,9 @@ the calibrated levels 0.1 and 0.9. Only a band wider than ``bands.max_interval_w
 as a whole; such answers are marked ``narrowed``.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,57 @@ from numpy.typing import NDArray
 
 from runner.bands import Correction
 from runner.errors import ConfigError
-from serve_app.backtest.run import Finished, chunks
-from serve_app.backtest.scoring.scores import LEVELS
-from serve_app.backtest.store import Store
+from runner.types import FloatArray
+from serve_app.backtest.band_store import Finished, Store, chunks
+from serve_app.backtest.held_out import Answers
+from serve_app.backtest.scores import LEVELS
+from serve_app.backtest.summary import Summary
 from serve_app.backtest.windows import Windows, freq
-from serve_app.client import Client, Forecast, Retries, ServiceError, request_body
+from serve_app.client import Client, Forecast, Options, Retries, ServiceError, request_body
 
 BATCH = 64  # requests in one body: slow models meet the batch deadline with as many
 TIMEOUT_S = 120.0
 RETRIES = Retries(attempts=5, first_wait_s=0.5, longest_wait_s=30.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """The answers of a running service for all windows; see `ask_all`."""
+
+    model: str  # as requested
+    arrays: Mapping[str, NDArray[Any]]
+
+    @property
+    def answers(self) -> Answers:
+        """The bands of the model that answered most windows; without narrowed ones."""
+        own = self.arrays["source"][self.arrays["reason"] == ""].tolist()
+        name = Counter(own).most_common(1)[0][0] if own else self.model
+        usable = (self.arrays["source"] == name) & ~self.arrays["narrowed"]
+        return Answers(name, self.arrays["bands"], usable)
+
+    @property
+    def calibrated(self) -> NDArray[np.bool_]:
+        """``(B,)``: answers with calibrated paths."""
+        there: NDArray[np.bool_] = np.isfinite(self.arrays["conformal"]).all(axis=(1, 2))
+        return there
+
+    def kinds(self) -> dict[str, FloatArray]:
+        """Bands by the name in the report; with calibrated ones if the service sent any."""
+        bands, there = self.arrays["bands"], self.calibrated
+        found = {f"{self.model} (service)": bands}
+        if there.any():
+            mixed = np.where(there[:, None, None], self.arrays["conformal"], bands)
+            found[f"{self.model} (service, conformal)"] = mixed
+        return found
+
+    def counts(self) -> Summary:
+        """Number of windows by answering model and by fallback reason."""
+        return {
+            "asked_for": self.model,
+            "answered_by": dict(Counter(self.arrays["source"].tolist())),
+            "fallback_reasons": dict(Counter(filter(None, self.arrays["reason"].tolist()))),
+            "calibrated_windows": int(self.calibrated.sum()),
+        }
 
 
 def ask_all(client: Client, model: str, windows: Windows, store: Store, finished: Finished) -> None:
@@ -34,13 +78,12 @@ def ask_all(client: Client, model: str, windows: Windows, store: Store, finished
         ConfigError: a step is not a whole number of minutes.
         ClientError: the service cannot be reached, or it refuses a request.
     """
-    for chunk in chunks(model, len(windows)):
-        part = windows.take(chunk.rows)
-        if store.load(model, chunk.index) is None:
+    for index, part in chunks(windows):
+        if store.load(model, index) is None:
             bodies = requests(part, model)
             parts = (bodies[i : i + BATCH] for i in range(0, len(bodies), BATCH))
             answers = [answer for some in parts for answer in _answers(client, some)]
-            store.save(model, chunk.index, _arrays(answers))
+            store.save(model, index, _arrays(answers))
         finished(model, len(part))
 
 
@@ -56,18 +99,17 @@ def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
 
 
 def _request(windows: Windows, b: int, model: str) -> dict[str, Any]:
-    liquidity = str(windows.labels["liquidity"][b])
-    return request_body(
-        str(windows.labels["market_id"][b])[:128],
-        windows.past[b],
+    options = Options(
         as_of=float(windows.origin_ts[b]),
         freq=freq(windows.step_s[b]),
         horizon_steps=windows.future.shape[1],
-        levels=LEVELS,
+        levels=LEVELS.tolist(),
         model=model,
         conformal=True,
-        **({"liquidity_bucket": liquidity} if liquidity else {}),
     )
+    if liquidity := str(windows.labels["liquidity"][b]):
+        options["liquidity_bucket"] = liquidity
+    return request_body(str(windows.labels["market_id"][b])[:128], windows.past[b], **options)
 
 
 def _answers(client: Client, bodies: Sequence[Mapping[str, Any]]) -> list[Forecast]:

@@ -7,11 +7,9 @@ import orjson
 import pytest
 
 from runner.errors import ConfigError
-from serve_app.backtest.forecasters.service import BATCH, RETRIES, ask_all, requests
-from serve_app.backtest.report.report import Served
-from serve_app.backtest.run import CHUNK
-from serve_app.backtest.scoring.scores import LEVELS
-from serve_app.backtest.store import Store
+from serve_app.backtest.band_store import CHUNK, Store
+from serve_app.backtest.scores import LEVELS
+from serve_app.backtest.service_bands import BATCH, RETRIES, Served, ask_all, requests
 from serve_app.client import Client, RequestRefusedError
 from serve_app.http.requests import BatchBody, to_request
 from tests.support.builders import make_config

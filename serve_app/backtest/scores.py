@@ -5,55 +5,45 @@ JASA 102(477), 2007, section 6.2; pinball loss: Koenker and Bassett, "Regression
 Econometrica 46(1), 1978. Lower is better, except for coverage, which should equal the target.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from runner.types import FloatArray
 
 LEVELS = np.array([0.05, 0.1, 0.5, 0.9, 0.95])
-PINBALL_LEVELS = (0.1, 0.5, 0.9)  # the mean over these is "the" pinball loss
-INTERVALS = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95)}  # coverage: its two levels
+MEDIAN = 2  # its place among LEVELS
+PINBALL = slice(1, 4)  # the mean over 0.1, 0.5 and 0.9 is "the" pinball loss
+INTERVALS = {0.8: (1, 3), 0.9: (0, 4)}  # coverage: the places of its two levels
 _ROUNDING = 1e-9  # prices have the precision of float32
 _NUMPY = "numpy"  # the default is numba where installed, which compiles first
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Scores ``(B, H)`` by name; those of ``INTERVALS`` carry their coverage, as in ``width_80``.
-
-    ``real`` is 1 where a breach was followed by a real move, 0 where not, NaN where there was no
-    breach or nothing comes after it.
-    """
-
-    by_name: dict[str, FloatArray]
-
-    def __getitem__(self, name: str) -> FloatArray:
-        return self.by_name[name]
+Scores = dict[str, FloatArray]
 
 
 def score_bands(bands: FloatArray, actual: FloatArray) -> Scores:
-    """Scores of bands ``(B, H, Q)`` at ``LEVELS`` for actual values ``(B, H)``."""
+    """Scores ``(B, H)`` by name, of bands ``(B, H, Q)`` at ``LEVELS`` for actual values ``(B, H)``.
+
+    Those of ``INTERVALS`` carry their coverage, as in ``width_80``; ``real`` is `real_moves`.
+    """
     import scoringrules  # of an optional extra
 
     losses = scoringrules.quantile_score(actual[..., None], bands, LEVELS, backend=_NUMPY)
-    error = actual - _path(bands, 0.5)
+    error = actual - bands[..., MEDIAN]
     found = {
-        "pinball": losses[..., [_place(level) for level in PINBALL_LEVELS]].mean(axis=-1),
+        "pinball": losses[..., PINBALL].mean(axis=-1),
         "crps": scoringrules.crps_quantile(actual, bands, LEVELS, backend=_NUMPY),
         "absolute_error": np.abs(error),
         "squared_error": error**2,
         "real": real_moves(bands, actual),
     }
-    for coverage, (low_level, up_level) in INTERVALS.items():
-        low, up = _path(bands, low_level), _path(bands, up_level)
+    for coverage, (lower, upper) in INTERVALS.items():
+        low, up = bands[..., lower], bands[..., upper]
         name = f"{round(coverage * 100)}"
         found[f"covered_{name}"] = inside(low, up, actual).astype(float)
         found[f"width_{name}"] = up - low
         winkler = scoringrules.interval_score(actual, low, up, 1 - coverage, backend=_NUMPY)
         found[f"interval_{name}"] = np.reshape(winkler, actual.shape)  # it drops axes of length 1
-    return Scores(found)
+    return found
 
 
 def inside(low: FloatArray, up: FloatArray, actual: FloatArray) -> NDArray[np.bool_]:
@@ -69,7 +59,7 @@ def real_moves(bands: FloatArray, actual: FloatArray) -> FloatArray:
     price of the horizon is still beyond the same edge, else a spike. A breach in the last step
     does not count.
     """
-    low, up = (_path(bands, level) for level in INTERVALS[0.8])
+    low, up = (bands[..., place] for place in INTERVALS[0.8])
     breach = ~inside(low, up, actual)
     windows, steps = np.arange(len(actual)), breach.argmax(axis=1)
     broken = breach.any(axis=1) & (steps < actual.shape[1] - 1)
@@ -80,12 +70,3 @@ def real_moves(bands: FloatArray, actual: FloatArray) -> FloatArray:
     real = np.full(actual.shape, np.nan)
     real[windows, steps] = stayed
     return real
-
-
-def _place(level: float) -> int:
-    return int(np.flatnonzero(level == LEVELS)[0])
-
-
-def _path(bands: FloatArray, level: float) -> FloatArray:
-    path: FloatArray = bands[..., _place(level)]
-    return path

@@ -12,8 +12,8 @@ from runner.calibration.conformal import score as score_outcomes
 from runner.calibration.segments import segment_chain
 from runner.calibration.state import ConformalState
 from runner.config.conformal import ConformalSection
-from runner.types import FloatArray
-from serve_app.backtest.scoring.scores import LEVELS
+from runner.types import BASELINE_MODEL, FloatArray
+from serve_app.backtest.scores import LEVELS, MEDIAN
 from serve_app.backtest.windows import BoolArray, Windows, freq
 
 Chain = tuple[str, ...]
@@ -21,17 +21,16 @@ Chain = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Bands of one source for every window, before width limits.
+    """Bands of one source for every window, before width limits."""
 
-    Attributes:
-        source: key of their calibration: a model's runtime name, or ``ewma``.
-        bands: ``(B, H, Q)`` at ``LEVELS``.
-        usable: ``(B,)`` False where another model answered, or the band was narrowed.
-    """
+    source: str  # key of their calibration: a model's runtime name, or ``ewma``
+    bands: FloatArray  # (B, H, Q) at LEVELS
+    usable: BoolArray  # (B,) False where another model answered, or the band was narrowed
 
-    source: str
-    bands: FloatArray
-    usable: BoolArray
+
+def baseline_answers(bands: FloatArray) -> Answers:
+    """The baseline's bands as input of calibration."""
+    return Answers(BASELINE_MODEL, bands, np.ones(len(bands), dtype=bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,9 +76,7 @@ class Calibrator:
         """The calibrated bands; unchanged where the state has too few samples."""
         bands = answers.bands.copy()
         for chain, rows in _by_chain(self.chains(answers), where).items():
-            found = self._adjust(answers, state, chain, rows)
-            if found is not None:
-                bands[rows] = found
+            bands[rows] = self._adjust(answers, state, chain, rows)
         return bands
 
     def followed(
@@ -87,11 +84,7 @@ class Calibrator:
     ) -> FloatArray:
         """The bands, calibrated by a state that is updated with each outcome once it is known.
 
-        Args:
-            answers: the bands.
-            state: the initial state.
-            where: the windows, processed in time order.
-            actual: ``(B, H)`` actual values; may differ from those of the windows.
+        The chosen windows are processed in time order, with actual values ``(B, H)``.
         """
         bands, chains = answers.bands.copy(), self.chains(answers)
         outcomes, informative = self._scores(answers, actual), self.informative(answers)
@@ -103,19 +96,17 @@ class Calibrator:
                 _, past = heapq.heappop(waiting)
                 one = Scored(answers.source, chains[past], outcomes[past : past + 1])
                 state = update(state, [one], self.settings.online_rate)
-            found = self._adjust(answers, state, chains[b], np.array([b]))
-            if found is not None:
-                bands[b] = found[0]
+            bands[b] = self._adjust(answers, state, chains[b], np.array([b]))[0]
             if informative[b]:
                 heapq.heappush(waiting, (float(ends[b]), b))
         return bands
 
     def _adjust(
         self, answers: Answers, state: ConformalState, chain: Chain, rows: NDArray[np.intp]
-    ) -> FloatArray | None:
-        bands, enough = answers.bands[rows], self.settings.enough
-        found = adjust(bands, LEVELS, state, answers.source, chain, enough)
-        return None if found is None else found.paths
+    ) -> FloatArray:
+        bands = answers.bands[rows]
+        found = adjust(bands, LEVELS, state, answers.source, chain, self.settings.enough)
+        return bands if found is None else found.paths
 
     def _scores(self, answers: Answers, actual: FloatArray) -> FloatArray:
         return score_outcomes(answers.bands, LEVELS, actual, self.settings.target_coverage)
@@ -127,24 +118,18 @@ def switched(first: FloatArray, then: FloatArray, windows: Windows, where: BoolA
     return np.where((windows.origin_ts < middle)[:, None, None], first, then)
 
 
-def shaken(bands: FloatArray, windows: Windows, where: BoolArray, factor: float) -> "Shaken":
-    """Outcomes with an injected change of volatility after 30 % of the chosen windows.
+def shaken(
+    bands: FloatArray, windows: Windows, where: BoolArray, factor: float
+) -> tuple[FloatArray, BoolArray]:
+    """Outcomes ``(B, H)`` with an injected change of volatility, and the windows ``(B,)`` after it.
 
-    From then on prices end ``factor`` times as far from the median of their band.
+    After 30 % of the chosen windows prices end ``factor`` times as far from the median.
     """
     change = np.quantile(windows.origin_ts[where], 0.3)
     late = windows.origin_ts >= change
-    median = bands[..., int(np.flatnonzero(LEVELS == 0.5)[0])]
+    median = bands[..., MEDIAN]
     far = np.clip(median + factor * (windows.future - median), 0, 1)
-    return Shaken(np.where(late[:, None], far, windows.future), late)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shaken:
-    """Outcomes ``(B, H)`` with the change, and the windows ``(B,)`` after it."""
-
-    actual: FloatArray
-    late: BoolArray
+    return np.where(late[:, None], far, windows.future), late
 
 
 def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[np.intp]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.backtest.scoring.summary import FEWEST_POINTS, Summary
+from serve_app.backtest.summary import FEWEST_POINTS, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,15 @@ def all_tables(result: Summary) -> list[TableText]:
     """All tables of a result, in reading order."""
     calibration = result["calibration"]
     tables = [
-        overview(result),
-        steps(result["sources"]),
-        segment_table(result["sources"]),
-        limit_table(result["width_limits"]),
+        _overview(result),
+        _steps(result["sources"]),
+        _segments(result["sources"]),
+        _limits(result["width_limits"]),
     ]
     return tables + ([calibration_table(calibration)] if calibration else [])
 
 
-def overview(result: Summary) -> TableText:
-    """One row for each source."""
+def _overview(result: Summary) -> TableText:
     head = (
         "source", "pinball", "vs flat", "interval 80", "CRPS", "MAE", "RMSE", "cover 80",
         "moving", "steps", "cover 90", "width 80", "breach", "real",
@@ -66,23 +65,15 @@ def overview(result: Summary) -> TableText:
     )
 
 
-def steps(sources: Mapping[str, Summary]) -> TableText:
-    """Coverage of the 80 % band on moving windows at each step."""
-    first = next(iter(sources.values()))
-    count = len(first["moving"]["steps"]["coverage_80"])
+def _steps(sources: Mapping[str, Summary]) -> TableText:
     rows = tuple(
-        (name, *(share(v) for v in one["moving"]["steps"]["coverage_80"]))
-        for name, one in sources.items()
+        (name, *map(share, one["moving"]["steps"]["coverage_80"])) for name, one in sources.items()
     )
-    return TableText(
-        "Coverage of the 80 % band by step, moving windows",
-        ("source", *(str(step + 1) for step in range(count))),
-        rows,
-    )
+    head = ("source", *(str(step) for step in range(1, len(rows[0]))))
+    return TableText("Coverage of the 80 % band by step, moving windows", head, rows)
 
 
-def segment_table(sources: Mapping[str, Summary]) -> TableText:
-    """Coverage of the 80 % band by segment on moving windows, where there are enough points."""
+def _segments(sources: Mapping[str, Summary]) -> TableText:
     first = next(iter(sources.values()))["segments"]
     shown = [i for i, one in enumerate(first) if one["moving"]["points"] >= FEWEST_POINTS]
     rows = tuple(
@@ -101,8 +92,7 @@ def segment_table(sources: Mapping[str, Summary]) -> TableText:
     )
 
 
-def limit_table(rows: Sequence[Summary]) -> TableText:
-    """Scores of the baseline with and without width limits."""
+def _limits(rows: Sequence[Summary]) -> TableText:
     free = rows[0]["all"]
     cells = tuple(
         (
@@ -143,20 +133,12 @@ def calibration_table(found: Summary) -> TableText:
 
 
 def share(value: float | None) -> str:
-    """A share with three digits.
-
-    >>> share(0.8123), share(None)
-    ('0.812', '')
-    """
+    """A share with three digits; "" for None."""
     return "" if value is None else f"{value:.3f}"
 
 
 def thousandths(value: float | None, digits: int) -> str:
-    """A score in thousandths of a probability.
-
-    >>> thousandths(0.0015220, 3)
-    '1.522'
-    """
+    """A score in thousandths of a probability; "" for None."""
     return "" if value is None else f"{1e3 * value:.{digits}f}"
 
 

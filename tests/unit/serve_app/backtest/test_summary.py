@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from serve_app.backtest.scoring.limits import cost, limited
-from serve_app.backtest.scoring.scores import score_bands
-from serve_app.backtest.scoring.summary import overall, reliability, segments, summarise
+from serve_app.backtest.report import cost_of_limits, limited
+from serve_app.backtest.scores import score_bands
+from serve_app.backtest.summary import overall, reliability, segments, summarise
 from tests.support.builders import make_config
 from tests.support.markets import made_windows, rough_prices
 
@@ -72,7 +72,7 @@ def test_limits_act_on_the_levels_that_are_asked_for_by_default() -> None:
 
 
 def test_the_cost_of_limits_is_told_beside_bands_of_any_width() -> None:
-    free, fixed, own = cost(BANDS / 100, WINDOWS, make_config().bands)
+    free, fixed, own = cost_of_limits(BANDS / 100, WINDOWS, make_config().bands)
 
     assert [row["limits"] for row in (fixed, own)] == ["0.02 to 0.9", "0.02 to 0.9, or 1 own ticks"]
     assert free["all"]["width_80"] < 0.01

@@ -1,17 +1,22 @@
-"""Charts of a backtest as SVG text, drawn by matplotlib; every function takes parts of the result.
+"""The result as one self-contained HTML file, with charts as inline SVG, drawn by matplotlib.
 
-Text stays text, without random ids or dates: the same result gives the same file.
+Text in a chart stays text, without random ids or dates: the same result gives the same file.
 """
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serve_app.backtest.scoring.summary import Summary
+from serve_app.backtest.summary import Summary
+from serve_app.backtest.tables import all_tables
 
+_TEMPLATE = Path(__file__).with_name("page.html")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _STYLE = {
     "svg.fonttype": "none",
@@ -26,6 +31,52 @@ _STYLE = {
 _UNUSED_ID = re.compile(r'<g id="[^"]*">')  # equal in all charts, but unique in a page
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart: file name, title, caption and SVG text."""
+
+    name: str
+    title: str
+    note: str
+    svg: str
+
+
+def render(result: Summary) -> str:
+    """The page's text."""
+    import jinja2  # of an optional extra
+
+    template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE.read_text("utf-8"))
+    days = (datetime.fromtimestamp(result["data"][end], UTC).date() for end in ("from", "to"))
+    first, last = days
+    tables = all_tables(result)
+    return template.render(result, first=first, last=last, tables=tables, charts=charts(result))
+
+
+def charts(result: Summary) -> list[Chart]:
+    """All charts of a result."""
+    sources, calibration = result["sources"], result["calibration"]
+    found = [
+        Chart(
+            "coverage", "Coverage by step", "Moving windows; target: 0.80.",
+            coverage_by_step(sources),
+        ),
+        Chart(
+            "reliability", "Reliability", "Moving windows; calibrated bands lie on the line.",
+            reliability(sources),
+        ),
+        Chart(
+            "examples", "Examples of the baseline",
+            "Past, median, bands of 80 and 90 %, and actual values (dots).",
+            fans(result["examples"]),
+        ),
+    ]  # fmt: skip
+    if calibration and any(len(row["with"]) > 1 for row in calibration["recovery"]["rows"]):
+        drawn = recovery(calibration["recovery"], calibration["target"])
+        note = "Coverage when, from one moment on, prices end three times as far from the median."
+        found.append(Chart("recovery", "After a change of volatility", note, drawn))
+    return found
 
 
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:

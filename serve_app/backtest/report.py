@@ -1,0 +1,149 @@
+"""The whole result of a backtest as one value that JSON can hold."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.bands import min_widths, sanitize
+from runner.config.loading import Config
+from runner.config.sections import BandsSection
+from runner.types import FloatArray
+from serve_app.backtest.calibration import check, recovery
+from serve_app.backtest.forecasters import BASELINE, FLAT
+from serve_app.backtest.held_out import baseline_answers
+from serve_app.backtest.scores import LEVELS, PINBALL, score_bands
+from serve_app.backtest.service_bands import Served
+from serve_app.backtest.summary import Summary, overall, summarise
+from serve_app.backtest.windows import Split, Windows
+
+_SHOWN_PAST = 72  # steps before the origin of an example
+_EXAMPLES = (0.25, 0.5, 0.7, 0.85, 0.95, 0.99)  # of the moving windows, from narrow to wide bands
+
+
+def build(
+    data: Path,
+    windows: Windows,
+    bands: Mapping[str, FloatArray],
+    served: Served | None,
+    splits: Sequence[Split],
+    config: Config,
+    settings: Mapping[str, Any],
+) -> Summary:
+    """Everything that the tables, the JSON file and the page show.
+
+    ``bands`` by source hold the baseline; ``splits`` are those of the check of calibration;
+    ``settings`` are the options of the run.
+    """
+    every = {**bands, **(served.kinds() if served else {})}
+    sources = {name: summarise(one, windows) for name, one in every.items()}
+    return {
+        "data": _about(data, windows),
+        "settings": dict(settings),
+        "sources": sources,
+        "against_flat": _against_flat(sources),
+        "width_limits": cost_of_limits(bands[BASELINE], windows, config.bands),
+        "examples": _examples(windows, bands[BASELINE]),
+        "service": served.counts() if served else None,
+        "calibration": _calibration(windows, bands[BASELINE], served, splits, config),
+    }
+
+
+def cost_of_limits(bands: FloatArray, windows: Windows, limits: BandsSection) -> list[Summary]:
+    """Scores without limits, with the two widths that are configured, and with ticks as well.
+
+    If ``min_interval_ticks`` is not set, the last row uses one tick.
+    """
+    ticks = limits.min_interval_ticks or 1.0
+    fixed = limits.model_copy(update={"min_interval_ticks": None})
+    own = limits.model_copy(update={"min_interval_ticks": ticks})
+    widths = f"{limits.min_interval_width:g} to {limits.max_interval_width:g}"
+    kinds = {
+        "without limits": bands,
+        widths: limited(bands, windows, fixed),
+        f"{widths}, or {ticks:g} own ticks": limited(bands, windows, own),
+    }
+    every, rows = np.ones(len(windows), dtype=bool), []
+    for name, some in kinds.items():
+        scores = score_bands(some, windows.future)
+        moving = overall(scores, windows.moving)
+        rows.append({"limits": name, "all": overall(scores, every), "moving": moving})
+    return rows
+
+
+def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatArray:
+    """Bands ``(B, H, Q)`` at ``LEVELS`` with the limits of a request for the default levels.
+
+    The two outermost levels, which are not among them, are moved outwards where needed.
+    """
+    least = min_widths(windows.past, limits)
+    inner = sanitize(bands[..., PINBALL], LEVELS[PINBALL], limits, least).y_prob
+    low, up = np.minimum(bands[..., 0], inner[..., 0]), np.maximum(bands[..., -1], inner[..., -1])
+    return np.concatenate([low[..., None], inner, up[..., None]], axis=-1)
+
+
+def _about(data: Path, windows: Windows) -> Summary:
+    return {
+        "file": data.name,
+        "windows": len(windows),
+        "moving_windows": int(windows.moving.sum()),
+        "points": int(windows.future.size),
+        "markets": len(np.unique(windows.labels["market_id"])),
+        "events": len(np.unique(windows.labels["event"])),
+        "from": float(windows.origin_ts.min()),
+        "to": float(windows.origin_ts.max()),
+        "unchanged_fraction": float(np.mean(np.diff(windows.past, axis=1) == 0)),
+    }
+
+
+def _against_flat(sources: Mapping[str, Summary]) -> dict[str, float]:
+    """Relative difference of pinball loss to the flat recipe: -0.35 is 35 % less."""
+    if FLAT not in sources:
+        return {}
+    flat = sources[FLAT]["all"]["pinball"]
+    return {name: one["all"]["pinball"] / flat - 1 for name, one in sources.items()}
+
+
+def _examples(windows: Windows, bands: FloatArray) -> list[Summary]:
+    """One moving window at each of several widths of its band, each of another market."""
+    moving = np.flatnonzero(windows.moving)
+    width = bands[moving, -1, -2] - bands[moving, -1, 1]
+    ranked = moving[np.argsort(width, kind="stable")]
+    chosen: dict[str, int] = {}
+    for place in _EXAMPLES:
+        for b in ranked[int(place * len(ranked)) :].tolist():
+            market = str(windows.labels["market_id"][b])
+            if market not in chosen:
+                chosen[market] = b
+                break
+    return [
+        {
+            "market_id": market,
+            "origin_ts": float(windows.origin_ts[b]),
+            "step_s": float(windows.step_s[b]),
+            "past": windows.past[b, -_SHOWN_PAST:].tolist(),
+            "future": windows.future[b].tolist(),
+            "levels": LEVELS.tolist(),
+            "bands": bands[b].tolist(),
+        }
+        for market, b in chosen.items()
+    ]
+
+
+def _calibration(
+    windows: Windows,
+    baseline: FloatArray,
+    served: Served | None,
+    splits: Sequence[Split],
+    config: Config,
+) -> Summary | None:
+    """None if a part of a split has too few moving windows."""
+    settings, moving = config.conformal, windows.moving
+    needed = settings.min_samples
+    if any(min((s.fit & moving).sum(), (s.held_out & moving).sum()) < needed for s in splits):
+        return None
+    answers = baseline_answers(baseline)
+    model = [served.answers] if served and (served.answers.usable & moving).sum() > needed else []
+    found = check([answers, *model], windows, settings, splits)
+    return found | {"recovery": recovery(answers, windows, settings, splits[0])}

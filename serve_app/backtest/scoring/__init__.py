@@ -1,1 +1,0 @@
-"""How bands are scored: pinball loss, coverage, calibration on held-out windows."""
