@@ -1,46 +1,86 @@
-"""Routes of the web pages and of the files they load."""
+"""Routes of the web pages and of the files they load.
 
-from collections.abc import Callable, Mapping
+The files are a fixed table of names, each read and compressed once, when first requested. No part
+of a request becomes a file path, so only files of the table can be read.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import anyio.to_thread
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve_app.console.static_files import Source, StaticFiles, from_package
-
 STATIC = Path(__file__).parent / "static"
 PAGES: Mapping[str, str] = {"/": "index.html", "/docs": "docs.html"}
-FILES = "/console/{name:path}"
-Endpoint = Callable[[Request], Any]
+MEDIA_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+ASK_AGAIN = "no-cache"  # the browser keeps it, but asks before each use whether it has changed
+FOR_GOOD = "public, max-age=31536000, immutable"  # the name holds the version
+# The hash of an empty <style>: plotly adds one, and fills it through the object model.
+_EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        f"style-src 'self' {_EMPTY_STYLE}",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+SECURITY_HEADERS: Mapping[str, str] = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
 
 
 def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
     """A route for every page, and one for the files; ``gate`` gives the access check of a path."""
     static_files = StaticFiles(sources())
 
-    def page(name: str) -> Endpoint:
+    def endpoint(page: str | None) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
-            return await _answer(static_files, name, request)
+            found = await static_files.take(page or request.path_params["name"])
+            if found is None:
+                raise HTTPException(404)
+            return found.answer(request.headers)
 
         return show
 
-    async def file(request: Request) -> Response:
-        return await _answer(static_files, request.path_params["name"], request)
-
-    endpoints = {path: page(name) for path, name in PAGES.items()} | {FILES: file}
+    paths: dict[str, str | None] = {**PAGES, "/console/{name:path}": None}
     return [  # not in the OpenAPI document, which describes the API for programs
-        Route(path, endpoint, middleware=gate(path), include_in_schema=False)
-        for path, endpoint in endpoints.items()
+        Route(path, endpoint(page), middleware=gate(path), include_in_schema=False)
+        for path, page in paths.items()
     ]
 
 
-def sources() -> dict[str, Source]:
+def sources() -> dict[str, "Source"]:
     """Every file that is served, by its name in the URL."""
-    libraries = _libraries()
+    swagger = {name: f"dist/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css")}
+    libraries = {
+        **from_package("plotly", "plotly", {"plotly.min.js": "package_data/plotly.min.js"}),
+        **from_package("flask_swagger_ui", "flask-swagger-ui", swagger),
+    }
     names = {name.rsplit("/", 1)[-1]: f"console/{name}" for name in libraries}
     ours = {
         path.name: Source(path, names=names if path.suffix == ".html" else None)
@@ -49,16 +89,70 @@ def sources() -> dict[str, Source]:
     return ours | libraries
 
 
-def _libraries() -> dict[str, Source]:
-    swagger = {name: f"dist/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css")}
-    return {
-        **from_package("plotly", "plotly", {"plotly.min.js": "package_data/plotly.min.js"}),
-        **from_package("flask_swagger_ui", "flask-swagger-ui", swagger),
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Path of a file, how long a browser may keep it, and the values of its placeholders."""
+
+    path: Path
+    keep: str = ASK_AGAIN
+    names: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file with its headers, plain and compressed."""
+
+    plain: bytes
+    gzipped: bytes
+    headers: Mapping[str, str]
+
+    def answer(self, asked: Headers) -> Response:
+        """The file, or a 304 where the browser has it already."""
+        etag = self.headers["etag"]
+        if etag in (part.strip() for part in asked.get("if-none-match", "").split(",")):
+            return Response(status_code=304, headers=self.headers)
+        if "gzip" not in asked.get("accept-encoding", ""):
+            return Response(self.plain, headers=self.headers)
+        return Response(self.gzipped, headers={**self.headers, "content-encoding": "gzip"})
+
+
+class StaticFiles:
+    """Files by name."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        self._packed: dict[str, StaticFile] = {}
+
+    async def take(self, name: str) -> StaticFile | None:
+        """The file of that name, if there is one; read and compressed in a thread."""
+        if name not in self._packed and name in self._sources:
+            self._packed[name] = await anyio.to_thread.run_sync(pack, self._sources[name])
+        return self._packed.get(name)
+
+
+def pack(source: Source) -> StaticFile:
+    """Reads and compresses a file, and adds its headers."""
+    plain = source.path.read_bytes()
+    for name, value in (source.names or {}).items():
+        plain = plain.replace(b"{{%b}}" % name.encode(), value.encode())
+    digest = hashlib.sha256(plain).hexdigest()[:32]
+    headers = {
+        "content-type": MEDIA_TYPES[source.path.suffix],
+        "cache-control": source.keep,
+        "etag": f'W/"{digest}"',
+        "vary": "accept-encoding",
+        **SECURITY_HEADERS,
     }
+    return StaticFile(plain, gzip.compress(plain, 6, mtime=0), headers)
 
 
-async def _answer(static_files: StaticFiles, name: str, request: Request) -> Response:
-    found = await static_files.take(name)
-    if found is None:
-        raise HTTPException(404)
-    return found.answer(request.headers)
+def from_package(package: str, distribution: str, files: Mapping[str, str]) -> dict[str, Source]:
+    """Files of an installed package, under names that hold its version."""
+    spec = find_spec(package)  # not imported, which would cost time and memory
+    assert spec is not None, f"{package} is a dependency"
+    assert spec.submodule_search_locations is not None, f"{package} is a package"
+    folder, release = Path(spec.submodule_search_locations[0]), version(distribution)
+    return {
+        f"lib/{package}-{release}/{name}": Source(folder / path, FOR_GOOD)
+        for name, path in files.items()
+    }

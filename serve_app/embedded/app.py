@@ -28,7 +28,7 @@ VERSION = "0.1.0"  # of the tollama whose contract this implements
 
 
 class Model(Protocol):
-    """A forecasting model; see ``EmbeddedModel``."""
+    """The part of ``EmbeddedModel`` that the application uses; tests have a fake."""
 
     name: str
     best_batch: int
@@ -43,21 +43,21 @@ class Model(Protocol):
 def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
     """An application that answers like a tollama daemon with one model installed.
 
-    Args:
-        model: the model.
-        clock: seconds, for the timings in the answer.
+    ``clock`` gives seconds, for the timings in the answer.
     """
-    endpoint = _Forecasts(model, clock)
+    endpoint, name = _Forecasts(model, clock), model.name
+    details = {"format": "embedded", "family": "fracast"}
+    tags = {"models": [{"name": name, "model": name, "size": 0, "details": details}]}
     app = Starlette(
         routes=[
             Route("/v1/forecast", endpoint.forecast, methods=["POST"]),
             Route("/v1/health", _always({"status": "ok"})),
             Route("/health/ready", _always({"status": "ok", "healthy": True})),
             Route("/api/version", _always({"version": VERSION})),
-            Route("/api/tags", _always(_tags(model.name))),
+            Route("/api/tags", _always(tags)),
         ],
         exception_handlers={
-            HTTPException: _refuse_route,
+            HTTPException: _refuse,
             _RefusedError: _refuse,
             ModelFailedError: _fail,
         },
@@ -71,8 +71,7 @@ class _RefusedError(Exception):
 
     def __init__(self, status: int, detail: str | list[dict[str, Any]]) -> None:
         super().__init__(status, detail)
-        self.status = status
-        self.detail = detail
+        self.status_code, self.detail = status, detail
 
 
 class _Forecasts:
@@ -124,11 +123,6 @@ async def _read_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _tags(name: str) -> dict[str, Any]:
-    details = {"format": "embedded", "family": "fracast"}
-    return {"models": [{"name": name, "model": name, "size": 0, "details": details}]}
-
-
 def _always(body: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
     async def answer(_: Request) -> Response:
         return _json(body)
@@ -136,14 +130,9 @@ def _always(body: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-async def _refuse_route(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)  # by the table of handlers
-    return _json({"detail": exc.detail}, exc.status_code)
-
-
 async def _refuse(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, _RefusedError)  # likewise
-    return _json({"detail": exc.detail}, exc.status)
+    assert isinstance(exc, HTTPException | _RefusedError)  # by the table of handlers
+    return _json({"detail": exc.detail}, exc.status_code)
 
 
 async def _fail(_: Request, exc: Exception) -> Response:

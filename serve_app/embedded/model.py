@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from runner.baseline.ewma_bands import pad_left
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
-MIN_POINTS = 8
-"""The model refuses shorter series."""
-
+MIN_POINTS = 8  # the model refuses shorter series
 _THREADS = 1  # two threads on two busy cores spin: 750 ms instead of 57 for one series
 _LARGEST = 1e30  # float32 ends at 3.4e38; leaves room for the model's own arithmetic
 
@@ -26,8 +25,7 @@ class SeriesError(ValueError):
 
     def __init__(self, index: int, message: str) -> None:
         super().__init__(index, message)
-        self.index = index
-        self.message = message
+        self.index, self.message = index, message
 
     def __str__(self) -> str:
         return f"series {self.index}: {self.message}"
@@ -42,15 +40,11 @@ class ModelFailedError(RuntimeError):
 
 
 class EmbeddedModel:
-    """fracast-0: 85 thousand parameters, deciles of the next steps from up to 2,048 points.
-
-    Attributes:
-        name: the model's name in requests.
-        best_batch: number of series in one model call, near the least cost per series. Measured ms
-            of CPU per series at 1, 2, 4, 8, 16, 64: 50, 43, 38, 37, 53, 150.
-    """
+    """fracast-0: 85 thousand parameters, deciles of the next steps from up to 2,048 points."""
 
     name = "fracast-0"
+    # Series in one model call, near the least cost per series. Measured ms of CPU per series at 1,
+    # 2, 4, 8, 16, 64: 50, 43, 38, 37, 53, 150.
     best_batch = 4
 
     def __init__(self) -> None:
@@ -78,7 +72,7 @@ class EmbeddedModel:
         for index, y in enumerate(series):
             _check(y, index)
         last = np.array([y[-1] for y in series])
-        context = left_padded([y - y[-1] for y in series])  # float32 is more precise near zero
+        context = pad_left([y - y[-1] for y in series])  # float32 is more precise near zero
         try:
             raw = self._model.forecast_batch(context, horizon=horizon_steps)  # (B, H, 9)
         except (RuntimeError, ValueError) as exc:
@@ -102,34 +96,14 @@ def require_extra() -> None:
         )
 
 
-def left_padded(series: Sequence[FloatArray]) -> FloatArray:
-    """``(B, T)``: series of unequal length, aligned at the end; the model takes NaN as missing.
-
-    >>> left_padded([np.array([1.0, 2.0]), np.array([3.0])]).tolist()
-    [[1.0, 2.0], [nan, 3.0]]
-    """
-    width = max(len(y) for y in series)
-    padded = np.full((len(series), width), np.nan)
-    for row, y in zip(padded, series, strict=True):
-        row[width - len(y) :] = y
-    return padded
-
-
 def at_levels(paths: FloatArray, known: Sequence[float], wanted: Sequence[float]) -> FloatArray:
     """Quantile paths at other levels: linear interpolation between the known ones in normal scores.
 
-    In ``z = Phi^-1(level)`` the quantiles of a normal distribution are a straight line, so they are
+    ``paths`` ``(..., K)`` at K ascending levels become ``(..., Q)``, monotone in the level. In
+    ``z = Phi^-1(level)`` the quantiles of a normal distribution are a straight line, so they are
     exact at any level. Beyond the outermost known levels the line through the outer two is
     extended: normal tails with the spread seen there. If the true distribution has heavier tails,
     levels such as 0.01 are too narrow; the model's output does not show this.
-
-    Args:
-        paths: ``(..., K)``, ascending along the last axis.
-        known: K ascending levels.
-        wanted: Q levels in (0, 1), in any order.
-
-    Returns:
-        ``(..., Q)``, monotone in the level.
     """
     z_known = np.array([NormalDist().inv_cdf(level) for level in known])
     z_wanted = np.array([NormalDist().inv_cdf(level) for level in wanted])

@@ -8,7 +8,7 @@ import pytest
 
 from runner.forecast.answers import WARNINGS
 from runner.types import BreakerState, FallbackReason
-from serve_app.console.pages import FILES, PAGES, STATIC, sources
+from serve_app.console.pages import PAGES, STATIC
 from tests.support.bench import Bench
 from tests.support.openapi import DOCUMENT
 from tests.support.tokens import make_guarded_config
@@ -127,8 +127,3 @@ async def test_file_that_is_not_there_is_answered_like_any_wrong_path(bench: Ben
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "not_found"
-
-
-def test_every_file_has_a_route_and_a_type() -> None:
-    assert FILES == "/console/{name:path}"
-    assert {path.name for path in STATIC.iterdir()} <= set(sources())

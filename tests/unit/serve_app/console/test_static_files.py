@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from serve_app.console.static_files import (
+from serve_app.console.pages import (
     FOR_GOOD,
     POLICY,
     Source,
