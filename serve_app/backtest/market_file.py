@@ -30,39 +30,14 @@ _LATEST_TS = 9.0e9  # year 2255; timestamps in milliseconds are larger
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One market's prices on a regular grid, without long gaps.
-
-    Attributes:
-        start_ts: time of the first value, POSIX seconds.
-        step_s: seconds between values.
-        y_prob: ``(N,)`` in [0, 1].
-        known: ``(N,)`` False where a missing value was carried forward.
-        labels: platform, category, event, liquidity; "" where the file has none.
-    """
+    """One market's prices on a regular grid, without long gaps."""
 
     market_id: str
-    start_ts: float
+    start_ts: float  # of the first value, POSIX seconds
     step_s: float
-    y_prob: FloatArray
-    known: NDArray[np.bool_]
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
-    """Columns of the file in the order of its rows."""
-
-    path: Path
-    market: NDArray[np.intp]  # code of the market, (R,)
-    names: list[str]  # by code
-    ts: FloatArray
-    price: FloatArray
-    labels: Mapping[str, NDArray[Any]]
-
-    def refuse(self, row: int, column: str, why: str) -> NoReturn:
-        """Raises an error for a row, counted from 0; the message counts from 1."""
-        line = f" (line {row + 2})" if self.path.suffix != ".parquet" else ""
-        raise ConfigError(f"{self.path.name}: row {row + 1}{line}, column {column}: {why}.")
+    y_prob: FloatArray  # (N,) in [0, 1]
+    known: NDArray[np.bool_]  # (N,) False where a missing value was carried forward
+    labels: Mapping[str, str] = field(default_factory=dict)  # by the names in LABELS
 
 
 def load_series(path: Path) -> list[Series]:
@@ -72,20 +47,18 @@ def load_series(path: Path) -> list[Series]:
         ConfigError: the file is missing or not a table, a column is missing, or a row is not valid.
     """
     table = _read(path)
-    _check_prices(table)
-    order = np.argsort(table.market, kind="stable")  # a market's rows together, in file order
-    _check_order(table, order)
-    ends = np.cumsum(np.bincount(table.market, minlength=len(table.names)))
-    parts = np.split(order, ends[:-1])
-    return [series for rows in parts for series in _series_of(table, rows)]
+    _check(path, table)
+    markets = table.groupby("market_id", sort=False)
+    return [series for _, rows in markets for series in _series_of(path, rows)]
 
 
-def _read(path: Path) -> _Table:
+def _read(path: Path) -> Any:
+    """A DataFrame with a row for each price: times in POSIX seconds, text "" for missing values."""
     import pandas as pd  # of an optional extra
 
     try:
         if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = pd.read_parquet(path).reset_index(drop=True)
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as exc:
@@ -100,19 +73,13 @@ def _read(path: Path) -> _Table:
             )
     if frame.empty:
         raise ConfigError(f"{path.name}: row 1, column {REQUIRED[0]}: the file holds no rows.")
-    market, names = pd.factorize(_text(frame["market_id"]))
-    labels = {name: _text(frame[name]) for name in LABELS if name in frame.columns}
-    price = pd.to_numeric(frame["price"], errors="coerce").to_numpy(dtype=np.float64)
-    return _Table(path, market, [str(n) for n in names], _times(frame["ts"]), price, labels)
+    texts = [name for name in ("market_id", *LABELS) if name in frame.columns]
+    table = frame[texts].astype("string").fillna("").astype(object)
+    price = pd.to_numeric(frame["price"], errors="coerce").astype("float64")
+    return table.assign(ts=_seconds(frame["ts"]), price=price)
 
 
-def _text(column: Any) -> NDArray[Any]:
-    """Text, "" for missing values."""
-    texts: NDArray[Any] = column.astype("string").fillna("").to_numpy(dtype=object)
-    return texts
-
-
-def _times(column: Any) -> FloatArray:
+def _seconds(column: Any) -> Any:
     """POSIX seconds, NaN where a value is not a time."""
     import pandas as pd
 
@@ -120,52 +87,53 @@ def _times(column: Any) -> FloatArray:
     if column.dtype.kind == "M" or seconds.isna().all():
         moments = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
         seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    times: FloatArray = seconds.to_numpy(dtype=np.float64)
-    return times
+    return seconds.astype("float64")
 
 
-def _check_prices(table: _Table) -> None:
-    for row in _first(np.array([not name for name in table.names])[table.market]):
-        table.refuse(row, "market_id", "is empty")
-    for row in _first(~np.isfinite(table.ts)):
-        table.refuse(row, "ts", "is not a time; write all as seconds since 1970 or as ISO-8601")
-    for row in _first(np.abs(table.ts) > _LATEST_TS):
-        table.refuse(row, "ts", "is out of range; write seconds since 1970, not milliseconds")
-    for row in _first(~np.isfinite(table.price)):
-        table.refuse(row, "price", "is not a number")
-    for row in _first((table.price < 0) | (table.price > 1)):
-        table.refuse(row, "price", "must lie between 0 and 1; divide cents by 100")
+def _check(path: Path, table: Any) -> None:
+    ts, price = table["ts"], table["price"]
+    gaps = table.groupby("market_id")["ts"].diff()
+    checks = (
+        ("market_id", table["market_id"] == "", "is empty"),
+        ("ts", ~np.isfinite(ts), "is not a time; write all as seconds since 1970 or as ISO-8601"),
+        (
+            "ts",
+            ts.abs() > _LATEST_TS,
+            "is out of range; write seconds since 1970, not milliseconds",
+        ),
+        ("price", ~np.isfinite(price), "is not a number"),
+        ("price", ~price.between(0, 1), "must lie between 0 and 1; divide cents by 100"),
+        ("ts", gaps == 0, "this market already has a price at this time"),
+        ("ts", gaps < 0, "is before this market's previous row; sort the file by time"),
+    )
+    for column, wrong, why in checks:
+        for row in np.flatnonzero(wrong)[:1]:
+            _refuse(path, int(row), column, why)
 
 
-def _check_order(table: _Table, order: NDArray[np.intp]) -> None:
-    same_market = np.diff(table.market[order]) == 0
-    later = np.diff(table.ts[order])
-    for at in _first(same_market & (later == 0)):
-        table.refuse(int(order[at + 1]), "ts", "this market already has a price at this time")
-    for at in _first(same_market & (later < 0)):
-        table.refuse(
-            int(order[at + 1]), "ts", "is before this market's previous row; sort the file by time"
-        )
+def _refuse(path: Path, row: int, column: str, why: str) -> NoReturn:
+    """Raises an error for a row, counted from 0; the message counts from 1."""
+    line = f" (line {row + 2})" if path.suffix != ".parquet" else ""
+    raise ConfigError(f"{path.name}: row {row + 1}{line}, column {column}: {why}.")
 
 
-def _series_of(table: _Table, rows: NDArray[np.intp]) -> Iterator[Series]:
+def _series_of(path: Path, rows: Any) -> Iterator[Series]:
     """The series of one market: one, or several where there are long gaps."""
-    ts = table.ts[rows]
     if len(rows) < 2:
         return
-    step_s = _step(table, rows, np.diff(ts))
-    labels = {name: str(values[rows[0]]) for name, values in table.labels.items()}
-    name = table.names[table.market[rows[0]]]
+    ts, price, first = rows["ts"].to_numpy(), rows["price"].to_numpy(), rows.iloc[0]
+    step_s = _step(path, rows.index, np.diff(ts))
+    labels = {name: str(first[name]) for name in LABELS if name in rows.columns}
     cuts = np.flatnonzero(np.diff(ts) > (LONGEST_GAP_STEPS + 0.5) * step_s) + 1
     for part in np.split(np.arange(len(rows)), cuts):
         at = np.rint((ts[part] - ts[part[0]]) / step_s).astype(int)  # index on the grid
         known = np.zeros(at[-1] + 1, dtype=bool)
         known[at] = True
-        values = table.price[rows[part]][np.cumsum(known) - 1]  # the last known price
-        yield Series(name, float(ts[part[0]]), step_s, values, known, labels)
+        values = price[part][np.cumsum(known) - 1]  # the last known price
+        yield Series(str(first["market_id"]), float(ts[part[0]]), step_s, values, known, labels)
 
 
-def _step(table: _Table, rows: NDArray[np.intp], gaps_s: FloatArray) -> float:
+def _step(path: Path, rows: Any, gaps_s: FloatArray) -> float:
     """The market's step, in seconds: the most frequent one; all others must be multiples of it."""
     found, counts = np.unique(gaps_s.round(3), return_counts=True)
     step_s = float(found[counts.argmax()])
@@ -174,14 +142,9 @@ def _step(table: _Table, rows: NDArray[np.intp], gaps_s: FloatArray) -> float:
     odd = np.rint(steps) != 1
     if off_grid.any() or odd.mean() > MAX_ODD_FRACTION:
         at = int(np.flatnonzero(off_grid | odd)[0])
-        table.refuse(
-            int(rows[at + 1]),
-            "ts",
+        why = (
             f"mixed frequencies: {gaps_s[at]:g} s after the row before, in a market with steps "
-            f"of {step_s:g} s; bring each market to one regular step",
+            f"of {step_s:g} s; bring each market to one regular step"
         )
+        _refuse(path, int(rows[at + 1]), "ts", why)
     return step_s
-
-
-def _first(wrong: NDArray[np.bool_]) -> list[int]:
-    return [int(i) for i in np.flatnonzero(wrong)[:1]]

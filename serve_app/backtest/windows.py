@@ -39,21 +39,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """B windows.
+    """B windows."""
 
-    Attributes:
-        past: ``(B, T)`` probabilities.
-        future: ``(B, H)`` probabilities.
-        origin_ts: ``(B,)`` time of the last past value, POSIX seconds.
-        step_s: ``(B,)`` seconds between values.
-        labels: each ``(B,)`` text: market_id, event, platform, category, liquidity.
-    """
-
-    past: FloatArray
-    future: FloatArray
-    origin_ts: FloatArray
-    step_s: FloatArray
-    labels: Mapping[str, NDArray[np.str_]]
+    past: FloatArray  # (B, T) probabilities
+    future: FloatArray  # (B, H) probabilities
+    origin_ts: FloatArray  # (B,) time of the last past value, POSIX seconds
+    step_s: FloatArray  # (B,) seconds between values
+    labels: Mapping[str, NDArray[np.str_]]  # (B,) each: market_id, event, platform, ...
 
     def __len__(self) -> int:
         return len(self.past)
