@@ -1,4 +1,4 @@
-"""The ``tsfm`` command: one file for each command, put together here.
+"""The ``tsfm`` command, put together from the functions in the modules ``*_commands``.
 
 Heavy libraries (Ray, httpx, numpy) are imported where they are used, so that ``tsfm --help`` is
 fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
@@ -6,15 +6,10 @@ fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
 
 import typer
 
-from serve_app.cli.commands.backtest import backtest, calibrate
-from serve_app.cli.commands.bench import bench
-from serve_app.cli.commands.breaker import breaker
-from serve_app.cli.commands.check_config import check_config
-from serve_app.cli.commands.config import config
-from serve_app.cli.commands.forecast import forecast
-from serve_app.cli.commands.models import models
-from serve_app.cli.commands.serve import serve
-from serve_app.cli.commands.status import status
+from serve_app.cli.backtest_commands import backtest, calibrate
+from serve_app.cli.forecast_commands import forecast
+from serve_app.cli.local_commands import bench, check_config, config, serve
+from serve_app.cli.service_commands import breaker, models, status
 from serve_app.cli.terminal import Commands, help_of
 
 app = typer.Typer(

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,21 +29,22 @@ VALUE_NAMES = ("price", "value", "y", "probability", "prob", "close")
 MARKET_NAMES = ("market_id", "market", "id", "symbol")
 
 Body = dict[str, Any]
+Row = tuple[str, Any, Any]  # market, time or None, value
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of a file, and how it is read.
-
-    Attributes:
-        ended: time of the last value, for values without times.
-        points: number of newest values used per market.
-    """
+    """The text of a file, and how it is read."""
 
     name: str
     text: str
-    ended: datetime
-    points: int
+    ended: datetime  # time of the last value, for values without times
+    points: int  # number of newest values used per market
+
+    @property
+    def market(self) -> str:
+        """The market of values without one: the file's name."""
+        return self.name.partition(".")[0] or self.name
 
 
 def read_source(path: Path, points: int) -> Source:
@@ -83,95 +83,73 @@ def requests_of(source: Source) -> list[Body]:
 
 
 def _of_json(source: Source) -> list[Body]:
-    try:
-        value = json.loads(source.text)
-    except json.JSONDecodeError as first:
-        try:
-            value = [json.loads(line) for line in source.text.splitlines() if line.strip()]
-        except json.JSONDecodeError:
-            raise ValueError(f"is not JSON (line {first.lineno}: {first.msg})") from first
-    return _of_value(source, value)
-
-
-def _of_value(source: Source, value: Any) -> list[Body]:
+    value = _json(source.text)
+    if isinstance(value, dict):
+        value = value.get("requests", [value] if isinstance(value.get("y"), list) else value)
     match value:
-        case {"requests": [*items]}:
-            return _of_value(source, items)
-        case {"y": [*_]}:
-            return [dict(value)]
         case dict() if all(isinstance(series, list) for series in value.values()):
-            return [_untimed(source, market, series) for market, series in value.items()]
-        case [dict(), *_] if all(isinstance(item, dict) and "y" in item for item in value):
-            return [dict(item) for item in value] if _whole(value) else _of_rows(source, value)
+            return _bodies(source, ((name, None, v) for name in value for v in value[name]))
         case [dict(), *_] if all(isinstance(item, dict) for item in value):
-            return _of_rows(source, value)
-        case []:
-            return []
-        case [*numbers]:
-            return [_untimed(source, _stem(source), numbers)]
+            if all(isinstance(item.get("y"), list) for item in value):
+                return value
+            return _bodies(source, _rows(source, value))
+        case list():
+            return _bodies(source, ((source.market, None, v) for v in value))
     raise ValueError("is JSON, but neither values nor requests")
 
 
-def _whole(items: Iterable[Mapping[str, Any]]) -> bool:
-    return all(isinstance(item["y"], list) for item in items)
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as first:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise ValueError(f"is not JSON (line {first.lineno}: {first.msg})") from first
 
 
 def _of_csv(source: Source) -> list[Body]:
-    sample = source.text[:4096]
-    delimiter = max(",;\t", key=sample.count)
-    rows = [row for row in csv.reader(io.StringIO(source.text), delimiter=delimiter) if any(row)]
-    if rows and len(rows[0]) == 1 and _is_value(rows[0][0]):
-        return [_untimed(source, _stem(source), [_number(row[0], i) for i, row in enumerate(rows)])]
-    if not rows:
-        return []
-    names = [name.strip() for name in rows[0]]
-    width = len(names)
-    cells = ((row + [""] * (width - len(row)))[:width] for row in rows[1:])
-    return _of_table(source, names, cells)
+    text = source.text.strip()
+    delimiter = max(",;\t", key=text[:4096].count)
+    names = VALUE_NAMES[:1] if _float(text.partition("\n")[0]) is not None else None
+    lines = csv.DictReader(io.StringIO(text), names, delimiter=delimiter)
+    return _bodies(source, _rows(source, [line for line in lines if any(line.values())]))
 
 
-def _of_rows(source: Source, rows: Sequence[Mapping[str, Any]]) -> list[Body]:
-    names = list(rows[0])
-    return _of_table(source, names, ([row.get(name) for name in names] for row in rows))
-
-
-def _of_table(source: Source, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Body]:
-    value, time = _column(names, VALUE_NAMES), _column(names, TIME_NAMES)
-    market = _column(names, MARKET_NAMES)
-    if value is None and len(names) == 1:
-        value = 0
+def _rows(source: Source, lines: Sequence[Mapping[str, Any]]) -> Iterable[Row]:
+    """The lines of a table; their columns are those of the first one."""
+    if not lines:
+        return
+    columns = {name.strip().lower(): name for name in lines[0] if name}
+    value, time, market = (
+        next((columns[name] for name in names if name in columns), None)
+        for names in (VALUE_NAMES, TIME_NAMES, MARKET_NAMES)
+    )
+    if value is None and len(columns) == 1:
+        (value,) = columns.values()
     if value is None:
-        words = f"no column of values among {', '.join(names) or 'none'}"
+        words = f"no column of values among {', '.join(columns) or 'none'}"
         raise ValueError(f"{words}; call it {' or '.join(VALUE_NAMES[:2])}")
-    found: defaultdict[str, list[tuple[float, float | None]]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        seconds = float(i) if time is None else _seconds(row[time], i)
-        name = _stem(source) if market is None else str(row[market])
-        found[name].append((seconds, _number(row[value], i)))
-    form = _untimed_rows if time is None else _timed
-    return [form(source, name, pairs) for name, pairs in found.items()]
+    for line in lines:
+        name = source.market if market is None else str(line.get(market))
+        moment = None if time is None else str(line.get(time))
+        yield name, moment, line.get(value)
 
 
-def _timed(source: Source, market: str, pairs: list[tuple[float, float | None]]) -> Body:
+def _bodies(source: Source, rows: Iterable[Row]) -> list[Body]:
+    markets: dict[str, list[tuple[float | None, float | None]]] = {}
+    for number, (market, time, value) in enumerate(rows, 1):
+        pair = (_seconds(time, number), _number(value, number))
+        markets.setdefault(market, []).append(pair)
+    return [_body(source, market, pairs) for market, pairs in markets.items()]
+
+
+def _body(source: Source, market: str, pairs: list[tuple[Any, float | None]]) -> Body:
+    if pairs[0][0] is None:
+        values = [value for _, value in pairs[-source.points :]]
+        return request_body(market, values, as_of=source.ended)
     newest = sorted(dict(pairs).items())[-source.points :]  # of equal times the last row counts
     return request_body(market, [v for _, v in newest], times=[moment for moment, _ in newest])
-
-
-def _untimed_rows(source: Source, market: str, pairs: list[tuple[float, float | None]]) -> Body:
-    return _untimed(source, market, [value for _, value in pairs])
-
-
-def _untimed(source: Source, market: str, values: list[Any]) -> Body:
-    return request_body(market, values[-source.points :], as_of=source.ended)
-
-
-def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    lower = [name.lower() for name in names]
-    return next((lower.index(name) for name in wanted if name in lower), None)
-
-
-def _is_value(text: str) -> bool:
-    return _float(text) is not None
 
 
 def _number(value: Any, row: int) -> float | None:
@@ -179,7 +157,7 @@ def _number(value: Any, row: int) -> float | None:
         return None
     number = _float(value)
     if number is None:
-        raise ValueError(f"row {row + 1}: a value is not a number")
+        raise ValueError(f"row {row}: a value is not a number")
     return number
 
 
@@ -190,13 +168,11 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _seconds(value: Any, row: int) -> float:
+def _seconds(value: Any, row: int) -> float | None:
+    if value is None:
+        return None
     number = _float(value)
     try:
         return to_moment(value).timestamp() if number is None else number
     except ValueError as exc:
-        raise ValueError(f"row {row + 1}: a time is neither ISO-8601 nor seconds") from exc
-
-
-def _stem(source: Source) -> str:
-    return source.name.partition(".")[0] or source.name
+        raise ValueError(f"row {row}: a time is neither ISO-8601 nor seconds") from exc

@@ -1,4 +1,6 @@
-"""Output of the commands: data on stdout, everything else on stderr, and the exit code.
+"""What the commands share: options, the client, output and the exit code.
+
+Data goes to stdout, everything else to stderr.
 
 code   when
 ----   --------------------------------------------------------------------------
@@ -19,6 +21,8 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from serve_app.client import Client
+
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
 OF_THE_INPUT = frozenset(  # error codes for input that is never accepted
@@ -28,6 +32,14 @@ OF_THE_INPUT = frozenset(  # error codes for input that is never accepted
     }
 )
 
+HERE = "http://127.0.0.1:8000"
+Url = Annotated[
+    str, typer.Option("--url", envvar="TSFM_URL", help="Address of the service.", show_default=True)
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="TSFM_TOKEN", help="API token, if the service needs one."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -46,6 +58,20 @@ def found_here(file: Path) -> Path:
             f"There is no {file} here: run this in the folder of TSFM Runner, or name another."
         )
     return file
+
+
+def connect(url: str, token: str | None) -> "Client":
+    """A client of the service.
+
+    Raises:
+        InputError: the address is not valid.
+    """
+    from serve_app.client import Client
+
+    try:
+        return Client(url, token)
+    except ValueError as exc:
+        raise InputError(f"--url: {exc}") from exc
 
 
 class Commands(TyperGroup):
@@ -80,10 +106,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def help_of(command: Callable[..., None]) -> str:
-    r"""A command's docstring as click wants it: the ``\b`` of a raw one is a real backspace there.
-
-    It marks lines that are not wrapped.
-    """
+    r"""A command's docstring; the ``\b`` of a raw one becomes click's mark for unwrapped lines."""
     return inspect.cleandoc(command.__doc__ or "").replace("\\b", "\b")
 
 

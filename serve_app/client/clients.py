@@ -8,11 +8,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from runner.types import BreakerCommand
-from serve_app.client.answers import Forecast, Model
+from serve_app.client.answers import ClientError, Forecast, Model
 from serve_app.client.body import Options, request_body
-from serve_app.client.caller import Caller
-from serve_app.client.calls import Bodies, Call, Item, batches
-from serve_app.client.errors import ClientError
+from serve_app.client.calls import Bodies, Call, Caller, Item, batches
 
 T = TypeVar("T")
 P = ParamSpec("P")

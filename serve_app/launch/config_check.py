@@ -15,7 +15,6 @@ run. Paths in a manifest are paths on the machine it will run on: files missing 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,7 @@ from runner.errors import ConfigError
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:
-    """The values of a Serve config, after `check_serve_config`.
-
-    Raises:
-        ConfigError: it names the file and every key that is unknown or wrong.
-    """
+    """The values of a Serve config, after `check_serve_config`."""
     values = read_yaml(path)
     check_serve_config(values, str(path))
     return values
@@ -57,7 +52,7 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
     errors = (leaf for error in validator.iter_errors(values) for leaf in _unknown(error))
     found = sorted({_key(error) for error in errors})
     if found:
-        raise ConfigError(f"{place}: Serve knows no such key: {', '.join(found)}")
+        raise ConfigError(f"{place}: Serve has no such key: {', '.join(found)}")
     try:
         ServeDeploySchema.model_validate(values)
     except ModelValidationError as exc:
@@ -65,7 +60,7 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
     except (ImportError, AttributeError) as exc:  # Serve imports the autoscaling policy
         raise ConfigError(f"{place}: policy_function: {exc}") from exc
     for at, application in enumerate(values["applications"]):
-        for name, value in variables_of(application).items():
+        for name, value in _variables(application).items():
             if not isinstance(value, str):  # Ray refuses it only when replicas are started
                 raise ConfigError(
                     f"{place}: applications.{at}.runtime_env.env_vars.{name}: "
@@ -73,8 +68,7 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
                 )
 
 
-def variables_of(application: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The environment variables of an application in a Serve config."""
+def _variables(application: Mapping[str, Any]) -> Mapping[str, Any]:
     return (application.get("runtime_env") or {}).get("env_vars") or {}
 
 
@@ -109,99 +103,77 @@ def _key(error: ValidationError) -> str:
     return ", ".join(f"{at}.{name}" if at else name for name in names)
 
 
-_UNKNOWN = (
-    "is neither a configuration of this service, nor a model registry, a Serve config or a "
-    "RayService manifest"
-)
+Valid = tuple[Path, str]  # a file and its kind
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A valid file and its kind."""
-
-    file: Path
-    kind: str
-
-
-def check_file(file: Path) -> Iterator[Sound]:
-    """Yields the valid files: this one, and those it names.
+def check_file(file: Path) -> Iterator[Valid]:
+    """Yields the valid files with their kinds: this one, and those it names.
 
     Raises:
         ConfigError: it names the file and the path of the wrong value.
     """
     documents = read_documents(file)
     manifests = [d for d in documents if isinstance(d, dict) and d.get("kind") == "RayService"]
-    if manifests:
-        yield from _manifests(file, manifests)
-    elif len(documents) == 1 and isinstance(documents[0], dict):
-        yield from _single(file, documents[0])
-    else:
-        raise ConfigError(f"{file}: {_UNKNOWN}")
+    match documents:
+        case _ if manifests:
+            for manifest in manifests:
+                yield from _manifest(file, manifest)
+        case [{"applications": _} as values]:
+            check_serve_config(values, str(file))
+            yield file, "Serve config"
+            yield from _configurations(values, str(file), must_exist=True)
+        case [{"models": _}]:
+            load_registry(file)
+            yield file, "model registry"
+        case [{"request": _} | {"slo": _}]:
+            yield _configuration(file)
+        case _:
+            raise ConfigError(
+                f"{file}: is neither a configuration of this service, nor a model registry, "
+                "a Serve config or a RayService manifest"
+            )
 
 
-def _single(file: Path, values: Mapping[str, Any]) -> Iterator[Sound]:
-    if "applications" in values:
-        yield from _serve_config(file, str(file), values, must_exist=True)
-    elif "models" in values:
-        load_registry(file)
-        yield Sound(file, "model registry")
-    elif "request" in values or "slo" in values:
-        yield from _configuration(file)
-    else:
-        raise ConfigError(f"{file}: {_UNKNOWN}")
+def _configuration(file: Path) -> Valid:
+    load_registry(load_config(file).models_file)
+    return file, "configuration"
 
 
-def _configuration(file: Path) -> Iterator[Sound]:
-    models_file = load_config(file).models_file
-    load_registry(models_file)
-    yield Sound(file, "configuration")
+def _manifest(file: Path, manifest: Mapping[str, Any]) -> Iterator[Valid]:
+    place = f"{file}: spec.serveConfigV2"
+    text = (manifest.get("spec") or {}).get("serveConfigV2")
+    documents = parse_documents(text, place) if isinstance(text, str) else []
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise ConfigError(f"{place}: must hold a Serve config as text")
+    check_serve_config(documents[0], place)
+    yield file, "RayService manifest"
+    yield from _configurations(documents[0], place, must_exist=False)
 
 
-def _manifests(file: Path, manifests: list[dict[str, Any]]) -> Iterator[Sound]:
-    for manifest in manifests:
-        place = f"{file}: spec.serveConfigV2"
-        text = (manifest.get("spec") or {}).get("serveConfigV2")
-        if not isinstance(text, str):
-            raise ConfigError(f"{place}: must hold a Serve config as text")
-        match parse_documents(text, place):
-            case [dict() as values]:
-                yield from _serve_config(file, place, values, must_exist=False)
-            case _:
-                raise ConfigError(f"{place}: must hold a Serve config as text")
-
-
-def _serve_config(
-    file: Path, place: str, values: Mapping[str, Any], *, must_exist: bool
-) -> Iterator[Sound]:
-    check_serve_config(values, place)
-    yield Sound(file, "Serve config" if must_exist else "RayService manifest")
+def _configurations(values: Mapping[str, Any], place: str, *, must_exist: bool) -> Iterator[Valid]:
+    """Checks the configurations that a Serve config names, as its applications will read them."""
     for application in values["applications"]:
         name = (application.get("args") or {}).get("config")
-        if name and (must_exist or Path(name).is_file()):
-            yield from _as_it_will_run(Path(name), place, variables_of(application))
-
-
-def _as_it_will_run(file: Path, place: str, variables: Mapping[str, str]) -> list[Sound]:
-    """Checks a configuration with the environment variables of its application."""
-    ours = sorted(name for name in variables if name.startswith(ENV_PREFIX))
-    try:
-        with _set(variables):
-            return list(_configuration(file))
-    except ConfigError as exc:
-        if not ours:
-            raise
-        raise ConfigError(f"{exc} (with {', '.join(ours)} of {place})") from exc
+        if not name or not (must_exist or Path(name).is_file()):
+            continue
+        variables = _variables(application)
+        ours = {n: value for n, value in variables.items() if n.startswith(ENV_PREFIX)}
+        try:
+            with _environment(ours):
+                valid = _configuration(Path(name))
+        except ConfigError as exc:
+            where = f" (with {', '.join(sorted(ours))} of {place})" if ours else ""
+            raise ConfigError(f"{exc}{where}") from exc
+        yield valid
 
 
 @contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets our settings of ``variables`` in the environment, as in a replica; restores it after."""
-    ours = {name: value for name, value in variables.items() if name.startswith(ENV_PREFIX)}
-    before = {name: os.environ[name] for name in ours if name in os.environ}
-    os.environ.update(ours)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables in this process, and restores its environment afterwards."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in ours:
-            del os.environ[name]
+        os.environ.clear()
         os.environ.update(before)

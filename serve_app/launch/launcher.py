@@ -36,31 +36,32 @@ from serve_app.launch.supervisor import (
 )
 
 SERVE_CONFIG = Path("serve_config.yaml")
+LEFT_OUT = Path(__file__).with_name("left_out")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-# Serve notices a dead process of its own sooner, and retries a request whose replica died before it
-# answered; with its defaults the first takes tens of seconds, and the request fails.
-QUICK_REPAIR = {
+DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Serve notices a dead process of its own sooner, and retries a request whose replica died
+    # before it answered; with its defaults the first takes tens of seconds, and the request fails.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
-}
-# Serve gives a proxy 5 s to start, then starts another one; on a busy machine none is ever ready.
-PATIENT_START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
-# Rules for which Serve has no variable; described in `edge.haproxy` and `edge.before_serve`.
-OWN_RULES = {
+    # Serve gives a proxy 5 s to start, then starts another one; on a busy machine none is ever
+    # ready.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    # Rules for which Serve has no variable; described in `edge.haproxy` and `edge.before_serve`.
     "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("tsfm-haproxy")),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
+    # Time limit for a caller that stops sending a request or reading an answer: an hour by default.
+    # It applies neither to idle connections nor while the service computes an answer.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
+    # glibc uses a heap for each of many threads, up to 16 heaps on two cores; their fragmentation
+    # grew by 20 to 50 MB an hour (docs/reliability.md).
+    "MALLOC_ARENA_MAX": "2",
 }
-# Time limit for a caller that stops sending a request or reading an answer: an hour by default. It
-# applies neither to idle connections nor while the service computes an answer.
-QUICK_CALLERS = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10"}
-# glibc uses a heap for each of many threads, up to 16 heaps on two cores; their fragmentation grew
-# by 20 to 50 MB an hour (docs/reliability.md).
-FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 STOP_LIMIT_S = 30.0
 LEFTOVERS_LIMIT_S = 5.0  # for processes that end shortly after Serve
-LOOK_S = 0.5
+CHECK_PERIOD_S = 0.5
 PR_SET_PDEATHSIG = 1
 EXAMPLE = """\
 curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
@@ -70,18 +71,13 @@ curl -s {url}/tsfm/forecast -H 'content-type: application/json'{token} -d '{{
 
 
 def serve_environment(environment: Mapping[str, str], platform: str) -> dict[str, str]:
-    """The child's environment: our defaults below the variables that are set already."""
-    defaults = HIGH_THROUGHPUT if platform.startswith("linux") else {}
-    return (
-        {"RAY_USAGE_STATS_ENABLED": "0"}
-        | QUICK_REPAIR
-        | PATIENT_START
-        | OWN_RULES
-        | QUICK_CALLERS
-        | FEW_HEAPS
-        | defaults
-        | dict(environment)
-    )
+    """The child's environment: our defaults below the variables that are set already.
+
+    The folder ``left_out`` comes first in PYTHONPATH: the service's processes do without pandas.
+    """
+    system = HIGH_THROUGHPUT if platform.startswith("linux") else {}
+    path = os.pathsep.join(filter(None, (str(LEFT_OUT), environment.get("PYTHONPATH"))))
+    return DEFAULTS | system | dict(environment) | {"PYTHONPATH": path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ class Target:
         """A sentence about access control."""
         if self.callers:
             return f"Callers need a token; {self.callers} have one."
-        return "No tokens are configured: whoever reaches this port may call."
+        return "No tokens are configured: everybody who reaches this port may call."
 
     @property
     def example(self) -> str:
@@ -225,10 +221,10 @@ def _live(
         start_new_session=True,
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
     )
-    watch = Watch(child.pid, target.watched, child.poll, perf_counter, Life(perf_counter()))
+    watch = Watch(child, target.watched, perf_counter, Life(perf_counter()))
     cause, ready = None, False
     try:
-        while (cause := watch.look()) is None and not stop.wait(LOOK_S):
+        while (cause := watch.check()) is None and not stop.wait(CHECK_PERIOD_S):
             if not ready and all(answers(target.url + path) for path in target.ready_paths):
                 ready = True
                 on_ready(child.pid)
@@ -240,7 +236,7 @@ def _live(
 def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
     """Ends a running cluster by SIGTERM; kills a dead one, and processes that take too long."""
     if not at_once:
-        _say("\nStopping; what Ray writes about SIGTERM now is no error.")
+        _say("\nStopping; lines of Ray about SIGTERM are no errors.")
         child.terminate()
         with suppress(subprocess.TimeoutExpired):
             child.wait(STOP_LIMIT_S)

@@ -5,14 +5,13 @@ bind every address regardless of the configuration.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import groupby
 
 import psutil
 
-_LOOKS = 20
+_READS = 20
 _PAUSE_S = 0.5
 
 
@@ -31,14 +30,12 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
     Serve replaces the HAProxy process once or twice during the start, and in between its sockets
     have no owner: so the ports are read again, after a pause, until ``port`` is among them.
     """
-    try:
-        for _ in range(_LOOKS):
+    with contextlib.suppress(psutil.Error):  # macOS shows this to root only
+        for _ in range(_READS):
             found = listeners_of(pid)
             if port in {listener.port for listener in found}:
                 return exposure(found)
             pause(_PAUSE_S)
-    except psutil.Error:  # macOS shows this to root only
-        pass
     return "What listens beyond this machine cannot be read here."
 
 
@@ -50,12 +47,11 @@ def listeners_of(pid: int) -> list[Listener]:
     """
     sockets = [s for s in psutil.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
     root = psutil.Process(pid)
-    names = dict(_names((root, *root.children(recursive=True))))
-    return [
-        Listener(names[s.pid], s.laddr.port, s.laddr.ip)
-        for s in sockets
-        if s.laddr and s.pid in names
-    ]
+    names: dict[int | None, str] = {}
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
+            names[process.pid] = process.name().removeprefix("ray::")
+    return [Listener(names[s.pid], s.laddr.port, s.laddr.ip) for s in sockets if s.pid in names]
 
 
 def exposure(listeners: Iterable[Listener]) -> str:
@@ -63,26 +59,18 @@ def exposure(listeners: Iterable[Listener]) -> str:
 
     >>> exposure([Listener("haproxy", 8404, "0.0.0.0"), Listener("haproxy", 8000, "127.0.0.1")])
     'Reachable from other machines: haproxy 8404. Keep a firewall in front: docs/security.md.'
-    >>> exposure([Listener("haproxy", 8000, "::1")])
-    'Nothing listens beyond this machine.'
     """
-    exposed = sorted({(x.process, x.port) for x in listeners if not is_loopback(x.address)})
-    if not exposed:
+    ports: dict[str, str] = {}
+    for process, port in sorted(
+        {(x.process, x.port) for x in listeners if not is_loopback(x.address)}
+    ):
+        ports[process] = f"{ports.get(process, process)} {port}"
+    if not ports:
         return "Nothing listens beyond this machine."
-    parts = (
-        f"{process} {' '.join(str(port) for _, port in of_one)}"
-        for process, of_one in groupby(exposed, key=lambda found: found[0])
-    )
     return (
-        f"Reachable from other machines: {', '.join(parts)}. "
+        f"Reachable from other machines: {', '.join(ports.values())}. "
         "Keep a firewall in front: docs/security.md."
     )
-
-
-def _names(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
-            yield process.pid, process.name().removeprefix("ray::")
 
 
 def is_loopback(address: str) -> bool:

@@ -6,18 +6,16 @@ cannot repair that. The decisions are functions of the observations; ``Watch`` m
 
 import contextlib
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
-from urllib.error import URLError
+from typing import Any, Self
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-VITAL = frozenset(
-    {"raylet", "gcs_server"}
-)  # Ray does not restart these; the death of an agent ends its raylet too
+VITAL = ("raylet", "gcs_server")  # Ray does not restart these; a dead agent ends its raylet too
 START_LIMIT_S = 300.0  # usually 20; 90 was seen on a busy machine
 # Serve's own repairs come first: it restarts a dead HAProxy in 10 s and a single ingress in 20. And
 # overload must not count as a death.
@@ -25,7 +23,7 @@ SILENCE_LIMIT_S = 60.0
 MISSES_LIMIT = 6  # failed checks: after an hour of sleep of the machine the time alone is no proof
 RESTART_PAUSES_S = (1.0, 5.0, 15.0, 30.0)  # one more death in a row, and the launcher gives up
 HEALTHY_S = 30.0  # after answers for this long the count of deaths starts again
-LOOK_TIMEOUT_S = 2.0
+CHECK_TIMEOUT_S = 2.0
 KILL_LIMIT_S = 10.0
 POLL_S = 0.1
 _OPENER = build_opener(ProxyHandler({}))  # ignores http_proxy: the service is local
@@ -53,11 +51,8 @@ def cause_of_death(
 ) -> str | None:
     """Why the cluster must be started again; None while it lives.
 
-    Args:
-        life: the observations.
-        now_s: the time of this decision.
-        exit_code: of the process that runs Serve; None while it runs.
-        ended: names of vital processes that have ended.
+    ``exit_code`` is that of the process that runs Serve, None while it runs; ``ended`` are the
+    names of vital processes that have ended.
     """
     if exit_code is not None:
         return f"Serve ended with code {exit_code}"
@@ -79,35 +74,31 @@ def deaths_in_a_row(before: int, life: Life) -> int:
 
 @dataclass(slots=True)
 class Watch:
-    """Checks one start of the cluster.
+    """Checks one start of the cluster, whose ``url`` must answer with 200."""
 
-    ``pid`` is the process that runs Serve; ``url`` must answer with 200.
-    """
-
-    pid: int
+    child: subprocess.Popen[Any]  # runs Serve
     url: str
-    exit_code: Callable[[], int | None]
     clock_s: Callable[[], float]
     life: Life
     vital: Mapping[str, psutil.Process] = field(default_factory=dict)
 
-    def look(self) -> str | None:
+    def check(self) -> str | None:
         """One check; returns why the cluster is dead, or None."""
         if self.life.first_answer_s is None:
-            self.vital = {**self.vital, **vital_children(self.pid)}
+            self.vital = {**self.vital, **vital_children(self.child.pid)}
         ended = sorted(name for name, process in self.vital.items() if has_ended(process))
         answered = not ended and answers(self.url)
         now_s = self.clock_s()
         self.life = self.life.after(now_s, answered=answered)
-        return cause_of_death(self.life, now_s, exit_code=self.exit_code(), ended=ended)
+        return cause_of_death(self.life, now_s, exit_code=self.child.poll(), ended=ended)
 
 
 def vital_children(pid: int) -> dict[str, psutil.Process]:
     """The children of ``pid`` that the cluster cannot do without, by name."""
+    found: dict[str, psutil.Process] = {}
     with contextlib.suppress(psutil.Error):
         found = {child.name(): child for child in psutil.Process(pid).children()}
-        return {name: child for name, child in found.items() if name in VITAL}
-    return {}
+    return {name: child for name, child in found.items() if name in VITAL}
 
 
 def has_ended(process: psutil.Process) -> bool:
@@ -119,11 +110,11 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether the URL answers with 200 within the time limit."""
+    """Whether the URL answers with 200 in time."""
     try:
-        with _OPENER.open(url, timeout=LOOK_TIMEOUT_S) as response:
+        with _OPENER.open(url, timeout=CHECK_TIMEOUT_S) as response:
             return bool(response.status == 200)
-    except (URLError, OSError, ValueError):
+    except (OSError, ValueError):  # URLError is an OSError
         return False
 
 
@@ -135,11 +126,11 @@ def session(leader: int) -> list[psutil.Process]:
 def end_session(leader: int, patience_s: float) -> None:
     """Waits until a session has no processes; after ``patience_s`` kills those that are left."""
     pause = threading.Event().wait
-    for look in range(int((patience_s + KILL_LIMIT_S) / POLL_S)):
-        left = session(leader)
+    for polls in range(int((patience_s + KILL_LIMIT_S) / POLL_S)):
+        left = session(leader)  # psutil.wait_procs would wait for zombies that nobody reaps
         if not left:
             return
-        if look * POLL_S >= patience_s:
+        if polls * POLL_S >= patience_s:
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

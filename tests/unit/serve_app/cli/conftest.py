@@ -4,55 +4,28 @@ import asyncio
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from loadtest.stub.server import Server
 from runner.forecast.answers import ModelOutcome
 from runner.types import ModelRequest
+from serve_app.cli import app
 from tests.support.bench import Bench
 from tests.support.builders import make_answer, make_bands
-from tests.unit.serve_app.cli.terminal import Terminal
 
-STATUS: dict[str, Any] = {
-    "version": "0.1.0",
-    "environment": "dev",
-    "uptime_s": 3725.0,
-    "scope": "replica",
-    "window_s": 300,
-    "requests": {
-        "total": 1234,
-        "rate_per_s": 4.1,
-        "fallback_share": 0.125,
-        "cache_hit_share": 0.5,
-        "p50_ms": 12.4,
-        "p95_ms": None,
-    },
-    "history": [
-        {"t": 0, "requests": 3, "fallbacks": 0, "p50_ms": 10.0, "p95_ms": 20.0},
-        {"t": 10, "requests": 9, "fallbacks": 2, "p50_ms": None, "p95_ms": None},
-    ],
-    "fallback_reasons": {"breaker_open": 7},
-    "queue": {"in_flight": 3, "waiting": 12, "shed_above": 256, "refuse_above": 768},
-    "breakers": [
-        {"model": "fracast-0", "state": "open", "next_probe_in_s": 42.0},
-        {"model": "mock", "state": "forced_closed", "next_probe_in_s": None},
-    ],
-    "replicas": {"Runner": 2},
-    "coverage": [
-        {
-            "source": "ewma",
-            "segment": "all",
-            "target": 0.8,
-            "coverage": 0.812,
-            "samples": 2100,
-            "mean_width": 0.031,
-            "breach_rate": 0.02,
-        }
-    ],
-    "models": [],
-}
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Runs the command with these variables."""
+
+    variables: dict[str, str]
+
+    def __call__(self, *words: object, stdin: str | None = None) -> Any:
+        return CliRunner().invoke(app, [str(w) for w in words], input=stdin, env=self.variables)
 
 
 def bands_for(request: ModelRequest) -> ModelOutcome:

@@ -9,16 +9,52 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from serve_app.cli.bands_view import chart, show_one
-from serve_app.cli.commands.status import keep_showing
-from serve_app.cli.status_view import status_view
+from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
+from serve_app.cli.views import chart, show_one, status_view
 from serve_app.client import Forecast
-from serve_app.client.errors import service_error
+from serve_app.client.answers import service_error
 from tests.support.client_service import META
-from tests.unit.serve_app.cli.conftest import STATUS
-from tests.unit.serve_app.cli.terminal import Terminal
+from tests.unit.serve_app.cli.conftest import Terminal
 
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "environment": "dev",
+    "uptime_s": 3725.0,
+    "scope": "replica",
+    "window_s": 300,
+    "requests": {
+        "total": 1234,
+        "rate_per_s": 4.1,
+        "fallback_share": 0.125,
+        "cache_hit_share": 0.5,
+        "p50_ms": 12.4,
+        "p95_ms": None,
+    },
+    "history": [
+        {"t": 0, "requests": 3, "fallbacks": 0, "p50_ms": 10.0, "p95_ms": 20.0},
+        {"t": 10, "requests": 9, "fallbacks": 2, "p50_ms": None, "p95_ms": None},
+    ],
+    "fallback_reasons": {"breaker_open": 7},
+    "queue": {"in_flight": 3, "waiting": 12, "shed_above": 256, "refuse_above": 768},
+    "breakers": [
+        {"model": "fracast-0", "state": "open", "next_probe_in_s": 42.0},
+        {"model": "mock", "state": "forced_closed", "next_probe_in_s": None},
+    ],
+    "replicas": {"Runner": 2},
+    "coverage": [
+        {
+            "source": "ewma",
+            "segment": "all",
+            "target": 0.8,
+            "coverage": 0.812,
+            "samples": 2100,
+            "mean_width": 0.031,
+            "breach_rate": 0.02,
+        }
+    ],
+    "models": [],
+}
 Y = [0.4, 0.41, 0.42, 0.43] * 10
 
 
@@ -52,7 +88,7 @@ def test_forecast_shows_source_and_every_step(tsfm: Terminal, market: Path) -> N
     assert len(lines) == 6
 
 
-def test_forecast_for_programs_is_the_services_answer(tsfm: Terminal, market: Path) -> None:
+def test_forecast_as_json_is_the_answer_of_the_service(tsfm: Terminal, market: Path) -> None:
     result = tsfm("forecast", market, "--json", "--conformal", "--as-of", "2026-02-20T21:45:00Z")
 
     answer = json.loads(result.stdout)
@@ -61,7 +97,7 @@ def test_forecast_for_programs_is_the_services_answer(tsfm: Terminal, market: Pa
     assert answer["meta"]["model_requested"] == "chronos"
 
 
-def test_forecast_falls_back_and_says_why(tsfm: Terminal) -> None:
+def test_forecast_shows_the_fallback_reason(tsfm: Terminal) -> None:
     result = tsfm("forecast", "-", stdin="0.41\n0.42\n0.44\n")
 
     assert result.exit_code == 0
@@ -79,79 +115,61 @@ def test_several_markets_are_a_line_each_and_a_refused_one_is_named(
     assert result.exit_code == 2
 
 
-def test_market_can_be_picked(tsfm: Terminal, markets: Path) -> None:
+def test_one_of_several_markets_can_be_chosen(tsfm: Terminal, markets: Path) -> None:
     result = tsfm("forecast", markets, "--market", "good", "--points", "35")
-    none = tsfm("forecast", markets, "--market", "ugly")
 
     assert result.stdout.startswith("good, ")
-    assert (none.exit_code, none.stderr.count("\n")) == (2, 1)
-    assert "contains none of the requested markets" in none.stderr
 
 
 def test_bands_are_written_as_csv_and_json(tsfm: Terminal, markets: Path, tmp_path: Path) -> None:
     table, results = tmp_path / "bands.csv", tmp_path / "bands.json"
     tsfm("forecast", markets, "--out", table)
-    tsfm("forecast", markets, "--out", results)
+    printed = tsfm("forecast", markets, "--out", results, "--json")
 
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    items = json.loads(results.read_text())["results"]
+    [good, bad] = json.loads(results.read_text())["results"]
     assert len(rows) == 12 * 3
-    assert rows[0]["market_id"] == "good"
+    assert rows[0]["market_id"] == good["ok"]["market_id"] == "good"
     assert (rows[0]["step"], rows[0]["level"], float(rows[0]["value"])) == ("1", "0.1", 0.3)
-    assert [list(item) for item in items] == [["ok"], ["error"]]
-
-
-def test_results_for_programs_keep_the_order_of_the_file(tsfm: Terminal, markets: Path) -> None:
-    result = tsfm("forecast", markets, "--json")
-
-    [good, bad] = json.loads(result.stdout)["results"]
-    assert good["ok"]["market_id"] == "good"
     assert bad["error"]["detail"][0]["path"] == "y.39"
+    assert [list(item) for item in json.loads(printed.stdout)["results"]] == [["ok"], ["error"]]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "exit_code"),
+    ("code", "exit_code"),
     [
-        (422, "invalid_request", 2),
-        (404, "unknown_model", 2),
-        (401, "unauthorized", 1),
-        (429, "rate_limited", 1),
-        (500, "internal_error", 1),
-        (0, "something_new", 1),
+        *((code, 2) for code in ("invalid_request", "unknown_model")),
+        *((code, 1) for code in ("unauthorized", "rate_limited", "internal_error", "new_code")),
     ],
 )
-def test_only_what_the_caller_can_change_in_the_input_is_wrong_input(
-    status: int, code: str, exit_code: int
-) -> None:
-    error = service_error(status, {"code": code, "message": "No."})
-
-    assert exit_code_of(error) == exit_code
+def test_exit_code_2_is_for_input_that_the_caller_can_change(code: str, exit_code: int) -> None:
+    assert exit_code_of(service_error(0, {"code": code, "message": "No."})) == exit_code
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "message"),
     [
-        (["--model", "nobody"], 2, "unknown_model: No such model"),
-        (["--horizon", "9999"], 2, "invalid_request: horizon_steps: Ask for at most 512"),
-        (["--levels", "a,b"], 2, "--levels a,b: write numbers"),
-        (["--out", "x.txt"], 2, "--out x.txt: end the name in .csv or .json"),
-        (["--out", "/nowhere/x.csv"], 2, "--out /nowhere/x.csv: cannot be written"),
-        (["--url", "hallo"], 2, "--url: 'hallo' is no address"),
-        (["--horizon", "soon"], 2, "Invalid value for '--horizon'"),
+        (["--horizon", "9999"], "invalid_request: horizon_steps: Ask for at most 512"),
+        (["--levels", "a,b"], "--levels a,b: write numbers"),
+        (["--out", "x.txt"], "--out x.txt: end the name in .csv or .json"),
+        (["--out", "/nowhere/x.csv"], "--out /nowhere/x.csv: cannot be written"),
+        (["--url", "hallo"], "--url: 'hallo' is no address"),
+        (["--horizon", "soon"], "Invalid value for '--horizon'"),
+        (["--market", "ugly"], "contains none of the requested markets"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence_and_an_exit_code(
-    tsfm: Terminal, market: Path, words: list[str], code: int, said: str
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    tsfm: Terminal, market: Path, words: list[str], message: str
 ) -> None:
     result = tsfm("forecast", market, *words)
 
-    assert result.exit_code == code
-    assert said in result.stderr
+    assert result.exit_code == 2
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("command", [["models"], ["status"], ["breaker", "reset", "mock"]])
-def test_service_that_is_not_there_is_a_sentence(
+def test_service_that_is_not_reachable_is_one_sentence(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the pause between two attempts
@@ -172,19 +190,13 @@ def test_models_are_listed_with_their_licences(tsfm: Terminal) -> None:
     assert json.loads(printed.stdout)[0]["license"] == "Apache-2.0"
 
 
-def test_breaker_obeys_and_says_its_state(tsfm: Terminal) -> None:
+def test_breaker_command_prints_the_new_state(tsfm: Terminal) -> None:
     opened = tsfm("breaker", "open", "chronos")
     reset = tsfm("breaker", "reset", "chronos", "--json")
 
     assert opened.stdout == "The breaker of chronos is forced open now.\n"
     assert json.loads(reset.stdout) == {"model": "chronos", "state": "closed"}
-
-
-def test_order_that_does_not_exist_is_wrong_usage(tsfm: Terminal) -> None:
-    result = tsfm("breaker", "explode", "chronos")
-
-    assert result.exit_code == 2
-    assert "'open', 'close', 'reset'" in result.stderr
+    assert tsfm("breaker", "explode", "chronos").exit_code == 2
 
 
 def shown(view: Any, width: int = 120) -> str:
@@ -194,7 +206,7 @@ def shown(view: Any, width: int = 120) -> str:
     return capture.get()
 
 
-def test_status_says_what_needs_attention() -> None:
+def test_status_shows_requests_breakers_and_coverage() -> None:
     text = shown(status_view(STATUS))
 
     assert "TSFM Runner 0.1.0 in dev, up 1:02:05" in text
@@ -213,22 +225,18 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
     assert "no model has been called yet" in text
 
 
-def test_watching_shows_every_look_until_it_is_enough() -> None:
+def test_watching_shows_the_status_again_until_an_interrupt() -> None:
     seen: list[Any] = []
-    pauses = iter([False, False, True])
-    keep_showing(lambda: {"n": len(seen)}, seen.append, lambda: next(pauses))
+    pauses = iter([False, False])
+
+    def pause() -> bool:
+        if next(pauses, True):
+            raise KeyboardInterrupt
+        return False
+
+    keep_showing(lambda: {"n": len(seen)}, seen.append, pause)
 
     assert seen == [{"n": 0}, {"n": 1}, {"n": 2}]
-
-
-def test_interrupt_ends_watching_without_a_word() -> None:
-    def interrupt() -> bool:
-        raise KeyboardInterrupt
-
-    seen: list[Any] = []
-    keep_showing(dict, seen.append, interrupt)
-
-    assert seen == [{}]
 
 
 def make_forecast() -> Forecast:
@@ -244,7 +252,7 @@ def make_forecast() -> Forecast:
     return Forecast(wire)
 
 
-def test_terminal_gets_a_chart_and_the_calibrated_end() -> None:
+def test_terminal_shows_a_chart_and_the_calibrated_last_step() -> None:
     last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
     calibrated = {"conformal_last_step": last | {"sample_size": 412, "segment": "all"}}
     forecast = Forecast({**make_forecast().wire, **calibrated})
@@ -256,7 +264,7 @@ def test_terminal_gets_a_chart_and_the_calibrated_end() -> None:
     assert "0.1 to 0.8, for a coverage of 80%" in capture.get()
 
 
-def test_names_are_no_markup(tsfm: Terminal, tmp_path: Path) -> None:
+def test_names_are_not_read_as_markup(tsfm: Terminal, tmp_path: Path) -> None:
     path = tmp_path / "odd.json"
     path.write_text(json.dumps({"[red]a[/b]": Y, ":smile:": Y}))
     result = tsfm("forecast", path)
@@ -266,16 +274,12 @@ def test_names_are_no_markup(tsfm: Terminal, tmp_path: Path) -> None:
     assert ":smile:" in result.stdout
 
 
-def test_chart_fits_the_terminal_and_takes_gaps() -> None:
-    past = [0.4, None, 0.45] * 20
-    lines = shown(chart(make_forecast(), past, 60, colour=False), 60).splitlines()
+def test_chart_fits_the_terminal_takes_gaps_and_has_colour_where_wanted() -> None:
+    past, forecast = [0.4, None, 0.45] * 20, make_forecast()
+    plain = chart(forecast, past, 60, colour=False)
+    lines = shown(plain, 60).splitlines()
 
     assert max(len(line) for line in lines) <= 60
     assert any(mark >= "⠉" for line in lines for mark in line)
-
-
-def test_colour_is_left_out_where_it_is_not_wanted() -> None:
-    forecast = make_forecast()
-
-    assert chart(forecast, Y, 60, colour=False).spans == []
-    assert chart(forecast, Y, 60, colour=True).spans != []
+    assert plain.spans == []
+    assert chart(forecast, past, 60, colour=True).spans != []

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.cli.commands.bench import repository
+from serve_app.cli.local_commands import repository
 from tests.support.builders import ROOT
 
 COMMANDS = (
@@ -26,7 +26,7 @@ def test_help_of_every_command_shows_an_example(command: str) -> None:
     assert "\\b" not in result.stdout
 
 
-def test_help_lists_every_command_without_loading_what_is_heavy() -> None:
+def test_help_lists_every_command_without_slow_imports() -> None:
     script = (
         "import sys; from serve_app.cli import app\n"
         "try: app(['--help'])\n"
@@ -41,30 +41,26 @@ def test_help_lists_every_command_without_loading_what_is_heavy() -> None:
     assert [name for name in COMMANDS if f"  {name}" not in shown.stdout] == []
 
 
-def test_sound_files_are_listed_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_files_are_listed_once_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    result = terminal.invoke(app, ["check-config", "configs/local.yaml"])
+    result = terminal.invoke(app, ["check-config", "serve_config.yaml", "configs/local.yaml"])
 
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "ok     configs/local.yaml (configuration)\n"
+    assert result.stdout == (
+        "ok     serve_config.yaml (Serve config)\nok     configs/local.yaml (configuration)\n"
+    )
 
 
-def test_one_wrong_file_costs_exit_code_2_and_a_line_on_stderr(tmp_path: Path) -> None:
+def test_one_wrong_file_means_exit_code_2_and_a_line_on_stderr(tmp_path: Path) -> None:
     good, wrong = str(ROOT / "configs/local.yaml"), str(tmp_path / "none.yaml")
     result = terminal.invoke(app, ["check-config", wrong, good])
+    printed = terminal.invoke(app, ["check-config", "--json", wrong])
 
-    assert result.exit_code == 2
+    error = f"{wrong}: cannot be read (No such file or directory)"
+    assert (result.exit_code, printed.exit_code) == (2, 2)
     assert result.stdout.count("\n") == 1
-    assert result.stderr == f"wrong  {wrong}: cannot be read (No such file or directory)\n"
-
-
-def test_check_config_for_programs(tmp_path: Path) -> None:
-    wrong = str(tmp_path / "none.yaml")
-    result = terminal.invoke(app, ["check-config", "--json", wrong])
-
-    [row] = json.loads(result.stdout)
-    assert (row["file"], row["kind"]) == (wrong, None)
-    assert "cannot be read" in row["error"]
+    assert result.stderr == f"wrong  {error}\n"
+    assert json.loads(printed.stdout) == [{"file": wrong, "kind": None, "error": error}]
 
 
 def test_config_shows_each_setting_with_its_origin_and_value(
@@ -72,7 +68,9 @@ def test_config_shows_each_setting_with_its_origin_and_value(
 ) -> None:
     monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
     result = terminal.invoke(app, ["config", str(ROOT / "configs/local.yaml")])
+    printed = terminal.invoke(app, ["config", str(ROOT / "configs/local.yaml"), "--json"])
 
+    assert json.loads(printed.stdout)["slo.p95_ms"] == {"value": 300.0, "origin": "file"}
     assert (result.exit_code, result.stderr) == (0, "")
     rows = {
         line.split(maxsplit=2)[0]: line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()
@@ -83,13 +81,7 @@ def test_config_shows_each_setting_with_its_origin_and_value(
     assert rows["conformal.state_file"] == ["file", "null"]
 
 
-def test_config_for_programs() -> None:
-    result = terminal.invoke(app, ["config", str(ROOT / "configs/local.yaml"), "--json"])
-
-    assert json.loads(result.stdout)["slo.p95_ms"] == {"value": 300.0, "origin": "file"}
-
-
-def test_config_of_a_file_that_cannot_be_used_costs_exit_code_2(tmp_path: Path) -> None:
+def test_config_of_an_invalid_file_means_exit_code_2(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("request: {freq: 5m}\n", "utf-8")
     result = terminal.invoke(app, ["config", str(wrong)])
@@ -98,7 +90,7 @@ def test_config_of_a_file_that_cannot_be_used_costs_exit_code_2(tmp_path: Path) 
     assert "request.horizon_steps: Field required" in result.stderr
 
 
-def test_serve_refuses_a_config_that_cannot_be_used(tmp_path: Path) -> None:
+def test_serve_refuses_an_invalid_config(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("applications: 5\n", "utf-8")
     result = terminal.invoke(app, ["serve", "--config", str(wrong)])
@@ -127,27 +119,14 @@ def test_command_that_needs_the_repository_says_where_to_run_it(
     assert result.stderr.startswith(f"There is no {file} here: run this in the folder of TSFM")
 
 
-def test_file_that_several_name_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    result = terminal.invoke(app, ["check-config", "serve_config.yaml", "configs/local.yaml"])
-
-    assert result.exit_code == 0
-    assert result.stdout.count("ok     configs/local.yaml") == 1
-
-
-def test_bench_is_there_with_the_repository_only(tmp_path: Path) -> None:
+def test_bench_needs_the_repository(tmp_path: Path) -> None:
     assert repository([tmp_path, ROOT]) == ROOT
     assert repository([tmp_path]) is None
 
 
-def test_bench_hands_its_options_to_the_load_test() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "bench", "--requests", "none"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+def test_bench_passes_its_options_to_the_load_test() -> None:
+    command = [sys.executable, "-m", "serve_app.cli", "bench", "--requests", "none"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert shown.returncode == 2
     assert "'none' is not a whole number" in shown.stderr

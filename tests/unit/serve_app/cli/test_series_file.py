@@ -62,7 +62,7 @@ def test_values_by_market_are_a_request_each() -> None:
         '{"market_id":"m","y":[0.4],"new":1}\n',
     ],
 )
-def test_requests_are_sent_as_they_are(text: str) -> None:
+def test_requests_are_sent_unchanged(text: str) -> None:
     assert requests_of(source(text)) == [{"market_id": "m", "y": [0.4], "new": 1}]
 
 
@@ -70,14 +70,9 @@ def test_two_lines_of_requests_are_two_requests() -> None:
     assert len(requests_of(source('{"y":[0.4]}\n\n{"y":[0.5]}\n'))) == 2
 
 
-def test_last_of_two_rows_of_one_time_counts() -> None:
-    [body] = requests_of(source("ts,y\n0,0.1\n60,0.2\n60,0.3\n"))
-
-    assert body["y"] == [0.1, 0.3]
-
-
-def test_gaps_are_kept_and_only_the_newest_values_are_sent() -> None:
-    [body] = requests_of(source("ts,y\n0,0.1\n60,\n120,nan\n180,0.4\n", points=3))
+def test_newest_values_are_sent_with_gaps_and_the_last_of_two_with_one_time() -> None:
+    rows = "ts,y\n0,0.1\n60,\n120,nan\n180,0.2\n180,0.4\n"
+    [body] = requests_of(source(rows, points=3))
 
     assert body["y"] == [None, None, 0.4]
     assert len(body["y_ts"]) == 3
@@ -97,11 +92,11 @@ def test_gaps_are_kept_and_only_the_newest_values_are_sent() -> None:
         ("0.4\n0.5\nx\n", "row 3: a value is not a number"),
         ("{,}", "is not JSON (line 1"),
         ('{"a": 1}', "is JSON, but neither values nor requests"),
-        ("[[1]]", "y must"),
+        ("[[1]]", "row 1: a value is not a number"),
         ("[0.4, 1e999]", "finite"),
     ],
 )
-def test_what_holds_no_series_is_refused_by_name_and_row(text: str, words: str) -> None:
+def test_file_without_a_valid_series_is_refused_by_name_and_row(text: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         requests_of(source(text))
 

@@ -9,11 +9,9 @@ import httpx
 import orjson
 import pytest
 
-from runner.errors import ConfigError
 from serve_app.client import (
     AsyncClient,
     Client,
-    ClientError,
     Forecast,
     RequestRefusedError,
     Retries,
@@ -86,7 +84,7 @@ def ask(client: Any, **options: Any) -> Any:
     return client.forecast("m-1", Y, as_of=AS_OF, **options)
 
 
-async def test_forecast_comes_as_arrays_with_its_meta(kind: Any) -> None:
+async def test_forecast_has_arrays_and_meta(kind: Any) -> None:
     script = Script()
     forecast = await kind.run(script, ask, url="http://there:1/", token="t" * 32)
 
@@ -98,6 +96,7 @@ async def test_forecast_comes_as_arrays_with_its_meta(kind: Any) -> None:
     assert (forecast.conformal, forecast.conformal_last_step) == (None, None)
     assert str(script.requests[0].url) == "http://there:1/tsfm/forecast"
     assert script.requests[0].headers["authorization"] == "Bearer " + "t" * 32
+    assert "x-request-deadline-ms" not in script.requests[0].headers
 
 
 async def test_address_and_token_come_from_the_environment(
@@ -113,7 +112,7 @@ async def test_address_and_token_come_from_the_environment(
 
 
 @pytest.mark.parametrize("url", ["there", "ftp://there", "http://"])
-def test_address_that_is_none_is_refused_at_once(url: str) -> None:
+def test_invalid_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         Client(url)
 
@@ -127,7 +126,7 @@ def test_address_that_is_none_is_refused_at_once(url: str) -> None:
         ("http://there:8000", False),
     ],
 )
-def test_proxy_of_the_environment_is_asked_for_other_machines_alone(
+def test_proxy_of_the_environment_is_used_for_other_machines_only(
     url: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
@@ -146,7 +145,7 @@ def test_proxy_of_the_environment_is_asked_for_other_machines_alone(
         (500, "internal_error", ServiceFailedError),
     ],
 )
-async def test_error_carries_code_and_request_id_and_is_not_tried_again(
+async def test_error_has_code_and_request_id_and_is_not_retried(
     kind: Any, status: int, code: str, kind_of_error: type[ServiceError]
 ) -> None:
     script = Script(refusal(status, code))
@@ -172,7 +171,7 @@ async def test_error_carries_code_and_request_id_and_is_not_tried_again(
     ],
     ids=["refused", "slow", "broken", "503", "429", "proxy's 404", "page", "foreign 502"],
 )
-async def test_what_may_pass_is_tried_again(kind: Any, fail: Callable[[], Any]) -> None:
+async def test_temporary_failure_is_retried(kind: Any, fail: Callable[[], Any]) -> None:
     script = Script(fail())
     forecast = await kind.run(script, ask)
 
@@ -203,14 +202,10 @@ async def test_attempts_end_with_the_last_failure(kind: Any) -> None:
     assert len(script.requests) == 4
 
 
-async def test_budget_stops_retries_of_an_outage_and_successes_refill_it(kind: Any) -> None:
-    def outage(client: Any) -> Any:
-        return client.forecast_many([{"market_id": str(i), "y": Y} for i in range(1)])
-
-    thrifty = Retries(attempts=9, tokens=4.0, ratio=0.5)
+async def test_budget_stops_retries_during_an_outage(kind: Any) -> None:
     script = Script(*[refusal(503)] * 9)
     with pytest.raises(ServiceFailedError):
-        await kind.run(script, outage, retries=thrifty)
+        await kind.run(script, ask, retries=Retries(attempts=9, tokens=4.0, ratio=0.5))
 
     assert len(script.requests) == 2
 
@@ -222,13 +217,6 @@ async def test_deadline_is_passed_on_and_bounds_all_attempts(kind: Any) -> None:
 
     assert script.requests[0].headers["x-request-deadline-ms"] == "100"
     assert len(script.requests) == 1  # the pause alone would have been longer than the deadline
-
-
-async def test_without_a_deadline_the_service_keeps_its_own(kind: Any) -> None:
-    script = Script()
-    await kind.run(script, ask)
-
-    assert "x-request-deadline-ms" not in script.requests[0].headers
 
 
 async def test_many_are_split_over_batches_and_numbered(kind: Any) -> None:
@@ -246,9 +234,10 @@ def test_parts_keep_under_the_limit_of_bytes() -> None:
     body = b"x" * (MAX_BATCH_BYTES // 2)
 
     assert [list(part) for part in parts([body] * 5)] == [[0, 1], [2, 3], [4]]
+    assert list(parts([])) == []
 
 
-async def test_names_with_line_breaks_of_other_alphabets_come_back_whole(kind: Any) -> None:
+async def test_names_may_contain_line_breaks_of_other_alphabets(kind: Any) -> None:
     names = ["a\u2028b", "a\x85b", "a\u2029b", "a\nb"]
     items = await kind.run(
         Script(), lambda c: c.forecast_many(dict.fromkeys(names, Y), as_of=AS_OF)
@@ -257,14 +246,7 @@ async def test_names_with_line_breaks_of_other_alphabets_come_back_whole(kind: A
     assert [forecast.market_id for _, forecast in items] == names
 
 
-async def test_no_markets_cost_no_request(kind: Any) -> None:
-    script = Script()
-
-    assert await kind.run(script, lambda c: c.forecast_many({}, as_of=AS_OF)) == []
-    assert script.requests == []
-
-
-async def test_broken_batch_is_asked_for_what_is_missing_only(kind: Any) -> None:
+async def test_retry_of_a_broken_batch_has_the_missing_requests_only(kind: Any) -> None:
     bodies = [{"market_id": str(i), "y": Y, "as_of_ts": AS_OF} for i in range(3)]
     whole = answer_to(
         httpx.Request("POST", "http://x/tsfm/forecast/batch", json={"requests": bodies})
@@ -279,21 +261,22 @@ async def test_broken_batch_is_asked_for_what_is_missing_only(kind: Any) -> None
     assert [body["market_id"] for body in asked_again] == ["1", "2"]
 
 
-async def test_line_that_was_cut_is_asked_for_again(kind: Any) -> None:
-    script = Script(httpx.Response(200, content=b'{"index": 0, "ok": {"market'))
-    [(_, forecast)] = await kind.run(
-        script, lambda c: c.forecast_many([{"market_id": "m-1", "y": Y, "as_of_ts": AS_OF}])
-    )
+@pytest.mark.parametrize(
+    "failure",
+    [
+        lambda: httpx.Response(200, content=b'{"index": 0, "ok": {"market'),
+        lambda: httpx.ReadError("broken"),
+    ],
+    ids=["cut line", "broken connection"],
+)
+async def test_batch_without_a_whole_line_is_sent_again(
+    kind: Any, failure: Callable[[], Any]
+) -> None:
+    script = Script(failure())
+    [(_, forecast)] = await kind.run(script, lambda c: c.forecast_many({"m-1": Y}, as_of=AS_OF))
 
     assert forecast.market_id == "m-1"
     assert len(script.requests) == 2
-
-
-async def test_batch_whose_connection_breaks_is_asked_for_again(kind: Any) -> None:
-    script = Script(httpx.ReadError("broken"))
-    items = await kind.run(script, lambda c: c.forecast_many({"m-1": Y}, as_of=AS_OF))
-
-    assert [number for number, _ in items] == [0]
 
 
 async def test_refused_request_of_a_batch_is_an_error_among_forecasts(kind: Any) -> None:
@@ -313,30 +296,24 @@ async def test_batch_that_is_refused_as_a_whole_raises(kind: Any) -> None:
         await kind.run(script, lambda c: c.forecast_many([{"y": []}]))
 
 
-async def test_breaker_order_says_the_new_state(kind: Any) -> None:
+async def test_breaker_order_returns_the_new_state(kind: Any) -> None:
     script = Script(httpx.Response(200, json={"model": "mock", "state": "forced_open"}))
     state = await kind.run(script, lambda c: c.order_breaker("mock", "force_open"))
-
-    assert state == "forced_open"
-    assert script.requests[0].url.path == "/tsfm/admin/breakers/mock"
-    assert orjson.loads(script.requests[0].content) == {"action": "force_open"}
-
-
-async def test_breaker_order_that_does_not_exist_is_not_sent(kind: Any) -> None:
-    script = Script(httpx.Response(200, json={"model": "mock", "state": "closed"}))
     with pytest.raises(ValueError, match="explode"):
         await kind.run(script, lambda c: c.order_breaker("mock", "explode"))
 
-    assert script.requests == []
+    assert state == "forced_open"
+    assert [request.url.path for request in script.requests] == ["/tsfm/admin/breakers/mock"]
+    assert orjson.loads(script.requests[0].content) == {"action": "force_open"}
 
 
-async def test_status_is_the_services_own_words(kind: Any) -> None:
+async def test_status_is_the_json_of_the_service(kind: Any) -> None:
     script = Script(httpx.Response(200, json={"version": "1", "new": True}))
 
     assert await kind.run(script, lambda c: c.status()) == {"version": "1", "new": True}
 
 
-async def test_real_answers_of_the_service_are_understood(bench: Bench) -> None:
+async def test_real_answers_of_the_service_are_read(bench: Bench) -> None:
     async with AsyncClient(transport=bench.http._transport) as client:
         forecast = await client.forecast("m-1", [0.4, 0.5] * 20, as_of=AS_OF, conformal=True)
         [(_, many)] = [i async for i in client.forecast_many({"m-1": [0.4, 0.5] * 20}, as_of=AS_OF)]
@@ -354,7 +331,7 @@ async def test_real_answers_of_the_service_are_understood(bench: Bench) -> None:
     assert caught.value.request_id
 
 
-async def test_sent_body_is_the_callers_own(kind: Any) -> None:
+async def test_body_is_sent_unchanged(kind: Any) -> None:
     script = Script()
     body = {"market_id": "m-9", "y": Y, "as_of_ts": AS_OF, "liquidity_bucket": "low"}
     await kind.run(script, lambda c: c.send(body))
@@ -369,9 +346,3 @@ def test_client_loads_neither_ray_nor_a_server() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
-
-
-def test_errors_of_the_client_have_one_root() -> None:
-    assert issubclass(ServiceError, ClientError)
-    assert issubclass(UnreachableError, ClientError)
-    assert not issubclass(ConfigError, ClientError)

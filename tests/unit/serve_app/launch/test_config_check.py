@@ -27,7 +27,7 @@ def test_serve_config_is_checked_with_the_configuration_it_names(
     monkeypatch.chdir(ROOT)
     found = list(check_file(Path("serve_config.yaml")))
 
-    assert [(str(sound.file), sound.kind) for sound in found] == [
+    assert [(str(file), kind) for file, kind in found] == [
         ("serve_config.yaml", "Serve config"),
         ("configs/local.yaml", "configuration"),
     ]
@@ -37,8 +37,8 @@ def test_serve_config_is_checked_with_the_configuration_it_names(
     ("name", "kind"),
     [("configs/local.yaml", "configuration"), ("configs/tsfm_models.yaml", "model registry")],
 )
-def test_files_of_our_own_are_known_by_their_keys(name: str, kind: str) -> None:
-    assert [sound.kind for sound in check_file(ROOT / name)] == [kind]
+def test_our_own_files_are_recognized_by_their_keys(name: str, kind: str) -> None:
+    assert [kind for _, kind in check_file(ROOT / name)] == [kind]
 
 
 def test_serve_config_inside_a_manifest_is_checked_without_the_files_of_another_machine(
@@ -47,18 +47,18 @@ def test_serve_config_inside_a_manifest_is_checked_without_the_files_of_another_
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path, manifest((ROOT / "serve_config.yaml").read_text()))
 
-    assert [sound.kind for sound in check_file(file)] == ["RayService manifest"]
+    assert [kind for _, kind in check_file(file)] == ["RayService manifest"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (manifest("applicationz: []"), "spec.serveConfigV2: Serve knows no such key: applicationz"),
+        (manifest("applicationz: []"), "spec.serveConfigV2: Serve has no such key: applicationz"),
         (manifest({"applications": []}), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("- 1"), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("a: [\n"), "spec.serveConfigV2: while parsing"),
         (manifest("a: 1\na: 2"), "the key 'a' is repeated"),
-        ("applications: []\nhttp_option: {}", "Serve knows no such key: http_option"),
+        ("applications: []\nhttp_option: {}", "Serve has no such key: http_option"),
         ("request: {}", "environment: Field required"),
         ("models: {}", "environments: Field required"),
         ("- 1", "is neither"),
@@ -100,7 +100,7 @@ def with_variables(**variables: object) -> str:
         ({"TSFM_TOLLAMA__BASE_URLS": '["http://169.254.169.254"]'}, "link-local"),
     ],
 )
-def test_settings_that_a_serve_config_hands_to_its_replicas_are_checked(
+def test_variables_of_a_serve_config_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, object], words: str
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -109,7 +109,7 @@ def test_settings_that_a_serve_config_hands_to_its_replicas_are_checked(
         list(check_file(write(tmp_path, with_variables(**variables))))
 
 
-def test_settings_of_a_serve_config_leave_this_shells_as_they_were(
+def test_variables_of_a_serve_config_do_not_change_this_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -117,7 +117,7 @@ def test_settings_of_a_serve_config_leave_this_shells_as_they_were(
     file = write(
         tmp_path, with_variables(TSFM_REQUEST__DEADLINE_MS="900", TSFM_SLO__CYCLE_S="50", OTHER="x")
     )
-    found = [sound.kind for sound in check_file(file)]
+    found = [kind for _, kind in check_file(file)]
 
     assert found == ["Serve config", "configuration"]
     assert os.environ["TSFM_REQUEST__DEADLINE_MS"] == "soon"

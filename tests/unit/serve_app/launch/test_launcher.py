@@ -41,7 +41,7 @@ def free_port() -> int:
     return port
 
 
-def test_prod_without_tokens_does_not_start_and_says_why_in_one_sentence(
+def test_prod_without_tokens_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_serve_config(tmp_path, "configs/prod.yaml", free_port())
@@ -56,23 +56,19 @@ def test_prod_without_tokens_does_not_start_and_says_why_in_one_sentence(
     assert said.count("\n") == 1
 
 
-def test_prod_with_tokens_may_start_and_shows_them_in_its_example(
+def test_example_has_a_token_where_tokens_are_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TSFM_SECURITY__TOKENS", json.dumps(TOKENS))
-    target = check_files(write_serve_config(tmp_path, "configs/prod.yaml", free_port()))
-
-    assert target.access == "Callers need a token; 2 have one."
-    assert '-H "authorization: Bearer $TOKEN" -d' in target.example
-
-
-def test_local_service_says_that_it_asks_for_no_token(tmp_path: Path) -> None:
     port = free_port()
-    target = check_files(write_serve_config(tmp_path, "configs/local.yaml", port))
+    local = check_files(write_serve_config(tmp_path, "configs/local.yaml", port))
+    monkeypatch.setenv("TSFM_SECURITY__TOKENS", json.dumps(TOKENS))
+    prod = check_files(write_serve_config(tmp_path, "configs/prod.yaml", port))
 
-    assert target.access == "No tokens are configured: whoever reaches this port may call."
-    assert target.url == f"http://127.0.0.1:{port}"
-    assert "authorization" not in target.example
+    assert local.url == f"http://127.0.0.1:{port}"
+    assert local.access == "No tokens are configured: everybody who reaches this port may call."
+    assert "authorization" not in local.example
+    assert prod.access == "Callers need a token; 2 have one."
+    assert '-H "authorization: Bearer $TOKEN" -d' in prod.example
 
 
 def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -104,7 +100,7 @@ def connected_as_nobody(path: str) -> str:
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="only root may try as another user; the mode is below"
 )
-def test_another_user_cannot_open_the_admin_socket_though_its_own_mode_allows_it() -> None:
+def test_another_user_cannot_open_the_admin_socket_in_spite_of_its_mode() -> None:
     with private_folder() as folder, socket.socket(socket.AF_UNIX) as admin:
         path = haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"]
         admin.bind(path)
@@ -116,24 +112,19 @@ def test_another_user_cannot_open_the_admin_socket_though_its_own_mode_allows_it
         assert connected_as_nobody(path) == "connected"
 
 
-def test_files_of_haproxy_lie_in_a_folder_of_their_owner_alone_which_no_other_service_has() -> None:
+def test_haproxy_files_are_in_a_folder_of_their_owner_with_short_paths() -> None:
     with private_folder() as folder, private_folder() as other:
         files = haproxy_files(folder)
+        path = Path(files["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+        bound = path.parent / ("f" * 56) / f"{path.name}.4194304.tmp"  # a node's id, highest pid
 
         assert folder != other
         assert Path(folder).stat().st_mode & 0o777 == 0o700
-        assert all(path.startswith(folder) for path in files.values())
+        assert all(file.startswith(folder) for file in files.values())
+        assert len(str(bound)) < 108
 
 
-def test_admin_socket_has_a_path_that_the_system_can_hold() -> None:
-    with private_folder() as folder:
-        path = Path(haproxy_files(folder)["RAY_SERVE_HAPROXY_SOCKET_PATH"])
-    bound = path.parent / ("f" * 56) / f"{path.name}.4194304.tmp"  # a node's id, the highest pid
-
-    assert len(str(bound)) < 108
-
-
-def test_service_that_dies_again_and_again_is_given_up_with_an_exit_code(
+def test_service_that_dies_too_often_ends_with_an_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "ray.py").write_text("raise SystemExit(3)")
@@ -158,7 +149,7 @@ sys.exit(main(Path(sys.argv[2])))
 """
 
 
-def test_stop_is_obeyed_between_two_starts(tmp_path: Path) -> None:
+def test_stop_between_two_starts_ends_the_launcher(tmp_path: Path) -> None:
     (tmp_path / "ray.py").write_text("raise SystemExit(3)")
     config = write_serve_config(tmp_path, "configs/local.yaml", free_port())
     command = [sys.executable, "-c", LAUNCH, str(tmp_path), str(config)]
@@ -180,9 +171,28 @@ def test_a_local_service_has_what_every_node_of_a_cluster_has() -> None:
     assert serve_environment({}, "linux").items() >= wanted.items()
 
 
-def test_high_throughput_mode_is_on_where_it_exists_unless_decided_otherwise() -> None:
+def test_high_throughput_mode_is_on_where_it_exists_unless_it_is_set() -> None:
     decided = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
 
     assert serve_environment({}, "linux")["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert serve_environment(decided, "linux")["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
     assert "RAY_SERVE_ENABLE_HA_PROXY" not in serve_environment({}, "darwin")
+
+
+@pytest.mark.parametrize(
+    ("inherited", "behind"), [({}, []), ({"PYTHONPATH": "/a:/b"}, ["/a", "/b"])]
+)
+def test_processes_of_the_service_do_without_pandas(
+    inherited: dict[str, str], behind: list[str]
+) -> None:
+    path = serve_environment(inherited, "linux")["PYTHONPATH"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import pandas"],
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert path.split(os.pathsep)[1:] == behind
+    assert "ImportError: left out" in done.stderr

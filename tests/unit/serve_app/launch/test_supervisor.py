@@ -30,54 +30,43 @@ from serve_app.launch.supervisor import (
 FORKS = "import os, signal; pid = os.fork(); pid and print(pid, flush=True); signal.pause()"
 
 
-def looked(life: Life, *looks: tuple[float, bool]) -> Life:
-    for now_s, answered in looks:
+def checked(life: Life, *checks: tuple[float, bool]) -> Life:
+    for now_s, answered in checks:
         life = life.after(now_s, answered=answered)
     return life
 
 
-UP = looked(Life(started_s=0), (10, True))
+UP = checked(Life(started_s=0), (10, True))
+OFTEN = checked(UP, *((11 + n / 10, False) for n in range(MISSES_LIMIT)))
+ASLEEP = checked(UP, (5000, False))  # the machine, for more than an hour
+SILENT = checked(UP, *((11.0 + n, False) for n in range(int(SILENCE_LIMIT_S))))
+STARTING = checked(Life(started_s=0), *((float(n), False) for n in range(MISSES_LIMIT)))
+LATER = 10 + SILENCE_LIMIT_S
 
 
-def test_cluster_that_answers_lives() -> None:
-    assert cause_of_death(UP, 11, exit_code=None, ended=[]) is None
+@pytest.mark.parametrize(
+    ("life", "now_s", "exit_code", "ended", "cause"),
+    [
+        (UP, 11, None, [], None),
+        (UP, 11, -9, [], "Serve ended with code -9"),
+        (UP, 11, None, ["raylet"], "Ray's raylet ended"),
+        (OFTEN, 12, None, [], None),
+        (ASLEEP, 5000, None, [], None),
+        (SILENT, LATER, None, [], "no answer for 60 s"),
+        (checked(SILENT, (LATER, True)), LATER, None, [], None),
+        (STARTING, START_LIMIT_S - 1, None, [], None),
+        (STARTING, START_LIMIT_S, None, [], "no answer for 300 s"),
+    ],
+)
+def test_cluster_is_dead_when_a_process_ended_or_after_a_long_silence(
+    life: Life, now_s: float, exit_code: int | None, ended: list[str], cause: str | None
+) -> None:
+    assert cause_of_death(life, now_s, exit_code=exit_code, ended=ended) == cause
 
 
-def test_serve_that_ended_is_a_dead_cluster() -> None:
-    cause = cause_of_death(UP, 11, exit_code=-9, ended=[])
-
-    assert cause == "Serve ended with code -9"
-
-
-def test_raylet_that_ended_is_a_dead_cluster_though_it_still_answers() -> None:
-    cause = cause_of_death(UP, 11, exit_code=None, ended=["raylet"])
-
-    assert cause == "Ray's raylet ended"
-
-
-def test_silence_counts_only_when_it_is_long_and_was_seen_often() -> None:
-    short = looked(UP, *((11 + n / 10, False) for n in range(MISSES_LIMIT)))
-    slept = looked(UP, (5000, False))
-    long = looked(UP, *((11.0 + n, False) for n in range(int(SILENCE_LIMIT_S))))
-    after = 10 + SILENCE_LIMIT_S
-
-    assert cause_of_death(short, 12, exit_code=None, ended=[]) is None
-    assert cause_of_death(slept, 5000, exit_code=None, ended=[]) is None
-    assert cause_of_death(long, after, exit_code=None, ended=[]) == "no answer for 60 s"
-    again = looked(long, (after, True))
-    assert cause_of_death(again, after, exit_code=None, ended=[]) is None
-
-
-def test_start_has_more_time_than_an_answer() -> None:
-    silent = looked(Life(started_s=0), *((float(n), False) for n in range(MISSES_LIMIT)))
-
-    assert cause_of_death(silent, START_LIMIT_S - 1, exit_code=None, ended=[]) is None
-    assert cause_of_death(silent, START_LIMIT_S, exit_code=None, ended=[]) == "no answer for 300 s"
-
-
-def test_deaths_are_counted_anew_after_a_healthy_while() -> None:
-    sick = looked(UP, (10 + HEALTHY_S - 1, True))
-    healthy = looked(UP, (10 + HEALTHY_S, True))
+def test_count_of_deaths_starts_again_after_a_healthy_time() -> None:
+    sick = checked(UP, (10 + HEALTHY_S - 1, True))
+    healthy = checked(UP, (10 + HEALTHY_S, True))
 
     assert deaths_in_a_row(3, Life(started_s=0)) == 4
     assert deaths_in_a_row(3, sick) == 4
@@ -105,7 +94,7 @@ def server(status: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("status", "well"), [(200, True), (404, False), (503, False)])
-def test_look_asks_the_service_itself_whatever_proxy_is_set(
+def test_check_calls_the_service_itself_and_no_proxy(
     status: int, well: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -133,7 +122,9 @@ def started() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_what_a_dead_process_left_in_its_session_is_ended(started: subprocess.Popen[str]) -> None:
+def test_processes_left_in_a_session_are_ended(
+    started: subprocess.Popen[str],
+) -> None:
     assert started.stdout is not None
     child = psutil.Process(int(started.stdout.readline()))
     started.kill()
@@ -146,40 +137,29 @@ def test_what_a_dead_process_left_in_its_session_is_ended(started: subprocess.Po
     assert session(started.pid) == []
 
 
-def test_processes_of_other_sessions_are_left_alone(started: subprocess.Popen[str]) -> None:
+def test_processes_of_other_sessions_are_not_ended(started: subprocess.Popen[str]) -> None:
     end_session(os.getpid() if os.getsid(0) != os.getpid() else 1 << 22, 0.0)
 
     assert started.poll() is None
 
 
-def test_a_killed_process_has_ended_before_anybody_reaps_it(
-    started: subprocess.Popen[str],
-) -> None:
-    process = psutil.Process(started.pid)
-    assert not has_ended(process)
-
-    started.kill()
-
-    until(lambda: has_ended(process))
-
-
 STARTS = "import subprocess, sys; subprocess.Popen([sys.argv[1], '60']).wait(); sys.stdin.read()"
 
 
-def test_watch_sees_that_a_raylet_ended_though_its_parent_goes_on(tmp_path: Path) -> None:
+def test_raylet_that_ended_is_found_though_its_parent_still_runs(tmp_path: Path) -> None:
     raylet = shutil.copy(shutil.which("sleep") or "", tmp_path / "raylet")
     command = [sys.executable, "-c", STARTS, str(raylet)]
     with server(200) as url, subprocess.Popen(command, stdin=subprocess.PIPE) as starter:
-        watch = Watch(starter.pid, url, starter.poll, lambda: 1.0, Life(started_s=0))
+        watch = Watch(starter, url, lambda: 1.0, Life(started_s=0))
         until(lambda: "raylet" in vital_children(starter.pid))
-        assert watch.look() is None
+        assert watch.check() is None
         assert watch.life == Life(0, first_answer_s=1.0, last_answer_s=1.0)
 
         watch.vital["raylet"].kill()
 
-        until(lambda: watch.look() is not None)
-        cause = watch.look()
+        until(lambda: watch.check() is not None)
+        cause = watch.check()
         starter.kill()
     assert cause == "Ray's raylet ended"
-    assert watch.look() is not None
+    assert watch.check() is not None
     assert vital_children(starter.pid) == {}

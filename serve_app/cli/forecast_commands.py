@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serve_app.cli.service import HERE, Token, Url, connect
-from serve_app.cli.terminal import AsJson, InputError, exit_code_of, note, print_json, screen
+from serve_app.cli.terminal import (
+    HERE,
+    AsJson,
+    InputError,
+    Token,
+    Url,
+    connect,
+    exit_code_of,
+    note,
+    print_json,
+    screen,
+)
 
 if TYPE_CHECKING:
     from serve_app.client import Client, Forecast, ServiceError
@@ -115,19 +125,17 @@ def _ask(
 
 
 def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: bool) -> None:
+    from serve_app.cli.views import show_many, show_one
     from serve_app.client import Forecast
 
     pairs = list(zip(bodies, results, strict=True))
     answered = [(r, body["y"]) for body, r in pairs if isinstance(r, Forecast)]
     if as_json:
-        print_json(_wire(results[0]) if len(results) == 1 else {"results": _items(results)})
+        items = _items(results)
+        print_json(items[0]["ok"] if len(items) == 1 else {"results": items})
     elif len(results) == 1:
-        from serve_app.cli.bands_view import show_one
-
         show_one(screen(), *answered[0])
     elif answered:
-        from serve_app.cli.bands_view import show_many
-
         show_many(screen(), answered)
     refused = [(body, r) for body, r in pairs if not isinstance(r, Forecast)]
     for body, error in refused:
@@ -136,18 +144,15 @@ def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: boo
         raise typer.Exit(max(exit_code_of(error) for _, error in refused))
 
 
-def _wire(result: "Result") -> Any:
+def _items(results: "list[Result]") -> list[dict[str, Any]]:
     from serve_app.client import Forecast
 
-    if isinstance(result, Forecast):
-        return result.wire
-    return {"code": result.code, "message": result.message, "detail": result.detail}
-
-
-def _items(results: "Iterable[Result]") -> list[dict[str, Any]]:
-    from serve_app.client import Forecast
-
-    return [{"ok" if isinstance(r, Forecast) else "error": _wire(r)} for r in results]
+    return [
+        {"ok": r.wire}
+        if isinstance(r, Forecast)
+        else {"error": {"code": r.code, "message": r.message, "detail": r.detail}}
+        for r in results
+    ]
 
 
 def _write(out: Path, results: "list[Result]") -> None:
@@ -157,12 +162,12 @@ def _write(out: Path, results: "list[Result]") -> None:
         with out.open("w", encoding="utf-8", newline="") as file:
             if out.suffix == ".json":
                 json.dump({"results": _items(results)}, file)
-            else:
-                rows = csv.writer(file)
-                rows.writerow(("market_id", "step", "ts", "level", "value", "model", "reason"))
-                for result in results:
-                    if isinstance(result, Forecast):
-                        rows.writerows(_rows(result))
+                return
+            rows = csv.writer(file)
+            rows.writerow(("market_id", "step", "ts", "level", "value", "model", "reason"))
+            for result in results:
+                if isinstance(result, Forecast):
+                    rows.writerows(_rows(result))
     except OSError as exc:
         raise InputError(f"--out {out}: cannot be written ({exc.strerror})") from exc
 

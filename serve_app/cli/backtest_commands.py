@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from serve_app.cli.service import HERE, Token, Url
-from serve_app.cli.terminal import AsJson, found_here, note, print_json
+from serve_app.cli.terminal import HERE, AsJson, Token, Url, found_here, note, print_json
 
 Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
 Points = Annotated[int, typer.Option(min=2, help="Past steps of a forecast.")]

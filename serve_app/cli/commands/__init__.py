@@ -1,1 +1,0 @@
-"""The commands of ``tsfm``, one module each; ``serve_app.cli`` joins them."""

@@ -1,0 +1,135 @@
+"""``tsfm models``, ``tsfm status`` and ``tsfm breaker``: a running service."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from serve_app.cli.terminal import HERE, AsJson, Token, Url, connect, print_json, screen
+
+if TYPE_CHECKING:
+    from serve_app.client import Client
+
+_COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  # BreakerCommand
+
+
+def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
+    """List the available models and their licences.
+
+    \b
+    Examples:
+      tsfm models
+      tsfm models --json | jq '.[].name'
+    """
+    with connect(url, token) as client:
+        found = client.models()
+    if as_json:
+        print_json([asdict(model) for model in found])
+        return
+    from rich.table import Table
+
+    table = Table("model", "aliases", "licence", "may be used", "context", "note", box=None)
+    for model in found:
+        context = "any" if model.max_context is None else str(model.max_context)
+        allowed = model.license_tag.replace("_", " ")
+        names = ", ".join(model.aliases)
+        table.add_row(model.name, names, model.license, allowed, context, model.note or "")
+    screen().print(table)
+
+
+def breaker(
+    order: Annotated[
+        Literal["open", "close", "reset"],
+        typer.Argument(help="Command.", show_default=False),
+    ],
+    model: Annotated[str, typer.Argument(help="Name or alias, as `tsfm models` shows them.")],
+    url: Url = HERE,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Force a model's breaker open or closed, or reset it.
+
+    \b
+    open    do not call the model: callers get the baseline
+    close   always call the model
+    reset   closed, and opened and closed automatically again
+    A forced state stays until the next command. Needs a token with the scope admin.
+
+    \b
+    Examples:
+      tsfm breaker open chronos
+      tsfm breaker reset chronos
+    """
+    with connect(url, token) as client:
+        state = client.order_breaker(model, _COMMANDS[order])
+    if as_json:
+        print_json({"model": model, "state": state})
+    else:
+        typer.echo(f"The breaker of {model} is {state.replace('_', ' ')} now.")
+
+
+def status(
+    url: Url = HERE,
+    token: Token = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.2)] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show requests, latency, fallbacks, breakers and coverage.
+
+    \b
+    The numbers are those of the answering replica, over its last minutes.
+
+    \b
+    Examples:
+      tsfm status
+      tsfm status --watch
+      tsfm status --watch --json >> status.jsonl
+      tsfm status --json | jq .breakers
+    """
+    from serve_app.cli.views import status_view
+
+    with connect(url, token) as client:
+        if watch:
+            _watch(client, every, as_json=as_json)
+        elif as_json:
+            print_json(client.status())
+        else:
+            screen().print(status_view(client.status()))
+
+
+def _watch(client: "Client", every_s: float, *, as_json: bool) -> None:
+    """Updates the view in place on a terminal; else prints a view, or line of JSON, each time."""
+    from rich.live import Live
+
+    from serve_app.cli.views import status_view
+
+    console, event = screen(), threading.Event()  # never set: Ctrl-C ends the loop
+
+    def keep(show: Callable[[Mapping[str, Any]], object]) -> None:
+        keep_showing(client.status, show, lambda: event.wait(every_s))
+
+    if as_json:
+        keep(lambda status: typer.echo(json.dumps(status)))
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            keep(lambda status: live.update(status_view(status), refresh=True))
+    else:
+        keep(lambda status: console.print(status_view(status)))
+
+
+def keep_showing(
+    read: Callable[[], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], object],
+    pause: Callable[[], bool],
+) -> None:
+    """Reads and shows the status until ``pause`` returns True or Ctrl-C is pressed."""
+    try:
+        show(read())
+        while not pause():
+            show(read())
+    except KeyboardInterrupt:
+        return
