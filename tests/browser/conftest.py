@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.browser.desk import WAIT_MS, Desk, OpenDesk
-from tests.browser.site import Site, running_site
+from tests.support.site import Site, answer_of, running_site
 
 Profile = Callable[..., BrowserContext]
 # The same browser without windows comes first: it needs less than half the CPU.
@@ -37,7 +37,7 @@ def whole_site() -> Iterator[Site]:
 @pytest.fixture
 def site(whole_site: Site) -> Site:
     """The site with a model that answers."""
-    whole_site.ports.failure = None
+    whole_site.bench.model.outcome = answer_of
     return whole_site
 
 

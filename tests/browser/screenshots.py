@@ -4,6 +4,7 @@ They are of the whole service with its embedded model, so that they show what a 
 """
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, start
 from tests.browser.conftest import CHROMIUM
 from tests.browser.desk import Desk
-from tests.browser.site import PAUSE
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
 MOST_BYTES = 200_000
@@ -41,7 +41,7 @@ def use(service: Service) -> None:
     with httpx.Client(base_url=service.url, trust_env=False, timeout=10) as http:
         for body in forecast_bodies(60, Shape(points=288), seed=3):
             http.post("/tsfm/forecast", content=body)
-            PAUSE(0.4)
+            threading.Event().wait(0.4)
 
 
 def pictures(browser: Browser, url: str) -> None:

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from playwright.sync_api import Route, expect
 
-from runner.types import FallbackReason
+from runner.types import BreakerState, FallbackReason, ModelFailure
 from tests.browser.desk import Desk, OpenDesk, series
-from tests.browser.site import Site, running_site
-from tests.browser.status import make_status
+from tests.support.site import Site, answer_of, running_site
+from tests.support.status import make_status
 from tests.support.tokens import ALERTS, make_guarded_config
 
 pytestmark = pytest.mark.browser
@@ -177,13 +177,14 @@ def test_error_of_a_hidden_field_opens_what_hides_it(site: Site, open_desk: Open
 
 
 def test_fallback_is_said_in_words_and_the_model_comes_back(desk: Desk, site: Site) -> None:
-    site.ports.failure = FallbackReason.RUNTIME_UNREACHABLE
+    failure = ModelFailure(FallbackReason.RUNTIME_UNREACHABLE, BreakerState.OPEN, 30.0)
+    site.bench.model.outcome = failure
     desk.forecast(series(6))
     expect(desk.page.locator(".verdict")).to_have_text(
         "The baseline answered. The model's runtime cannot be reached."
     )
     expect(desk.page.locator("#charts .chart")).to_have_count(1)
-    site.ports.failure = None
+    site.bench.model.outcome = answer_of
     desk.page.wait_for_timeout(1100)  # that long an ingress remembers an open breaker
 
     desk.forecast(series(6))

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.desk import OpenDesk
-from tests.browser.site import Site
+from tests.support.site import Site
 
 pytestmark = pytest.mark.browser
 FORECAST = "#operations-default-tsfm_forecast"

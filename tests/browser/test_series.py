@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.browser.desk import OpenDesk
-from tests.browser.site import Site
+from tests.support.site import Site
 
 pytestmark = pytest.mark.browser
 

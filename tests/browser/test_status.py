@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.desk import Desk, OpenDesk
-from tests.browser.site import Site
-from tests.browser.status import make_status
+from tests.support.site import Site
+from tests.support.status import make_status
 
 pytestmark = pytest.mark.browser
 

@@ -15,46 +15,9 @@ from serve_app.cli.views import chart, show_one, status_view
 from serve_app.client import Forecast
 from serve_app.client.answers import service_error
 from tests.support.client_service import META
+from tests.support.status import make_status
 from tests.unit.serve_app.cli.conftest import Terminal
 
-STATUS: dict[str, Any] = {
-    "version": "0.1.0",
-    "environment": "dev",
-    "uptime_s": 3725.0,
-    "scope": "replica",
-    "window_s": 300,
-    "requests": {
-        "total": 1234,
-        "rate_per_s": 4.1,
-        "fallback_share": 0.125,
-        "cache_hit_share": 0.5,
-        "p50_ms": 12.4,
-        "p95_ms": None,
-    },
-    "history": [
-        {"t": 0, "requests": 3, "fallbacks": 0, "p50_ms": 10.0, "p95_ms": 20.0},
-        {"t": 10, "requests": 9, "fallbacks": 2, "p50_ms": None, "p95_ms": None},
-    ],
-    "fallback_reasons": {"breaker_open": 7},
-    "queue": {"in_flight": 3, "waiting": 12, "shed_above": 256, "refuse_above": 768},
-    "breakers": [
-        {"model": "fracast-0", "state": "open", "next_probe_in_s": 42.0},
-        {"model": "mock", "state": "forced_closed", "next_probe_in_s": None},
-    ],
-    "replicas": {"Runner": 2},
-    "coverage": [
-        {
-            "source": "ewma",
-            "segment": "all",
-            "target": 0.8,
-            "coverage": 0.812,
-            "samples": 2100,
-            "mean_width": 0.031,
-            "breach_rate": 0.02,
-        }
-    ],
-    "models": [],
-}
 Y = [0.4, 0.41, 0.42, 0.43] * 10
 
 
@@ -207,12 +170,18 @@ def shown(view: Any, width: int = 120) -> str:
 
 
 def test_status_shows_requests_breakers_and_coverage() -> None:
-    text = shown(status_view(STATUS))
+    breakers = [
+        {"model": "fracast-0", "state": "open", "next_probe_in_s": 42.0},
+        {"model": "mock", "state": "forced_closed", "next_probe_in_s": None},
+    ]
+    status = make_status(breakers=breakers)
+    status["requests"]["p95_ms"] = None
+    text = shown(status_view(status))
 
-    assert "TSFM Runner 0.1.0 in dev, up 1:02:05" in text
-    assert "1234 requests, 4.1 /s, fallback 12.5%, from cache 50.0%, p50 12 ms, p95 - ms" in text
-    assert "fallbacks by reason: breaker_open 7" in text
-    assert "in flight 3, waiting for the model 12;" in text
+    assert "TSFM Runner 0.1.0 in dev, up 1:30:00" in text
+    assert "4312 requests, 14.4 /s, fallback 3.1%, from cache 42.0%, p50 48 ms, p95 - ms" in text
+    assert "fallbacks by reason: runtime_unreachable 88, breaker_open 40" in text
+    assert "in flight 7, waiting for the model 31;" in text
     assert "in 42 s" in text
     assert "forced closed" in text
     assert "81.2%" in text
