@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.backtest.summary import Summary
+from serve_app.backtest.scores import Summary
 from serve_app.backtest.tables import all_tables
 
 _TEMPLATE = Path(__file__).with_name("page.html")

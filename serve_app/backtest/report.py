@@ -10,12 +10,10 @@ from runner.bands import min_widths, sanitize
 from runner.config.loading import Config
 from runner.config.sections import BandsSection
 from runner.types import FloatArray
-from serve_app.backtest.calibration import check, recovery
+from serve_app.backtest.calibration import baseline_answers, check, recovery
 from serve_app.backtest.forecasters import BASELINE, FLAT
-from serve_app.backtest.held_out import baseline_answers
-from serve_app.backtest.scores import LEVELS, PINBALL, score_bands
+from serve_app.backtest.scores import LEVELS, PINBALL, Summary, overall, score_bands, summarise
 from serve_app.backtest.service_bands import Served
-from serve_app.backtest.summary import Summary, overall, summarise
 from serve_app.backtest.windows import Split, Windows
 
 _SHOWN_PAST = 72  # steps before the origin of an example

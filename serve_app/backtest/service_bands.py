@@ -17,9 +17,8 @@ from runner.bands import Correction
 from runner.errors import ConfigError
 from runner.types import FloatArray
 from serve_app.backtest.band_store import Finished, Store, chunks
-from serve_app.backtest.held_out import Answers
-from serve_app.backtest.scores import LEVELS
-from serve_app.backtest.summary import Summary
+from serve_app.backtest.calibration import Answers
+from serve_app.backtest.scores import LEVELS, Summary
 from serve_app.backtest.windows import Windows, freq
 from serve_app.client import Client, Forecast, Options, Retries, ServiceError, request_body
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.backtest.summary import FEWEST_POINTS, Summary
+from serve_app.backtest.scores import FEWEST_POINTS, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,7 @@ def _overview(result: Summary) -> TableText:
     )  # fmt: skip
     rows = []
     for name, one in result["sources"].items():
-        every, moving = one["all"], one["moving"]
-        against = result["against_flat"].get(name)
+        every, moving, against = one["all"], one["moving"], result["against_flat"].get(name)
         rows.append(
             (
                 name,
@@ -56,13 +55,11 @@ def _overview(result: Summary) -> TableText:
                 share(moving["real_moves"]),
             )
         )
-    return TableText(
-        "All sources",
-        head,
-        tuple(rows),
+    note = (
         "Scores and widths in thousandths. From `moving` on: windows with 12 or more changes in "
-        "their past, except width. real: share of first breaches that hold to the last step.",
+        "their past, except width. real: share of first breaches that hold to the last step."
     )
+    return TableText("All sources", head, tuple(rows), note)
 
 
 def _steps(sources: Mapping[str, Summary]) -> TableText:
@@ -74,20 +71,16 @@ def _steps(sources: Mapping[str, Summary]) -> TableText:
 
 
 def _segments(sources: Mapping[str, Summary]) -> TableText:
-    first = next(iter(sources.values()))["segments"]
-    shown = [i for i, one in enumerate(first) if one["moving"]["points"] >= FEWEST_POINTS]
-    rows = tuple(
-        (
-            f"{first[i]['by']} {first[i]['name']}",
-            f"{first[i]['moving']['points']:,}",
-            *(share(one["segments"][i]["moving"]["coverage_80"]) for one in sources.values()),
-        )
-        for i in shown
-    )
+    rows = []
+    for parts in zip(*(one["segments"] for one in sources.values()), strict=True):
+        first, points = parts[0], parts[0]["moving"]["points"]
+        if points >= FEWEST_POINTS:
+            coverage = (share(part["moving"]["coverage_80"]) for part in parts)
+            rows.append((f"{first['by']} {first['name']}", f"{points:,}", *coverage))
     return TableText(
         "Coverage of the 80 % band by segment, moving windows",
         ("segment", "points", *sources),
-        rows,
+        tuple(rows),
         f"Segments with fewer than {FEWEST_POINTS:,} scored points are left out.",
     )
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,9 +20,8 @@ from runner.calibration.state import ConformalState, save_state
 from runner.config.loading import Config
 from runner.errors import ConfigError
 from runner.types import FloatArray
-from serve_app.backtest.calibration import fit_state
+from serve_app.backtest.calibration import baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE
-from serve_app.backtest.held_out import baseline_answers
 from serve_app.backtest.job import (
     Job,
     ask_service,
@@ -32,8 +32,8 @@ from serve_app.backtest.job import (
 )
 from serve_app.backtest.page import charts, render
 from serve_app.backtest.report import build
+from serve_app.backtest.scores import Summary
 from serve_app.backtest.service_bands import Served
-from serve_app.backtest.summary import Summary
 from serve_app.backtest.tables import TableText
 from serve_app.backtest.windows import Windows
 from serve_app.cli.terminal import note, screen
@@ -64,7 +64,7 @@ def calibration_of(
     sources = [baseline_answers(bands[BASELINE]), *([served.answers] if served else [])]
     [split] = splits_of(job, windows)
     found = fit_state(sources, windows, config.conformal, split, keep_held_out=keep_held_out)
-    _write(out, lambda: save_state(out, found[0]))
+    _write(out, partial(save_state, out, found[0]))
     return found
 
 
@@ -80,7 +80,7 @@ def write_report(
     if charts_folder is not None:
         texts |= {charts_folder / f"{chart.name}.svg": chart.svg for chart in charts(result)}
     for file, text in texts.items():
-        _write(file, lambda file=file, text=text: file.write_text(text, "utf-8"))
+        _write(file, partial(file.write_text, text, "utf-8"))
 
 
 def print_table(text: TableText) -> None:

@@ -67,8 +67,8 @@ def check_config(
     if as_json:
         print_json([dict(zip(("file", "kind", "error"), row, strict=True)) for row in found])
     else:
-        for file, kind, error in dict.fromkeys(found):  # several files may name the same one
-            line = f"wrong  {error}" if error else f"ok     {file} ({kind})"
+        for name, kind, error in dict.fromkeys(found):  # several files may name the same one
+            line = f"wrong  {error}" if error else f"ok     {name} ({kind})"
             typer.echo(line, err=error is not None)
     if any(error for _, _, error in found):
         raise typer.Exit(WRONG_INPUT)

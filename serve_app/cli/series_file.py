@@ -83,7 +83,7 @@ def requests_of(source: Source) -> list[Body]:
 
 
 def _of_json(source: Source) -> list[Body]:
-    value = _json(source.text)
+    value: Any = _json(source.text)
     if isinstance(value, dict):
         value = value.get("requests", [value] if isinstance(value.get("y"), list) else value)
     match value:
@@ -91,7 +91,7 @@ def _of_json(source: Source) -> list[Body]:
             return _bodies(source, ((name, None, v) for name in value for v in value[name]))
         case [dict(), *_] if all(isinstance(item, dict) for item in value):
             if all(isinstance(item.get("y"), list) for item in value):
-                return value
+                return list(value)
             return _bodies(source, _rows(source, value))
         case list():
             return _bodies(source, ((source.market, None, v) for v in value))

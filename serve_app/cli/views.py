@@ -15,12 +15,7 @@ _CHART_HEIGHT = 16
 _SPARK = 24  # width of a line of blocks, for one market of several
 _HISTORY_SPARK = 48
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_HISTORY = {
-    "requests": "requests",
-    "fallbacks": "fallbacks",
-    "p50_ms": "p50 ms",
-    "p95_ms": "p95 ms",
-}
+_HISTORY = ("requests", "fallbacks", "p50_ms", "p95_ms")
 Values = Sequence[float | None]
 
 
@@ -134,10 +129,11 @@ def _requests(requests: Mapping[str, Any], window_s: float) -> str:
 
 def _history(history: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for key, label in _HISTORY.items():
+    for key in _HISTORY:
         values = [point.get(key) for point in history]
         newest = next((v for v in reversed(values) if v is not None), None)
-        table.add_row(label, sparkline(values, _HISTORY_SPARK), _number(newest, ".0f"))
+        spark = sparkline(values, _HISTORY_SPARK)
+        table.add_row(key.replace("_", " "), spark, _number(newest, ".0f"))
     return table
 
 
@@ -160,16 +156,13 @@ def _breakers(breakers: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _coverage(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = ("coverage of", "segment", "wanted", "is", "outcomes", "mean width", "breaches")
     table = Table(*columns, box=None)
+    forms = {
+        "target": ".0%", "coverage": ".1%", "samples": ".0f", "mean_width": ".3f",
+        "breach_rate": ".1%",
+    }  # fmt: skip
     for row in rows:
-        table.add_row(
-            str(row.get("source")),
-            str(row.get("segment")),
-            _number(row.get("target"), ".0%"),
-            _number(row.get("coverage"), ".1%"),
-            _number(row.get("samples"), ".0f"),
-            _number(row.get("mean_width"), ".3f"),
-            _number(row.get("breach_rate"), ".1%"),
-        )
+        numbers = (_number(row.get(name), form) for name, form in forms.items())
+        table.add_row(str(row.get("source")), str(row.get("segment")), *numbers)
     return table
 
 

@@ -12,6 +12,6 @@ from serve_app.client.answers import ServiceFailedError as ServiceFailedError
 from serve_app.client.answers import UnreachableError as UnreachableError
 from serve_app.client.body import Options as Options
 from serve_app.client.body import request_body as request_body
-from serve_app.client.calls import Retries as Retries
 from serve_app.client.clients import AsyncClient as AsyncClient
 from serve_app.client.clients import Client as Client
+from serve_app.client.clients import Retries as Retries

@@ -4,7 +4,7 @@
     --------------  -----------------------  -----------------------------------------------------
     configuration   ``request``, ``slo``     runner.config.loading, and the model registry it names
     models          ``models``               runner.config.registry
-    Serve config    ``applications``         Serve's own schema, closed; and the files it names
+    Serve config    ``applications``         Serve's own schema, and the files it names
     RayService      ``kind: RayService``     the Serve config inside it, likewise
 
 A Serve config is checked more strictly than by Serve: unknown keys, which Serve ignores, are
@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from pydantic import ValidationError as ModelValidationError
+from pydantic import BaseModel, ValidationError
+from ray.serve.config import AutoscalingConfig, GangSchedulingConfig, RequestRouterConfig
 from ray.serve.schema import ServeDeploySchema
 
 from runner.config.loading import (
@@ -33,6 +32,13 @@ from runner.config.loading import (
 )
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
+
+# Fields of a deployment that Serve declares as "this model, or any dict".
+_LOOSE: Mapping[str, type[BaseModel]] = {
+    "autoscaling_config": AutoscalingConfig,
+    "gang_scheduling_config": GangSchedulingConfig,
+    "request_router_config": RequestRouterConfig,
+}
 
 
 def read_serve_config(path: Path) -> dict[str, Any]:
@@ -48,18 +54,13 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
     Raises:
         ConfigError: it names ``place`` and every key that is unknown or wrong.
     """
-    validator = Draft202012Validator(_closed(ServeDeploySchema.model_json_schema()))
-    errors = (leaf for error in validator.iter_errors(values) for leaf in _unknown(error))
-    found = sorted({_key(error) for error in errors})
-    if found:
-        raise ConfigError(f"{place}: Serve has no such key: {', '.join(found)}")
-    try:
-        ServeDeploySchema.model_validate(values)
-    except ModelValidationError as exc:
-        raise ConfigError(f"{place}: {complaints(exc)}") from exc
-    except (ImportError, AttributeError) as exc:  # Serve imports the autoscaling policy
-        raise ConfigError(f"{place}: policy_function: {exc}") from exc
+    _check_model(ServeDeploySchema, values, f"{place}: ")
     for at, application in enumerate(values["applications"]):
+        for number, deployment in enumerate(application.get("deployments", ())):
+            for name, model in _LOOSE.items():
+                if isinstance(part := deployment.get(name), dict):
+                    where = f"{place}: applications.{at}.deployments.{number}.{name}."
+                    _check_model(model, part, where)
         for name, value in _variables(application).items():
             if not isinstance(value, str):  # Ray refuses it only when replicas are started
                 raise ConfigError(
@@ -68,39 +69,17 @@ def check_serve_config(values: Mapping[str, Any], place: str) -> None:
                 )
 
 
+def _check_model(model: type[BaseModel], values: Mapping[str, Any], prefix: str) -> None:
+    try:
+        model.model_validate(values, extra="forbid")
+    except ValidationError as exc:
+        raise ConfigError(f"{prefix}{complaints(exc)}") from exc
+    except (ImportError, AttributeError) as exc:  # Serve imports the autoscaling policy
+        raise ConfigError(f"{prefix}policy_function: {exc}") from exc
+
+
 def _variables(application: Mapping[str, Any]) -> Mapping[str, Any]:
     return (application.get("runtime_env") or {}).get("env_vars") or {}
-
-
-def _closed(schema: Any) -> Any:
-    """The schema, with unknown keys refused in every object."""
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {k: _closed(v) for k, v in schema.items()}
-    if isinstance(schema.get("properties"), dict):
-        closed["additionalProperties"] = False
-    choices = closed.get("anyOf", ())
-    if any("$ref" in choice for choice in choices):  # "this model, or any dict" checks nothing
-        closed["anyOf"] = [choice for choice in choices if choice.get("type") != "object"]
-    return closed
-
-
-def _unknown(error: ValidationError) -> Iterator[ValidationError]:
-    """The errors about unknown keys inside an error, through the branches of anyOf."""
-    if error.validator == "additionalProperties":
-        yield error
-    for child in error.context or ():
-        yield from _unknown(child)
-
-
-def _key(error: ValidationError) -> str:
-    known: Any = error.schema
-    present: Any = error.instance
-    names = sorted(set(present) - set(known["properties"]))
-    at = ".".join(str(part) for part in error.absolute_path)
-    return ", ".join(f"{at}.{name}" if at else name for name in names)
 
 
 Valid = tuple[Path, str]  # a file and its kind

@@ -51,7 +51,11 @@ def listeners_of(pid: int) -> list[Listener]:
     for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
             names[process.pid] = process.name().removeprefix("ray::")
-    return [Listener(names[s.pid], s.laddr.port, s.laddr.ip) for s in sockets if s.pid in names]
+    return [
+        Listener(names[s.pid], s.laddr.port, s.laddr.ip)
+        for s in sockets
+        if s.laddr and s.pid in names
+    ]
 
 
 def exposure(listeners: Iterable[Listener]) -> str:

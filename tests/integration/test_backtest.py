@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.backtest.held_out import Calibrator
+from serve_app.backtest.calibration import Calibrator
 from serve_app.backtest.job import Job, ask_service, read_windows, store_of
 from serve_app.backtest.windows import Shape
 from serve_app.cli import app

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from runner.calibration.state import ConformalState
-from serve_app.backtest.calibration import check, recovery
-from serve_app.backtest.held_out import Answers, Calibrator, shaken, switched
+from serve_app.backtest.calibration import Answers, Calibrator, check, recovery, shaken, switched
 from serve_app.backtest.scores import inside
 from serve_app.backtest.windows import Split, Windows
 from tests.support.builders import make_config

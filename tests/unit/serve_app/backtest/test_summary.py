@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from serve_app.backtest.report import cost_of_limits, limited
-from serve_app.backtest.scores import score_bands
-from serve_app.backtest.summary import overall, reliability, segments, summarise
+from serve_app.backtest.scores import overall, reliability, score_bands, segments, summarise
 from tests.support.builders import make_config
 from tests.support.markets import made_windows, rough_prices
 

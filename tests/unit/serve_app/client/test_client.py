@@ -19,7 +19,7 @@ from serve_app.client import (
     ServiceFailedError,
     UnreachableError,
 )
-from serve_app.client.calls import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
+from serve_app.client.clients import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
 from tests.support.bench import Bench
 from tests.support.builders import ROOT
 from tests.support.client_service import answer_to
