@@ -31,7 +31,8 @@ unit: setup # a process for each core, four at most
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 integration: setup ## test a real local Serve with the stand-in runtime
-	$(BIN)/python -m pytest tests/integration -q
+	$(BIN)/python -m pytest tests/integration/own_service -q $(PARALLEL) loadfile
+	$(BIN)/python -m pytest tests/integration -q --ignore tests/integration/own_service
 
 test-browser: setup ## test the web pages in a real Chromium
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock

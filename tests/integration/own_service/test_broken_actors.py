@@ -11,8 +11,8 @@ import pytest
 
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess
-from tests.integration.broken import BROKEN_WHILE
 from tests.integration.conftest import Stack, assert_valid, body, shipped_config, until
+from tests.integration.own_service.broken import BROKEN_WHILE
 
 pytestmark = pytest.mark.integration
 ENV = {
@@ -39,7 +39,7 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
     file = tmp_path / "broken"
     file.touch()
     seeds = itertools.count(90_000)
-    config = shipped_config(tmp_path, import_path="tests.integration.broken:build")
+    config = shipped_config(tmp_path, import_path="tests.integration.own_service.broken:build")
     env = {"TSFM_TOLLAMA__BASE_URL": stub.url, BROKEN_WHILE: str(file)} | ENV
     stub.reset()
 
