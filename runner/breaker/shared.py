@@ -49,34 +49,21 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """A replica's message to the actor.
+    """A replica's message to the actor."""
 
-    Attributes:
-        actor: id of the actor instance that the copy is of, None for none and after lost contact.
-        reports: results since the last request.
-        probe: the name of the breaker that should allow a probe.
-        copy: all breakers of the replica, when the actor asked for them.
-    """
-
-    actor: str | None
-    reports: Sequence[Report] = ()
-    probe: str | None = None
-    copy: BreakerSnapshots | None = None
+    actor: str | None  # the instance that the copy is of; None for none and after lost contact
+    reports: Sequence[Report] = ()  # results since the last request
+    probe: str | None = None  # the name of the breaker that should allow a probe
+    copy: BreakerSnapshots | None = None  # all breakers of the replica, if the actor asked for them
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReply:
-    """The actor's reply.
+    """The actor's reply; without ``breakers`` it asks the replica for its copy."""
 
-    Attributes:
-        actor: id of this actor instance; a restarted actor has another one.
-        breakers: all breakers of the actor; None asks the replica for its copy.
-        answer: to the request for a probe.
-    """
-
-    actor: str
+    actor: str  # id of this instance; a restarted actor has another one
     breakers: BreakerSnapshots | None = None
-    answer: Permit | Refusal | None = None
+    answer: Permit | Refusal | None = None  # to the request for a probe
 
 
 class Breakers:
@@ -99,7 +86,7 @@ class Breakers:
         self._by_name: dict[str, Breaker] = {}
 
     def acquire(self, name: str, now: float) -> Permit | Refusal:
-        """A permit for one call, or a refusal with the time to wait."""
+        """See `Breaker.acquire`; the same for the next three methods."""
         return self._breaker(name).acquire(now)
 
     def record(self, report: Report, now: float) -> None:
@@ -148,14 +135,7 @@ class Breakers:
 
 
 class SharedBreakers:
-    """The actor's side: the breakers that hold for all replicas.
-
-    Args:
-        settings: of every breaker.
-        clock: monotonic seconds of the actor's process.
-        jitter: a number in [0, 1) whenever a cooldown begins.
-        life: an id that no other instance of the actor has.
-    """
+    """The actor's side; ``life`` is an id that no other instance of the actor has."""
 
     def __init__(
         self,

@@ -34,15 +34,17 @@ are never more running probes than allowed, and a lost probe blocks the next one
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
-from runner.breaker.call_window import CallWindow, WindowRow
 from runner.config.sections import CircuitBreakerSection
 from runner.errors import ModelError, RuntimeCircuitOpenError
 from runner.types import BreakerCommand, BreakerState
+
+BUCKETS = 10  # of a window: the counts are at most a tenth of it short, at constant memory
 
 _COMMANDED = {
     BreakerCommand.FORCE_OPEN: BreakerState.FORCED_OPEN,
@@ -62,10 +64,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """A verdict, and with ``NO_INFORMATION`` the seconds to wait before the next probe.
-
-    The breaker limits the wait to its longest cooldown.
-    """
+    """A verdict, and with ``NO_INFORMATION`` the seconds to wait before the next probe."""
 
     verdict: Verdict
     wait_s: float = 0.0
@@ -84,6 +83,55 @@ class Refusal:
     """No call now, nor for ``retry_in_s`` seconds unless a probe ends earlier."""
 
     retry_in_s: float
+
+
+class CallCounts(NamedTuple):
+    """How many calls there were, and how many of them failed or were slow (or both)."""
+
+    calls: int = 0
+    failed: int = 0
+    slow: int = 0
+
+
+WindowRow = tuple[float, int, int, int]  # age in seconds of a bucket's start, and its counts
+
+
+class CallWindow:
+    """Counts of the calls of the last ``window_s`` seconds; a bucket is dropped as a whole."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._buckets: deque[tuple[float, CallCounts]] = deque()  # (start, counts), oldest first
+
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+        """Adds a call that ended now; old calls are dropped when the counts are next read."""
+        if not self._buckets or now - self._buckets[-1][0] >= self._window_s / BUCKETS:
+            self._buckets.append((now, CallCounts()))
+        start, counts = self._buckets.pop()
+        grown = CallCounts(counts.calls + 1, counts.failed + failed, counts.slow + slow)
+        self._buckets.append((start, grown))
+
+    def counts(self, now: float) -> CallCounts:
+        """The counts of all calls in the window."""
+        self._forget(now)
+        return CallCounts(*map(sum, zip(*(counts for _, counts in self._buckets), strict=True)))
+
+    def clear(self) -> None:
+        """Drops every call."""
+        self._buckets.clear()
+
+    def snapshot(self, now: float) -> list[WindowRow]:
+        """The buckets with ages instead of times, for another clock."""
+        self._forget(now)
+        return [(now - start, *counts) for start, counts in self._buckets]
+
+    def adopt(self, rows: list[WindowRow], now: float) -> None:
+        """Replaces all buckets by those of a snapshot."""
+        self._buckets = deque((now - age_s, CallCounts(*counts)) for age_s, *counts in rows)
+
+    def _forget(self, now: float) -> None:
+        while self._buckets and now - self._buckets[0][0] >= self._window_s:
+            self._buckets.popleft()
 
 
 class BreakerSnapshot(TypedDict):

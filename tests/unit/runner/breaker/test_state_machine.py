@@ -1,12 +1,42 @@
-from collections.abc import Callable
+"""Each event in each state, and what a series of events leads to."""
+
+import math
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from runner.breaker.state_machine import Permit, Refusal
+from runner.breaker.state_machine import (
+    BUCKETS,
+    Breaker,
+    CallResult,
+    CallWindow,
+    Permit,
+    Refusal,
+    Verdict,
+    call_result,
+)
+from runner.errors import (
+    BadOutputError,
+    ModelNotInstalledError,
+    RuntimeCircuitOpenError,
+    RuntimeFailedError,
+    RuntimeOverloadedError,
+    RuntimeRejectedError,
+    RuntimeTimeoutError,
+    RuntimeTooLargeError,
+    RuntimeUnauthorizedError,
+    RuntimeUnreachableError,
+    TooLateError,
+)
 from runner.types import BreakerCommand, BreakerState
 from tests.unit.runner.breaker.breakers import (
     COOLDOWN_S,
     FAILURE,
+    FAST_S,
     IGNORED,
     NO_INFORMATION,
     NOW,
@@ -14,7 +44,10 @@ from tests.unit.runner.breaker.breakers import (
     SUCCESS,
     Subject,
     bring_to,
+    call,
     make_breaker,
+    open_by_failures,
+    permit_of,
 )
 
 CLOSED = BreakerState.CLOSED
@@ -93,3 +126,262 @@ def test_acquire_answers_by_state(state, answer):
     bring_to(breaker, state)
 
     assert breaker.acquire(NOW) == answer
+
+
+Moment = tuple[float, str]  # the time, and letters of events
+COMMANDS = {"O": BreakerCommand.FORCE_CLOSED, "R": BreakerCommand.RESET}
+CALLS = {
+    "F": (FAILURE, FAST_S),
+    "S": (SUCCESS, 0.99),  # just not slow
+    "L": (SUCCESS, 1.0),  # slow
+    "I": (IGNORED, SLOW_S),
+    "N": (NO_INFORMATION, FAST_S),
+}
+
+
+def play(breaker: Breaker, moments: Sequence[Moment]) -> list[BreakerState]:
+    """Makes whole calls and commands; returns the state after each of them."""
+    states = []
+    for now, letters in moments:
+        for letter in letters:
+            if letter in COMMANDS:
+                breaker.obey(COMMANDS[letter], now)
+            else:
+                call(breaker, CALLS[letter][0], now, CALLS[letter][1])
+            states.append(breaker.state(now))
+    return states
+
+
+RATE = {"consecutive_failures": 99, "failure_rate": 0.5, "min_calls": 4}
+SLOW_RATE = {"slow_call_rate": 0.75, "min_calls": 4}
+HISTORIES: dict[str, tuple[dict[str, Any], list[Moment], list[BreakerState]]] = {
+    "failures in a row": ({}, [(0, "FFF")], [CLOSED, CLOSED, OPEN]),
+    "a success ends a row": ({}, [(0, "FFSFF")], [CLOSED] * 5),
+    "what is ignored is not in a row": ({}, [(0, "FFIIF")], [CLOSED] * 4 + [OPEN]),
+    "no information is not in a row": ({}, [(0, "FFNNF")], [CLOSED] * 4 + [OPEN]),
+    "failure rate of enough calls": (RATE, [(0, "FFSS")], [CLOSED] * 3 + [OPEN]),
+    "slow-call rate of enough calls": (SLOW_RATE, [(0, "LLSL")], [CLOSED] * 3 + [OPEN]),
+    "failures are not slow": ({"slow_call_rate": 0.1, "min_calls": 1}, [(0, "F")], [CLOSED]),
+    "slow calls are no failures": ({"failure_rate": 0.1, "min_calls": 1}, [(0, "L")], [CLOSED]),
+    "calls before an outage do not count after it": (
+        {"failure_rate": 0.5, "min_calls": 4},
+        [(0, "FFF"), (100, "SF")],
+        [CLOSED, CLOSED, OPEN, CLOSED, CLOSED],
+    ),
+    "a command clears the counts": (
+        {},
+        [(0, "FFORFF")],
+        [CLOSED] * 2 + [FORCED_CLOSED] + [CLOSED] * 3,
+    ),
+    "enough successful probes": (
+        {"successes_to_close": 3},
+        [(0, "FFF"), (100, "SSS")],
+        [CLOSED, CLOSED, OPEN, HALF_OPEN, HALF_OPEN, CLOSED],
+    ),
+    "successful probes before another opening do not count": (
+        {"successes_to_close": 2},
+        [(0, "FFF"), (100, "SF"), (300, "S")],
+        [CLOSED, CLOSED, OPEN, HALF_OPEN, OPEN, HALF_OPEN],
+    ),
+    "a slow probe closes without a slow-call rate": (
+        {},
+        [(0, "FFF"), (100, "L")],
+        [CLOSED, CLOSED, OPEN, CLOSED],
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "moments", "states"), HISTORIES.values(), ids=HISTORIES)
+def test_states_after_a_series_of_calls(changes, moments, states):
+    assert play(make_breaker(**changes), moments) == states
+
+
+COOLDOWNS: dict[str, tuple[list[Moment], float]] = {
+    "first": ([(0, "FFF")], 100.0),
+    "after a failed probe": ([(0, "FFF"), (100, "F")], 200.0),
+    "up to the longest": ([(0, "FFF"), (100, "F"), (300, "F")], 350.0),
+    "never over the longest": ([(0, "FFF"), (100, "F"), (300, "F"), (650, "F")], 350.0),
+    "no information names its seconds": ([(0, "FFF"), (100, "N")], 16.0),
+    "no information adds no growth": ([(0, "FFF"), (100, "N"), (116, "F")], 200.0),
+    "recovery under one window": ([(0, "FFF"), (100, "S"), (159.5, "FFF")], 200.0),
+    "recovery of a window": ([(0, "FFF"), (100, "S"), (160, "FFF")], 100.0),
+    "reset forgets growth": ([(0, "FFF"), (100, "F"), (110, "R"), (111, "FFF")], 100.0),
+}
+
+
+@pytest.mark.parametrize(("moments", "cooldown_s"), COOLDOWNS.values(), ids=COOLDOWNS)
+def test_cooldown_grows_with_failed_probes_until_a_lasting_recovery(moments, cooldown_s):
+    breaker = make_breaker()
+
+    play(breaker, moments)
+
+    assert breaker.retry_in_s(moments[-1][0]) == pytest.approx(cooldown_s)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "first_s", "second_s"), [(0.0, 80.0, 160.0), (0.5, 100.0, 200.0), (0.75, 110.0, 220)]
+)
+def test_jitter_changes_each_cooldown_but_not_its_growth(jitter, first_s, second_s):
+    breaker = make_breaker(jitter=jitter, cooldown_jitter_fraction=0.2)
+
+    open_by_failures(breaker, 0.0)
+    assert breaker.retry_in_s(0.0) == pytest.approx(first_s)
+    call(breaker, FAILURE, 111.0)
+    assert breaker.retry_in_s(111.0) == pytest.approx(second_s)
+
+
+def test_an_open_breaker_refuses_until_its_cooldown_is_over():
+    breaker = make_breaker()
+    open_by_failures(breaker, 0.0)
+
+    answers = [breaker.acquire(99.5), breaker.acquire(100.0)]
+
+    assert answers == [Refusal(retry_in_s=0.5), Permit(generation=2, lease="p1")]
+
+
+def test_a_result_from_before_the_last_opening_is_dropped():
+    breaker = make_breaker()
+    late = permit_of(breaker.acquire(0.0))
+    play(breaker, [(0, "FFF"), (NOW, "S")])
+    untouched = breaker.snapshot(NOW)
+
+    breaker.record(late, FAILURE, FAST_S, NOW)
+
+    assert breaker.snapshot(NOW) == untouched
+
+
+def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends():
+    breaker = make_breaker(probes=2)
+    bring_to(breaker, HALF_OPEN)
+
+    answers = [breaker.acquire(NOW + after_s) for after_s in (0.0, 1.0, 2.0, 4.5, 5.0)]
+
+    assert answers == [
+        Permit(2, "p1"),
+        Permit(2, "p2"),
+        Refusal(retry_in_s=3.0),
+        Refusal(retry_in_s=0.5),
+        Permit(2, "p3"),
+    ]
+
+
+@pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, IGNORED, NO_INFORMATION])
+def test_the_result_of_an_expired_lease_changes_nothing(outcome):
+    breaker = make_breaker()
+    bring_to(breaker, HALF_OPEN)
+    lost = permit_of(breaker.acquire(NOW))
+    breaker.acquire(NOW + 5.0)
+    untouched = breaker.snapshot(NOW + 5.0)
+
+    breaker.record(lost, outcome, FAST_S, NOW + 5.0)
+
+    assert breaker.snapshot(NOW + 5.0) == untouched
+
+
+def test_a_result_after_another_probe_failed_is_dropped_but_frees_its_place():
+    breaker = make_breaker(probes=2)
+    bring_to(breaker, HALF_OPEN)
+    first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
+
+    breaker.record(first, FAILURE, FAST_S, NOW)
+    running = breaker.snapshot(NOW)["leases"]
+    breaker.record(second, SUCCESS, FAST_S, NOW)
+
+    assert (breaker.state(NOW), breaker.retry_in_s(NOW)) == (OPEN, 200.0)
+    assert (list(running), breaker.snapshot(NOW)["leases"]) == (["p2"], {})
+
+
+@pytest.mark.parametrize("wait_s", [1e9, math.inf, math.nan])
+def test_no_information_never_waits_longer_than_the_longest_cooldown(wait_s):
+    breaker = make_breaker()
+    bring_to(breaker, HALF_OPEN)
+
+    call(breaker, CallResult(Verdict.NO_INFORMATION, wait_s), NOW)
+
+    assert breaker.retry_in_s(NOW) == 350.0
+
+
+def test_with_more_leases_than_probes_the_wait_lasts_until_a_probe_is_allowed():
+    breaker = make_breaker(probes=2)
+    bring_to(breaker, HALF_OPEN)
+    entry = breaker.snapshot(NOW)
+    entry["leases"] = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
+
+    breaker.adopt(entry, NOW)
+
+    assert breaker.acquire(NOW) == Refusal(3.0)
+    assert breaker.acquire(NOW + 3.0) == Permit(2, "p1")
+
+
+def test_snapshot_has_the_age_of_the_last_change_and_the_number_of_commands():
+    breaker = make_breaker(successes_to_close=2)
+    ages = [breaker.snapshot(0.0)["changed_s_ago"]]
+    moments: list[Moment] = [(0, "FFF"), (100, "N"), (130, "S"), (131, "S"), (140, "OR")]
+    for moment in moments:
+        play(breaker, [moment])
+        ages.append(breaker.snapshot(moment[0] + 1)["changed_s_ago"])
+
+    assert ages == [math.inf, 1.0, 101.0, 131.0, 1.0, 1.0]
+    assert breaker.snapshot(141)["commands"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (None, Verdict.SUCCESS),
+        (RuntimeTimeoutError(), Verdict.FAILURE),
+        (RuntimeUnreachableError(), Verdict.FAILURE),
+        (RuntimeOverloadedError(), Verdict.FAILURE),
+        (RuntimeUnauthorizedError(), Verdict.FAILURE),
+        (ModelNotInstalledError(), Verdict.FAILURE),
+        (RuntimeFailedError(), Verdict.FAILURE),
+        (BadOutputError(), Verdict.FAILURE),
+        (RuntimeRejectedError(), Verdict.IGNORED),
+        (RuntimeTooLargeError(), Verdict.IGNORED),
+        (TooLateError(), Verdict.IGNORED),
+        (CancelledError(), Verdict.IGNORED),
+        (ValueError("a bug of ours"), Verdict.IGNORED),
+    ],
+)
+def test_only_failures_of_the_model_count(error, verdict):
+    assert call_result(error) == CallResult(verdict, wait_s=0.0)
+
+
+def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():
+    error = RuntimeCircuitOpenError("", 20.0)
+
+    assert call_result(error) == CallResult(Verdict.NO_INFORMATION, wait_s=20.0)
+
+
+def test_a_bucket_of_calls_is_dropped_one_window_after_it_began():
+    window = CallWindow(window_s=60.0)
+    window.add(0.0, failed=True, slow=False)
+    window.add(5.9, failed=True, slow=False)  # still the bucket of 0.0
+    window.add(6.0, failed=False, slow=True)
+
+    counts = [window.counts(now) for now in (59.9, 60.0, 65.9, 66.0)]
+
+    assert counts == [(3, 2, 1), (1, 0, 1), (1, 0, 1), (0, 0, 0)]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.booleans(), st.booleans()), max_size=200),
+    st.floats(0.1, 100),
+)
+def test_the_window_is_small_and_never_counts_a_call_older_than_it(calls, window_s):
+    window, now, ended = CallWindow(window_s), 0.0, []
+    for gap, failed, slow in calls:
+        now += gap
+        ended.append((now, failed, slow))
+        window.add(now, failed=failed, slow=slow)
+    copy = CallWindow(window_s)
+    copy.adopt(window.snapshot(now), 0.0)
+
+    recent = [one for one in ended if now - one[0] < window_s]
+    certain = [one for one in ended if now - one[0] < window_s * (1 - 1 / BUCKETS) * 0.999]
+    counts = window.counts(now)
+    for column, count in enumerate(counts):
+        low, high = (sum(column == 0 or one[column] for one in part) for part in (certain, recent))
+        assert low <= count <= high
+    assert copy.counts(0.0) == counts
+    assert len(window.snapshot(now)) <= BUCKETS + 1

@@ -3,7 +3,6 @@
 from itertools import count
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -175,15 +174,3 @@ class BreakerMachine(RuleBasedStateMachine):
 
 BreakerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestBreakerMachine = BreakerMachine.TestCase
-
-
-@pytest.mark.parametrize("state", FORCED)
-def test_only_an_operator_ends_a_forced_state(state: BreakerState) -> None:
-    breaker = Breaker(make_settings(), lambda: 0.5, iter(()))
-    forced_open = state is BreakerState.FORCED_OPEN
-    breaker.obey(BreakerCommand.FORCE_OPEN if forced_open else BreakerCommand.FORCE_CLOSED, 0.0)
-
-    after_ages = breaker.state(1e9)
-    breaker.obey(BreakerCommand.RESET, 1e9)
-
-    assert (after_ages, breaker.state(1e9)) == (state, BreakerState.CLOSED)
