@@ -1,7 +1,7 @@
 """The adapter to tollama: one call for many series, and a ``ModelError`` for each kind of failure.
 
-``wire`` has the JSON, ``errors`` the statuses, ``http`` the connection. This module adds retries,
-time limits, and the splitting of a refused batch (`BatchSplit`).
+``wire`` has the JSON, ``http`` the connection and the statuses. This module adds retries, time
+limits, and the splitting of a refused batch (`BatchSplit`).
 
 tollama refuses a whole call for one bad series. Often its answer names the series; then that one is
 removed and the rest is sent again. Otherwise the part is halved, largest parts first, so that most
@@ -32,8 +32,7 @@ from runner.errors import (
     RuntimeTimeoutError,
     RuntimeTooLargeError,
 )
-from runner.tollama.errors import blamed
-from runner.tollama.http import Answer, RuntimeHttp, is_refused_connection
+from runner.tollama.http import Answer, RuntimeHttp, blamed, is_refused_connection
 from runner.tollama.retry_budget import RetryBudget
 from runner.tollama.wire import (
     check_levels,
@@ -54,12 +53,12 @@ class BatchSplit:
         started: whether the runtime has answered any part; before that, a failure is the batch's.
     """
 
-    def __init__(self, rendered: Sequence[bytes | RuntimeRejectedError]) -> None:
-        self._rendered = rendered
+    def __init__(self, encoded: Sequence[bytes | RuntimeRejectedError]) -> None:
+        self._encoded = encoded
         self._outcomes: dict[int, SeriesResult] = {
-            i: item for i, item in enumerate(rendered) if isinstance(item, ModelError)
+            i: item for i, item in enumerate(encoded) if isinstance(item, ModelError)
         }
-        sendable = [i for i in range(len(rendered)) if i not in self._outcomes]
+        sendable = [i for i in range(len(encoded)) if i not in self._outcomes]
         self._parts = deque([sendable] if sendable else [])
         self._refusals_left = _refusal_limit(len(sendable))
         self.started = False
@@ -67,15 +66,15 @@ class BatchSplit:
     @property
     def outcomes(self) -> list[SeriesResult]:
         """The outcome of each series in batch order; only after the last part."""
-        return [self._outcomes[i] for i in range(len(self._rendered))]
+        return [self._outcomes[i] for i in range(len(self._encoded))]
 
     def next_part(self) -> list[int] | None:
         """The indexes to send next, or None when the search is over."""
         return self._parts[0] if self._parts else None
 
-    def rendered(self, part: Sequence[int]) -> list[bytes]:
+    def encoded(self, part: Sequence[int]) -> list[bytes]:
         """The encoded series of ``part``."""
-        return [item for i in part if isinstance(item := self._rendered[i], bytes)]
+        return [item for i in part if isinstance(item := self._encoded[i], bytes)]
 
     def answered(self, outcomes: Sequence[SeriesResult]) -> None:
         """The runtime answered the current part: one outcome for each of its series."""
@@ -84,15 +83,15 @@ class BatchSplit:
     def refused(self, accused: frozenset[int] | None) -> None:
         """The runtime refused the current part; ``accused`` are the positions it named, if any."""
         part = self._parts.popleft()
+        self.started = True
         self._refusals_left -= 1
         if accused is None and len(part) > 1:
             self._halve(part)
         else:
-            bad = accused or {0}
-            self._reject([i for p, i in enumerate(part) if p in bad])
-            rest = [i for p, i in enumerate(part) if p not in bad]
-            self._parts.extend([rest] if rest else [])
-        self.started = True
+            named = [part[position] for position in sorted(accused or {0})]
+            self._settle(named, [RuntimeRejectedError("the runtime refused it") for _ in named])
+            if rest := [i for i in part if i not in self._outcomes]:
+                self._parts.append(rest)
         if self._refusals_left <= 0:
             self.fail_rest(RuntimeRejectedError("refused together with others"))
 
@@ -113,13 +112,9 @@ class BatchSplit:
             part = self._parts.popleft()
             self._settle(part, [copy(error) for _ in part])
 
-    def _reject(self, indexes: Sequence[int]) -> None:
-        self._settle(indexes, [RuntimeRejectedError("the runtime refused it") for _ in indexes])
-
     def _settle(self, part: Sequence[int], outcomes: Sequence[SeriesResult]) -> None:
         self.started = True
-        for index, outcome in zip(part, outcomes, strict=True):
-            self._outcomes[index] = outcome
+        self._outcomes.update(zip(part, outcomes, strict=True))
 
     def _halve(self, part: list[int]) -> None:
         middle = len(part) // 2
@@ -169,16 +164,15 @@ class TollamaRuntime:
         """For each series its ``(H, Q)`` paths in model space and the order of ``key.levels``.
 
         A series that the runtime refuses, or answers with invalid output, gets its own error; the
-        other series get their forecasts, by further calls where necessary.
+        other series get their forecasts, by further calls where necessary. A further call (a retry,
+        or a part of a refused batch) starts only within ``settings.timeout_s``, the time that
+        callers wait.
 
         Args:
             key: what the batch shares; ``params`` are sent as tollama's ``options``.
             series: the batch, in model space.
-            budget_s: the hard time limit of all calls and waits together. It should be the lease of
-                a slot, which is longer than any caller waits: tollama goes on computing when its
-                client disconnects, so a caller whose time is over stops waiting for this task and
-                lets it run. A further call (a retry, or a part of a refused batch) starts only
-                within ``settings.timeout_s``, the time that callers wait.
+            budget_s: the hard time limit of all calls and waits together, longer than any caller
+                waits: tollama goes on computing when its client disconnects.
 
         Raises:
             ModelError: the first call failed as a whole, or may not be made; no result exists.
@@ -209,7 +203,7 @@ class TollamaRuntime:
     async def _send_part(
         self, split: BatchSplit, key: BatchKey, mark: str, part: list[int], callers_deadline: float
     ) -> None:
-        body = join_request(key, split.rendered(part))
+        body = join_request(key, split.encoded(part))
         if len(body) > self._settings.max_request_bytes:
             split.too_large()
             return

@@ -1,25 +1,42 @@
 """HTTP to the runtime, only in this module: one bounded exchange; failures are ``ModelError``."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import orjson
 
 from runner.config.sections import TollamaSection
 from runner.errors import (
     BadOutputError,
     ConfigError,
+    ModelError,
+    ModelNotInstalledError,
+    RuntimeCircuitOpenError,
+    RuntimeFailedError,
+    RuntimeOverloadedError,
     RuntimeRejectedError,
+    RuntimeTooLargeError,
+    RuntimeUnauthorizedError,
     RuntimeUnreachableError,
 )
-from runner.tollama.errors import error_for
 
 # A piece of an answer costs about 50 us at any size, and one read, which blocks the event loop, can
 # bring 10,000 pieces of one byte: this limits the number of pieces that are shorter than usual.
 _FREE_PIECES, _USUAL_PIECE = 200, 100  # bytes
 _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: close earlier
+
+CIRCUIT_WAIT_S = 16.0  # tollama's own breaker stays open for 15 s
+_ERRORS: dict[int, tuple[type[ModelError], str]] = {  # 429, 503 and all others: see error_for
+    400: (RuntimeRejectedError, "the runtime refused the request"),
+    401: (RuntimeUnauthorizedError, "the runtime wants another key"),
+    403: (RuntimeUnauthorizedError, "the runtime wants another key or an accepted licence"),
+    404: (ModelNotInstalledError, "the runtime has no such model or path; is base_url right?"),
+    413: (RuntimeTooLargeError, "the request is over the runtime's limit"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +86,6 @@ class RuntimeHttp:
         self._extensions = {"timeout": {"connect": settings.timeout_s}}
         self._transport = transport or _transport(settings)
         self._prepare = prepare
-        self._is_closed = False
 
     async def post(self, body: bytes, *, max_bytes: int) -> Answer:
         """One forecast request and its whole answer. The caller limits the time.
@@ -78,8 +94,6 @@ class RuntimeHttp:
             ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
                 besides 200 and 400.
         """
-        if self._is_closed:
-            raise RuntimeUnreachableError("the client is closed")
         try:
             response = await self._transport.handle_async_request(self._request(body))
             async with aclosing(response):
@@ -90,8 +104,7 @@ class RuntimeHttp:
             raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
 
     async def aclose(self) -> None:
-        """Closes all connections; later exchanges fail."""
-        self._is_closed = True
+        """Closes all connections."""
         await self._transport.aclose()
 
     def _request(self, body: bytes) -> httpx.Request:
@@ -106,6 +119,58 @@ class RuntimeHttp:
 def is_refused_connection(exc: BaseException) -> bool:
     """Whether nothing was sent because the connection failed at once, so that a retry is safe."""
     return isinstance(exc.__cause__, httpx.ConnectError)
+
+
+def error_for(status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
+    """The error for an answer that is not 200; runtimes repeat the input, so none of their text."""
+    detail = _detail(body)
+    if status == 400 and isinstance(detail, dict) and detail.get("code") == "MODEL_UNSUPPORTED":
+        return ModelNotInstalledError("the runtime cannot run this model")
+    if status == 503 and str(detail).startswith("circuit breaker is open"):
+        wait_s = max(CIRCUIT_WAIT_S, _retry_after_s(headers) or 0.0)
+        return RuntimeCircuitOpenError("the runtime's own breaker is open", wait_s)
+    if status == 429:
+        return RuntimeOverloadedError("the runtime limits the rate", _retry_after_s(headers))
+    if status in _ERRORS:
+        error, note = _ERRORS[status]
+        return error(note)
+    return RuntimeFailedError(f"the runtime answered {status}")
+
+
+def blamed(body: bytes, count: int) -> frozenset[int] | None:
+    """The positions of the series that a 400 to ``count`` series names, or None for none.
+
+    Schema errors carry the path of each fault (``["body", "series", 3, "target", 0]``); one outside
+    of ``series`` concerns all, and splitting would not help. Later checks (of a frequency, or by a
+    model) name no series.
+    """
+    paths = _paths(_detail(body))
+    if any(len(path) > 1 and path[1] != "series" for path in paths):
+        return frozenset(range(count))
+    positions = [path[2] for path in paths if len(path) > 2]
+    if not positions or not all(type(p) is int and 0 <= p < count for p in positions):
+        return None
+    return frozenset(positions)
+
+
+def _detail(body: bytes) -> Any:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return answer.get("detail") if isinstance(answer, dict) else None
+
+
+def _paths(detail: Any) -> list[list[Any]]:
+    faults = detail if isinstance(detail, list) else []
+    paths = (fault.get("loc") for fault in faults if isinstance(fault, dict))
+    return [path for path in paths if isinstance(path, list)]
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds from Retry-After; tollama sends no dates."""
+    value = headers.get("retry-after", "").strip()
+    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
 
 
 def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:

@@ -9,16 +9,10 @@ runtime has its own breaker and queue for each model: a dead runtime does not sl
 """
 
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from runner.types import BatchKey
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-Tiers = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ class Runtimes:
         return None
 
 
-def tiers(rank: int, replicas: int, count: int) -> Tiers:
+def tiers(rank: int, replicas: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The runtimes that are a replica's own, and the others.
 
     >>> tiers(rank=3, replicas=4, count=2)
@@ -95,14 +89,3 @@ def tiers(rank: int, replicas: int, count: int) -> Tiers:
     step = min(replicas, count)
     own = tuple(range(rank % step, count, step))
     return own, tuple(runtime for runtime in range(count) if runtime not in own)
-
-
-class RoutedCalls(Generic[T, R]):
-    """One callable for all runtimes; the target selects the runtime."""
-
-    def __init__(self, calls: Sequence[Callable[[BatchKey, Sequence[T]], Awaitable[R]]]) -> None:
-        self._calls = calls
-
-    async def __call__(self, target: RuntimeTarget, items: Sequence[T]) -> R:
-        """The result of a batch at the runtime of the target."""
-        return await self._calls[target.runtime](target.key, items)

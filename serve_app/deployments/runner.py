@@ -20,7 +20,7 @@ from runner.config.registry import Registry
 from runner.forecast.answers import ModelOutcome
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget
+from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.breaker import BREAKER
 from serve_app.deployments.replica import set_up_replica
@@ -59,8 +59,9 @@ class Runner:
             time.monotonic,
         )
         metered = partial(_metered, recorder, tracer)
+        calls = [metered(self._call(config, i, tracer)) for i in range(len(runtimes))]
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
-            RoutedCalls([metered(self._call(config, i, tracer)) for i in range(len(runtimes))]),
+            lambda target, requests: calls[target.runtime](target.key, requests),
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, batching.max_batch_size

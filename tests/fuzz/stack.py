@@ -20,7 +20,7 @@ from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget
+from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
@@ -59,7 +59,7 @@ class ModelHere:
             runtime, breakers, str, config.tollama, config.bands, clock, lambda *late: None
         )
         dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
-            RoutedCalls((call,)),
+            lambda target, requests: call(target.key, requests),
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, config.batching.max_batch_size

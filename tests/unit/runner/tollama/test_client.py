@@ -189,6 +189,12 @@ async def test_failure_while_a_refused_batch_is_split_keeps_earlier_answers():
     outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0])
 
     assert kinds(outcomes) == ["ok", "ok", "RuntimeFailedError", "RuntimeFailedError"]
+    assert outcomes[2] is not outcomes[3]  # callers raise them: each collects its own traceback
+
+
+async def test_failure_before_any_series_was_answered_is_that_of_the_batch():
+    with pytest.raises(RuntimeFailedError):
+        await forecast(Daemon(status(413), status(500)), values=[1.0, 2.0])
 
 
 async def test_no_part_is_sent_after_the_callers_deadline():
@@ -327,26 +333,22 @@ async def hang(request):
     await asyncio.Event().wait()
 
 
-async def test_no_answer_within_the_budget_is_a_timeout_without_a_retry():
-    daemon = Daemon(hang)
-
-    with pytest.raises(RuntimeTimeoutError, match=r"within 0\.01 s"):
-        await forecast(daemon, budget_s=0.01)
-    assert len(daemon.calls) == 1
-
-
-async def test_answer_in_slow_pieces_is_a_timeout_although_each_read_is_fast():
-    async def drip():
+async def drip(request):
+    async def pieces():
         while True:
             yield b" " * 110  # shorter pieces, or more of them, are given up for that
             await asyncio.sleep(0)
 
-    daemon = Daemon(
-        lambda _: httpx.Response(200, content=drip(), headers={"content-type": "application/json"})
-    )
+    return httpx.Response(200, content=pieces(), headers={"content-type": "application/json"})
 
-    with pytest.raises(RuntimeTimeoutError):
-        await forecast(daemon, budget_s=0.002)
+
+@pytest.mark.parametrize(("step", "budget_s"), [(hang, 0.01), (drip, 0.002)])
+async def test_no_whole_answer_within_the_budget_is_a_timeout_without_a_retry(step, budget_s):
+    daemon = Daemon(step)
+
+    with pytest.raises(RuntimeTimeoutError, match=f"within {budget_s:g} s"):
+        await forecast(daemon, budget_s=budget_s)
+    assert len(daemon.calls) == 1
 
 
 async def test_timeouts_cost_retry_tokens():

@@ -12,14 +12,13 @@ from runner.errors import (
     RuntimeTooLargeError,
     RuntimeUnauthorizedError,
 )
-from runner.tollama.errors import CIRCUIT_WAIT_S, blamed, error_for
+from runner.tollama.http import CIRCUIT_WAIT_S, blamed, error_for
 from tests.support.recordings import FOLDER, body_of, recorded
 
 CIRCUIT_OPEN = (
     b'{"detail": "circuit breaker is open \xe2\x80\x94 runner has failed repeatedly; will retry"}'
 )
 SECRET = "s3cret-from-the-input"
-SEVEN = "Sun, 22 Nov 2026 07:00"
 
 
 def error_body(detail):
@@ -40,7 +39,6 @@ def error_body(detail):
         (401, error_body(SECRET), RuntimeUnauthorizedError, True),
         (403, error_body(SECRET), RuntimeUnauthorizedError, True),
         (404, error_body(f"model {SECRET} is not installed"), ModelNotInstalledError, True),
-        (404, error_body("Not Found"), ModelNotInstalledError, True),
         (413, error_body(SECRET), RuntimeTooLargeError, False),
         (429, error_body("rate limit exceeded"), RuntimeOverloadedError, True),
         (502, error_body({"code": "FORECAST_ERROR", "message": SECRET}), RuntimeFailedError, True),
@@ -48,7 +46,6 @@ def error_body(detail):
         (503, error_body({"code": "DEPENDENCY_MISSING"}), RuntimeFailedError, True),
         (503, CIRCUIT_OPEN, RuntimeCircuitOpenError, False),
         (500, b"<html>", RuntimeFailedError, True),
-        (504, b"", RuntimeFailedError, True),
         (204, b"", RuntimeFailedError, True),
         (302, b"", RuntimeFailedError, True),
         (405, error_body("Method Not Allowed"), RuntimeFailedError, True),
@@ -88,14 +85,10 @@ def test_recorded_errors_have_the_expected_class():
         ({"retry-after": "1.5"}, None),
         ({"retry-after": "²"}, None),
         ({"retry-after": "9" * 400}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": f"{SEVEN}:09 GMT"}, None),
-        ({"retry-after": f"{SEVEN}:09 GMT", "date": f"{SEVEN}:00 GMT"}, 9.0),
-        ({"retry-after": f"{SEVEN}:00 GMT", "date": f"{SEVEN}:09 GMT"}, 0.0),
-        ({"retry-after": f"{SEVEN}:09 -0000", "date": f"{SEVEN}:00 GMT"}, None),
+        ({"retry-after": "Sun, 22 Nov 2026 07:00:09 GMT"}, None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date_by_the_answers_own_clock(headers, expected_s):
+def test_retry_after_is_read_as_seconds(headers, expected_s):
     error = error_for(429, headers, b"")
 
     assert isinstance(error, RuntimeOverloadedError)
@@ -127,9 +120,7 @@ def test_open_circuit_of_the_runtime_is_waited_for_at_least_sixteen_seconds(retr
     ],
 )
 def test_recorded_refusal_names_one_series_or_all_or_none(name, accused):
-    found = blamed(body_of(name), 2)
-
-    assert found == accused
+    assert blamed(body_of(name), 2) == accused
 
 
 @pytest.mark.parametrize(
@@ -150,9 +141,3 @@ def test_recorded_refusal_names_one_series_or_all_or_none(name, accused):
 )
 def test_refusal_without_a_valid_position_names_no_series(body):
     assert blamed(body, 2) is None
-
-
-def test_several_named_series_are_all_found():
-    body = error_body([{"loc": ["body", "series", 1, "target", 0]}, {"loc": ["body", "series", 3]}])
-
-    assert blamed(body, 4) == frozenset({1, 3})

@@ -2,10 +2,7 @@ from collections import Counter
 
 import pytest
 
-from runner.tollama.runtimes import ReplicaRank, RoutedCalls, Runtimes, RuntimeTarget, tiers
-from runner.types import BatchKey
-
-KEY = BatchKey("m", 3, (0.5,))
+from runner.tollama.runtimes import ReplicaRank, Runtimes, tiers
 
 
 def make_runtimes(count=2, rank=0, replicas=1):
@@ -37,9 +34,6 @@ def test_single_runtime_is_chosen_without_the_rank():
 
     assert runtimes.choose([0], lambda _: 0) == 0
     assert runtimes.choose([], lambda _: 0) is None
-
-
-def test_without_a_usable_runtime_none_is_chosen():
     assert make_runtimes(2).choose([], lambda _: 0) is None
 
 
@@ -52,15 +46,3 @@ def test_new_rank_of_a_replica_applies_to_the_next_item():
     runtimes = Runtimes(2, lambda: ReplicaRank(next(ranks), 2))
 
     assert [runtimes.choose([0, 1], lambda _: 0) for _ in range(2)] == [0, 1]
-
-
-async def test_target_selects_the_runtime():
-    async def first(key, items):
-        return "first", key, items
-
-    async def second(key, items):
-        return "second", key, items
-
-    call = RoutedCalls([first, second])
-
-    assert await call(RuntimeTarget(1, "m@2", KEY), [7]) == ("second", KEY, [7])

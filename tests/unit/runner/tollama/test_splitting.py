@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import RuntimeFailedError, RuntimeRejectedError
+from runner.errors import RuntimeRejectedError
 from runner.tollama.client import BatchSplit
 
 PATHS = np.zeros((3, 3))
@@ -32,13 +32,6 @@ def kinds(split):
     return ["ok" if o is PATHS else type(o).__name__ for o in split.outcomes]
 
 
-def test_empty_batch_has_nothing_to_send():
-    split = BatchSplit([])
-
-    assert run(split) == []
-    assert split.outcomes == []
-
-
 def test_invalid_series_keeps_its_error_and_is_not_sent():
     error = RuntimeRejectedError("a value is not finite")
     split = BatchSplit([b"a", error, b"c"])
@@ -50,22 +43,16 @@ def test_invalid_series_keeps_its_error_and_is_not_sent():
     assert split.outcomes[1] is error
 
 
-def test_named_series_are_removed_and_the_rest_is_sent_again():
+@pytest.mark.parametrize(
+    ("bad", "resent"), [({1, 3}, [[0, 2, 4]]), ({0, 1, 2, 3, 4}, [])], ids=["some", "all"]
+)
+def test_named_series_are_removed_and_the_rest_is_sent_again(bad, resent):
     split = make_split(5)
 
-    parts = run(split, bad={1, 3}, names=lambda accused: accused)
+    parts = run(split, bad=bad, names=lambda accused: accused)
 
-    assert parts == [[0, 1, 2, 3, 4], [0, 2, 4]]
-    assert kinds(split) == ["ok", "RuntimeRejectedError", "ok", "RuntimeRejectedError", "ok"]
-
-
-def test_when_all_series_are_named_nothing_is_sent_again():
-    split = make_split(3)
-
-    parts = run(split, bad={0, 1, 2}, names=lambda accused: accused)
-
-    assert len(parts) == 1
-    assert kinds(split) == ["RuntimeRejectedError"] * 3
+    assert parts == [[0, 1, 2, 3, 4], *resent]
+    assert kinds(split) == ["RuntimeRejectedError" if i in bad else "ok" for i in range(5)]
 
 
 def test_unnamed_bad_series_is_found_by_halving_largest_parts_first():
@@ -105,32 +92,3 @@ def test_part_over_a_size_limit_is_halved_until_it_fits():
 
     assert [p for p in parts if len(p) <= 2] == [[0, 1], [2], [3, 4]]
     assert kinds(split) == ["ok"] * 5
-
-
-def test_failure_of_the_rest_keeps_earlier_answers():
-    split = make_split(4)
-    split.too_large()
-    split.answered([PATHS, PATHS])
-
-    split.fail_rest(RuntimeFailedError("the runtime answered 500"))
-
-    assert kinds(split) == ["ok", "ok", "RuntimeFailedError", "RuntimeFailedError"]
-    assert split.outcomes[2] is not split.outcomes[3]
-
-
-@pytest.mark.parametrize(
-    ("step", "started"),
-    [
-        (lambda split: None, False),
-        (lambda split: split.too_large(), False),
-        (lambda split: split.refused(None), True),
-        (lambda split: split.answered([PATHS, PATHS]), True),
-    ],
-    ids=["nothing", "too large", "refused", "answered"],
-)
-def test_a_batch_has_started_after_the_first_answer_about_its_series(step, started):
-    split = make_split(2)
-
-    step(split)
-
-    assert split.started is started
