@@ -8,10 +8,10 @@ would write.
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this checkout's own models
 
@@ -86,7 +86,7 @@ def _table(
     yield "|---|---|---|---|---|"
     for name, schema in properties.items():
         field = model.model_fields[name]
-        if name in Config.secret_keys.get(prefix.rstrip("."), ()):
+        if SecretStr in get_args(field.annotation):
             group, value = "operator", "*secret*"
         elif field.is_required():
             group, value = "operator", " / ".join(dict.fromkeys(_code(v[name]) for v in shipped))

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from runner.config.section import Ascending, Count, CountOrNone, Level, Positive, Rate, Section
+from runner.config.sections import Ascending, Count, CountOrNone, Level, Positive, Rate, Section
 
 
 class Dimension(StrEnum):
@@ -44,20 +44,18 @@ class ConformalSection(Section):
     max_markets: Count
     """Most markets whose forecasts wait for outcomes; the least recently used one is dropped."""
     min_samples: Count = 200
-    """Outcomes that each step of a source needs; with fewer it is not calibrated. With
-    200 the coverage of each tail is known to 2 points of probability (one standard error)."""
+    """Outcomes that each step of a source needs to be calibrated. With 200 the coverage of each
+    tail is known to 2 points of probability (one standard error)."""
     min_segment_samples: Count = 30
     """Outcomes that each step of a segment needs; with fewer a wider segment is used."""
     shrink_samples: CountOrNone = 100
     """Weight of the wider segment in the fit of a segment, as a number of outcomes."""
     segments: tuple[Dimension, ...] = (Dimension.LIQUIDITY, Dimension.WIDTH)
-    """What forecasts are grouped by; where outcomes are too few the first dimension is dropped
-    first. docs/calibration.md compares the choices."""
+    """What forecasts are grouped by; where outcomes are too few, the first is dropped first."""
     width_edges: Annotated[tuple[Level, ...], Ascending] = (0.01, 0.03, 0.1)
     """Edges between the groups of the dimension `width`."""
     min_changes: CountOrNone = 12
-    """A forecast is not learned from when its window has fewer price changes: a price that does not
-    change has no information about widths."""
+    """Least price changes in a window that is learned from: without them widths are unknown."""
     online_rate: Rate = 0.15
     """Rate of learning (r of the update in docs/calibration.md): after a threefold change of widths
     the bands are right again in about 80 outcomes."""
@@ -70,8 +68,8 @@ class ConformalSection(Section):
     max_queued: Count = 5000
     """Answers that wait in a replica for the next exchange (3 kB each); the oldest are dropped."""
     max_pending_per_market: Count = 32
-    """Forecasts of one market that wait for outcomes or are done; the earliest are dropped.
-    Forecasts of 12 steps of five minutes need 12; requested every minute they need 60."""
+    """Latest forecasts of one market that are kept: those of 12 steps of five minutes need 12;
+    requested every minute they need 60."""
     max_steps: Count = 48
     """Number of steps of a forecast that are scored; later steps are not calibrated by learning."""
     max_segments: Count = 256

@@ -1,8 +1,7 @@
 """One frozen object for every setting.
 
-A file holds what an operator decides; those keys have no default. Expert settings have their
-default, and its reason, in their section. Unknown and duplicate keys are refused. Any setting can
-be overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
+A file holds what an operator decides. Unknown and duplicate keys are refused. Any setting can be
+overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
 """
 
 import os
@@ -11,10 +10,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -43,6 +42,10 @@ from runner.config.security import SecuritySection
 from runner.errors import ConfigError
 
 ENV_PREFIX = "TSFM_"
+_NOT_IN_A_FILE = {  # of the section tollama
+    "api_key": f"is a secret; set {ENV_PREFIX}TOLLAMA__API_KEY instead",
+    "base_url": "is now a list: write base_urls: [...]",
+}
 
 
 class Config(BaseSettings):
@@ -56,7 +59,6 @@ class Config(BaseSettings):
         env_parse_none_str="null",
         use_attribute_docstrings=True,
     )
-    secret_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"tollama": ("api_key",)}
 
     environment: Environment
     """Where the service runs: decides which models are allowed, and whether tokens are required."""
@@ -113,20 +115,20 @@ def load_config(path: str | Path) -> Config:
     """
     file = Path(path)
     values = read_yaml(file)
-    _refuse_secrets(file, values)
-    _refuse_unknown_overrides()
-    _refuse_short_address(file, values)
+    for key in _NOT_IN_A_FILE.keys() & (values.get("tollama") or {}):
+        raise ConfigError(f"{file}: tollama.{key} {_NOT_IN_A_FILE[key]}")
+    _check_names_of_overrides()
     try:
         config = Config(**values)
     except ValidationError as exc:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
     except SettingsError as exc:
         raise ConfigError(f"A {ENV_PREFIX} variable is not valid JSON ({exc})") from exc
-    files = {name: getattr(config.conformal, name) for name in ("state_file", "learned_file")}
-    beside = {name: _beside(file, path) for name, path in files.items() if path is not None}
-    conformal = config.conformal.model_copy(update=beside)
-    found = {"models_file": _beside(file, config.models_file), "conformal": conformal}
-    return config.model_copy(update=found)
+    folder, conformal = file.resolve().parent.parent, config.conformal  # absolute paths stay
+    paths = {name: getattr(conformal, name) for name in ("state_file", "learned_file")}
+    beside = {name: path and folder / path for name, path in paths.items()}
+    found = {"models_file": folder / config.models_file}
+    return config.model_copy(update=found | {"conformal": conformal.model_copy(update=beside)})
 
 
 class Origin(StrEnum):
@@ -139,10 +141,10 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSetting:
-    """A setting as it is used."""
+    """A setting as it is used; ``value`` as in JSON, without secrets."""
 
     key: str  # section.name
-    value: Any  # as JSON has it; secrets are hidden
+    value: Any
     origin: Origin
 
 
@@ -155,9 +157,8 @@ def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
     config, file = load_config(path), read_yaml(Path(path))
     environment = EnvSettingsSource(Config)()
     for name, value in config.model_dump(mode="json").items():
-        if not isinstance(getattr(config, name), BaseModel):
-            origin = _origin(name, file, environment)
-            yield EffectiveSetting(name, value, origin)
+        if not isinstance(value, dict):
+            yield EffectiveSetting(name, value, _origin(name, file, environment))
             continue
         given = file.get(name, {}), environment.get(name, {})
         for key, inner in value.items():
@@ -182,10 +183,10 @@ def _without_secrets(key: str, value: Any) -> Any:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; duplicate keys are refused.
+    """The mapping in a YAML file.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
+        ConfigError: as ``read_documents``, or the file is not a mapping.
     """
     match read_documents(file):
         case [dict() as values]:
@@ -194,10 +195,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def read_documents(file: Path) -> list[Any]:
-    """Every document in a YAML file, less the empty ones; duplicate keys are refused.
+    """Every document in a YAML file, without the empty ones.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or repeats a key.
+        ConfigError: the file cannot be read, is not YAML, or repeats a key.
     """
     try:
         return parse_documents(file.read_text("utf-8"), str(file))
@@ -229,37 +230,21 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} is repeated", problem_mark=key_node.start_mark
-                )
+                problem = f"the key {key!r} is repeated"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-def _refuse_secrets(file: Path, values: Mapping[str, Any]) -> None:
-    for section, keys in Config.secret_keys.items():
-        for key in keys:
-            if key in (values.get(section) or {}):
-                name = f"{ENV_PREFIX}{section}__{key}".upper()
-                raise ConfigError(f"{file}: {section}.{key} is a secret; set {name} instead")
-
-
-def _refuse_unknown_overrides() -> None:
+def _check_names_of_overrides() -> None:
     """pydantic-settings ignores variables of unknown sections; a typo would go unnoticed."""
-    known = {name.upper() for name in Config.model_fields}
-    for name in os.environ:
-        if name.startswith(ENV_PREFIX) and "__" in name:
-            section = name.removeprefix(ENV_PREFIX).partition("__")[0]
-            if section.upper() not in known:
-                raise ConfigError(f"{name}: there is no section {section.lower()!r}")
-
-
-def _refuse_short_address(file: Path, values: Mapping[str, Any]) -> None:
-    """The short form is for the environment only, and excludes the list there."""
-    if "base_url" in (values.get("tollama") or {}):
-        raise ConfigError(f"{file}: tollama.base_url is now a list: write base_urls: [...]")
+    names = {name.upper() for name in os.environ if "__" in name and name.startswith(ENV_PREFIX)}
+    for name in names:
+        section = name.removeprefix(ENV_PREFIX).partition("__")[0].lower()
+        if section not in Config.model_fields:
+            raise ConfigError(f"{name}: there is no section {section!r}")
     short = f"{ENV_PREFIX}TOLLAMA__BASE_URL"
-    if {short, f"{short}S"} <= {name.upper() for name in os.environ}:
+    if {short, f"{short}S"} <= names:
         raise ConfigError(f"{short} and {short}S are both set; unset one of them")
 
 
@@ -276,7 +261,3 @@ def complaints(exc: ValidationError) -> str:
         if e["loc"] not in parents
     )
     return "; ".join(parts)
-
-
-def _beside(config_file: Path, target: Path) -> Path:
-    return target if target.is_absolute() else config_file.resolve().parent.parent / target

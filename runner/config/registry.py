@@ -14,8 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from runner.config.loading import complaints, read_yaml
-from runner.config.section import Count, Level, Section
-from runner.config.sections import Environment
+from runner.config.sections import Count, Environment, Level, Section
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
 from runner.types import ParamValue
 
@@ -31,7 +30,7 @@ class LicenseTag(StrEnum):
 
 
 class NumberRule(Section):
-    """A number that a caller may set, inside bounds."""
+    """A number that a caller may set, inside bounds; a boolean is not a number."""
 
     not_over: ClassVar = {"min": "max"}
 
@@ -63,32 +62,19 @@ ParamRule = Annotated[NumberRule | ChoiceRule, Field(discriminator="type")]
 
 
 class ModelEntry(Section):
-    """One model as registered.
+    """One model as registered."""
 
-    Attributes:
-        name: the key in the file, unique.
-        runtime_name: what the runtime calls it.
-        aliases: other names a caller may use.
-        license: SPDX identifier of the weights' licence.
-        version: of the weights, where it is known and fixed; a runtime does not report it.
-        max_series_per_call: how many series one runtime call may carry; None is no limit.
-        max_context: how many past points the model uses; None is no limit.
-        levels: the only quantile levels that it supports; None is any, () is none.
-        allowed_params: what a caller may set in ``model.params``; everything else is dropped.
-        note: one sentence that helps to choose a model.
-    """
-
-    name: Name
-    runtime_name: Name
+    name: Name  # the key in the file, unique
+    runtime_name: Name  # its name in the runtime
     aliases: tuple[Name, ...]
     license_tag: LicenseTag
-    license: Name
-    version: Name | None
+    license: Name  # SPDX identifier of the weights' licence
+    version: Name | None  # of the weights, where it is known and fixed; runtimes do not report it
     max_series_per_call: Count | None
-    max_context: Count | None
-    levels: tuple[Level, ...] | None
-    allowed_params: Mapping[Name, ParamRule]
-    note: str | None
+    max_context: Count | None  # past points that the model uses
+    levels: tuple[Level, ...] | None  # the only ones that it supports; None is any, () is none
+    allowed_params: Mapping[Name, ParamRule]  # of model.params; all others are dropped
+    note: str | None  # one sentence that helps to choose a model
 
     @property
     def names(self) -> frozenset[str]:
@@ -102,8 +88,7 @@ class ModelEntry(Section):
     def filter_params(self, params: Mapping[str, Any]) -> tuple[Params, tuple[str, ...]]:
         """``(kept, dropped)``: the allowed pairs and the names of the others, both sorted by name.
 
-        A param is dropped when the model does not allow it or its value is out of bounds. Dropped
-        names are the caller's own text: show them only to that caller.
+        Dropped names are the caller's own text: show them only to that caller.
         """
         rules = self.allowed_params
         kept = {k: v for k, v in params.items() if k in rules and rules[k].accepts(v)}
@@ -158,7 +143,7 @@ class Registry(Section):
         return tuple(ServedModel(entry, _aliases_in(entry, rules)) for entry in allowed)
 
     def batch_limit(self, runtime_name: str, most: int) -> int:
-        """How many series one call to the model may have: its own limit, but at most ``most``."""
+        """Series in one call to the model: its own limit, but at most ``most``."""
         entry = self.by_name[runtime_name]
         return min(most, entry.max_series_per_call or most)
 
@@ -174,8 +159,7 @@ class Registry(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found = list(_contradictions(self))
-        if found:
+        if found := list(_contradictions(self)):
             raise ValueError("; ".join(found))
         return self
 
@@ -184,9 +168,7 @@ def load_registry(path: str | Path) -> Registry:
     """The registry in ``path``.
 
     Raises:
-        ConfigError: the file cannot be read, a key is missing or unknown, a name means two models,
-            an environment names a model that is not registered, or ``prod`` allows a
-            ``research_only`` model.
+        ConfigError: the file cannot be read, or contradicts a rule of this module.
     """
     file = Path(path)
     try:
@@ -209,46 +191,35 @@ def _aliases_in(entry: ModelEntry, rules: EnvironmentRules) -> tuple[str, ...]:
 
 def _contradictions(registry: Registry) -> Iterator[str]:
     """Errors across entries, one sentence each."""
-    yield from _shared_names(registry)
-    for environment in Environment:
-        rules = registry.environments.get(environment)
-        if rules is None:
-            yield f"environments.{environment.value} is missing"
-            continue
-        yield from _bad_allowed(registry, environment, rules)
-        yield from _bad_aliases(registry, environment, rules)
-
-
-def _shared_names(registry: Registry) -> Iterator[str]:
     owner: dict[str, str] = {}
     for entry in registry.models.values():
         for name in sorted(entry.names):
             if name in owner:
                 yield f"the name {name} means two models, {owner[name]} and {entry.name}"
             owner[name] = entry.name
+    for environment in Environment:
+        if environment not in registry.environments:
+            yield f"environments.{environment.value} is missing"
+    for environment, rules in registry.environments.items():
+        yield from _contradictions_in(registry, environment, rules)
 
 
-def _bad_allowed(
+def _contradictions_in(
     registry: Registry, environment: Environment, rules: EnvironmentRules
 ) -> Iterator[str]:
+    place = f"environments.{environment.value}"
     for name in rules.allowed_models:
         entry = registry.models.get(name)
         if entry is None:
-            yield f"environments.{environment.value}.allowed_models: {name} is not registered"
+            yield f"{place}.allowed_models: {name} is not registered"
         elif environment is Environment.PROD and entry.license_tag is LicenseTag.RESEARCH_ONLY:
             yield (
-                f"environments.prod.allowed_models: {name} is tagged research_only "
+                f"{place}.allowed_models: {name} is tagged research_only "
                 f"({entry.license}) and must not be served in prod"
             )
-
-
-def _bad_aliases(
-    registry: Registry, environment: Environment, rules: EnvironmentRules
-) -> Iterator[str]:
     fixed = {n for e in registry.models.values() for n in (e.name, e.runtime_name)}
     for alias, target in rules.aliases.items():
-        where = f"environments.{environment.value}.aliases.{alias}"
         if target not in rules.allowed_models:
-            yield f"{where}: {target} is not among allowed_models"
+            yield f"{place}.aliases.{alias}: {target} is not among allowed_models"
         if alias in fixed:
-            yield f"{where}: a model's own name cannot mean another model"
+            yield f"{place}.aliases.{alias}: a model's own name cannot mean another model"

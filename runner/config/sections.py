@@ -3,26 +3,79 @@
 Rules across fields are in ``not_over`` or in one validator of the section; they name both fields.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from runner.config.runtime_url import RuntimeUrl, runtime_name
-from runner.config.section import (
-    Ascending,
-    Count,
-    CountOrNone,
-    Fraction,
-    Level,
-    NonNegative,
-    Positive,
-    Rate,
-    Section,
-)
 from runner.types import MIN_EPS, Space
 
 MAX_RUNTIMES = 64  # each has connections and breakers of its own in every Runner
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("must ascend and be unique")
+    return values
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Level = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Ascending = AfterValidator(_ascending)
+
+
+class Section(BaseModel):
+    """One section: frozen, and without unknown keys.
+
+    A field without a default is an operator's setting and must be in the file. A field with a
+    default is an expert's: the docstring below it says what it means and why it has this value.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+    no_longer_settings: ClassVar[Mapping[str, tuple[float, str]]] = {}
+    """Keys of earlier versions: the only value that is still accepted, and the reason."""
+    not_over: ClassVar[Mapping[str, str]] = {}
+    """Pairs of fields: the first must not be over the second."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_old_keys(cls, values: Any) -> Any:
+        """A file of an earlier version still loads, unless a key in it would have no effect."""
+        if not isinstance(values, dict):
+            return values
+        for key in cls.no_longer_settings.keys() & values.keys():
+            accepted, reason = cls.no_longer_settings[key]
+            if values[key] not in (accepted, str(accepted)):
+                raise ValueError(f"{key} is no longer a setting, remove it: {reason}")
+        return {key: value for key, value in values.items() if key not in cls.no_longer_settings}
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for low, high in self.not_over.items():
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} must not be over {high}")
+        return self
 
 
 class Environment(StrEnum):
@@ -150,29 +203,24 @@ class BatchingSection(Section):
     max_batch_size: Count
     """Most series in one call to the runtime."""
     share_calls_s: Annotated[float, Field(ge=0, le=0.05)] = 0.004
-    """How long an ingress collects items for one call to a Runner. A call costs 1.5 ms of CPU; at
-    4 ms the CPU per forecast is half of what it is at 0."""
+    """How long an ingress collects items for one call to a Runner: 4 ms halve the CPU of each."""
     slots_per_model: Count = 1
-    """Calls to one model at the same time. tollama holds one lock per model family: a second call
-    would only wait inside it."""
+    """Calls to one model at the same time: a second one would only wait in tollama."""
     max_queued_items: Count = 4096
     """Most items that wait for one model; items of batches are refused and removed first."""
     bulk_batch_size: Count = 32
-    """Most items of batches in one call while single requests wait. At a quarter of 128 a single
-    request behind such a call waits 70 ms, not 150."""
+    """Most items of batches in one call while single requests wait: delays these by 70 ms."""
     max_call_s: Positive = 0.6
-    """Batches are made so small that a call takes no longer than this, or than 1.25 times a single
-    item. Half of the shipped `tollama.timeout_s`: slow models get smaller batches, not timeouts."""
+    """Longest call, or 1.25 times one item: slow models get smaller batches, not timeouts. Half of
+    the shipped `tollama.timeout_s`."""
     prompt_call_s: Positive = 0.1
-    """The same for calls with items of batches while single requests arrive, or 1.5 times what one
-    item takes. Under overload as many single requests wait as such a call takes: p95 stays within
-    300 ms."""
+    """The same for items of batches while single requests arrive, or 1.5 times one item. Under
+    overload as many single requests wait as such a call takes: p95 stays within 300 ms."""
     max_wait_s: Positive = 1.2
-    """Longest wait, to the end of the item's call; an item that is expected to wait longer gets the
-    baseline. A longer wait would hardly meet the shipped deadline."""
+    """An item that is expected to wait longer, to the end of its call, gets the baseline. A longer
+    wait would hardly meet the shipped deadline."""
     estimate_forgets_after_s: Positive = 2
-    """An estimate of call times that is older than this is not used. A cold runtime is slow only
-    once; a longer memory would give callers the baseline without need."""
+    """Older estimates of call times are not used: a cold runtime is slow only once."""
 
 
 class OverloadSection(Section):
@@ -181,8 +229,7 @@ class OverloadSection(Section):
     not_over: ClassVar = {"shed_above": "refuse_above"}
 
     shed_above: Count
-    """Requests in progress above which the ingress answers with the baseline itself, and takes
-    no batch."""
+    """Requests in progress above which the ingress takes no batch and calls no model."""
     refuse_above: Count
     """Requests in progress above which callers get a 429."""
     retry_after_s: Positive = 1
@@ -201,8 +248,7 @@ class FallbackSection(Section):
     baseline_timeout_ms: Positive = 20
     """How long the Baseline deployment may take; then the ingress computes the bands itself."""
     baseline_rest_s: Positive = 1
-    """How long the Baseline deployment is not called after it was late: waiting for it again, and
-    then computing the bands here, would take the time of both."""
+    """How long the Baseline deployment is not called after it was late: one wait is enough."""
     reserve_ms: Positive = 120
     """Part of the deadline that is reserved for a fallback."""
 
@@ -210,8 +256,7 @@ class FallbackSection(Section):
 class BaselineSection(Section):
     """Parameters of the EWMA baseline; runner/baseline/ewma_bands.py has the formulas.
 
-    The defaults are fitted to real markets, see docs/decisions/baseline.md. `tsfm backtest` shows
-    whether other values are better for your markets.
+    The defaults are fitted to real markets (docs/decisions/baseline.md); `tsfm backtest` checks.
     """
 
     half_lives_steps: Annotated[tuple[Positive, ...], Field(min_length=1), Ascending] = (3, 24, 288)
@@ -288,8 +333,8 @@ class CircuitBreakerSection(Section):
     shared_timeout_s: Positive = 0.2
     """Time limit of one call to the shared breaker; then a replica decides by itself."""
     ingress_memory_s: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How long an ingress remembers an open breaker without asking a Runner. With sync_interval_s
-    this is how long an operator's command takes to reach all."""
+    """How long an ingress remembers an open breaker. With sync_interval_s this is how long an
+    operator's command takes to reach all."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from runner.config.section import Count, Positive, Section
+from runner.config.sections import Count, Positive, Section
 
 MIN_TOKEN_CHARS = 32
 MAX_TOKENS = 64  # each token in a request is compared with all of them
