@@ -1,8 +1,8 @@
 """One runtime call for a batch: breaker, transform, runtime, back to probability, safe bands.
 
-This module applies the time limit. A call that exceeds it is *abandoned*: its callers get an error,
-but the runtime goes on computing (a client that disconnects does not stop the inference). Until it
-ends the dispatcher keeps its slot taken; late results go to ``on_late`` for the cache.
+A call that exceeds the time limit is *abandoned*: its callers get an error, but the runtime goes on
+computing (a client that disconnects does not stop the inference). Until it ends the dispatcher
+keeps its slot taken; late results go to ``on_late`` for the cache.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class BatchCall:
         clock: Callable[[], float],
         on_late: Callable[[Sequence[ModelRequest], Sequence[ItemResult | Exception]], None],
     ) -> None:
-        """Makes no call yet; ``breaker_of`` names the breaker of a model at this runtime."""
+        """``breaker_of`` names the breaker of a model at this runtime."""
         self._runtime = runtime
         self._breakers = breakers
         self._breaker_of = breaker_of
@@ -97,7 +97,7 @@ class BatchCall:
         except asyncio.CancelledError:
             call.cancel()
             ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
-            self._breakers.record(breaker, permit, ignored, self._clock() - began)
+            self._breakers.record(breaker, permit, ignored, 0.0)
             raise
         raw = _results_so_far(call, len(requests))
         self._breakers.record(breaker, permit, _verdict(raw), self._clock() - began)
@@ -131,7 +131,6 @@ class BatchCall:
         raw: Sequence[RuntimeResult],
         began: float,
     ) -> list[ItemResult | Exception]:
-        """Sanitized bands in probability; the whole batch in one pass."""
         results: list[ItemResult | Exception] = [
             r if isinstance(r, ModelError) else BadOutputError() for r in raw
         ]

@@ -5,21 +5,17 @@ Pure decisions over items in order of arrival; times are arguments on one clock.
 **The batch** (`plan_batch`). A call is made for items of one class (interactive or bulk), the main
 items. Items of the other class, the fill, take the places left over.
 
-    main   the largest batch whose items all finish in time; an item that cannot be in it is lost
-    fill   in order, while places, bytes and the tightest deadline in the batch allow
-
 **Admission** (`AdmissionControl`). Interactive items are sent as soon as a slot is free, all that
 wait: the longer the queue, the larger the call and the higher the rate. While interactive items
 arrive, calls with bulk items are kept short, so that an item that arrives just after such a call
 began is not delayed by it.
 
-A queue may become long by a burst: it drains. It may not by lasting overload: a long queue would
+A queue may become long by a burst, which drains, but not by lasting overload: a long queue would
 delay every item and gain nothing (Nichols and Jacobson, "Controlling queue delay", ACM Queue 10(5),
 2012, make the same distinction for packets). Overload is an arrival rate that the runtime cannot
-serve in short calls, without the arrivals of callers who were just answered: a fixed number of
-callers waits for its answers, so longer calls only slow it down. It begins with such a rate, or
-with an item that would wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last
-sign of it. In between
+serve in short calls, without the arrivals of callers who were just answered: those wait for their
+answers, so longer calls only slow them down. It begins with such a rate, or with an item that would
+wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In between
 
     few items wait     as many as the next call takes if it is kept short; a baseline at once is
                        better than a model answer too late
@@ -57,23 +53,14 @@ C = TypeVar("C", bound=Batchable)
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Bounds of one call.
-
-    Attributes:
-        max_items: series in a call, >= 1.
-        max_bulk: items in a call with bulk items, >= 1.
-        max_bytes: body size; a single item may exceed it, then the runtime refuses the call.
-        max_call_s: expected seconds of a call; a single item may exceed it.
-        latency: how long calls of this key are expected to take.
-        now: when the call starts.
-    """
+    """Bounds of one call; a single item may exceed the bytes and the seconds."""
 
     max_items: int
-    max_bulk: int
+    max_bulk: int  # items in a call with bulk items
     max_bytes: int
-    max_call_s: float
-    latency: CallLatency
-    now: float
+    max_call_s: float  # expected seconds
+    latency: CallLatency  # of calls of this key
+    now: float  # when the call starts
 
     def finish(self, n: int) -> float:
         """When a call of ``n`` items is expected to end."""
@@ -91,8 +78,9 @@ class BatchPlan(Generic[C]):
 def plan_batch(main: Sequence[C], fill: Iterable[C], limits: BatchLimits) -> BatchPlan[C]:
     """The next call, given the waiting items of one key, each class in order of arrival.
 
-    If there are main items, at least one item is sent or lost. An item that is passed over is lost,
-    because the call then holds the slot until after the item's deadline.
+    Sends the largest batch of main items that all finish in time, then fill in order while places,
+    bytes and the tightest deadline allow. An item that is passed over is lost: the call holds the
+    slot until after the item's deadline. Of main items at least one is sent or lost.
     """
     places = capacity_of(limits)
     plan: BatchPlan[C] = BatchPlan([], [])
@@ -131,8 +119,7 @@ def _take_main(plan: BatchPlan[C], main: Sequence[C], places: int, limits: Batch
 def _most_in_time(main: Sequence[C], places: int, limits: BatchLimits) -> int:
     """The size of the largest call whose items are all in time (1 when there is none).
 
-    To send all items in order would make large calls late for their oldest items; to shrink the
-    call for the oldest item would make calls small just when the load is highest.
+    To shrink the call for its oldest item would make calls small just when the load is highest.
     """
     n = min(len(main), places)
     finish = limits.finish(n)
@@ -189,7 +176,7 @@ class ArrivalRate:
 
 
 class AdmissionControl:
-    """Limits and admission of one model queue, from its recent arrivals, refusals and calls."""
+    """Limits and admission of one model queue."""
 
     def __init__(self, settings: BatchingSection) -> None:
         self._settings = settings
@@ -209,10 +196,10 @@ class AdmissionControl:
         return max(self._settings.max_call_s, LONGEST_FACTOR * latency.seconds(1))
 
     def most_bulk(self, latency: CallLatency, max_items: int, now: float) -> int:
-        """How many items a call with bulk items may hold; the number grows from call to call.
+        """How many items a call with bulk items may hold.
 
-        After small calls it is not known what a large one takes: the first call of a batch could
-        hold the runtime for a second. Without interactive items nobody waits for it.
+        While interactive items arrive, the number grows from call to call: after small calls it is
+        not known what a large one takes, and it could hold the runtime for a second.
         """
         if now >= self._company_until:
             return max_items
@@ -225,12 +212,9 @@ class AdmissionControl:
         self._arrivals.add(now)
 
     def admits(self, ahead: int, limits: BatchLimits, returning: float = 0.0) -> bool:
-        """Whether one more item may wait.
+        """Whether one more item may wait behind ``ahead`` interactive items.
 
-        Args:
-            ahead: interactive items that wait.
-            limits: of a call now.
-            returning: share of the answered callers who return, 0 to 1.
+        ``limits`` are of a call now; of the answered callers the share ``returning`` returns.
         """
         now = limits.now
         if self._is_too_fast(limits, returning):
@@ -257,12 +241,10 @@ class AdmissionControl:
         return now < self._overloaded_until
 
     def _prompt_s(self, latency: CallLatency) -> float:
-        """The limit on the expected seconds of a call that is kept short."""
         prompt_s = max(self._settings.prompt_call_s, PROMPT_FACTOR * latency.seconds(1))
         return min(prompt_s, self.longest_call_s(latency))
 
     def _prompt_places(self, limits: BatchLimits) -> int:
-        """How many items the next calls take if they are kept short."""
         places = fitting(limits.latency, limits.max_items, self._prompt_s(limits.latency))
         return places * self._settings.slots_per_model
 

@@ -1,19 +1,13 @@
-"""The result of a runtime call: one result or one error per item, however the call ended.
-
-A call that raises, is cancelled, or returns a wrong number of results becomes an error for each of
-its items, so no item is left without an answer.
-"""
+"""The result of a runtime call: one result or one error per item, however the call ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from runner.errors import BadOutputError, RuntimeFailedError, TsfmError
 
-K = TypeVar("K")
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -29,26 +23,15 @@ class BatchResult(Generic[R]):
     abandoned: asyncio.Future[None] | None = None
 
 
-async def invoke(
-    call: Callable[[K, Sequence[T]], Awaitable[BatchResult[R]]], key: K, items: Sequence[T]
-) -> BatchResult[R]:
-    """Makes the call, and checks that it returned one result per item.
-
-    Raises:
-        BadOutputError: there is not exactly one result per item.
-    """
-    result = await call(key, items)
-    if len(result.results) != len(items):
-        raise BadOutputError(f"{len(result.results)} results for {len(items)} items")
-    return result
-
-
 def result_of_task(task: asyncio.Future[BatchResult[R]], count: int) -> BatchResult[R]:
-    """The result of a task that ran ``invoke`` for ``count`` items; never raises."""
+    """The result of a call with ``count`` items; its fault becomes an error for each of them."""
     fault = fault_of(task)
-    if fault is not None:
-        return BatchResult([_own_error(fault) for _ in range(count)])
-    return task.result()
+    if fault is None:
+        result = task.result()
+        if len(result.results) == count:
+            return result
+        fault = BadOutputError(f"{len(result.results)} results for {count} items")
+    return BatchResult([_own_error(fault) for _ in range(count)])
 
 
 def fault_of(ended: asyncio.Future[Any]) -> BaseException | None:

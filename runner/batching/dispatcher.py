@@ -10,11 +10,9 @@ are sent next; this module has the effects: futures, calls, timers.
                    |                  the slot stays taken until the call or its lease ends
                    `--> queue full or too long, or deadline passed: an error at once
 
-An item costs one future, one queue entry and its share of a call. There is no task and no timer per
-item.
-
-No call is sent before a slot is free, although the runtime is idle while answers are decoded and
-the next batch is encoded: tollama works on both calls at once then, and both take longer
+An item costs one future and one queue entry; there is no task and no timer per item. No call is
+sent before a slot is free, although the runtime is idle while answers are decoded and the next
+batch is encoded: tollama would work on both calls at once, and both take longer
 (docs/performance.md).
 """
 
@@ -24,16 +22,10 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from runner.batching.batch_policy import AdmissionControl, BatchLimits, capacity_of
-from runner.batching.batch_result import (
-    BatchResult,
-    fault_of,
-    invoke,
-    result_of_task,
-    settle,
-)
+from runner.batching.batch_result import BatchResult, fault_of, result_of_task, settle
 from runner.batching.latency_model import LatencyModel
 from runner.batching.queue import ItemQueue, WaitingItem
 from runner.batching.returning_callers import ReturningCallers
@@ -50,22 +42,14 @@ _SIZES_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One model queue at this moment, for metrics and the status page.
+    """One model queue at this moment, for metrics and the status page."""
 
-    Attributes:
-        queued: items in the queue, of which ``queued_bulk`` are bulk.
-        oldest_age_s: how long the oldest of them has waited, 0 when the queue is empty.
-        in_flight: calls under way, abandoned ones included.
-        batch_sizes: sizes of the latest calls, oldest first.
-        turned_away: interactive items refused within the last ``batching.max_wait_s``.
-    """
-
-    queued: int
+    queued: int  # of which queued_bulk are bulk
     queued_bulk: int
-    oldest_age_s: float
-    in_flight: int
-    batch_sizes: tuple[int, ...]
-    turned_away: int
+    oldest_age_s: float  # how long the oldest item has waited, 0 when the queue is empty
+    in_flight: int  # calls, abandoned ones included
+    batch_sizes: tuple[int, ...]  # of the latest calls, oldest first
+    turned_away: int  # interactive items refused within the last batching.max_wait_s
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +67,7 @@ class RuntimeCall(Generic[K, T, R]):
     queue: "ModelQueue[K, T, R]"
     batch: list[QueuedItem[K, T, R]]
     started_at: float
-    task: asyncio.Task[BatchResult[R]]
+    task: asyncio.Future[BatchResult[R]]
     lease: asyncio.TimerHandle = field(init=False)
     lease_ended: bool = False
     abandoned: bool = False
@@ -106,7 +90,7 @@ class ModelQueue(Generic[K, T, R]):
 
     @property
     def has_slot(self) -> bool:
-        """Whether a slot is free."""
+        """Whether a call may start."""
         return len(self.calls) < self.settings.slots_per_model
 
     @property
@@ -157,7 +141,7 @@ class Dispatcher(Generic[K, T, R]):
             queue_of: the name of the model queue of a key; the number of names is bounded.
             batch_limit: series that the model of a key accepts in one call, >= 1.
             max_batch_bytes: bound on the sum of ``size_bytes`` in a call.
-            settings: the ``batching`` section.
+            settings: slots, queue length and call lengths.
             lease_s: how long a call, abandoned or not, may hold its slot.
             clock: monotonic seconds, the clock of all deadlines.
         """
@@ -175,14 +159,13 @@ class Dispatcher(Generic[K, T, R]):
     def submit(
         self, key: K, item: T, *, deadline: float, size_bytes: int, priority: Priority
     ) -> asyncio.Future[R]:
-        """A future of the result, of an error of the call, or of one of the two below.
+        """A future of the result or error; cancel it to remove the item.
 
-        Cancel the future to remove the item. ``TooLateError``: the deadline has passed or cannot be
-        met any more. ``QueueFullError``: a bulk item was removed for an interactive one.
+        Its errors are those of the call, ``TooLateError`` (the deadline cannot be met any more) and
+        ``QueueFullError`` (a bulk item was removed for an interactive one).
 
         Raises:
-            QueueFullError: the queue is full, the dispatcher is closed, or, for an interactive
-                item, the wait would be too long.
+            QueueFullError: the queue is full or closed, or an interactive item would wait too long.
         """
         if self._closed:
             raise QueueFullError
@@ -194,7 +177,7 @@ class Dispatcher(Generic[K, T, R]):
         evicted = queue.waiting.put(entry)
         if evicted is not None:
             settle(evicted.answer, QueueFullError())
-        answer.add_done_callback(partial(_remove, queue.waiting, entry))
+        answer.add_done_callback(lambda _: queue.waiting.remove(entry))
         if queue.has_slot:
             self._wake(queue)
         elif deadline < queue.timer_due:
@@ -202,7 +185,6 @@ class Dispatcher(Generic[K, T, R]):
         return answer
 
     def _admits(self, queue: ModelQueue[K, T, R], key: K, now: float) -> bool:
-        """Whether an interactive item may wait in the queue."""
         queue.admission.on_interactive_arrival(now)
         queue.returning.on_arrival(now)
         ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
@@ -210,10 +192,7 @@ class Dispatcher(Generic[K, T, R]):
         return queue.admission.admits(ahead, limits, queue.returning.share)
 
     def is_stuck(self, key: K) -> bool:
-        """Whether every slot that ``key`` could use is held by an abandoned call.
-
-        It is unknown how long that lasts: an item that waits could miss its deadline.
-        """
+        """Whether abandoned calls hold every slot for ``key``, it is unknown for how long."""
         queue = self._queues.get(self._queue_of(key))
         return queue is not None and queue.is_stuck
 
@@ -223,10 +202,7 @@ class Dispatcher(Generic[K, T, R]):
         return {name: queue.stats(now) for name, queue in self._queues.items()}
 
     async def aclose(self) -> None:
-        """Refuses queued and new items; waits for running calls, until their lease at most.
-
-        It does not wait for abandoned calls: no caller does.
-        """
+        """Refuses queued and new items; waits for running calls, but not for abandoned ones."""
         self._closed = True
         for queue in self._queues.values():
             for entry in queue.waiting.clear():
@@ -244,7 +220,7 @@ class Dispatcher(Generic[K, T, R]):
         queue = self._queues.get(name)
         if queue is None:
             settings = self._settings
-            waiting = ItemQueue[K, QueuedItem[K, T, R]](
+            waiting: ItemQueue[K, QueuedItem[K, T, R]] = ItemQueue(
                 settings.max_queued_items, settings.bulk_batch_size
             )
             queue = self._queues[name] = ModelQueue(waiting, AdmissionControl(settings), settings)
@@ -273,7 +249,7 @@ class Dispatcher(Generic[K, T, R]):
         self._schedule_expiry(queue)
 
     def _holds_slot(self, queue: ModelQueue[K, T, R], now: float) -> bool:
-        """Whether a free slot waits for returning callers; then a timer ends the wait."""
+        """Whether a free slot waits for returning callers; a timer ends the wait."""
         key = queue.waiting.only_key()
         if key is None:
             return False
@@ -289,7 +265,6 @@ class Dispatcher(Generic[K, T, R]):
         return True
 
     def _limits(self, queue: ModelQueue[K, T, R], now: float, key: K) -> BatchLimits:
-        """The bounds of a call that starts now."""
         latency = self._latency_model.at(key, now)
         max_items = min(self._settings.max_batch_size, self._batch_limit(key))
         return BatchLimits(
@@ -302,19 +277,18 @@ class Dispatcher(Generic[K, T, R]):
         )
 
     def _start_call(self, queue: ModelQueue[K, T, R], batch: list[QueuedItem[K, T, R]]) -> None:
-        loop, now, key = asyncio.get_running_loop(), self._clock(), batch[0].key
+        now, key = self._clock(), batch[0].key
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
         queue.admission.began(expected_s, now)
         queue.returning.on_call(now, expected_s)
-        task = loop.create_task(invoke(self._call, key, [entry.item for entry in batch]))
+        task = asyncio.ensure_future(self._call(key, [entry.item for entry in batch]))
         call = RuntimeCall(queue, batch, now, task)
-        call.lease = loop.call_later(self._lease_s, self._end_lease, call)
+        call.lease = asyncio.get_running_loop().call_later(self._lease_s, self._end_lease, call)
         queue.calls.append(call)
         queue.batch_sizes.append(len(batch))
         task.add_done_callback(partial(self._answer, call))
 
-    def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Task[BatchResult[R]]) -> None:
-        """Sets the result or the error of every item, however the call ended."""
+    def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Future[BatchResult[R]]) -> None:
         outcome = result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
@@ -367,7 +341,3 @@ class Dispatcher(Generic[K, T, R]):
     def _expire(self, queue: ModelQueue[K, T, R]) -> None:
         for entry in queue.waiting.expire(self._clock()):
             settle(entry.answer, TooLateError())
-
-
-def _remove(waiting: ItemQueue[K, QueuedItem[K, T, R]], entry: QueuedItem[K, T, R], _: Any) -> None:
-    waiting.remove(entry)

@@ -1,6 +1,6 @@
 """What a Runner replica does for one item: its cache, the breaker, the queue, the answer.
 
-Failures are returned as values: they are ordinary here, and exceptions would cost a traceback each.
+Failures are returned as values: they are frequent, and exceptions would cost a traceback each.
 """
 
 import asyncio
@@ -75,7 +75,8 @@ class ItemRouter:
         arrived = self._clock()
         entry = self._cache.fresh(request.cache_key, arrived)
         if entry is not None:
-            return _aged(entry.value, arrived - entry.stored_at, self._best_state(request.key))
+            state, age_s = self._best_state(request.key), arrived - entry.stored_at
+            return replace(entry.value, breaker_state=state, age_s=age_s)
         answer = await self._try_all(request, arrived)
         if isinstance(answer, ModelAnswer):
             self._cache.put(request.cache_key, answer, self._clock())
@@ -100,7 +101,6 @@ class ItemRouter:
         return failure or self._refusal(request.key, names)
 
     def _choose(self, key: BatchKey, names: Sequence[str], left: set[int]) -> RuntimeTarget | None:
-        """The target for an item among the runtimes ``left`` to try, None when none is usable."""
         usable = [r for r in left if self._is_usable(RuntimeTarget(r, names[r], key))]
         chosen = self._runtimes.choose(usable, lambda r: len(self._under_way[names[r]]))
         return None if chosen is None else RuntimeTarget(chosen, names[chosen], key)
@@ -153,7 +153,6 @@ class ItemRouter:
     def _failure(
         self, names: Sequence[str], state: BreakerState, reason: FallbackReason
     ) -> ModelFailure:
-        """A failure; its retry time is the shortest of all runtimes."""
         return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, names)))
 
     def _best_state(self, key: BatchKey) -> BreakerState:
@@ -198,7 +197,3 @@ def size_bytes(request: ModelRequest) -> int:
     points = request.y_prob.size * (1 + len(request.x_past))
     ahead = request.key.horizon_steps * len(request.x_future)
     return BYTES_PER_POINT * (points + ahead) + 200
-
-
-def _aged(answer: ModelAnswer, age_s: float, state: BreakerState) -> ModelAnswer:
-    return replace(answer, breaker_state=state, age_s=age_s)

@@ -27,19 +27,12 @@ _OUTLIER_SLACK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class CallLatency:
-    """A forecast of call times: two lines that meet in the centre of the observed calls.
+    """A forecast of call times: two lines that meet in the centre of the observed calls."""
 
-    Attributes:
-        centre_n: mean number of series in a call, > 0.
-        centre_s: mean seconds of a call, >= 0.
-        slope_below_s: seconds per series for smaller calls, 0 to ``centre_s / centre_n``.
-        slope_above_s: seconds per series for larger calls, same range.
-    """
-
-    centre_n: float
-    centre_s: float
-    slope_below_s: float
-    slope_above_s: float
+    centre_n: float  # mean number of series in a call, > 0
+    centre_s: float  # mean seconds of a call, >= 0
+    slope_below_s: float  # seconds per series for smaller calls, 0 to centre_s / centre_n
+    slope_above_s: float  # the same for larger calls
 
     def seconds(self, n: int) -> float:
         """Expected seconds of a call of ``n`` series; never negative, never falls with ``n``."""

@@ -67,7 +67,7 @@ class ItemQueue(Generic[K, W]):
 
     def only_key(self) -> K | None:
         """The key of all items, if they have one key and are all interactive."""
-        return self._interactive.first() if self._interactive.is_single and not self._bulk else None
+        return self._interactive.first() if len(self._interactive) == 1 and not self._bulk else None
 
     def oldest_arrival(self) -> float | None:
         """When the oldest item arrived; None when the queue is empty."""
@@ -142,7 +142,7 @@ class ItemQueue(Generic[K, W]):
         return plan
 
     def _gives_bulk_a_fifth(self, key: K, sent: Sequence[W]) -> bool:
-        """Whether a fifth of a call is bulk, of the bulk key that has waited longest."""
+        """Whether a fifth of the call is bulk, of the bulk key that has waited longest."""
         bulk_sent = sum(item.priority is Priority.BULK for item in sent)
         return bulk_sent > 0 and self._bulk.first() == key and 5 * bulk_sent >= len(sent)
 
@@ -179,12 +179,8 @@ class _KeyRing(Generic[K, W]):
     def __init__(self) -> None:
         self._queues: OrderedDict[K, dict[W, None]] = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self._queues)
-
-    @property
-    def is_single(self) -> bool:
-        return len(self._queues) == 1
+    def __len__(self) -> int:
+        return len(self._queues)
 
     def first(self) -> K:
         return next(iter(self._queues))

@@ -14,7 +14,6 @@ from runner.batching.latency_model import UNKNOWN, CallLatency
 from tests.support.builders import make_config
 
 SLOW_CALLS = CallLatency(10, 0.5, 0.0, 0.0)  # seconds: 0.5 for any number of items
-EXACT = CallLatency(4, 0.25, 0.0, 0.0)  # sums without rounding errors
 SLOW_ITEMS = CallLatency(10, 0.5, 0.05, 0.05)  # 0.05 for each
 
 
@@ -130,12 +129,6 @@ def test_a_burst_may_wait_long():
     assert not admission.is_overloaded(10.0)
 
 
-def test_a_burst_may_wait_exactly_the_longest_time():
-    admission = make_admission(max_wait_s=0.5)
-
-    assert admission.admits(LONG, limits(latency=EXACT))
-
-
 def arrive(admission: AdmissionControl, per_slice: int, slices: int = 3) -> float:
     """Items in each slice of time from 10.1 on; returns when the last one arrived."""
     for step in range(slices):
@@ -145,49 +138,29 @@ def arrive(admission: AdmissionControl, per_slice: int, slices: int = 3) -> floa
 
 
 # calls of 0.2 s take 4 items: 20 a second, 1.2 times of that is 12 in each slice
-@pytest.mark.parametrize(("per_slice", "is_overload"), [(12, False), (13, True)])
+@pytest.mark.parametrize(
+    ("settings", "per_slice", "latency", "returning", "is_overload"),
+    [
+        ({}, 12, SLOW_ITEMS, 0.0, False),
+        ({}, 13, SLOW_ITEMS, 0.0, True),
+        ({"slots_per_model": 2}, 24, SLOW_ITEMS, 0.0, False),
+        ({"prompt_call_s": 0.6}, 40, CallLatency(10, 0.05, 0.005, 0.005), 0.0, False),
+        ({}, 5, CallLatency(1, 0.1, 0.1, 0.1), 0.0, False),  # calls of one item serve it
+        ({}, 40, SLOW_ITEMS, 0.8, False),  # most callers were just answered
+    ],
+)
 def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
-    per_slice: int, is_overload: bool
+    settings: dict[str, Any],
+    per_slice: int,
+    latency: CallLatency,
+    returning: float,
+    is_overload: bool,
 ):
-    admission = make_admission()
+    admission = make_admission(**settings)
     now = arrive(admission, per_slice)
 
-    assert admission.admits(SHORT, limits(now=now))
+    assert admission.admits(SHORT, limits(now=now, latency=latency), returning)
     assert admission.is_overloaded(now) is is_overload
-    assert admission.admits(LONG, limits(now=now)) is not is_overload
-
-
-def test_longer_calls_serve_more_where_the_operator_allows_them():
-    admission = make_admission(prompt_call_s=0.6)
-    now = arrive(admission, 40)
-
-    assert admission.admits(SHORT, limits(now=now, latency=CallLatency(10, 0.05, 0.005, 0.005)))
-    assert not admission.is_overloaded(now)
-
-
-def test_items_that_single_calls_can_serve_are_no_overload():
-    admission = make_admission(slots_per_model=1)
-    now = arrive(admission, 5)
-
-    assert admission.admits(SHORT, limits(now=now, latency=CallLatency(1, 0.1, 0.1, 0.1)))
-    assert not admission.is_overloaded(now)
-
-
-def test_more_slots_serve_more():
-    admission = make_admission(slots_per_model=2)
-    now = arrive(admission, 24)
-
-    admission.admits(SHORT, limits(now=now))
-
-    assert not admission.is_overloaded(now)
-
-
-def test_callers_who_were_just_answered_are_no_overload():
-    admission = make_admission()
-    now = arrive(admission, 40)
-
-    assert admission.admits(SHORT, limits(now=now), returning=0.8)
-    assert not admission.is_overloaded(now)
 
 
 def test_only_arrivals_that_last_over_two_slices_count():
@@ -210,14 +183,6 @@ def test_a_queue_is_kept_short_until_no_item_was_refused_for_a_second():
     assert not admission.admits(LONG, limits(now=10.2 + OVERLOAD_S - 0.01))
     admission.admits(SHORT, limits(now=11.3))
     assert admission.admits(LONG, limits(now=10.2 + 2 * OVERLOAD_S))
-
-
-def test_bulk_is_held_for_a_second_after_a_refusal():
-    admission = make_admission()
-    admission.admits(8, limits(now=10.0))
-
-    assert admission.is_overloaded(10.0 + OVERLOAD_S - 0.01)
-    assert not admission.is_overloaded(10.0 + OVERLOAD_S)
 
 
 def test_refusals_are_counted_for_the_longest_wait():

@@ -103,13 +103,8 @@ async def test_series_are_sent_in_log_odds_and_bands_are_probabilities() -> None
     np.testing.assert_allclose(bands(outcome.results[0]), np.tile([0.3, 0.4, 0.5], (3, 1)))
     assert bench.breakers.recorded == [("fracast-0@2", Verdict.SUCCESS)]
     assert outcome.abandoned is None
-
-
-async def test_served_items_carry_the_size_of_their_call() -> None:
-    result = (await Bench(FakeRuntime(PATHS)).run(make_model_request())).results[0]
-
-    assert isinstance(result, ItemResult)
-    assert (result.batch_size, result.began, result.ended) == (1, 1000.0, 1000.0)
+    assert isinstance(result := outcome.results[0], ItemResult)
+    assert (result.batch_size, result.began, result.ended) == (2, 1000.0, 1000.0)
 
 
 async def test_transforms_may_differ_within_a_batch() -> None:

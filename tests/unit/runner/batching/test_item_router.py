@@ -211,15 +211,6 @@ def served(outcomes: list[ModelAnswer | ModelFailure]) -> int:
     return sum(isinstance(outcome, ModelAnswer) for outcome in outcomes)
 
 
-@pytest.mark.parametrize(("rank", "runtime"), [(0, 0), (1, 1), (2, 0), (3, 1)])
-async def test_replica_calls_only_the_runtime_of_its_rank(rank: int, runtime: int) -> None:
-    bench = Bench(runtimes=2, rank=rank, replicas=4)
-    for _ in range(3):
-        await bench.ask()
-
-    assert bench.runtimes == [runtime] * 3
-
-
 async def test_lone_replica_uses_every_runtime_in_turn() -> None:
     bench = Bench(runtimes=3)
     for _ in range(6):
@@ -239,16 +230,6 @@ async def test_runtime_with_fewer_items_under_way_is_chosen() -> None:
 
     assert bench.runtimes[2:] == [1, 1, 1, 1]
     assert served(await held) == 2
-
-
-async def test_items_of_a_dead_runtime_get_their_forecast_from_another() -> None:
-    bench = Bench(runtimes=2, rank=0, replicas=2)
-    bench.errors[0] = RuntimeUnreachableError()
-    outcomes = await bench.ask(5)
-
-    assert served(outcomes) == 5
-    assert bench.runtimes == [0, 1]
-    assert {outcome.breaker_state for outcome in outcomes} == {BreakerState.CLOSED}
 
 
 async def test_runtime_with_an_open_breaker_is_not_called() -> None:

@@ -132,15 +132,6 @@ def test_a_bulk_call_is_filled_with_interactive_items_of_its_key():
     assert next_call(queue) == "z"
 
 
-def test_calls_before_a_bulk_call_are_counted_while_bulk_waits():
-    queue = queue_of(*[urgent(name, "other") for name in "abcdefgh"])
-    for _ in range(3):
-        next_call(queue, 1)
-    queue.put(bulk("x"))
-
-    assert [next_call(queue, 1) for _ in range(6)] == list("defgxh")
-
-
 def test_the_count_before_a_bulk_call_restarts_after_all_bulk_was_sent():
     queue = queue_of(*[urgent(name, "other") for name in "abc"], bulk("x", "k"), urgent("m", "k"))
     assert [next_call(queue, 2) for _ in range(2)] == ["ab", "mx"]
@@ -168,54 +159,6 @@ def test_lost_items_are_removed():
 
     assert names(plan.lost) == "a"
     assert len(queue) == 0
-
-
-def test_a_full_queue_refuses_bulk():
-    queue = queue_of(urgent("a"), bulk("x"), max_items=2)
-
-    with pytest.raises(QueueFullError, match="full"):
-        queue.put(bulk("y"))
-    assert names(queue.clear()) == "ax"
-
-
-def test_a_full_queue_gives_the_newest_bulk_place_to_an_interactive_item():
-    queue = queue_of(bulk("x", "k"), bulk("y", "other"), urgent("a"), max_items=3)
-
-    evicted = queue.put(urgent("b"))
-
-    assert evicted is not None
-    assert evicted.name == "y"
-    assert not evicted.queued
-    assert len(queue) == 3
-    assert queue.bulk_count == 1
-    assert next_call(queue) == "abx"
-
-
-def test_a_full_queue_without_bulk_refuses_an_interactive_item():
-    queue = queue_of(urgent("a"), max_items=1)
-
-    with pytest.raises(QueueFullError, match="full"):
-        queue.put(urgent("b"))
-
-
-def test_removing_twice_counts_once():
-    first, second = bulk("a"), bulk("b")
-    queue = queue_of(first, second)
-
-    queue.remove(first)
-    queue.remove(first)
-
-    assert len(queue) == 1
-    assert queue.bulk_count == 1
-
-
-def test_items_expire_at_their_deadline_earliest_first():
-    queue = queue_of(urgent("a", deadline=3), bulk("b", deadline=2), urgent("c", deadline=3.5))
-
-    assert names(queue.expire(1.9)) == ""
-    assert names(queue.expire(3.0)) == "ba"
-    assert len(queue) == 1
-    assert queue.next_deadline() == 3.5
 
 
 def test_removed_items_are_not_kept_in_memory_until_their_deadline():
@@ -256,15 +199,6 @@ def test_clear_returns_each_queued_item_once():
     assert sorted(names(queue.clear())) == ["b", "x"]
     assert len(queue) == 0
     assert queue.clear() == []
-
-
-def test_the_oldest_arrival_is_over_all_keys_and_classes():
-    queue = queue_of(
-        urgent("a", arrived_at=5), bulk("b", arrived_at=4), bulk("c", "other", arrived_at=3)
-    )
-
-    assert queue.oldest_arrival() == 3
-    assert queue_of().oldest_arrival() is None
 
 
 class QueueMachine(RuleBasedStateMachine):

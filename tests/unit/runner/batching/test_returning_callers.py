@@ -81,14 +81,6 @@ def test_slot_is_held_only_for_those_that_find_a_place():
     assert callers.hold_until(END, 8, 1, 1.0) > END
 
 
-def test_slot_is_not_held_when_more_arrived_than_were_answered():
-    callers = after_rounds(ALL, [])
-    for _ in range(9):
-        callers.on_arrival(END + 0.01)
-
-    assert callers.hold_until(END + 0.01, 1, 100, 0.01) == END + 0.01
-
-
 def test_slot_is_held_for_half_a_call_at_most():
     callers = ReturningCallers()
     for number in range(13):
@@ -102,10 +94,6 @@ def test_slot_is_held_for_half_a_call_at_most():
 
 def test_arrivals_after_half_a_call_are_no_returns():
     assert after_rounds([0.6] * 4, []).share == 0
-
-
-def test_share_is_one_at_most():
-    assert after_rounds(ALL * 3, []).share == pytest.approx(1.0)
 
 
 def test_chance_is_counted_for_the_time_until_the_next_answers():
@@ -127,10 +115,6 @@ def test_a_round_without_returns_tells_nothing_about_their_time():
     callers.on_answers(END + 2, 4, CALL_S)
 
     assert callers.hold_until(END + 2, 1, 100, CALL_S) == pytest.approx(END + 2.1)
-
-
-def test_nothing_is_expected_before_the_first_answers():
-    assert ReturningCallers().hold_until(5.0, 1, 100, CALL_S) == 5.0
 
 
 def test_a_steady_stream_is_no_return():

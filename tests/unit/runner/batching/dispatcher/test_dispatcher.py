@@ -1,9 +1,17 @@
+"""When items are sent, which may wait, which are too late, and their errors."""
+
 import asyncio
 
 import pytest
 
+from runner.batching.batch_result import BatchResult
 from runner.errors import (
+    BadOutputError,
     QueueFullError,
+    RuntimeFailedError,
+    RuntimeRejectedError,
+    RuntimeTimeoutError,
+    TooLateError,
 )
 from tests.unit.runner.batching.dispatcher.dispatching import BULK, Harness, Runtime, answers
 
@@ -16,18 +24,6 @@ async def test_a_lone_item_is_sent_at_once():
 
     assert runtime.calls[0].started_at == 0
     assert harness.now() == pytest.approx(0.1)
-
-
-async def test_items_of_one_turn_of_the_loop_share_a_call():
-    runtime = Runtime()
-    harness = Harness(runtime)
-
-    async def caller(item):
-        return await harness.put(item)
-
-    await asyncio.gather(*map(caller, "abc"))
-
-    assert runtime.batches == ["abc"]
 
 
 async def test_items_wait_while_the_slot_is_busy_and_are_sent_when_it_is_free():
@@ -53,19 +49,6 @@ async def test_a_second_slot_is_used_and_a_third_call_waits():
     assert [call.started_at for call in runtime.calls] == pytest.approx([0, 0, 0.1])
 
 
-async def test_keys_of_one_queue_share_its_slot_but_no_call():
-    runtime = Runtime()
-    harness = Harness(runtime)
-
-    await answers(
-        [harness.put("a", key="k1"), harness.put("b", key="k2"), harness.put("c", key="k1")]
-    )
-
-    assert runtime.batches == ["ac", "b"]
-    assert [call.key for call in runtime.calls] == ["k1", "k2"]
-    assert runtime.calls[1].started_at == pytest.approx(0.1)
-
-
 async def test_the_smaller_of_the_two_size_limits_holds():
     for limits in ({"max_batch_size": 2}, {"batch_limit": {"k": 2}.__getitem__}):
         runtime = Runtime()
@@ -85,15 +68,174 @@ async def test_calls_of_a_slow_model_get_smaller_once_its_time_is_known():
     assert runtime.batches == ["abcd", "ef", "gh", "ij"]
 
 
-async def test_a_full_queue_refuses_bulk_and_removes_bulk_for_an_interactive_item():
-    harness = Harness(Runtime(), max_queued_items=2)
+async def test_a_queued_item_fails_at_its_deadline():
+    harness = Harness(Runtime(fixed_s=5))
+    running = harness.put("a")
+    await asyncio.sleep(1)
+    late, later = harness.put("b", within_s=2), harness.put("c", within_s=0.5)
+
+    with pytest.raises(TooLateError, match="deadline"):
+        await later
+    assert harness.now() == pytest.approx(1.5)
+    with pytest.raises(TooLateError, match="deadline"):
+        await late
+    assert harness.now() == pytest.approx(3)
+    assert await running == "A"
+    assert harness.now() == pytest.approx(5)
+
+
+async def test_a_slow_period_is_forgotten_so_that_items_are_sent_again():
+    runtime = Runtime(fixed_s=2)
+    harness = Harness(runtime, estimate_forgets_after_s=10)
+    await harness.put("a")
+    runtime.fixed_s = 0.1
+    await asyncio.sleep(9.9)
+    refused = await answers([harness.put("b", within_s=1)])
+    await asyncio.sleep(0.2)
+
+    accepted = await answers([harness.put("c", within_s=1)])
+
+    assert isinstance(refused[0], TooLateError)
+    assert accepted == ["C"]
+
+
+async def test_a_cancelled_item_makes_room_in_a_full_queue():
+    harness = Harness(Runtime(), max_queued_items=1)
     running = harness.put("a")
     await asyncio.sleep(0.01)
-    waiting = harness.put_all("bc", priority=BULK)
+    harness.put("b").cancel()
+    await asyncio.sleep(0.01)
+
+    assert harness.queue_stats().queued == 0
+    assert await answers([running, harness.put("c")]) == ["A", "C"]
+
+
+async def test_an_interactive_item_that_would_wait_too_long_is_refused_at_once():
+    runtime = Runtime(fixed_s=0.1)
+    harness = Harness(runtime, max_wait_s=0.25, max_batch_size=2)
+    await harness.put("t")  # from which the time of a call is known
+    first = harness.put("a")
+    await asyncio.sleep(0.01)
+    waiting = harness.put_all("bc")
 
     with pytest.raises(QueueFullError, match="full"):
-        harness.put("d", priority=BULK)
-    urgent = harness.put("e")
+        harness.put("d")
 
-    assert isinstance(waiting[1].exception(), QueueFullError)
-    assert await answers([running, waiting[0], urgent]) == ["A", "B", "E"]
+    assert harness.queue_stats().turned_away == 1
+    assert await answers([first, *waiting]) == ["A", "B", "C"]
+
+
+async def test_items_that_arrive_while_a_slot_is_free_are_all_admitted():
+    runtime = Runtime(fixed_s=0.1)
+    harness = Harness(runtime, max_wait_s=0.05, max_batch_size=1)
+    await harness.put("t")  # from which the time of a call is known
+
+    together = harness.put_all("abc")
+
+    assert await answers(together) == ["A", "B", "C"]
+
+
+async def test_bulk_stays_in_the_queue_while_interactive_items_are_refused():
+    runtime = Runtime(fixed_s=0.1)
+    harness = Harness(runtime, max_wait_s=0.25, max_batch_size=2)
+    await harness.put("t")  # from which the time of a call is known
+    first = harness.put("a")
+    await asyncio.sleep(0.01)
+    bulk = harness.put_all("xy", priority=BULK)
+    waiting = harness.put_all("bc")
+    with pytest.raises(QueueFullError, match="full"):
+        harness.put("d")
+
+    await answers([first, *waiting, *bulk])
+
+    assert runtime.batches == ["t", "a", "bc", "xy"]
+
+
+async def test_calls_are_shorter_while_interactive_items_arrive():
+    runtime = Runtime(fixed_s=0.01, per_item_s=0.1)
+    harness = Harness(runtime, max_batch_size=9, max_call_s=0.42, prompt_call_s=0.22)
+    for lesson in ("abcd", "e", "abcd", "e"):
+        await answers(harness.put_all(lesson, priority=BULK))
+
+    await answers(harness.put_all("defghijk", priority=BULK))
+    await answers([harness.put("l"), *harness.put_all("mnopq", priority=BULK)])
+
+    assert runtime.batches[4:6] == ["defg", "hijk"]
+    assert runtime.batches[6:] == ["lm", "no", "pq"]
+
+
+async def test_queue_is_stuck_while_abandoned_calls_hold_every_slot():
+    ends = []
+
+    async def abandons(_, items):
+        ends.append(asyncio.get_running_loop().create_future())
+        return BatchResult([RuntimeTimeoutError() for _ in items], abandoned=ends[-1])
+
+    harness = Harness(abandons, slots_per_model=2, max_batch_size=1)
+    seen = [harness.dispatcher.is_stuck("k")]
+    for item in "ab":
+        await answers([harness.put(item)])
+        seen.append(harness.dispatcher.is_stuck("k"))
+    others = harness.dispatcher.is_stuck("other")
+    ends[0].set_result(None)
+    await asyncio.sleep(0)
+
+    assert seen == [False, False, True]
+    assert not others
+    assert not harness.dispatcher.is_stuck("k")
+    ends[1].set_result(None)
+
+
+async def test_an_error_of_one_item_is_its_own():
+    async def call(key, items):
+        return BatchResult(["A", RuntimeRejectedError("bad series"), "C"])
+
+    harness = Harness(call)
+    first, second, third = await answers(harness.put_all("abc"))
+
+    assert (first, third) == ("A", "C")
+    assert isinstance(second, RuntimeRejectedError)
+
+
+class FaultError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "text"),
+    [
+        (FaultError("secret"), RuntimeFailedError, "runtime_error: the call ended with FaultError"),
+        (asyncio.CancelledError(), RuntimeFailedError, "the call ended with CancelledError"),
+        (RuntimeTimeoutError("1.2 s"), RuntimeTimeoutError, "1.2 s"),
+        (["A"], BadOutputError, "1 results for 2 items"),
+        (["A", "B", "C"], BadOutputError, "3 results for 2 items"),
+    ],
+)
+async def test_a_call_that_fails_fails_its_items_only_each_with_its_own_error(fault, error, text):
+    async def call(key, items):
+        if items == ["c"]:
+            return BatchResult(["C"])
+        if isinstance(fault, list):
+            return BatchResult(fault)
+        raise fault
+
+    harness = Harness(call, max_batch_size=2)
+    first, second, third = await answers(harness.put_all("abc"))
+
+    assert type(first) is type(second) is error
+    assert first is not second
+    assert str(first).endswith(text)
+    assert type(first.__cause__) is (BadOutputError if isinstance(fault, list) else type(fault))
+    assert third == "C"
+
+
+@pytest.mark.parametrize("stray", [asyncio.CancelledError(), StopIteration(), KeyboardInterrupt()])
+async def test_errors_that_a_future_refuses_are_wrapped(stray):
+    async def call(key, items):
+        return BatchResult([stray, "B"])
+
+    first, second = await answers(Harness(call).put_all("ab"))
+
+    assert isinstance(first, RuntimeFailedError)
+    assert first.__cause__ is stray
+    assert second == "B"

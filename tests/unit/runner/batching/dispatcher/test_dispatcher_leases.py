@@ -45,18 +45,6 @@ async def test_the_slot_of_an_abandoned_call_is_free_when_its_lease_ends():
     assert call.started == pytest.approx([0, 7])
 
 
-async def test_an_abandoned_call_that_ends_after_its_lease_frees_no_second_slot():
-    call = AbandonedCalls(busy_s=10)
-    harness = Harness(call, lease_s=7.0)
-    await answers([harness.put("a")])
-    await answers([harness.put("b")])
-    await asyncio.sleep(10.5 - harness.now())
-
-    assert harness.queue_stats().in_flight == 1
-    await answers([harness.put("c")])
-    assert call.started == pytest.approx([0, 7, 14])
-
-
 async def test_the_time_of_an_abandoned_call_is_learned_up_to_its_end():
     call = AbandonedCalls()
     harness = Harness(call)
@@ -114,25 +102,6 @@ async def test_one_good_result_is_enough_to_learn_from():
 
     assert isinstance((await answers([harness.put("c", within_s=0.01)]))[0], TooLateError)
     assert runtime.batches == ["ab"]
-
-
-async def test_a_call_that_never_ends_is_cancelled_at_its_lease():
-    never: list[asyncio.Future[None]] = []
-
-    async def call(key, items):
-        if items == ["a"]:
-            never.append(asyncio.get_running_loop().create_future())
-            await never[0]
-        return BatchResult(items)
-
-    harness = Harness(call, lease_s=5.0)
-    first, second = harness.put("a"), None
-    await asyncio.sleep(0.1)
-    second = harness.put("b")
-
-    assert isinstance((await answers([first]))[0], RuntimeFailedError)
-    assert harness.now() == pytest.approx(5)
-    assert await second == "b"
 
 
 async def test_a_call_abandoned_at_the_end_of_its_lease_keeps_no_slot():

@@ -6,10 +6,8 @@ import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
-from statistics import mean
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -262,42 +260,8 @@ def test_each_item_gets_one_right_answer_in_time_and_in_order(arrivals, acts, ru
             assert sent == sorted(sent)
 
 
-async def steady(
-    harness: Harness, rate: float, seconds: float, rng=None, **how: Any
-) -> list[float]:
-    """Latencies of callers that arrive at ``rate`` a second, whatever happens to those before."""
-    latencies: list[float] = []
-
-    async def caller() -> None:
-        started = harness.now()
-        await harness.put("x", **how)
-        latencies.append(harness.now() - started)
-
-    tasks = []
-    for _ in range(round(rate * seconds)):
-        tasks.append(asyncio.create_task(caller()))
-        await asyncio.sleep(rng.expovariate(rate) if rng else 1 / rate)
-    await answers(tasks)
-    return sorted(latencies)
-
-
-def p95(sorted_values):
-    return sorted_values[int(0.95 * len(sorted_values))]
-
-
 def sizes(runtime):
     return [len(call.items) for call in runtime.calls]
-
-
-@pytest.mark.parametrize("rng", [None, random.Random(7)])
-async def test_200_items_a_second_make_calls_of_20_and_a_p95_of_two_calls(rng):
-    runtime = Runtime(fixed_s=0.1)
-    harness = Harness(runtime, max_batch_size=32)
-
-    latencies = await steady(harness, rate=200, seconds=20, rng=rng)
-
-    assert 17 <= mean(sizes(runtime)) <= 21
-    assert p95(latencies) <= 0.21
 
 
 async def test_under_overload_most_of_the_capacity_is_used_for_answers_in_time():
@@ -324,20 +288,6 @@ async def test_under_overload_most_of_the_capacity_is_used_for_answers_in_time()
     assert in_time / 5 > 0.85 * 842  # the runtime's own rate in calls of 128
 
 
-async def test_a_bulk_job_delays_interactive_items_by_one_short_call_and_completes():
-    runtime = Runtime(fixed_s=0.037, per_item_s=0.0009)
-    harness = Harness(runtime, max_batch_size=128, bulk_batch_size=32)
-    bulk = harness.put_all(range(2000), priority=BULK)
-
-    latencies = await steady(harness, rate=20, seconds=4)
-    interactive_p95 = p95(latencies)
-    await answers(bulk)
-
-    assert interactive_p95 < 0.25
-    assert bulk[-1].result() == "1999"
-    assert max(call.ended_at for call in runtime.calls if len(call.items) > 20) < 4.5
-
-
 async def test_bulk_alone_is_sent_in_as_few_calls_as_possible():
     runtime = Runtime(fixed_s=0.037, per_item_s=0.0009)
     harness = Harness(runtime, max_batch_size=128)
@@ -346,12 +296,3 @@ async def test_bulk_alone_is_sent_in_as_few_calls_as_possible():
 
     assert sizes(runtime) == [128] * 7 + [104]
     assert all(later.started_at == earlier.ended_at for earlier, later in pairwise(runtime.calls))
-
-
-async def test_queues_do_not_wait_for_each_other():
-    runtime = Runtime(fixed_s=0.1)
-    harness = Harness(runtime)
-
-    await answers([harness.put("x", key=name) for name in "abcdefgh"])
-
-    assert harness.now() == pytest.approx(0.1)
