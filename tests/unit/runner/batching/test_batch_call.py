@@ -118,20 +118,29 @@ async def test_transforms_may_differ_within_a_batch() -> None:
     np.testing.assert_array_equal(bench.runtime.series[1].y, make_model_request().y_prob)
 
 
-async def test_error_of_one_item_does_not_affect_the_others() -> None:
-    rejected = RuntimeRejectedError()
-    bench = Bench(FakeRuntime(rejected, PATHS))
-    outcome = await bench.run(make_model_request(), make_model_request())
-
-    assert outcome.results[0] is rejected
-    assert isinstance(outcome.results[1], ItemResult)
-    assert bench.breakers.recorded == [("fracast-0@2", Verdict.SUCCESS)]
-
-
 async def test_bands_that_are_not_finite_are_bad_output() -> None:
     outcome = await Bench(FakeRuntime(PATHS * np.nan)).run(make_model_request())
 
     assert isinstance(outcome.results[0], BadOutputError)
+
+
+@pytest.mark.parametrize(
+    ("raw", "verdict"),
+    [
+        ((RuntimeRejectedError(), PATHS), Verdict.SUCCESS),
+        ((RuntimeRejectedError(), BadOutputError()), Verdict.FAILURE),
+        ((RuntimeRejectedError(), RuntimeRejectedError()), Verdict.IGNORED),
+    ],
+)
+async def test_errors_of_items_are_their_own_and_one_answer_is_a_success(
+    raw: tuple[RuntimeResult, RuntimeResult], verdict: Verdict
+) -> None:
+    bench = Bench(FakeRuntime(*raw))
+    outcome = await bench.run(make_model_request(), make_model_request())
+
+    assert outcome.results[0] is raw[0]
+    assert isinstance(outcome.results[1], ItemResult) is (raw[1] is PATHS)
+    assert bench.breakers.recorded == [("fracast-0@2", verdict)]
 
 
 @pytest.mark.parametrize(
@@ -150,13 +159,6 @@ async def test_error_of_the_call_is_the_error_of_every_item_and_recorded(
 
     assert list(outcome.results) == [error, error]
     assert bench.breakers.recorded == [("fracast-0@2", verdict)]
-
-
-async def test_bad_output_beside_rejections_is_a_failure() -> None:
-    bench = Bench(FakeRuntime(RuntimeRejectedError(), BadOutputError()))
-    await bench.run(make_model_request(), make_model_request())
-
-    assert bench.breakers.recorded == [("fracast-0@2", Verdict.FAILURE)]
 
 
 async def test_open_breaker_prevents_the_call() -> None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -34,12 +35,10 @@ def limits(**changes):
     return BatchLimits(**(values | changes))
 
 
-def items(names, **changes):
-    return [Item(name, **changes) for name in names]
-
-
-def as_items(given):
-    return items(given) if isinstance(given, str) else given
+def items(text):
+    """Items as ``name:size_bytes@deadline``, each part but the name optional."""
+    found = re.findall(r"(\w)(?::(\d+))?(?:@([\d.]+))?", text)
+    return [Item(name, float(due or inf), int(size or 1)) for name, size, due in found]
 
 
 def names(chosen):
@@ -48,125 +47,60 @@ def names(chosen):
 
 SLOW = line(1, 1)  # n items take 1 + n seconds
 ONE_SECOND = line(1, 0)
+TENS = line(10, 10)
 
 PLANS = {
-    "all items without a limit": ("abc", "xy", {}, "abcxy", ""),
-    "oldest items up to the item limit": ("abcd", "xy", {"max_items": 3}, "abc", ""),
-    "fill in the remaining places": ("ab", "xyz", {"max_items": 4}, "abxy", ""),
-    "one item with an item limit of 0": ("ab", "x", {"max_items": 0}, "a", ""),
-    "call time of one item": ("abcdef", "x", {"max_call_s": 25, "latency": line(10, 10)}, "a", ""),
-    "call time just reached": (
-        "abcdef",
-        "x",
-        {"max_call_s": 30, "latency": line(10, 10)},
-        "ab",
-        "",
-    ),
-    "one item over the call time": ("ab", "", {"max_call_s": 0.5, "latency": line(2, 1)}, "a", ""),
-    "bytes end the main items": (
-        [Item("a", size_bytes=6), Item("b", size_bytes=5), Item("c")],
-        items("x", size_bytes=5),
-        {"max_bytes": 10},
-        "a",
-        "",
-    ),
-    "bytes just reached": (items("ab", size_bytes=5), "", {"max_bytes": 10}, "ab", ""),
-    "bytes end the fill": (
-        items("a", size_bytes=5),
-        [Item("x", size_bytes=4), Item("y", size_bytes=2), Item("z")],
-        {"max_bytes": 10},
-        "ax",
-        "",
-    ),
-    "bytes just reached by the fill": (
-        items("a", size_bytes=5),
-        items("x", size_bytes=5),
-        {"max_bytes": 10},
-        "ax",
-        "",
-    ),
+    "all items without a limit": ("a b c", "x y", {}, "abcxy", ""),
+    "oldest items up to the item limit": ("a b c d", "x y", {"max_items": 3}, "abc", ""),
+    "fill in the remaining places": ("a b", "x y z", {"max_items": 4}, "abxy", ""),
+    "one item with an item limit of 0": ("a b", "x", {"max_items": 0}, "a", ""),
+    "call time of one item": ("a b c d", "x", {"max_call_s": 25, "latency": TENS}, "a", ""),
+    "call time just reached": ("a b c d", "x", {"max_call_s": 30, "latency": TENS}, "ab", ""),
+    "one item over the call time": ("a b", "", {"max_call_s": 0.5, "latency": TENS}, "a", ""),
+    "bytes end the main items": ("a:6 b:5 c", "x:5", {"max_bytes": 10}, "a", ""),
+    "bytes just reached": ("a:5 b:5", "", {"max_bytes": 10}, "ab", ""),
+    "bytes end the fill": ("a:5", "x:4 y:2 z", {"max_bytes": 10}, "ax", ""),
+    "bytes just reached by the fill": ("a:5", "x:5", {"max_bytes": 10}, "ax", ""),
     "bytes too few for a main item go to the fill": (
-        [Item("a", size_bytes=6), Item("b", size_bytes=5)],
-        [Item("x", size_bytes=4), Item("y")],
+        "a:6 b:5",
+        "x:4 y",
         {"max_bytes": 10},
         "ax",
         "",
     ),
     "fill counts the bytes of the main items": (
-        [Item("a", size_bytes=6), Item("b", deadline=1.5)],
-        [Item("x", size_bytes=4), Item("y")],
+        "a:6 b@1.5",
+        "x:4 y",
         {"latency": line(0, 1), "max_bytes": 10},
         "ax",
         "",
     ),
-    "item over the byte limit alone": (
-        items("ab", size_bytes=50),
-        "x",
-        {"max_bytes": 10},
-        "a",
-        "",
-    ),
-    "fill item over the byte limit alone": (
-        "",
-        items("xy", size_bytes=50),
-        {"max_bytes": 10},
-        "x",
-        "",
-    ),
-    "late item is lost": (
-        [Item("a", deadline=100.9), Item("b", deadline=101)],
-        "",
-        {"now": 100, "latency": ONE_SECOND},
-        "b",
-        "a",
-    ),
-    "all late": (
-        items("abc", deadline=0.9),
-        items("xy", deadline=0.9),
-        {"latency": ONE_SECOND},
-        "",
-        "abcxy",
-    ),
-    "largest call in time": (items("abcdef", deadline=4), "", {"latency": SLOW}, "abc", ""),
+    "item over the byte limit alone": ("a:50 b:50", "x", {"max_bytes": 10}, "a", ""),
+    "fill item over the byte limit alone": ("", "x:50 y:50", {"max_bytes": 10}, "x", ""),
+    "late item is lost": ("a@100.9 b@101", "", {"now": 100, "latency": ONE_SECOND}, "b", "a"),
+    "all late": ("a@0.9 b@0.9", "x@0.9 y@0.9", {"latency": ONE_SECOND}, "", "abxy"),
+    "largest call in time": ("a@4 b@4 c@4 d@4 e@4", "", {"latency": SLOW}, "abc", ""),
     "few old items are lost for many": (
-        [*items("ab", deadline=2), *items("cdefg", deadline=6)],
+        "a@2 b@2 c@6 d@6 e@6 f@6 g@6",
         "",
         {"latency": SLOW},
         "cdefg",
         "ab",
     ),
     "items behind the last one stay": (
-        [*items("abc", deadline=4), *items("de", deadline=0.5)],
+        "a@4 b@4 c@4 d@0.5 e@0.5",
         "",
         {"latency": SLOW, "max_items": 3},
         "abc",
         "",
     ),
-    "fill keeps the main items in time": (
-        items("ab", deadline=5),
-        "xyz",
-        {"latency": SLOW},
-        "abxy",
-        "",
-    ),
-    "fill keeps the tightest main item in time": (
-        [Item("a"), Item("b", deadline=4), Item("c")],
-        "xyz",
-        {"latency": SLOW},
-        "abc",
-        "",
-    ),
-    "fill keeps other fill in time": (
-        "a",
-        [Item("x", deadline=3), Item("y")],
-        {"latency": SLOW},
-        "ax",
-        "",
-    ),
-    "late fill is lost": ("a", [Item("x", deadline=2.5), Item("y")], {"latency": SLOW}, "ay", "x"),
+    "fill keeps the main items in time": ("a@5 b@5", "x y z", {"latency": SLOW}, "abxy", ""),
+    "fill keeps the tightest main item in time": ("a b@4 c", "x y", {"latency": SLOW}, "abc", ""),
+    "fill keeps other fill in time": ("a", "x@3 y", {"latency": SLOW}, "ax", ""),
+    "late fill is lost": ("a", "x@2.5 y", {"latency": SLOW}, "ay", "x"),
     "fill is sent when all main items are lost": (
-        items("a", deadline=1),
-        "xy",
+        "a@1",
+        "x y",
         {"latency": SLOW, "max_items": 1},
         "x",
         "a",
@@ -178,10 +112,9 @@ PLANS = {
     ("main", "fill", "changes", "sent", "lost"), PLANS.values(), ids=PLANS.keys()
 )
 def test_the_next_call_by_example(main, fill, changes, sent, lost):
-    plan = plan_batch(as_items(main), as_items(fill), limits(**changes))
+    plan = plan_batch(items(main), items(fill), limits(**changes))
 
-    assert names(plan.send) == sent
-    assert names(plan.lost) == lost
+    assert (names(plan.send), names(plan.lost)) == (sent, lost)
 
 
 ITEMS = st.lists(

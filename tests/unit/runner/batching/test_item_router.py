@@ -125,37 +125,6 @@ async def test_equal_request_of_another_replica_is_answered_from_the_cache_with_
     assert len(bench.batches) == 1
 
 
-async def test_open_breaker_is_answered_without_queueing() -> None:
-    bench = Bench()
-    bench.breakers.wait_s = 30.0
-
-    outcome = await bench.service.forecast(make_model_request())
-
-    assert outcome == ModelFailure(FallbackReason.BREAKER_OPEN, BreakerState.OPEN, 30.0)
-    assert bench.batches == []
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (RuntimeTimeoutError(), FallbackReason.RUNTIME_TIMEOUT),
-        (BreakerOpenError(5.0), FallbackReason.BREAKER_OPEN),
-        (QueueFullError(), FallbackReason.OVERLOADED),
-        (TooLateError(), FallbackReason.DEADLINE_EXCEEDED),
-        (ModelError(), FallbackReason.RUNTIME_ERROR),
-    ],
-)
-async def test_errors_are_returned_as_values_with_their_reason(
-    error: Exception, reason: FallbackReason
-) -> None:
-    bench = Bench()
-    bench.error = error
-
-    outcome = await bench.service.forecast(make_model_request())
-
-    assert outcome == ModelFailure(reason, BreakerState.CLOSED, 0.0)
-
-
 async def test_item_without_time_left_is_too_late() -> None:
     outcome = await Bench().service.forecast(make_model_request(budget_s=0.0))
 
@@ -251,7 +220,7 @@ async def test_cached_answer_has_the_state_of_the_breaker_that_allows_calls() ->
 
 
 async def test_answer_is_breaker_open_only_when_every_breaker_is_open() -> None:
-    bench = Bench(runtimes=2)
+    bench = Bench(runtimes=2)  # an open breaker is not even tried
     bench.breakers.waits = {"fracast-0@1": 30.0, "fracast-0@2": 20.0}
     shut = await bench.ask()
     bench.breakers.waits = {"fracast-0@1": 30.0}
@@ -287,21 +256,25 @@ async def test_queued_and_new_items_go_to_another_runtime_when_one_hangs() -> No
 
 
 @pytest.mark.parametrize(
-    ("error", "moves"),
+    ("error", "reason", "is_tried_elsewhere"),
     [
-        (RuntimeUnreachableError(), True),
-        (RuntimeTimeoutError(), True),
-        (BreakerOpenError(5.0), True),
-        (RuntimeRejectedError(), False),  # the series is at fault
-        (RuntimeTooLargeError(), False),
-        (QueueFullError(), False),  # more load elsewhere would not help
-        (TooLateError(), False),
+        (RuntimeUnreachableError(), FallbackReason.RUNTIME_UNREACHABLE, True),
+        (RuntimeTimeoutError(), FallbackReason.RUNTIME_TIMEOUT, True),
+        (ModelError(), FallbackReason.RUNTIME_ERROR, True),
+        (BreakerOpenError(5.0), FallbackReason.BREAKER_OPEN, True),
+        (RuntimeRejectedError(), FallbackReason.RUNTIME_REJECTED, False),  # the series is at fault
+        (RuntimeTooLargeError(), FallbackReason.RUNTIME_REJECTED, False),
+        (QueueFullError(), FallbackReason.OVERLOADED, False),  # more load elsewhere does not help
+        (TooLateError(), FallbackReason.DEADLINE_EXCEEDED, False),
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_only_faults_of_a_runtime_are_tried_at_another(error: Exception, moves: bool) -> None:
-    bench = Bench(runtimes=2, rank=0, replicas=2)
-    bench.errors[0] = error
-    outcomes = await bench.ask()
+async def test_errors_are_values_and_faults_of_a_runtime_are_tried_at_another(
+    error: Exception, reason: FallbackReason, is_tried_elsewhere: bool
+) -> None:
+    alone, several = Bench(), Bench(runtimes=2, rank=0, replicas=2)
+    alone.errors[0] = several.errors[0] = error
 
-    assert served(outcomes) == moves
+    assert await alone.ask() == [ModelFailure(reason, BreakerState.CLOSED, 0.0)]
+    assert served(await several.ask()) == is_tried_elsewhere
+    assert several.runtimes == ([0, 1] if is_tried_elsewhere else [0])

@@ -87,24 +87,6 @@ def test_calls_by_order_of_arrival(arrivals, max_items, calls):
     assert len(queue) == 0
 
 
-def test_every_fifth_call_is_bulk_while_interactive_items_wait():
-    queue = queue_of(*map(bulk, "vwxyz"), bulk_batch_size=1)
-    for name in "abcdefghij":
-        queue.put(urgent(name, "other"))
-
-    assert [next_call(queue, 1) for _ in range(10)] == list("abcdvefghw")
-
-
-def test_bulk_that_travels_with_every_call_has_no_call_of_its_own():
-    queue = queue_of(*map(bulk, "123456"), bulk_batch_size=1)
-    calls = []
-    for name in "abcdef":
-        queue.put(urgent(name))
-        calls.append(next_call(queue, 2))
-
-    assert calls == ["a1", "b2", "c3", "d4", "e5", "f6"]
-
-
 @pytest.mark.parametrize(
     ("interactive", "bulk_in_calls"),
     [(4, [1] * 6), (5, [1, 1, 1, 1, 3, 1]), (6, [0, 0, 0, 0, 3, 0])],
@@ -119,17 +101,6 @@ def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth(interactive,
         calls.append(queue.cut(up_to(places)).send)
 
     assert [sum(item.priority is BULK for item in sent) for sent in calls] == bulk_in_calls
-
-
-def test_a_bulk_call_is_filled_with_interactive_items_of_its_key():
-    queue = queue_of(*map(bulk, "xyz"), *[urgent(name, "other") for name in "abcd"])
-    for _ in range(4):
-        next_call(queue, 1)
-    for name in "ef":
-        queue.put(urgent(name))
-
-    assert next_call(queue) == "xyef"
-    assert next_call(queue) == "z"
 
 
 def test_the_count_before_a_bulk_call_restarts_after_all_bulk_was_sent():
@@ -150,15 +121,6 @@ def test_a_bulk_key_that_fills_calls_does_not_block_another_bulk_key():
         calls.append(next_call(queue, 2))
 
     assert calls == ["a1", "b2", "c3", "d4", "e5", "x"]
-
-
-def test_lost_items_are_removed():
-    queue = queue_of(urgent("a", deadline=5), urgent("b", deadline=50))
-
-    plan = queue.cut(lambda key: BatchLimits(9, 9, 9, inf, UNKNOWN, now=10.0))
-
-    assert names(plan.lost) == "a"
-    assert len(queue) == 0
 
 
 def test_removed_items_are_not_kept_in_memory_until_their_deadline():

@@ -98,14 +98,6 @@ def test_of_two_breakers_that_changed_within_a_second_the_own_one_is_kept(ours_s
     assert breakers.snapshot(NOW)["m"]["consecutive"] == 1
 
 
-def test_counts_of_a_name_that_is_new_are_learned():
-    breakers = make_breakers()
-
-    breakers.learn({"m": snapshot(consecutive=2)}, NOW)
-
-    assert breakers.snapshot(NOW)["m"]["consecutive"] == 2
-
-
 @pytest.mark.parametrize("theirs_s", [1.0, 90.0])
 def test_running_probes_stay_counted_whichever_breaker_is_kept(theirs_s):
     ours, theirs = make_breakers(owner="r1", probes=2), make_breakers(owner="r2", probes=2)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config.registry import LicenseTag, Registry, load_registry
+from runner.config.registry import Registry, load_registry
 from runner.config.sections import Environment
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
 
@@ -193,12 +193,6 @@ def test_contradiction_in_the_file_is_named_with_the_file(tmp_path, values, comp
 @pytest.fixture(scope="module")
 def shipped():
     return load_registry(SHIPPED)
-
-
-def test_shipped_prod_serves_no_research_only_model(shipped):
-    tags = {s.entry.license_tag for s in shipped.served(Environment.PROD)}
-
-    assert tags == {LicenseTag.COMMERCIAL_OK}
 
 
 def test_shipped_prod_has_neither_the_test_model_nor_the_embedded_one(shipped):

@@ -46,18 +46,11 @@ def test_request_equals_the_recorded_one():
 
 def test_request_with_covariates_equals_the_recorded_one():
     volume = {"volume": np.array([1.0, 2, 3, 4, 5, 6])}
-    series = [make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15), x_past=volume)]
+    series = make_series((-0.4, -0.35, -0.3, -0.25, -0.2, -0.15), x_past=volume)
+    future = make_series(x_future={"v": np.array([4.0, 5, 6])})
 
-    assert sent(KEY, series) == recorded_request("forecast_past_covariates")
-
-
-def test_past_and_future_covariates_are_sent():
-    past, future = {"v": np.array([1.0, 2, 3])}, {"v": np.array([4.0, 5, 6])}
-
-    item = sent(KEY, [make_series(x_past=past, x_future=future)])["series"][0]
-
-    assert item["past_covariates"] == {"v": [1, 2, 3]}
-    assert item["future_covariates"] == {"v": [4, 5, 6]}
+    assert sent(KEY, [series]) == recorded_request("forecast_past_covariates")
+    assert sent(KEY, [future])["series"][0]["future_covariates"] == {"v": [4, 5, 6]}
 
 
 def test_params_are_sent_as_options():
@@ -67,12 +60,6 @@ def test_params_are_sent_as_options():
 
     assert body.keys() == {"model", "horizon", "quantiles", "options", "series"}
     assert body["options"] == {"num_samples": 20, "timeout": 0.1}
-
-
-def test_fraction_of_a_second_is_kept():
-    item = sent(KEY, [make_series(end_ts=END_TS + 0.25)])["series"][0]
-
-    assert item["timestamps"][-1] == "2026-02-20T12:00:00.250000Z"
 
 
 def test_series_on_different_grids_keep_their_own_timestamps():
@@ -131,13 +118,6 @@ def test_recorded_answer_without_quantiles_is_bad_output():
     (error,) = decode(body_of("forecast_without_quantiles"), KEY, [0])
 
     assert isinstance(error, BadOutputError)
-
-
-def test_columns_follow_the_order_of_the_levels_and_rows_the_steps():
-    (paths,) = decode(answer(forecast(0)), KEY, [0])
-
-    np.testing.assert_array_equal(paths, [[1, 4, 7], [2, 5, 8], [3, 6, 9]])
-    assert paths.dtype == np.float64
 
 
 def test_level_with_more_digits_than_the_runtime_writes_is_found():
@@ -250,7 +230,3 @@ def test_longest_valid_answer_is_within_the_limits(indent):
 
     assert len(body) < longest_answer(key, 16)
     assert all(isinstance(one, np.ndarray) for one in decode(body.encode(), key, range(16)))
-
-
-def test_limit_of_a_usual_answer_is_fast_to_parse():
-    assert longest_answer(BatchKey("mock", 12, (0.1, 0.5, 0.9)), 128) < 2_100_000

@@ -16,16 +16,6 @@ from runner.errors import (
 from tests.unit.runner.batching.dispatcher.dispatching import BULK, Harness, Runtime, answers
 
 
-async def test_a_lone_item_is_sent_at_once():
-    runtime = Runtime()
-    harness = Harness(runtime)
-
-    await harness.put("a")
-
-    assert runtime.calls[0].started_at == 0
-    assert harness.now() == pytest.approx(0.1)
-
-
 async def test_items_wait_while_the_slot_is_busy_and_are_sent_when_it_is_free():
     runtime = Runtime()
     harness = Harness(runtime)

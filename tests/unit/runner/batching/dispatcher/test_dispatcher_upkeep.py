@@ -43,20 +43,6 @@ async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
     assert kept() is None
 
 
-async def test_a_lone_item_costs_no_timer_but_the_lease_of_its_call():
-    async def call(key, items):
-        return BatchResult(items)
-
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualTimeLoop)
-    before = loop.timers_set
-
-    await Harness(call).put("a")
-    await asyncio.sleep(0)
-
-    assert loop.timers_set == before + 1
-
-
 async def test_waiting_items_share_one_timer():
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
