@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,14 @@ LOGIT = Transform(Space.LOGIT, 1e-6)
 AS_OF = datetime(2026, 2, 20, 12, tzinfo=UTC)
 
 
+@cache
+def _shipped() -> Config:
+    return load_config(ROOT / "configs/local.yaml")
+
+
 def make_config(**sections: Mapping[str, Any] | str) -> Config:
     """The shipped local configuration with some sections' keys replaced."""
-    config = load_config(ROOT / "configs/local.yaml")
+    config = _shipped()
     changes = {
         name: getattr(config, name).model_copy(update=dict(change))
         if isinstance(change, Mapping)
@@ -40,6 +46,7 @@ def make_config(**sections: Mapping[str, Any] | str) -> Config:
     return config.model_copy(update=changes)
 
 
+@cache
 def make_registry() -> Registry:
     return load_registry(ROOT / "configs/tsfm_models.yaml")
 
