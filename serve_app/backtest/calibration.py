@@ -154,38 +154,29 @@ def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[
     return {chain: np.array(found) for chain, found in rows.items()}
 
 
-def check(
-    sources: Sequence[Answers],
-    windows: Windows,
-    settings: ConformalSection,
-    splits: Sequence[Split],
-) -> Summary:
+def check(calibrator: Calibrator, sources: Sequence[Answers], splits: Sequence[Split]) -> Summary:
     """Coverage and interval score before and after, means over the splits.
 
     With two sources there is also a switch from the second to the first (model to baseline) in the
     middle of the held-out time, each with its own calibration.
     """
-    calibrator = Calibrator(windows, settings)
+    windows, target = calibrator.windows, calibrator.settings.target_coverage
     found: dict[str, list[Summary]] = {}
     for split in splits:
         for name, bands, where in _variants(calibrator, sources, split):
             rows = where & windows.moving
             found.setdefault(name, []).append(_scores(bands[rows], windows.take(rows)))
-    target = settings.target_coverage
     table = [_row(name, scores, target) for name, scores in found.items()]
     return {"splits": len(splits), "target": target, "rows": table}
 
 
-def recovery(
-    answers: Answers, windows: Windows, settings: ConformalSection, split: Split
-) -> Summary:
+def recovery(calibrator: Calibrator, answers: Answers, split: Split) -> Summary:
     """Coverage after an injected change of volatility, in blocks of scored windows by segment.
 
     ``without`` is the coverage of the same windows without the change, ``fixed`` the coverage with
     factors that are fitted once and not updated.
     """
-    calibrator = Calibrator(windows, settings)
-    state = calibrator.fitted([answers], split.fit)
+    windows, state = calibrator.windows, calibrator.fitted([answers], split.fit)
     held = split.held_out & answers.usable
     actual, late = shaken(answers.bands, windows, held & windows.moving, SHAKE)
     chains = calibrator.chains(answers)
@@ -207,12 +198,7 @@ def recovery(
 
 
 def fit_state(
-    sources: Sequence[Answers],
-    windows: Windows,
-    settings: ConformalSection,
-    split: Split,
-    *,
-    keep_held_out: bool,
+    calibrator: Calibrator, sources: Sequence[Answers], split: Split, *, keep_held_out: bool
 ) -> tuple[ConformalState, Summary]:
     """The state fitted on all windows, and the check of one that is fitted on a part of them.
 
@@ -221,11 +207,18 @@ def fit_state(
     Raises:
         ConfigError: too few moving windows.
     """
+    windows, min_samples = calibrator.windows, calibrator.settings.min_samples
     for answers in sources:
-        _check_enough(answers, windows, split, settings.min_samples)
-    where = split.fit if keep_held_out else np.ones(len(windows), dtype=bool)
-    state = Calibrator(windows, settings).fitted(sources, where)
-    return state, check(sources, windows, settings, [split])
+        usable = answers.usable & windows.moving
+        for part, where in (("to fit", split.fit), ("to check", split.held_out)):
+            found = int((usable & where).sum())
+            if found < min_samples:
+                raise ConfigError(
+                    f"{answers.source}: {found} forecasts on moving markets {part} are too few, "
+                    f"conformal.min_samples is {min_samples}; use more data or another --holdout."
+                )
+    chosen = split.fit if keep_held_out else np.ones(len(windows), dtype=bool)
+    return calibrator.fitted(sources, chosen), check(calibrator, sources, [split])
 
 
 def sample_sizes(state: ConformalState) -> list[tuple[str, str, int]]:
@@ -235,17 +228,6 @@ def sample_sizes(state: ConformalState) -> list[tuple[str, str, int]]:
         for source, tracks in sorted(state.tracks.items())
         for segment in sorted(tracks, key=lambda name: (name != EVERYTHING, name))
     ]
-
-
-def _check_enough(answers: Answers, windows: Windows, split: Split, min_samples: int) -> None:
-    usable = answers.usable & windows.moving
-    for part, where in (("to fit", split.fit), ("to check", split.held_out)):
-        found = int((usable & where).sum())
-        if found < min_samples:
-            raise ConfigError(
-                f"{answers.source}: {found} forecasts on moving markets {part} are too few, "
-                f"conformal.min_samples is {min_samples}; use more data or another --holdout."
-            )
 
 
 def _covered(bands: FloatArray, actual: FloatArray) -> FloatArray:

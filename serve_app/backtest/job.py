@@ -1,7 +1,6 @@
 """The options of ``tsfm backtest`` and ``tsfm calibrate``, and the steps that both begin with."""
 
 import importlib
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 
 from runner.config.loading import Config
 from runner.errors import ConfigError
-from runner.types import FloatArray
-from serve_app.backtest.band_store import Finished, Store, compute, open_store
+from serve_app.backtest.band_store import Finished, Store, open_store
 from serve_app.backtest.forecasters import BASELINE, REFERENCES, STATSFORECAST
 from serve_app.backtest.market_file import load_series
 from serve_app.backtest.service_bands import RETRIES, TIMEOUT_S, Served, ask_all
@@ -82,15 +80,6 @@ def store_of(job: Job, config: Config) -> Store:
         "service": job.url,
     }
     return open_store(job.work, job.data, settings)
-
-
-def compute_bands(
-    job: Job, config: Config, windows: Windows, store: Store, finished: Finished
-) -> dict[str, FloatArray]:
-    """Bands of the baseline and of every reference."""
-    return compute(
-        job.sources, windows, config, store, job.processes or os.cpu_count() or 1, finished
-    )
 
 
 def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) -> Served | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
+_BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 _UNUSED_ID = re.compile(r'<g id="[^"]*">')  # equal in all charts, but unique in a page
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
@@ -84,13 +86,13 @@ def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str
     figure, axes = _figure("coverage")
     axes.axhspan(*_PROMISED, color="#0072B2", alpha=0.08, lw=0)
     axes.axhline(target, color="black", lw=0.8, ls="--")
-    for name, colour in _coloured(sources):
-        coverage = _floats(sources[name]["moving"]["steps"]["coverage_80"])
+    for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
+        coverage = np.array(source["moving"]["steps"]["coverage_80"], dtype=np.float64)
         axes.plot(np.arange(1, len(coverage) + 1), coverage, "o-", ms=3, lw=1.3, color=colour)
         axes.plot([], [], color=colour, label=name)
     axes.set(xlabel="step", ylabel="coverage of the 80 % band", ylim=(0.4, 1.01))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend_beside(axes)
+    axes.legend(**_BESIDE)
     return _svg(figure)
 
 
@@ -98,14 +100,13 @@ def reliability(sources: Mapping[str, Summary]) -> str:
     """Share of outcomes below each level against the level, on moving windows."""
     figure, axes = _figure("reliability", width=6.0)
     axes.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
-    for name, colour in _coloured(sources):
-        rows = sources[name]["reliability"]
-        levels = [row["level"] for row in rows]
-        shares = _floats([row["share_below"] for row in rows])
+    for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
+        levels = [row["level"] for row in source["reliability"]]
+        shares = np.array([row["share_below"] for row in source["reliability"]], dtype=np.float64)
         axes.plot(levels, shares, "o-", ms=4, lw=1.3, color=colour, label=name)
     axes.set(xlabel="level", ylabel="share of outcomes below", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    _legend_beside(axes)
+    axes.legend(**_BESIDE)
     return _svg(figure)
 
 
@@ -176,15 +177,3 @@ def _svg(figure: Any) -> str:
         figure.savefig(text, format="svg", metadata=_NO_METADATA)
     drawn = _UNUSED_ID.sub("<g>", text.getvalue())
     return drawn[drawn.index("<svg") :]
-
-
-def _coloured(sources: Mapping[str, Summary]) -> list[tuple[str, str]]:
-    return [(name, _COLOURS[i % len(_COLOURS)]) for i, name in enumerate(sources)]
-
-
-def _legend_beside(axes: Any) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _floats(values: Sequence[float | None]) -> Any:
-    return np.array(values, dtype=np.float64)  # None becomes NaN, which is not drawn

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,8 +9,9 @@ from runner.bands import min_widths, sanitize
 from runner.config.loading import Config
 from runner.config.sections import BandsSection
 from runner.types import FloatArray
-from serve_app.backtest.calibration import baseline_answers, check, recovery
+from serve_app.backtest.calibration import Calibrator, baseline_answers, check, recovery
 from serve_app.backtest.forecasters import BASELINE, FLAT
+from serve_app.backtest.job import Job, splits_of
 from serve_app.backtest.scores import LEVELS, PINBALL, Summary, overall, score_bands, summarise
 from serve_app.backtest.service_bands import Served
 from serve_app.backtest.windows import Split, Windows
@@ -21,30 +21,25 @@ _EXAMPLES = (0.25, 0.5, 0.7, 0.85, 0.95, 0.99)  # of the moving windows, from na
 
 
 def build(
-    data: Path,
+    job: Job,
+    config: Config,
     windows: Windows,
     bands: Mapping[str, FloatArray],
     served: Served | None,
-    splits: Sequence[Split],
-    config: Config,
-    settings: Mapping[str, Any],
 ) -> Summary:
-    """Everything that the tables, the JSON file and the page show.
-
-    ``bands`` by source hold the baseline; ``splits`` are those of the check of calibration;
-    ``settings`` are the options of the run.
-    """
+    """Everything that the tables, the JSON file and the page show; ``bands`` are by source."""
     every = {**bands, **(served.kinds() if served else {})}
     sources = {name: summarise(one, windows) for name, one in every.items()}
+    baseline, calibrator = bands[BASELINE], Calibrator(windows, config.conformal)
     return {
-        "data": _about(data, windows),
-        "settings": dict(settings),
+        "data": _about(job.data, windows),
+        "settings": job.reported(),
         "sources": sources,
         "against_flat": _against_flat(sources),
-        "width_limits": cost_of_limits(bands[BASELINE], windows, config.bands),
-        "examples": _examples(windows, bands[BASELINE]),
+        "width_limits": cost_of_limits(baseline, windows, config.bands),
+        "examples": _examples(windows, baseline),
         "service": served.counts() if served else None,
-        "calibration": _calibration(windows, bands[BASELINE], served, splits, config),
+        "calibration": _calibration(calibrator, baseline, served, splits_of(job, windows)),
     }
 
 
@@ -130,18 +125,13 @@ def _examples(windows: Windows, bands: FloatArray) -> list[Summary]:
 
 
 def _calibration(
-    windows: Windows,
-    baseline: FloatArray,
-    served: Served | None,
-    splits: Sequence[Split],
-    config: Config,
+    calibrator: Calibrator, baseline: FloatArray, served: Served | None, splits: Sequence[Split]
 ) -> Summary | None:
     """None if a part of a split has too few moving windows."""
-    settings, moving = config.conformal, windows.moving
-    needed = settings.min_samples
+    needed, moving = calibrator.settings.min_samples, calibrator.windows.moving
     if any(min((s.fit & moving).sum(), (s.held_out & moving).sum()) < needed for s in splits):
         return None
     answers = baseline_answers(baseline)
     model = [served.answers] if served and (served.answers.usable & moving).sum() > needed else []
-    found = check([answers, *model], windows, settings, splits)
-    return found | {"recovery": recovery(answers, windows, settings, splits[0])}
+    found = check(calibrator, [answers, *model], splits)
+    return found | {"recovery": recovery(calibrator, answers, splits[0])}

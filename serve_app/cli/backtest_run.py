@@ -1,6 +1,7 @@
 """The work of ``tsfm backtest`` and ``tsfm calibrate``, with progress on stderr."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,12 +21,12 @@ from runner.calibration.state import ConformalState, save_state
 from runner.config.loading import Config
 from runner.errors import ConfigError
 from runner.types import FloatArray
-from serve_app.backtest.calibration import baseline_answers, fit_state
+from serve_app.backtest.band_store import compute
+from serve_app.backtest.calibration import Calibrator, baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE
 from serve_app.backtest.job import (
     Job,
     ask_service,
-    compute_bands,
     read_windows,
     splits_of,
     store_of,
@@ -48,8 +49,7 @@ def backtest_of(job: Job, config: Config) -> Summary:
     """
     windows, bands, served = _bands_of(job, config)
     note("Scoring; fitting calibration on one part, checking it on the other.")
-    splits = splits_of(job, windows)
-    return build(job.data, windows, bands, served, splits, config, job.reported())
+    return build(job, config, windows, bands, served)
 
 
 def calibration_of(
@@ -63,7 +63,8 @@ def calibration_of(
     windows, bands, served = _bands_of(job, config)
     sources = [baseline_answers(bands[BASELINE]), *([served.answers] if served else [])]
     [split] = splits_of(job, windows)
-    found = fit_state(sources, windows, config.conformal, split, keep_held_out=keep_held_out)
+    calibrator = Calibrator(windows, config.conformal)
+    found = fit_state(calibrator, sources, split, keep_held_out=keep_held_out)
     _write(out, partial(save_state, out, found[0]))
     return found
 
@@ -101,7 +102,8 @@ def _bands_of(job: Job, config: Config) -> tuple[Windows, dict[str, FloatArray],
     note(f"{len(windows):,} forecasts, {int(windows.moving.sum()):,} of them on moving markets.")
     names = [*job.sources, *([job.model] if job.model else [])]
     with _progress({name: len(windows) for name in names}) as finished:
-        bands = compute_bands(job, config, windows, store, finished)
+        processes = job.processes or os.cpu_count() or 1
+        bands = compute(job.sources, windows, config, store, processes, finished)
         served = ask_service(job, windows, store, finished)
     return windows, bands, served
 

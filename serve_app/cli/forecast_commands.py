@@ -67,9 +67,17 @@ def forecast(
 
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: end the name in .csv or .json")
-    overrides = _overrides(model, horizon, levels, freq, as_of, conformal)
+    options = {
+        "model": {"model_name": model} if model else None,
+        "horizon_steps": horizon,
+        "quantiles": _quantiles(levels),
+        "freq": freq,
+        "as_of_ts": as_of,
+        "conformal": conformal or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     found = requests_of(read_source(file, points))
-    bodies = [body | overrides for body in found if not market or body.get("market_id") in market]
+    bodies = [body | given for body in found if not market or body.get("market_id") in market]
     if not bodies:
         raise InputError(f"{file}: contains none of the requested markets")
     with connect(url, token) as client:
@@ -79,28 +87,11 @@ def forecast(
     _show(bodies, results, as_json=as_json)
 
 
-def _overrides(
-    model: str | None,
-    horizon: int | None,
-    levels: str | None,
-    freq: str | None,
-    as_of: str | None,
-    conformal: bool,
-) -> dict[str, Any]:
-    """The fields that the options set in every request."""
+def _quantiles(levels: str | None) -> list[float] | None:
     try:
-        quantiles = [float(level) for level in levels.split(",")] if levels else None
+        return [float(level) for level in levels.split(",")] if levels else None
     except ValueError as exc:
         raise InputError(f"--levels {levels}: write numbers, like 0.05,0.5,0.95") from exc
-    given = {
-        "model": {"model_name": model} if model else None,
-        "horizon_steps": horizon,
-        "quantiles": quantiles,
-        "freq": freq,
-        "as_of_ts": as_of,
-        "conformal": conformal or None,
-    }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _ask(

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
-OF_THE_INPUT = frozenset(  # error codes for input that is never accepted
-    {
-        *("invalid_json", "invalid_request", "unknown_model", "model_not_allowed"),
-        *("body_too_large", "batch_too_long"),
-    }
-)
+OF_THE_INPUT = (  # error codes for input that is never accepted
+    "invalid_json", "invalid_request", "unknown_model", "model_not_allowed", "body_too_large",
+    "batch_too_long",
+)  # fmt: skip
 
 HERE = "http://127.0.0.1:8000"
 Url = Annotated[

@@ -70,10 +70,8 @@ class ForecastWire(_Wire):
     @field_validator("quantiles")
     @classmethod
     def _check_quantiles(cls, value: list[float]) -> list[float]:
-        if value != sorted(value):
-            raise ValueError("quantiles must be sorted in ascending order")
-        if len(value) != len(set(value)):
-            raise ValueError("quantiles must be unique")
+        if value != sorted(set(value)):
+            raise ValueError("quantiles must ascend and be unique")
         return value
 
     @model_validator(mode="after")

@@ -101,7 +101,7 @@ def test_injected_volatility_multiplies_the_distance_from_the_median() -> None:
 def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
     windows, baseline = noise(1000, 0.5)
     model = Answers("fracast-0", noise(1000, 2.0)[1].bands, baseline.usable)
-    found = check([baseline, model], windows, SETTINGS, [halves(1000)])
+    found = check(Calibrator(windows, SETTINGS), [baseline, model], [halves(1000)])
     rows = {row["name"]: row for row in found["rows"]}
 
     assert list(rows) == [
@@ -120,7 +120,7 @@ def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
 
 def test_updated_factors_recover_from_a_change_that_fixed_ones_do_not() -> None:
     windows, answers = noise(1600, 1.0)
-    found = recovery(answers, windows, SETTINGS, halves(1600))
+    found = recovery(Calibrator(windows, SETTINGS), answers, halves(1600))
     [row] = found["rows"]
 
     assert (row["segment"], found["factor"]) == ("all", 3.0)
