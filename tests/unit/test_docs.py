@@ -15,24 +15,19 @@ PAGES = [
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
-def slug(heading: str) -> str:
-    """The anchor that a heading gets on the usual forges."""
-    kept = re.sub(r"[^\w\- ]", "", heading.lower().replace("`", ""))
-    return kept.strip().replace(" ", "-")
-
-
 def anchors(page: Path) -> set[str]:
-    return {
-        slug(line.lstrip("#")) for line in page.read_text("utf-8").splitlines() if line[:1] == "#"
-    }
+    """The anchors that the headings of a page get on the usual forges."""
+    headings = (line for line in page.read_text("utf-8").splitlines() if line[:1] == "#")
+    kept = (re.sub(r"[^\w\- ]", "", heading.lstrip("#").lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in kept}
 
 
 def broken(page: Path) -> list[str]:
     found = []
     for target, anchor in LINK.findall(page.read_text("utf-8")):
+        file = (page.parent / target) if target else page
         if target.startswith(("http:", "https:")):
             continue
-        file = (page.parent / target) if target else page
         if not file.exists() or (anchor and anchor not in anchors(file)):
             found.append(f"{target}#{anchor}")
     return found
@@ -56,10 +51,7 @@ def test_every_page_is_linked_from_the_readme_or_from_a_page_it_links() -> None:
 
 def test_page_of_the_command_names_every_command() -> None:
     text = (ROOT / "docs/cli.md").read_text("utf-8")
-    names = [
-        command.callback.__name__.replace("_", "-")
-        for command in app.registered_commands
-        if command.callback
-    ]
+    callbacks = [command.callback for command in app.registered_commands if command.callback]
+    names = [callback.__name__.replace("_", "-") for callback in callbacks]
 
     assert [name for name in names if f"| `tsfm {name}" not in text] == []

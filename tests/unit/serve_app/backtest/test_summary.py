@@ -70,7 +70,7 @@ def test_limits_act_on_the_levels_that_are_asked_for_by_default() -> None:
     np.testing.assert_allclose(limited(narrow, window, limits), [[[0.49, 0.49, 0.5, 0.51, 0.51]]])
 
 
-def test_the_cost_of_limits_is_told_beside_bands_of_any_width() -> None:
+def test_limits_are_compared_with_bands_of_any_width() -> None:
     free, fixed, own = cost_of_limits(BANDS / 100, WINDOWS, make_config().bands)
 
     assert [row["limits"] for row in (fixed, own)] == ["0.02 to 0.9", "0.02 to 0.9, or 1 own ticks"]

@@ -13,21 +13,21 @@ def series(steps: int, name: str = "a", unknown: tuple[int, ...] = (), **labels:
     return Series(name, 1000.0, 60.0, np.linspace(0, 1, steps), known, labels)
 
 
-def test_origins_are_spread_evenly_and_the_last_forecast_ends_with_the_series() -> None:
-    origins = Shape(points=20, horizon_steps=5, max_origins=4).origins(100)
+@pytest.mark.parametrize(
+    ("shape", "length", "origins"),
+    [
+        (Shape(points=20, horizon_steps=5, max_origins=4), 100, [20, 45, 70, 95]),
+        (Shape(points=10, horizon_steps=4, stride=20), 60, [10, 33, 56]),
+        (Shape(points=10, horizon_steps=4), 13, []),
+    ],
+)
+def test_origins_are_spread_evenly_and_the_last_forecast_ends_with_the_series(
+    shape: Shape, length: int, origins: list[int]
+) -> None:
+    assert shape.origins(length).tolist() == origins
 
-    assert origins.tolist() == [20, 45, 70, 95]
 
-
-def test_origins_keep_their_distance_and_number() -> None:
-    shape = Shape(points=10, horizon_steps=4, max_origins=40)
-
-    assert np.diff(shape.origins(60)).min() >= 4
-    assert len(shape.origins(10_000)) == 40
-    assert len(Shape(points=10, horizon_steps=4, stride=20).origins(60)) == 3
-
-
-def test_a_window_is_what_was_seen_and_what_came() -> None:
+def test_a_window_is_the_past_and_the_future_of_an_origin() -> None:
     windows = cut_windows([series(20)], Shape(points=4, horizon_steps=2, max_origins=2))
 
     assert windows.past[0].tolist() == np.linspace(0, 1, 20)[:4].tolist()
@@ -35,7 +35,7 @@ def test_a_window_is_what_was_seen_and_what_came() -> None:
     assert windows.origin_ts.tolist() == [1000 + 60 * 3, 1000 + 60 * 17]
 
 
-def test_outcomes_that_were_carried_forward_make_no_window() -> None:
+def test_windows_whose_outcome_was_carried_forward_are_left_out() -> None:
     shape = Shape(points=4, horizon_steps=2, max_origins=100)
     windows = cut_windows([series(12, unknown=(7,))], shape)
 

@@ -58,17 +58,16 @@ async def test_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(page: P
     assert page.every("style") == []
 
 
-async def test_labels_and_descriptions_point_to_elements_that_are_there(page: Page) -> None:
+async def test_labels_and_descriptions_point_to_existing_elements(page: Page) -> None:
     ids = page.every("id")
     described = [one for value in page.every("aria-describedby") for one in value.split()]
 
     assert len(ids) == len(set(ids))
-    assert set(page.every("for")) | set(described) <= set(ids)
-    assert set(page.every("aria-labelledby")) <= set(ids)
+    assert {*page.every("for"), *described, *page.every("aria-labelledby")} <= set(ids)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_every_import_of_a_script_is_there(script: Path) -> None:
+def test_every_import_of_a_script_exists(script: Path) -> None:
     text = script.read_text("utf-8")
     imported = re.findall(r'from "\./([^"]+)"', text)
 
@@ -77,7 +76,7 @@ def test_every_import_of_a_script_is_there(script: Path) -> None:
     assert "eval(" not in text
 
 
-def test_ids_that_scripts_ask_for_are_on_a_page() -> None:
+def test_ids_in_scripts_are_on_a_page() -> None:
     text = "".join((STATIC / name).read_text("utf-8") for name in PAGES.values())
     asked = {
         found
@@ -105,13 +104,13 @@ def test_every_field_of_a_request_has_a_place_for_its_errors() -> None:
     assert fields - placed == {"conformal"}  # a check box, which cannot be wrong
 
 
-def test_bucket_that_asks_for_the_baseline_stands_in_the_document() -> None:
+def test_bucket_that_requests_the_baseline_is_in_the_document() -> None:
     fields = DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"]
 
     assert fields["liquidity_bucket"]["examples"] == ["low"]
 
 
-async def test_pages_need_no_token_and_tell_nothing_of_the_service() -> None:
+async def test_pages_need_no_token_and_are_the_same_everywhere() -> None:
     guarded, local = Bench(make_guarded_config()), Bench()
     for path in PAGES:
         shown = await guarded.http.get(path)
@@ -122,7 +121,7 @@ async def test_pages_need_no_token_and_tell_nothing_of_the_service() -> None:
     await local.http.aclose()
 
 
-async def test_file_that_is_not_there_is_answered_like_any_wrong_path(bench: Bench) -> None:
+async def test_missing_file_is_answered_like_any_wrong_path(bench: Bench) -> None:
     response = await bench.http.get("/console/nothing.js")
 
     assert response.status_code == 404
