@@ -24,11 +24,7 @@ class Shape:
     stride: int | None = None  # fewest steps between two origins; None: horizon_steps
 
     def origins(self, length: int) -> NDArray[np.intp]:
-        """The forecast origins of a series: evenly spread, the last one as late as possible.
-
-        >>> Shape(points=4, horizon_steps=2, max_origins=3).origins(10).tolist()
-        [4, 6, 8]
-        """
+        """The forecast origins of a series: evenly spread, the last one as late as possible."""
         last = length - self.horizon_steps
         if last < self.points:
             return np.zeros(0, dtype=np.intp)

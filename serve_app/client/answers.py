@@ -164,10 +164,6 @@ class ServiceFailedError(ServiceError):
 def service_error(
     status: int, error: Mapping[str, Any], retry_after_s: float | None = None
 ) -> ServiceError:
-    """The error of an answer's ``error`` object.
-
-    >>> str(service_error(404, {"code": "unknown_model", "message": "No.", "request_id": "a1"}))
-    'unknown_model: No. (request a1)'
-    """
+    """The error of an answer's ``error`` object."""
     kind = ServiceFailedError if status >= 500 else RequestRefusedError
     return kind(status, error, retry_after_s)

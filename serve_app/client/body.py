@@ -72,11 +72,7 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
 
 
 def to_moment(value: Any) -> datetime:
-    """A point in time; UTC if it has no zone.
-
-    >>> to_moment(1771588800).isoformat(), to_moment("2026-02-20T13:00+01:00").hour
-    ('2026-02-20T12:00:00+00:00', 13)
-    """
+    """A point in time; UTC if it has no zone."""
     if isinstance(value, np.datetime64):
         value = value.astype("datetime64[us]").item()
     elif isinstance(value, str):
@@ -92,11 +88,7 @@ def to_moment(value: Any) -> datetime:
 
 
 def usual_freq(moments: Sequence[datetime]) -> str | None:
-    """The median distance as ``<n>m``, ``<n>h`` or ``<n>d``; None if it is no whole minutes.
-
-    >>> usual_freq([to_moment(m * 60) for m in (0, 15, 30, 60)])
-    '15m'
-    """
+    """The median distance as ``<n>m``, ``<n>h`` or ``<n>d``; None if it is no whole minutes."""
     seconds = np.diff([moment.timestamp() for moment in moments])
     step_s = float(np.median(seconds)) if seconds.size else 0.0
     for unit, unit_s in (("m", 60), ("h", 3600), ("d", 86400)):

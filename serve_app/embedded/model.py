@@ -24,19 +24,12 @@ class SeriesError(ValueError):
     """The model cannot forecast the series at ``index``; ``message`` says why."""
 
     def __init__(self, index: int, message: str) -> None:
-        super().__init__(index, message)
+        super().__init__(f"series {index}: {message}")
         self.index, self.message = index, message
-
-    def __str__(self) -> str:
-        return f"series {self.index}: {self.message}"
 
 
 class ModelFailedError(RuntimeError):
-    """The model failed; ``kind`` is the class of the exception it raised."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    """The model failed; its text is the class of the exception that it raised."""
 
 
 class EmbeddedModel:
