@@ -51,7 +51,7 @@ def test_sample_is_forecast_with_the_baseline_beside_it(desk: Desk) -> None:
     expect(desk.page.locator("#values-table tbody tr")).to_have_count(12)
 
 
-def test_real_sample_says_where_it_is_from_and_has_its_own_times(desk: Desk) -> None:
+def test_real_sample_has_its_source_and_its_own_times(desk: Desk) -> None:
     desk.pick("house")
 
     expect(desk.by_id("sample-hint")).to_contain_text("FiveThirtyEight, CC BY 4.0")
@@ -136,7 +136,7 @@ def test_calibrated_bands_are_dashed_lines_beside_the_raw_ones(desk: Desk) -> No
         ("freq", "5 minutes", "Write it as <n>m, <n>h or <n>d, for example 5m."),
     ],
 )
-def test_error_stands_beside_its_field_and_nothing_typed_is_lost(
+def test_error_is_beside_its_field_and_the_input_is_kept(
     site: Site, open_desk: OpenDesk, field: str, text: str, said: str
 ) -> None:
     desk = open_desk(site.url, expect=REFUSED)
@@ -151,7 +151,7 @@ def test_error_stands_beside_its_field_and_nothing_typed_is_lost(
     expect(desk.by_id(field)).to_have_attribute("aria-invalid", "true")
 
 
-def test_error_goes_when_the_field_is_put_right(site: Site, open_desk: OpenDesk) -> None:
+def test_error_is_removed_when_the_field_is_corrected(site: Site, open_desk: OpenDesk) -> None:
     desk = open_desk(site.url, expect=REFUSED)
     desk.forecast(series(15))
     desk.paste("0.4, 1.5, 0.6")
@@ -164,7 +164,7 @@ def test_error_goes_when_the_field_is_put_right(site: Site, open_desk: OpenDesk)
     expect(desk.page.locator("[aria-invalid]")).to_have_count(0)
 
 
-def test_error_of_a_hidden_field_opens_what_hides_it(site: Site, open_desk: OpenDesk) -> None:
+def test_error_of_a_hidden_field_opens_its_section(site: Site, open_desk: OpenDesk) -> None:
     desk = open_desk(site.url, expect=REFUSED)
     desk.paste(series(5))
     desk.page.get_by_text("More settings").click()
@@ -176,7 +176,7 @@ def test_error_of_a_hidden_field_opens_what_hides_it(site: Site, open_desk: Open
     expect(desk.by_id("deadline")).to_be_focused()
 
 
-def test_fallback_is_said_in_words_and_the_model_comes_back(desk: Desk, site: Site) -> None:
+def test_fallback_is_explained_and_the_next_answer_is_of_the_model(desk: Desk, site: Site) -> None:
     failure = ModelFailure(FallbackReason.RUNTIME_UNREACHABLE, BreakerState.OPEN, 30.0)
     site.bench.model.outcome = failure
     desk.forecast(series(6))
@@ -193,7 +193,7 @@ def test_fallback_is_said_in_words_and_the_model_comes_back(desk: Desk, site: Si
     expect(desk.page.locator("#charts .chart")).to_have_count(2)
 
 
-def test_second_equal_request_is_shown_as_kept(desk: Desk) -> None:
+def test_second_equal_request_is_shown_as_cached(desk: Desk) -> None:
     desk.pick("sure")
     for _ in range(2):
         desk.by_id("go").click()
@@ -218,7 +218,7 @@ def test_stages_of_the_answer_are_shown(desk: Desk) -> None:
     expect(rows.last).to_contain_text("Seen from this browser")
 
 
-def test_csv_is_dropped_and_its_times_are_found(desk: Desk) -> None:
+def test_dropped_csv_sets_series_and_step(desk: Desk) -> None:
     desk.pick("house")
     rows = "\n".join(f"2026-02-20 {h:02}:00:00;0.{40 + h % 7};x" for h in range(24))
     desk.drop(f"when;price;note\n{rows}\n")
@@ -231,7 +231,7 @@ def test_csv_is_dropped_and_its_times_are_found(desk: Desk) -> None:
     expect(desk.by_id("sample-hint")).to_be_empty()
 
 
-def test_gaps_of_a_csv_arrive_as_gaps(desk: Desk) -> None:
+def test_gaps_are_sent_as_null(desk: Desk) -> None:
     desk.pick("gaps")
     with desk.page.expect_request("**/tsfm/forecast") as asked:
         desk.by_id("go").click()
@@ -243,7 +243,7 @@ def test_gaps_of_a_csv_arrive_as_gaps(desk: Desk) -> None:
     expect(desk.by_id("why-body")).to_contain_text("288 steps used, 19 of them filled")
 
 
-def test_curl_asks_for_the_same_again(desk: Desk) -> None:
+def test_curl_command_sends_the_same_request(desk: Desk) -> None:
     desk.forecast(series(7))
     words = shlex.split(desk.by_id("curl").text_content() or "")
     url, body = words[2], json.loads(words[words.index("-d") + 1])
@@ -254,7 +254,7 @@ def test_curl_asks_for_the_same_again(desk: Desk) -> None:
     assert traces(desk)["50 %"][1:] == answer["yhat_q"]["0.5"]
 
 
-def test_csv_and_picture_can_be_taken_along(desk: Desk) -> None:
+def test_csv_and_picture_can_be_downloaded(desk: Desk) -> None:
     desk.forecast(series(8))
     rows = list(csv.reader(Path(desk.download("csv")).read_text("utf-8").splitlines()))
     picture = Path(desk.download("png")).read_bytes()
@@ -266,7 +266,7 @@ def test_csv_and_picture_can_be_taken_along(desk: Desk) -> None:
     assert len(picture) > 20_000
 
 
-def test_service_that_is_gone_is_said_and_the_page_recovers(open_desk: OpenDesk) -> None:
+def test_page_shows_that_the_service_is_not_reachable_and_recovers(open_desk: OpenDesk) -> None:
     with running_site() as short_lived:
         desk = open_desk(short_lived.url, expect=LOST, clock=True)
         desk.paste(series(9))
@@ -292,9 +292,7 @@ def guarded() -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_token_is_asked_for_and_kept_for_this_tab_alone(
-    guarded: Site, open_desk: OpenDesk, path: str
-) -> None:
+def test_token_is_kept_for_this_tab_only(guarded: Site, open_desk: OpenDesk, path: str) -> None:
     desk = open_desk(guarded.url, path, expect=REFUSED)
     expect(desk.by_id("token-error")).to_contain_text("A token is needed")
     expect(desk.by_id("token")).to_be_focused()
@@ -372,7 +370,7 @@ def test_theme_is_chosen_and_remembered(desk: Desk) -> None:
     expect(desk.by_id("theme")).to_have_text("Theme: dark")
 
 
-def test_nothing_moves_for_those_who_asked_for_it(site: Site, open_desk: OpenDesk) -> None:
+def test_reduced_motion_is_respected(site: Site, open_desk: OpenDesk) -> None:
     desk = open_desk(site.url, reduced_motion="reduce")
 
     assert re.fullmatch(

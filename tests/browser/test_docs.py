@@ -24,7 +24,7 @@ def test_forecast_is_tried_with_the_example_of_the_document(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_follows_the_theme_and_asks_nobody_else(
+def test_page_follows_the_theme_and_loads_nothing_from_elsewhere(
     site: Site, open_desk: OpenDesk, scheme: str
 ) -> None:
     desk = open_desk(site.url, "/docs", color_scheme=scheme)

@@ -49,7 +49,7 @@ STEPS: list[tuple[list[str] | None, str | None]] = [
 ]
 
 
-def test_text_is_read_as_people_write_it(site: Site, open_desk: OpenDesk) -> None:
+def test_text_is_read_in_every_usual_form(site: Site, open_desk: OpenDesk) -> None:
     page = open_desk(site.url).page
     read = [(text, page.evaluate(READ, text)) for text, _, _ in CASES]
 

@@ -51,7 +51,7 @@ def ask_until(desk: Desk, words: str, first_seed: int, tries: int = 20) -> None:
     raise AssertionError(f"no answer said {words}, but: {desk.page.inner_text('.verdict')}")
 
 
-def test_runtime_that_stops_is_seen_and_its_return_as_well(
+def test_page_shows_that_the_runtime_stopped_and_started_again(
     service: Service, runtime_port: int, open_desk: OpenDesk
 ) -> None:
     breakers = "[data-part=breakers]"

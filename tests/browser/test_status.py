@@ -41,7 +41,7 @@ def test_countdown_to_the_probe_goes_on_between_two_reports(
     expect(part(desk, "breakers")).to_contain_text("any moment")
 
 
-def test_report_with_nothing_in_it_yet_is_no_trouble(site: Site, open_desk: OpenDesk) -> None:
+def test_empty_report_is_shown_without_errors(site: Site, open_desk: OpenDesk) -> None:
     nothing = dict.fromkeys(make_status()["requests"]) | {"total": 0, "rate_per_s": 0}
     empty = make_status(
         requests=nothing, history=[], fallback_reasons={}, breakers=[], coverage=[], replicas={}
@@ -53,7 +53,9 @@ def test_report_with_nothing_in_it_yet_is_no_trouble(site: Site, open_desk: Open
     expect(part(desk, "tiles")).to_contain_text("p95 –")  # noqa: RUF001 - the dash for no value
 
 
-def test_hidden_page_asks_no_more_until_it_is_seen_again(site: Site, open_desk: OpenDesk) -> None:
+def test_hidden_page_sends_no_requests_until_it_is_visible_again(
+    site: Site, open_desk: OpenDesk
+) -> None:
     desk = open_desk(site.url, status=make_status(), clock=True)
     expect(part(desk, "tiles")).to_contain_text("3.1 %")
     asked: list[str] = []

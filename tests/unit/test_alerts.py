@@ -46,12 +46,12 @@ def promtool(*words: str | Path) -> str:
 
 
 @needs_promtool
-def test_every_alert_fires_and_keeps_still_as_its_tests_say() -> None:
+def test_alerts_fire_as_their_promtool_tests_expect() -> None:
     assert "SUCCESS" in promtool("test", "rules", PROMETHEUS / "alerts_test.yaml")
 
 
 @needs_promtool
-def test_example_configuration_is_sound() -> None:
+def test_example_configuration_is_valid() -> None:
     assert "SUCCESS" in promtool("check", "config", PROMETHEUS / "prometheus.yaml")
 
 
@@ -66,7 +66,7 @@ def test_every_expression_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("where", ["rules", "dashboard"])
-def test_every_metric_that_is_asked_for_exists(where: str) -> None:
+def test_every_metric_in_an_expression_exists(where: str) -> None:
     expressions = [r["expr"] for r in rules()] if where == "rules" else [*dashboard_expressions()]
     asked = {name for e in expressions for name in re.findall(r"\btsfm_[a-z_0-9]+", e)}
     recorded = {name for e in expressions for name in re.findall(r"\btsfm:[a-z_0-9:]+", e)}
@@ -76,21 +76,21 @@ def test_every_metric_that_is_asked_for_exists(where: str) -> None:
     assert recorded <= {rule.get("record") for rule in rules()}
 
 
-def test_every_tag_that_is_asked_for_is_one_of_the_metric() -> None:
+def test_every_tag_in_an_expression_is_one_of_the_metric() -> None:
     tags = {n: {*m.tags, "le", "replica"} for m in METRICS for n in m.series_names}
     for expression in (*(rule["expr"] for rule in rules()), *dashboard_expressions()):
         for name, selector in re.findall(r"\b(tsfm_[a-z_0-9]+)\{([^}]*)\}", expression):
             assert set(re.findall(r"([a-z_]+)\s*(?:=|!)", selector)) <= tags[name], expression
 
 
-def test_every_metric_is_on_the_dashboard_but_those_that_only_judge() -> None:
+def test_every_metric_but_two_is_on_the_dashboard() -> None:
     shown = " ".join(dashboard_expressions())
 
     hidden = {m.name for m in METRICS if not any(name in shown for name in m.series_names)}
     assert hidden == {"tsfm_coverage_samples", "tsfm_nodes"}
 
 
-def test_every_metric_is_explained_in_the_words_of_the_code() -> None:
+def test_every_metric_is_explained_in_the_operations_page() -> None:
     operations = (ROOT / "docs/operations.md").read_text("utf-8")
 
     for metric in METRICS:

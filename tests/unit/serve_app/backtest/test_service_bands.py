@@ -78,7 +78,7 @@ def test_answers_are_stored_in_the_order_of_the_windows_and_not_requested_again(
     assert set(found["reason"]) == {"too_few_points"}
 
 
-def test_a_busy_service_is_asked_again_after_its_own_time(tmp_path: Path) -> None:
+def test_a_busy_service_is_called_again_after_retry_after(tmp_path: Path) -> None:
     busy = {"error": {"code": "overloaded", "message": "Busy."}}
     service = FakeService(httpx.Response(429, headers={"retry-after": "7"}, json=busy))
     ask_all(service.client(), "m", WINDOWS.take(slice(0, 2)), Store(tmp_path), lambda *_: None)

@@ -63,7 +63,7 @@ def test_outcomes_on_a_level_count_half() -> None:
     assert [row["share_below"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
 
 
-def test_limits_act_on_the_levels_that_are_asked_for_by_default() -> None:
+def test_limits_apply_to_the_default_levels_of_requests() -> None:
     narrow = np.array([[[0.498, 0.499, 0.5, 0.501, 0.502]]])
     window, limits = made_windows(np.array([[0.4, 0.5]]), np.array([[0.5]])), make_config().bands
 

@@ -109,7 +109,7 @@ def test_serve_refuses_an_invalid_config(tmp_path: Path) -> None:
         (["calibrate", "prices.csv", "--out", "state.json"], "configs/local.yaml"),
     ],
 )
-def test_command_that_needs_the_repository_says_where_to_run_it(
+def test_command_outside_the_repository_names_the_folder_to_run_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], file: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -73,7 +73,7 @@ def test_value_that_32_bits_cannot_hold_is_refused(model, value):
         model.forecast([np.append(np.zeros(20), value)], 3, LEVELS)
 
 
-def test_failure_inside_the_model_says_what_kind_it_was(model):
+def test_failure_inside_the_model_names_the_exception(model):
     with pytest.raises(ModelFailedError, match=r"^ValueError$"):
         model.forecast([np.zeros(20)], 0, LEVELS)
 
