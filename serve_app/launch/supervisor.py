@@ -127,7 +127,7 @@ def end_session(leader: int, patience_s: float) -> None:
     """Waits until a session has no processes; after ``patience_s`` kills those that are left."""
     pause = threading.Event().wait
     for polls in range(int((patience_s + KILL_LIMIT_S) / POLL_S)):
-        left = session(leader)  # psutil.wait_procs would wait for zombies without a parent
+        left = session(leader)  # psutil.wait_procs would wait for zombies too
         if not left:
             return
         if polls * POLL_S >= patience_s:
