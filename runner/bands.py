@@ -1,8 +1,13 @@
-"""Corrects quantile paths: inside [0, 1], ordered, neither too narrow nor too wide.
+"""The space of the model's values, and the corrections of its quantile paths.
 
-Every kind of correction is a warning in the answer. Crossed quantiles are rearranged, which
-never worsens the pinball loss (Chernozhukov, Fernandez-Val, Galichon, "Quantile and probability
-curves without crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
+Log-odds: a probability p becomes log(p / (1 - p)) after clipping to [eps, 1 - eps], so a market at
+exactly 0 or 1 maps to about -13.8 or 13.8 with the default eps of 1e-6 (customer document,
+"Defaults (v0)").
+
+Corrected paths are inside [0, 1], ordered, neither too narrow nor too wide. Every kind of
+correction is a warning in the answer. Crossed quantiles are rearranged, which never worsens the
+pinball loss (Chernozhukov, Fernandez-Val, Galichon, "Quantile and probability curves without
+crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
 """
 
 from collections.abc import Iterable
@@ -13,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.sections import BandsSection
-from runner.types import Bands, FloatArray
+from runner.types import Bands, FloatArray, Space, Transform
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the model
 _SAME_PRICE = 1e-7  # a smaller distance is the rounding of a float32
@@ -134,3 +139,34 @@ def _narrow(paths: FloatArray, levels: FloatArray, width: float) -> FloatArray:
     anchor = paths[:, [int(np.argmin(np.abs(levels - 0.5)))]]  # (N, 1)
     scale = width / (paths[:, [-1]] - paths[:, [0]])
     return anchor + (paths - anchor) * scale
+
+
+def to_logit(y_prob: FloatArray, eps: float) -> FloatArray:
+    """Log-odds of probabilities, any shape; NaN stays NaN.
+
+    >>> to_logit(np.array([0.5, 1.0]), eps=1e-6).round(4).tolist()
+    [0.0, 13.8155]
+    """
+    p = np.clip(y_prob, eps, 1.0 - eps)
+    return np.log(p / (1.0 - p))
+
+
+def to_prob(y_logit: FloatArray) -> FloatArray:
+    """Probabilities of log-odds, any shape; saturates at 0 and 1 without a warning.
+
+    Written as (1 + tanh(x / 2)) / 2, which equals 1 / (1 + exp(-x)) and overflows at neither end.
+
+    >>> to_prob(np.array([0.0, 800.0, -800.0])).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    return 0.5 * (1.0 + np.tanh(0.5 * y_logit))
+
+
+def to_model_space(y_prob: FloatArray, transform: Transform) -> FloatArray:
+    """The series in the model's space: log-odds, or unchanged."""
+    return to_logit(y_prob, transform.eps) if transform.space is Space.LOGIT else y_prob
+
+
+def from_model_space(y: FloatArray, transform: Transform) -> FloatArray:
+    """Probabilities from the model's space; identity values may lie outside [0, 1]."""
+    return to_prob(y) if transform.space is Space.LOGIT else y

@@ -2,5 +2,5 @@
 
 ``conformal.adjust`` corrects a band by a ``state.ConformalState``.
 ``online_calibrator.OnlineCalibrator`` updates the state from the stream of requests and outcomes.
-``segments`` says which forecasts are calibrated together.
+``state.segment_chain`` says which forecasts are calibrated together.
 """

@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.calibration.conformal import Scored, has_moved, interval_of, interval_scores, update
-from runner.calibration.coverage import CoverageReport, LearningEvent, Rolling, coverage_row
-from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
+from runner.calibration.coverage import (
+    Actual,
+    CoverageReport,
+    ForecastRecord,
+    LearningEvent,
+    OutcomeCounts,
+    Rolling,
+    coverage_row,
+)
 from runner.calibration.open_forecasts import (
     MatchedActuals,
     OpenForecast,
@@ -21,8 +28,7 @@ from runner.calibration.open_forecasts import (
     Window,
     match_actuals,
 )
-from runner.calibration.segments import segment_chain
-from runner.calibration.state import ConformalState, tails
+from runner.calibration.state import ConformalState, segment_chain, tails
 from runner.config.conformal import ConformalSection
 from runner.types import FloatArray
 

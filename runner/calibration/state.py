@@ -1,4 +1,4 @@
-"""The state of calibration, as a value and as a versioned JSON file.
+"""The state of calibration, as a value and as a versioned JSON file, and its segments.
 
     {"schema_version": 1, "target_coverage": 0.8, "levels": [0.1, 0.9], "sources": {
       "ewma": {"all": {"sample_size": [412, ...], "lower": [1.02, ...], "upper": [0.98, ...]}}}}
@@ -11,6 +11,7 @@ learned from. A file with any other content is refused as a whole.
 import json
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from runner.config.conformal import Enough
+from runner.config.conformal import Dimension, Enough
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
@@ -243,3 +244,40 @@ def first_fault(exc: ValidationError) -> str:
     first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:200] or "the conformal state"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def segment_chain(
+    dimensions: Sequence[Dimension],
+    width_edges: Sequence[float],
+    *,
+    liquidity: str | None,
+    freq: str,
+    width: float | None,
+) -> tuple[str, ...]:
+    """The names of a forecast's segments, the narrowest first; the last holds every forecast.
+
+    Args:
+        dimensions: of the narrowest segment; the first one is dropped first.
+        width_edges: ascending probabilities that cut ``width`` into ranges.
+        liquidity: the caller's bucket, or None.
+        freq: step of the series.
+        width: of the calibrated interval at the last step, before the width limits, or None.
+
+    >>> from runner.config.conformal import Dimension
+    >>> both = (Dimension.LIQUIDITY, Dimension.WIDTH)
+    >>> segment_chain(both, (0.01, 0.1), liquidity="high", freq="5m", width=0.02)
+    ('liquidity=high|width=0.01..0.1', 'width=0.01..0.1', 'all')
+    """
+    values = {
+        Dimension.LIQUIDITY: liquidity,
+        Dimension.FREQ: freq,
+        Dimension.WIDTH: None if width is None else _range(width, width_edges),
+    }
+    parts = [f"{name}={values[name]}" for name in dimensions if values[name] is not None]
+    return (*("|".join(parts[i:]) for i in range(len(parts))), EVERYTHING)
+
+
+def _range(width: float, edges: Sequence[float]) -> str:
+    bounds = (0.0, *edges, 1.0)
+    above = bisect_right(edges, width)
+    return f"{bounds[above]:g}..{bounds[above + 1]:g}"

@@ -3,7 +3,8 @@
 Every `Forecast` is made here, so that its metadata is set in one place.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +12,9 @@ import numpy as np
 from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction
 from runner.calibration.conformal import Adjusted, adjust, interval
-from runner.calibration.segments import segment_chain
-from runner.calibration.state import ConformalState
+from runner.calibration.coverage import ForecastRecord
+from runner.calibration.state import ConformalState, segment_chain
 from runner.config.loading import Config
-from runner.forecast.outbox import Outbox
 from runner.forecast.resolved_request import InputWarning, ResolvedRequest
 from runner.types import (
     BASELINE_MODEL,
@@ -26,6 +26,56 @@ from runner.types import (
     ModelFailure,
     Source,
 )
+
+Note = tuple[ResolvedRequest, str, Bands]
+
+
+class Outbox:
+    """Forecasts not yet sent to the learning actor; if it is full, the oldest are dropped."""
+
+    def __init__(self, max_queued: int) -> None:
+        self._queue: deque[Note] = deque()
+        self._max_queued = max_queued
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
+        """Adds an answer; the request waits for this, so nothing is computed here."""
+        self._queue.append((resolved, source, bands))
+        if len(self._queue) > self._max_queued:
+            self._queue.popleft()
+            self.dropped += 1
+
+    def take(self, most: int) -> list[Note]:
+        """Removes and returns the oldest notes."""
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+
+    def put_back(self, notes: Sequence[Note]) -> None:
+        """Puts notes that could not be sent before the others; if it is full, drops the oldest."""
+        room = self._max_queued - len(self._queue)
+        kept = notes[max(0, len(notes) - room) :]
+        self.dropped += len(notes) - len(kept)
+        self._queue.extendleft(reversed(kept))
+
+
+def forecast_record_of(note: Note) -> ForecastRecord:
+    """The fields of a note that the learning actor needs."""
+    resolved, source, bands = note
+    request = resolved.request
+    return ForecastRecord(
+        market_id=request.market_id,
+        freq=request.freq,
+        step_s=request.step_s,
+        as_of=request.as_of.timestamp(),
+        observed_prob=resolved.series.observed_prob,
+        levels=request.levels,
+        liquidity=request.liquidity_bucket,
+        source=source,
+        bands=bands,
+    )
+
 
 ModelOutcome = ModelAnswer | ModelFailure
 

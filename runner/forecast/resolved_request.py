@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from runner.baseline.requests import BaselineRequest
+from runner.baseline.ewma_bands import BaselineRequest
 from runner.config.loading import Config
 from runner.config.registry import ModelEntry, Registry
 from runner.config.sections import FallbackSection

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from runner.calibration.conformal import Scored, adjust, fit, interval, update
 from runner.calibration.conformal import score as score_outcomes
-from runner.calibration.segments import segment_chain
-from runner.calibration.state import EVERYTHING, ConformalState
+from runner.calibration.state import EVERYTHING, ConformalState, segment_chain
 from runner.config.conformal import ConformalSection
 from runner.errors import ConfigError
 from runner.types import BASELINE_MODEL, FloatArray

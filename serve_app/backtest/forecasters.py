@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from runner.baseline.ewma import smoothed
+from runner.bands import to_logit, to_prob
 from runner.baseline.ewma_bands import ewma_bands
+from runner.baseline.scale_estimates import smoothed
 from runner.config.loading import Config
-from runner.logit import to_logit, to_prob
 from runner.types import FloatArray, Transform
 from serve_app.backtest.scores import LEVELS
 from serve_app.backtest.windows import Windows

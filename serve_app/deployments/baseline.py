@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ray import serve
 
-from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.types import Bands
 from serve_app.deployments.replica import set_up_replica

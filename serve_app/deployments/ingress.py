@@ -12,9 +12,8 @@ from runner.calibration.coverage import CoverageReport
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
 from runner.config.registry import Registry
-from runner.forecast.answers import AnswerStore
+from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
-from runner.forecast.outbox import Outbox
 from runner.pacer import Pacer
 from serve_app.deployments.learning import LEARNING
 from serve_app.deployments.replica import set_up_replica

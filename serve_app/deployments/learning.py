@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.coverage import Actual, OutcomeCounts
 from runner.config.conformal import ConformalSection
 from serve_app.remote.learning_actor import LearningActor, LearningReply, Version
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.calibration.forecast_record import Actual
+from runner.calibration.coverage import Actual
 from runner.errors import InvalidRequestError
 from runner.pacer import Pacer
 from serve_app.auth.rate_limit import body_steps, rate_limit_of

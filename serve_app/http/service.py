@@ -6,8 +6,7 @@ from typing import Protocol
 
 from opentelemetry.trace import Tracer
 
-from runner.calibration.coverage import CoverageReport
-from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore

@@ -15,7 +15,7 @@ import numpy as np
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.config.loading import Config
 from runner.config.sections import BatchingSection
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError

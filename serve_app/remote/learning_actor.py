@@ -8,8 +8,13 @@ import pickle
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from runner.calibration.coverage import CoverageReport, LearningEvent
-from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
+from runner.calibration.coverage import (
+    Actual,
+    CoverageReport,
+    ForecastRecord,
+    LearningEvent,
+    OutcomeCounts,
+)
 from runner.calibration.learned_file import digest_of_file, save_learned
 from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState

@@ -15,11 +15,10 @@ from typing import Any, Protocol, TypeVar
 
 from ray.exceptions import RayTaskError
 
-from runner.calibration.coverage import CoverageReport
-from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.outbox import Outbox, forecast_record_of
+from runner.forecast.answers import Outbox, forecast_record_of
 from serve_app.remote.learning_actor import LearningReply, Version
 from serve_app.remote.reconnecting_actor import ReconnectingActor
 

@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.baseline.requests import BaselineRequest
+from runner.baseline.ewma_bands import BaselineRequest
 from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
 from runner.config.sections import ObservabilitySection, Traces

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from loadtest.stub.app import build_app as build_runtime
 from loadtest.stub.runtime import Settings
-from runner.baseline.requests import BaselineRequest, baseline_bands
+from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from runner.baseline.requests import BaselineRequest
-from runner.calibration.coverage import CoverageReport
-from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.baseline.ewma_bands import BaselineRequest
+from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.errors import (
     BaselineUnavailableError,
     BreakerUnreachableError,

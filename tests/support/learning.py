@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.calibration.coverage import Rolling
-from runner.calibration.forecast_record import ForecastRecord
+from runner.calibration.coverage import ForecastRecord, Rolling
 from runner.calibration.online_calibrator import Learned, OnlineCalibrator
 from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import ConformalSection

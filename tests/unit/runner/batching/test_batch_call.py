@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from runner.bands import to_logit
 from runner.batching.batch_call import (
     BatchCall,
     ItemResult,
@@ -21,7 +22,6 @@ from runner.errors import (
     RuntimeRejectedError,
     RuntimeTimeoutError,
 )
-from runner.logit import to_logit
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
 from tests.support.fakes import FakeClock

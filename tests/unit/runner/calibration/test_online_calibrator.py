@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from runner.calibration.coverage import CoverageRow, LearningEvent
-from runner.calibration.forecast_record import Actual, OutcomeCounts
+from runner.calibration.coverage import Actual, CoverageRow, LearningEvent, OutcomeCounts
 from runner.calibration.online_calibrator import Learned, OnlineCalibrator
 from runner.config.conformal import Dimension
 from runner.types import Bands

@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.calibration.state import ConformalState, StepFactors, load_state, save_state, to_json
-from runner.config.conformal import Enough
+from runner.calibration.state import (
+    ConformalState,
+    StepFactors,
+    load_state,
+    save_state,
+    segment_chain,
+    to_json,
+)
+from runner.config.conformal import Dimension, Enough
 from runner.errors import ConfigError
 
 SOURCES = ("ewma", "fracast-0")
@@ -187,3 +194,46 @@ def test_narrowest_segment_with_enough_outcomes_is_found(
 
 def test_no_segment_is_found_where_none_of_those_asked_for_is_known() -> None:
     assert make_state().find("ewma", ("liquidity=low",), 2, Enough(1, 1)) is None
+
+
+EDGES = (0.01, 0.03, 0.1)
+
+
+def chain(
+    *dimensions: Dimension,
+    liquidity: str | None = "high",
+    freq: str = "5m",
+    width: float | None = 0.02,
+) -> tuple[str, ...]:
+    return segment_chain(dimensions, EDGES, liquidity=liquidity, freq=freq, width=width)
+
+
+def test_first_dimension_is_dropped_first() -> None:
+    assert chain(Dimension.LIQUIDITY, Dimension.FREQ, Dimension.WIDTH) == (
+        "liquidity=high|freq=5m|width=0.01..0.03",
+        "freq=5m|width=0.01..0.03",
+        "width=0.01..0.03",
+        "all",
+    )
+
+
+def test_missing_values_are_left_out() -> None:
+    both = (Dimension.LIQUIDITY, Dimension.WIDTH)
+
+    assert chain(*both, liquidity=None) == ("width=0.01..0.03", "all")
+    assert chain() == ("all",)
+    assert chain(*both, width=None) == ("liquidity=high", "all")
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (0.0, "0..0.01"),
+        (0.0099, "0..0.01"),
+        (0.01, "0.01..0.03"),
+        (0.1, "0.1..1"),
+        (1.0, "0.1..1"),
+    ],
+)
+def test_range_of_widths_includes_its_lower_edge(width: float, expected: str) -> None:
+    assert chain(Dimension.WIDTH, width=width)[0] == f"width={expected}"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.baseline.requests import BaselineRequest
+from runner.baseline.ewma_bands import BaselineRequest
 from runner.config.sections import Environment
 from runner.errors import ModelNotAllowedError, UnknownModelError
 from runner.forecast.answers import Forecast

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray.exceptions import RayActorError
 
-from runner.baseline.requests import BaselineRequest
+from runner.baseline.ewma_bands import BaselineRequest
 from runner.errors import BaselineUnavailableError
 from runner.types import Bands, FallbackReason, ModelFailure, ModelRequest
 from serve_app.remote.call_coalescer import ItemBatch

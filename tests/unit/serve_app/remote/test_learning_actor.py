@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.calibration.coverage import LearningEvent
-from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
+from runner.calibration.coverage import Actual, ForecastRecord, LearningEvent, OutcomeCounts
 from runner.calibration.learned_file import load_learned
 from serve_app.remote.learning_actor import LearningActor, LearningReply
 from tests.support.fakes import FakeClock

@@ -6,12 +6,10 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from runner.calibration.coverage import CoverageReport
-from runner.calibration.forecast_record import Actual, ForecastRecord, OutcomeCounts
+from runner.calibration.coverage import Actual, CoverageReport, ForecastRecord, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.answers import AnswerStore
-from runner.forecast.outbox import Outbox
+from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.resolved_request import resolve_request
 from runner.types import FallbackReason
 from serve_app.remote.learning_actor import LearningReply, Version

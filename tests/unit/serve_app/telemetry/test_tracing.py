@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Tracer
 
-from runner.baseline.requests import BaselineRequest
+from runner.baseline.ewma_bands import BaselineRequest
 from runner.batching.batch_call import ItemResult
 from runner.batching.batch_result import BatchResult
 from runner.config.sections import Traces
