@@ -1,37 +1,13 @@
 """The exception tree, by who must act.
 
     TsfmError
-    |-- RequestError            the caller: fix the request
-    |   |-- InvalidRequestError     a field is wrong; carries the path
-    |   |-- InvalidJsonError
-    |   |-- BodyTooLargeError, BodyTimeoutError, BatchTooLongError
-    |   |-- OverloadedError         come back later
-    |   |   `-- OutcomesUnavailableError
-    |   |-- BreakerUnreachableError   send the operator's command again
-    |   |-- UnauthorizedError         no token, or an unknown one
-    |   |-- InsufficientScopeError    a token without the scope
-    |   |-- RateLimitedError          wait
-    |   |-- UnknownModelError
-    |   `-- ModelNotAllowedError    this environment may not serve it
+    |-- RequestError            the caller: fix the request, wait, or use another token
     |-- ModelError              the runtime: each leaf has its own fallback reason
-    |   |-- RuntimeTimeoutError
-    |   |-- RuntimeUnreachableError
-    |   |-- RuntimeOverloadedError  429
-    |   |-- RuntimeRejectedError    400, this series alone
-    |   |-- RuntimeTooLargeError    413
-    |   |-- RuntimeUnauthorizedError 401, 403
-    |   |-- ModelNotInstalledError  404
-    |   |-- RuntimeFailedError      5xx and anything else
-    |   |-- RuntimeCircuitOpenError tollama's own breaker; does not count against the model
-    |   `-- BadOutputError          an answer that does not match the request
-    |-- BreakerOpenError        nobody: wait
-    |-- QueueFullError          nobody: too many items wait
-    |-- BaselineUnavailableError nobody: the baseline is computed in this process
-    |-- TooLateError            nobody: the deadline cannot be met
+    |-- BreakerOpenError, QueueFullError, BaselineUnavailableError, TooLateError    nobody: wait
     `-- ConfigError             the operator, at start-up
 
-Exceptions cross processes, so every constructor argument goes positionally to ``super().__init__``
-and the text is built in ``__str__`` from these arguments.
+Exceptions cross processes, so every constructor argument goes positionally to ``super().__init__``,
+and the text is built in ``__str__``.
 """
 
 from typing import ClassVar
@@ -75,26 +51,17 @@ class BodyTooLargeError(RequestError):
 
     text = "The body is over the limit of {} bytes; send less."
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(limit_bytes)
-
 
 class BodyTimeoutError(RequestError):
     """The body did not arrive in time."""
 
     text = "The body did not arrive within {:g} s; send it without pauses."
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(limit_s)
-
 
 class BatchTooLongError(RequestError):
     """More requests or outcomes in one body than are allowed."""
 
     text = "A body holds at most {} items; send them in parts."
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
 
 
 class OverloadedError(RequestError):
@@ -166,9 +133,6 @@ class ModelNotAllowedError(RequestError):
     """The environment may not serve this model; ``why`` is the registry's reason."""
 
     text = "Model {} is not allowed in {}: {}"
-
-    def __init__(self, model: str, environment: str, why: str) -> None:
-        super().__init__(model, environment, why)
 
 
 class ModelError(TsfmError):
@@ -295,6 +259,3 @@ class ConfigError(TsfmError):
     """The operator must fix the configuration; ``message`` names the file and the key."""
 
     text = "{}"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application, Deployment
 
+from runner.calibration.learned_file import fitted_state
 from runner.config.loading import load_config
 from runner.config.registry import Registry, load_registry
 from runner.types import BASELINE_MODEL
@@ -16,7 +17,6 @@ from serve_app.deployments.actors import breaker_actor, learning_actor
 from serve_app.deployments.baseline import Baseline
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.runner import Runner
-from serve_app.remote.calibration_files import fitted_state
 
 
 class AppArgs(BaseModel):

@@ -137,7 +137,7 @@ def interval_of(paths: FloatArray, levels: FloatArray, target_coverage: float) -
     """The interval of a path with this coverage: lower end, centre and upper end.
 
     Returns:
-        ``(B, H, 3)``, or None where one of the three levels is missing.
+        ``(..., H, 3)``, or None where one of the three levels is missing.
     """
     low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
     centre = _at(paths, levels, 0.5)
@@ -153,12 +153,6 @@ def interval_scores(found: FloatArray, actual: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         scores: FloatArray = np.where(away == 0, 0.0, away / half)
     return scores
-
-
-def interval(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
-    """Width ``(B, H)`` between the two levels of a coverage, or None if one is missing."""
-    low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
-    return None if low is None or up is None else up - low
 
 
 def has_moved(y_prob: FloatArray, min_changes: int) -> bool:

@@ -1,20 +1,23 @@
-"""The JSON file of the learned state, from which a restart continues.
+"""The files from which calibration begins: the fitted state, and the state learned since.
 
-    {"schema_version": 1, "began_from": "6ab1...",
-     "conformal": {...},
+    {"schema_version": 1, "began_from": "6ab1...", "conformal": {...},
      "rolling": [{"source": "ewma", "segment": "all", "points": 4120, "weight": 983.1, ...}]}
 
 ``conformal`` has the form of a state file, and can be used as one. ``began_from`` is the digest of
 the state file from which learning started: with another fit it starts again. ``rolling`` holds the
-sums behind the coverage figures, the least recently updated segment first. A file with any other
-content is refused.
+sums behind the coverage figures, the least recently updated segment first.
+
+A file with any other content is refused: named in one warning, and the service runs without it.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import logging
+import os
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import FailFast, Field, ValidationError
@@ -23,24 +26,68 @@ from runner.calibration.coverage import COLUMNS, Rolling
 from runner.calibration.online_calibrator import Learned, SegmentOf
 from runner.calibration.state import (
     MAX_COUNT,
+    ConformalState,
     Name,
     StateFile,
     Strict,
     first_fault,
+    load_state,
     read_bytes,
     to_json,
     write_whole,
 )
+from runner.config.conformal import ConformalSection
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
-_SCHEMA_VERSION = 1
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+def fitted_state(settings: ConformalSection, sources: Collection[str]) -> ConformalState | None:
+    """The configured conformal state; None, after a warning, if its file cannot be used."""
+    file = settings.state_file
+    if file is None:
+        return None
+    load = partial(load_state, file, settings.target_coverage, sources)
+    return _usable(load, "answers leave uncalibrated")
+
+
+def initial_learned(
+    settings: ConformalSection, sources: Collection[str], began_from: str | None
+) -> Learned:
+    """The state learned before a restart, else the fitted state, else an empty one.
+
+    Args:
+        settings: names both files.
+        sources: names of all sources of answers.
+        began_from: digest of the current state file.
+    """
+    file, target_coverage = settings.learned_file, settings.target_coverage
+    if file is not None and os.path.lexists(file):
+        load = partial(load_learned, file, target_coverage, sources, began_from)
+        learned = _usable(load, "learning starts over")
+        if learned is not None:
+            return learned
+    fitted = fitted_state(settings, sources)
+    return Learned(fitted or ConformalState(target_coverage), {})
+
+
+def _usable(load: Callable[[], T], otherwise: str) -> T | None:
+    """The content of a file, or None after one warning."""
+    try:
+        return load()
+    except ConfigError as exc:
+        logger.warning("%s: %s", otherwise, exc)
+    except Exception:  # no fault of a file may stop the service from answering
+        logger.warning(otherwise, exc_info=True)
+    return None
 
 
 def load_learned(
     path: Path, target_coverage: float, sources: Collection[str], began_from: str | None
-) -> Learned | None:
-    """The state learned before a restart, or None if it started from another state file.
+) -> Learned:
+    """The state learned before a restart.
 
     Args:
         path: the JSON file.
@@ -49,15 +96,15 @@ def load_learned(
         began_from: digest of the configured state file.
 
     Raises:
-        ConfigError: the file is missing or no JSON, has another schema or other levels, or a number
-            out of range.
+        ConfigError: the file is missing or no JSON, has another schema or other levels, a number
+            out of range, or started from another state file.
     """
     try:
         file = _LearnedFile.model_validate_json(read_bytes(path))
     except ValidationError as exc:
         raise ConfigError(f"{path}: {first_fault(exc)}") from exc
     if file.began_from != began_from:
-        return None
+        raise ConfigError(f"{path} is from before the present state_file")
     known = {name: v for name, v in file.conformal.sources.items() if name in sources}
     conformal = file.conformal.model_copy(update={"sources": known})
     state = conformal.state_for(path, target_coverage, sources)
@@ -72,8 +119,19 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
         OSError: it cannot be written.
         ValueError: the path is impossible, or a number is not finite.
     """
+    rolling = [
+        {"source": source, "segment": segment, "points": one.points}
+        | dict(zip(COLUMNS, one.sums.tolist(), strict=True))
+        for (source, segment), one in learned.rolling.items()
+    ]
+    body = {
+        "schema_version": 1,
+        "began_from": began_from,
+        "conformal": json.loads(to_json(learned.state)),
+        "rolling": rolling,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, _to_json(learned, began_from))
+    write_whole(path, json.dumps(body, allow_nan=False))
 
 
 def digest_of_file(path: Path | None) -> str | None:
@@ -82,23 +140,6 @@ def digest_of_file(path: Path | None) -> str | None:
         return None if path is None else hashlib.sha256(read_bytes(path)).hexdigest()
     except ConfigError:
         return None
-
-
-def _to_json(learned: Learned, began_from: str | None) -> str:
-    rolling = ",\n  ".join(
-        json.dumps(_rolling_json(where, one), allow_nan=False)
-        for where, one in learned.rolling.items()
-    )
-    return (
-        f'{{"schema_version": {_SCHEMA_VERSION}, "began_from": {json.dumps(began_from)},\n'
-        f'"conformal": {to_json(learned.state)},\n"rolling": [\n  {rolling}\n]}}\n'
-    )
-
-
-def _rolling_json(where: SegmentOf, rolling: Rolling) -> Mapping[str, Any]:
-    source, segment = where
-    sums = dict(zip(COLUMNS, rolling.sums.tolist(), strict=True))
-    return {"source": source, "segment": segment, "points": rolling.points, **sums}
 
 
 Sum = Annotated[float, Field(ge=0, le=MAX_COUNT, strict=True)]

@@ -125,13 +125,7 @@ class OnlineCalibrator:
         interval = interval_of(bands.unlimited, levels, settings.target_coverage)
         if interval is None:
             return None
-        segments = segment_chain(
-            settings.segments,
-            settings.width_edges,
-            liquidity=record.liquidity,
-            freq=record.freq,
-            width=float(interval[-1, 2] - interval[-1, 0]),
-        )
+        segments = segment_chain(settings, record.liquidity, record.freq, interval)
         found = self._state.find(record.source, segments, len(interval), settings.enough)
         steps = min(len(interval), settings.max_steps)
         low, up = (int(np.abs(levels - tail).argmin()) for tail in tails(settings.target_coverage))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from runner.config.conformal import Dimension, Enough
+from runner.config.conformal import ConformalSection, Dimension, Enough
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
@@ -247,33 +247,25 @@ def first_fault(exc: ValidationError) -> str:
 
 
 def segment_chain(
-    dimensions: Sequence[Dimension],
-    width_edges: Sequence[float],
-    *,
-    liquidity: str | None,
-    freq: str,
-    width: float | None,
+    settings: ConformalSection, liquidity: str | None, freq: str, interval: FloatArray | None
 ) -> tuple[str, ...]:
     """The names of a forecast's segments, the narrowest first; the last holds every forecast.
 
     Args:
-        dimensions: of the narrowest segment; the first one is dropped first.
-        width_edges: ascending probabilities that cut ``width`` into ranges.
+        settings: the dimensions of the narrowest segment, of which the first is dropped first, and
+            the edges of the ranges of widths.
         liquidity: the caller's bucket, or None.
         freq: step of the series.
-        width: of the calibrated interval at the last step, before the width limits, or None.
-
-    >>> from runner.config.conformal import Dimension
-    >>> both = (Dimension.LIQUIDITY, Dimension.WIDTH)
-    >>> segment_chain(both, (0.01, 0.1), liquidity="high", freq="5m", width=0.02)
-    ('liquidity=high|width=0.01..0.1', 'width=0.01..0.1', 'all')
+        interval: ``(H, 3)`` from `conformal.interval_of`, before the width limits; its width at the
+            last step counts.
     """
+    width = None if interval is None else float(interval[-1, 2] - interval[-1, 0])
     values = {
         Dimension.LIQUIDITY: liquidity,
         Dimension.FREQ: freq,
-        Dimension.WIDTH: None if width is None else _range(width, width_edges),
+        Dimension.WIDTH: None if width is None else _range(width, settings.width_edges),
     }
-    parts = [f"{name}={values[name]}" for name in dimensions if values[name] is not None]
+    parts = [f"{name}={values[name]}" for name in settings.segments if values[name] is not None]
     return (*("|".join(parts[i:]) for i in range(len(parts))), EVERYTHING)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction
-from runner.calibration.conformal import Adjusted, adjust, interval
+from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord
 from runner.calibration.state import ConformalState, segment_chain
 from runner.config.loading import Config
@@ -271,12 +271,6 @@ class AnswerStore:
         if self._conformal is None:
             return None
         settings, levels, paths = self._settings, np.asarray(request.levels), bands.unlimited[None]
-        width = interval(paths, levels, settings.target_coverage)
-        segments = segment_chain(
-            settings.segments,
-            settings.width_edges,
-            liquidity=request.liquidity_bucket,
-            freq=request.freq,
-            width=None if width is None else float(width[0, -1]),
-        )
+        interval = interval_of(bands.unlimited, levels, settings.target_coverage)
+        segments = segment_chain(settings, request.liquidity_bucket, request.freq, interval)
         return adjust(paths, levels, self._conformal, source, segments, settings.enough)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.conformal import Scored, adjust, fit, interval, update
+from runner.calibration.conformal import Scored, adjust, fit, interval_of, update
 from runner.calibration.conformal import score as score_outcomes
 from runner.calibration.state import EVERYTHING, ConformalState, segment_chain
 from runner.config.conformal import ConformalSection
@@ -56,15 +56,13 @@ class Calibrator:
 
     def chains(self, answers: Answers) -> list[Chain]:
         """The segments of every window, the narrowest first."""
-        coverage = self.settings.target_coverage
-        width = interval(answers.bands, LEVELS, coverage)
+        intervals = interval_of(answers.bands, LEVELS, self.settings.target_coverage)
         return [
             segment_chain(
-                self.settings.segments,
-                self.settings.width_edges,
-                liquidity=str(self.windows.labels["liquidity"][b]) or None,
-                freq=freq(self.windows.step_s[b]),
-                width=None if width is None else float(width[b, -1]),
+                self.settings,
+                str(self.windows.labels["liquidity"][b]) or None,
+                freq(self.windows.step_s[b]),
+                None if intervals is None else intervals[b],
             )
             for b in range(len(self.windows))
         ]

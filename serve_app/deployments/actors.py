@@ -1,14 +1,37 @@
-"""Serve's configuration of the two actors, each owned by a deployment."""
+"""The two actors: the breakers of all replicas, and learning from all replicas' forecasts.
 
-from collections.abc import Collection
+Every decision is made in `runner`; this module adds clocks, a file, and Serve's configuration. A
+constructor must not be able to fail. Serve starts an actor before any replica of its deployment:
+while the constructor raises there are no replicas, and after 20 tries Serve gives up the
+deployment. So the first call builds everything; if that fails, only this call fails, and the next
+call tries again.
+"""
+
+import logging
+import os
+import pickle
+import random
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import ray
 from ray.serve.config import DeploymentActorConfig
 
+from runner.breaker.shared import SharedBreakers, SyncReply, SyncRequest
+from runner.calibration.coverage import Actual, LearningEvent, OutcomeCounts
+from runner.calibration.learned_file import digest_of_file, initial_learned, save_learned
+from runner.calibration.online_calibrator import OnlineCalibrator
+from runner.config.conformal import ConformalSection
 from runner.config.loading import Config
-from serve_app.deployments.breaker import BREAKER, BreakerActor
-from serve_app.deployments.learning import LEARNING, ClockedLearningActor
+from runner.config.sections import CircuitBreakerSection
+from runner.types import BreakerCommand, BreakerState
+from serve_app.remote.learning_client import LearningReply, Version
 
+logger = logging.getLogger(__name__)
+BREAKER = "breaker"
+LEARNING = "learning"
 _BESIDE = {
     "num_cpus": 0.01,  # with 0 Ray may place it on a head node that should take no work
     "enable_task_events": False,  # Ray's head would keep the last 100,000 calls: 50 MB an hour
@@ -29,7 +52,96 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
     """The singleton that learns for all replicas, owned by the Ingress deployment."""
     return DeploymentActorConfig(
         name=LEARNING,
-        actor_class=ray.remote(ClockedLearningActor),
+        actor_class=ray.remote(LearningActor),
         init_args=(config.conformal.model_dump_json(), sorted(sources)),  # likewise JSON in status
         actor_options=_BESIDE,
     )
+
+
+class BreakerActor:
+    """The breakers of all replicas; their state is lost with the actor.
+
+    ``settings`` are of every breaker; Serve converts a pydantic model to a dict on the way here.
+    """
+
+    def __init__(self, settings: CircuitBreakerSection | Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._built: SharedBreakers | None = None
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """See `SharedBreakers.sync`."""
+        return self._shared().sync(request)
+
+    async def command(self, names: Sequence[str], command: BreakerCommand) -> BreakerState:
+        """See `SharedBreakers.command`."""
+        return self._shared().command(names, command)
+
+    def _shared(self) -> SharedBreakers:
+        if self._built is None:
+            settings = CircuitBreakerSection.model_validate(self._settings)
+            life = uuid.uuid4().hex
+            self._built = SharedBreakers(settings, time.monotonic, random.random, life)
+        return self._built
+
+
+class LearningActor:
+    """Learns for all replicas, and saves the learned state in a file.
+
+    Args:
+        settings: the section `conformal` as JSON.
+        sources: names of all sources of answers.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, settings: str, sources: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings_json = settings
+        self._sources = sources
+        self._clock = clock
+        self._built: OnlineCalibrator | None = None
+
+    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+        """Takes a replica's forecast records; returns the learned state.
+
+        Args:
+            notes: pickled list of `ForecastRecord`.
+            known: the version that the replica has.
+        """
+        learner = self._learner()
+        learner.learn(pickle.loads(notes))  # trusted: from our own replicas, by Ray
+        self._save_when_due(learner)
+        version = (self._life, learner.scored_points)
+        state = None if version == known else learner.learned.state
+        return LearningReply(version, state, learner.report())
+
+    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
+        """Scores actual values sent to the outcomes endpoint."""
+        return self._learner().outcomes(sent)
+
+    def _learner(self) -> OnlineCalibrator:
+        if self._built is None:
+            os.setpriority(os.PRIO_PROCESS, 0, 10)  # answering requests has priority over learning
+            self._settings = settings = ConformalSection.model_validate_json(self._settings_json)
+            self._began_from = digest_of_file(settings.state_file)
+            learned = initial_learned(settings, self._sources, self._began_from)
+            self._life = time.time_ns()  # each instance needs a higher number than the last
+            self._saved_points, self._save_fails = 0, False
+            self._save_at = self._clock() + settings.save_interval_s
+            self._built = OnlineCalibrator(settings, learned)
+        return self._built
+
+    def _save_when_due(self, learner: OnlineCalibrator) -> None:
+        points, file = learner.scored_points, self._settings.learned_file
+        if file is None or points == self._saved_points or self._clock() < self._save_at:
+            return
+        self._save_at = self._clock() + self._settings.save_interval_s
+        try:
+            save_learned(file, learner.learned, self._began_from)
+        except (OSError, ValueError) as exc:  # ValueError: an impossible path
+            learner.count(LearningEvent.FAILED_SAVES)
+            if not self._save_fails:
+                logger.warning("%s: the learned state cannot be saved (%s)", file, exc)
+            self._save_fails = True
+        else:
+            self._saved_points, self._save_fails = points, False

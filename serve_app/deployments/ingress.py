@@ -15,13 +15,13 @@ from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
 from runner.pacer import Pacer
-from serve_app.deployments.learning import LEARNING
+from serve_app.deployments.actors import LEARNING
 from serve_app.deployments.replica import set_up_replica
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
-from serve_app.remote.clients import BaselineHandle, RunnerHandle, warm_up
+from serve_app.remote.clients import BaselineHandle, ReconnectingActor, RunnerHandle, warm_up
 from serve_app.remote.cluster_status import RayClusterStatus
-from serve_app.remote.learning_client import Learning, RayLearningPort
+from serve_app.remote.learning_client import Learning
 from serve_app.telemetry.flusher import Flusher, RaySink
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
@@ -78,7 +78,7 @@ class Ingress:
 def _learning(config: Config, outbox: Outbox, answers: AnswerStore) -> Learning:
     return Learning(
         outbox,
-        RayLearningPort(lambda: serve.get_deployment_actor(LEARNING)),
+        ReconnectingActor(lambda: serve.get_deployment_actor(LEARNING)).call,
         answers.calibrate_by,
         config.conformal.exchange_interval_s,
         CoverageReport(config.conformal.target_coverage),

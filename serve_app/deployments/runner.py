@@ -22,12 +22,11 @@ from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import BreakerCommand, BreakerState, ModelRequest
-from serve_app.deployments.breaker import BREAKER
+from serve_app.deployments.actors import BREAKER
 from serve_app.deployments.replica import set_up_replica
 from serve_app.remote.breaker_client import BreakerClient
-from serve_app.remote.call_coalescer import ItemBatch, ItemTasks
-from serve_app.remote.call_coalescer import NumberedAnswers as Parts
-from serve_app.remote.reconnecting_actor import ReconnectingActor
+from serve_app.remote.clients import ItemBatch, ItemTasks, ReconnectingActor
+from serve_app.remote.clients import NumberedAnswers as Parts
 from serve_app.scaling import demand
 from serve_app.telemetry.flusher import Flusher, RaySink
 from serve_app.telemetry.recorder import Recorder
@@ -109,7 +108,7 @@ class Runner:
     async def _collect(
         self, groups: list[ItemBatch[ModelRequest]]
     ) -> list[dict[asyncio.Future[ModelOutcome], int]]:
-        return self._item_tasks.take(groups)
+        return [self._item_tasks.take(group) for group in groups]
 
     def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
         """The calls of one runtime, with its own connections and breakers."""
@@ -127,6 +126,11 @@ class Runner:
             self._keep_late,
         )
 
+    def _keep_late(
+        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
+    ) -> None:
+        self._router.keep_late(requests, results)  # the router is built after the calls
+
     def _start(self) -> None:
         self._breakers.start()
         self._flusher.start()
@@ -138,11 +142,6 @@ class Runner:
     def _update_gauges(self) -> None:
         queues, breakers = self._dispatcher.stats(), self._breakers.known()
         self._queues.update(queues, breakers, self._router.kept_answers)
-
-    def _keep_late(
-        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
-    ) -> None:
-        self._router.keep_late(requests, results)
 
 
 def _replica_rank() -> ReplicaRank:

@@ -1,15 +1,20 @@
-"""Clients of the Runner and the Baseline over Serve handles; every failure becomes a value.
+"""Calls of the Runner, the Baseline and the actors over Ray's handles.
 
-A handle can fail in many ways (replica died, unreachable, overloaded, not deployed), and each has
-the same effect on a request: it gets the next best answer.
+Items for one deployment share calls (`CallCoalescer`), because a call costs more than its content:
+`ItemBatch` is the content of a call, and `ItemTasks` receives it at the Runner. A handle can fail
+in many ways (replica died, unreachable, overloaded, not deployed), and each has the same effect on
+a request: it gets the next best answer. So every failure of the Runner becomes a value.
 """
 
 import asyncio
 import contextlib
+import contextvars
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from ray.exceptions import RayActorError
@@ -30,8 +35,11 @@ from runner.types import (
     ModelRequest,
     Transform,
 )
-from serve_app.remote.call_coalescer import CallCoalescer, ItemBatch, NumberedAnswers, NumberedItems
 
+Q = TypeVar("Q")
+A = TypeVar("A")
+NumberedItems = Sequence[tuple[int, Q]]
+NumberedAnswers = Sequence[tuple[int, A]]
 logger = logging.getLogger(__name__)
 WARM_UP_LIMIT_S = 5.0
 FORGET_LIMIT_S = 5.0
@@ -40,6 +48,182 @@ COMMAND_LIMIT_S = 5.0  # an operator can wait longer than a forecast
 # points takes it 23 us; Serve's default, cloudpickle, takes 78.
 PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 LOST = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemBatch(Generic[Q]):
+    """Items of one sender, with numbers that are unique for this sender."""
+
+    sender: str
+    items: Sequence[tuple[int, Q]]
+
+
+class ItemTasks(Generic[Q, A]):
+    """Starts a task for each item of an item batch, and gives the answers as they become ready."""
+
+    def __init__(self, answer: Callable[[Q], Awaitable[A]]) -> None:
+        self._answer = answer
+        self._tasks: dict[tuple[str, int], asyncio.Future[A]] = {}
+
+    def __len__(self) -> int:
+        """The number of running tasks."""
+        return len(self._tasks)
+
+    def take(self, batch: ItemBatch[Q]) -> dict[asyncio.Future[A], int]:
+        """Starts the tasks of an item batch; returns them with the items' numbers."""
+        begun: dict[asyncio.Future[A], int] = {}
+        for number, item in batch.items:
+            task = asyncio.ensure_future(self._answer(item))
+            name = (batch.sender, number)
+            self._tasks[name] = task
+            task.add_done_callback(partial(self._end, name))
+            begun[task] = number
+        return begun
+
+    def _end(self, name: tuple[str, int], _: asyncio.Future[A]) -> None:
+        del self._tasks[name]
+
+    async def parts(
+        self, begun: dict[asyncio.Future[A], int]
+    ) -> AsyncGenerator[list[tuple[int, A]]]:
+        """The answers with their items' numbers; those ready at the same time come together.
+
+        Closing the generator early cancels unfinished tasks; a cancelled item has no answer.
+        """
+        waiting = dict(begun)
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                numbered = [(waiting.pop(task), task) for task in done]
+                yield [(number, task.result()) for number, task in numbered if not task.cancelled()]
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def forget(self, sender: str, numbers: Sequence[int]) -> None:
+        """Cancels the tasks of abandoned items; unknown numbers are finished already."""
+        for number in numbers:
+            task = self._tasks.get((sender, number))
+            if task is not None:
+                task.cancel()
+
+
+class UnansweredError(Exception):
+    """A call ended without an answer for one of its items."""
+
+
+@dataclass(slots=True, eq=False)
+class _Item(Generic[Q, A]):
+    number: int
+    item: Q
+    answer: asyncio.Future[A]
+    sent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Queue(Generic[Q, A]):
+    waiting: list[_Item[Q, A]] = field(default_factory=list)
+    next_at: float = 0.0  # on the loop's clock
+    timer: asyncio.TimerHandle | None = None
+
+
+class CallCoalescer(Generic[Q, A]):
+    """Takes items one by one, and sends them together.
+
+    For each key there is at most one call per interval. The first item is sent in the same turn of
+    the event loop; items that arrive within the interval after it are sent with the next call. Each
+    answer comes back when it is ready, so no item waits for another.
+
+    A shared call runs in an empty context: when a caller disconnects, Serve cancels what its
+    request has called, and must not cancel the call of all others.
+
+    Args:
+        send: makes one call with numbered items and gives their answers in parts, as they become
+            ready; an exception is raised for every item without an answer yet.
+        forget: called with the numbers of sent items that were abandoned; does not raise.
+        interval_s: the least time between two calls of a queue.
+        most: the largest number of items in one call.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[NumberedItems[Q]], AsyncIterator[NumberedAnswers[A]]],
+        forget: Callable[[Sequence[int]], Awaitable[None]],
+        interval_s: float,
+        most: int,
+    ) -> None:
+        self._send = send
+        self._forget = forget
+        self._interval_s = interval_s
+        self._most = most
+        self._queues: dict[Hashable, _Queue[Q, A]] = {}
+        self._numbers = count()
+        self._tasks: set[asyncio.Future[None]] = set()  # the loop holds only weak references
+        self._abandoned: list[int] = []
+        self._empty_context = contextvars.Context()
+
+    async def ask(self, key: Hashable, item: Q) -> A:
+        """The answer of one item; cancelling this abandons the item.
+
+        Raises:
+            UnansweredError: the call ended without an answer for it.
+            Exception: what ``send`` raised.
+        """
+        loop = asyncio.get_running_loop()
+        queue = self._queues.setdefault(key, _Queue())
+        entry: _Item[Q, A] = _Item(next(self._numbers), item, loop.create_future())
+        queue.waiting.append(entry)
+        if queue.timer is None:
+            at = max(queue.next_at, loop.time())
+            queue.timer = loop.call_at(at, self._start_call, queue, context=self._empty_context)
+        elif len(queue.waiting) == self._most:
+            queue.timer.cancel()
+            self._empty_context.run(self._start_call, queue)
+        try:
+            return await entry.answer
+        except asyncio.CancelledError:
+            if entry.sent:
+                self._abandon(entry.number, loop)
+            raise
+
+    def _start_call(self, queue: _Queue[Q, A]) -> None:
+        queue.timer = None
+        queue.next_at = asyncio.get_running_loop().time() + self._interval_s
+        items = [entry for entry in queue.waiting if not entry.answer.done()]
+        queue.waiting = []
+        if items:
+            self._run(self._send_batch(items))
+
+    async def _send_batch(self, items: Sequence[_Item[Q, A]]) -> None:
+        waiting = {entry.number: entry.answer for entry in items}
+        for entry in items:
+            entry.sent = True
+        error: Exception = UnansweredError()
+        try:
+            async for part in self._send([(entry.number, entry.item) for entry in items]):
+                for number, answer in part:
+                    future = waiting.pop(number)
+                    if not future.done():  # else it was abandoned
+                        future.set_result(answer)
+        except Exception as exc:  # noqa: BLE001 - raised for every item without an answer
+            error = exc
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _abandon(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._abandoned:
+            loop.call_later(self._interval_s, self._forget_abandoned, context=self._empty_context)
+        self._abandoned.append(number)
+
+    def _forget_abandoned(self) -> None:
+        left, self._abandoned = self._abandoned, []
+        self._run(self._forget(left))
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class RunnerHandle:
@@ -62,10 +246,6 @@ class RunnerHandle:
         except Exception as exc:  # noqa: BLE001 - every failure of the call has the same answer
             logger.warning("runner not reached: %s", type(exc).__name__)
             return LOST
-
-    async def reach(self) -> None:
-        """Opens the connection to a Runner with an empty call."""
-        await self.forecast_many([])
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         """Each item's bands or failure, in order."""
@@ -164,19 +344,14 @@ async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) 
 
     A deployment that is not up yet delays nothing: without it the ingress computes baselines.
     """
-    item = _flat(config)
-    baseline_bands([item], config.baseline, config.bands)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(WARM_UP_LIMIT_S):
-            await asyncio.gather(runner.reach(), _reach(baseline, item))
-
-
-def _flat(config: Config) -> BaselineRequest:
-    """A request with a constant series."""
     request = config.request
     transform = Transform(config.transform.space, config.transform.eps)
     flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
-    return BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
+    item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
+    baseline_bands([item], config.baseline, config.bands)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WARM_UP_LIMIT_S):
+            await asyncio.gather(runner.forecast_many([]), _reach(baseline, item))
 
 
 async def _reach(baseline: BaselinePort, item: BaselineRequest) -> None:
@@ -192,3 +367,32 @@ async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:
     except asyncio.CancelledError:
         response.cancel()
         raise
+
+
+class ReconnectingActor:
+    """Calls methods of an actor that may be restarted under a new handle.
+
+    Ray's lookup is a blocking call that may take a minute while the head node is lost: it runs in a
+    thread, and never more than one at a time.
+
+    Args:
+        look_up: returns the handle; raises while there is no such actor.
+    """
+
+    def __init__(self, look_up: Callable[[], Any]) -> None:
+        self._look_up = look_up
+        self._handle: asyncio.Future[Any] | None = None
+
+    async def call(self, method: str, *args: object) -> Any:
+        """One round trip; raises what the lookup, Ray or the method raises."""
+        handle = self._handle
+        if handle is None:
+            handle = self._handle = asyncio.ensure_future(asyncio.to_thread(self._look_up))
+        answered = False
+        try:
+            answer = await getattr(await asyncio.shield(handle), method).remote(*args)
+            answered = True
+            return answer
+        finally:
+            if not answered and handle.done() and self._handle is handle:
+                self._handle = None

@@ -5,13 +5,13 @@ record twice does no harm: the actor ignores a forecast that it has already, and
 """
 
 import asyncio
-import contextlib
 import logging
 import pickle
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from ray.exceptions import RayTaskError
 
@@ -19,13 +19,24 @@ from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
 from runner.forecast.answers import Outbox, forecast_record_of
-from serve_app.remote.learning_actor import LearningReply, Version
-from serve_app.remote.reconnecting_actor import ReconnectingActor
 
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-TOLD_AT_ONCE = 128  # records in one call: 3 ms of the replica's time, about 50 of the actor's
+MAX_RECORDS = 128  # in one call: 3 ms of the replica's time, about 50 of the actor's
 LIMIT_S = 5.0  # for one call; only requests to the outcomes endpoint wait for it
+
+Version = tuple[int, int]  # of the learned state: actor instance, points scored by it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearningReply:
+    """The actor's answer to a replica's forecast records.
+
+    ``state`` is None where the replica has this version already.
+    """
+
+    version: Version
+    state: ConformalState | None
+    report: CoverageReport
 
 
 class Exchange(StrEnum):
@@ -36,61 +47,13 @@ class Exchange(StrEnum):
     FAILED = "failed"  # its records are dropped
 
 
-class LearningLostError(Exception):
-    """The actor did not answer: it does not exist, restarts, or died."""
-
-
-class LearningFailedError(Exception):
-    """The actor answered with an error; a second try would fail too."""
-
-
-class LearningActorPort(Protocol):
-    """Calls the actor; every failure is one of the two errors above."""
-
-    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
-        """See LearningActor.exchange."""
-        ...
-
-    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        """See LearningActor.outcomes."""
-        ...
-
-
-class RayLearningPort:
-    """The actor behind a Ray handle.
-
-    Args:
-        get_actor: looks the handle up, blocking; raises while there is no such actor.
-    """
-
-    def __init__(self, get_actor: Callable[[], Any]) -> None:
-        self._actor = ReconnectingActor(get_actor)
-
-    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
-        """One round trip to the actor."""
-        reply: LearningReply = await self._call("exchange", notes, known)
-        return reply
-
-    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        """One round trip to the actor."""
-        counts: OutcomeCounts = await self._call("outcomes", sent)
-        return counts
-
-    async def _call(self, method: str, *args: object) -> Any:
-        try:
-            return await self._actor.call(method, *args)
-        except RayTaskError as exc:
-            raise LearningFailedError(type(exc).__name__) from exc
-        except Exception as exc:  # no error of Ray or of the lookup may stop the replica
-            raise LearningLostError(type(exc).__name__) from exc
-
-
 class Learning:
     """The learning client of one replica.
 
     Args:
-        notes: the outbox of forecasts for the actor.
-        port: calls the actor.
+        outbox: the forecasts for the actor.
+        call_actor: calls a method of the actor by name; raises RayTaskError if the method raises,
+            other errors while the actor cannot be reached.
         calibrate_by: sets the calibration state of further answers.
         interval_s: time between two exchanges.
         report: the coverage report before the first exchange.
@@ -98,14 +61,14 @@ class Learning:
 
     def __init__(
         self,
-        notes: Outbox,
-        port: LearningActorPort,
+        outbox: Outbox,
+        call_actor: Callable[..., Awaitable[Any]],
         calibrate_by: Callable[[ConformalState], None],
         interval_s: float,
         report: CoverageReport,
     ) -> None:
-        self._outbox = notes
-        self._port = port
+        self._outbox = outbox
+        self._call_actor = call_actor
         self._calibrate_by = calibrate_by
         self._interval_s = interval_s
         self._version: Version | None = None
@@ -122,16 +85,7 @@ class Learning:
 
     def start(self) -> None:
         """Starts the regular exchange; needs a running event loop."""
-        if self._loop is None:
-            self._loop = asyncio.create_task(self._exchange_forever(), name="learning")
-
-    async def stop(self) -> None:
-        """Stops the exchange; answers keep the last known state."""
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loop
+        self._loop = asyncio.create_task(self._exchange_forever(), name="learning")
 
     async def exchange(self) -> None:
         """Exchanges until the outbox is empty or an exchange fails."""
@@ -147,9 +101,10 @@ class Learning:
         """
         await self.exchange()
         try:
-            return await _in_time(self._port.outcomes(sent))
-        except (LearningLostError, LearningFailedError, TimeoutError) as exc:
+            counts: OutcomeCounts = await self._call("outcomes", sent)
+        except Exception as exc:
             raise OutcomesUnavailableError(max(1.0, self._interval_s)) from exc
+        return counts
 
     async def _exchange_forever(self) -> None:
         """One call per interval: many answers must not cause as many calls."""
@@ -160,42 +115,38 @@ class Learning:
 
     async def _send(self) -> bool:
         """Sends the oldest records; returns whether to go on: there may be more, and it worked."""
-        notes = self._outbox.take(TOLD_AT_ONCE)
+        notes = self._outbox.take(MAX_RECORDS)
         batch = pickle.dumps([forecast_record_of(note) for note in notes], protocol=5)
         try:
-            self._receive(await _in_time(self._port.exchange(batch, self._version)))
-        except LearningFailedError as exc:  # these records would fail every time
-            self.exchanges[Exchange.FAILED] += 1
-            self._outbox.dropped += len(notes)
-            self._log_failure(f"Learning failed ({exc}): {len(notes)} answers are not learned from")
-            return False
-        except (LearningLostError, TimeoutError) as exc:
-            self.exchanges[Exchange.LOST] += 1
-            self._outbox.put_back(notes)
-            self._log_failure(f"Lost the learning actor ({str(exc) or 'no answer in time'})")
-            return False
+            reply: LearningReply = await self._call("exchange", batch, self._version)
         except asyncio.CancelledError:
             self._outbox.put_back(notes)
             raise
-        self.exchanges[Exchange.OK] += 1
-        self._log_failure(None)
-        return len(notes) == TOLD_AT_ONCE
-
-    def _receive(self, reply: LearningReply) -> None:
+        except RayTaskError as exc:  # these records would fail every time
+            self._outbox.dropped += len(notes)
+            why = f"Learning failed ({type(exc).__name__}): {len(notes)} answers are not used"
+            self._note(Exchange.FAILED, why)
+            return False
+        except Exception as exc:  # noqa: BLE001 - no error of Ray may stop the replica
+            self._outbox.put_back(notes)
+            self._note(Exchange.LOST, f"Lost the learning actor ({type(exc).__name__})")
+            return False
+        self._note(Exchange.OK)
         self.report = reply.report
         if reply.state is not None:
             self._calibrate_by(reply.state)
             self._version = reply.version
+        return len(notes) == MAX_RECORDS
 
-    def _log_failure(self, failure: str | None) -> None:
-        """Logs a warning when failures begin, and one when they have ended."""
+    async def _call(self, method: str, *args: object) -> Any:
+        async with asyncio.timeout(LIMIT_S):
+            return await self._call_actor(method, *args)
+
+    def _note(self, ended: Exchange, failure: str | None = None) -> None:
+        """Counts an exchange; logs a warning when failures begin, and one when they have ended."""
+        self.exchanges[ended] += 1
         if failure and not self._failing:
             _LOG.warning("%s; answers keep the last known calibration.", failure)
         if self._failing and not failure:
             _LOG.warning("The learning actor is back.")
         self._failing = failure is not None
-
-
-async def _in_time(answer: Awaitable[T]) -> T:
-    async with asyncio.timeout(LIMIT_S):
-        return await answer

@@ -5,6 +5,7 @@ A loop with nothing to do and no timer would wait for ever; that is an error her
 """
 
 import asyncio
+import functools
 import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -65,3 +66,13 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """The result of ``main`` on a fresh loop that starts at time 0."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Runs an async test on a loop of its own with virtual time."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **fixtures: Any) -> None:
+        run_virtual(test(*args, **fixtures))
+
+    return run

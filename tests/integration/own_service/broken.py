@@ -11,10 +11,8 @@ from ray.serve.config import DeploymentActorConfig
 
 from serve_app import app
 from serve_app.deployments import actors
-from serve_app.deployments.actors import learning_actor
-from serve_app.deployments.breaker import BreakerActor
-from serve_app.deployments.learning import ClockedLearningActor
-from serve_app.remote.learning_actor import LearningReply, Version
+from serve_app.deployments.actors import BreakerActor, LearningActor, learning_actor
+from serve_app.remote.learning_client import LearningReply, Version
 
 BROKEN_WHILE = "TSFM_TEST_BROKEN_WHILE"  # names a file; each breaker constructor adds a byte to it
 
@@ -36,7 +34,7 @@ class BrokenBreakerActor(BreakerActor):
         super().__init__(settings)
 
 
-class BrokenLearningActor(ClockedLearningActor):
+class BrokenLearningActor(LearningActor):
     """Cannot be built from its settings as long as the file is there; later its process ends."""
 
     async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:

@@ -29,7 +29,7 @@ STEP = timedelta(minutes=5)
 POINTS, HORIZON, STEPS = 48, 3, 15
 PRICES = 0.5 + 0.05 * np.sin(np.arange(400)) + 0.001 * np.arange(400) % 0.01
 LEARNED = "learned.json"
-ACTOR = "ClockedLearningActor"
+ACTOR = "LearningActor"
 
 
 @pytest.fixture(scope="module")

@@ -69,19 +69,3 @@ def test_putting_again_renews_the_answer_and_its_place() -> None:
     assert entry is not None
     assert entry.value == "new"
     assert cache.fresh("b", 51.0) is None
-
-
-def test_old_answer_is_put_with_its_age() -> None:
-    cache = make_cache()
-    cache.put("k", "v", stored_at=-30.0)
-
-    assert cache.fresh("k", 29.9) is not None
-    assert cache.fresh("k", 30.0) is None
-
-
-def test_entry_tells_what_was_kept_and_since_when() -> None:
-    cache = make_cache()
-    kept = cache.put("k", "v", 7.0)
-
-    assert (kept.value, kept.stored_at) == ("v", 7.0)
-    assert cache.fresh("k", 8.0) is kept

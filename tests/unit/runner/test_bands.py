@@ -156,14 +156,6 @@ def test_each_series_of_a_batch_has_its_own_least_width() -> None:
     assert named == [(Correction.WIDENED,), (), (Correction.WIDENED,)]
 
 
-def test_even_odds_are_zero() -> None:
-    assert to_logit(np.array([0.5]), 1e-6)[0] == 0.0
-
-
-def test_log_odds_of_three_quarters_are_log_three() -> None:
-    np.testing.assert_allclose(to_logit(np.array([0.75]), 1e-6), np.log(3.0))
-
-
 @pytest.mark.parametrize(("bound", "expected"), [(0.0, 1e-6), (1.0, 1.0 - 1e-6)])
 def test_bounds_are_kept_finite_by_eps(bound: float, expected: float) -> None:
     y = to_prob(to_logit(np.array([bound]), 1e-6))

@@ -33,7 +33,7 @@ LINES = {
     8: "ray::SERVE_REPLICA::tsfm#Runner#fa5wamji:ServeReplica:tsfm:Runner.__init__",
     9: "ray::ServeReplica:tsfm:Runner",
     10: "ray::ProxyActor",
-    11: "ray::ClockedLearningActor",
+    11: "ray::LearningActor",
     12: "/v/bin/python -u /v/ray/_private/log_monitor.py --session-dir=/tmp/ray/s",
     13: "/v/bin/python -u /v/ray/autoscaler/_private/monitor.py --logs-dir=/tmp/ray/s",
     14: "/v/bin/python /v/ray/dashboard/dashboard.py --host=127.0.0.1",

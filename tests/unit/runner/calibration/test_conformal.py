@@ -10,7 +10,6 @@ from runner.calibration.conformal import (
     adjust,
     fit,
     has_moved,
-    interval,
     score,
     update,
 )
@@ -96,18 +95,10 @@ def test_half_without_width_scores_zero_or_infinity() -> None:
 
 
 @pytest.mark.parametrize("levels", [[0.05, 0.5, 0.9], [0.1, 0.5, 0.95], [0.6, 0.7, 0.9]])
-def test_missing_levels_have_no_scores_and_no_interval(levels: list[float]) -> None:
+def test_missing_levels_have_no_scores(levels: list[float]) -> None:
     scores = score(PATH, np.array(levels), np.array([[0.5]]), 0.8)
 
     assert np.isnan(scores).all()
-    assert interval(PATH, np.array(levels), 0.8) is None
-
-
-def test_interval_is_the_width_between_the_two_calibrated_levels() -> None:
-    width = interval(PATH, LEVELS, 0.8)
-
-    assert width is not None
-    np.testing.assert_allclose(width, [[0.3]])
 
 
 @pytest.mark.parametrize(

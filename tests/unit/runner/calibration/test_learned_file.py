@@ -1,136 +1,255 @@
 import json
+import os
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from runner.calibration.learned_file import digest_of_file, load_learned, save_learned
-from runner.calibration.online_calibrator import Learned
-from runner.calibration.state import load_state
+from runner.calibration import learned_file
+from runner.calibration.learned_file import (
+    digest_of_file,
+    fitted_state,
+    initial_learned,
+    load_learned,
+    save_learned,
+)
+from runner.calibration.online_calibrator import Learned, OnlineCalibrator
+from runner.calibration.state import ConformalState, load_state, save_state
 from runner.errors import ConfigError
-from tests.support.learning import make_rolling, make_state
+from tests.support.learning import make_rolling, make_seen, make_settings, make_state
 
 SOURCES = ("ewma", "fracast-0")
 LEARNED = Learned(
-    make_state(factor=1.5),
+    make_state(factor=3.0),
     {("ewma", "width=0..0.01"): make_rolling(7), ("ewma", "all"): make_rolling(9, covered=4.5)},
 )
+NOTHING = Learned(ConformalState(0.8), {})
 
 
-def load(path: Path, began_from: str | None = None, coverage: float = 0.8) -> Learned | None:
-    return load_learned(path, coverage, SOURCES, began_from)
+class Files:
+    """A fitted state whose factors are 1.5, and the state learned since, with factors of 3."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state, self.learned = folder / "state.json", folder / "learned/learned.json"
+        self.settings = make_settings(state_file=self.state, learned_file=self.learned)
+        save_state(self.state, make_state(factor=1.5))
+        save_learned(self.learned, LEARNED, digest_of_file(self.state))
+
+    def load(self) -> Learned:
+        return load_learned(self.learned, 0.8, SOURCES, digest_of_file(self.state))
+
+    def initial(self) -> Learned:
+        return initial_learned(self.settings, SOURCES, digest_of_file(self.state))
+
+    def factor(self) -> float:
+        return float(self.initial().state.tracks["ewma"]["all"].factors[0, 0])
+
+    def change(self, change: Callable[[Any], object]) -> None:
+        body = json.loads(self.learned.read_text())
+        change(body)
+        self.learned.write_text(json.dumps(body))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "learned.json"
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
 
 
-def changed(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+def test_learned_state_is_loaded_again_in_its_order(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = files.initial()
 
-
-def test_saved_state_is_loaded_again_in_its_order(path: Path) -> None:
-    save_learned(path, LEARNED, None)
-
-    found = load(path)
-
-    assert found is not None
     track = found.state.tracks["ewma"]["all"]
-    np.testing.assert_allclose(track.factors, 1.5)
+    np.testing.assert_allclose(track.factors, 3.0)
     assert track.sample_size.tolist() == [500, 500, 500]
-    assert list(found.rolling) == [("ewma", "width=0..0.01"), ("ewma", "all")]
-    rolling = found.rolling["ewma", "all"]
-    assert rolling.points == 9
-    np.testing.assert_allclose(rolling.sums, LEARNED.rolling["ewma", "all"].sums)
+    assert list(found.rolling) == list(LEARNED.rolling)
+    for where, rolling in LEARNED.rolling.items():
+        assert found.rolling[where].points == rolling.points
+        np.testing.assert_allclose(found.rolling[where].sums, rolling.sums)
+    assert caplog.text == ""
 
 
-def test_folder_is_created(tmp_path: Path) -> None:
-    save_learned(tmp_path / "a/b/learned.json", LEARNED, None)
+def test_state_in_the_file_can_be_used_as_a_state_file(files: Files) -> None:
+    files.state.write_text(json.dumps(json.loads(files.learned.read_text())["conformal"]))
 
-    assert load(tmp_path / "a/b/learned.json") is not None
-
-
-def test_state_in_the_file_can_be_used_as_a_state_file(path: Path, tmp_path: Path) -> None:
-    save_learned(path, LEARNED, None)
-    state_file = tmp_path / "state.json"
-    state_file.write_text(json.dumps(json.loads(path.read_text())["conformal"]))
-
-    assert set(load_state(state_file, 0.8, SOURCES).tracks) == {"ewma"}
+    assert set(load_state(files.state, 0.8, SOURCES).tracks) == {"ewma"}
 
 
-def test_new_fit_starts_learning_again(path: Path, tmp_path: Path) -> None:
-    fit = tmp_path / "state.json"
-    fit.write_text("one")
-    save_learned(path, LEARNED, digest_of_file(fit))
-    assert load(path, digest_of_file(fit)) is not None
-
-    fit.write_text("another")
-
-    assert load(path, digest_of_file(fit)) is None
-    assert load(path, digest_of_file(tmp_path / "none.json")) is None
-    assert digest_of_file(None) is None
-
-
-def test_removed_model_is_left_out(path: Path) -> None:
-    state = make_state()
-    tracks = {**state.tracks, "old-model": state.tracks["ewma"]}
+def test_removed_model_is_left_out(files: Files) -> None:
+    tracks = {**LEARNED.state.tracks, "old-model": LEARNED.state.tracks["ewma"]}
     rolling = {**LEARNED.rolling, ("old-model", "all"): make_rolling(3)}
-    save_learned(path, Learned(type(state)(0.8, tracks), rolling), None)
+    learned = Learned(ConformalState(0.8, tracks), rolling)
+    save_learned(files.learned, learned, digest_of_file(files.state))
 
-    found = load(path)
+    found = files.load()
 
-    assert found is not None
     assert set(found.state.tracks) == {"ewma"}
     assert {source for source, _ in found.rolling} == {"ewma"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version"),
-        ({"rolling": [{"source": "ewma"}]}, "rolling.0.segment: Field required"),
-        ({"extra": 1}, "extra"),
-        ({"conformal": {}}, "conformal"),
-        ({"rolling": None}, "rolling: Input should be"),
+        (lambda body: body.update(schema_version=2), "schema_version"),
+        (lambda body: body.update(extra=1), "extra"),
+        (lambda body: body.update(conformal={}), "conformal"),
+        (lambda body: body.update(rolling=None), "rolling: Input should be"),
+        (lambda body: body["rolling"][0].pop("segment"), "rolling.0.segment: Field required"),
+        (lambda body: body["rolling"][1].update(weight=0), "rolling.1.weight"),
+        (lambda body: body["rolling"][1].update(covered=-1), "rolling.1.covered"),
+        (lambda body: body["rolling"][1].update(points=0), "rolling.1.points: .*greater"),
+        (lambda body: body["rolling"][1].update(points=10**19), "rolling.1.points: .*less"),
+        (lambda body: body["rolling"][1].update(width=float("nan")), "rolling.1.width"),
+        (lambda body: body["rolling"][1].update(breached=1e300), "rolling.1.breached"),
+        (lambda body: body["rolling"][1].update(segment="s" * 1000), "rolling.1.segment"),
     ],
 )
 def test_file_with_other_content_is_refused(
-    path: Path, changes: dict[str, Any], message: str
+    files: Files, change: Callable[[Any], object], message: str
 ) -> None:
-    save_learned(path, LEARNED, None)
-    changed(path, **changes)
+    files.change(change)
 
     with pytest.raises(ConfigError, match=message):
-        load(path)
+        files.load()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("weight", 0), ("covered", -1), ("points", 0), ("width", float("nan"))),
-        *(("points", 10**19), ("breached", 1e300), ("segment", "s" * 1000)),
-    ],
-)
-def test_number_out_of_range_is_refused(path: Path, field: str, value: float) -> None:
-    save_learned(path, LEARNED, None)
-    rolling = json.loads(path.read_text())["rolling"]
-    rolling[1][field] = value
-    changed(path, rolling=rolling)
-
-    with pytest.raises(ConfigError, match=f"rolling.1.{field}"):
-        load(path)
-
-
-def test_failed_save_leaves_the_file_as_it_was(path: Path) -> None:
-    save_learned(path, LEARNED, None)
-    before = path.read_text()
+def test_failed_save_leaves_the_file_as_it_was(files: Files) -> None:
+    before = files.learned.read_text()
+    broken = Learned(LEARNED.state, {("a", "b"): make_rolling(1, width=np.nan)})
 
     with pytest.raises(ValueError, match="Out of range"):
-        save_learned(
-            path, Learned(LEARNED.state, {("a", "b"): make_rolling(1, width=np.nan)}), None
-        )
+        save_learned(files.learned, broken, None)
 
-    assert path.read_text() == before
-    assert list(path.parent.iterdir()) == [path]
+    assert files.learned.read_text() == before
+    assert list(files.learned.parent.iterdir()) == [files.learned]
+
+
+def test_without_a_learned_file_learning_starts_from_the_fitted_state(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.learned.unlink()
+
+    assert files.factor() == 1.5
+    assert caplog.text == ""
+
+
+def test_without_any_file_there_is_no_calibration() -> None:
+    nothing = make_settings(state_file=None, learned_file=None)
+    found = initial_learned(nothing, SOURCES, digest_of_file(None))
+
+    assert fitted_state(nothing, SOURCES) is None
+    assert (found.state.tracks, found.rolling, found.state.target_coverage) == ({}, {}, 0.8)
+
+
+def test_new_fit_starts_learning_again_with_a_warning(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_state(files.state, make_state(factor=1.7))
+
+    assert files.factor() == 1.7
+    assert "is from before the present state_file" in caplog.text
+
+
+def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Something else in the place of a file."""
+
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+WRONG: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "binary": lambda path: path.write_bytes(bytes(range(256)) * 100),
+    "bad UTF-8": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", b"ew\xffma")),
+    "lone surrogate": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", rb"\ud800")),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "deep": lambda path: path.write_bytes(b"[" * 1_000_000),
+    "deep inside": lambda path: path.write_bytes(b'{"conformal":' * 100_000),
+    "a million digits": lambda path: path.write_bytes(b"9" * 1_000_000),
+    "1 GB": lambda path: os.truncate(path, 10**9),
+    "many faults": lambda path: path.write_bytes(
+        b"{" + b",".join(b'"%d":1' % i for i in range(50_000)) + b"}"
+    ),
+    "long key": lambda path: path.write_bytes(b'{"' + b"k" * 1_000_000 + b'":1}'),
+    "folder": replaced_by(Path.mkdir),
+    "pipe": replaced_by(os.mkfifo),  # reading it waits for a writer
+    "link to itself": replaced_by(lambda path: path.symlink_to(path)),
+    "device": replaced_by(lambda path: path.symlink_to("/dev/zero")),
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("name", ["state", "learned"])
+def test_wrong_file_is_one_short_warning_and_the_service_works_without_it(
+    files: Files, caplog: pytest.LogCaptureFixture, name: str, spoil: Callable[[Path], object]
+) -> None:
+    spoil(getattr(files, name))
+
+    if name == "learned":
+        assert files.factor() == 1.5
+    else:
+        digest_of_file(files.state)
+        assert fitted_state(files.settings, SOURCES) is None
+    [record] = caplog.records
+    kept = {"state": "answers leave uncalibrated", "learned": "learning starts over"}
+    assert record.getMessage().startswith(kept[name])
+    assert len(record.getMessage()) < 1000
+    assert record.exc_info is None  # an expected error
+
+
+def test_unexpected_error_is_a_warning_too(
+    files: Files, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learned_file, "load_learned", lambda *_: 1 / 0)
+    monkeypatch.setattr(learned_file, "load_state", lambda *_: 1 / 0)
+
+    found = files.initial()
+
+    assert (found.rolling, found.state.tracks) == ({}, {})
+    assert caplog.text.count("ZeroDivisionError") >= 2
+
+
+ODD = st.sampled_from(
+    [None, True, "", "1", -1, 0, -0.0, 0.5, 1e308, 5e-324, float("nan"), float("inf")]
+    + [10**k for k in (15, 18, 19, 30, 300, 400)]
+    + [-(10**30), [], {}, [[]], [10**30], {"": 0}, "x" * 1000, [1] * 3, [1.5] * 3, [1] * 2_000]
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container inside a JSON value with each of its keys."""
+    keys = value if isinstance(value, dict) else range(len(value) if type(value) is list else 0)
+    inside = [(value, key) for key in keys]
+    return inside + [place for key in keys for place in places(value[key])]
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(odd=st.lists(st.tuples(st.integers(0, 10**6), ODD), min_size=1, max_size=3))
+def test_learning_works_with_any_odd_values_in_its_file(
+    tmp_path: Path, odd: list[tuple[int, Any]]
+) -> None:
+    def spoil(body: Any) -> None:
+        for number, value in odd:
+            if there := places(body):
+                container, key = there[number % len(there)]
+                container[key] = deepcopy(value)
+
+    files = Files(tmp_path)
+    files.change(spoil)
+
+    learner = OnlineCalibrator(files.settings, files.initial())
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5, 0.9)])
+
+    assert learner.scored_points == 1
+    json.dumps([row.coverage for row in learner.report().rows], allow_nan=False)

@@ -39,14 +39,6 @@ def test_values_of_requests_score_earlier_forecasts(batch_size: int) -> None:
     assert learner.report().counts[LearningEvent.KNOWN] == 3
 
 
-def test_markets_do_not_score_each_other() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5, market="a")])
-    learner.learn([make_seen(1, 0.5, 0.5, market="b")])
-
-    assert learner.scored_points == 0
-
-
 def test_market_with_too_few_changes_is_not_scored() -> None:
     learner = make_learner(min_changes=5)
     learner.learn([make_seen(0, 0.5)])
@@ -151,14 +143,6 @@ def test_report_counts_markets_forecasts_and_events() -> None:
     report = learner.report()
     assert (report.target_coverage, report.markets, report.waiting_forecasts) == (0.8, 2, 2)
     assert report.counts == {LearningEvent.ISSUED: 2, LearningEvent.FAILED_SAVES: 1}
-
-
-def test_empty_batches_change_nothing() -> None:
-    learner = make_learner()
-    learner.learn([])
-
-    assert learner.learned.state.tracks == {}
-    assert learner.outcomes([]) == OutcomeCounts(0, 0, 0, 0)
 
 
 def outcome(step: float, value: float, market: str = "m-1") -> Actual:

@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from runner.calibration.state import (
 )
 from runner.config.conformal import Dimension, Enough
 from runner.errors import ConfigError
+from tests.support.learning import make_settings
 
 SOURCES = ("ewma", "fracast-0")
 
@@ -49,21 +49,6 @@ def test_saved_state_is_loaded_again(tmp_path: Path) -> None:
     track = loaded.tracks["ewma"]["liquidity=high"]
     np.testing.assert_array_equal(track.factors, [[2.0, 0.8], [1.0, 1.5]])
     np.testing.assert_array_equal(track.sample_size, [250, 257])
-
-
-def test_failed_save_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    save_state(path, make_state())
-    before = path.read_text()
-    broken = ConformalState(
-        0.8, {"ewma": {"all": StepFactors(np.full((1, 2), np.nan), np.array([1]))}}
-    )
-
-    with pytest.raises(ValueError, match="JSON"):
-        save_state(path, broken)
-
-    assert path.read_text() == before
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_reader_never_gets_a_part_of_a_file(tmp_path: Path) -> None:
@@ -128,38 +113,12 @@ def test_invalid_file_is_refused_with_its_name_and_place(
         load_state(path, 0.8, SOURCES)
 
 
-@pytest.mark.parametrize("kept", [0, 150])
-def test_half_written_file_is_refused(tmp_path: Path, kept: int) -> None:
-    path = tmp_path / "state.json"
-    path.write_text(to_json(make_state())[:kept])
-
-    with pytest.raises(ConfigError, match=r"state\.json: the conformal state: Invalid JSON"):
-        load_state(path, 0.8, SOURCES)
-
-
 def test_missing_file_folder_and_impossible_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
     for name in ("missing", "folder", "a\0b"):
         with pytest.raises(ConfigError, match=rf"{name}: the conformal state cannot be read"):
             load_state(tmp_path / name, 0.8, SOURCES)
-
-
-def test_too_long_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    save_state(path, make_state())
-    os.truncate(path, 10**9)
-
-    with pytest.raises(ConfigError, match=r"state\.json: the conformal state is over 16 MiB"):
-        load_state(path, 0.8, SOURCES)
-
-
-def test_many_faults_are_counted_but_not_described(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    path.write_text(json.dumps({f"k{i}": 1 for i in range(200)}))
-
-    with pytest.raises(ConfigError, match=r"state\.json: the conformal state has 204 faults"):
-        load_state(path, 0.8, SOURCES)
 
 
 def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
@@ -205,7 +164,9 @@ def chain(
     freq: str = "5m",
     width: float | None = 0.02,
 ) -> tuple[str, ...]:
-    return segment_chain(dimensions, EDGES, liquidity=liquidity, freq=freq, width=width)
+    settings = make_settings(segments=dimensions, width_edges=EDGES)
+    interval = None if width is None else np.array([[0.0, width / 2, width]])
+    return segment_chain(settings, liquidity, freq, interval)
 
 
 def test_first_dimension_is_dropped_first() -> None:

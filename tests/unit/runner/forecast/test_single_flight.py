@@ -29,37 +29,6 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_callers_of_one_key_share_one_task() -> None:
-    flights, work = SingleFlight[str](), Work()
-    callers = [asyncio.ensure_future(flights.join("k", work, 10)) for _ in range(3)]
-    await settle()
-    work.done.set()
-
-    assert await asyncio.gather(*callers) == ["result"] * 3
-    assert work.started == 1
-    assert not flights.running("k")
-
-
-async def test_different_keys_have_different_tasks() -> None:
-    flights, work = SingleFlight[str](), Work()
-    work.done.set()
-    await asyncio.gather(flights.join("a", work, 10), flights.join("b", work, 10))
-
-    assert work.started == 2
-
-
-async def test_caller_that_waits_too_long_gets_an_error_and_the_task_goes_on() -> None:
-    flights, work = SingleFlight[str](), Work()
-    with pytest.raises(TooLateError, match="deadline"):
-        await flights.join("k", work, 0.0)
-    assert flights.running("k")
-    work.done.set()
-    await settle()
-
-    assert work.cancelled == 0
-    assert not flights.running("k")
-
-
 async def test_task_is_cancelled_when_its_last_caller_is() -> None:
     flights, work = SingleFlight[str](), Work()
     callers = [asyncio.ensure_future(flights.join("k", work, 10)) for _ in range(2)]

@@ -1,206 +1,199 @@
+"""Items share calls: at the sender (`CallCoalescer`), and at the receiver (`ItemTasks`)."""
+
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from serve_app.remote.call_coalescer import CallCoalescer, UnansweredError
+from serve_app.remote.clients import CallCoalescer, ItemBatch, ItemTasks, UnansweredError
 from tests.support.virtual_time import run_virtual
 
 INTERVAL_S = 0.01
+ASKER: contextvars.ContextVar[int] = contextvars.ContextVar("asker", default=0)
 
 
 class Deployment:
     """Records calls; answers each item with its double after ``takes_s``, one part an item."""
 
-    def __init__(self, takes_s: float = 0.0) -> None:
+    def __init__(self, takes_s: float = 0.0, most: int = 100) -> None:
         self.takes_s = takes_s
         self.calls: list[tuple[float, list[int]]] = []
+        self.askers: list[int] = []
         self.forgotten: list[int] = []
-        self.silent_about: set[int] = set()
+        self.unanswered: set[int] = set()
+        self.fails = False
+        self.shared = CallCoalescer(self.send, self.forget, INTERVAL_S, most)
 
     async def send(self, items: Sequence[tuple[int, int]]) -> AsyncIterator[list[tuple[int, int]]]:
         self.calls.append((asyncio.get_running_loop().time(), [item for _, item in items]))
+        self.askers.append(ASKER.get())
         for number, item in items:
             await asyncio.sleep(self.takes_s)
-            if item not in self.silent_about:
+            if self.fails:
+                raise ConnectionError("gone")
+            if item not in self.unanswered:
                 yield [(number, 2 * item)]
 
     async def forget(self, numbers: Sequence[int]) -> None:
         self.forgotten.extend(numbers)
 
-
-def sharing(deployment: Deployment, most: int = 100) -> CallCoalescer[int, int]:
-    return CallCoalescer(deployment.send, deployment.forget, INTERVAL_S, most)
-
-
-def test_lone_item_leaves_at_once() -> None:
-    async def story() -> tuple[int, float]:
-        answer = await sharing(deployment).ask("lane", 21)
-        return answer, asyncio.get_running_loop().time()
-
-    deployment = Deployment()
-    answer, took_s = run_virtual(story())
-
-    assert answer == 42
-    assert took_s == 0.0
+    async def ask(self, item: int, at_s: float = 0.0, key: str = "model") -> tuple[int, float]:
+        """The answer and its time."""
+        await asyncio.sleep(at_s)
+        ASKER.set(item)
+        return await self.shared.ask(key, item), asyncio.get_running_loop().time()
 
 
-def test_items_of_one_turn_share_a_call() -> None:
-    async def story() -> list[int]:
-        shared = sharing(deployment)
-        return await asyncio.gather(*(shared.ask("lane", item) for item in range(5)))
+@pytest.mark.parametrize(
+    ("most", "asked", "calls"),
+    [
+        (100, [(21, 0.0)], [(0.0, [21])]),
+        (100, [(i, 0.0) for i in range(5)], [(0.0, [0, 1, 2, 3, 4])]),  # in one turn of the loop
+        (100, [(1, 0.0), (2, 0.002), (3, 0.004)], [(0.0, [1]), (0.01, [2, 3])]),
+        (2, [(1, 0.0), (2, 0.002), (3, 0.003)], [(0.0, [1]), (0.003, [2, 3])]),  # a full call
+    ],
+)
+def test_items_within_an_interval_share_a_call(
+    most: int, asked: list[tuple[int, float]], calls: list[tuple[float, list[int]]]
+) -> None:
+    async def main() -> list[tuple[int, float]]:
+        return await asyncio.gather(*(deployment.ask(item, at_s) for item, at_s in asked))
 
-    deployment = Deployment()
-    answers = run_virtual(story())
+    deployment = Deployment(most=most)
+    answers = run_virtual(main())
 
-    assert answers == [0, 2, 4, 6, 8]
-    assert [items for _, items in deployment.calls] == [[0, 1, 2, 3, 4]]
+    assert [answer for answer, _ in answers] == [2 * item for item, _ in asked]
+    assert [items for _, items in deployment.calls] == [items for _, items in calls]
+    assert [at_s for at_s, _ in deployment.calls] == pytest.approx([at_s for at_s, _ in calls])
+    assert set(deployment.askers) == {0}  # not in the context of a request
 
 
-def test_items_within_the_interval_wait_for_the_next_call() -> None:
-    async def story() -> None:
-        shared = sharing(deployment)
-        first = asyncio.create_task(shared.ask("lane", 1))
-        await asyncio.sleep(0.002)
-        second = asyncio.create_task(shared.ask("lane", 2))
-        await asyncio.sleep(0.002)
-        await asyncio.gather(first, second, shared.ask("lane", 3))
+def test_keys_do_not_wait_for_each_other() -> None:
+    async def main() -> None:
+        await deployment.ask(1, key="a")
+        await deployment.ask(2, key="b")
 
     deployment = Deployment()
-    run_virtual(story())
-
-    assert deployment.calls == [(0.0, [1]), (pytest.approx(INTERVAL_S), [2, 3])]
-
-
-def test_full_call_leaves_before_its_time() -> None:
-    async def story() -> None:
-        shared = sharing(deployment, most=2)
-        await shared.ask("lane", 1)
-        await asyncio.gather(*(shared.ask("lane", item) for item in (2, 3, 4)))
-
-    deployment = Deployment()
-    run_virtual(story())
-
-    assert [items for _, items in deployment.calls] == [[1], [2, 3], [4]]
-    assert deployment.calls[1][0] == 0.0
-
-
-def test_lanes_do_not_wait_for_each_other() -> None:
-    async def story() -> None:
-        shared = sharing(deployment)
-        await shared.ask("a", 1)
-        await shared.ask("b", 2)
-
-    deployment = Deployment()
-    run_virtual(story())
+    run_virtual(main())
 
     assert deployment.calls == [(0.0, [1]), (0.0, [2])]
 
 
-def test_nobody_waits_for_who_travels_along() -> None:
-    async def finished_at(shared: CallCoalescer[int, int], item: int) -> float:
-        await shared.ask("lane", item)
-        return asyncio.get_running_loop().time()
+def test_no_item_waits_for_another_one_in_its_call() -> None:
+    async def main() -> list[tuple[int, float]]:
+        deployment = Deployment(takes_s=1.0)
+        return await asyncio.gather(*(deployment.ask(item) for item in (1, 2, 3)))
 
-    async def story() -> list[float]:
-        shared = sharing(Deployment(takes_s=1.0))
-        return await asyncio.gather(*(finished_at(shared, item) for item in (1, 2, 3)))
-
-    assert run_virtual(story()) == [1.0, 2.0, 3.0]
+    assert run_virtual(main()) == [(2, 1.0), (4, 2.0), (6, 3.0)]
 
 
-def test_who_leaves_before_the_call_is_not_sent() -> None:
-    async def story() -> None:
-        shared = sharing(deployment)
-        await shared.ask("lane", 1)
-        leaver = asyncio.create_task(shared.ask("lane", 2))
-        stayer = asyncio.create_task(shared.ask("lane", 3))
-        await asyncio.sleep(0)
-        leaver.cancel()
-        await stayer
+@pytest.mark.parametrize(
+    ("asked", "calls"), [([2, 3], [[3]]), ([2], [])], ids=["with others", "alone"]
+)
+def test_item_abandoned_before_its_call_is_not_sent(
+    asked: list[int], calls: list[list[int]]
+) -> None:
+    async def main() -> None:
+        await deployment.ask(1)
+        tasks = [asyncio.create_task(deployment.ask(item)) for item in asked]
+        await asyncio.sleep(0.001)
+        tasks[0].cancel()
+        await asyncio.sleep(1.0)
 
     deployment = Deployment()
-    run_virtual(story())
+    run_virtual(main())
 
-    assert [items for _, items in deployment.calls] == [[1], [3]]
+    assert [items for _, items in deployment.calls[1:]] == calls
     assert deployment.forgotten == []
 
 
-def test_call_that_everybody_left_is_not_made() -> None:
-    async def story() -> None:
-        shared = sharing(deployment)
-        leaver = asyncio.create_task(shared.ask("lane", 2))
-        await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.sleep(INTERVAL_S)
-
-    deployment = Deployment()
-    run_virtual(story())
-
-    assert deployment.calls == []
-
-
-def test_who_leaves_under_way_is_forgotten_at_the_other_end() -> None:
-    async def story() -> int:
-        shared = sharing(deployment)
-        leavers = [asyncio.create_task(shared.ask("lane", item)) for item in (1, 2)]
-        stayer = asyncio.create_task(shared.ask("lane", 3))
+def test_items_abandoned_during_their_call_are_forgotten_at_the_receiver() -> None:
+    async def main() -> tuple[int, float]:
+        left = [asyncio.create_task(deployment.ask(item)) for item in (1, 2)]
+        kept = asyncio.create_task(deployment.ask(3))
         await asyncio.sleep(0.5)
-        for leaver in leavers:
-            leaver.cancel()
-        return await stayer
+        for task in left:
+            task.cancel()
+        return await kept
 
     deployment = Deployment(takes_s=1.0)
-    answer = run_virtual(story())
 
-    assert answer == 6
+    assert run_virtual(main()) == (6, 3.0)
     assert deployment.forgotten == [0, 1]
 
 
-def test_call_does_not_run_in_the_context_of_a_request() -> None:
-    asker: contextvars.ContextVar[int] = contextvars.ContextVar("asker", default=0)
-    seen: list[int] = []
-
-    async def send(items: Sequence[tuple[int, int]]) -> AsyncIterator[list[tuple[int, int]]]:
-        seen.append(asker.get())
-        yield list(items)
-
-    async def ask(shared: CallCoalescer[int, int], item: int) -> int:
-        asker.set(item)
-        return await shared.ask("lane", item)
-
-    async def story() -> None:
-        shared: CallCoalescer[int, int] = CallCoalescer(send, Deployment().forget, INTERVAL_S, 2)
-        await asyncio.gather(*(ask(shared, item) for item in (1, 2, 3)))
-
-    run_virtual(story())
-
-    assert seen == [0, 0]
-
-
-def test_failed_call_is_everybodys_error() -> None:
-    async def send(_: Sequence[tuple[int, int]]) -> AsyncIterator[list[tuple[int, int]]]:
-        yield []
-        raise ConnectionError("gone")
-
-    async def story() -> list[int | BaseException]:
-        shared: CallCoalescer[int, int] = CallCoalescer(send, Deployment().forget, INTERVAL_S, 10)
-        asked = (shared.ask("lane", item) for item in (1, 2))
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    assert [type(e) for e in run_virtual(story())] == [ConnectionError, ConnectionError]
-
-
-def test_item_without_an_answer_is_an_error_not_a_hang() -> None:
-    async def story() -> list[int | BaseException]:
-        shared = sharing(deployment)
-        asked = (shared.ask("lane", item) for item in (1, 2))
-        return await asyncio.gather(*asked, return_exceptions=True)
+@pytest.mark.parametrize("fails", [True, False])
+def test_item_without_an_answer_gets_an_error(fails: bool) -> None:
+    async def main() -> list[object]:
+        return await asyncio.gather(*map(deployment.ask, (1, 2)), return_exceptions=True)
 
     deployment = Deployment()
-    deployment.silent_about = {2}
-    first, second = run_virtual(story())
+    deployment.fails, deployment.unanswered = fails, {2}
+    answers = run_virtual(main())
 
-    assert first == 2
-    assert isinstance(second, UnansweredError)
+    if fails:
+        assert [type(answer) for answer in answers] == [ConnectionError] * 2
+    else:
+        assert answers[0] == (2, 0.0)
+        assert isinstance(answers[1], UnansweredError)
+
+
+class Tasks(ItemTasks[int, int]):
+    """Each item takes as many seconds as it says, and answers with its tenfold."""
+
+    def __init__(self) -> None:
+        super().__init__(self.answer)
+        self.finished: list[int] = []
+
+    async def answer(self, item: int) -> int:
+        await asyncio.sleep(item)
+        self.finished.append(item)
+        return 10 * item
+
+    async def collect(self, sender: str, *items: tuple[int, int]) -> list[list[tuple[int, int]]]:
+        begun = self.take(ItemBatch(sender, items))
+        return [sorted(part) async for part in self.parts(begun)]
+
+
+def test_each_sender_gets_its_answers_and_those_ready_together_in_one_part() -> None:
+    async def main() -> None:
+        tasks = Tasks()
+        batches = tasks.collect("a", (7, 2), (8, 1), (9, 2)), tasks.collect("b", (7, 3))
+        one, other = await asyncio.gather(*batches)
+
+        assert one == [[(8, 10)], [(7, 20), (9, 20)]]
+        assert other == [[(7, 30)]]
+
+    run_virtual(main())
+
+
+def test_forgotten_item_is_cancelled_and_running_ones_are_counted() -> None:
+    async def main() -> list[list[tuple[int, int]]]:
+        answers = asyncio.create_task(tasks.collect("a", (1, 5), (2, 6)))
+        await asyncio.sleep(1)
+        counts = [len(tasks)]
+        tasks.forget("a", [1, 99])
+        tasks.forget("b", [2])
+        await asyncio.sleep(1)
+        parts = await answers
+        assert [*counts, len(tasks)] == [2, 0]
+        return parts
+
+    tasks = Tasks()
+
+    assert [item for part in run_virtual(main()) for item in part] == [(2, 60)]
+    assert tasks.finished == [6]
+
+
+def test_closing_the_answers_cancels_what_is_not_done() -> None:
+    async def main() -> None:
+        parts = tasks.parts(tasks.take(ItemBatch("a", [(1, 1), (2, 5)])))
+        await anext(parts)
+        await parts.aclose()
+        await asyncio.sleep(10)
+
+    tasks = Tasks()
+    run_virtual(main())
+
+    assert tasks.finished == [1]

@@ -1,309 +1,186 @@
 import asyncio
 import pickle
-from collections.abc import Sequence
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
-from runner.calibration.coverage import Actual, CoverageReport, ForecastRecord, OutcomeCounts
+from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.answers import AnswerStore, Outbox
+from runner.forecast.answers import Outbox
 from runner.forecast.resolved_request import resolve_request
-from runner.types import FallbackReason
-from serve_app.remote.learning_actor import LearningReply, Version
-from serve_app.remote.learning_client import (
-    TOLD_AT_ONCE,
-    Learning,
-    LearningFailedError,
-    LearningLostError,
-    RayLearningPort,
-)
+from serve_app.remote.learning_client import MAX_RECORDS, Learning, LearningReply
 from tests.support.builders import make_bands, make_config, make_registry, make_request
 from tests.support.learning import make_state
-from tests.support.virtual_time import run_virtual
+from tests.support.virtual_time import in_virtual_time
 
 CONFIG, REGISTRY = make_config(), make_registry()
 INTERVAL_S = 2.0
 COUNTS = OutcomeCounts(1, 1, 0, 3)
+GONE = ConnectionError("died")
+BROKEN = RayTaskError("exchange", "trace", KeyError("x"))
 
 
 class FakeActor:
-    """Hears notes and answers with a state of its own; can be gone, slow or broken."""
+    """Receives records and answers with a state; can fail or be slow."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.received: list[str] = []
         self.calls = 0
-        self.gone = False
-        self.broken = False
+        self.error: Exception | None = None
         self.delay_s = 0.0
-        self.version: Version = (7, 0)
+        self.version = (7, 0)
         self.state = make_state(factor=2.0)
 
-    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
-        self.calls += 1
-        batch: list[ForecastRecord] = pickle.loads(notes)  # our own
-        await self._be_there()
-        self.told += [seen.market_id for seen in batch]
-        report = CoverageReport(0.8, markets=len(self.told))
-        return LearningReply(self.version, None if known == self.version else self.state, report)
-
-    async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
-        await self._be_there()
-        return COUNTS
-
-    async def _be_there(self) -> None:
+    async def call(self, method: str, *args: Any) -> Any:
         await asyncio.sleep(self.delay_s)
-        if self.broken:
-            raise LearningFailedError("KeyError")
-        if self.gone:
-            raise LearningLostError("ActorDiedError")
+        if self.error:
+            raise self.error
+        if method == "outcomes":
+            return COUNTS
+        notes, known = args
+        self.calls += 1
+        self.received += [record.market_id for record in pickle.loads(notes)]  # our own
+        state = None if known == self.version else self.state
+        return LearningReply(self.version, state, CoverageReport(0.8, markets=len(self.received)))
 
 
 class Replica:
-    """A replica's notes, and the states that its answers were calibrated by."""
+    """A replica's client, its outbox, and the states that its answers were calibrated by."""
 
-    def __init__(self, actor: FakeActor, room: int = 1000) -> None:
-        self.notes = Outbox(room)
+    def __init__(self, max_queued: int = 1000) -> None:
+        self.actor = FakeActor()
+        self.outbox = Outbox(max_queued)
         self.states: list[ConformalState] = []
-        report = CoverageReport(0.8)
-        self.learning = Learning(self.notes, actor, self.states.append, INTERVAL_S, report)
+        shared = (self.actor.call, self.states.append, INTERVAL_S, CoverageReport(0.8))
+        self.learning = Learning(self.outbox, *shared)
 
-    def note(self, *markets: str) -> None:
+    def answers(self, *markets: str) -> None:
         for market in markets:
-            plan = resolve_request(make_request(market_id=market), REGISTRY, CONFIG)
-            self.notes.add(plan, "ewma", make_bands())
+            resolved = resolve_request(make_request(market_id=market), REGISTRY, CONFIG)
+            self.outbox.add(resolved, "ewma", make_bands())
 
 
-async def test_notes_are_told_once_and_what_is_known_is_heard() -> None:
-    actor = FakeActor()
-    replica = Replica(actor)
-    replica.note("a", "b")
+async def test_records_are_sent_once_and_each_new_state_is_used_once() -> None:
+    replica = Replica()
+    replica.answers("a", "b")
+    for _ in range(2):
+        await replica.learning.exchange()
+    first, replica.actor.version, replica.actor.state = replica.actor.state, (7, 12), make_state()
     await replica.learning.exchange()
-    await replica.learning.exchange()
 
-    assert actor.told == ["a", "b"]
-    assert replica.states == [actor.state]
+    assert replica.actor.received == ["a", "b"]
+    assert replica.states == [first, replica.actor.state]
     assert replica.learning.report.markets == 2
 
 
-async def test_new_version_is_used_from_then_on() -> None:
-    actor = FakeActor()
-    replica = Replica(actor)
-    await replica.learning.exchange()
-    actor.version, actor.state = (7, 12), make_state(factor=3.0)
+async def test_many_records_are_sent_in_several_calls() -> None:
+    replica = Replica()
+    replica.answers(*(f"m-{i}" for i in range(2 * MAX_RECORDS + 3)))
     await replica.learning.exchange()
 
-    assert replica.states[-1] is actor.state
-    assert len(replica.states) == 2
+    assert len(replica.actor.received) == 2 * MAX_RECORDS + 3
+    assert replica.actor.calls == 3
 
 
-async def test_answers_are_calibrated_by_what_was_learned() -> None:
-    actor = FakeActor()
-    answers = AnswerStore(CONFIG, lambda: 0.0, lambda: 0.0)
-    report = CoverageReport(0.8)
-    learning = Learning(Outbox(9), actor, answers.calibrate_by, INTERVAL_S, report)
-    await learning.exchange()
-
-    plan = resolve_request(make_request(conformal=True), REGISTRY, CONFIG)
-    reason = FallbackReason.OVERLOADED
-    forecast = answers.from_baseline(plan, make_bands(), reason)
-    assert forecast.conformal is not None
-
-
-async def test_many_notes_are_told_in_several_calls() -> None:
-    actor = FakeActor()
-    replica = Replica(actor)
-    replica.note(*(f"m-{i}" for i in range(2 * TOLD_AT_ONCE + 3)))
-    await replica.learning.exchange()
-
-    assert len(actor.told) == 2 * TOLD_AT_ONCE + 3
-    assert actor.calls == 3
-
-
-async def test_notes_wait_while_the_actor_is_gone_and_answers_go_on(
+@pytest.mark.parametrize(
+    ("error", "dropped", "exchanges", "warning"),
+    [
+        (GONE, 0, {"ok": 2, "lost": 3}, "Lost the learning actor (ConnectionError)"),
+        (BROKEN, 1, {"ok": 2, "failed": 3}, "1 answers are not used"),  # they would fail again
+    ],
+)
+async def test_records_of_a_lost_actor_are_kept_and_those_of_a_failed_call_are_dropped(
     caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    dropped: int,
+    exchanges: dict[str, int],
+    warning: str,
 ) -> None:
-    actor = FakeActor()
-    replica = Replica(actor)
+    replica = Replica()
     await replica.learning.exchange()
-    actor.gone = True
-    replica.note("a")
+    replica.actor.error = error
+    replica.answers("a")
     for _ in range(3):
         await replica.learning.exchange()
-    assert len(replica.notes) == 1
-    assert caplog.text.count("Lost the learning actor (ActorDiedError)") == 1
+    assert len(replica.outbox) == 1 - dropped
+    assert len(caplog.records) == 1  # one for all failures
 
-    actor.gone = False
+    replica.actor.error = None
     await replica.learning.exchange()
 
-    assert actor.told == ["a"]
-    assert replica.learning.exchanges == {"ok": 2, "lost": 3}
+    assert replica.actor.received == ["a"] * (1 - dropped)
+    assert replica.learning.dropped_notes == dropped
+    assert replica.learning.exchanges == exchanges
     assert len(replica.states) == 1
-    assert caplog.text.count("is back") == 1
+    assert warning in caplog.records[0].getMessage()
+    assert "is back" in caplog.records[1].getMessage()
 
 
-async def test_notes_are_bounded_while_the_actor_is_gone() -> None:
-    actor = FakeActor()
-    actor.gone = True
-    replica = Replica(actor, room=2)
-    replica.note("a", "b")
+async def test_records_are_bounded_while_the_actor_is_gone() -> None:
+    replica = Replica(max_queued=2)
+    replica.actor.error = GONE
+    replica.answers("a", "b")
     await replica.learning.exchange()
-    replica.note("c")
+    replica.answers("c")
 
-    assert len(replica.notes) == 2
+    assert len(replica.outbox) == 2
     assert replica.learning.dropped_notes == 1
 
 
-async def test_notes_that_cannot_be_learned_from_are_not_told_for_ever(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    actor = FakeActor()
-    actor.broken = True
-    replica = Replica(actor)
-    replica.note("a", "b")
+@in_virtual_time
+async def test_exchange_with_an_actor_that_hangs_ends_after_five_seconds() -> None:
+    replica = Replica()
+    replica.actor.delay_s = 3600.0
+    replica.answers("a")
+
     await replica.learning.exchange()
 
-    assert len(replica.notes) == 0
-    assert replica.learning.dropped_notes == 2
-    assert replica.learning.exchanges == {"failed": 1}
-    assert "Learning failed (KeyError): 2 answers are not learned from" in caplog.text
+    assert asyncio.get_running_loop().time() == 5.0
+    assert len(replica.outbox) == 1
 
 
-async def test_actor_that_fails_again_and_again_is_said_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    actor = FakeActor()
-    actor.broken = True
-    replica = Replica(actor)
-    for _ in range(3):
-        replica.note("a")
-        await replica.learning.exchange()
-    assert replica.learning.dropped_notes == 3
-    assert len(caplog.records) == 1
+@in_virtual_time
+async def test_started_client_makes_one_call_per_interval() -> None:
+    replica = Replica()
+    replica.answers(*(f"m-{i}" for i in range(3 * MAX_RECORDS)))
+    replica.learning.start()
+    await asyncio.sleep(1.5 * INTERVAL_S)
 
-    actor.broken = False
-    await replica.learning.exchange()
-    assert "is back" in caplog.records[-1].getMessage()
+    assert len(replica.actor.received) == 2 * MAX_RECORDS
+    assert len(replica.outbox) == MAX_RECORDS
 
 
-def test_actor_that_hangs_is_lost_for_now() -> None:
-    async def main() -> None:
-        actor = FakeActor()
-        actor.delay_s = 3600.0
-        replica = Replica(actor)
-        replica.note("a")
+@in_virtual_time
+async def test_records_of_a_cancelled_exchange_are_kept() -> None:
+    replica = Replica()
+    replica.actor.delay_s = 1.0
+    replica.answers("a")
+    caller = asyncio.ensure_future(replica.learning.outcomes([]))
+    await asyncio.sleep(0.5)
+    caller.cancel()
+    await asyncio.wait([caller])
 
-        await replica.learning.exchange()
-
-        assert asyncio.get_running_loop().time() == 5.0
-        assert len(replica.notes) == 1
-
-    run_virtual(main())
-
-
-def test_exchange_goes_on_by_itself_until_it_is_stopped() -> None:
-    async def main() -> None:
-        actor = FakeActor()
-        replica = Replica(actor)
-        replica.learning.start()
-        replica.learning.start()
-        await asyncio.sleep(0)
-        replica.note("a")
-        await asyncio.sleep(2 * INTERVAL_S + 0.1)
-        await replica.learning.stop()
-        await replica.learning.stop()
-        replica.note("b")
-        await asyncio.sleep(60)
-
-        assert actor.told == ["a"]
-        assert actor.calls == 3
-
-    run_virtual(main())
-
-
-def test_flood_of_answers_is_told_at_a_steady_pace() -> None:
-    async def main() -> None:
-        actor = FakeActor()
-        replica = Replica(actor)
-        replica.note(*(f"m-{i}" for i in range(3 * TOLD_AT_ONCE)))
-        replica.learning.start()
-        await asyncio.sleep(1.5 * INTERVAL_S)
-        await replica.learning.stop()
-
-        assert len(actor.told) == 2 * TOLD_AT_ONCE
-        assert len(replica.notes) == TOLD_AT_ONCE
-
-    run_virtual(main())
-
-
-def test_note_of_an_exchange_that_was_broken_off_is_not_lost() -> None:
-    async def main() -> None:
-        actor = FakeActor()
-        actor.delay_s = 1.0
-        replica = Replica(actor)
-        replica.note("a")
-        replica.learning.start()
-        await asyncio.sleep(0.5)
-
-        await replica.learning.stop()
-
-        assert len(replica.notes) == 1
-
-    run_virtual(main())
+    assert len(replica.outbox) == 1
 
 
 async def test_outcomes_are_sent_after_the_forecasts_they_may_be_of() -> None:
-    actor = FakeActor()
-    replica = Replica(actor)
-    replica.note("a")
+    replica = Replica()
+    replica.answers("a")
 
-    counts = await replica.learning.outcomes([Actual("a", 0.0, 0.5)])
-
-    assert counts == COUNTS
-    assert actor.told == ["a"]
+    assert await replica.learning.outcomes([Actual("a", 0.0, 0.5)]) == COUNTS
+    assert replica.actor.received == ["a"]
 
 
-@pytest.mark.parametrize("fault", ["gone", "broken"])
-async def test_outcomes_that_cannot_be_sent_are_refused_for_now(fault: str) -> None:
-    actor = FakeActor()
-    setattr(actor, fault, True)
+@pytest.mark.parametrize("error", [GONE, BROKEN])
+async def test_outcomes_that_cannot_be_sent_are_refused_with_a_time_to_retry(
+    error: Exception,
+) -> None:
+    replica = Replica()
+    replica.actor.error = error
 
     with pytest.raises(OutcomesUnavailableError) as caught:
-        await Replica(actor).learning.outcomes([Actual("a", 0.0, 0.5)])
+        await replica.learning.outcomes([Actual("a", 0.0, 0.5)])
 
     assert caught.value.retry_after_s == INTERVAL_S
-
-
-def port_to(answer: object) -> RayLearningPort:
-    """A port whose actor gives, or raises, ``answer``."""
-
-    async def remote(*_: object) -> object:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    method = SimpleNamespace(remote=remote)
-    return RayLearningPort(lambda: SimpleNamespace(exchange=method, outcomes=method))
-
-
-async def test_port_hands_on_what_the_actor_says() -> None:
-    assert await port_to(COUNTS).outcomes([]) is COUNTS
-    reply = LearningReply((7, 0), None, CoverageReport(0.8))
-    assert await port_to(reply).exchange(b"", None) is reply
-
-
-async def test_actor_that_died_is_lost_and_one_that_raised_has_failed() -> None:
-    with pytest.raises(LearningLostError, match="RayActorError"):
-        await port_to(RayActorError()).outcomes([])
-    with pytest.raises(LearningFailedError):
-        await port_to(RayTaskError("learn", "trace", KeyError("x"))).outcomes([])
-
-
-async def test_actor_that_is_not_there_is_lost() -> None:
-    def missing() -> object:
-        raise ValueError("no such actor")
-
-    with pytest.raises(LearningLostError, match="ValueError"):
-        await RayLearningPort(missing).exchange(b"", None)

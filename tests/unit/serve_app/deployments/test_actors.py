@@ -1,0 +1,181 @@
+"""The two actors, and what Serve may see of a fault in them."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from runner.breaker.shared import SyncRequest
+from runner.calibration.coverage import Actual, ForecastRecord, LearningEvent, OutcomeCounts
+from runner.calibration.learned_file import load_learned
+from runner.config.conformal import ConformalSection
+from runner.types import BreakerCommand
+from serve_app.deployments import actors
+from serve_app.deployments.actors import BreakerActor, LearningActor, breaker_actor, learning_actor
+from serve_app.remote.learning_client import LearningReply, Version
+from tests.support.builders import make_config
+from tests.support.fakes import FakeClock
+from tests.support.learning import START, STEP_S, make_seen, make_settings
+from tests.unit.runner.breaker.breakers import fail, make_breakers
+from tests.unit.runner.breaker.breakers import make_settings as make_breaker_settings
+
+SOURCES = ["ewma", "fracast-0"]
+
+
+@pytest.fixture(autouse=True)
+def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor lowers that of its process, which is this one here."""
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_configuration_in_serves_status_is_json(online: bool) -> None:
+    """`serve status` and KubeRay read it; a clock among the arguments once broke both."""
+    config = make_config(conformal={"learned_file": None})
+    actor = learning_actor(config, {"ewma"}) if online else breaker_actor(config)
+    shown = json.loads(json.dumps(actor.model_dump(exclude={"actor_class"})))
+
+    if online:
+        assert ConformalSection.model_validate_json(shown["init_args"][0]) == config.conformal
+    else:
+        assert shown["init_args"][0] == config.circuit_breaker.model_dump()
+    assert shown["actor_options"]["num_cpus"] > 0  # else it may run on a head that takes no work
+    assert shown["actor_options"]["enable_task_events"] is False  # four calls a second
+
+
+async def test_breaker_actor_accepts_the_dict_that_serve_makes_of_its_settings() -> None:
+    sent = breaker_actor(make_config()).model_dump()["init_args"]
+    assert isinstance(sent[0], dict)
+
+    assert await BreakerActor(*sent).command(["m"], BreakerCommand.FORCE_OPEN) == "forced_open"
+
+
+async def test_breaker_actor_keeps_the_first_copy_that_it_receives() -> None:
+    actor, other = (BreakerActor(make_breaker_settings()) for _ in range(2))
+    copy = make_breakers()
+    fail(copy, "m", 0.0)
+
+    first = await actor.sync(SyncRequest(None))
+    await actor.sync(SyncRequest(None, copy=copy.snapshot(0.0)))
+    breakers = (await actor.sync(SyncRequest(first.actor))).breakers
+
+    assert first.breakers is None
+    assert breakers is not None
+    assert breakers["m"]["state"] == "open"
+    assert 99.0 < breakers["m"]["retry_in_s"] < 100.0
+    assert (await other.sync(SyncRequest(None))).actor != first.actor
+
+
+async def test_wrong_settings_raise_in_each_call_and_never_in_a_constructor() -> None:
+    breaker, learning = BreakerActor({"probes": "many"}), LearningActor("no JSON", SOURCES)
+
+    for _ in range(2):
+        with pytest.raises(ValidationError, match="probes"):
+            await breaker.sync(SyncRequest(None))
+        with pytest.raises(ValidationError, match="JSON"):
+            await learning.exchange(pickle.dumps([]), None)
+        with pytest.raises(ValidationError, match="JSON"):
+            await learning.outcomes([])
+
+
+async def test_learning_actor_that_cannot_be_built_is_built_by_a_later_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actor, _ = make_actor()
+    with monkeypatch.context() as patch:
+        patch.setattr(actors, "initial_learned", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await exchange(actor)
+
+    first = await exchange(actor)
+    assert (await exchange(actor, known=first.version)).state is None  # the same instance
+
+
+def make_actor(file: Path | None = None) -> tuple[LearningActor, FakeClock]:
+    clock = FakeClock()
+    settings = make_settings(state_file=None, learned_file=file, save_interval_s=30.0)
+    return LearningActor(settings.model_dump_json(), SOURCES, clock), clock
+
+
+async def exchange(
+    actor: LearningActor, *records: ForecastRecord, known: Version | None = None
+) -> LearningReply:
+    return await actor.exchange(pickle.dumps(list(records)), known)
+
+
+async def test_forecast_and_outcome_from_different_replicas_are_learned_from() -> None:
+    actor, _ = make_actor()
+    await exchange(actor, make_seen(0, 0.5))
+    reply = await exchange(actor, make_seen(1, 0.5, 0.9))
+
+    assert reply.version[1] == 1
+    assert reply.state is not None
+    assert reply.state.tracks["ewma"]["all"].sample_size.tolist() == [1]
+    assert reply.report.rows[0].points == 1
+
+
+async def test_state_is_sent_only_to_a_replica_with_another_version() -> None:
+    actor, _ = make_actor()
+    first = await exchange(actor)
+    later = await exchange(make_actor()[0])
+
+    assert first.state is not None
+    assert (await exchange(actor, known=first.version)).state is None
+    assert (await exchange(actor, known=later.version)).state is not None
+    assert later.version > first.version
+
+
+async def test_outcomes_are_scored() -> None:
+    actor, _ = make_actor()
+    await exchange(actor, make_seen(0, 0.5))
+
+    counts = await actor.outcomes([Actual("m-1", START + STEP_S, 0.5)])
+
+    assert counts == OutcomeCounts(1, 1, 0, 1)
+
+
+async def test_new_state_is_saved_at_intervals_and_the_next_actor_continues_from_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "learned.json"
+    actor, clock = make_actor(file)
+    before = await exchange(actor, make_seen(0, 0.5), make_seen(1, 0.9))
+    assert not file.exists()  # not yet time
+
+    clock.now += 31
+    await exchange(actor)
+    after = await exchange(make_actor(file)[0])
+    clock.now += 31
+    file.unlink()
+    await exchange(actor)
+    assert not file.exists()  # nothing new
+    await exchange(actor, make_seen(2, 0.5, 0.5))
+
+    assert set(load_learned(file, 0.8, SOURCES, None).state.tracks) == {"ewma"}
+    track: dict[str, Any] = {}
+    for name, reply in (("before", before), ("after", after)):
+        assert reply.state is not None
+        track[name] = reply.state.tracks["ewma"]["all"]
+    np.testing.assert_allclose(track["after"].factors, track["before"].factors, atol=1e-6)
+    assert track["after"].sample_size.tolist() == track["before"].sample_size.tolist() == [1]
+    assert after.report.rows == before.report.rows
+
+
+@pytest.mark.parametrize("name", ["file/learned.json", "a\0b"])
+async def test_file_that_cannot_be_written_is_one_warning_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    actor, clock = make_actor(tmp_path / name)
+    await exchange(actor)
+    for step in range(4):
+        clock.now += 31
+        reply = await exchange(actor, make_seen(step, 0.5))
+
+    assert reply.report.counts[LearningEvent.FAILED_SAVES] == 3
+    assert caplog.text.count("cannot be saved") == 1
