@@ -17,24 +17,12 @@ from tests.support.tokens import (
     make_guarded_config,
 )
 
-BATCH = b'{"requests":[%b]}' % EXAMPLE
-
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[Bench]:
     bench = Bench(make_guarded_config())
     yield bench
     await bench.http.aclose()
-
-
-async def test_without_tokens_everybody_may_call(bench: Bench) -> None:
-    statuses = [
-        (await bench.post(EXAMPLE)).status_code,
-        (await bench.http.post("/tsfm/forecast/batch", content=BATCH)).status_code,
-        (await bench.http.get("/tsfm/models")).status_code,
-    ]
-
-    assert statuses == [200, 200, 200]
 
 
 async def test_request_without_a_token_is_told_how_to_send_one(guarded: Bench) -> None:
@@ -119,20 +107,6 @@ async def test_any_token_may_list_the_models(guarded: Bench, token: str) -> None
     response = await guarded.http.get("/tsfm/models", headers=bearer(token))
 
     assert (without.status_code, response.status_code) == (401, 200)
-
-
-async def test_batch_takes_its_own_scope(guarded: Bench) -> None:
-    response = await guarded.http.post("/tsfm/forecast/batch", content=BATCH, headers=bearer(CYCLE))
-
-    assert response.status_code == 200
-    assert list(response.json()["results"][0]) == ["ok"]
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_probes_need_no_token(guarded: Bench, path: str) -> None:
-    response = await guarded.http.get(path)
-
-    assert response.status_code == 200
 
 
 PAGES = {"/", "/docs", "/console/{name:path}"}  # without their data

@@ -148,16 +148,8 @@ async def test_used_up_allowance_is_refused_with_when_to_come_back(
     assert response.headers["ratelimit-remaining"] == "0"
     assert response.headers["ratelimit-reset"] == "102"
     assert len(guarded.model.requests) == 1
-
-
-async def test_who_waits_as_told_is_let_in(guarded: Bench) -> None:
-    for _ in range(15):
-        await guarded.post(EXAMPLE, **bearer(ALERTS))
-    refused = await guarded.post(EXAMPLE, **bearer(ALERTS))
-    guarded.clock.now += int(refused.headers["retry-after"]) + 0.001
-    response = await guarded.post(EXAMPLE, **bearer(ALERTS))
-
-    assert (refused.status_code, response.status_code) == (429, 200)
+    guarded.clock.now += 2.001
+    assert (await guarded.post(EXAMPLE, **bearer(ALERTS))).status_code == 200
 
 
 async def test_tokens_of_one_name_share_an_allowance_and_others_have_their_own(

@@ -9,7 +9,7 @@ import pytest
 from runner.calibration.state import ConformalState, StepFactors
 from runner.types import FallbackReason, ModelFailure
 from serve_app.http.requests import format_level
-from tests.support.bench import EXAMPLE, Bench, example
+from tests.support.bench import Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
 
 LEVELS = ("0.1", "0.5", "0.9")
@@ -107,20 +107,6 @@ async def test_baselines_answer_is_calibrated_as_the_baselines(calibrated: Bench
     np.testing.assert_allclose([body["yhat_q_conformal"][k][3] for k in LEVELS], [0.375, 0.45, 0.9])
 
 
-async def test_switch_from_model_to_baseline_switches_the_calibration(calibrated: Bench) -> None:
-    before = await ask(calibrated)
-    calibrated.clock.now += 1000
-    calibrated.model.outcome = ModelFailure(
-        FallbackReason.RUNTIME_ERROR, make_answer().breaker_state
-    )
-
-    after = await ask(calibrated)
-
-    assert after["meta"]["fallback_reason"] == "runtime_error"
-    sizes = [body["conformal_last_step"]["sample_size"] for body in (before, after)]
-    assert sizes == [400, 300]
-
-
 async def test_expired_answer_of_the_model_is_calibrated_as_the_models(calibrated: Bench) -> None:
     await ask(calibrated)
     calibrated.clock.now += 100
@@ -142,15 +128,6 @@ async def test_kept_raw_answer_is_calibrated_for_who_asks_later(calibrated: Benc
     assert body["meta"]["cache_hit"] is True
     assert body["yhat_q_conformal"]["0.9"] == pytest.approx([0.525] * 12)
     assert len(calibrated.model.requests) == 1
-
-
-async def test_same_bytes_again_bring_the_same_calibrated_paths(calibrated: Bench) -> None:
-    first = await ask(calibrated)
-
-    again = await ask(calibrated)
-
-    assert again["meta"]["cache_hit"] is True
-    assert again["yhat_q_conformal"] == first["yhat_q_conformal"]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +166,3 @@ async def test_only_true_false_and_null_can_be_said(bench: Bench, said: Any) -> 
 
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["path"] == "conformal"
-
-
-async def test_documents_example_is_untouched_by_a_state(calibrated: Bench, bench: Bench) -> None:
-    with_state, without = [await b.post(EXAMPLE) for b in (calibrated, bench)]
-
-    assert with_state.content == without.content

@@ -93,13 +93,6 @@ async def test_kept_bytes_do_not_outlive_an_answer_that_was_old_already(bench: B
     assert len(bench.model.requests) == 2
 
 
-async def test_other_spelling_of_the_same_request_is_a_hit_as_well(bench: Bench) -> None:
-    await bench.post(EXAMPLE)
-    again = (await bench.post(EXAMPLE + b" ")).json()
-
-    assert again["meta"]["cache_hit"] is True
-
-
 async def test_fallback_says_so_in_meta(bench: Bench) -> None:
     meta = (await bench.post(example(liquidity_bucket="low"))).json()["meta"]
 

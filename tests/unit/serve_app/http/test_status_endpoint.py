@@ -32,43 +32,39 @@ async def test_status_of_a_service_nobody_asked_has_nulls_not_zeros(bench: Bench
     ]
     assert body["replicas"] == {"Ingress": None, "Runner": None, "Baseline": None}
     assert (body["fallback_reasons"], body["breakers"], body["coverage"]) == ({}, [], [])
+    queue = {"in_flight": 0, "waiting": None, "shed_above": 256, "refuse_above": 768}
+    assert body["queue"] == queue
+    assert body["models"] == (await bench.http.get("/tsfm/models")).json()["models"]
 
 
 async def test_answers_are_counted_by_how_they_came_about(bench: Bench) -> None:
     await bench.post(EXAMPLE)
     await bench.post(EXAMPLE)
     await bench.post(example(liquidity_bucket="low"))
+    batch = {"requests": [example(), example(liquidity_bucket="low"), 5]}
+    await bench.http.post("/tsfm/forecast/batch", content=orjson.dumps(batch))
     bench.clock.now += 10.0
     await bench.post(example(y=[0.5]))
 
     body = await status(bench)
 
-    assert body["requests"]["total"] == 3
-    assert body["requests"]["rate_per_s"] == 0.3
-    assert body["requests"]["cache_hit_share"] == pytest.approx(1 / 3)
-    assert body["fallback_reasons"] == {"low_liquidity": 1}
-    assert [slot["requests"] for slot in body["history"]] == [3, 0]
+    assert body["requests"]["total"] == 5
+    assert body["requests"]["rate_per_s"] == 0.5
+    assert body["requests"]["cache_hit_share"] == pytest.approx(2 / 5)
+    assert body["fallback_reasons"] == {"low_liquidity": 2}
+    assert [slot["requests"] for slot in body["history"]] == [5, 0]
     assert body["uptime_s"] == 10.0
-
-
-async def test_items_of_a_batch_are_counted_one_by_one(bench: Bench) -> None:
-    requests = [example(), example(liquidity_bucket="low"), 5]
-    await bench.http.post("/tsfm/forecast/batch", content=orjson.dumps({"requests": requests}))
-
-    body = await status(bench)
-
-    assert body["requests"]["total"] == 2
-    assert body["requests"]["fallback_share"] == 0.5
 
 
 async def test_replicas_and_breakers_are_shown_as_they_were_found(bench: Bench) -> None:
     bench.fleet.known_replicas = {"Ingress": 1, "Runner": 2}
     open_one = breaker_item("fracast-0", BreakerState.OPEN, 12.3456)
-    bench.fleet.known_runner = RunnerReport([open_one], 0)
+    bench.fleet.known_runner = RunnerReport([open_one], 31)
 
     body = await status(bench)
 
     assert body["replicas"] == {"Ingress": 1, "Runner": 2, "Baseline": None}
+    assert body["queue"]["waiting"] == 31
     assert body["breakers"] == [
         {"model": "fracast-0", "state": "open", "next_probe_in_s": 12.346},
     ]
@@ -81,29 +77,6 @@ async def test_breakers_last_heard_of_are_shown_when_the_runner_is_away(bench: B
     body = await status(bench)
 
     assert body["breakers"] == [{"model": "fracast-0", "state": "open", "next_probe_in_s": None}]
-
-
-async def test_models_are_those_of_the_list_of_models(bench: Bench) -> None:
-    listed = (await bench.http.get("/tsfm/models")).json()["models"]
-
-    assert (await status(bench))["models"] == listed
-
-
-async def test_queue_tells_how_many_wait_once_a_runner_has_said_so(bench: Bench) -> None:
-    unknown = (await status(bench))["queue"]["waiting"]
-    bench.fleet.known_runner = RunnerReport([], 31)
-
-    assert unknown is None
-    assert (await status(bench))["queue"]["waiting"] == 31
-
-
-async def test_queue_tells_where_shedding_begins(bench: Bench) -> None:
-    assert (await status(bench))["queue"] == {
-        "in_flight": 0,
-        "waiting": None,
-        "shed_above": 256,
-        "refuse_above": 768,
-    }
 
 
 def test_breaker_that_was_forced_open_has_no_next_probe() -> None:
