@@ -26,7 +26,7 @@ from serve_app.http.batch_admission import (
 )
 from serve_app.http.bodies.batch import Parsed, read_batch
 from serve_app.http.body import deadline_ms, header_deadline_ms, read_body
-from serve_app.http.encoding import PerRequestFields, encode
+from serve_app.http.encoding import encode, render
 from serve_app.http.errors import Described, describe, request_id
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timings_of
@@ -126,12 +126,12 @@ class BatchEndpoint:
 
     def _ok(self, forecast: Forecast, began: float, called: Callable[[], str]) -> bytes:
         answered = self._service.clock()
-        encoded = encode(forecast)
+        head = encode(forecast)
         now = self._service.clock()
         timings = timings_of(began, None, answered, now, forecast)
         self._service.request_metrics.answered(Route.BATCH, now, forecast, timings, called)
-        fields = PerRequestFields(forecast.breaker_state, timings.total_ms, forecast.cache_age_s)
-        return b'"ok":%b' % encoded.render(fields)
+        state, age_s = forecast.breaker_state, forecast.cache_age_s
+        return b'"ok":%b' % render(head, state, timings.total_ms, age_s)
 
     def _refusal(self, error: Described) -> bytes:
         self._service.request_metrics.refused(Route.BATCH, "refused")

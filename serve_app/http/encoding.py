@@ -5,7 +5,6 @@ parsed nor encoded again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,35 +20,21 @@ LAST_STEP_FIELDS = (*LAST_STEP_LEVELS, "target_coverage", "sample_size", "segmen
 _BODY = b'%b"cache_hit":%b,"cache_age_s":%b,"circuit_breaker_state":"%b","latency_ms":%.3f}}'
 
 
-@dataclass(frozen=True, slots=True)
-class PerRequestFields:
-    """The fields that differ between two requests with the same bands."""
-
-    breaker_state: BreakerState
-    latency_ms: float
-    cache_age_s: float | None  # None: the answer did not come from the cache
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedAnswer:
-    """A response body without its per-request fields."""
-
-    head: bytes
-
-    def render(self, now: PerRequestFields) -> bytes:
-        """The whole body."""
-        age_s = now.cache_age_s
-        return _BODY % (
-            self.head,
-            b"false" if age_s is None else b"true",
-            b"null" if age_s is None else b"%.3f" % age_s,
-            now.breaker_state.encode(),
-            now.latency_ms,
-        )
+def render(
+    head: bytes, breaker_state: BreakerState, latency_ms: float, cache_age_s: float | None
+) -> bytes:
+    """The whole body; ``cache_age_s`` is None for an answer that is not from the cache."""
+    return _BODY % (
+        head,
+        b"false" if cache_age_s is None else b"true",
+        b"null" if cache_age_s is None else b"%.3f" % cache_age_s,
+        breaker_state.encode(),
+        latency_ms,
+    )
 
 
-def encode(forecast: Forecast) -> EncodedAnswer:
-    """The body of ``forecast`` with its paths and the fixed fields of ``meta``."""
+def encode(forecast: Forecast) -> bytes:
+    """The head of the body: paths, and the fields of ``meta`` that any request gets alike."""
     request = forecast.resolved.request
     body = {
         "market_id": request.market_id,
@@ -62,7 +47,7 @@ def encode(forecast: Forecast) -> EncodedAnswer:
         "meta": _meta(forecast),
     }
     encoded = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return EncodedAnswer(encoded[:-2] + b",")  # without "}}", which closes meta and body
+    return encoded[:-2] + b","  # without "}}", which closes meta and body
 
 
 def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArray]:
@@ -88,10 +73,12 @@ def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str,
 
 def _meta(forecast: Forecast) -> dict[str, Any]:
     resolved, model = forecast.resolved, forecast.model
+    is_baseline = forecast.source is Source.BASELINE
     meta: dict[str, Any] = {
         "runtime": forecast.source.value,
         "model_requested": resolved.request.model_name,
-        **_model_fields(forecast),
+        "model_name": BASELINE_MODEL if is_baseline else resolved.entry.runtime_name,
+        "model_version": None if is_baseline else resolved.entry.version,
         "input_len": resolved.series.y_prob.size,
         "gaps_filled": resolved.series.gaps_filled,
         "transform": {
@@ -108,10 +95,3 @@ def _meta(forecast: Forecast) -> dict[str, Any]:
         meta["queue_ms"] = round(model.queue_ms, 3)
         meta["runtime_ms"] = round(model.runtime_ms, 3)
     return meta
-
-
-def _model_fields(forecast: Forecast) -> dict[str, str | None]:
-    if forecast.source is Source.BASELINE:
-        return {"model_name": BASELINE_MODEL, "model_version": None}
-    entry = forecast.resolved.entry
-    return {"model_name": entry.runtime_name, "model_version": entry.version}

@@ -49,7 +49,6 @@ from serve_app.platform_errors import (
 logger = logging.getLogger(__name__)
 
 INVALID_JSON = (400, "invalid_json")
-INTERNAL = (500, INTERNAL_ERROR[0])
 STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     InvalidJsonError: INVALID_JSON,
     InvalidRequestError: (422, "invalid_request"),
@@ -65,7 +64,7 @@ STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     UnknownModelError: (404, "unknown_model"),
     ModelNotAllowedError: (403, "model_not_allowed"),
     RequestError: (400, "bad_request"),
-    ConfigError: INTERNAL,
+    ConfigError: (500, INTERNAL_ERROR[0]),
 }
 HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: NOT_FOUND,
@@ -134,7 +133,7 @@ def of_part(error: ValidationError, *path: int | str, first: int | None = None) 
     if found["type"] == "json_invalid":
         return InvalidJsonError()
     place = found["loc"] if first is None else (first + int(found["loc"][0]),)
-    return InvalidRequestError(field_path((*path, *place)), _own_words(found))
+    return InvalidRequestError(field_path((*path, *place)), _message_of(found))
 
 
 def on_request_error(request: Request, exc: Exception) -> Response:
@@ -172,7 +171,7 @@ def _describe_validation(error: ValidationError) -> Described:
     if errors[0]["type"] == "json_invalid":
         return describe(InvalidJsonError())
     return _invalid(
-        [{"path": field_path(e["loc"]), "message": _own_words(e)} for e in errors[:MAX_DETAILS]]
+        [{"path": field_path(e["loc"]), "message": _message_of(e)} for e in errors[:MAX_DETAILS]]
     )
 
 
@@ -181,16 +180,16 @@ def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
     return Described(*STATUS_AND_CODE[InvalidRequestError], str(first), tuple(detail))
 
 
-def _own_words(error: ErrorDetails) -> str:
-    return _OWN_WORDS.get(error["type"], error["msg"])
-
-
 _OWN_WORDS = {
     "extra_forbidden": "There is no such field; remove it.",
     "finite_number": "Send a finite number.",
     "string_pattern_mismatch": "Write it as <n>m, <n>h or <n>d, for example 5m.",
     "literal_error": "Only tollama is a provider.",
 }
+
+
+def _message_of(error: ErrorDetails) -> str:
+    return _OWN_WORDS.get(error["type"], error["msg"])
 
 
 def _respond(

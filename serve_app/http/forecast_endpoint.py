@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -16,19 +16,17 @@ from runner.types import ModelAnswer
 from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of
 from serve_app.http.bodies.forecast import parse_forecast
 from serve_app.http.body import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
-from serve_app.http.encoding import EncodedAnswer, PerRequestFields, encode
+from serve_app.http.encoding import encode, render
 from serve_app.http.errors import request_id
 from serve_app.http.requests import series_steps, to_request
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timings_of
 
 Answer = tuple[bytes, bytes]  # the body, and the value of Server-Timing
-JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    encoded: EncodedAnswer
+class _Kept(NamedTuple):
+    head: bytes
     model: str
     steps: int
     answer: Entry[ModelAnswer]  # the bytes are valid as long as this entry
@@ -96,7 +94,7 @@ class ForecastEndpoint:
         now = self._clock()
         total_ms = (now - began) * 1e3
         timing = self._service.request_metrics.kept(now, total_ms, partial(_request_id, scope))
-        return kept.encoded.render(PerRequestFields(state, total_ms, age_s)), timing
+        return render(kept.head, state, total_ms, age_s), timing
 
     async def _answer(
         self,
@@ -128,15 +126,15 @@ class ForecastEndpoint:
             request, began + limit_ms / 1e3, shed=self._under_way.total > overload.shed_above
         )
         answered = self._clock()
-        encoded = encode(forecast)
+        head = encode(forecast)
         if forecast.cache_entry is not None and not forecast.cache_stale:
-            kept = _Kept(encoded, forecast.resolved.key.model, steps, forecast.cache_entry)
+            kept = _Kept(head, forecast.resolved.key.model, steps, forecast.cache_entry)
             self._kept.put(digest, kept, self._clock())
         now, age_s = self._clock(), forecast.cache_age_s
         timings = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
         self._service.request_metrics.answered(Route.FORECAST, now, forecast, timings, called)
-        body = encoded.render(PerRequestFields(forecast.breaker_state, timings.total_ms, age_s))
+        body = render(head, forecast.breaker_state, timings.total_ms, age_s)
         return body, timings.header()
 
 
@@ -146,7 +144,7 @@ def _request_id(scope: Scope) -> str:
 
 async def _send(send: Send, body: bytes, timing: bytes) -> None:
     headers = [
-        *JSON_HEADERS,
+        (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"server-timing", timing),
     ]

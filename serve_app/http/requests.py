@@ -125,9 +125,8 @@ def to_request(
     step_s = parse_freq(freq)
     y_prob = _probabilities(wire.y, limits)
     model = wire.model or ModelBody()
-    _check_size(wire, horizon_steps, limits)
-    _check_span(wire, y_prob.size, horizon_steps, step_s)
-    space = wire.transform or TransformBody()
+    _check_size(wire, horizon_steps, step_s, limits)
+    space, max_gap_minutes = wire.transform or TransformBody(), wire.max_gap_minutes
     return ForecastRequest(
         market_id=wire.market_id,
         as_of=wire.as_of_ts,
@@ -144,9 +143,7 @@ def to_request(
         model_version=model.model_version,
         params=model.params,
         liquidity_bucket=wire.liquidity_bucket,
-        max_gap_minutes=(
-            limits.max_gap_minutes if wire.max_gap_minutes is None else wire.max_gap_minutes
-        ),
+        max_gap_minutes=limits.max_gap_minutes if max_gap_minutes is None else max_gap_minutes,
         conformal=wire.conformal,
     )
 
@@ -255,7 +252,9 @@ def _future(wire: ForecastBody, horizon_steps: int) -> dict[str, FloatArray]:
     return _covariates("x_future", wire.x_future, horizon_steps)
 
 
-def _check_size(wire: ForecastBody, horizon_steps: int, limits: RequestSection) -> None:
+def _check_size(
+    wire: ForecastBody, horizon_steps: int, step_s: int, limits: RequestSection
+) -> None:
     if horizon_steps > limits.max_horizon_steps:
         raise InvalidRequestError(
             "horizon_steps", f"Ask for at most {limits.max_horizon_steps} steps."
@@ -268,9 +267,6 @@ def _check_size(wire: ForecastBody, horizon_steps: int, limits: RequestSection) 
         raise InvalidRequestError(
             "y", f"Points and covariates together are limited to {limits.max_cells} numbers."
         )
-
-
-def _check_span(wire: ForecastBody, points: int, horizon_steps: int, step_s: int) -> None:
     end = wire.as_of_ts.timestamp()
-    if end - points * step_s < _EARLIEST or end + horizon_steps * step_s > _LATEST:
+    if end - len(wire.y) * step_s < _EARLIEST or end + horizon_steps * step_s > _LATEST:
         raise InvalidRequestError("as_of_ts", "Series and forecast must lie in 1700 to 2260.")

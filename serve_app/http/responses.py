@@ -207,20 +207,12 @@ class Document(Out):
 
 def models_answer(served: Sequence[ServedModel]) -> ModelsAnswer:
     """The answer with the list of models."""
-    return ModelsAnswer(models=[_model_item(model) for model in served])
-
-
-def _model_item(model: ServedModel) -> ModelItem:
-    entry = model.entry
-    return ModelItem(
-        name=entry.name,
-        runtime_name=entry.runtime_name,
-        aliases=list(model.aliases),
-        version=entry.version,
-        license=entry.license,
-        license_tag=entry.license_tag,
-        max_series_per_call=entry.max_series_per_call,
-        max_context=entry.max_context,
-        params=sorted(entry.allowed_params),
-        note=entry.note,
+    return ModelsAnswer(
+        models=[
+            ModelItem.model_validate(
+                dict(model.entry)
+                | {"aliases": list(model.aliases), "params": sorted(model.entry.allowed_params)}
+            )
+            for model in served
+        ]
     )

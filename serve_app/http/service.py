@@ -21,7 +21,6 @@ class OperatorPort(Protocol):
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         """Applies a command and returns the new state; raises BreakerUnreachableError."""
-        ...
 
 
 class LearningPort(Protocol):
@@ -30,21 +29,17 @@ class LearningPort(Protocol):
     @property
     def report(self) -> CoverageReport:
         """Coverage of recent forecasts of all replicas."""
-        ...
 
     @property
     def dropped_notes(self) -> int:
         """Number of answers of this replica that were never sent to the learning actor."""
-        ...
 
     @property
     def exchanges(self) -> Mapping[str, int]:
         """Number of exchanges with the actor by result."""
-        ...
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
         """Scores actuals; raises OutcomesUnavailableError."""
-        ...
 
 
 @dataclass(slots=True)

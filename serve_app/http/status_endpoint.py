@@ -127,15 +127,12 @@ class ClusterStatus(Protocol):
 
     async def runner(self) -> RunnerReport | None:
         """The current status of one Runner replica."""
-        ...
 
     async def metrics(self) -> bytes:
         """The metrics of all replicas in Prometheus' text format."""
-        ...
 
     async def replicas(self) -> Mapping[str, int] | None:
         """The number of running replicas of each deployment."""
-        ...
 
 
 class StatusEndpoint:
