@@ -39,7 +39,6 @@ class RuntimePort(Protocol):
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
     ) -> list[RuntimeResult]:
         """``(H, Q)`` paths in model space, or an error, per series; raises ModelError for all."""
-        ...
 
 
 class BreakersPort(Protocol):
@@ -47,11 +46,9 @@ class BreakersPort(Protocol):
 
     async def acquire(self, name: str) -> Permit:
         """A permit for one call; raises BreakerOpenError."""
-        ...
 
     def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
         """How the call of a permit ended."""
-        ...
 
 
 class BatchCall:

@@ -40,12 +40,10 @@ class Batchable(Protocol):
     @property
     def deadline(self) -> float:
         """When its answer is due, on the dispatcher's clock, in seconds."""
-        ...
 
     @property
     def size_bytes(self) -> int:
         """Its share of the request body."""
-        ...
 
 
 C = TypeVar("C", bound=Batchable)

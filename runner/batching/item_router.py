@@ -39,11 +39,9 @@ class BreakerView(Protocol):
 
     def state(self, name: str) -> BreakerState:
         """The state of a model's breaker."""
-        ...
 
     def retry_in_s(self, name: str) -> float:
         """Seconds until a call may be allowed, 0 when one may be now."""
-        ...
 
 
 class ItemRouter:

@@ -70,11 +70,7 @@ class Breakers:
     """Breakers by name; each is created when it is first used.
 
     Names are pairs of a registered model and a configured runtime, so their number is bounded.
-
-    Args:
-        settings: of every breaker.
-        jitter: a number in [0, 1) whenever a cooldown begins.
-        owner: distinguishes the probes given here from those of other processes.
+    ``owner`` distinguishes the probes given here from those of other processes.
     """
 
     def __init__(

@@ -116,10 +116,6 @@ class CallWindow:
         self._forget(now)
         return CallCounts(*map(sum, zip(*(counts for _, counts in self._buckets), strict=True)))
 
-    def clear(self) -> None:
-        """Drops every call."""
-        self._buckets.clear()
-
     def snapshot(self, now: float) -> list[WindowRow]:
         """The buckets with ages instead of times, for another clock."""
         self._forget(now)
@@ -166,7 +162,7 @@ class Breaker:
     Args:
         settings: thresholds and durations.
         jitter: a number in [0, 1) whenever a cooldown begins.
-        lease_ids: names for probes, never the same twice in any process that shares this breaker.
+        lease_ids: names for probes, unique in all processes that share this breaker.
     """
 
     def __init__(
@@ -218,24 +214,18 @@ class Breaker:
         return self._state
 
     def retry_in_s(self, now: float) -> float:
-        """Seconds for which ``acquire`` refuses if nothing else happens; 0.0 if it would not.
-
-        Only an operator ends forced open, so there the result is the ordinary cooldown.
-        """
+        """Seconds for which ``acquire`` refuses if nothing else happens; 0.0 if it would not."""
         self._advance(now)
         if self._state is BreakerState.OPEN:
             return self._open_until - now
         if self._state is BreakerState.FORCED_OPEN:
-            return self._settings.cooldown_s
+            return self._settings.cooldown_s  # it ends by a command only
         if self._state is BreakerState.HALF_OPEN and len(self._leases) >= self._settings.probes:
             return sorted(self._leases.values())[-self._settings.probes] - now
         return 0.0
 
     def obey(self, command: BreakerCommand, now: float) -> None:
-        """Applies an operator's command; a forced state lasts until the next command.
-
-        Every command resets the growth of the cooldown; only ``reset`` leaves forced states.
-        """
+        """Applies an operator's command; a forced state lasts until the next command."""
         self._enter(_COMMANDED[command])
         self._commands += 1
         self._changed_at = now
@@ -330,4 +320,4 @@ class Breaker:
         self._generation += 1
         self._consecutive = 0
         self._successes = 0
-        self._window.clear()
+        self._window = CallWindow(self._settings.window_s)

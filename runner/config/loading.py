@@ -22,22 +22,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from runner.config import sections
 from runner.config.conformal import ConformalSection
-from runner.config.sections import (
-    BandsSection,
-    BaselineSection,
-    BatchingSection,
-    CacheSection,
-    CircuitBreakerSection,
-    Environment,
-    FallbackSection,
-    ObservabilitySection,
-    OverloadSection,
-    RequestSection,
-    SloSection,
-    TollamaSection,
-    TransformSection,
-)
 from runner.config.security import SecuritySection
 from runner.errors import ConfigError
 
@@ -60,24 +46,24 @@ class Config(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    environment: Environment
+    environment: sections.Environment
     """Where the service runs: decides which models are allowed, and whether tokens are required."""
     models_file: Path
     """The model registry; a relative path starts at the folder that holds `configs/`."""
-    request: RequestSection
-    transform: TransformSection = TransformSection()
-    tollama: TollamaSection
-    batching: BatchingSection
-    overload: OverloadSection
-    fallback: FallbackSection
-    baseline: BaselineSection = BaselineSection()
-    bands: BandsSection
-    cache: CacheSection
-    circuit_breaker: CircuitBreakerSection
+    request: sections.RequestSection
+    transform: sections.TransformSection = sections.TransformSection()
+    tollama: sections.TollamaSection
+    batching: sections.BatchingSection
+    overload: sections.OverloadSection
+    fallback: sections.FallbackSection
+    baseline: sections.BaselineSection = sections.BaselineSection()
+    bands: sections.BandsSection
+    cache: sections.CacheSection
+    circuit_breaker: sections.CircuitBreakerSection
     conformal: ConformalSection
     security: SecuritySection
-    observability: ObservabilitySection
-    slo: SloSection
+    observability: sections.ObservabilitySection
+    slo: sections.SloSection
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,7 +74,7 @@ class Config(BaseSettings):
                 "circuit_breaker.probe_lease_s must not be under the longest call that "
                 "tollama.timeout_s, max_retries and backoff_max_s allow: no probe would end in time"
             )
-        if self.environment is Environment.PROD and not self.security.require_tokens:
+        if self.environment is sections.Environment.PROD and not self.security.require_tokens:
             raise ValueError("security.require_tokens must be true where environment is prod")
         return self
 

@@ -104,10 +104,7 @@ class BatchSplit:
             self._settle(part, [RuntimeTooLargeError("one series alone is over the size limit")])
 
     def fail_rest(self, error: ModelError) -> None:
-        """Sets ``error`` for every series without an outcome, a separate copy for each.
-
-        An object that several callers raise would collect the tracebacks of all of them.
-        """
+        """Sets a copy of ``error``, which callers raise, for every series without an outcome."""
         while self._parts:
             part = self._parts.popleft()
             self._settle(part, [copy(error) for _ in part])
@@ -122,7 +119,7 @@ class BatchSplit:
 
 
 def _refusal_limit(count: int) -> int:
-    """The largest number of refusals in a search: enough to isolate any three bad series.
+    """The largest number of refusals in a search, enough to isolate any three bad series.
 
     >>> [_refusal_limit(n) for n in (1, 2, 64, 128)]
     [1, 4, 19, 22]
@@ -138,7 +135,6 @@ class TollamaRuntime:
         settings: limits and retries.
         sleep: waits between attempts.
         clock: seconds, monotonic.
-        new_mark: makes the prefix of the ids of a batch, different for every batch.
     """
 
     def __init__(
@@ -148,13 +144,11 @@ class TollamaRuntime:
         *,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
-        new_mark: Callable[[], str] = lambda: f"{secrets.token_hex(6)}-",
     ) -> None:
         self._http = http
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
-        self._new_mark = new_mark
         self._retries = RetryBudget(settings.retry_tokens, settings.retry_token_ratio)
         self._backoff = wait_random_exponential(settings.backoff_base_s, settings.backoff_max_s)
 
@@ -178,7 +172,7 @@ class TollamaRuntime:
             ModelError: the first call failed as a whole, or may not be made; no result exists.
         """
         check_levels(key.levels)
-        mark = self._new_mark()
+        mark = f"{secrets.token_hex(6)}-"
         split = BatchSplit(encode_series(series, mark))
         callers_deadline = self._clock() + min(self._settings.timeout_s, budget_s)
         try:

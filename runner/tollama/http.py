@@ -56,11 +56,10 @@ class Answer:
 class RuntimeHttp:
     """The connections to one runtime: no proxies from the environment, no redirects, no cookies.
 
-    It uses httpx's transport. A client above it would check every answer for cookies, redirects
-    and authentication, which are not used here but cost a quarter of the CPU of an exchange.
-
-    Only connecting has a time limit of its own. httpx applies the others per read, so an answer
-    that arrives byte by byte would never exceed them; ``TollamaRuntime`` limits the whole.
+    It uses httpx's transport: checks for cookies, redirects and authentication, as in a client
+    above it, would cost a quarter of the CPU of an exchange. Only connecting has a time limit:
+    httpx applies the others per read, so an answer that arrives byte by byte would never exceed
+    them; ``TollamaRuntime`` limits the whole.
     """
 
     def __init__(
@@ -70,13 +69,7 @@ class RuntimeHttp:
         transport: httpx.AsyncBaseTransport | None = None,
         prepare: Callable[[httpx.Request], None] | None = None,
     ) -> None:
-        """Connects at the first exchange.
-
-        Args:
-            settings: limits and key.
-            base_url: of the runtime; may have a path.
-            transport: replaces the default transport.
-            prepare: called with every request before it is sent, to add headers.
+        """Connects at the first exchange; ``prepare`` adds headers to each request.
 
         Raises:
             ConfigError: the key cannot be sent in a header.
@@ -185,11 +178,7 @@ def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:
 
 
 async def _read(response: httpx.Response, limit: int) -> Answer:
-    """The answer, or the error that its status, type or size means.
-
-    Bytes are counted while they arrive and compression is refused, so an endless answer is stopped,
-    and no small answer can expand to gigabytes.
-    """
+    """The answer, or the error that its status, type or size means."""
     if response.status_code != 200:
         try:
             body = await _bounded(response, limit)
@@ -206,6 +195,7 @@ async def _read(response: httpx.Response, limit: int) -> Answer:
 
 
 async def _bounded(response: httpx.Response, limit: int) -> bytes:
+    """The body; endless answers are stopped, and compressed ones could expand to gigabytes."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise BadOutputError("the answer is compressed, though we asked for plain bytes")
     chunks: list[bytes] = []

@@ -25,13 +25,10 @@ class ReplicaRank:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeTarget:
-    """What the items of a call share: the index of the runtime, and the batch key.
+    """What the items of a call share."""
 
-    ``queue_name`` is the name of the model queue and of the breaker at this runtime.
-    """
-
-    runtime: int
-    queue_name: str
+    runtime: int  # its index
+    queue_name: str  # of the model queue, and of the breaker, at this runtime
     key: BatchKey
 
 
@@ -67,25 +64,11 @@ class Runtimes:
 
         ``load`` returns how many items this replica has under way at a runtime.
         """
-        if self._count == 1:
-            return 0 if usable else None
+        if self._count == 1 or not usable:
+            return next(iter(usable), None)
         place, turn = self._place(), next(self._turns)
-        for tier in tiers(place.rank, place.replicas, self._count):
-            found = [runtime for runtime in tier if runtime in usable]
-            if found:
-                first = turn % len(found)
-                return min(found[first:] + found[:first], key=load)
-        return None
-
-
-def tiers(rank: int, replicas: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The runtimes that are a replica's own, and the others.
-
-    >>> tiers(rank=3, replicas=4, count=2)
-    ((1,), (0,))
-    >>> tiers(rank=1, replicas=2, count=5)
-    ((1, 3), (0, 2, 4))
-    """
-    step = min(replicas, count)
-    own = tuple(range(rank % step, count, step))
-    return own, tuple(runtime for runtime in range(count) if runtime not in own)
+        step = min(place.replicas, self._count)
+        own = [runtime for runtime in usable if runtime % step == place.rank % step]
+        found = own or list(usable)
+        first = turn % len(found)
+        return min(found[first:] + found[:first], key=load)

@@ -78,7 +78,7 @@ class Daemon:
     async def __call__(self, request):
         self.clock.now += self.call_s
         body = json.loads(request.content)
-        self.calls.append([item["id"] for item in body["series"]])
+        self.calls.append([int(item["id"].partition("-")[2]) for item in body["series"]])
         step = self.steps.pop(0) if self.steps else self.play
         if isinstance(step, Exception):
             raise step
@@ -101,9 +101,7 @@ class Daemon:
 def make_runtime(daemon, **changes):
     settings = BASE.model_copy(update=SETTINGS | changes)
     http = RuntimeHttp(settings, "http://host/runtime", httpx.MockTransport(daemon))
-    return TollamaRuntime(
-        http, settings, sleep=daemon.sleep, clock=daemon.clock, new_mark=lambda: "s"
-    )
+    return TollamaRuntime(http, settings, sleep=daemon.sleep, clock=daemon.clock)
 
 
 async def forecast(daemon, values=(0.0,), budget_s=30.0, **changes):
@@ -124,7 +122,7 @@ async def test_a_batch_is_one_call_and_gives_one_array_per_series():
 
     outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0])
 
-    assert daemon.calls == [["s0", "s1", "s2"]]
+    assert daemon.calls == [[0, 1, 2]]
     np.testing.assert_array_equal(outcomes, [np.full((3, 3), v) for v in (1.0, 2.0, 3.0)])
 
 
@@ -183,12 +181,19 @@ async def test_fault_of_the_whole_request_causes_no_further_calls():
     assert kinds(outcomes) == ["RuntimeRejectedError"] * 3
 
 
-async def test_failure_while_a_refused_batch_is_split_keeps_earlier_answers():
-    daemon = Daemon(status(400), forecasts_for, status(502))
+async def hang(request):
+    await asyncio.Event().wait()
 
-    outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0])
 
-    assert kinds(outcomes) == ["ok", "ok", "RuntimeFailedError", "RuntimeFailedError"]
+@pytest.mark.parametrize(
+    ("step", "error"), [(status(502), "RuntimeFailedError"), (hang, "RuntimeTimeoutError")]
+)
+async def test_failure_while_a_refused_batch_is_split_keeps_earlier_answers(step, error):
+    daemon = Daemon(status(400), forecasts_for, step)
+
+    outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0], budget_s=0.05)
+
+    assert kinds(outcomes) == ["ok", "ok", error, error]
     assert outcomes[2] is not outcomes[3]  # callers raise them: each collects its own traceback
 
 
@@ -211,16 +216,16 @@ async def test_recorded_size_refusal_halves_the_batch():
 
     outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0])
 
-    assert daemon.calls == [["s0", "s1", "s2"], ["s0"], ["s1", "s2"]]
+    assert daemon.calls == [[0, 1, 2], [0], [1, 2]]
     assert kinds(outcomes) == ["ok"] * 3
 
 
 async def test_body_over_our_own_limit_is_halved_without_being_sent():
     daemon = Daemon()
 
-    outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0], max_request_bytes=500)
+    outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0], max_request_bytes=600)
 
-    assert daemon.calls == [["s0", "s1"], ["s2", "s3"]]
+    assert daemon.calls == [[0, 1], [2, 3]]
     assert kinds(outcomes) == ["ok"] * 4
 
 
@@ -329,10 +334,6 @@ async def test_rejected_series_cost_no_retry_tokens():
     assert kinds(outcomes) == ["ok"]
 
 
-async def hang(request):
-    await asyncio.Event().wait()
-
-
 async def drip(request):
     async def pieces():
         while True:
@@ -361,14 +362,6 @@ async def test_timeouts_cost_retry_tokens():
         await runtime.forecast(KEY, [make_series()], budget_s=30.0)
 
     assert daemon.sleeps == []
-
-
-async def test_timeout_while_a_refused_batch_is_split_keeps_earlier_answers():
-    daemon = Daemon(status(400), forecasts_for, hang)
-
-    outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0, 4.0], budget_s=0.05)
-
-    assert kinds(outcomes) == ["ok", "ok", "RuntimeTimeoutError", "RuntimeTimeoutError"]
 
 
 class Doubling:
