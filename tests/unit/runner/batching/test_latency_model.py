@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.batching.latency_model import UNKNOWN, CallLatency, LatencyFit, LatencyModel
+from runner.batching.latency_model import UNKNOWN, LatencyFit, LatencyModel
 
 CALLS = st.lists(
     st.tuples(st.integers(1, 512), st.floats(0, 40, allow_nan=False)), min_size=1, max_size=60
@@ -26,13 +26,6 @@ def test_a_straight_line_is_found_from_its_points():
 
     for n in (1, 10, 128, 256):
         assert line.seconds(n) == pytest.approx(tollama_s(n), rel=0.01)
-
-
-@pytest.mark.parametrize(("n", "expected_s"), [(1, 1.5), (2, 2.25)])
-def test_the_two_lines_meet_in_the_centre(n, expected_s):
-    line = CallLatency(centre_n=1.5, centre_s=2.0, slope_below_s=1.0, slope_above_s=0.5)
-
-    assert line.seconds(n) == expected_s
 
 
 def test_two_calls_by_hand():

@@ -37,32 +37,12 @@ def test_slot_is_held_until_all_callers_should_be_back():
     assert callers.hold_until(END, 1, 100, CALL_S) == pytest.approx(END + 0.1)
 
 
-def test_times_that_vary_are_waited_for_longer():
-    steady, varied = after_rounds(ALL, []), ReturningCallers()
-    for number in range(13):
-        varied.on_call(2.0 * number - 1.0, CALL_S)
-        varied.on_answers(2.0 * number, 4, CALL_S)
-        for _ in range(4 * (number < 12)):
-            varied.on_arrival(2.0 * number + (0.05, 0.15)[number % 2])
-
-    until = varied.hold_until(END, 1, 100, CALL_S)
-
-    assert until > steady.hold_until(END, 1, 100, CALL_S) + 0.1
-    assert until <= END + CALL_S / 2
-
-
 def test_slot_is_not_held_any_more_once_they_are_back():
     callers = after_rounds(ALL, [])
     for _ in range(4):
         callers.on_arrival(END + 0.01)
 
     assert callers.hold_until(END + 0.01, 5, 100, CALL_S) == END + 0.01
-
-
-def test_slot_is_not_held_for_callers_that_are_late():
-    callers = after_rounds(ALL, [])
-
-    assert callers.hold_until(END + 0.11, 1, 100, CALL_S) == END + 0.11
 
 
 # 4 callers within 0.1 s: the wait costs (waiting + 4) * 0.1, and saves 4 times the call

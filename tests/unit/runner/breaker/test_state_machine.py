@@ -21,14 +21,9 @@ from runner.breaker.state_machine import (
 )
 from runner.errors import (
     BadOutputError,
-    ModelNotInstalledError,
     RuntimeCircuitOpenError,
-    RuntimeFailedError,
-    RuntimeOverloadedError,
     RuntimeRejectedError,
     RuntimeTimeoutError,
-    RuntimeTooLargeError,
-    RuntimeUnauthorizedError,
     RuntimeUnreachableError,
     TooLateError,
 )
@@ -326,31 +321,21 @@ def test_snapshot_has_the_age_of_the_last_change_and_the_number_of_commands():
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "result"),
     [
-        (None, Verdict.SUCCESS),
-        (RuntimeTimeoutError(), Verdict.FAILURE),
-        (RuntimeUnreachableError(), Verdict.FAILURE),
-        (RuntimeOverloadedError(), Verdict.FAILURE),
-        (RuntimeUnauthorizedError(), Verdict.FAILURE),
-        (ModelNotInstalledError(), Verdict.FAILURE),
-        (RuntimeFailedError(), Verdict.FAILURE),
-        (BadOutputError(), Verdict.FAILURE),
-        (RuntimeRejectedError(), Verdict.IGNORED),
-        (RuntimeTooLargeError(), Verdict.IGNORED),
-        (TooLateError(), Verdict.IGNORED),
-        (CancelledError(), Verdict.IGNORED),
-        (ValueError("a bug of ours"), Verdict.IGNORED),
+        (None, SUCCESS),
+        (RuntimeTimeoutError(), FAILURE),
+        (RuntimeUnreachableError(), FAILURE),
+        (BadOutputError(), FAILURE),
+        (RuntimeRejectedError(), IGNORED),
+        (TooLateError(), IGNORED),
+        (CancelledError(), IGNORED),
+        (ValueError("a bug of ours"), IGNORED),
+        (RuntimeCircuitOpenError("", 20.0), CallResult(Verdict.NO_INFORMATION, wait_s=20.0)),
     ],
 )
-def test_only_failures_of_the_model_count(error, verdict):
-    assert call_result(error) == CallResult(verdict, wait_s=0.0)
-
-
-def test_an_open_circuit_inside_the_runtime_names_the_seconds_to_wait():
-    error = RuntimeCircuitOpenError("", 20.0)
-
-    assert call_result(error) == CallResult(Verdict.NO_INFORMATION, wait_s=20.0)
+def test_only_failures_of_the_model_count(error, result):
+    assert call_result(error) == result
 
 
 def test_a_bucket_of_calls_is_dropped_one_window_after_it_began():

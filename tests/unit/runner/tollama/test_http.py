@@ -1,7 +1,7 @@
 import gzip
 import json
 import pickle
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 import httpx
 import pytest
@@ -109,32 +109,6 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch):
     assert answer.status == 400
 
 
-async def test_cookies_are_not_sent_back():
-    seen = []
-
-    def handler(request):
-        seen.append(request)
-        return answer(200, b"{}", JSON | {"set-cookie": "a=b"})
-
-    async with aclosing(make_client(handler)) as http:
-        for _ in range(2):
-            await http.post(b"{}", max_bytes=100)
-
-    assert ["cookie" in request.headers for request in seen] == [False, False]
-
-
-async def test_redirect_is_a_failure_and_is_not_followed():
-    calls = []
-
-    def handler(request):
-        calls.append(request)
-        return answer(307, b"", {"location": "http://elsewhere.example/"})
-
-    with pytest.raises(RuntimeFailedError, match="307"):
-        await ask(handler)
-    assert len(calls) == 1
-
-
 @pytest.mark.parametrize(
     ("status", "content"),
     [(200, body_of("forecast_two_series")), (400, body_of("error_null_target"))],
@@ -147,21 +121,18 @@ async def test_too_long_refusal_is_a_refusal_without_its_body():
     assert await ask(answering(400, b"x" * 101), max_bytes=100) == Answer(400, b"")
 
 
-@pytest.mark.parametrize("media_type", ["Application/JSON; charset=utf-8", "application/json ;x=y"])
-async def test_json_media_types_are_accepted(media_type):
-    found = await ask(answering(headers={"content-type": media_type}))
-
-    assert found.status == 200
-
-
 @pytest.mark.parametrize(
-    "headers",
-    [{"content-type": "application/x-ndjson"}, {}],
-    ids=["ndjson", "none"],
+    ("headers", "accepted"),
+    [
+        ({"content-type": "Application/JSON; charset=utf-8"}, True),
+        ({"content-type": "application/json ;x=y"}, True),
+        ({"content-type": "application/x-ndjson"}, False),
+        ({}, False),
+    ],
 )
-async def test_answer_of_another_type_is_bad_output(headers):
-    with pytest.raises(BadOutputError, match="not JSON"):
-        await ask(answering(headers=headers))
+async def test_only_answers_of_a_json_type_are_accepted(headers, accepted):
+    with nullcontext() if accepted else pytest.raises(BadOutputError, match="not JSON"):
+        assert (await ask(answering(headers=headers))).status == 200
 
 
 async def test_endless_answer_is_stopped_at_the_limit():

@@ -176,15 +176,6 @@ def test_invalid_forecast_is_an_error_of_its_series_only(bad):
     np.testing.assert_array_equal([good, other], [[[1, 4, 7], [2, 5, 8], [3, 6, 9]]] * 2)
 
 
-def test_number_too_large_for_a_float_is_an_error_of_its_series_only():
-    body = answer(forecast(0), forecast(1)).replace(b"4.0", b"1e999", 1)
-
-    error, good = decode(body, KEY, [0, 1])
-
-    assert isinstance(error, BadOutputError)
-    assert good[0, 1] == 4
-
-
 def test_id_that_comes_twice_is_bad_output_for_that_series():
     error, good = decode(answer(forecast(0), forecast(1), forecast(0)), KEY, [0, 1])
 

@@ -1,17 +1,24 @@
-"""Abandoned calls, leases, and which calls the latency model learns from."""
+"""Abandoned calls and leases, learning, memory, timers, statistics and closing."""
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Callable
 
 import pytest
 
 from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import QueueStats
 from runner.errors import (
+    QueueFullError,
     RuntimeFailedError,
     RuntimeRejectedError,
     RuntimeTimeoutError,
     TooLateError,
 )
+from tests.support.virtual_time import NothingLeftToWaitForError, VirtualTimeLoop, run_virtual
 from tests.unit.runner.batching.dispatcher.dispatching import (
+    BULK,
     AbandonedCalls,
     Harness,
     Runtime,
@@ -116,3 +123,120 @@ async def test_a_call_abandoned_at_the_end_of_its_lease_keeps_no_slot():
 
     assert isinstance((await answers([harness.put("a")]))[0], RuntimeTimeoutError)
     assert harness.queue_stats().in_flight == 0
+
+
+class Payload:
+    """Something a weak reference can point to."""
+
+
+async def test_answered_items_are_not_kept_in_memory_until_the_lease_ends():
+    async def call(key, items):
+        return BatchResult([None for _ in items])
+
+    harness = Harness(call)
+    item = Payload()
+    kept = weakref.ref(item)
+    await harness.put(item)
+
+    del item
+    await asyncio.sleep(0.01)
+    gc.collect()
+
+    assert kept() is None
+
+
+async def test_waiting_items_share_one_timer():
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    harness = Harness(Runtime())
+    running = harness.put("a")
+    await asyncio.sleep(0.01)
+    before = loop.timers_set
+
+    waiting = harness.put_all("b" * 500, within_s=0.1)
+
+    assert loop.timers_set == before + 1
+    waiting[-1].cancel()
+    await asyncio.sleep(0.08)
+    assert loop.timers_set == before + 2
+    await answers([running, *waiting])
+
+
+def test_closing_leaves_no_timer_behind():
+    async def close_and_wait() -> None:
+        harness = Harness(Runtime(), lease_s=5.0)
+        harness.put("a")
+        await asyncio.sleep(0.01)
+        harness.put("b", within_s=2)
+        await harness.dispatcher.aclose()
+        clock.append(harness.now)
+        await asyncio.get_running_loop().create_future()
+
+    clock: list[Callable[[], float]] = []
+
+    with pytest.raises(NothingLeftToWaitForError, match="nothing left"):
+        run_virtual(close_and_wait())
+    assert clock[0]() == pytest.approx(0.1)
+
+
+async def test_stats_count_queued_items_calls_and_call_sizes():
+    harness = Harness(Runtime())
+    done = harness.put_all("abc")
+    await asyncio.sleep(0.01)
+    harness.put_all("de")
+    harness.put("x", priority=BULK)
+    await asyncio.sleep(0.04)
+
+    queue = harness.queue_stats()
+    assert (queue.queued, queue.queued_bulk, queue.in_flight) == (3, 1, 1)
+    assert queue.oldest_age_s == pytest.approx(0.04)
+    assert queue.batch_sizes == (3,)
+    await answers(done)
+    await asyncio.sleep(1)
+    assert harness.queue_stats() == QueueStats(
+        queued=0,
+        queued_bulk=0,
+        oldest_age_s=0.0,
+        in_flight=0,
+        batch_sizes=(3, 3),
+        turned_away=0,
+    )
+
+
+async def test_closing_refuses_queued_and_new_items_and_waits_for_calls():
+    harness = Harness(Runtime())
+    running = harness.put("a")
+    await asyncio.sleep(0.01)
+    waiting = harness.put("b", within_s=0.05)
+
+    await harness.dispatcher.aclose()
+
+    assert running.result() == "A"
+    assert isinstance(waiting.exception(), QueueFullError)
+    assert harness.now() == pytest.approx(0.1)
+    with pytest.raises(QueueFullError, match="full"):
+        harness.put("c")
+
+
+async def test_closing_does_not_wait_for_an_abandoned_call():
+    harness = Harness(AbandonedCalls(timeout_s=1, busy_s=20))
+    await answers([harness.put("a")])
+
+    await harness.dispatcher.aclose()
+
+    assert harness.now() == pytest.approx(1)
+    assert harness.queue_stats().in_flight == 0
+
+
+async def test_closing_waits_for_a_hung_call_no_longer_than_its_lease():
+    async def call(key, items):
+        await asyncio.get_running_loop().create_future()
+
+    harness = Harness(call, lease_s=5.0)
+    hung = harness.put("a")
+    await asyncio.sleep(1)
+
+    await harness.dispatcher.aclose()
+
+    assert isinstance(hung.exception(), RuntimeFailedError)
+    assert harness.now() == pytest.approx(5)

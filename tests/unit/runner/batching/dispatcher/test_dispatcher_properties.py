@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import QueueStats
 from runner.batching.latency_model import LatencyModel
 from runner.errors import QueueFullError, RuntimeTimeoutError, TooLateError
 from tests.support.virtual_time import run_virtual
@@ -49,13 +50,7 @@ class Act:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Rules:
-    slots: int
-    max_batch_size: int
-    max_batch_bytes: int
-    max_queued_items: int
-
+Rules = dict[str, int]  # arguments of the harness
 
 ARRIVALS = st.lists(
     st.builds(
@@ -81,12 +76,13 @@ ACTS = st.lists(
     min_size=1,
     max_size=8,
 )
-RULES = st.builds(
-    Rules,
-    slots=st.integers(1, 2),
-    max_batch_size=st.integers(1, 5),
-    max_batch_bytes=st.integers(5, 30),
-    max_queued_items=st.integers(1, 12),
+RULES = st.fixed_dictionaries(
+    {
+        "slots_per_model": st.integers(1, 2),
+        "max_batch_size": st.integers(1, 5),
+        "max_batch_bytes": st.integers(5, 30),
+        "max_queued_items": st.integers(1, 12),
+    }
 )
 
 
@@ -142,10 +138,10 @@ class ScriptedRuntime:
         total_bytes = sum(item.arrival.size_bytes for item in call.items)
         finish = call.started_at + self.expected_s(call)
         verdicts = {
-            "more calls than slots": len(same_queue) >= self.rules.slots,
-            "size": not 1 <= len(call.items) <= self.rules.max_batch_size,
+            "more calls than slots": len(same_queue) >= self.rules["slots_per_model"],
+            "size": not 1 <= len(call.items) <= self.rules["max_batch_size"],
             "mixed keys": {item.arrival.key for item in call.items} != {call.key},
-            "bytes": len(call.items) > 1 and total_bytes > self.rules.max_batch_bytes,
+            "bytes": len(call.items) > 1 and total_bytes > self.rules["max_batch_bytes"],
             "too late": any(finish > item.deadline + ROUNDING_S for item in call.items),
             "sent twice": any(item.sent_at != inf for item in call.items),
             "had its answer": any(item.answered_at < call.started_at for item in call.items),
@@ -194,18 +190,19 @@ class ScriptedRuntime:
         return min(forecasts)
 
 
+def queues_of(harness: Harness) -> list[QueueStats]:
+    return list(harness.dispatcher.stats().values())
+
+
 async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[list[Item], Any]:
     """Every item that was accepted, answered; and the runtime's calls."""
     runtime = ScriptedRuntime(acts, rules)
     harness = Harness(
         runtime,
         lease_s=LEASE_S,
-        max_batch_bytes=rules.max_batch_bytes,
-        max_batch_size=rules.max_batch_size,
-        max_queued_items=rules.max_queued_items,
-        slots_per_model=rules.slots,
         bulk_batch_size=2,
         estimate_forgets_after_s=FORGETS_S,
+        **rules,
     )
     items = []
     for serial, arrival in enumerate(arrivals):
@@ -217,21 +214,17 @@ async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[
                 item, arrival.key, arrival.within_s, arrival.size_bytes, priority=priority
             )
         except QueueFullError:
-            assert harness.queue_stats(arrival.key[0]).queued == rules.max_queued_items
+            assert harness.queue_stats(arrival.key[0]).queued == rules["max_queued_items"]
             assert arrival.bulk or harness.queue_stats(arrival.key[0]).queued_bulk == 0
             continue
         items.append(item)
         item.answer.add_done_callback(item.note_answer)
         if arrival.leaves_s is not None:
             asyncio.get_running_loop().call_later(arrival.leaves_s, item.answer.cancel)
-        assert all(
-            queue.queued <= rules.max_queued_items for queue in harness.dispatcher.stats().values()
-        )
+        assert all(one.queued <= rules["max_queued_items"] for one in queues_of(harness))
     await asyncio.wait([item.answer for item in items if item.answer])
     await asyncio.sleep(2 * LEASE_S)
-    assert all(
-        queue.in_flight == queue.queued == 0 for queue in harness.dispatcher.stats().values()
-    )
+    assert all(queue.in_flight == queue.queued == 0 for queue in queues_of(harness))
     assert runtime.faults == []
     return items, runtime.calls
 
