@@ -1,12 +1,19 @@
-"""What a Runner replica does for one item: its cache, the breaker, the queue, the answer.
+"""What a Runner replica does for one item: its cache, the breaker, the runtime, the queue.
 
 Failures are returned as values: they are frequent, and exceptions would cost a traceback each.
+
+Several runtimes: an item is sent to one of the replica's own. These follow from the replica's rank,
+so that every runtime has about as many replicas; with fewer replicas than runtimes a replica has
+several of its own. The others are used while none of its own may be called, or when they failed for
+this item. Each runtime has its own breaker and queue for each model: a dead runtime does not slow
+the others.
 """
 
 import asyncio
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from runner.answer_cache import AnswerCache
@@ -21,7 +28,6 @@ from runner.errors import (
     RuntimeTimeoutError,
     TooLateError,
 )
-from runner.tollama.runtimes import Runtimes, RuntimeTarget
 from runner.types import (
     BatchKey,
     BreakerState,
@@ -32,6 +38,65 @@ from runner.types import (
 )
 
 BYTES_PER_POINT = 48  # a time stamp of 23 and a number of up to 22 characters, with commas
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRank:
+    """The rank of a replica, from 0, and the number of replicas of its deployment."""
+
+    rank: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeTarget:
+    """What the items of a call share."""
+
+    runtime: int  # its index
+    queue_name: str  # of the model queue, and of the breaker, at this runtime
+    key: BatchKey
+
+
+class Runtimes:
+    """The runtimes by index, as one replica sees them.
+
+    Args:
+        count: how many there are, at least one.
+        place: the current rank of this replica; ranks change when replicas start or stop.
+    """
+
+    def __init__(self, count: int, place: Callable[[], ReplicaRank]) -> None:
+        self._count = count
+        self._place = place
+        self._turns = itertools.count()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def queue_names(self, model: str) -> tuple[str, ...]:
+        """The name of the queue and breaker of a model at each runtime.
+
+        Runtimes are numbered as in the configuration, from 1: callers may see these names, but not
+        addresses. A single runtime has no number.
+        """
+        if self._count == 1:
+            return (model,)
+        return tuple(f"{model}@{number}" for number in range(1, self._count + 1))
+
+    def choose(self, usable: Collection[int], load: Callable[[int], int]) -> int | None:
+        """The runtime to call, among the ``usable`` ones; None when there is none.
+
+        ``load`` returns how many items this replica has under way at a runtime.
+        """
+        if self._count == 1 or not usable:
+            return next(iter(usable), None)
+        place, turn = self._place(), next(self._turns)
+        step = min(place.replicas, self._count)
+        own = [runtime for runtime in usable if runtime % step == place.rank % step]
+        found = own or list(usable)
+        first = turn % len(found)
+        return min(found[first:] + found[:first], key=load)
 
 
 class BreakerView(Protocol):

@@ -1,6 +1,5 @@
 """What the runtime accepts and answers.
 
 ``client.TollamaRuntime`` forecasts many series with one call and maps each failure to a
-``ModelError``; ``runtimes.Runtimes`` chooses between several runtimes. tollama's JSON is in
-``wire``, HTTP only in ``http``.
+``ModelError``. tollama's JSON is in ``wire``, HTTP only in ``http``.
 """

@@ -13,14 +13,13 @@ from ray import serve
 
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ItemRouter
+from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.breaker.shared import Breakers
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import ModelOutcome
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.actors import BREAKER
 from serve_app.deployments.replica import set_up_replica

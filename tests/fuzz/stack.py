@@ -12,7 +12,7 @@ from loadtest.stub.runtime import Settings
 from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
-from runner.batching.item_router import ItemRouter
+from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.breaker.state_machine import CallResult, Permit
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore, ModelOutcome
@@ -20,7 +20,6 @@ from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.tollama.runtimes import ReplicaRank, Runtimes, RuntimeTarget
 from runner.types import Bands, BreakerState, ModelRequest
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
