@@ -8,7 +8,7 @@ health checks, concurrent calls alternate, and an abandoned call stops after its
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Protocol, Self
@@ -153,20 +153,16 @@ class _Forecasts:
         """``(B, 1 + Q, H)``: the median, then the requested quantile levels."""
         levels = (0.5, *wire.quantiles)
         series = [np.array(s.target, dtype=np.float64) for s in wire.series]
-        parts = [paths async for paths in self._turns(series, wire.horizon, levels)]
-        return np.ascontiguousarray(np.concatenate(parts).transpose(0, 2, 1))
-
-    async def _turns(
-        self, series: Sequence[FloatArray], horizon: int, levels: Sequence[float]
-    ) -> AsyncIterator[FloatArray]:
-        size = self._model.best_batch
+        loop, size, parts = asyncio.get_running_loop(), self._model.best_batch, []
         for first in range(0, len(series), size):
-            work = partial(self._model.forecast, series[first : first + size], horizon, levels)
+            some = series[first : first + size]
+            work = partial(self._model.forecast, some, wire.horizon, levels)
             try:
-                yield await asyncio.get_running_loop().run_in_executor(self._worker, work)
+                parts.append(await loop.run_in_executor(self._worker, work))
             except SeriesError as exc:
                 detail = _series_refusal(first + exc.index, exc.message)
                 raise _RefusedError(400, detail) from exc
+        return np.ascontiguousarray(np.concatenate(parts).transpose(0, 2, 1))
 
 
 def _refusal_of(exc: ValidationError) -> list[dict[str, Any]]:

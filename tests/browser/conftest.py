@@ -1,4 +1,4 @@
-"""Debian's Chromium under Playwright. Who has none gets skips that say what to install."""
+"""Debian's Chromium under Playwright; without it every test is skipped with the install command."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from tests.browser.desk import WAIT_MS, Desk, OpenDesk
+from tests.browser.tab import WAIT_MS, OpenTab, Tab
 from tests.support.site import Site, answer_of, running_site
 
 Profile = Callable[..., BrowserContext]
@@ -43,7 +43,7 @@ def site(whole_site: Site) -> Site:
 
 @pytest.fixture(scope="session")
 def profile(browser: Browser) -> Profile:
-    """A profile of the browser for each look: what it has loaded and compiled stays for others."""
+    """A profile of the browser for each look, with a cache that its tests share."""
 
     @cache
     def of(phone: bool, **look: Any) -> BrowserContext:
@@ -57,14 +57,13 @@ def profile(browser: Browser) -> Profile:
 
 
 @pytest.fixture
-def open_desk(profile: Profile) -> Iterator[OpenDesk]:
+def open_tab(profile: Profile) -> Iterator[OpenTab]:
     """Opens pages in tabs of their own; afterwards no tab may have had an error.
 
-    With a ``status`` the page is told that, and not what the site says of itself; it is for tests
-    that need it, as a page whose requests are answered here has no cache. With a ``clock`` the
-    test moves the page's time on.
+    ``status`` replaces the answer of ``/tsfm/status``; with a ``clock`` the test moves the page's
+    time on.
     """
-    desks: list[Desk] = []
+    tabs: list[Tab] = []
 
     def open_one(
         url: str,
@@ -75,18 +74,18 @@ def open_desk(profile: Profile) -> Iterator[OpenDesk]:
         status: Any = None,
         clock: bool = False,
         **look: Any,
-    ) -> Desk:
-        desk = Desk(profile(phone, **look).new_page(), expect)
-        desks.append(desk)
+    ) -> Tab:
+        tab = Tab(profile(phone, **look).new_page(), expect)
+        tabs.append(tab)
         if clock:
-            desk.page.clock.install()
+            tab.page.clock.install()
         if status is not None:
-            desk.page.route("**/tsfm/status", lambda route: route.fulfill(json=status))
-        desk.page.goto(url + path)
-        return desk
+            tab.page.route("**/tsfm/status", lambda route: route.fulfill(json=status))
+        tab.page.goto(url + path)
+        return tab
 
     yield open_one
-    for desk in desks:
-        desk.page.evaluate("localStorage.clear()")
-        desk.page.close()
-    assert [problem for desk in desks for problem in desk.problems] == []
+    for tab in tabs:
+        tab.page.evaluate("localStorage.clear()")
+        tab.page.close()
+    assert [problem for tab in tabs for problem in tab.problems] == []

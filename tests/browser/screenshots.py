@@ -1,6 +1,6 @@
 """Pictures of the console for the documentation: ``make screenshots``.
 
-They are of the whole service with its embedded model, so that they show what a newcomer sees.
+They are of the whole service with its embedded model.
 """
 
 import sys
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, start
 from tests.browser.conftest import CHROMIUM
-from tests.browser.desk import Desk
+from tests.browser.tab import Tab
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
 MOST_BYTES = 200_000
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def use(service: Service) -> None:
-    """Half a minute of traffic, so that the status has something to say."""
+    """Half a minute of traffic, for the charts of the status."""
     with httpx.Client(base_url=service.url, trust_env=False, timeout=10) as http:
         for body in forecast_bodies(60, Shape(points=288), seed=3):
             http.post("/tsfm/forecast", content=body)
@@ -46,38 +46,38 @@ def use(service: Service) -> None:
 
 def pictures(browser: Browser, url: str) -> None:
     """One of each kind."""
-    light = tab(browser, url, WIDE, color_scheme="light")
+    light = new_tab(browser, url, WIDE, color_scheme="light")
     picked(light, "lively")
     take(light, "console-light")
     light.page.locator("#status").screenshot(path=IMAGES / "console-status.png")
-    dark = tab(browser, url, WIDE, color_scheme="dark")
+    dark = new_tab(browser, url, WIDE, color_scheme="dark")
     picked(dark, "jump")
     take(dark, "console-dark")
     light.by_id("model").select_option("chronos2")  # the embedded runtime does not have it
     picked(light, "gaps")
     take(light, "console-fallback")
     still = {"reduced_motion": "reduce"}  # no picture of a page that is scrolling
-    phone = tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
+    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
     picked(phone, "lively")
     phone.page.screenshot(path=IMAGES / "console-phone.png")  # where a forecast leads on a phone
 
 
-def tab(browser: Browser, url: str, size: Any, **look: Any) -> Desk:
-    desk = Desk(browser.new_context(viewport=size, **look).new_page())
-    desk.page.goto(url)
-    return desk
+def new_tab(browser: Browser, url: str, size: Any, **look: Any) -> Tab:
+    tab = Tab(browser.new_context(viewport=size, **look).new_page())
+    tab.page.goto(url)
+    return tab
 
 
-def picked(desk: Desk, sample: str) -> None:
-    desk.pick(sample)
-    desk.by_id("go").click()
-    desk.wait_drawn()
-    desk.page.locator(".trend .main-svg").nth(1).wait_for()
+def picked(tab: Tab, sample: str) -> None:
+    tab.pick(sample)
+    tab.by_id("go").click()
+    tab.wait_drawn()
+    tab.page.locator(".trend .main-svg").nth(1).wait_for()
 
 
-def take(desk: Desk, name: str) -> None:
-    desk.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
-    desk.page.screenshot(path=IMAGES / f"{name}.png")
+def take(tab: Tab, name: str) -> None:
+    tab.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+    tab.page.screenshot(path=IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.desk import OpenDesk
+from tests.browser.tab import OpenTab
 from tests.support.site import Site
 
 pytestmark = pytest.mark.browser
@@ -49,14 +49,14 @@ STEPS: list[tuple[list[str] | None, str | None]] = [
 ]
 
 
-def test_text_is_read_in_every_usual_form(site: Site, open_desk: OpenDesk) -> None:
-    page = open_desk(site.url).page
+def test_text_is_read_in_every_usual_form(site: Site, open_tab: OpenTab) -> None:
+    page = open_tab(site.url).page
     read = [(text, page.evaluate(READ, text)) for text, _, _ in CASES]
 
     assert read == [(text, {"values": values, "times": times}) for text, values, times in CASES]
 
 
-def test_step_is_that_of_most_neighbours(site: Site, open_desk: OpenDesk) -> None:
-    page = open_desk(site.url).page
+def test_step_is_that_of_most_neighbours(site: Site, open_tab: OpenTab) -> None:
+    page = open_tab(site.url).page
 
     assert [(times, page.evaluate(STEP, times)) for times, _ in STEPS] == STEPS

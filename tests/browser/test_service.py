@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from loadtest.ports import free_block
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import start_stub
-from tests.browser.desk import Desk, OpenDesk, series
+from tests.browser.tab import OpenTab, Tab, series
 
 pytestmark = pytest.mark.browser
 
@@ -41,39 +41,39 @@ def service(runtime_port: int) -> Iterator[Service]:
     assert left == [], "processes were left behind"
 
 
-def ask_until(desk: Desk, words: str, first_seed: int, tries: int = 20) -> None:
+def ask_until(tab: Tab, words: str, first_seed: int, tries: int = 20) -> None:
     """Forecasts new series until an answer is explained by ``words``."""
     for seed in range(first_seed, first_seed + tries):
-        desk.forecast(series(seed))
-        if re.search(words, desk.page.locator(".verdict").inner_text()):
+        tab.forecast(series(seed))
+        if re.search(words, tab.page.locator(".verdict").inner_text()):
             return
-        desk.page.wait_for_timeout(500)
-    raise AssertionError(f"no answer said {words}, but: {desk.page.inner_text('.verdict')}")
+        tab.page.wait_for_timeout(500)
+    raise AssertionError(f"no answer said {words}, but: {tab.page.inner_text('.verdict')}")
 
 
 def test_page_shows_that_the_runtime_stopped_and_started_again(
-    service: Service, runtime_port: int, open_desk: OpenDesk
+    service: Service, runtime_port: int, open_tab: OpenTab
 ) -> None:
     breakers = "[data-part=breakers]"
-    desk = open_desk(service.url)
+    tab = open_tab(service.url)
     with ExitStack() as running:
         running.enter_context(start_stub("--port", str(runtime_port), *MODELS))
-        ask_until(desk, "^The model fracast-0", 100)
+        ask_until(tab, "^The model fracast-0", 100)
 
-    ask_until(desk, "The model's runtime cannot be reached", 200)
-    ask_until(desk, "failed too often", 300)
-    expect(desk.page.locator(breakers)).to_contain_text("open", timeout=SOON_MS)
+    ask_until(tab, "The model's runtime cannot be reached", 200)
+    ask_until(tab, "failed too often", 300)
+    expect(tab.page.locator(breakers)).to_contain_text("open", timeout=SOON_MS)
 
     with start_stub("--port", str(runtime_port), *MODELS):
-        ask_until(desk, "^The model fracast-0", 400)
-        expect(desk.page.locator(breakers)).to_contain_text("closed", timeout=SOON_MS)
-        expect(desk.page.locator("[data-part=reasons]")).to_contain_text("cannot be reached")
-        expect(desk.by_id("health")).to_have_text("In service")
+        ask_until(tab, "^The model fracast-0", 400)
+        expect(tab.page.locator(breakers)).to_contain_text("closed", timeout=SOON_MS)
+        expect(tab.page.locator("[data-part=reasons]")).to_contain_text("cannot be reached")
+        expect(tab.by_id("health")).to_have_text("In service")
 
 
-def test_pages_pass_the_proxy_as_they_were_written(service: Service, open_desk: OpenDesk) -> None:
-    desk = open_desk(service.url, "/docs")
-    desk.page.locator(".opblock").first.wait_for()
-    again = desk.page.request.get(f"{service.url}/openapi.json")
+def test_pages_pass_the_proxy_as_they_were_written(service: Service, open_tab: OpenTab) -> None:
+    tab = open_tab(service.url, "/docs")
+    tab.page.locator(".opblock").first.wait_for()
+    again = tab.page.request.get(f"{service.url}/openapi.json")
 
     assert json.loads(again.body())["openapi"] == "3.1.0"

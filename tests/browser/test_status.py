@@ -5,77 +5,75 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.desk import Desk, OpenDesk
+from tests.browser.tab import OpenTab, Tab
 from tests.support.site import Site
 from tests.support.status import make_status
 
 pytestmark = pytest.mark.browser
 
 
-def part(desk: Desk, name: str) -> Any:
-    return desk.page.locator(f"[data-part={name}]")
+def part(tab: Tab, name: str) -> Any:
+    return tab.page.locator(f"[data-part={name}]")
 
 
-def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_desk: OpenDesk) -> None:
-    desk = open_desk(site.url, status=make_status())
-    expect(desk.page.locator(".trend .main-svg").nth(1)).to_be_attached()
+def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_tab: OpenTab) -> None:
+    tab = open_tab(site.url, status=make_status())
+    expect(tab.page.locator(".trend .main-svg").nth(1)).to_be_attached()
 
-    expect(part(desk, "tiles")).to_contain_text("3.1 %")
-    expect(part(desk, "tiles")).to_contain_text("Queue31series waiting")
-    expect(part(desk, "tiles")).to_contain_text("Replicas4Ingress 1, Runner 2, Baseline 1")
-    expect(part(desk, "breakers")).to_contain_text("in 7")
-    expect(part(desk, "reasons")).to_contain_text("The model's runtime cannot be reached.")
-    expect(part(desk, "coverage")).to_contain_text("ewmawidth:0.03..0.180 %77.4 %79.8 %312")
-    expect(part(desk, "models")).to_contain_text("CC-BY-NC-4.0")
-    expect(part(desk, "models")).to_contain_text("research only")
-    expect(desk.by_id("health")).to_have_text("In service")
+    expect(part(tab, "tiles")).to_contain_text("3.1 %")
+    expect(part(tab, "tiles")).to_contain_text("Queue31series waiting")
+    expect(part(tab, "tiles")).to_contain_text("Replicas4Ingress 1, Runner 2, Baseline 1")
+    expect(part(tab, "breakers")).to_contain_text("in 7")
+    expect(part(tab, "reasons")).to_contain_text("The model's runtime cannot be reached.")
+    expect(part(tab, "coverage")).to_contain_text("ewmawidth:0.03..0.180 %77.4 %79.8 %312")
+    expect(part(tab, "models")).to_contain_text("CC-BY-NC-4.0")
+    expect(part(tab, "models")).to_contain_text("research only")
+    expect(tab.by_id("health")).to_have_text("In service")
 
 
-def test_countdown_to_the_probe_goes_on_between_two_reports(
-    site: Site, open_desk: OpenDesk
-) -> None:
+def test_countdown_to_the_probe_goes_on_between_two_reports(site: Site, open_tab: OpenTab) -> None:
     breaker = {"model": "fracast-0", "state": "open", "next_probe_in_s": 2.0}
-    desk = open_desk(site.url, status=make_status(breakers=[breaker]))
+    tab = open_tab(site.url, status=make_status(breakers=[breaker]))
 
-    expect(part(desk, "breakers")).to_contain_text("in 1 s")
-    expect(part(desk, "breakers")).to_contain_text("any moment")
+    expect(part(tab, "breakers")).to_contain_text("in 1 s")
+    expect(part(tab, "breakers")).to_contain_text("any moment")
 
 
-def test_empty_report_is_shown_without_errors(site: Site, open_desk: OpenDesk) -> None:
+def test_empty_report_is_shown_without_errors(site: Site, open_tab: OpenTab) -> None:
     nothing = dict.fromkeys(make_status()["requests"]) | {"total": 0, "rate_per_s": 0}
     empty = make_status(
         requests=nothing, history=[], fallback_reasons={}, breakers=[], coverage=[], replicas={}
     )
-    desk = open_desk(site.url, status=empty)
+    tab = open_tab(site.url, status=empty)
 
-    expect(part(desk, "breakers")).to_contain_text("No model has been asked yet.")
-    expect(part(desk, "coverage")).to_contain_text("No outcomes have been recorded yet")
-    expect(part(desk, "tiles")).to_contain_text("p95 –")  # noqa: RUF001 - the dash for no value
+    expect(part(tab, "breakers")).to_contain_text("No model has been asked yet.")
+    expect(part(tab, "coverage")).to_contain_text("No outcomes have been recorded yet")
+    expect(part(tab, "tiles")).to_contain_text("p95 –")  # noqa: RUF001 - the dash for no value
 
 
 def test_hidden_page_sends_no_requests_until_it_is_visible_again(
-    site: Site, open_desk: OpenDesk
+    site: Site, open_tab: OpenTab
 ) -> None:
-    desk = open_desk(site.url, status=make_status(), clock=True)
-    expect(part(desk, "tiles")).to_contain_text("3.1 %")
-    asked: list[str] = []
+    tab = open_tab(site.url, status=make_status(), clock=True)
+    expect(part(tab, "tiles")).to_contain_text("3.1 %")
+    requested: list[str] = []
 
     def count(route: Route) -> None:
-        asked.append(route.request.url)
+        requested.append(route.request.url)
         route.fulfill(json=make_status())
 
-    desk.page.route("**/tsfm/status", count)
-    see(desk, "hidden")
-    desk.page.clock.run_for(6000)  # longer than the time between two reports
-    while_hidden = len(asked)
-    with desk.page.expect_request("**/tsfm/status"):
-        see(desk, "visible")
+    tab.page.route("**/tsfm/status", count)
+    see(tab, "hidden")
+    tab.page.clock.run_for(6000)  # longer than the time between two reports
+    while_hidden = len(requested)
+    with tab.page.expect_request("**/tsfm/status"):
+        see(tab, "visible")
 
     assert while_hidden == 0
 
 
-def see(desk: Desk, state: str) -> None:
-    desk.page.evaluate(
+def see(tab: Tab, state: str) -> None:
+    tab.page.evaluate(
         """(state) => {
             const value = state === "hidden";
             Object.defineProperty(document, "hidden", { value, configurable: true });
@@ -85,9 +83,9 @@ def see(desk: Desk, state: str) -> None:
     )
 
 
-def test_service_without_a_report_can_still_be_used(site: Site, open_desk: OpenDesk) -> None:
-    desk = open_desk(site.url, expect="status of 404")
-    desk.page.route("**/tsfm/status", lambda route: route.fulfill(status=404, json={}))
-    desk.page.reload()
+def test_service_without_a_report_can_still_be_used(site: Site, open_tab: OpenTab) -> None:
+    tab = open_tab(site.url, expect="status of 404")
+    tab.page.route("**/tsfm/status", lambda route: route.fulfill(status=404, json={}))
+    tab.page.reload()
 
-    expect(desk.by_id("status-note")).to_have_text("This service does not report its status.")
+    expect(tab.by_id("status-note")).to_have_text("This service does not report its status.")

@@ -22,7 +22,7 @@ INNER = slice(1, 4)  # 0.1, 0.5, 0.9: width limits act on the outer two
 
 
 async def backtested(job: Job) -> dict[str, Any]:
-    """What the command says; its finished parts are kept for whoever asks with the same job."""
+    """The result of the command; its finished parts are used again for an equal job."""
     shape = [f"--points={job.shape.points}", f"--horizon={job.shape.horizon_steps}"]
     where = [f"--url={job.url}", f"--work={job.work}", f"--config={ROOT / 'configs/local.yaml'}"]
     words = ["backtest", str(job.data), "--model=chronos", "--origins=4", *shape, *where]
@@ -36,7 +36,7 @@ async def test_service_calibrates_as_the_backtest_does(stack: Stack, tmp_path: P
     shape = Shape(points=64, horizon_steps=4, max_origins=4)
     job = Job(data, shape, model="chronos", url=stack.service.url, work=tmp_path)
 
-    told = await backtested(job)
+    result = await backtested(job)
     calls = stack.stub.stats()["calls"]
     windows, config = read_windows(job), make_config()
     served = ask_service(job, windows, store_of(job, config), lambda *_: None)
@@ -44,9 +44,9 @@ async def test_service_calibrates_as_the_backtest_does(stack: Stack, tmp_path: P
     calibrator = Calibrator(windows, config.conformal)
     here = calibrator.adjusted(served.answers, FITTED, np.ones(len(windows), dtype=bool))
 
-    assert told["service"]["answered_by"] == {"fracast-0": 20}
-    assert told["service"]["calibrated_windows"] == 20
+    assert result["service"]["answered_by"] == {"fracast-0": 20}
+    assert result["service"]["calibrated_windows"] == 20
     there = served.arrays["conformal"]
     np.testing.assert_allclose(there[..., INNER], here[..., INNER], atol=1e-6)  # as its file rounds
     assert np.abs(there - served.arrays["bands"])[..., INNER].max() > 0.001
-    assert stack.stub.stats()["calls"] == calls, "what was finished is not asked for again"
+    assert stack.stub.stats()["calls"] == calls, "finished parts are not requested again"

@@ -16,13 +16,13 @@ def made_windows(
     """Windows of one market unless labels say otherwise; each starts an hour after the other."""
     count = len(past)
     names = ("market_id", "platform", "category", "event", "liquidity")
-    told: Mapping[str, list[str]] = {name: labels.get(name, ["x"] * count) for name in names}
+    columns: Mapping[str, list[str]] = {name: labels.get(name, ["x"] * count) for name in names}
     return Windows(
         past,
         future,
         START + 3600.0 * np.arange(count, dtype=np.float64),
         np.full(count, step_s),
-        {name: np.array(values) for name, values in told.items()},
+        {name: np.array(values) for name, values in columns.items()},
     )
 
 

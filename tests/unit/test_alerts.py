@@ -68,11 +68,11 @@ def test_every_expression_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None
 @pytest.mark.parametrize("where", ["rules", "dashboard"])
 def test_every_metric_in_an_expression_exists(where: str) -> None:
     expressions = [r["expr"] for r in rules()] if where == "rules" else [*dashboard_expressions()]
-    asked = {name for e in expressions for name in re.findall(r"\btsfm_[a-z_0-9]+", e)}
+    named = {name for e in expressions for name in re.findall(r"\btsfm_[a-z_0-9]+", e)}
     recorded = {name for e in expressions for name in re.findall(r"\btsfm:[a-z_0-9:]+", e)}
 
-    assert asked
-    assert asked <= {name for metric in METRICS for name in metric.series_names}
+    assert named
+    assert named <= {name for metric in METRICS for name in metric.series_names}
     assert recorded <= {rule.get("record") for rule in rules()}
 
 

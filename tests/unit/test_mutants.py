@@ -1,4 +1,4 @@
-"""What is said of the faults that no test noticed."""
+"""The verdict on faults that no test found."""
 
 import doctest
 

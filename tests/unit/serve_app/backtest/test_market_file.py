@@ -96,9 +96,9 @@ def test_a_bad_row_is_one_sentence_with_row_and_column(
     with pytest.raises(ConfigError, match=why) as refused:
         load_series(csv(tmp_path, *rows))
 
-    said = str(refused.value)
-    assert said.startswith(f"prices.csv: row {row} (line {row + 1}), column {column}: ")
-    assert "\n" not in said
+    message = str(refused.value)
+    assert message.startswith(f"prices.csv: row {row} (line {row + 1}), column {column}: ")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("missing", ["market_id", "ts", "price"])

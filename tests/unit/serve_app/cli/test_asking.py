@@ -195,7 +195,7 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
 
 
 def test_watching_shows_the_status_again_until_an_interrupt() -> None:
-    seen: list[Any] = []
+    shown_statuses: list[Any] = []
     pauses = iter([False, False])
 
     def pause() -> bool:
@@ -203,9 +203,9 @@ def test_watching_shows_the_status_again_until_an_interrupt() -> None:
             raise KeyboardInterrupt
         return False
 
-    keep_showing(lambda: {"n": len(seen)}, seen.append, pause)
+    keep_showing(lambda: {"n": len(shown_statuses)}, shown_statuses.append, pause)
 
-    assert seen == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert shown_statuses == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def make_forecast() -> Forecast:

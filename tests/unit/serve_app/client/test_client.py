@@ -35,7 +35,7 @@ def refusal(status: int, code: str = "internal_error", **headers: str) -> httpx.
 
 
 class Script:
-    """Answers with the given ones in turn, then from memory; notes what was asked."""
+    """Gives these answers in turn, then valid ones; records requests and pauses."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers: Iterator[httpx.Response | Exception] = iter(answers)

@@ -78,13 +78,13 @@ def test_every_import_of_a_script_exists(script: Path) -> None:
 
 def test_ids_in_scripts_are_on_a_page() -> None:
     text = "".join((STATIC / name).read_text("utf-8") for name in PAGES.values())
-    asked = {
+    requested = {
         found
         for path in SCRIPTS
         for found in re.findall(r'byId\("([^"]+)"\)', path.read_text("utf-8"))
     }
 
-    assert {name for name in asked if f'id="{name}"' not in text} == set()
+    assert {name for name in requested if f'id="{name}"' not in text} == set()
 
 
 def test_every_reason_warning_and_breaker_state_has_words() -> None:

@@ -49,11 +49,11 @@ def test_prod_without_tokens_does_not_start(
 
     code = main()
 
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert code == 2
-    assert said.startswith("The service cannot start: ")
-    assert "TSFM_SECURITY__TOKENS" in said
-    assert said.count("\n") == 1
+    assert output.startswith("The service cannot start: ")
+    assert "TSFM_SECURITY__TOKENS" in output
+    assert output.count("\n") == 1
 
 
 def test_example_has_a_token_where_tokens_are_configured(
@@ -102,10 +102,10 @@ def test_service_that_dies_too_often_ends_with_an_exit_code(
 
     code = main(write_serve_config(tmp_path, "configs/local.yaml", free_port()))
 
-    said = capfd.readouterr().out
+    output = capfd.readouterr().out
     assert code == 1
-    assert "died: Serve ended with code 3. Restarting in 0 s, death 2 in a row." in said
-    assert "died: Serve ended with code 3. Giving up after 3 deaths in a row." in said
+    assert "died: Serve ended with code 3. Restarting in 0 s, death 2 in a row." in output
+    assert "died: Serve ended with code 3. Giving up after 3 deaths in a row." in output
 
 
 LAUNCH = """
@@ -123,11 +123,11 @@ def test_stop_between_two_starts_ends_the_launcher(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LAUNCH, str(tmp_path), str(config)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
-        said = next(line for line in launcher.stdout if "died" in line)
+        output = next(line for line in launcher.stdout if "died" in line)
         launcher.terminate()
 
         assert launcher.wait() == 0
-    assert said == (
+    assert output == (
         "The service died: Serve ended with code 3. Restarting in 1 s, death 1 in a row.\n"
     )
 

@@ -1,4 +1,4 @@
-"""A tab as a person uses it, and what the browser complained of meanwhile."""
+"""A tab of the browser, and the errors and warnings in its console."""
 
 import re
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from tests.support.builders import walk
 
-GRAVE = {"serious", "critical"}
+SERIOUS = {"serious", "critical"}
 MOST_TABS = 60
 WAIT_MS = 20_000
 expect.set_options(timeout=WAIT_MS)
 
 
-class Desk:
+class Tab:
     """A page, and its problems but for those that match ``expected``.
 
     A browser writes a line for every answer over 399: a test that wants a refusal says so.
@@ -25,10 +25,10 @@ class Desk:
         self.page = page
         self.problems: list[str] = []
         self._expected = expected
-        page.on("console", self._hear)
+        page.on("console", self._record)
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _record(self, message: ConsoleMessage) -> None:
         wanted = bool(self._expected) and re.search(self._expected, message.text)
         if message.type in ("error", "warning") and not wanted:
             self.problems.append(f"{message.type}: {message.text}")
@@ -37,7 +37,7 @@ class Desk:
         return self.page.locator(f"#{name}")
 
     def paste(self, text: str) -> None:
-        """A series, once the form has heard of the models."""
+        """A series, once the form has the list of models."""
         self.wait_models()
         self.by_id("series").fill(text)
 
@@ -49,7 +49,7 @@ class Desk:
         expect(self.page.locator("#model option")).not_to_have_count(0)
 
     def drop(self, text: str) -> None:
-        """A file of that text on the field of the series."""
+        """Drops a file with that text on the field of the series."""
         self.page.evaluate(
             """(text) => {
                 const data = new DataTransfer();
@@ -74,7 +74,7 @@ class Desk:
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
 
     def download(self, button: str) -> str:
-        """The file that a button gives."""
+        """The path of the file that a button downloads."""
         with self.page.expect_download() as started:
             self.by_id(button).click()
         return str(started.value.path())
@@ -87,12 +87,12 @@ class Desk:
             self.page.keyboard.press("Tab")
         raise AssertionError(f"the Tab key does not lead to {name}")
 
-    def grave_findings(self, without: str = "") -> list[str]:
+    def serious_findings(self, without: str = "") -> list[str]:
         """What axe calls serious or critical, with the first element of each."""
         part = {"exclude": [[without]]} if without else None
         found: list[dict[str, Any]] = Axe().run(self.page, part).response["violations"]
         return [
-            f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in GRAVE
+            f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in SERIOUS
         ]
 
     def overflow_px(self) -> int:
@@ -101,9 +101,9 @@ class Desk:
         return width
 
 
-OpenDesk = Callable[..., Desk]
+OpenTab = Callable[..., Tab]
 
 
 def series(seed: int, points: int = 60) -> str:
-    """Values to paste that no other seed has."""
+    """Values to paste; another seed gives others."""
     return ", ".join(f"{value:.4f}" for value in walk(points, seed))
