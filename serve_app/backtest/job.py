@@ -1,8 +1,8 @@
 """The options of ``tsfm backtest`` and ``tsfm calibrate``, and the steps that both begin with."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,9 @@ def splits_of(job: Job, windows: Windows) -> Sequence[Split]:
 
 
 def _need(libraries: Sequence[str], extra: str) -> None:
-    for library in libraries:
-        try:
-            importlib.import_module(library)
-        except ImportError as exc:
-            raise ConfigError(
-                f"This command needs {library}, which is not installed: "
-                f"pip install '.[{extra}]' in the folder of TSFM Runner"
-            ) from exc
+    missing = [library for library in libraries if find_spec(library) is None]
+    if missing:
+        raise ConfigError(
+            f"This command needs {' and '.join(missing)}: "
+            f"pip install '.[{extra}]' in the folder of TSFM Runner"
+        )

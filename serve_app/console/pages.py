@@ -8,8 +8,7 @@ import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import anyio.to_thread
@@ -146,13 +145,12 @@ def pack(source: Source) -> StaticFile:
     return StaticFile(plain, gzip.compress(plain, 6, mtime=0), headers)
 
 
-def from_package(package: str, distribution: str, files: Mapping[str, str]) -> dict[str, Source]:
-    """Files of an installed package, under names that hold its version."""
-    spec = find_spec(package)  # not imported, which would cost time and memory
-    assert spec is not None, f"{package} is a dependency"
-    assert spec.submodule_search_locations is not None, f"{package} is a package"
-    folder, release = Path(spec.submodule_search_locations[0]), version(distribution)
+def from_package(package: str, name: str, files: Mapping[str, str]) -> dict[str, Source]:
+    """Files of an installed package, under names that hold its version; it is not imported."""
+    installed = distribution(name)
     return {
-        f"lib/{package}-{release}/{name}": Source(folder / path, FOR_GOOD)
-        for name, path in files.items()
+        f"lib/{package}-{installed.version}/{file}": Source(
+            Path(str(installed.locate_file(f"{package}/{path}"))), FOR_GOOD
+        )
+        for file, path in files.items()
     }

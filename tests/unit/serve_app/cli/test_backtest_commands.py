@@ -129,7 +129,7 @@ def test_a_missing_library_names_the_extra_to_install(
     ran = terminal.invoke(app, ["backtest", str(prices), *options(tmp_path), *options_])
 
     assert ran.exit_code == 2
-    assert f"needs {library}, which is not installed: pip install '.[{extra}]'" in ran.stderr
+    assert f"needs {library}: pip install '.[{extra}]'" in ran.stderr
 
 
 def test_a_split_in_time_has_one_split(prices: Path, tmp_path: Path) -> None:
