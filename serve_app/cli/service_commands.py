@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -124,12 +125,10 @@ def _watch(client: "Client", every_s: float, *, as_json: bool) -> None:
 def keep_showing(
     read: Callable[[], Mapping[str, Any]],
     show: Callable[[Mapping[str, Any]], object],
-    pause: Callable[[], bool],
+    pause: Callable[[], object],
 ) -> None:
-    """Reads and shows the status until ``pause`` returns True or Ctrl-C is pressed."""
-    try:
-        show(read())
-        while not pause():
+    """Reads and shows the status, with pauses between, until Ctrl-C is pressed."""
+    with suppress(KeyboardInterrupt):
+        while True:
             show(read())
-    except KeyboardInterrupt:
-        return
+            pause()

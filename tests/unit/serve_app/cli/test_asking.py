@@ -196,12 +196,10 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
 
 def test_watching_shows_the_status_again_until_an_interrupt() -> None:
     shown_statuses: list[Any] = []
-    pauses = iter([False, False])
 
-    def pause() -> bool:
-        if next(pauses, True):
+    def pause() -> None:
+        if len(shown_statuses) == 3:
             raise KeyboardInterrupt
-        return False
 
     keep_showing(lambda: {"n": len(shown_statuses)}, shown_statuses.append, pause)
 

@@ -48,18 +48,6 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
     assert 'href="http' not in page
 
 
-def test_a_second_run_uses_the_finished_parts_of_the_first(prices: Path, tmp_path: Path) -> None:
-    command = ["backtest", str(prices), *options(tmp_path), "--no-references", "--json"]
-    first = terminal.invoke(app, command)
-    [folder] = tmp_path.iterdir()
-    kept = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    second = terminal.invoke(app, command)
-
-    assert (first.exit_code, second.exit_code) == (0, 0)
-    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == kept
-    assert json.loads(first.stdout) == json.loads(second.stdout)
-
-
 def test_calibrate_writes_a_state_that_the_service_reads(prices: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "state.json"
     command = ["calibrate", str(prices), *options(tmp_path), "--out", str(out)]
@@ -86,16 +74,6 @@ def test_too_little_data_does_not_replace_a_state_file(tmp_path: Path) -> None:
     assert ran.exit_code == 2
     assert "are too few, conformal.min_samples is 200" in ran.stderr
     assert out.read_text("utf-8") == "good"
-
-
-def test_an_invalid_file_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
-    file = tmp_path / "bad.csv"
-    file.write_text("market_id,ts,price\na,0,0.5\na,300,7\n", "utf-8")
-    ran = terminal.invoke(app, ["backtest", str(file), *options(tmp_path)])
-
-    assert (ran.exit_code, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("bad.csv: row 2 (line 3), column price: must lie between 0 and 1")
-    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(
