@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from runner.bands import from_model_space, min_widths, sanitize, to_model_space
-from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
 from runner.config.sections import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError

@@ -19,18 +19,24 @@ batch is encoded: tollama would work on both calls at once, and both take longer
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runner.batching.batch_policy import AdmissionControl, BatchLimits, capacity_of
-from runner.batching.batch_result import BatchResult, fault_of, result_of_task, settle
 from runner.batching.latency_model import LatencyModel
 from runner.batching.queue import ItemQueue, WaitingItem
 from runner.batching.returning_callers import ReturningCallers
 from runner.config.sections import BatchingSection
-from runner.errors import QueueFullError, TooLateError
+from runner.errors import (
+    BadOutputError,
+    QueueFullError,
+    RuntimeFailedError,
+    TooLateError,
+    TsfmError,
+)
 from runner.types import Priority
 
 K = TypeVar("K", bound=Hashable)
@@ -38,6 +44,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SIZES_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult(Generic[R]):
+    """One result or error per item of a call, in order.
+
+    ``abandoned`` is set when the call exceeded its time limit while the runtime still computes: it
+    is done when the runtime is. The slot stays taken until then, or until the lease ends.
+    """
+
+    results: Sequence[R | Exception]
+    abandoned: asyncio.Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +307,7 @@ class Dispatcher(Generic[K, T, R]):
         task.add_done_callback(partial(self._answer, call))
 
     def _answer(self, call: RuntimeCall[K, T, R], task: asyncio.Future[BatchResult[R]]) -> None:
-        outcome = result_of_task(task, len(call.batch))
+        outcome = _result_of_task(task, len(call.batch))
         for entry, result in zip(call.batch, outcome.results, strict=True):
             settle(entry.answer, result)
         now, callers = self._clock(), sum(e.priority is Priority.INTERACTIVE for e in call.batch)
@@ -302,7 +320,7 @@ class Dispatcher(Generic[K, T, R]):
             outcome.abandoned.add_done_callback(partial(self._end_abandoned, call))
 
     def _end_abandoned(self, call: RuntimeCall[K, T, R], abandoned: asyncio.Future[None]) -> None:
-        self._release(call, observed=fault_of(abandoned) is None)
+        self._release(call, observed=_fault_of(abandoned) is None)
 
     def _end_lease(self, call: RuntimeCall[K, T, R]) -> None:
         call.lease_ended = True
@@ -341,3 +359,41 @@ class Dispatcher(Generic[K, T, R]):
     def _expire(self, queue: ModelQueue[K, T, R]) -> None:
         for entry in queue.waiting.expire(self._clock()):
             settle(entry.answer, TooLateError())
+
+
+def _result_of_task(task: asyncio.Future[BatchResult[R]], count: int) -> BatchResult[R]:
+    """The result of a call with ``count`` items; its fault becomes an error for each of them."""
+    fault = _fault_of(task)
+    if fault is None:
+        result = task.result()
+        if len(result.results) == count:
+            return result
+        fault = BadOutputError(f"{len(result.results)} results for {count} items")
+    return BatchResult([_own_error(fault) for _ in range(count)])
+
+
+def _fault_of(ended: asyncio.Future[Any]) -> BaseException | None:
+    """The exception of a task or future that has ended, cancellation included; else None."""
+    return asyncio.CancelledError() if ended.cancelled() else ended.exception()
+
+
+def settle(answer: asyncio.Future[R], result: R | BaseException) -> None:
+    """Sets the result or error of a future that is neither done nor cancelled."""
+    if answer.done():
+        return
+    if not isinstance(result, BaseException):
+        answer.set_result(result)
+    elif isinstance(result, Exception) and not isinstance(result, StopIteration):
+        answer.set_exception(result)
+    else:  # a future refuses StopIteration; a cancelled call must not cancel the caller
+        answer.set_exception(_own_error(result))
+
+
+def _own_error(fault: BaseException) -> Exception:
+    """A separate error per item: a shared object would collect the tracebacks of all callers."""
+    if isinstance(fault, TsfmError):
+        error: Exception = copy(fault)
+    else:
+        error = RuntimeFailedError(f"the call ended with {type(fault).__name__}")
+    error.__cause__ = fault
+    return error

@@ -18,8 +18,7 @@ from typing import Protocol
 
 from runner.answer_cache import AnswerCache
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import settle
-from runner.batching.dispatcher import Dispatcher
+from runner.batching.dispatcher import Dispatcher, settle
 from runner.config.sections import CacheSection
 from runner.errors import (
     BreakerOpenError,

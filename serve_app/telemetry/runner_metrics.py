@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import BatchResult
-from runner.batching.dispatcher import QueueStats
+from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.batching.item_router import reason_of
 from runner.breaker.shared import BreakerSnapshots
 from runner.types import BatchKey, BreakerState, ModelRequest

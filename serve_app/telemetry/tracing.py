@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.baseline.ewma_bands import BaselineRequest
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import BatchResult
 from runner.config.sections import ObservabilitySection, Traces
 from runner.forecast.answers import ModelOutcome
 from runner.forecast.forecaster import BaselinePort, ModelPort

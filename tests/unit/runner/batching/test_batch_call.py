@@ -10,7 +10,7 @@ from runner.batching.batch_call import (
     ItemResult,
     RuntimeResult,
 )
-from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict
 from runner.config.sections import BandsSection
 from runner.errors import (

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import BatchResult
-from runner.batching.dispatcher import Dispatcher
+from runner.batching.dispatcher import BatchResult, Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget, size_bytes
 from runner.errors import (
     BadOutputError,

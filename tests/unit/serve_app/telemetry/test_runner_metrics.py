@@ -4,8 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import BatchResult
-from runner.batching.dispatcher import QueueStats
+from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.breaker.shared import Breakers, BreakerSnapshots
 from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind, Tracer
 
 from runner.baseline.ewma_bands import BaselineRequest
 from runner.batching.batch_call import ItemResult
-from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import BatchResult
 from runner.config.sections import Traces
 from runner.types import (
     BatchKey,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from runner.batching.batch_result import BatchResult, settle
-from runner.batching.dispatcher import Dispatcher, QueueStats
+from runner.batching.dispatcher import BatchResult, Dispatcher, QueueStats, settle
 from runner.errors import RuntimeTimeoutError
 from runner.types import Priority
 from tests.support.builders import make_config

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from runner.batching.batch_result import BatchResult
+from runner.batching.dispatcher import BatchResult
 from runner.errors import (
     BadOutputError,
     QueueFullError,

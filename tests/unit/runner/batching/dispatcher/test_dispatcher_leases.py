@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.batching.batch_result import BatchResult
-from runner.batching.dispatcher import QueueStats
+from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.errors import (
     QueueFullError,
     RuntimeFailedError,

@@ -11,8 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batching.batch_result import BatchResult
-from runner.batching.dispatcher import QueueStats
+from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.batching.latency_model import LatencyModel
 from runner.errors import QueueFullError, RuntimeTimeoutError, TooLateError
 from tests.support.virtual_time import run_virtual
