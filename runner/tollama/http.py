@@ -87,8 +87,13 @@ class RuntimeHttp:
             ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
                 besides 200 and 400.
         """
+        request = httpx.Request(
+            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+        )
+        if self._prepare is not None:
+            self._prepare(request)
         try:
-            response = await self._transport.handle_async_request(self._request(body))
+            response = await self._transport.handle_async_request(request)
             async with aclosing(response):
                 return await _read(response, max_bytes)
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
@@ -99,14 +104,6 @@ class RuntimeHttp:
     async def aclose(self) -> None:
         """Closes all connections."""
         await self._transport.aclose()
-
-    def _request(self, body: bytes) -> httpx.Request:
-        request = httpx.Request(
-            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
-        )
-        if self._prepare is not None:
-            self._prepare(request)
-        return request
 
 
 def is_refused_connection(exc: BaseException) -> bool:

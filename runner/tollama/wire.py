@@ -165,23 +165,18 @@ def _read_one(found: Sequence[Mapping[str, Any]], key: BatchKey) -> FloatArray |
     quantiles = found[0].get("quantiles")
     if not isinstance(quantiles, dict):
         return BadOutputError("the forecast has no quantiles")
-    rows = _rows(quantiles, key.levels)
-    if rows is None:
+    names = _names(tuple(quantiles), key.levels)
+    if names is None:
         return BadOutputError("a quantile level is missing or came twice")
+    rows = [quantiles[name] for name in names]
     if not all(_is_path(row, key.horizon_steps) for row in rows):
         return BadOutputError("a quantile path is not a list of numbers of the asked length")
     return _to_array(rows)
 
 
-def _rows(quantiles: Mapping[str, Any], levels: tuple[float, ...]) -> list[Any] | None:
-    """The path of each level, or None when one is missing or came twice."""
-    names = _names(tuple(quantiles), levels)
-    return None if names is None else [quantiles[name] for name in names]
-
-
 @lru_cache(maxsize=256)  # the same for all series of a batch, and for most batches
 def _names(given: tuple[str, ...], levels: tuple[float, ...]) -> tuple[str, ...] | None:
-    """The runtime's name of each level, matched by number: it uses ``%g`` form."""
+    """The runtime's name of each level, matched in ``%g`` form; None: one is missing or twice."""
     numbers = [(_number(name), name) for name in given]
     by_level = {number: name for number, name in numbers if number is not None}
     if len(by_level) < sum(number is not None for number, _ in numbers):
