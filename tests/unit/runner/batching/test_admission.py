@@ -72,48 +72,33 @@ def test_bulk_items_in_a_call_grow_step_by_step_while_interactive_items_are_expe
     assert admission.most_bulk(CallLatency(10, 0.05, 0.0, 0.0), 100, 5.0) == 40
 
 
-def test_an_item_of_the_next_call_is_admitted_however_long_the_call_takes():
-    admission = make_admission(max_wait_s=0.01)
-    admission.began(100.0, 0.0)
-
-    assert admission.admits(3, limits())
-    assert not admission.is_overloaded(0.0)
-
-
 @pytest.mark.parametrize(
-    ("ahead", "running_s", "admitted"),
+    ("ahead", "running_s", "settings", "now_limits", "admitted"),
     [
-        (4, 0.0, True),  # the second call ends after 2 * 0.2
-        (4, 0.1, True),
-        (4, 0.11, False),
-        (7, 0.1, True),
-        (8, 0.0, False),  # the third one
+        (4, 0.0, {}, {}, True),  # the second call ends after 2 * 0.2
+        (4, 0.1, {}, {}, True),
+        (4, 0.11, {}, {}, False),
+        (7, 0.1, {}, {}, True),
+        (8, 0.0, {}, {}, False),  # the third one
+        (3, 100.0, {"max_wait_s": 0.01}, {}, True),  # the next call, however long this one takes
+        (7, 0.0, {"max_wait_s": 0.01, "slots_per_model": 2}, {}, True),  # one of the next two
+        (8, 0.0, {"max_wait_s": 0.01, "slots_per_model": 2}, {}, False),
+        (1000, 0.0, {"max_wait_s": 0.01}, {"latency": UNKNOWN}, True),
+        (4, 0.3, {}, {"now": 50.0}, True),  # the call should have ended long ago
     ],
 )
-def test_an_item_that_would_wait_too_long_is_refused(ahead: int, running_s: float, admitted: bool):
-    admission = make_admission()
+def test_an_item_that_would_wait_too_long_is_refused(
+    ahead: int,
+    running_s: float,
+    settings: dict[str, Any],
+    now_limits: dict[str, Any],
+    admitted: bool,
+):
+    admission, now = make_admission(**settings), limits(**now_limits)
     admission.began(running_s, 0.0)
 
-    assert admission.admits(ahead, limits()) is admitted
-    assert admission.is_overloaded(0.0) is not admitted
-
-
-def test_a_call_that_should_have_ended_counts_as_if_it_ended_now():
-    admission = make_admission()
-    admission.began(0.3, 0.0)
-
-    assert admission.admits(4, limits(now=50.0))
-
-
-def test_with_more_slots_more_are_in_the_next_calls():
-    admission = make_admission(slots_per_model=2, max_wait_s=0.01)
-
-    assert admission.admits(7, limits())
-    assert not admission.admits(8, limits())
-
-
-def test_no_item_is_refused_while_the_call_time_is_unknown():
-    assert make_admission(max_wait_s=0.01).admits(1000, limits(latency=UNKNOWN))
+    assert admission.admits(ahead, now) is admitted
+    assert admission.is_overloaded(now.now) is not admitted
 
 
 SHORT, LONG, TOO_LONG = 3, 4, 8  # items ahead: waits of 0 (the next call), 0.4 and 0.6

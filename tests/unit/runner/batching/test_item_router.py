@@ -30,17 +30,16 @@ from tests.support.fakes import FakeClock
 
 
 class FakeBreakerView:
-    """Breakers by queue; ``wait_s`` is how long those stay open that are not named in ``waits``."""
+    """Breakers by queue; those in ``waits`` stay open for so many seconds."""
 
     def __init__(self) -> None:
-        self.wait_s = 0.0
         self.waits: dict[str, float] = {}
 
     def state(self, name: str) -> BreakerState:
         return BreakerState.OPEN if self.retry_in_s(name) else BreakerState.CLOSED
 
     def retry_in_s(self, name: str) -> float:
-        return self.waits.get(name, self.wait_s)
+        return self.waits.get(name, 0.0)
 
 
 class Bench:
@@ -51,8 +50,7 @@ class Bench:
         self.breakers = FakeBreakerView()
         self.batches: list[Sequence[ModelRequest]] = []
         self.runtimes: list[int] = []  # that were called, in order
-        self.error: Exception | None = None
-        self.errors: dict[int, Exception] = {}  # of single runtimes
+        self.errors: dict[int, Exception] = {}  # by runtime
         self.abandoned: asyncio.Future[None] | None = None  # of the first runtime
         self.asked = 0
         self.holds: dict[int, asyncio.Event] = {}  # runtimes whose calls wait
@@ -82,7 +80,7 @@ class Bench:
         self.runtimes.append(route.runtime)
         if route.runtime in self.holds:
             await self.holds[route.runtime].wait()
-        error = self.errors.get(route.runtime, self.error)
+        error = self.errors.get(route.runtime)
         if error is not None:
             raise error
         if self.abandoned is not None and route.runtime == 0:

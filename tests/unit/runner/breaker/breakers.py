@@ -14,7 +14,6 @@ from runner.breaker.shared import (
 )
 from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
 from runner.config.sections import CircuitBreakerSection
-from runner.types import BreakerCommand, BreakerState
 
 SUCCESS = CallResult(Verdict.SUCCESS)
 FAILURE = CallResult(Verdict.FAILURE)
@@ -63,39 +62,7 @@ def call(breaker: Breaker, outcome: CallResult, now: float, duration_s: float = 
     breaker.record(permit_of(breaker.acquire(now)), outcome, duration_s, now)
 
 
-def open_by_failures(breaker: Breaker, now: float, failures: int = 3) -> None:
-    for _ in range(failures):
-        call(breaker, FAILURE, now)
-
-
-COOLDOWN_S = 100.0
 NOW = 1000.0  # by then a breaker under test has reached its state
-
-
-def bring_to(breaker: Breaker, state: BreakerState) -> None:
-    """The state, reached at ``NOW`` (from closed)."""
-    if state is BreakerState.OPEN:
-        open_by_failures(breaker, NOW)
-    elif state is BreakerState.HALF_OPEN:
-        open_by_failures(breaker, NOW - COOLDOWN_S)
-    elif state is BreakerState.FORCED_OPEN:
-        breaker.obey(BreakerCommand.FORCE_OPEN, NOW)
-    elif state is BreakerState.FORCED_CLOSED:
-        breaker.obey(BreakerCommand.FORCE_CLOSED, NOW)
-
-
-class Subject:
-    """A breaker in a known state at ``NOW``, with a permit of that state where there can be one."""
-
-    def __init__(self, state: BreakerState, **changes: Any) -> None:
-        self.breaker = make_breaker(slow_call_rate=0.9, **changes)
-        self.permit = Permit(generation=-1)
-        bring_to(self.breaker, state)
-        if state not in (BreakerState.OPEN, BreakerState.FORCED_OPEN):
-            self.permit = permit_of(self.breaker.acquire(NOW))
-
-    def ends(self, outcome: CallResult, duration_s: float = FAST_S) -> None:
-        self.breaker.record(self.permit, outcome, duration_s, NOW)
 
 
 def make_breakers(*, owner: str = "r1", **changes: Any) -> Breakers:

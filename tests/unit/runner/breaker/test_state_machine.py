@@ -29,7 +29,6 @@ from runner.errors import (
 )
 from runner.types import BreakerCommand, BreakerState
 from tests.unit.runner.breaker.breakers import (
-    COOLDOWN_S,
     FAILURE,
     FAST_S,
     IGNORED,
@@ -37,11 +36,8 @@ from tests.unit.runner.breaker.breakers import (
     NOW,
     SLOW_S,
     SUCCESS,
-    Subject,
-    bring_to,
     call,
     make_breaker,
-    open_by_failures,
     permit_of,
 )
 
@@ -50,6 +46,58 @@ OPEN = BreakerState.OPEN
 HALF_OPEN = BreakerState.HALF_OPEN
 FORCED_OPEN = BreakerState.FORCED_OPEN
 FORCED_CLOSED = BreakerState.FORCED_CLOSED
+
+
+Moment = tuple[float, str]  # the time, and letters of events
+COMMANDS = {
+    "X": BreakerCommand.FORCE_OPEN,
+    "O": BreakerCommand.FORCE_CLOSED,
+    "R": BreakerCommand.RESET,
+}
+CALLS = {
+    "F": (FAILURE, FAST_S),
+    "S": (SUCCESS, 0.99),  # just not slow
+    "L": (SUCCESS, 1.0),  # slow
+    "I": (IGNORED, SLOW_S),
+    "N": (NO_INFORMATION, FAST_S),
+}
+
+
+def play(breaker: Breaker, moments: Sequence[Moment]) -> list[BreakerState]:
+    """Makes whole calls and commands; returns the state after each of them."""
+    states = []
+    for now, letters in moments:
+        for letter in letters:
+            if letter in COMMANDS:
+                breaker.obey(COMMANDS[letter], now)
+            else:
+                call(breaker, CALLS[letter][0], now, CALLS[letter][1])
+            states.append(breaker.state(now))
+    return states
+
+
+COOLDOWN_S = 100.0
+REACHED: dict[BreakerState, list[Moment]] = {  # the state at NOW
+    CLOSED: [],
+    OPEN: [(NOW, "FFF")],
+    HALF_OPEN: [(NOW - COOLDOWN_S, "FFF")],
+    FORCED_OPEN: [(NOW, "X")],
+    FORCED_CLOSED: [(NOW, "O")],
+}
+
+
+class Subject:
+    """A breaker in a known state at ``NOW``, with a permit of that state where there can be one."""
+
+    def __init__(self, state: BreakerState) -> None:
+        self.breaker = make_breaker(slow_call_rate=0.9)
+        self.permit = Permit(generation=-1)
+        play(self.breaker, REACHED[state])
+        if state not in (OPEN, FORCED_OPEN):
+            self.permit = permit_of(self.breaker.acquire(NOW))
+
+    def ends(self, outcome: CallResult, duration_s: float = FAST_S) -> None:
+        self.breaker.record(self.permit, outcome, duration_s, NOW)
 
 
 EVENTS: dict[str, Callable[[Subject], object]] = {
@@ -118,33 +166,9 @@ def test_results_count_only_while_closed_or_half_open(before, event):
 )
 def test_acquire_answers_by_state(state, answer):
     breaker = make_breaker()
-    bring_to(breaker, state)
+    play(breaker, REACHED[state])
 
     assert breaker.acquire(NOW) == answer
-
-
-Moment = tuple[float, str]  # the time, and letters of events
-COMMANDS = {"O": BreakerCommand.FORCE_CLOSED, "R": BreakerCommand.RESET}
-CALLS = {
-    "F": (FAILURE, FAST_S),
-    "S": (SUCCESS, 0.99),  # just not slow
-    "L": (SUCCESS, 1.0),  # slow
-    "I": (IGNORED, SLOW_S),
-    "N": (NO_INFORMATION, FAST_S),
-}
-
-
-def play(breaker: Breaker, moments: Sequence[Moment]) -> list[BreakerState]:
-    """Makes whole calls and commands; returns the state after each of them."""
-    states = []
-    for now, letters in moments:
-        for letter in letters:
-            if letter in COMMANDS:
-                breaker.obey(COMMANDS[letter], now)
-            else:
-                call(breaker, CALLS[letter][0], now, CALLS[letter][1])
-            states.append(breaker.state(now))
-    return states
 
 
 RATE = {"consecutive_failures": 99, "failure_rate": 0.5, "min_calls": 4}
@@ -219,7 +243,7 @@ def test_cooldown_grows_with_failed_probes_until_a_lasting_recovery(moments, coo
 def test_jitter_changes_each_cooldown_but_not_its_growth(jitter, first_s, second_s):
     breaker = make_breaker(jitter=jitter, cooldown_jitter_fraction=0.2)
 
-    open_by_failures(breaker, 0.0)
+    play(breaker, [(0, "FFF")])
     assert breaker.retry_in_s(0.0) == pytest.approx(first_s)
     call(breaker, FAILURE, 111.0)
     assert breaker.retry_in_s(111.0) == pytest.approx(second_s)
@@ -227,7 +251,7 @@ def test_jitter_changes_each_cooldown_but_not_its_growth(jitter, first_s, second
 
 def test_an_open_breaker_refuses_until_its_cooldown_is_over():
     breaker = make_breaker()
-    open_by_failures(breaker, 0.0)
+    play(breaker, [(0, "FFF")])
 
     answers = [breaker.acquire(99.5), breaker.acquire(100.0)]
 
@@ -247,7 +271,7 @@ def test_a_result_from_before_the_last_opening_is_dropped():
 
 def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends():
     breaker = make_breaker(probes=2)
-    bring_to(breaker, HALF_OPEN)
+    play(breaker, REACHED[HALF_OPEN])
 
     answers = [breaker.acquire(NOW + after_s) for after_s in (0.0, 1.0, 2.0, 4.5, 5.0)]
 
@@ -263,7 +287,7 @@ def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends()
 @pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, IGNORED, NO_INFORMATION])
 def test_the_result_of_an_expired_lease_changes_nothing(outcome):
     breaker = make_breaker()
-    bring_to(breaker, HALF_OPEN)
+    play(breaker, REACHED[HALF_OPEN])
     lost = permit_of(breaker.acquire(NOW))
     breaker.acquire(NOW + 5.0)
     untouched = breaker.snapshot(NOW + 5.0)
@@ -275,7 +299,7 @@ def test_the_result_of_an_expired_lease_changes_nothing(outcome):
 
 def test_a_result_after_another_probe_failed_is_dropped_but_frees_its_place():
     breaker = make_breaker(probes=2)
-    bring_to(breaker, HALF_OPEN)
+    play(breaker, REACHED[HALF_OPEN])
     first, second = permit_of(breaker.acquire(NOW)), permit_of(breaker.acquire(NOW))
 
     breaker.record(first, FAILURE, FAST_S, NOW)
@@ -289,7 +313,7 @@ def test_a_result_after_another_probe_failed_is_dropped_but_frees_its_place():
 @pytest.mark.parametrize("wait_s", [1e9, math.inf, math.nan])
 def test_no_information_never_waits_longer_than_the_longest_cooldown(wait_s):
     breaker = make_breaker()
-    bring_to(breaker, HALF_OPEN)
+    play(breaker, REACHED[HALF_OPEN])
 
     call(breaker, CallResult(Verdict.NO_INFORMATION, wait_s), NOW)
 
@@ -298,7 +322,7 @@ def test_no_information_never_waits_longer_than_the_longest_cooldown(wait_s):
 
 def test_with_more_leases_than_probes_the_wait_lasts_until_a_probe_is_allowed():
     breaker = make_breaker(probes=2)
-    bring_to(breaker, HALF_OPEN)
+    play(breaker, REACHED[HALF_OPEN])
     entry = breaker.snapshot(NOW)
     entry["leases"] = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
 

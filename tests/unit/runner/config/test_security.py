@@ -33,23 +33,22 @@ def test_tokens_are_kept_as_their_digests() -> None:
     assert section.tokens[0].scopes == (TokenScope.FORECAST,)
 
 
-def test_required_tokens_must_not_be_empty() -> None:
-    assert make_section(token_entry(), require_tokens=True).tokens
-    with pytest.raises(ValidationError, match="TSFM_SECURITY__TOKENS"):
-        make_section(require_tokens=True)
+PLACEHOLDERS = ("changeme", "secret", "CHANGEME", "Secret", "", "password\n", "<token>")
 
 
 @pytest.mark.parametrize(
-    "placeholder", ["changeme", "secret", "CHANGEME", "Secret", "", "password\n", "<token>"]
+    ("entries", "require_tokens", "words"),
+    [
+        ([], True, "TSFM_SECURITY__TOKENS"),
+        ([token_entry(), token_entry(name="other")], False, "listed twice"),
+        *(([token_entry(word)], False, "alerts hashes a placeholder") for word in PLACEHOLDERS),
+    ],
 )
-def test_placeholder_is_refused_by_its_digest(placeholder: str) -> None:
-    with pytest.raises(ValidationError, match="alerts hashes a placeholder"):
-        make_section(token_entry(placeholder))
-
-
-def test_same_token_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="listed twice"):
-        make_section(token_entry(), token_entry(name="other"))
+def test_missing_equal_and_placeholder_tokens_are_refused(
+    entries: list[dict[str, object]], require_tokens: bool, words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        make_section(*entries, require_tokens=require_tokens)
 
 
 @pytest.mark.parametrize(

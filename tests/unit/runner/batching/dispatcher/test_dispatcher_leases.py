@@ -161,23 +161,6 @@ async def test_waiting_items_share_one_timer():
     await answers([running, *waiting])
 
 
-def test_closing_leaves_no_timer_behind():
-    async def close_and_wait() -> None:
-        harness = Harness(Runtime(), lease_s=5.0)
-        harness.put("a")
-        await asyncio.sleep(0.01)
-        harness.put("b", within_s=2)
-        await harness.dispatcher.aclose()
-        clock.append(harness.now)
-        await asyncio.get_running_loop().create_future()
-
-    clock: list[Callable[[], float]] = []
-
-    with pytest.raises(NothingLeftToWaitForError, match="nothing left"):
-        run_virtual(close_and_wait())
-    assert clock[0]() == pytest.approx(0.1)
-
-
 async def test_stats_count_queued_items_calls_and_call_sizes():
     harness = Harness(Runtime())
     done = harness.put_all("abc")
@@ -202,19 +185,27 @@ async def test_stats_count_queued_items_calls_and_call_sizes():
     )
 
 
-async def test_closing_refuses_queued_and_new_items_and_waits_for_calls():
-    harness = Harness(Runtime())
-    running = harness.put("a")
-    await asyncio.sleep(0.01)
-    waiting = harness.put("b", within_s=0.05)
+def test_closing_refuses_other_items_and_waits_for_calls_and_leaves_no_timer_behind():
+    async def close_and_wait() -> None:
+        harness = Harness(Runtime(), lease_s=5.0)
+        running = harness.put("a")
+        await asyncio.sleep(0.01)
+        waiting = harness.put("b", within_s=2)
 
-    await harness.dispatcher.aclose()
+        await harness.dispatcher.aclose()
 
-    assert running.result() == "A"
-    assert isinstance(waiting.exception(), QueueFullError)
-    assert harness.now() == pytest.approx(0.1)
-    with pytest.raises(QueueFullError, match="full"):
-        harness.put("c")
+        assert running.result() == "A"
+        assert isinstance(waiting.exception(), QueueFullError)
+        with pytest.raises(QueueFullError, match="full"):
+            harness.put("c")
+        clock.append(harness.now)
+        await asyncio.get_running_loop().create_future()
+
+    clock: list[Callable[[], float]] = []
+
+    with pytest.raises(NothingLeftToWaitForError, match="nothing left"):
+        run_virtual(close_and_wait())
+    assert clock[0]() == pytest.approx(0.1)
 
 
 async def test_closing_does_not_wait_for_an_abandoned_call():
