@@ -119,12 +119,11 @@ class ForecastRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSeries:
-    """One series for the runtime: on a regular grid, gaps filled, in model space.
+    """One series for the runtime: on a regular grid, gaps filled.
 
     Attributes:
         y: ``(T,)`` finite values in model space (log-odds or probability).
-        end_ts: time of the last value, POSIX seconds.
-        step_s: grid step in seconds.
+        end_ts: time of the last value.
         x_past: covariates, each ``(T,)``.
         x_future: covariates known ahead, each ``(H,)``; every name is also in ``x_past``.
     """
@@ -174,10 +173,10 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bands:
-    """Quantile paths that can be sent: ``y_prob`` is ``(H, Q)``, finite, ordered, in [0, 1].
+    """Quantile paths ``(H, Q)`` that can be sent: finite, ordered, in [0, 1].
 
-    ``corrections`` names the kinds of changes that made them so, each once. ``before_limits`` is
-    ``(H, Q)`` before the width limits, None if these changed nothing.
+    ``corrections`` names each kind of change. ``before_limits`` is ``(H, Q)`` before the width
+    limits, None if these changed nothing.
     """
 
     y_prob: FloatArray
@@ -204,10 +203,7 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ModelFailure:
-    """Why the Runner has no bands for one item; crosses processes as a value, not an exception.
-
-    ``retry_in_s`` is the time for which a further call would fail too (open breaker), else 0.
-    """
+    """Why the Runner has no bands for one item; a further call fails too for ``retry_in_s``."""
 
     reason: FallbackReason
     breaker_state: BreakerState

@@ -69,9 +69,9 @@ def ewma_bands(
     Args:
         y_prob: ``(B, T)`` probabilities; NaN is a missing value, and every row has two others.
         horizon_steps: H, at least 1.
-        levels: ``(Q,)`` quantile levels, ascending inside (0, 1).
+        levels: ``(Q,)`` ascending inside (0, 1).
         transform: the space in which moves are measured.
-        settings: the section of the configuration.
+        settings: parameters of the estimates.
     """
     cells_a_row = max(y_prob.shape[1], horizon_steps * len(levels))
     rows = max(1, _CHUNK_CELLS // cells_a_row)

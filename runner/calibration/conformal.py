@@ -38,7 +38,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runner.calibration.state import (
     LARGEST_FACTOR,
@@ -59,6 +58,7 @@ class Adjusted:
     """Calibrated paths ``(B, H, Q)``, and their basis.
 
     ``sample_size`` is the number of outcomes of the last step, ``segment_used`` is their segment.
+    A level at 0.5 is unchanged.
     """
 
     paths: FloatArray
@@ -69,11 +69,9 @@ class Adjusted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Scores of forecasts from one source and one segment, oldest first.
+    """Scores ``(N, H, 2)`` of forecasts from one source, oldest first; NaN: outcome not known.
 
-    Attributes:
-        segments: all segments that learn from them, the narrowest first.
-        scores: ``(N, H, 2)`` from `score`; NaN where the outcome is not known.
+    All of ``segments`` learn from them, the narrowest first.
     """
 
     source: str
@@ -93,14 +91,11 @@ def adjust(
 
     Args:
         paths: ``(B, H, Q)`` probabilities, ordered along Q.
-        levels: ``(Q,)`` ascending in (0, 1); a path without a centre cannot be adjusted.
+        levels: ``(Q,)`` ascending in (0, 1); None is returned for paths without a centre.
         state: the learned factors.
         source: of the paths.
         segments: in which to search, the narrowest first.
         enough: the outcomes that every step needs.
-
-    Returns:
-        Paths inside [0, 1], ordered along Q; a level at 0.5 is unchanged.
     """
     found = state.find(source, segments, paths.shape[1], enough)
     centre = _at(paths, levels, 0.5)
@@ -120,25 +115,20 @@ def score(
     """The distance of outcomes below and above the centre, in halves of the band.
 
     Args:
-        paths: ``(B, H, Q)`` as they were forecast, before any adjustment.
+        paths: ``(B, H, Q)`` before any adjustment.
         levels: ``(Q,)`` ascending in (0, 1).
         actual: ``(B, H)`` outcomes, NaN where unknown.
-        target_coverage: names the two levels that are scored.
+        target_coverage: of the interval that is scored.
 
     Returns:
-        ``(B, H, 2)`` from 0 to infinity (the half has no width); NaN where
-        the outcome, the centre or one of the two levels is missing.
+        ``(B, H, 2)`` from 0 to infinity (the half has no width); NaN where something is missing.
     """
     found = interval_of(paths, levels, target_coverage)
     return np.full((*actual.shape, 2), np.nan) if found is None else interval_scores(found, actual)
 
 
 def interval_of(paths: FloatArray, levels: FloatArray, target_coverage: float) -> FloatArray | None:
-    """The interval of a path with this coverage: lower end, centre and upper end.
-
-    Returns:
-        ``(..., H, 3)``, or None where one of the three levels is missing.
-    """
+    """Lower end, centre and upper end ``(..., H, 3)`` of an interval; None where one is missing."""
     low, up = (_level(paths, levels, tail) for tail in tails(target_coverage))
     centre = _at(paths, levels, 0.5)
     return None if low is None or up is None or centre is None else np.stack([low, centre, up], -1)
@@ -169,10 +159,7 @@ def fit(
 ) -> ConformalState:
     """A new state: split conformal over the scores of every segment.
 
-    Args:
-        scored: scores of all outcomes.
-        target_coverage: of the interval that is calibrated.
-        shrink_samples: weight of the next wider segment, in outcomes.
+    ``shrink_samples`` is the weight of the next wider segment, in outcomes.
     """
     pools: dict[str, dict[Chain, list[FloatArray]]] = {}
     for one in scored:
@@ -191,12 +178,8 @@ def fit(
 def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> ConformalState:
     """The state after more outcomes, by quantile tracking.
 
-    A new segment starts from the factors of the next wider one, with no outcomes.
-
-    Args:
-        state: is not changed.
-        scored: new scores, oldest first.
-        rate: 0.15 follows a threefold change in about 80 outcomes.
+    A new segment starts from the factors of the next wider one, with no outcomes. A ``rate`` of
+    0.15 follows a threefold change in about 80 outcomes.
     """
     tail, _ = tails(state.target_coverage)
     tracks: dict[str, Mapping[str, StepFactors]] = dict(state.tracks)
@@ -267,20 +250,15 @@ def _fit_track(
 
 def _follow(track: StepFactors, scores: FloatArray, tail: float, rate: float) -> StepFactors:
     steps = max(scores.shape[1], len(track.factors))
-    factors, size = _extend(track, steps)
+    new = steps - len(track.factors)  # they start from the last known step
+    factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")
+    size = np.pad(track.sample_size, (0, new))
     for outcome in _pad(scores, steps):
         known = ~np.isnan(outcome)  # (H, 2)
         change = np.exp(rate * ((outcome > factors) - tail))
         factors = np.where(known, _bounded(factors * change), factors)
         size = size + known[:, 0]
     return StepFactors(factors, size)
-
-
-def _extend(track: StepFactors, steps: int) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Factors ``(H, 2)`` and sizes ``(H,)``; new steps start from the last known one."""
-    new = steps - len(track.factors)
-    factors = np.pad(track.factors, ((0, new), (0, 0)), mode="edge")
-    return factors, np.pad(track.sample_size, (0, new))
 
 
 def _pad(scores: FloatArray, steps: int) -> FloatArray:

@@ -26,9 +26,7 @@ class ForecastRecord:
 
     Attributes:
         as_of: time of the last value, POSIX seconds.
-        step_s: grid step in seconds; ``freq`` is the same as text.
         observed_prob: ``(T,)`` on the grid that ends at ``as_of``, NaN where nothing was observed.
-        levels: quantile levels of ``bands``.
         source: of the bands: a model's runtime name, or ``ewma``.
     """
 
@@ -56,11 +54,8 @@ class Actual:
 class OutcomeCounts:
     """Counts for the outcomes of one call.
 
-    Attributes:
-        accepted: all outcomes.
-        scored: outcomes of open forecasts.
-        unknown: the others: no forecast for that market and time, or it is already scored.
-        points: scored steps of forecasts; an outcome can score steps of several forecasts.
+    ``unknown`` ones have no forecast for that market and time, or it is already scored. ``points``
+    are scored steps of forecasts: an outcome can score steps of several forecasts.
     """
 
     accepted: int
@@ -119,8 +114,6 @@ class CoverageRow:
     """One segment of one source.
 
     Attributes:
-        source: a model's runtime name, or ``ewma``.
-        segment: as in the conformal state; every outcome is also in ``all``.
         points: number of outcomes since the start; each step of a forecast is one.
         coverage: share of outcomes inside the answered interval, 0 to 1.
         mean_width: of that interval, in probability.
@@ -141,15 +134,7 @@ class CoverageRow:
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """Figures of every segment with outcomes, and counts.
-
-    Attributes:
-        target_coverage: what the interval should cover.
-        rows: sorted by source and segment.
-        counts: by `LearningEvent`, without zeros.
-        markets: number of markets with forecasts.
-        waiting_forecasts: number of open forecasts.
-    """
+    """Figures of every segment with outcomes, sorted by source and segment, and counts."""
 
     target_coverage: float
     rows: tuple[CoverageRow, ...] = ()

@@ -33,7 +33,7 @@ from runner.calibration.state import (
     first_fault,
     load_state,
     read_bytes,
-    to_json,
+    state_body,
     write_whole,
 )
 from runner.config.conformal import ConformalSection
@@ -58,10 +58,7 @@ def initial_learned(
 ) -> Learned:
     """The state learned before a restart, else the fitted state, else an empty one.
 
-    Args:
-        settings: names both files.
-        sources: names of all sources of answers.
-        began_from: digest of the current state file.
+    ``began_from`` is the digest of the current state file.
     """
     file, target_coverage = settings.learned_file, settings.target_coverage
     if file is not None and os.path.lexists(file):
@@ -89,15 +86,10 @@ def load_learned(
 ) -> Learned:
     """The state learned before a restart.
 
-    Args:
-        path: the JSON file.
-        target_coverage: of the configuration.
-        sources: names of the sources of this service; others are dropped.
-        began_from: digest of the configured state file.
+    Sources of models that were removed since are dropped.
 
     Raises:
-        ConfigError: the file is missing or no JSON, has another schema or other levels, a number
-            out of range, or started from another state file.
+        ConfigError: as `load_state`, or learning started from another state file.
     """
     try:
         file = _LearnedFile.model_validate_json(read_bytes(path))
@@ -127,7 +119,7 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
     body = {
         "schema_version": 1,
         "began_from": began_from,
-        "conformal": json.loads(to_json(learned.state)),
+        "conformal": state_body(learned.state),
         "rolling": rolling,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

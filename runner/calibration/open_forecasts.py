@@ -65,10 +65,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchedActuals:
-    """Steps of forecasts with their outcomes.
+    """N steps of forecasts with their outcomes.
 
     Attributes:
-        forecasts: N forecasts, one for each step; a forecast can be in it several times.
+        forecasts: one for each step; a forecast can be in it several times.
         pair: ``(N,)`` number of the pair of forecast and window.
         step: ``(N,)`` number of the step, from 0.
         y_prob: ``(N,)`` outcomes.
@@ -96,18 +96,13 @@ class OpenForecasts:
     def __init__(self, settings: ConformalSection) -> None:
         self._settings = settings
         self._markets: OrderedDict[str, _Market] = OrderedDict()
-        self._waiting = 0
+        self.waiting = 0  # forecasts with open steps
         self.counts: Counter[LearningEvent] = Counter()
 
     @property
     def markets(self) -> int:
         """Number of markets with forecasts."""
         return len(self._markets)
-
-    @property
-    def waiting(self) -> int:
-        """Number of forecasts with open steps."""
-        return self._waiting
 
     def is_known(self, market_id: str, key: Key) -> bool:
         """Whether an equal forecast was added, or this one is older than a dropped one."""
@@ -119,7 +114,7 @@ class OpenForecasts:
         market = self._markets.setdefault(market_id, _Market())
         self._markets.move_to_end(market_id)
         market.known[forecast.key] = forecast
-        self._waiting += 1
+        self.waiting += 1
         self.counts[LearningEvent.ISSUED] += 1
         if len(market.known) > self._settings.max_pending_per_market:
             earliest = min(market.known)
@@ -131,13 +126,7 @@ class OpenForecasts:
             self._drop(len(oldest.waiting))
 
     def awaiting(self, market_id: str, window: Window, step_s: int | None) -> list[OpenForecast]:
-        """The forecasts of a market for which a window may hold values.
-
-        Args:
-            market_id: the market; it becomes the most recently used one.
-            window: values on the grid of ``step_s``.
-            step_s: only forecasts of this step; None: of any.
-        """
+        """The forecasts of a market, of this step or of any, for which a window may hold values."""
         market = self._markets.get(market_id)
         if market is None:
             return []
@@ -147,29 +136,25 @@ class OpenForecasts:
     def close(self, market_id: str, step_s: int = 0, end_ts: float = -np.inf) -> None:
         """Closes the forecasts without an open step, and those whose time has passed.
 
-        Args:
-            market_id: the market.
-            step_s: of a window of the market.
-            end_ts: its end; forecasts that ended a whole step earlier have missed their open steps.
+        Forecasts that ended a whole step before the end of a window have missed their open steps.
         """
         market = self._markets.get(market_id)
         for forecast in market.waiting if market is not None else ():
             behind = forecast.step_s == step_s and end_ts >= forecast.last_ts + step_s
             if behind or not forecast.open.any():
                 self._markets[market_id].known[forecast.key] = None
-                self._waiting -= 1
+                self.waiting -= 1
                 self.counts[LearningEvent.MISSED] += int(forecast.open.sum())
 
     def _drop(self, forecasts: int) -> None:
-        self._waiting -= forecasts
+        self.waiting -= forecasts
         self.counts[LearningEvent.DROPPED_FORECASTS] += forecasts
 
 
 def match_actuals(pairs: Sequence[tuple[OpenForecast, Window]]) -> MatchedActuals:
     """Finds the open steps for which windows hold a value, and closes them.
 
-    Args:
-        pairs: forecasts, each with a window of its own step; the first value for a step is used.
+    Each forecast is paired with a window of its own step; the first value for a step is used.
     """
     pair, step, y_prob = _values(pairs)
     used: list[int] = []

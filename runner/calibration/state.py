@@ -25,7 +25,6 @@ from runner.config.conformal import ConformalSection, Dimension, Enough
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
-SCHEMA_VERSION = 1
 EVERYTHING = "all"  # the segment of all outcomes
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # updates multiply: 0 and infinity would stay
 MAX_COUNT = 2**53  # floats and JSON readers keep integers up to this exact
@@ -71,10 +70,10 @@ class ConformalState:
         if whole is None or whole.samples(horizon_steps) < enough.of_source:
             return None
         for name in segments:
-            track, least = tracks.get(name), 0 if name == EVERYTHING else enough.of_segment
-            if track is not None and track.samples(horizon_steps) >= least:
+            track = tracks.get(name)
+            if track is not None and track.samples(horizon_steps) >= enough.of_segment:
                 return name, track
-        return None
+        return EVERYTHING, whole
 
     def without(self, source: str, segment: str) -> "ConformalState":
         """The state without one segment."""
@@ -94,14 +93,9 @@ def tails(target_coverage: float) -> tuple[float, float]:
 def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> ConformalState:
     """Reads a state file.
 
-    Args:
-        path: the JSON file.
-        target_coverage: of the configuration.
-        sources: names of the sources of this service.
-
     Raises:
-        ConfigError: the file is missing or no JSON, has another schema, other levels or other
-            sources, or a number out of range.
+        ConfigError: the file is missing or no JSON, has another schema, levels of another coverage,
+            a source that is not in ``sources``, or a number out of range.
     """
     try:
         file = StateFile.model_validate_json(read_bytes(path))
@@ -111,9 +105,7 @@ def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> 
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file of learned numbers.
-
-    Only regular files are opened, because reading a pipe could block, and at most 16 MiB are read.
+    """The content of a regular file (reading a pipe could block) of at most 16 MiB.
 
     Raises:
         ConfigError: it cannot be read, is no regular file, or is too long.
@@ -132,7 +124,7 @@ def read_bytes(path: Path) -> bytes:
 
 def save_state(path: Path, state: ConformalState) -> None:
     """Replaces the file as a whole."""
-    write_whole(path, to_json(state))
+    write_whole(path, json.dumps(state_body(state), allow_nan=False))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -148,26 +140,20 @@ def write_whole(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def to_json(state: ConformalState) -> str:
-    """The file's text, one line a segment, so that an operator can read and compare it."""
-    sources = ",\n".join(
-        f"  {json.dumps(source)}: {{\n{_lines(tracks)}\n  }}"
-        for source, tracks in sorted(state.tracks.items())
-    )
-    return (
-        f'{{"schema_version": {SCHEMA_VERSION}, "target_coverage": {state.target_coverage!r}, '
-        f'"levels": {list(tails(state.target_coverage))},\n "sources": {{\n{sources}\n }}}}\n'
-    )
+def state_body(state: ConformalState) -> dict[str, Any]:
+    """The content of the file."""
+    return {
+        "schema_version": 1,
+        "target_coverage": state.target_coverage,
+        "levels": tails(state.target_coverage),
+        "sources": {
+            source: {name: _track_body(track) for name, track in sorted(tracks.items())}
+            for source, tracks in sorted(state.tracks.items())
+        },
+    }
 
 
-def _lines(tracks: Mapping[str, StepFactors]) -> str:
-    return ",\n".join(
-        f"    {json.dumps(segment)}: {json.dumps(_track_json(track), allow_nan=False)}"
-        for segment, track in sorted(tracks.items())
-    )
-
-
-def _track_json(track: StepFactors) -> dict[str, Any]:
+def _track_body(track: StepFactors) -> dict[str, Any]:
     lower, upper = track.factors.T.round(6).tolist()
     return {"sample_size": track.sample_size.tolist(), "lower": lower, "upper": upper}
 
@@ -217,11 +203,7 @@ class StateFile(Strict):
     def state_for(
         self, path: Path, target_coverage: float, sources: Collection[str]
     ) -> ConformalState:
-        """The state for this service.
-
-        Raises:
-            ConfigError: it has other levels, or sources that this service does not have.
-        """
+        """The state for a service with this coverage and these sources; see `load_state`."""
         if tuple(self.levels) != tails(target_coverage):
             raise ConfigError(
                 f"{path}: levels are {self.levels}, but conformal.target_coverage "

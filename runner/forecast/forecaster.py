@@ -12,8 +12,8 @@ fits into one runtime call (`BatchPools`).
 import asyncio
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
+    Coroutine,
     Hashable,
     Iterable,
     Iterator,
@@ -207,13 +207,8 @@ class Forecaster:
     ) -> AsyncIterator[list[Numbered]]:
         """Each request's forecast or error with its number, as they become ready, by ``deadline``.
 
-        ``requests`` is read step by step: the first full chunk is sent to the model while the rest
-        is still being resolved.
-
-        Args:
-            requests: with their numbers.
-            deadline: on the clock.
-            answering_s: time to compute the baseline for all of them and to write the answers.
+        The first full chunk is sent to the model while the rest is still being read.
+        ``answering_s`` is the time for all baselines and for writing all answers.
         """
         times = self._batch_times(deadline, answering_s)
         pools = BatchPools(self._config.batching.max_batch_size)
@@ -299,7 +294,8 @@ class Forecaster:
                 outcome = await self._flights.join(key, call, budget_s)
             except TooLateError:
                 return self._failure(resolved, FallbackReason.DEADLINE_EXCEEDED)
-            if not (joins and _ran_out_of_time(outcome)):
+            reason = None if isinstance(outcome, ModelAnswer) else outcome.reason
+            if not (joins and reason is FallbackReason.DEADLINE_EXCEEDED):
                 return outcome  # else: the joined call had less time than is left here; ask again
 
     async def _call_model(self, resolved: ResolvedRequest, budget_s: float) -> ModelOutcome:
@@ -411,10 +407,6 @@ class Fallback:
             return None
 
 
-def _ran_out_of_time(outcome: ModelOutcome) -> bool:
-    return isinstance(outcome, ModelFailure) and outcome.reason is FallbackReason.DEADLINE_EXCEEDED
-
-
 @dataclass(slots=True)
 class _Flight(Generic[V]):
     task: asyncio.Task[V]
@@ -432,7 +424,9 @@ class SingleFlight(Generic[V]):
         """Whether a task for ``key`` is running."""
         return key in self._flights
 
-    async def join(self, key: Hashable, start: Callable[[], Awaitable[V]], timeout_s: float) -> V:
+    async def join(
+        self, key: Hashable, start: Callable[[], Coroutine[object, object, V]], timeout_s: float
+    ) -> V:
         """The result of the task for ``key``, which is started here if none is running.
 
         A cancelled caller cancels the task only if no other caller waits for it or timed out.
@@ -440,7 +434,10 @@ class SingleFlight(Generic[V]):
         Raises:
             TooLateError: it took longer than ``timeout_s``; the task goes on.
         """
-        flight = self._flights.get(key) or self._start(key, start)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(start()))
+            flight.task.add_done_callback(partial(self._end, key, flight))
         flight.waiting += 1
         try:
             done, _ = await asyncio.wait((flight.task,), timeout=timeout_s)
@@ -456,18 +453,8 @@ class SingleFlight(Generic[V]):
             raise TooLateError
         return flight.task.result()
 
-    def _start(self, key: Hashable, start: Callable[[], Awaitable[V]]) -> _Flight[V]:
-        flight = _Flight(asyncio.ensure_future(_run(start)))
-        self._flights[key] = flight
-        flight.task.add_done_callback(lambda _: self._end(key, flight))
-        return flight
-
-    def _end(self, key: Hashable, flight: _Flight[V]) -> None:
+    def _end(self, key: Hashable, flight: _Flight[V], _: asyncio.Task[V]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if not flight.task.cancelled():
             flight.task.exception()  # else asyncio logs an error that no caller waited for
-
-
-async def _run(start: Callable[[], Awaitable[V]]) -> V:
-    return await start()

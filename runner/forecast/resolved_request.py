@@ -27,6 +27,8 @@ from runner.types import (
     Priority,
 )
 
+_TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegularSeries:
@@ -61,29 +63,13 @@ def regularise(
 ) -> RegularSeries:
     """At most ``max_steps`` steps of ``step_s`` seconds that end at the last time.
 
-    Args:
-        y_prob: ``(N,)`` in [0, 1], NaN where the caller had no value; at least one is finite.
-        y_ts: ``(N,)`` strictly increasing POSIX seconds, or None for a regular series.
-        x_past: covariates, each ``(N,)``, finite.
-        step_s: grid step in seconds.
-        max_steps: how many steps to keep.
+    The first three arguments are those of a `ForecastRequest`; covariates are finite.
     """
     window = y_prob[-max_steps:]
     if y_ts is None and not np.isnan(window).any():  # the usual case: nothing to fill
         covariates = {name: x[-max_steps:] for name, x in x_past.items()}
         return RegularSeries(window, window, covariates, window.size, 0.0)
-    regular: FloatArray = np.arange(y_prob.size, dtype=np.float64) * step_s
-    times = regular if y_ts is None else y_ts
-    return _on_grid(y_prob, times, x_past, step_s, max_steps)
-
-
-def _on_grid(
-    y_prob: FloatArray,
-    times: FloatArray,
-    x_past: Mapping[str, FloatArray],
-    step_s: int,
-    max_steps: int,
-) -> RegularSeries:
+    times = np.arange(y_prob.size, dtype=np.float64) * step_s if y_ts is None else y_ts
     first = int(np.argmax(np.isfinite(y_prob)))  # nothing to carry forward before the first value
     times, values = times[first:], y_prob[first:]
     steps = min(max_steps, int((times[-1] - times[0]) // step_s) + 1)
@@ -95,17 +81,10 @@ def _on_grid(
     y = values[taken]
     beside = np.searchsorted(times, grid + _TOLERANCE_S, side="right") - 1
     covariates = {name: x[first:][beside] for name, x in x_past.items()}
-    observed_prob, points = np.where(observed, y, np.nan), int(observed.sum())
-    return RegularSeries(y, observed_prob, covariates, points, _longest_gap(observed, step_s))
-
-
-_TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
-
-
-def _longest_gap(observed: np.ndarray, step_s: int) -> float:
-    """Minutes of the longest run of steps without an observation."""
     edges = np.flatnonzero(np.concatenate(([True], observed, [True])))
-    return float((np.diff(edges).max() - 1) * step_s / 60.0)
+    longest_gap_minutes = float((np.diff(edges).max() - 1) * step_s / 60.0)
+    observed_prob, points = np.where(observed, y, np.nan), int(observed.sum())
+    return RegularSeries(y, observed_prob, covariates, points, longest_gap_minutes)
 
 
 def ineligible_reason(

@@ -45,11 +45,7 @@ class BreakerClient:
         self._loop: asyncio.Task[None] | None = None
 
     async def acquire(self, name: str) -> Permit:
-        """Returns a permit for one call.
-
-        Raises:
-            BreakerOpenError: the model may not be called now.
-        """
+        """A permit for one call; raises BreakerOpenError if the model may not be called now."""
         answer = None
         if self._may_probe(name) and not self._lost:
             answer = await self._exchange(probe=name)
@@ -60,10 +56,7 @@ class BreakerClient:
         return answer
 
     def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
-        """Records a call's result: here at once, in other replicas with the next exchange.
-
-        Every permit needs exactly one result.
-        """
+        """Records the one result of a permit: here at once, elsewhere with the next exchange."""
         report = Report(name, permit, result, duration_s)
         self._copy.record(report, self._clock())
         self._unsent.append(report)
@@ -91,7 +84,7 @@ class BreakerClient:
         return state
 
     def start(self) -> None:
-        """Starts the regular exchange with the actor; needs a running event loop."""
+        """Starts the regular exchange with the actor, once; needs a running event loop."""
         if self._loop is None:
             self._loop = asyncio.create_task(self._sync_forever(), name="breaker-sync")
 
@@ -108,7 +101,7 @@ class BreakerClient:
         return half_open and self._copy.retry_in_s(name, now) == 0
 
     async def _exchange(self, probe: str | None = None) -> Permit | Refusal | None:
-        """One exchange with the actor; returns its answer about a probe, None if it is lost."""
+        """One exchange; returns the actor's answer about a probe, None if the actor is lost."""
         request = SyncRequest(self._actor, tuple(self._unsent), probe)
         self._unsent.clear()
         try:
@@ -122,21 +115,16 @@ class BreakerClient:
             self._actor = None
             return None
         self._note(lost=False)
-        self._take_over(reply)
+        self._actor, now = reply.actor, self._clock()
+        self._copy.replace_all(reply.breakers or {}, now)
+        for report in self._unsent:  # the actor does not have these results yet
+            self._copy.record(report, now)
         return reply.answer
 
     async def _ask(self, request: SyncRequest) -> SyncReply:
         async with asyncio.timeout(self._settings.shared_timeout_s):
             reply: SyncReply = await self._call_actor("sync", request)
             return reply
-
-    def _take_over(self, reply: SyncReply) -> None:
-        """Replaces the copy with the actor's state, plus the results not sent to it yet."""
-        self._actor = reply.actor
-        now = self._clock()
-        self._copy.replace_all(reply.breakers or {}, now)
-        for report in self._unsent:
-            self._copy.record(report, now)
 
     def _note(self, *, lost: bool, why: str = "") -> None:
         if lost and not self._lost:

@@ -44,15 +44,12 @@ class CachedCall(Generic[T]):
         if self._asking is None or (self._asking.done() and self._clock() >= self._good_until):
             self._asking = asyncio.ensure_future(self._ask())
             self._good_until = self._clock() + self._kept_s
-        asking = self._asking
-        await asyncio.wait((asking,), timeout=self._limit_s)
-        if not asking.done() or asking.cancelled():
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return await asyncio.shield(self._asking)
+        except Exception as exc:  # noqa: BLE001 - every failure has the same answer
+            logger.info("cluster status not known: %s", type(exc).__name__)
             return None
-        error = asking.exception()
-        if error is not None:
-            logger.info("cluster status not known: %s", type(error).__name__)
-            return None
-        return asking.result()
 
 
 KEPT_S = 2.0

@@ -18,7 +18,7 @@ from ray.exceptions import RayTaskError
 from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
-from runner.forecast.answers import Outbox, forecast_record_of
+from runner.forecast.answers import Outbox
 
 _LOG = logging.getLogger(__name__)
 MAX_RECORDS = 128  # in one call: 3 ms of the replica's time, about 50 of the actor's
@@ -115,20 +115,20 @@ class Learning:
 
     async def _send(self) -> bool:
         """Sends the oldest records; returns whether to go on: there may be more, and it worked."""
-        notes = self._outbox.take(MAX_RECORDS)
-        batch = pickle.dumps([forecast_record_of(note) for note in notes], protocol=5)
+        records = self._outbox.take(MAX_RECORDS)
         try:
-            reply: LearningReply = await self._call("exchange", batch, self._version)
+            packed = pickle.dumps(records, protocol=5)
+            reply: LearningReply = await self._call("exchange", packed, self._version)
         except asyncio.CancelledError:
-            self._outbox.put_back(notes)
+            self._outbox.put_back(records)
             raise
         except RayTaskError as exc:  # these records would fail every time
-            self._outbox.dropped += len(notes)
-            why = f"Learning failed ({type(exc).__name__}): {len(notes)} answers are not used"
+            self._outbox.dropped += len(records)
+            why = f"Learning failed ({type(exc).__name__}): {len(records)} answers are not used"
             self._note(Exchange.FAILED, why)
             return False
         except Exception as exc:  # noqa: BLE001 - no error of Ray may stop the replica
-            self._outbox.put_back(notes)
+            self._outbox.put_back(records)
             self._note(Exchange.LOST, f"Lost the learning actor ({type(exc).__name__})")
             return False
         self._note(Exchange.OK)
@@ -136,7 +136,7 @@ class Learning:
         if reply.state is not None:
             self._calibrate_by(reply.state)
             self._version = reply.version
-        return len(notes) == MAX_RECORDS
+        return len(records) == MAX_RECORDS
 
     async def _call(self, method: str, *args: object) -> Any:
         async with asyncio.timeout(LIMIT_S):

@@ -110,14 +110,6 @@ def test_whatever_comes_in_leaves_ordered_bounded_and_within_widths(paths: np.nd
         assert (width <= LIMITS.max_interval_width + 1e-12).all()
 
 
-def test_input_array_is_left_alone() -> None:
-    paths = np.array([[[0.4, 0.4, 0.4]]])
-
-    sanitize(paths, LEVELS, LIMITS)
-
-    np.testing.assert_array_equal(paths, 0.4)
-
-
 def test_bands_remember_what_they_were_before_the_width_limits() -> None:
     widened = one_step(0.500, 0.501, 0.502).row(0)
     narrowed = one_step(0.01, 0.5, 0.99).row(0)

@@ -3,9 +3,123 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.baseline.scale_estimates import decayed_sums, fill_forward, smoothed
+from runner.baseline.scale_estimates import estimate_scales, fill_forward, smoothed
+from runner.config.sections import BaselineSection
 
 NAN = np.nan
+ONE_MEMORY = BaselineSection(
+    half_lives_steps=(1,), trust_moves=2.5, level_alphas=(0.5, 0.2), width_factor=1.0
+)
+SHORT_AND_LONG = ONE_MEMORY.model_copy(update={"half_lives_steps": (1e-3, 1e9)})
+LONG_MEMORY = ONE_MEMORY.model_copy(update={"half_lives_steps": (1e9,)})
+NEVER_SMOOTH = ONE_MEMORY.model_copy(update={"level_alphas": ()})
+
+
+def past(*rows, settings=ONE_MEMORY):
+    return estimate_scales(fill_forward(np.array(rows, dtype=float)), settings)
+
+
+def noise(points=200, seed=3):
+    return np.random.default_rng(seed).normal(2.0, 0.5, points)
+
+
+def test_one_memory_weighs_moves_by_their_age():
+    estimate = past([0, 1, 1])
+
+    assert estimate.move[0] == pytest.approx(0.5 / 1.5)
+    assert estimate.active_later[0] == pytest.approx((0.5 + 0.5) / (1.5 + 1))
+    assert estimate.active_next[0] == estimate.active_later[0]
+
+
+def test_a_short_memory_counts_as_far_as_it_holds_moves():
+    estimate = past([0, 1, 2, 3, 7], settings=SHORT_AND_LONG)
+
+    long, short, trust = 7 / 4, 4.0, 1 / (1 + 2.5)
+    assert estimate.move[0] == pytest.approx(long + trust * (short - long))
+    assert estimate.active_later[0] == pytest.approx(4.5 / 5)
+    assert estimate.active_next[0] == pytest.approx((1 + 2 * 0.9) / (1 + 2))
+
+
+def test_a_short_memory_without_moves_leaves_the_size_to_the_long_one():
+    estimate = past([0, 1, 2, 2], settings=SHORT_AND_LONG)
+
+    assert estimate.move[0] == pytest.approx(2 / 3)
+    assert estimate.active_next[0] < estimate.active_later[0]
+
+
+def test_rounding_is_not_a_move():
+    estimate = past([0.3, 0.1 + 0.2, 0.3, 0.1 + 0.2])
+
+    np.testing.assert_array_equal(estimate.active_later, past([0.3] * 4).active_later)
+
+
+def test_a_trend_carries_its_moves_further():
+    estimate = past(np.arange(30))
+
+    assert estimate.move[0] == pytest.approx((8.05 / 1.05) ** 0.25)
+
+
+def test_moves_that_are_taken_back_count_less():
+    there_and_back = past([0, 1] * 20, settings=NEVER_SMOOTH)
+
+    assert there_and_back.move[0] == pytest.approx((0.05 / 1.05) ** 0.25)
+    assert there_and_back.sticky[0] == 1
+
+
+@pytest.mark.parametrize("points", [2, 8])
+def test_too_few_points_for_a_ratio_count_as_a_random_walk(points):
+    assert past([0, 1] * (points // 2)).move[0] == pytest.approx(1.0)
+
+
+def test_a_random_walk_stays_at_its_last_value():
+    y = np.cumsum(noise() - 2)
+
+    estimate = past(y)
+
+    assert (estimate.sticky[0], estimate.growth[0], estimate.level[0]) == (1, 1, y[-1])
+
+
+def test_noise_round_a_level_gets_an_average_and_hardly_grows():
+    estimate = past(noise(), settings=LONG_MEMORY)
+
+    assert estimate.sticky[0] == 0
+    assert estimate.level[0] == pytest.approx(2.0, abs=0.3)
+    assert estimate.growth[0] == pytest.approx(0.2**2, abs=0.01)
+    assert estimate.move[0] == pytest.approx(0.5 * (2 / np.pi) ** 0.5 * 1.05, rel=0.1)
+
+
+def test_little_evidence_leaves_the_level_between_the_last_value_and_an_average():
+    y = noise(36)
+
+    doubtful, sure, last = past(y), past(noise(200)), y[-1]
+
+    assert 0 < doubtful.sticky[0] < 1
+    assert 0 < abs(doubtful.level[0] - last) < abs(np.mean(y[-10:]) - last)
+    assert sure.growth[0] < doubtful.growth[0] < 1
+
+
+def test_no_smoothings_keep_the_last_value_even_in_noise():
+    y = noise()
+
+    estimate = past(y, settings=NEVER_SMOOTH)
+
+    assert (estimate.sticky[0], estimate.level[0]) == (1, y[-1])
+
+
+def test_a_noisy_neighbour_and_padding_change_nothing():
+    y = np.cumsum(noise(40) - 2)
+
+    alone, together = past(y), past(noise(60), [NAN] * 20 + list(y))
+
+    for name in ("level", "sticky", "move", "growth", "active_next", "active_later"):
+        np.testing.assert_allclose(getattr(together, name)[1], getattr(alone, name)[0], rtol=1e-12)
+
+
+def test_values_long_ago_are_forgotten_without_a_complaint():
+    estimate = past([0, 1] + [NAN] * 5000)
+
+    assert np.isfinite(estimate.move[0])
+    assert estimate.active_later[0] == pytest.approx(0.5)
 
 
 @given(
@@ -21,45 +135,11 @@ def test_smoothed_is_the_textbook_recursion(alpha, values):
     np.testing.assert_allclose(smoothed(np.array([values]), alpha)[0], expected, atol=1e-9)
 
 
-def test_smoothed_leaves_the_series_it_was_given_alone():
-    y = np.array([[1.0, 2.0, 4.0]])
-
-    smoothed(y, 0.5)
-
-    np.testing.assert_array_equal(y, [[1.0, 2.0, 4.0]])
-
-
-def test_decayed_sum_halves_a_weight_every_half_life():
-    values = np.array([[8.0, 0.0, 4.0, 1.0], [0.0, 0.0, 0.0, 3.0]])
-
-    sums = decayed_sums(values, np.array([1.0, 3.0]))
-
-    np.testing.assert_allclose(sums, [[4.0, 5 + 4 * (0.5 ** (1 / 3) - 1) + 4], [3.0, 3.0]])
-
-
-def test_a_series_without_gaps_stays_as_it_is():
-    y = np.array([[1.0, 2.0, 3.0]])
-
-    filled = fill_forward(y)
-
-    assert filled.y is y
-    np.testing.assert_array_equal(filled.weight, [[1.0, 1.0]])
-    assert (filled.first[0], filled.last[0]) == (0, 2)
-
-
 def test_a_gap_repeats_the_value_before_it_and_its_increment_is_shared_out():
     filled = fill_forward(np.array([[1.0, NAN, NAN, NAN, 5.0, 6.0]]))
 
     np.testing.assert_array_equal(filled.y, [[1, 1, 1, 1, 5, 6]])
     np.testing.assert_array_equal(filled.weight, [[0, 0, 0, 0.5, 1]])
-
-
-def test_padding_repeats_the_first_value_and_weighs_nothing():
-    filled = fill_forward(np.array([[NAN, NAN, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]))
-
-    np.testing.assert_array_equal(filled.y[0], [3, 3, 3, 4])
-    np.testing.assert_array_equal(filled.weight, [[0, 0, 1], [1, 1, 1]])
-    np.testing.assert_array_equal(filled.first, [2, 0])
 
 
 @pytest.mark.parametrize("gap", [1, 3])

@@ -10,7 +10,6 @@ from tests.support.learning import (
     STEP_S,
     band,
     make_learner,
-    make_rolling,
     make_seen,
     make_state,
 )
@@ -124,25 +123,6 @@ def test_too_many_segments_drop_the_least_recently_updated_one() -> None:
     assert [r.segment for r in learner.report().rows] == ["all", "liquidity=high"]
     assert sorted(learner.learned.state.tracks["ewma"]) == ["all", "liquidity=high"]
     assert learner.report().counts[LearningEvent.DROPPED_SEGMENTS] == 1
-
-
-def test_learning_continues_from_the_loaded_state() -> None:
-    known = Learned(make_state(), {("ewma", "all"): make_rolling(7)})
-    learner = make_learner(known)
-    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5)])
-
-    assert sizes(learner)[0] == 501
-    assert row(learner).points == 8
-
-
-def test_report_counts_markets_forecasts_and_events() -> None:
-    learner = make_learner()
-    learner.learn([make_seen(0, 0.5, market="a"), make_seen(0, 0.5, market="b")])
-    learner.count(LearningEvent.FAILED_SAVES)
-
-    report = learner.report()
-    assert (report.target_coverage, report.markets, report.waiting_forecasts) == (0.8, 2, 2)
-    assert report.counts == {LearningEvent.ISSUED: 2, LearningEvent.FAILED_SAVES: 1}
 
 
 def outcome(step: float, value: float, market: str = "m-1") -> Actual:

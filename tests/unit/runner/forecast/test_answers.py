@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from runner.calibration.state import ConformalState, StepFactors
-from runner.forecast.answers import AnswerStore, Forecast, Outbox, forecast_record_of
+from runner.forecast.answers import AnswerStore, Forecast, Outbox
 from runner.types import Bands, FallbackReason
 from tests.support.builders import make_answer, make_bands, make_config
 from tests.support.fakes import FakeClock
-from tests.support.learning import make_state
+from tests.support.learning import make_seen, make_state
 from tests.unit.runner.forecast.forecasters import resolved
 
 REASON = FallbackReason.BREAKER_OPEN
@@ -29,8 +29,8 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     answers.from_baseline(resolved(), baseline, REASON)
 
     (first, second) = outbox.take(10)
-    assert first[1:] == ("fracast-0", model.bands)
-    assert second[1:] == ("ewma", baseline)
+    assert (first.source, first.bands) == ("fracast-0", model.bands)
+    assert (second.source, second.bands) == ("ewma", baseline)
 
 
 @pytest.mark.parametrize("wait_s", [1.0, 70.0])
@@ -96,13 +96,13 @@ def test_bands_before_their_width_limits_are_calibrated() -> None:
 
 
 def market_ids(outbox: Outbox) -> list[str]:
-    return [request.request.market_id for request, _, _ in outbox.take(100)]
+    return [record.market_id for record in outbox.take(100)]
 
 
-def filled(count: int, max_queued: int = 3) -> Outbox:
-    outbox = Outbox(max_queued)
+def filled(count: int) -> Outbox:
+    outbox = Outbox(3)
     for number in range(count):
-        outbox.add(resolved(market_id=f"m-{number}"), "ewma", make_bands())
+        outbox.add(make_seen(0, market=f"m-{number}"))
     return outbox
 
 
@@ -110,35 +110,33 @@ def test_full_queue_drops_the_oldest_and_counts_it() -> None:
     outbox = filled(5)
 
     assert market_ids(outbox) == ["m-2", "m-3", "m-4"]
-    assert outbox.dropped == 2
-    assert len(outbox) == 0
+    assert (outbox.dropped, len(outbox)) == (2, 0)
 
 
-def test_notes_that_could_not_be_sent_are_the_first_again() -> None:
+@pytest.mark.parametrize(
+    ("taken", "newer", "left"),
+    [(2, 0, ["m-0", "m-1", "m-2"]), (3, 1, ["m-1", "m-2", "x"]), (3, 3, ["x", "x", "x"])],
+)
+def test_records_put_back_are_the_first_again_and_dropped_before_newer_ones(
+    taken: int, newer: int, left: list[str]
+) -> None:
     outbox = filled(3)
-    outbox.put_back(outbox.take(2))
-
-    assert market_ids(outbox) == ["m-0", "m-1", "m-2"]
-    assert outbox.dropped == 0
-
-
-@pytest.mark.parametrize(("newer", "left"), [(1, ["m-1", "m-2", "x"]), (3, ["x", "x", "x"])])
-def test_notes_put_back_are_dropped_before_newer_ones(newer: int, left: list[str]) -> None:
-    outbox = filled(3)
-    taken = outbox.take(3)
+    records = outbox.take(taken)
     for _ in range(newer):
-        outbox.add(resolved(market_id="x"), "ewma", make_bands())
-    outbox.put_back(taken)
+        outbox.add(make_seen(0, market="x"))
+    outbox.put_back(records)
 
     assert market_ids(outbox) == left
     assert outbox.dropped == newer
 
 
 def test_record_holds_no_values_for_filled_steps() -> None:
+    outbox = Outbox(10)
     request = resolved(
         market_id="m-1", y_prob=np.array([0.4, np.nan, 0.5]), liquidity_bucket="high"
     )
-    record = forecast_record_of((request, "ewma", make_bands()))
+    make_answers(outbox)[0].from_baseline(request, make_bands(), REASON)
+    (record,) = outbox.take(1)
 
     np.testing.assert_array_equal(record.observed_prob, [0.4, np.nan, 0.5])
     assert (record.market_id, record.source, record.liquidity) == ("m-1", "ewma", "high")

@@ -87,10 +87,6 @@ async def test_long_lists_let_others_run_in_between() -> None:
     assert turns >= 4
 
 
-async def test_empty_list_has_an_empty_answer() -> None:
-    assert await Bench().ask_many() == []
-
-
 async def test_each_call_holds_one_batch_key() -> None:
     bench = Bench()
     changes = [{"y_prob": walk(40, i), "horizon_steps": 3 + i % 2} for i in range(6)]

@@ -113,13 +113,13 @@ class TestOrdinaryCalls:
             assert states(one, two) == [OPEN, OPEN]
 
     @in_virtual_time
-    async def test_results_that_come_in_while_the_actor_answers_are_kept(self):
+    async def test_results_recorded_during_an_exchange_are_kept(self):
         actor = FakeActor(clock)
         (client,) = await started(actor, "r1-")
         await call(client)
         await asyncio.sleep(1.0)
         actor.delay_s = 0.1
-        await asyncio.sleep(0.2)  # an exchange is under way now, without what comes next
+        await asyncio.sleep(0.2)  # an exchange is running now, without the results below
 
         await opened(client)
         for _ in range(40):
@@ -136,9 +136,9 @@ class TestOrdinaryCalls:
         await call(two, times=2)
         await asyncio.sleep(5.0)
 
-        told = [actor.breakers()["m"], one.known()["m"], two.known()["m"]]
+        counted = [actor.breakers()["m"], one.known()["m"], two.known()["m"]]
 
-        assert [calls for b in told for _, calls, *_ in b["window"]] == [5, 5, 5]
+        assert [calls for b in counted for _, calls, *_ in b["window"]] == [5, 5, 5]
 
 
 class TestCommands:
@@ -146,15 +146,15 @@ class TestCommands:
     async def test_reach_the_replica_asked_at_once_and_all_others_within_half_a_second(self):
         one, two = await started(FakeActor(clock), "r1-", "r2-")
 
-        told = await one.command(["m", "n"], FORCE_OPEN)
+        state = await one.command(["m", "n"], FORCE_OPEN)
         at_once = one.state("m"), one.state("n")
         await asyncio.sleep(0.5)
 
-        assert (told, at_once) == (FORCED_OPEN, (FORCED_OPEN, FORCED_OPEN))
+        assert (state, at_once) == (FORCED_OPEN, (FORCED_OPEN, FORCED_OPEN))
         assert (two.state("m"), two.state("n")) == (FORCED_OPEN, FORCED_OPEN)
 
     @in_virtual_time
-    async def test_without_the_actor_nobody_is_told_anything(self):
+    async def test_without_the_actor_a_command_fails_and_changes_nothing(self):
         actor = FakeActor(clock)
         actor.gone = True
         client = make_client(actor)
@@ -180,7 +180,7 @@ class TestCommands:
         assert actor.breakers()["m"]["state"] == "forced_open"
 
     @in_virtual_time
-    async def test_a_command_to_a_new_actor_outranks_those_that_it_never_heard_of(self):
+    async def test_command_to_a_new_actor_outranks_earlier_commands_to_the_old_one(self):
         actor = FakeActor(clock)
         one, two = await started(actor, "r1-", "r2-")
         for _ in range(3):
@@ -213,7 +213,9 @@ class TestProbes:
         assert await two.acquire("m") == Permit(2, "life1--2")
 
     @in_virtual_time
-    async def test_a_good_probe_lets_calls_through_at_once_here_and_within_a_second_elsewhere(self):
+    async def test_successful_probe_closes_the_breaker_at_once_and_elsewhere_within_a_second(
+        self,
+    ):
         actor = FakeActor(clock)
         one, two = await half_open(actor, "r1-", "r2-")
 
@@ -225,18 +227,18 @@ class TestProbes:
         assert states(one, two) == [CLOSED, CLOSED]
 
     @in_virtual_time
-    async def test_a_crowd_in_one_replica_gets_one_probe(self):
+    async def test_many_calls_at_once_in_one_replica_get_one_probe(self):
         actor = FakeActor(clock)
         (client,) = await half_open(actor, "r1-")
 
-        crowd = (client.acquire("m") for _ in range(50))
-        answers = await asyncio.gather(*crowd, return_exceptions=True)
+        calls = (client.acquire("m") for _ in range(50))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
 
         assert sum(isinstance(a, Permit) for a in answers) == 1
         assert sum(isinstance(a, BreakerOpenError) for a in answers) == 49
 
     @in_virtual_time
-    async def test_a_new_actor_learns_what_holds_before_it_gives_a_probe(self):
+    async def test_new_actor_receives_the_state_before_it_permits_a_probe(self):
         actor = FakeActor(clock)
         one, two = await half_open(actor, "r1-", "r2-")
         actor.restart()
@@ -251,7 +253,7 @@ class TestProbes:
 class TestWithoutTheActor:
     @pytest.mark.parametrize(("gone", "waits_s"), [(True, 0.0), (False, 0.2)])
     @in_virtual_time
-    async def test_a_probe_is_taken_alone_after_the_time_limit_at_most(self, gone, waits_s):
+    async def test_probe_without_the_actor_starts_after_the_time_limit_at_most(self, gone, waits_s):
         actor = FakeActor(clock)
         (client,) = await half_open(actor, "r1-")
         actor.gone, actor.delay_s = gone, 60.0
@@ -263,7 +265,7 @@ class TestWithoutTheActor:
         assert clock() - began == pytest.approx(waits_s)
 
     @in_virtual_time
-    async def test_what_a_replica_found_out_alone_is_learned_by_the_actor_that_was_away(self):
+    async def test_result_of_a_replica_without_the_actor_reaches_the_actor_later(self):
         actor = FakeActor(clock)
         one, two = await half_open(actor, "r1-", "r2-")
         actor.gone = True
@@ -278,7 +280,7 @@ class TestWithoutTheActor:
 
     @pytest.mark.parametrize("order", [("r1-", "r2-"), ("r2-", "r1-")])
     @in_virtual_time
-    async def test_a_new_actor_learns_the_state_from_whichever_replica_knows_it(self, order):
+    async def test_new_actor_receives_the_state_from_any_replica_that_has_it(self, order):
         actor = FakeActor(clock)
         actor.gone = True
         clients = await started(actor, *order)
@@ -293,13 +295,13 @@ class TestWithoutTheActor:
         assert actor.breakers()["m"]["retry_in_s"] == pytest.approx(89.0)
 
     @in_virtual_time
-    async def test_an_actor_that_hangs_is_asked_again_as_often_as_ever(self):
+    async def test_actor_that_hangs_is_called_at_the_usual_interval(self):
         actor = FakeActor(clock)
         actor.delay_s = 1e6
         client = make_client(actor)
 
         client.start()
-        client.start()  # a second start is none
+        client.start()  # has no effect
         await asyncio.sleep(4.6)
 
         assert actor.requests == 19

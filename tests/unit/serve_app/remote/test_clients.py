@@ -70,6 +70,11 @@ async def never_answers(_: ItemBatch[ModelRequest]) -> AsyncIterator[list[tuple[
     yield []
 
 
+def runner_of(*scripts: Any) -> tuple[RunnerHandle, FakeHandle]:
+    handle: Any = FakeHandle(*scripts)
+    return RunnerHandle(handle, "ingress#1", BATCHING), handle
+
+
 def requests(*sizes: int) -> list[ModelRequest]:
     return [make_model_request(budget_s=size) for size in sizes]
 
@@ -78,66 +83,55 @@ def sizes(outcomes: Sequence[Any]) -> list[int]:
     return [outcome.batch_size for outcome in outcomes]
 
 
-def test_single_forecasts_of_one_moment_share_a_call() -> None:
+def test_single_forecasts_at_the_same_time_share_a_call() -> None:
     async def story() -> list[Any]:
-        runner: Any = RunnerHandle(handle, "ingress#1", BATCHING)
-        return [await work for work in map(runner.forecast, requests(3))]
+        return await asyncio.gather(*map(runner.forecast, requests(3, 4)))
 
-    handle: Any = FakeHandle(answers_all)
+    runner, handle = runner_of(answers_all)
 
-    assert sizes(run_virtual(story())) == [3]
-    assert handle.groups[0].sender == "ingress#1"
+    assert sizes(run_virtual(story())) == [3, 4]
+    assert [group.sender for group in handle.groups] == ["ingress#1"]
 
 
 def test_many_keep_their_order() -> None:
-    handle: Any = FakeHandle(answers_all)
-    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+    runner, handle = runner_of(answers_all)
 
     assert sizes(run_virtual(runner.forecast_many(requests(5, 6, 7)))) == [5, 6, 7]
     assert len(handle.groups) == 1
 
 
-def test_dead_runner_is_asked_again_for_what_it_did_not_answer() -> None:
+def test_items_without_an_answer_of_a_dead_runner_are_sent_again() -> None:
     async def story() -> list[Any]:
         return await asyncio.gather(*map(runner.forecast, requests(5, 6)))
 
-    handle: Any = FakeHandle(dies_after_the_first, answers_all)
-    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+    runner, handle = runner_of(dies_after_the_first, answers_all)
 
     assert sizes(run_virtual(story())) == [5, 6]
     assert [len(group.items) for group in handle.groups] == [2, 1]
 
 
-def test_what_stays_unanswered_says_so() -> None:
-    handle: Any = FakeHandle(dies_after_the_first, fails)
-    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+@pytest.mark.parametrize("many", [False, True])
+def test_every_failure_of_the_runner_is_a_value(many: bool) -> None:
+    async def story() -> Any:
+        if many:
+            return (await runner.forecast_many(requests(5, 6)))[1]
+        return await runner.forecast(requests(1)[0])
 
-    first, second = run_virtual(runner.forecast_many(requests(5, 6)))
-
-    assert sizes([first]) == [5]
-    assert isinstance(second, ModelFailure)
-    assert second.reason is FallbackReason.RUNNER_UNAVAILABLE
-
-
-def test_any_failure_of_a_single_forecast_is_a_reason_not_an_exception() -> None:
-    handle: Any = FakeHandle(fails)
-    runner = RunnerHandle(handle, "ingress#1", BATCHING)
-
-    outcome = run_virtual(runner.forecast(requests(1)[0]))
+    runner, _ = runner_of(*([dies_after_the_first] if many else []), fails)
+    outcome = run_virtual(story())
 
     assert isinstance(outcome, ModelFailure)
     assert outcome.reason is FallbackReason.RUNNER_UNAVAILABLE
 
 
-def test_runners_are_told_whose_caller_left() -> None:
+def test_items_of_cancelled_callers_are_withdrawn_from_all_runners() -> None:
     async def story() -> None:
         leaver = asyncio.create_task(runner.forecast(requests(1)[0]))
         await asyncio.sleep(1)
         leaver.cancel()
         await asyncio.sleep(1)
 
-    handle: Any = FakeHandle(never_answers)
-    runner = RunnerHandle(handle, "ingress#1", BATCHING)
+    runner, handle = runner_of(never_answers)
     run_virtual(story())
 
     assert handle.broadcasts == [("forget", "ingress#1", [0])]
@@ -155,7 +149,7 @@ async def no_bands(_: Sequence[BaselineRequest]) -> Sequence[Bands]:
     raise RayActorError
 
 
-def test_single_baselines_of_one_moment_share_a_call() -> None:
+def test_single_baselines_at_the_same_time_share_a_call() -> None:
     async def story() -> list[Any]:
         return await asyncio.gather(*(baseline.forecast([item()]) for _ in range(3)))
 
@@ -167,7 +161,7 @@ def test_single_baselines_of_one_moment_share_a_call() -> None:
     assert [len(group) for group in handle.groups] == [3]
 
 
-def test_many_baselines_are_a_call_of_their_own() -> None:
+def test_many_baselines_are_one_call() -> None:
     handle: Any = FakeHandle(bands_of)
     baseline = BaselineHandle(handle, BATCHING)
 

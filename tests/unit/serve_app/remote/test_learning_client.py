@@ -9,13 +9,10 @@ from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.calibration.state import ConformalState
 from runner.errors import OutcomesUnavailableError
 from runner.forecast.answers import Outbox
-from runner.forecast.resolved_request import resolve_request
 from serve_app.remote.learning_client import MAX_RECORDS, Learning, LearningReply
-from tests.support.builders import make_bands, make_config, make_registry, make_request
-from tests.support.learning import make_state
+from tests.support.learning import make_seen, make_state
 from tests.support.virtual_time import in_virtual_time
 
-CONFIG, REGISTRY = make_config(), make_registry()
 INTERVAL_S = 2.0
 COUNTS = OutcomeCounts(1, 1, 0, 3)
 GONE = ConnectionError("died")
@@ -58,8 +55,7 @@ class Replica:
 
     def answers(self, *markets: str) -> None:
         for market in markets:
-            resolved = resolve_request(make_request(market_id=market), REGISTRY, CONFIG)
-            self.outbox.add(resolved, "ewma", make_bands())
+            self.outbox.add(make_seen(0, 0.5, market=market))
 
 
 async def test_records_are_sent_once_and_each_new_state_is_used_once() -> None:
