@@ -83,7 +83,7 @@ def charts(result: Summary) -> list[Chart]:
 
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
     """Coverage of the 80 % band of each source at each step, on moving windows."""
-    figure, axes = _figure("coverage")
+    figure, (axes,) = _figure("coverage")
     axes.axhspan(*_PROMISED, color="#0072B2", alpha=0.08, lw=0)
     axes.axhline(target, color="black", lw=0.8, ls="--")
     for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
@@ -98,7 +98,7 @@ def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str
 
 def reliability(sources: Mapping[str, Summary]) -> str:
     """Share of outcomes below each level against the level, on moving windows."""
-    figure, axes = _figure("reliability", width=6.0)
+    figure, (axes,) = _figure("reliability", width=6.0)
     axes.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
     for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
         levels = [row["level"] for row in source["reliability"]]
@@ -113,10 +113,10 @@ def reliability(sources: Mapping[str, Summary]) -> str:
 def fans(examples: Sequence[Summary]) -> str:
     """Past, bands of 80 and 90 %, median and actual values, one panel for each example."""
     rows = max(1, -(-len(examples) // 3))
-    figure, panels = _figure("fans", width=9.0, height=2.3 * rows, shape=(rows, 3))
-    for axes, example in zip(panels.flat, examples, strict=False):
+    figure, panels = _figure("fans", 9.0, 2.3 * rows, rows, columns=3)
+    for axes, example in zip(panels, examples, strict=False):
         _fan(axes, example)
-    for axes in panels.flat[len(examples) :]:
+    for axes in panels[len(examples) :]:
         axes.set_visible(False)
     return _svg(figure)
 
@@ -131,15 +131,15 @@ def recovery(found: Summary, target: float) -> str:
         "without": "no change, updated",
         "fixed": f"{injected}, fitted once",
     }
-    figure, panels = _figure("recovery", width=9.0, height=2.4, shape=(1, max(1, len(rows))))
-    for axes, row in zip(panels.flat, rows, strict=False):
+    figure, panels = _figure("recovery", 9.0, 2.4, columns=max(1, len(rows)))
+    for axes, row in zip(panels, rows, strict=False):
         for (name, label), colour in zip(runs.items(), _COLOURS, strict=False):
             blocks = row[name][:12]
             axes.plot(block * np.arange(1, len(blocks) + 1), blocks, color=colour, label=label)
         axes.axhspan(target - 0.04, target + 0.04, color="black", alpha=0.08, lw=0)
         axes.set(ylim=(0.2, 1), xlabel="scored windows since")
         axes.set_title(row["segment"], fontsize=8)
-    panels.flat[0].legend(fontsize=7)
+    panels[0].legend(fontsize=7)
     return _svg(figure)
 
 
@@ -156,16 +156,16 @@ def _fan(axes: Any, example: Summary) -> None:
 
 
 def _figure(
-    salt: str, width: float = 7.5, height: float = 3.6, shape: tuple[int, int] | None = None
+    salt: str, width: float = 7.5, height: float = 3.6, rows: int = 1, columns: int = 1
 ) -> tuple[Any, Any]:
+    """A figure and its panels, row by row."""
     import matplotlib as mpl  # of an optional extra
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.set_gid(salt)
-        axes = figure.subplots(*(shape or (1, 1)), squeeze=shape is None)
-        return figure, (axes if shape is None else np.atleast_1d(axes))
+        return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
 def _svg(figure: Any) -> str:

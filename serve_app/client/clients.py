@@ -61,7 +61,6 @@ class Caller:
         url: of the service; TSFM_URL or http://127.0.0.1:8000 when it is not given.
         token: TSFM_TOKEN when it is not given.
         timeout_s: for one attempt of a call without a deadline.
-        retries: the retry policy.
         transport: an httpx transport, for tests and special networks.
         sleep: how to wait between two attempts, in seconds; a coroutine function for asyncio.
     """
@@ -334,18 +333,7 @@ def _streamed(
 
 
 class AsyncClient(Caller):
-    """`Client` for asyncio: the same arguments and methods, to be awaited.
-
-    >>> from serve_app.http.openapi.examples import MODEL_ANSWER
-    >>> line = {"index": 0, "ok": MODEL_ANSWER}
-    >>> service = httpx.MockTransport(lambda request: httpx.Response(200, json=line))
-    >>> async def medians() -> list[float]:
-    ...     async with AsyncClient(transport=service) as client:
-    ...         items = client.forecast_many({"m-1": [0.41, 0.42]}, as_of="2026-02-20T12:00Z")
-    ...         return [item.path(0.5)[0].item() async for _, item in items]
-    >>> asyncio.run(medians())
-    [0.4481]
-    """
+    """`Client` for asyncio: the same arguments and methods, to be awaited."""
 
     http_type = httpx.AsyncClient
     own_sleep = staticmethod(asyncio.sleep)
