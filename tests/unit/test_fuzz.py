@@ -61,7 +61,7 @@ def test_requests_made_from_the_document_do_no_harm(service: InProcess) -> None:
         (Reply(200, (), b"no json", 0.1), "cannot be read"),
     ],
 )
-def test_harm_is_seen(answer: Reply, words: str) -> None:
+def test_fault_of_a_reply_is_found(answer: Reply, words: str) -> None:
     shot = Shot(FORECAST_PATH, SOUND.chunks, JSON, is_sound=True)
 
     assert any(words in fault for fault in faults(shot, answer))
@@ -80,13 +80,13 @@ def test_harm_is_seen(answer: Reply, words: str) -> None:
         ({"0.1": [0.1, 0.4], "0.9": [0.2, 0.3]}, "crossed"),
     ],
 )
-def test_broken_bands_are_seen(yhat_q: dict[str, list[float | None]], words: str) -> None:
+def test_invalid_bands_are_found(yhat_q: dict[str, list[float | None]], words: str) -> None:
     answer = {"quantiles": [0.1, 0.9], "horizon_steps": 2, "yhat_q": yhat_q}
 
     assert any(words in fault for fault in broken_bands(answer))
 
 
-def test_harmful_body_is_made_small_and_shown() -> None:
+def test_harmful_body_is_shrunk_and_shown() -> None:
     def fails_on_numbers(shot: Shot) -> Reply:
         if b"9" in shot.body:
             raise NoReplyError("nothing came")
@@ -98,7 +98,7 @@ def test_harmful_body_is_made_small_and_shown() -> None:
     assert tally.failure.startswith("nothing came\n    POST /tsfm/forecast")
 
 
-def test_cost_over_the_limits_is_seen() -> None:
+def test_cost_over_the_limits_is_a_fault() -> None:
     dear = Cost(size=10_000_000, status=422, hold_s=0.06, peak_bytes=101_000_000)
 
     assert list(dear.faults()) == [
@@ -132,7 +132,7 @@ async def test_hold_of_the_event_loop_and_peak_of_memory_are_measured() -> None:
     assert cost.peak_bytes >= 39_000_000
 
 
-def test_last_line_and_exit_code_are_the_verdict() -> None:
+def test_last_line_and_exit_code_are_the_result() -> None:
     lines: list[str] = []
     good = Tally("depth", 3, Counter({400: 3}), 0.01)
     bad = Tally("noise", 1, failure="status 500")
@@ -144,7 +144,7 @@ def test_last_line_and_exit_code_are_the_verdict() -> None:
     assert "noise: status 500" in "\n".join(lines)
 
 
-def test_only_this_machine_is_fired_at() -> None:
+def test_fuzzer_sends_to_this_machine_only() -> None:
     refused: Callable[[str], object] = OverTheWire
 
     with pytest.raises(ValueError, match="on this machine only"):

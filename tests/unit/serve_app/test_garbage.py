@@ -29,7 +29,7 @@ def looks() -> Iterator[list[str]]:
 
 
 class TestGarbage:
-    def test_a_few_requests_are_no_reason_to_look(self, looks):
+    def test_a_few_requests_start_no_collection(self, looks):
         look_for_garbage_less_often()
         looks.clear()
 
@@ -37,7 +37,7 @@ class TestGarbage:
 
         assert (len(kept), looks) == (4000, [])
 
-    def test_cycles_do_not_pile_up_by_the_ten_thousand(self, looks):
+    def test_ten_thousand_objects_start_a_collection(self, looks):
         look_for_garbage_less_often()
         looks.clear()
 

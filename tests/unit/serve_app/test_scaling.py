@@ -50,7 +50,7 @@ def test_no_more_runners_than_runtime_calls_that_can_run_at_the_same_time() -> N
     assert by_items(context(900, 900, calls_at_once=3)) == (3, {})
 
 
-def test_number_of_runners_stays_while_none_has_told_anything() -> None:
+def test_number_of_runners_stays_while_none_has_reported() -> None:
     assert by_items(context(replicas=3, calls=900)) == (3, {})
 
 

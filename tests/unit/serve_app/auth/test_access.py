@@ -25,7 +25,7 @@ async def guarded() -> AsyncIterator[Bench]:
     await bench.http.aclose()
 
 
-async def test_request_without_a_token_is_told_how_to_send_one(guarded: Bench) -> None:
+async def test_request_without_a_token_is_refused_with_the_challenge(guarded: Bench) -> None:
     response = await guarded.post(EXAMPLE)
 
     assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
@@ -90,7 +90,7 @@ async def test_both_tokens_of_a_rotation_are_accepted(
         ("/tsfm/forecast/batch", OPERATOR, "batch"),
     ],
 )
-async def test_token_for_something_else_is_forbidden_and_told_which_scope(
+async def test_token_without_the_scope_is_refused_with_the_scope(
     guarded: Bench, path: str, token: str, scope: str
 ) -> None:
     response = await guarded.http.post(path, content=EXAMPLE, headers=bearer(token))

@@ -55,13 +55,13 @@ def test_body_costs_one_step_for_32_bytes_and_at_least_one() -> None:
 
 def test_allowance_is_refilled_with_time_up_to_the_burst() -> None:
     clock = FakeClock()
-    allowance = RateLimit(SECURITY, clock)
+    limit = RateLimit(SECURITY, clock)
 
-    allowance.admit(400)
+    limit.admit(400)
     clock.now += 20.0
-    after_some_time = allowance.headers()
+    after_some_time = limit.headers()
     clock.now += 1e6
-    after_long = allowance.headers()
+    after_long = limit.headers()
 
     assert [dict(h)[b"ratelimit-remaining"] for h in (after_some_time, after_long)] == [
         b"800",
@@ -72,19 +72,19 @@ def test_allowance_is_refilled_with_time_up_to_the_burst() -> None:
 
 def test_request_larger_than_what_is_left_is_admitted_once_and_waited_for_afterwards() -> None:
     clock = FakeClock()
-    allowance = RateLimit(SECURITY, clock)
-    allowance.admit(999)
+    limit = RateLimit(SECURITY, clock)
+    limit.admit(999)
 
-    allowance.admit(5000)
+    limit.admit(5000)
     with pytest.raises(RateLimitedError) as refused:
-        allowance.admit(1)
+        limit.admit(1)
 
     assert refused.value.retry_after_s == pytest.approx(499.9)
     clock.now += 499.8
     with pytest.raises(RateLimitedError):
-        allowance.admit(1)
+        limit.admit(1)
     clock.now += 0.2
-    allowance.admit(1)
+    limit.admit(1)
 
 
 @given(
@@ -94,18 +94,18 @@ def test_request_larger_than_what_is_left_is_admitted_once_and_waited_for_afterw
         max_size=60,
     )
 )
-def test_nobody_gets_more_than_burst_and_refill_and_one_request(requests) -> None:
+def test_steps_taken_are_at_most_burst_and_refill_and_one_request(requests) -> None:
     clock = FakeClock()
-    allowance = RateLimit(SECURITY, clock)
+    limit = RateLimit(SECURITY, clock)
     began, taken, largest = clock.now, 0, 0
     for pause_s, steps, has_rest in requests:
         clock.now += pause_s
         try:
-            allowance.admit(steps)
+            limit.admit(steps)
         except RateLimitedError:
             continue
         rest = steps if has_rest else 0
-        allowance.spend(rest)
+        limit.spend(rest)
         taken, largest = taken + steps + rest, max(largest, steps + rest)
         assert taken <= 1000 + 10 * (clock.now - began) + largest + 1e-3
 
@@ -136,7 +136,7 @@ async def test_kept_answer_costs_as_much_as_the_first(guarded: Bench) -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"market_id": "another"}])
-async def test_used_up_allowance_is_refused_with_when_to_come_back(
+async def test_caller_over_the_limit_is_refused_until_the_retry_time(
     guarded: Bench, change: dict[str, str]
 ) -> None:
     for _ in range(15):

@@ -111,7 +111,7 @@ async def test_plain_error_of_serve_becomes_json(status: int, shown: int, code: 
     assert ("retry-after" in answer.headers) is (shown in (429, 503))
 
 
-async def test_plain_error_keeps_when_to_come_back_and_its_id() -> None:
+async def test_plain_error_keeps_retry_after_and_request_id() -> None:
     headers = [*PLAIN, (b"retry-after", b"7"), (b"x-request-id", b"b-2")]
 
     answer = await ask(FakeServe(429, headers, b"plain"))

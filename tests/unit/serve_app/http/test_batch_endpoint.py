@@ -65,7 +65,7 @@ async def test_item_with_nan_is_refused_and_not_taken_for_a_gap(bench: Bench) ->
         ({"requests": [], "deadline_ms": -1}, 422, "invalid_request"),
     ],
 )
-async def test_what_is_no_batch_is_refused_as_a_whole(
+async def test_body_that_is_not_a_batch_is_refused_as_a_whole(
     bench: Bench, body: Any, status: int, code: str
 ) -> None:
     response = await post(bench, body)
@@ -175,7 +175,7 @@ async def test_small_batches_may_have_tight_deadlines(bench: Bench) -> None:
     assert {meta["fallback_reason"] for meta in metas} == {"deadline_exceeded"}
 
 
-async def test_batch_that_finds_too_many_others_is_asked_to_come_back(
+async def test_batch_is_refused_when_too_many_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serve_app.http.batch_admission.AT_ONCE_BYTES", 1)
@@ -206,7 +206,7 @@ async def test_item_that_is_no_json_makes_the_batch_none(bench: Bench) -> None:
     assert bench.model.requests == []
 
 
-async def test_item_with_thousands_of_mistakes_is_told_their_number(bench: Bench) -> None:
+async def test_item_with_thousands_of_errors_gets_their_number(bench: Bench) -> None:
     item = {str(i): 1 for i in range(2000)}
     results = (await post(bench, {"requests": [item, market(0)]})).json()["results"]
 

@@ -64,7 +64,7 @@ async def test_order_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -
         ("nobody", {"action": "reset"}, 404, "unknown_model"),
     ],
 )
-async def test_order_that_makes_no_sense_is_refused(
+async def test_invalid_command_is_refused(
     bench: Bench, model: str, body: Any, status: int, code: str
 ) -> None:
     found, answer = await order(bench, model, body)
@@ -93,7 +93,7 @@ async def test_form_that_a_web_page_could_send_unasked_is_refused(bench: Bench) 
     assert bench.operator.commands == []
 
 
-async def test_breaker_out_of_reach_is_told_with_a_time_to_come_back(bench: Bench) -> None:
+async def test_unreachable_breaker_is_an_error_with_a_retry_time(bench: Bench) -> None:
     bench.operator.unreachable = True
     response = await bench.http.post(ROUTE.format(model="mock"), json={"action": "reset"})
 
@@ -101,7 +101,7 @@ async def test_breaker_out_of_reach_is_told_with_a_time_to_come_back(bench: Benc
     assert response.json()["error"]["code"] == "breaker_unreachable"
 
 
-async def test_only_a_token_for_operators_may_order() -> None:
+async def test_command_needs_the_admin_scope() -> None:
     bench = Bench(make_guarded_config())
     statuses = [
         (await order(bench, "mock", {"action": "reset"}, **headers))[0]

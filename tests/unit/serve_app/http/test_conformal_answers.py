@@ -66,14 +66,16 @@ async def test_last_step_says_what_stands_behind_it(calibrated: Bench) -> None:
 
 
 @pytest.mark.parametrize("said", [False, None, ...])
-async def test_answer_is_as_before_for_who_does_not_ask(calibrated: Bench, said: Any) -> None:
+async def test_answer_without_the_option_has_no_calibrated_paths(
+    calibrated: Bench, said: Any
+) -> None:
     body = await ask(calibrated, conformal=said)
 
     assert not [key for key in body if "conformal" in key]
     assert not [name for name in body["meta"]["warnings"] if "conformal" in name]
 
 
-async def test_configuration_can_ask_for_everybody_who_does_not_say() -> None:
+async def test_configuration_sets_the_default_of_the_option() -> None:
     bench = Bench(make_config(conformal={"enabled_by_default": True}), STATE)
 
     bodies = [await ask(bench, conformal=said) for said in (..., None, True, False)]
@@ -82,7 +84,7 @@ async def test_configuration_can_ask_for_everybody_who_does_not_say() -> None:
 
 
 @pytest.mark.parametrize("state", [None, TOO_LITTLE], ids=["no state", "too few outcomes"])
-async def test_who_asks_in_vain_is_told(state: ConformalState | None) -> None:
+async def test_missing_calibration_gives_nulls_and_a_warning(state: ConformalState | None) -> None:
     body = await ask(Bench(conformal=state))
 
     assert body["yhat_q_conformal"] is None
@@ -120,7 +122,7 @@ async def test_expired_answer_of_the_model_is_calibrated_as_the_models(calibrate
     assert body["conformal_last_step"]["sample_size"] == 400
 
 
-async def test_kept_raw_answer_is_calibrated_for_who_asks_later(calibrated: Bench) -> None:
+async def test_cached_raw_answer_is_calibrated_on_request(calibrated: Bench) -> None:
     await ask(calibrated, conformal=False)
 
     body = await ask(calibrated)

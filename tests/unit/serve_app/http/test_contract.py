@@ -47,7 +47,7 @@ def answers(release: Document) -> Iterator[Any]:
     yield from (example["value"] for example in content["examples"].values())
 
 
-def test_there_is_a_release_to_be_held_against() -> None:
+def test_there_is_a_released_document() -> None:
     assert FILES
 
 

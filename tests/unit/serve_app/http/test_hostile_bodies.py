@@ -53,7 +53,7 @@ async def test_depth_and_size_of_values_end_in_a_refusal(
 
 
 @pytest.mark.parametrize("name", OURS_ALONE)
-async def test_field_that_only_the_runtime_knows_is_refused(bench: Bench, name: str) -> None:
+async def test_field_of_the_runtime_is_refused(bench: Bench, name: str) -> None:
     response = await bench.post(example(**{name: OURS_ALONE[name]}))
 
     assert response.status_code == 422

@@ -67,14 +67,14 @@ async def test_list_over_the_limit_is_refused(learning: FakeLearning) -> None:
     assert "at most 2 items" in response.json()["error"]["message"]
 
 
-async def test_without_learning_callers_are_told_which_setting_it_is() -> None:
+async def test_without_learning_the_error_names_the_setting() -> None:
     response = await send(None, {"outcomes": [ONE]})
 
     assert response.status_code == 422
     assert "conformal.online" in response.json()["error"]["message"]
 
 
-async def test_while_the_actor_is_away_callers_are_asked_to_come_back(
+async def test_unreachable_actor_is_an_error_with_a_retry_time(
     learning: FakeLearning,
 ) -> None:
     learning.gone = True
@@ -119,7 +119,7 @@ async def test_coverage_that_was_learned_is_in_the_status(learning: FakeLearning
         (b'{"outcomes":[%b]}' % b",".join([b"{}"] * 100_000), 413),
     ],
 )
-async def test_list_that_is_none_is_refused_as_a_whole(
+async def test_invalid_list_is_refused_as_a_whole(
     learning: FakeLearning, body: bytes, status: int
 ) -> None:
     assert (await send(learning, body)).status_code == status

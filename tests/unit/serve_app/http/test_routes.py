@@ -27,7 +27,7 @@ async def test_documents_example_is_answered_with_three_ordered_paths(bench: Ben
     assert all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
 
 
-async def test_meta_tells_who_ran_and_how(bench: Bench) -> None:
+async def test_meta_describes_the_model_and_the_call(bench: Bench) -> None:
     meta = (await bench.post(EXAMPLE)).json()["meta"]
 
     assert meta == {
@@ -276,7 +276,7 @@ async def test_requests_beyond_the_limit_are_answered_one_in_a_turn_of_the_loop(
     assert max(answered_in.values()) == 1
 
 
-async def test_caller_beyond_the_hard_cap_is_told_when_to_come_back() -> None:
+async def test_request_over_the_hard_limit_is_refused_with_a_retry_time() -> None:
     bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 1, "retry_after_s": 1.5}))
     answers = await crowd(bench, 3)
     await bench.http.aclose()

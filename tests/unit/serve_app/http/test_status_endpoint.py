@@ -15,7 +15,7 @@ async def status(bench: Bench) -> dict[str, Any]:
     return body
 
 
-async def test_status_of_a_service_nobody_asked_has_nulls_not_zeros(bench: Bench) -> None:
+async def test_status_before_the_first_request_has_nulls_not_zeros(bench: Bench) -> None:
     body = await status(bench)
 
     assert (body["scope"], body["window_s"], body["environment"]) == ("replica", 300, "dev")

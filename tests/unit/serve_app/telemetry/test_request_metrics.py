@@ -65,7 +65,7 @@ async def test_corrections_count_once_and_not_again_from_the_cache(bench: Bench)
     assert value(bench, metrics.CORRECTIONS, "interval_widened", "tollama") == 1
 
 
-async def test_refusals_are_told_apart_by_whose_doing_they_are(bench: Bench) -> None:
+async def test_errors_of_callers_and_of_the_service_are_counted_apart(bench: Bench) -> None:
     def explode(_: object) -> ModelFailure:
         raise RuntimeError
 

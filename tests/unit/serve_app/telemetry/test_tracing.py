@@ -147,9 +147,7 @@ async def test_baseline_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer
     assert spans(exporter)["baseline"].attributes == {"tsfm.items": 2}
 
 
-async def test_wait_in_line_is_a_span_as_long_as_it_was(
-    exporter: InMemorySpanExporter, tracer: Tracer
-) -> None:
+async def test_queue_time_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
     port = FakeModelPort(make_answer(queue_ms=1.5))
     await TracedItems(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
     port.outcome = make_answer(age_s=3.0)
