@@ -71,12 +71,7 @@ async def count_items(body: bytes, pacer: Pacer) -> int:
 
 
 def check_deadline(limit_s: float, spent_s: float, least_s: float) -> None:
-    """Refuses a deadline that cannot be kept.
-
-    Args:
-        limit_s: the caller's time limit.
-        spent_s: time that has passed of it.
-        least_s: the least time that the batch still needs.
+    """Refuses a deadline that cannot be kept; ``spent_s`` of it has passed, ``least_s`` is needed.
 
     Raises:
         InvalidRequestError: it names the deadline that such a batch needs.

@@ -122,12 +122,9 @@ def describe(error: RequestError | ValidationError) -> Described:
 
 
 def of_part(error: ValidationError, *path: int | str, first: int | None = None) -> RequestError:
-    """The first error of a part of a body, with its path in the body.
+    """The first error of a part of a body that is at ``path`` and was parsed by itself.
 
-    Args:
-        error: of the part, parsed by itself.
-        path: of the part in the body.
-        first: of a part of a list, the index of its first value.
+    ``first`` is the index of the first value of a part of a list.
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if found["type"] == "json_invalid":

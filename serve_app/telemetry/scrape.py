@@ -103,12 +103,7 @@ def metric_urls(nodes: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 async def gather(urls: Sequence[str], transport: httpx.AsyncBaseTransport | None = None) -> bytes:
-    """Merges the scrapes of all nodes; nodes that do not answer are counted as unreachable.
-
-    Args:
-        urls: one for each node.
-        transport: replaces the network in tests.
-    """
+    """Merges the scrapes of all nodes; nodes that do not answer are counted as unreachable."""
     async with httpx.AsyncClient(
         timeout=NODE_LIMIT_S, trust_env=False, transport=transport
     ) as http:

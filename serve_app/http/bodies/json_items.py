@@ -41,17 +41,7 @@ NO_OBJECT: Span = (0, 0)  # a number, a string, null
 async def cut_body(
     body: bytes, name: str, model: type[B], most: int, pacer: Pacer
 ) -> tuple[B, Iterator[bytes]]:
-    """Splits the body into the items of its list ``name``.
-
-    Args:
-        body: UTF-8.
-        name: of the field that holds the list.
-        model: of the whole body.
-        most: the largest number of items.
-        pacer: yields to other requests.
-
-    Returns:
-        The body with an empty list; the text of each item, null for one that is not an object.
+    """The body with an empty list ``name``, and the text of each item: null if it is no object.
 
     Raises:
         BatchTooLongError: there are more than ``most`` items.
@@ -81,8 +71,7 @@ def _reordered(body: bytes, name: str, model: type[StrictBody]) -> bytes:
     except ValueError as exc:
         raise InvalidJsonError from exc
     if not isinstance(fields, dict) or not isinstance(fields.get(name), list):
-        model.model_validate_json(body)
-        raise InvalidJsonError
+        model.model_validate_json(body)  # raises
     return json.dumps({name: fields.pop(name), **fields}).encode()
 
 
