@@ -242,8 +242,14 @@ def complaints(exc: ValidationError) -> str:
     found = exc.errors(include_url=False, include_context=False, include_input=False)
     parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}
     parts = (
-        f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(map(str, e['loc'])) or 'config'}: {_words(e['type'], e['msg'])}"
         for e in found
         if e["loc"] not in parents
     )
     return "; ".join(parts)
+
+
+def _words(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "there is no such key; check its spelling"
+    return message.removeprefix("Value error, ")

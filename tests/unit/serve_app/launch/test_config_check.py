@@ -53,12 +53,12 @@ def test_serve_config_inside_a_manifest_is_checked_without_the_files_of_another_
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (manifest("applicationz: []"), "applicationz: Extra inputs are not permitted"),
+        (manifest("applicationz: []"), "applicationz: there is no such key; check its spelling"),
         (manifest({"applications": []}), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("- 1"), "spec.serveConfigV2: must hold a Serve config as text"),
         (manifest("a: [\n"), "spec.serveConfigV2: while parsing"),
         (manifest("a: 1\na: 2"), "the key 'a' is repeated"),
-        ("applications: []\nhttp_option: {}", "http_option: Extra inputs are not permitted"),
+        ("applications: []\nhttp_option: {}", "http_option: there is no such key"),
         ("request: {}", "environment: Field required"),
         ("models: {}", "environments: Field required"),
         ("- 1", "is neither"),
