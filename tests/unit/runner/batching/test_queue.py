@@ -153,16 +153,6 @@ def test_deadlines_stay_in_order_after_most_items_were_removed():
     assert len(deadlines) == 70
 
 
-def test_clear_returns_each_queued_item_once():
-    gone = urgent("a")
-    queue = queue_of(gone, urgent("b", deadline=1), bulk("x", "other"))
-    queue.remove(gone)
-
-    assert sorted(names(queue.clear())) == ["b", "x"]
-    assert len(queue) == 0
-    assert queue.clear() == []
-
-
 class QueueMachine(RuleBasedStateMachine):
     """The queue against a plain list of the items that should be in it."""
 

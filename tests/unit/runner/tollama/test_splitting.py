@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,16 +12,13 @@ def make_split(count):
     return BatchSplit([b"{}"] * count)
 
 
-def run(split, bad=frozenset(), names=lambda accused: None, most=10**9):
+def run(split, bad=frozenset()):
     """Runs the search against a runtime that refuses ``bad`` series; returns the parts it got."""
     parts = []
     while part := split.next_part():
         parts.append(part)
-        accused = frozenset(p for p, i in enumerate(part) if i in bad)
-        if len(part) > most:
-            split.too_large()
-        elif accused:
-            split.refused(names(accused))
+        if bad.intersection(part):
+            split.refused(None)
         else:
             split.answered([PATHS] * len(part))
     return parts
@@ -41,18 +37,6 @@ def test_invalid_series_keeps_its_error_and_is_not_sent():
     assert parts == [[0, 2]]
     assert kinds(split) == ["ok", "RuntimeRejectedError", "ok"]
     assert split.outcomes[1] is error
-
-
-@pytest.mark.parametrize(
-    ("bad", "resent"), [({1, 3}, [[0, 2, 4]]), ({0, 1, 2, 3, 4}, [])], ids=["some", "all"]
-)
-def test_named_series_are_removed_and_the_rest_is_sent_again(bad, resent):
-    split = make_split(5)
-
-    parts = run(split, bad=bad, names=lambda accused: accused)
-
-    assert parts == [[0, 1, 2, 3, 4], *resent]
-    assert kinds(split) == ["RuntimeRejectedError" if i in bad else "ok" for i in range(5)]
 
 
 def test_unnamed_bad_series_is_found_by_halving_largest_parts_first():
@@ -83,12 +67,3 @@ def test_search_is_bounded_when_every_series_is_refused(count):
 
     assert len(parts) <= 1 + 3 * count.bit_length()
     assert kinds(split) == ["RuntimeRejectedError"] * count
-
-
-def test_part_over_a_size_limit_is_halved_until_it_fits():
-    split = make_split(5)
-
-    parts = run(split, most=2)
-
-    assert [p for p in parts if len(p) <= 2] == [[0, 1], [2], [3, 4]]
-    assert kinds(split) == ["ok"] * 5
