@@ -1,9 +1,9 @@
-"""The exception tree, by who must act.
+"""The exception tree, by the party that must act.
 
     TsfmError
     |-- RequestError            the caller: fix the request, wait, or use another token
     |-- ModelError              the runtime: each leaf has its own fallback reason
-    |-- BreakerOpenError, QueueFullError, BaselineUnavailableError, TooLateError    nobody: wait
+    |-- BreakerOpenError, QueueFullError, BaselineUnavailableError, TooLateError    none: wait
     `-- ConfigError             the operator, at start-up
 
 Exceptions cross processes, so every constructor argument goes positionally to ``super().__init__``,

@@ -73,7 +73,7 @@ class BreakerCommand(StrEnum):
 
 
 class Priority(StrEnum):
-    """Who waits for a forecast: a person or alert, or a bulk job that is shed first."""
+    """Whether a person or an alert waits for a forecast, or a bulk job, which is shed first."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"

@@ -101,15 +101,10 @@ class LearningActor:
         self._clock = clock
         self._built: OnlineCalibrator | None = None
 
-    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
-        """Takes a replica's forecast records; returns the learned state.
-
-        Args:
-            notes: pickled list of `ForecastRecord`.
-            known: the version that the replica has.
-        """
+    async def exchange(self, records: bytes, known: Version | None) -> LearningReply:
+        """Takes pickled forecast records of a replica with this version; returns the new state."""
         learner = self._learner()
-        learner.learn(pickle.loads(notes))  # trusted: from our own replicas, by Ray
+        learner.learn(pickle.loads(records))  # trusted: from our own replicas, by Ray
         self._save_when_due(learner)
         version = (self._life, learner.scored_points)
         state = None if version == known else learner.learned.state

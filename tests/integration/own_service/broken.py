@@ -37,9 +37,9 @@ class BrokenBreakerActor(BreakerActor):
 class BrokenLearningActor(LearningActor):
     """Cannot be built from its settings as long as the file is there; later its process ends."""
 
-    async def exchange(self, notes: bytes, known: Version | None) -> LearningReply:
+    async def exchange(self, records: bytes, known: Version | None) -> LearningReply:
         if is_broken():
-            return await super().exchange(notes, known)
+            return await super().exchange(records, known)
         os._exit(1)
 
 

@@ -22,26 +22,26 @@ async def batch(pacer: Pacer, pieces: int, done: Callable[[], object]) -> None:
 
 
 async def longest_wait(batches: int, *, others_wait: bool) -> tuple[float, float]:
-    """The longest time between two turns of somebody else, and how long it all took."""
+    """The longest time between two turns of another task, and the duration of all work."""
     loop = asyncio.get_running_loop()
     pacer = Pacer(loop.time, lambda: others_wait)
     waits: list[float] = []
 
-    async def somebody_else() -> None:
+    async def other_task() -> None:
         while True:
             before = loop.time()
             await asyncio.sleep(0)
             waits.append(loop.time() - before)
 
-    other = asyncio.ensure_future(somebody_else())
+    other = asyncio.ensure_future(other_task())
     if others_wait:
-        other.cancel()  # nobody busy: the clock may jump over the pauses
+        other.cancel()  # no other task is busy: the clock may jump over the pauses
     await asyncio.gather(*(batch(pacer, 30, int) for _ in range(batches)))
     other.cancel()
     return max(waits, default=0.0), loop.time()
 
 
-def test_others_wait_for_no_more_than_a_slice_and_its_last_piece_however_many_batches_there_are():
+def test_other_tasks_wait_for_one_slice_and_its_last_piece_at_most():
     longest, took = run_virtual(longest_wait(10, others_wait=False))
 
     assert longest <= SLICE_S + 1.5 * PIECE_S
@@ -54,13 +54,13 @@ def test_while_single_requests_wait_they_get_as_much_of_the_loop_as_batches():
     assert 1.8 <= took / (4 * 30 * PIECE_S) <= 2.3
 
 
-def test_a_batch_that_leaves_while_it_waits_holds_up_nobody():
+def test_cancelled_batches_do_not_delay_the_next_one():
     async def main() -> float:
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time, lambda: True)
-        leaving = [asyncio.ensure_future(batch(pacer, 1000, int)) for _ in range(50)]
+        cancelled = [asyncio.ensure_future(batch(pacer, 1000, int)) for _ in range(50)]
         await asyncio.sleep(0.01)
-        for task in leaving:
+        for task in cancelled:
             task.cancel()
         began = loop.time()
         await batch(pacer, 3, int)
@@ -81,7 +81,7 @@ def test_batches_take_turns():
     assert {"a", "b"} == set(order[:9])
 
 
-def test_what_one_batch_leaves_of_its_slice_is_for_the_next():
+def test_rest_of_a_slice_is_for_the_next_batch():
     async def piece(pacer: Pacer) -> float:
         await pacer.rest()
         began = asyncio.get_running_loop().time()

@@ -49,7 +49,7 @@ async def test_cached_answers_are_not_computed_again() -> None:
 
 
 async def test_request_that_may_not_be_served_gets_an_error_of_its_own() -> None:
-    answers = await Bench().ask_many({}, {"model_name": "nobody"}, {"y_prob": walk(40, 3)})
+    answers = await Bench().ask_many({}, {"model_name": "unknown"}, {"y_prob": walk(40, 3)})
 
     assert isinstance(answers[1], UnknownModelError)
     assert sources([answers[0], answers[2]]) == [Source.MODEL] * 2

@@ -227,7 +227,7 @@ async def test_answer_from_the_runners_cache_keeps_its_age(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("changes", "environment", "error"),
     [
-        ({"model_name": "nobody"}, Environment.DEV, UnknownModelError),
+        ({"model_name": "unknown"}, Environment.DEV, UnknownModelError),
         ({"model_name": "moirai"}, Environment.PROD, ModelNotAllowedError),
     ],
 )

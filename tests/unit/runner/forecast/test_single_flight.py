@@ -60,11 +60,11 @@ async def test_task_goes_on_without_callers_if_one_of_them_timed_out() -> None:
 
 async def test_new_caller_does_not_join_a_cancelled_task() -> None:
     flights, old, new = SingleFlight[str](), Work(), Work()
-    leaver = asyncio.ensure_future(flights.join("k", old, 10))
+    cancelled = asyncio.ensure_future(flights.join("k", old, 10))
     await settle()
-    leaver.cancel()
+    cancelled.cancel()
     new.done.set()
-    joined = await asyncio.gather(leaver, flights.join("k", new, 10), return_exceptions=True)
+    joined = await asyncio.gather(cancelled, flights.join("k", new, 10), return_exceptions=True)
 
     assert isinstance(joined[0], asyncio.CancelledError)
     assert joined[1] == "result"

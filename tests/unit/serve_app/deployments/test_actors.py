@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from runner.breaker.shared import SyncRequest
-from runner.calibration.coverage import Actual, ForecastRecord, LearningEvent, OutcomeCounts
+from runner.calibration.coverage import ForecastRecord, LearningEvent
 from runner.calibration.learned_file import load_learned
 from runner.config.conformal import ConformalSection
 from runner.types import BreakerCommand
@@ -20,7 +20,7 @@ from serve_app.deployments.actors import BreakerActor, LearningActor, breaker_ac
 from serve_app.remote.learning_client import LearningReply, Version
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
-from tests.support.learning import START, STEP_S, make_seen, make_settings
+from tests.support.learning import make_seen, make_settings
 from tests.unit.runner.breaker.breakers import fail, make_breakers
 from tests.unit.runner.breaker.breakers import make_settings as make_breaker_settings
 
@@ -128,15 +128,6 @@ async def test_state_is_sent_only_to_a_replica_with_another_version() -> None:
     assert (await exchange(actor, known=first.version)).state is None
     assert (await exchange(actor, known=later.version)).state is not None
     assert later.version > first.version
-
-
-async def test_outcomes_are_scored() -> None:
-    actor, _ = make_actor()
-    await exchange(actor, make_seen(0, 0.5))
-
-    counts = await actor.outcomes([Actual("m-1", START + STEP_S, 0.5)])
-
-    assert counts == OutcomeCounts(1, 1, 0, 1)
 
 
 async def test_new_state_is_saved_at_intervals_and_the_next_actor_continues_from_it(

@@ -100,7 +100,7 @@ class Reliable(RuleBasedStateMachine):
                 del out[lease]
 
     def rest(self, seconds: float) -> None:
-        """Time passes, between two exchanges of every replica, and nobody does anything."""
+        """Time passes, between two exchanges of every replica, without any event."""
         self.sleep(1 / 64)
         self.loop.jump(seconds)
         self.sleep(3 / 64)

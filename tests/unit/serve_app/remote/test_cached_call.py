@@ -7,7 +7,7 @@ from tests.support.fakes import FakeClock
 
 
 class Source:
-    """Gives 1, 2, 3...; fails or waits when told to."""
+    """Gives 1, 2, 3...; can fail or wait."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -47,7 +47,7 @@ async def test_answer_is_kept_for_a_moment_and_then_fetched_again(
     assert [*first, await recent()] == [1, 1, 2]
 
 
-async def test_those_who_ask_at_once_share_one_attempt(
+async def test_callers_at_the_same_time_share_one_call(
     recent: CachedCall[int], source: Source
 ) -> None:
     answers = await asyncio.gather(*(recent() for _ in range(5)))
@@ -55,7 +55,7 @@ async def test_those_who_ask_at_once_share_one_attempt(
     assert (answers, source.asked) == ([1] * 5, 1)
 
 
-async def test_failure_is_not_known_and_is_not_repeated_at_once(
+async def test_failed_call_is_not_repeated_at_once(
     recent: CachedCall[int], source: Source, clock: FakeClock
 ) -> None:
     source.fails = True
@@ -66,7 +66,7 @@ async def test_failure_is_not_known_and_is_not_repeated_at_once(
     assert [*failed, await recent()] == [None, None, 2]
 
 
-async def test_nobody_waits_long_and_an_attempt_that_hangs_stays_alone(
+async def test_call_that_hangs_is_not_waited_for_and_not_repeated(
     recent: CachedCall[int], source: Source, clock: FakeClock
 ) -> None:
     source.gate.clear()

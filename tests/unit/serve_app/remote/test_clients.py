@@ -84,12 +84,12 @@ def sizes(outcomes: Sequence[Any]) -> list[int]:
 
 
 def test_single_forecasts_at_the_same_time_share_a_call() -> None:
-    async def story() -> list[Any]:
+    async def main() -> list[Any]:
         return await asyncio.gather(*map(runner.forecast, requests(3, 4)))
 
     runner, handle = runner_of(answers_all)
 
-    assert sizes(run_virtual(story())) == [3, 4]
+    assert sizes(run_virtual(main())) == [3, 4]
     assert [group.sender for group in handle.groups] == ["ingress#1"]
 
 
@@ -101,38 +101,38 @@ def test_many_keep_their_order() -> None:
 
 
 def test_items_without_an_answer_of_a_dead_runner_are_sent_again() -> None:
-    async def story() -> list[Any]:
+    async def main() -> list[Any]:
         return await asyncio.gather(*map(runner.forecast, requests(5, 6)))
 
     runner, handle = runner_of(dies_after_the_first, answers_all)
 
-    assert sizes(run_virtual(story())) == [5, 6]
+    assert sizes(run_virtual(main())) == [5, 6]
     assert [len(group.items) for group in handle.groups] == [2, 1]
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_every_failure_of_the_runner_is_a_value(many: bool) -> None:
-    async def story() -> Any:
+    async def main() -> Any:
         if many:
             return (await runner.forecast_many(requests(5, 6)))[1]
         return await runner.forecast(requests(1)[0])
 
     runner, _ = runner_of(*([dies_after_the_first] if many else []), fails)
-    outcome = run_virtual(story())
+    outcome = run_virtual(main())
 
     assert isinstance(outcome, ModelFailure)
     assert outcome.reason is FallbackReason.RUNNER_UNAVAILABLE
 
 
 def test_items_of_cancelled_callers_are_withdrawn_from_all_runners() -> None:
-    async def story() -> None:
-        leaver = asyncio.create_task(runner.forecast(requests(1)[0]))
+    async def main() -> None:
+        caller = asyncio.create_task(runner.forecast(requests(1)[0]))
         await asyncio.sleep(1)
-        leaver.cancel()
+        caller.cancel()
         await asyncio.sleep(1)
 
     runner, handle = runner_of(never_answers)
-    run_virtual(story())
+    run_virtual(main())
 
     assert handle.broadcasts == [("forget", "ingress#1", [0])]
 
@@ -150,12 +150,12 @@ async def no_bands(_: Sequence[BaselineRequest]) -> Sequence[Bands]:
 
 
 def test_single_baselines_at_the_same_time_share_a_call() -> None:
-    async def story() -> list[Any]:
+    async def main() -> list[Any]:
         return await asyncio.gather(*(baseline.forecast([item()]) for _ in range(3)))
 
     handle: Any = FakeHandle(bands_of)
     baseline = BaselineHandle(handle, BATCHING)
-    answers = run_virtual(story())
+    answers = run_virtual(main())
 
     assert [len(bands) for bands in answers] == [1, 1, 1]
     assert [len(group) for group in handle.groups] == [3]
@@ -203,8 +203,8 @@ def ports(runner: Any, baseline: Any) -> tuple[RunnerHandle, BaselineHandle]:
 class Actors:
     """A fake lookup: each call returns a new actor, or raises ``missing``."""
 
-    def __init__(self, *troubles: Exception | asyncio.Event) -> None:
-        self.troubles = list(troubles)
+    def __init__(self, *errors: Exception | asyncio.Event) -> None:
+        self.errors = list(errors)
         self.lookups = 0
         self.missing: Exception | None = None
         self.gate = threading.Event()
@@ -218,11 +218,11 @@ class Actors:
         return SimpleNamespace(ask=SimpleNamespace(remote=self._ask))
 
     async def _ask(self, *args: object) -> tuple[object, ...]:
-        trouble = self.troubles.pop(0) if self.troubles else None
-        if isinstance(trouble, asyncio.Event):
-            await trouble.wait()
-        elif trouble:
-            raise trouble
+        error = self.errors.pop(0) if self.errors else None
+        if isinstance(error, asyncio.Event):
+            await error.wait()
+        elif error:
+            raise error
         return args
 
 
