@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from loadtest.stub.server import reset
+from loadtest.stub.faults import reset
 
 LOOPBACK = "127.0.0.1"
 _PIECE = 65_536

@@ -9,21 +9,43 @@ steer it while it runs; ``--help`` lists the faults.
 import argparse
 import asyncio
 import json
+import os
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
 
-from loadtest.stub.app import build_app
-from loadtest.stub.delivery import TRANSPORTS
-from loadtest.stub.faults import Fault, Kind, parse_fault
-from loadtest.stub.runtime import Settings
-from loadtest.stub.server import Server
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-try:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
-except ImportError:  # httptools is optional in uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore # one of two
+from loadtest.stub.app import Settings, build_app
+from loadtest.stub.faults import TRANSPORTS, Fault, Kind, parse_fault
 
 
-class TrackedProtocol(HttpProtocol):
-    """Remembers each caller's transport: a TCP reset needs it, and ASGI has no word for that."""
+class Server(uvicorn.Server):
+    """Leaves at the first signal. ``announce`` gets the address; ``options`` go to uvicorn."""
+
+    def __init__(self, app: Any, announce: Callable[[str], None], **options: Any) -> None:
+        quiet = {"log_level": "error", "access_log": False, "lifespan": "off"}
+        super().__init__(uvicorn.Config(app, **{**quiet, **options}))
+        self._announce = announce
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = self.force_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        self._announce(f"http://{host}:{port}")
+
+    async def serve_and_leave(self) -> NoReturn:
+        """Serves until a signal comes, then ends the process."""
+        await self.serve()
+        os._exit(0)  # calls that hang would only be cancelled, and each cancellation logged
+
+
+class TrackedProtocol(HttpToolsProtocol):
+    """Keeps each caller's transport: a TCP reset needs it, and ASGI does not give it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
         super().connection_made(transport)

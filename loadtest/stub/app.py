@@ -1,11 +1,15 @@
-"""The routes of the stand-in: those of tollama that are called, and three to control it."""
+"""The stand-in: its state, the routes of tollama that are called, and three that control it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -15,24 +19,162 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loadtest.stub import contract
-from loadtest.stub.delivery import Reply, deliver
-from loadtest.stub.faults import Fault, Kind, refuse_by_status, refuse_poison, spoil
+from loadtest.stub.faults import (
+    Fault,
+    FaultPlan,
+    Kind,
+    Reply,
+    deliver,
+    parse_fault,
+    refuse_by_status,
+    refuse_poison,
+    spoil,
+)
 from loadtest.stub.forecast import answer, family_of
-from loadtest.stub.runtime import Records, Runtime, Settings
 
-_POISONS = (Kind.POISONED, Kind.POISONED_BLIND)
+KEPT_CALLS = 10_000
+
+
+@dataclass(slots=True)
+class Settings:
+    """Models and inference times of the stand-in; can be changed while it runs."""
+
+    ms_per_call: float = 0.0
+    ms_per_series: float = 0.0
+    models: tuple[str, ...] = ("mock",)
+    api_key: str | None = None
+    series_limits: Mapping[str, int] = field(default_factory=dict)
+
+    def inference_s(self, series_count: int) -> float:
+        return (self.ms_per_call + series_count * self.ms_per_series) / 1000
+
+
+@dataclass(slots=True)
+class Records:
+    """Requests that the stand-in received, for tests and drills."""
+
+    calls: int = 0
+    forecasts: int = 0
+    busy_ms: float = 0.0
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    last_request: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return plain | {"series_per_call": list(self.series_per_call)}
+
+
+class Runtime:
+    """One lock per family is held for a whole inference, delay included, as the daemon does."""
+
+    def __init__(self, settings: Settings, fault: Fault | None = None, seed: int = 0) -> None:
+        self.settings = settings
+        self.records = Records()
+        self._seed = seed
+        self.plan = FaultPlan(fault, seed)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._released = asyncio.Event()
+
+    def change_fault(self, fault: Fault | None) -> None:
+        """Puts a fault in force, or none; calls that hang are let go."""
+        self._released.set()
+        self._released = asyncio.Event()
+        self.plan = FaultPlan(fault, self._seed)
+
+    def lock_for(self, model: str) -> asyncio.Lock:
+        return self._locks.setdefault(family_of(model), asyncio.Lock())
+
+    async def hold(self, fault: Fault | None, until: float) -> None:
+        """Waits for the inference time, plus the delay of the fault."""
+        lifted = fault is not self.plan.fault  # while it waited for the lock
+        if fault is not None and fault.kind is Kind.HANG and not lifted:
+            await _wait_at_most(self._released, fault.number(3600))
+        if fault is not None and fault.kind is Kind.LATENCY:
+            until += fault.number(1000) / 1000
+        if fault is not None and fault.kind is Kind.JITTER:
+            until += self.plan.jitter_s(fault)
+        if (left := until - perf_counter()) > 0:
+            await asyncio.sleep(left)
+
+    def control(self, order: Any) -> None:
+        """Applies the body of ``POST /_control``.
+
+        Raises:
+            ValueError: a field, kind or value is not known.
+        """
+        given = Order.model_validate(order)
+        for name in given.model_fields_set & _SETTINGS:
+            setattr(self.settings, name, getattr(given, name))
+        if "fault" in given.model_fields_set:
+            self.change_fault(given.as_fault())
+
+
+class Order(BaseModel):
+    """The body of ``POST /_control``; only the fields that are given change anything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ms_per_call: float = 0.0
+    ms_per_series: float = 0.0
+    models: tuple[str, ...] = ()
+    api_key: str | None = None
+    fault: str | None = None
+    arg: Any = None
+    share: float = 1.0
+    count: int | None = None
+    items: int | None = None
+
+    def as_fault(self) -> Fault | None:
+        if self.fault is None:
+            return None
+        kind, arg = parse_fault(self.fault)
+        return Fault(
+            kind, arg if self.arg is None else str(self.arg), self.share, self.count, self.items
+        )
+
+
+_SETTINGS = {"ms_per_call", "ms_per_series", "models", "api_key"}
+
+
+async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def build_app(settings: Settings, fault: Fault | None = None, seed: int = 0) -> ASGIApp:
     """The stand-in as an ASGI app; faults of the wire need a real server around it."""
     runtime = Runtime(settings, fault, seed)
+
+    async def health(_: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def tags(_: Request) -> Response:
+        return _json({"models": [_tag(model) for model in settings.models if model != "*"]})
+
+    async def stats(_: Request) -> Response:
+        return _json({**runtime.records.as_json(), "fault": runtime.plan.fault})
+
+    async def control(request: Request) -> Response:
+        try:
+            runtime.control(orjson.loads(await request.body()))
+        except ValueError as exc:
+            return _json({"error": str(exc)}, 400)
+        return _json({"fault": runtime.plan.fault})
+
+    async def reset(_: Request) -> Response:
+        runtime.change_fault(None)
+        runtime.records = Records()
+        return _json({})
+
     routes = [
         Route("/v1/forecast", ForecastRoute(runtime), methods=["POST"]),
-        Route("/v1/health", _get(lambda: {"status": "ok"}), methods=["GET"]),
-        Route("/api/tags", _get(lambda: _tags(settings)), methods=["GET"]),
-        Route("/_stats", _get(lambda: _stats(runtime)), methods=["GET"]),
-        Route("/_control", _control(runtime), methods=["POST"]),
-        Route("/_reset", _reset(runtime), methods=["POST"]),
+        Route("/v1/health", health, methods=["GET"]),
+        Route("/api/tags", tags, methods=["GET"]),
+        Route("/_stats", stats, methods=["GET"]),
+        Route("/_control", control, methods=["POST"]),
+        Route("/_reset", reset, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -95,7 +237,8 @@ class ForecastRoute:
         settings, records = self._runtime.settings, self._runtime.records
         request = contract.parse(body, headers.get("content-type", ""))
         contract.require_key(headers.get("authorization"), settings.api_key)
-        records.seen(request, headers)
+        if isinstance(request, dict):
+            records.last_request = {"headers": dict(headers), "fields": sorted(request)}
         contract.check(request)
         contract.require_no_files(request)
         contract.require_installed(request["model"], settings.models)
@@ -123,49 +266,11 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def _get(value: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
-    async def respond(_request: Request) -> Response:
-        return _json(value())
-
-    return respond
-
-
-def _control(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
-    async def control(request: Request) -> Response:
-        try:
-            runtime.control(orjson.loads(await request.body()))
-        except (ValueError, TypeError, AttributeError) as exc:
-            return _json({"error": str(exc)}, 400)
-        return _json({"fault": runtime.plan.fault})
-
-    return control
-
-
-def _reset(runtime: Runtime) -> Callable[[Request], Awaitable[Response]]:
-    async def reset(_request: Request) -> Response:
-        runtime.change_fault(None)
-        runtime.records = Records()
-        return _json({})
-
-    return reset
-
-
 async def _http_error(_request: Request, exc: Exception) -> Response:
-    status, headers = 500, None
-    if isinstance(exc, HTTPException):
-        status, headers = exc.status_code, exc.headers
-    text = {404: "Not Found", 405: "Method Not Allowed"}.get(status, "Internal Server Error")
-    response = _json(contract.error_body(status, text), status)
-    response.headers.update(headers or {})
+    assert isinstance(exc, HTTPException)
+    response = _json(contract.error_body(exc.status_code, exc.detail), exc.status_code)
+    response.headers.update(exc.headers or {})
     return response
-
-
-def _stats(runtime: Runtime) -> dict[str, Any]:
-    return {**runtime.records.as_json(), "fault": runtime.plan.fault}
-
-
-def _tags(settings: Settings) -> dict[str, Any]:
-    return {"models": [_tag(model) for model in settings.models if model != "*"]}
 
 
 def _tag(model: str) -> dict[str, Any]:

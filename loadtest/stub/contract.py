@@ -1,15 +1,23 @@
-"""How tollama takes a call to ``POST /v1/forecast`` and how it refuses one, without a server.
+"""How tollama accepts a call to ``POST /v1/forecast`` and how it refuses one, without a server.
 
-Statuses, texts and hints were observed on a tollama 0.1.0 daemon.
+Statuses, fields, limits, texts, hints and their order were observed on a tollama 0.1.0 daemon.
+tollama checks bodies with pydantic, and so does this.
 """
 
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any
 
 import orjson
-
-from loadtest.stub.schema import complaint, complaints_about
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 _HINTS = {
@@ -22,7 +30,7 @@ _NOT_INSTALLED_HINT = (
 
 
 class RefusedError(Exception):
-    """The runtime says no: a status, a ``detail`` for the body, and extra headers."""
+    """A refusal: a status, a ``detail`` for the body, and extra headers."""
 
     def __init__(self, status: int, detail: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, detail, headers)
@@ -39,14 +47,14 @@ def error_body(status: int, detail: Any) -> dict[str, Any]:
 
 
 def require_size(content_length: str | None) -> None:
-    """Refuses by the length the caller announces, before anything is read."""
+    """413 by the announced length, before the body is read."""
     length = int(content_length) if content_length and content_length.isdigit() else 0
     if length > MAX_BODY_BYTES:
         raise RefusedError(413, f"request body too large: {length} bytes exceeds 10 MB limit")
 
 
 def require_key(authorization: str | None, api_key: str | None) -> None:
-    """401 unless the caller shows the key; nothing to show when none is configured."""
+    """401 without the right key, where one is configured."""
     if api_key is None:
         return
     scheme, _, token = (authorization or "").partition(" ")
@@ -69,26 +77,30 @@ def parse(body: bytes, content_type: str) -> Any:
 
 
 def check(payload: Any) -> None:
-    """Raises 400 with every complaint, in the order the real runtime gives them."""
-    if complaints := complaints_about(payload):
-        raise RefusedError(400, complaints)
+    """Raises 400 with every error of a parsed body, in the order of the real runtime."""
+    if payload is None:
+        raise RefusedError(400, [_error("missing", ("body",), "Field required", None)])
+    try:
+        _REQUEST.validate_python(payload, from_attributes=True)
+    except ValidationError as exc:
+        raise RefusedError(400, [_as_sent(one) for one in exc.errors(include_url=False)]) from exc
 
 
 def require_installed(model: str, installed: Collection[str]) -> None:
-    """404 for a model that is not there; ``*`` among the installed ones stands for any."""
+    """404 for a model that is not installed; ``*`` among the installed ones is any model."""
     if model not in installed and "*" not in installed:
         raise RefusedError(404, f"model {model!r} is not installed")
 
 
 def require_no_files(request: Mapping[str, Any]) -> None:
-    """The real one would read the files these fields name; there is none here to find."""
+    """404 for fields that name a file: the real runtime would read it, and there is none here."""
     for name in ("modelfile", "data_url"):
         if request.get(name) is not None:
             raise RefusedError(404, f"{name} {request[name]!r} not found")
 
 
 def require_series_within(model: str, count: int, limits: Mapping[str, int]) -> None:
-    """Some models take few series per call; their runner says so, so no index is named."""
+    """400 over the series limit of a model; as in the real one, no index is named."""
     limit = limits.get(model)
     if limit is not None and count > limit:
         message = f"{model} currently supports at most {limit} input series per request"
@@ -99,5 +111,117 @@ def _parse_as_python_does(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8", "replace"))
     except json.JSONDecodeError as exc:
-        wrong = complaint("json_invalid", ("body", exc.pos), "JSON decode error", {}, error=exc.msg)
+        wrong = _error("json_invalid", ("body", exc.pos), "JSON decode error", {}, error=exc.msg)
         raise RefusedError(400, [wrong]) from exc
+
+
+def covariate_kind(values: list[Any]) -> str:
+    return "categorical" if type(values[0]) is str else "numeric"
+
+
+def _error(
+    kind: str, loc: tuple[str | int, ...], message: str, value: Any, **ctx: Any
+) -> dict[str, Any]:
+    """One entry of ``detail``; it repeats the input, as the real one does."""
+    entry = {"type": kind, "loc": list(loc), "msg": message, "input": value}
+    return {**entry, "ctx": ctx} if ctx else entry
+
+
+def _as_sent(error: Any) -> dict[str, Any]:
+    """pydantic's entry in the form it has in the body of the answer."""
+    ctx = {name: str(v) if name == "error" else v for name, v in error.get("ctx", {}).items()}
+    return _error(error["type"], ("body", *error["loc"]), error["msg"], error["input"], **ctx)
+
+
+def _ascending(levels: list[float]) -> list[float]:
+    if levels != sorted(levels):
+        raise ValueError("quantiles must be sorted in ascending order")
+    if len(levels) != len(set(levels)):
+        raise ValueError("quantiles must be unique")
+    return levels
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Numbers = Annotated[list[int | float], Field(min_length=1)]
+_Level = Annotated[float, Field(gt=0, lt=1)]
+_Columns = dict[str, list[int | float | str]]
+
+
+class _Series(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: _Text
+    freq: _Text = "auto"
+    timestamps: Annotated[list[_Text], Field(min_length=1)]
+    target: _Numbers
+    actuals: _Numbers | None = None
+    past_covariates: _Columns | None = None
+    future_covariates: _Columns | None = None
+    static_covariates: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _lengths_match(self) -> "_Series":
+        points = len(self.timestamps)
+        if len(self.target) != points:
+            raise ValueError("target length must match timestamps length")
+        for name, values in (self.past_covariates or {}).items():
+            _check_column(f"past_covariates[{name!r}]", values)
+            if len(values) != points:
+                raise ValueError(f"past_covariates[{name!r}] length must match timestamps length")
+        for name, values in (self.future_covariates or {}).items():
+            _check_column(f"future_covariates[{name!r}]", values)
+        return self
+
+
+def _check_column(name: str, values: list[Any]) -> None:
+    if not values:
+        raise ValueError(f"{name} must not be empty")
+    if len({type(value) is str for value in values}) > 1:
+        only = "must contain either only numeric values or only string values"
+        raise ValueError(f"{name} {only}")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: _Text
+    horizon: Annotated[int, Field(gt=0)]
+    modelfile: _Text | None = None
+    data_url: _Text | None = None
+    quantiles: Annotated[list[_Level], AfterValidator(_ascending)] = []
+    series: list[_Series] = []
+    options: dict[str, Any] = {}
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    ingest: Any = None
+    parameters: dict[str, Any] = {}
+    response_options: dict[str, Any] = {}
+    keep_alive: Any = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "_Request":
+        if not self.series and self.data_url is None:
+            raise ValueError("either series or data_url is required")
+        if self.series and self.data_url is not None:
+            raise ValueError("series and data_url cannot be combined")
+        for message in _wrong_futures(self.series, self.horizon):
+            raise ValueError(message)
+        return self
+
+
+def _wrong_futures(many: list[_Series], horizon: int) -> Iterator[str]:
+    for series in many:
+        past, future = series.past_covariates or {}, series.future_covariates or {}
+        for name, values in future.items():
+            if len(values) != horizon:
+                yield f"future_covariates[{name!r}] length must match horizon ({horizon})"
+        for name in sorted(future.keys() - past.keys()):
+            missing = f"missing past values for covariate {name!r}"
+            yield f"future_covariates must also exist in past_covariates; {missing}"
+        for name in (name for name in future if name in past):
+            then, ahead = covariate_kind(past[name]), covariate_kind(future[name])
+            if then != ahead:
+                kinds = f"covariate {name!r} has past={then} future={ahead}"
+                yield f"covariate type must be consistent between past and future values; {kinds}"
+
+
+_REQUEST = TypeAdapter(_Request)

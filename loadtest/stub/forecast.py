@@ -10,7 +10,7 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
-from loadtest.stub.schema import covariate_kind
+from loadtest.stub.contract import covariate_kind
 
 # tollama keeps one model process and one lock per family; unknown models are a family of their own
 FAMILIES = {"chronos2": "torch", "granite-ttm-r2": "torch", "timesfm-2.5-200m": "timesfm"} | {

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
+from loadtest.stub.app import Settings
 from loadtest.stub.app import build_app as build_runtime
-from loadtest.stub.runtime import Settings
 from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher

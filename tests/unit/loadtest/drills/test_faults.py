@@ -19,7 +19,7 @@ from loadtest.drills.faults import (
 )
 from loadtest.drills.harness import Sample, valid_share
 from loadtest.fault_proxy import Toxics
-from loadtest.stub.runtime import Runtime, Settings
+from loadtest.stub.app import Runtime, Settings
 
 GOOD = Sample(0.0, 0.1, source="model", breaker="closed")
 FALLBACK = Sample(0.0, 0.2, source="baseline", reason="runtime_error", breaker="open")

@@ -5,9 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtest.stub.app import build_app
+from loadtest.stub.app import Settings, build_app
 from loadtest.stub.contract import RefusedError, check, parse
-from loadtest.stub.runtime import Settings
 from tests.support.recordings import FOLDER, recorded, recorded_request
 
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from loadtest.http_client import endpoint
+from loadtest.stub.app import Runtime, Settings
 from loadtest.stub.process import StubProcess, start_stub
-from loadtest.stub.runtime import Runtime, Settings
 from tests.support.recordings import recorded_request
 
 REQUEST = recorded_request("forecast_two_series")
