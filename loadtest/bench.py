@@ -26,7 +26,7 @@ from loadtest.drills.harness import (
     Client,
     Sample,
     closed_loop,
-    ends_told,
+    early_end,
     exit_code,
     last_line,
     percentiles_ms,
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     early: list[str] = []
     summary = None
-    with ends_told(early):
+    with early_end(early):
         if args.url and not listens(args.url):
             where = "nothing listens there, or the name is unknown"
             print(last_line("SLO", [f"The service at {args.url} cannot be reached: {where}."]))

@@ -1,14 +1,32 @@
-"""Pass or fail for a locust run: the limits, and the exit code they set; without locust itself.
+"""The load curves of a locust run, and its limits with their exit code; without locust itself.
+
+steady   rate ------------------------
+step     rate, then half way to peak, then peak, a third of the time each
+spike    rate, in the middle tenth peak, then rate again: does it recover?
+ramp     from rate to peak in a straight line: where does it bend?
 
 Limits on latency are for single forecasts. A batch has its own: the cycle it must fit into.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 BATCH = "batch"
 INVALID = "invalid body"  # how a failure begins when the status was 200 and the bands were bad
 UNSENT = "not sent"  # how it begins when too many requests were under way already
+
+
+CURVES: dict[str, Callable[[float, float, float], float]] = {  # rate, peak, done: 0 to 1
+    "steady": lambda rate, _peak, _done: rate,
+    "step": lambda rate, peak, done: (rate, (rate + peak) / 2, peak)[int(done * 3)],
+    "spike": lambda rate, peak, done: peak if 0.45 <= done < 0.55 else rate,
+    "ramp": lambda rate, peak, done: rate + (peak - rate) * done,
+}
+
+
+def rate_at(name: str, rate: float, peak_rate: float, done: float) -> float | None:
+    """Requests per second when a share ``done`` of the run is over; None once all of it is."""
+    return CURVES[name](rate, peak_rate, done) if 0 <= done < 1 else None
 
 
 class Entry(NamedTuple):

@@ -20,9 +20,17 @@ from typing import Any
 from gevent.pool import Pool
 
 from loadtest import limits
-from loadtest.answers import batch_problem_of, problem_of, read
-from loadtest.payloads import Shape, Window, batch_body, encode, forecast_bodies, windows
-from loadtest.shapes import CURVES, rate_at
+from loadtest.payloads import (
+    Shape,
+    Window,
+    batch_body,
+    batch_problem_of,
+    encode,
+    forecast_bodies,
+    problem_of,
+    read,
+    windows,
+)
 
 HEADERS = {"Content-Type": "application/json"}
 MOST_UNDER_WAY = 200  # of one user; a request beyond it is a failure of its own, not a wait
@@ -35,7 +43,7 @@ Judge = Callable[[Any], str | None]
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     add = parser.add_argument  # not of a group: the web page shows only the parser's own
-    add("--curve", choices=list(CURVES), default="steady", help="load over time")
+    add("--curve", choices=list(limits.CURVES), default="steady", help="load over time")
     add("--rate", type=float, default=50.0, help="requests per second at the start")
     add("--peak-rate", type=float, default=200.0, help="where the curve leads")
     add("--duration-s", type=float, default=60.0)
@@ -58,7 +66,7 @@ class ChosenCurve(LoadTestShape):
         assert self.runner is not None
         options = self.runner.environment.parsed_options
         done = self.get_run_time() / options.duration_s
-        rate = rate_at(options.curve, options.rate, options.peak_rate, done)
+        rate = limits.rate_at(options.curve, options.rate, options.peak_rate, done)
         return None if rate is None else (max(1, round(rate)), max(1.0, options.peak_rate))
 
 

@@ -1,14 +1,18 @@
-"""Seeded requests with series that look like prediction markets.
+"""Seeded requests with series that look like prediction markets, and faults of their answers.
 
 Prices sit still for most steps, move by ticks of 0.01 when they move, jump now and then, and half
 of the markets live near a bound. A market depends on the seed and its number only, never on how
 many others are made, and the bytes of a request on nothing else either.
 """
 
+import math
+import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import orjson
 
@@ -108,3 +112,55 @@ def _numbered(cents: list[int], number: int) -> tuple[int, ...]:
         for bit, price in enumerate(cents[:bits])
     ]
     return (*head, *cents[bits:])
+
+
+# Answers: status 200 alone does not prove that the bands are valid
+
+
+def read(body: bytes) -> Any:
+    """The JSON in a body, or None where there is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def problem_of(answer: Any, horizon: int, levels: Sequence[float]) -> str | None:
+    """The first thing wrong with a forecast: a level, its length, a value, or their order."""
+    bands = answer.get("yhat_q") if isinstance(answer, Mapping) else None
+    if not isinstance(bands, Mapping) or not isinstance(answer.get("meta"), Mapping):
+        return "not a forecast"
+    paths = {float(level): path for level, path in bands.items()}
+    if sorted(paths) != sorted(levels):
+        return "levels differ from those asked for"
+    ordered = [paths[level] for level in sorted(paths)]
+    if any(len(path) != horizon for path in ordered):
+        return "a path is not as long as the horizon"
+    if not all(_is_probability(value) for path in ordered for value in path):
+        return "a value is not a probability"
+    if any(any(map(operator.gt, below, above)) for below, above in pairwise(ordered)):
+        return "quantiles cross"
+    return None
+
+
+def batch_problem_of(answer: Any, count: int, horizon: int, levels: Sequence[float]) -> str | None:
+    """The first thing wrong with a batch: one good forecast for each request, in its place."""
+    results = answer.get("results") if isinstance(answer, Mapping) else None
+    if not isinstance(results, list) or len(results) != count:
+        return "not one result for each request"
+    for index, result in enumerate(results):
+        if problem := problem_of(result.get("ok"), horizon, levels):
+            return f"result {index}: {problem}"
+    return None
+
+
+def read_lines(body: bytes) -> Any:
+    """An NDJSON batch in the form of a JSON batch; None if a line is not a result."""
+    lines = [read(line) for line in body.splitlines()]
+    if not all(isinstance(line, Mapping) and isinstance(line.get("index"), int) for line in lines):
+        return None
+    return {"results": sorted(lines, key=operator.itemgetter("index"))}
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1

@@ -5,10 +5,13 @@ machine. The folder is also the mark by which the processes of a start are found
 ``RAY_TMPDIR`` down to all of them, and they stay in their sessions.
 """
 
+import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +25,6 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from loadtest.ports import free_block
-
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = (sys.executable, "-m", "serve_app.launch.launcher")
 SERVE_RUN = (str(Path(sys.executable).with_name("serve")), "run")
@@ -33,6 +34,9 @@ SHIPPED = ROOT / "serve_config.yaml"
 _REPLICA_PORTS = 40
 _BLOCK = 10 + 2 * _REPLICA_PORTS
 _PR_SET_PDEATHSIG = 1
+# below Linux's own range for outgoing connections and above Ray's for workers: no other process
+# takes a port between the check and the server's bind
+_LOWEST, _HIGHEST = 20_000, 29_999
 _BUILD_FAILED = "Task build_serve_application failed"  # Serve would stay up and say no more
 _pause = threading.Event().wait  # nobody sets it
 
@@ -200,6 +204,32 @@ def ports(block: int) -> dict[str, str]:
         "DIRECT_INGRESS_MAX_GRPC_PORT": grpc + _REPLICA_PORTS - 1,
     }
     return {f"RAY_SERVE_{name}": str(number) for name, number in numbers.items()}
+
+
+def free_block(size: int) -> int:
+    """The first of ``size`` neighbouring ports that are all free on every interface.
+
+    Raises:
+        RuntimeError: none was found in 100 tries.
+    """
+    chance = random.SystemRandom()
+    for _ in range(100):
+        first = chance.randrange(_LOWEST, _HIGHEST - size)
+        if all_free(first, size):
+            return first
+    raise RuntimeError(f"no {size} free ports in a row between {_LOWEST} and {_HIGHEST}")
+
+
+def all_free(first: int, size: int) -> bool:
+    with contextlib.ExitStack() as stack:
+        for port in range(first, first + size):
+            probe = stack.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+    return True
 
 
 def _end_with_parent() -> None:

@@ -24,7 +24,7 @@ from loadtest.drills.harness import (
     FORECAST,
     Client,
     Sample,
-    counted,
+    bad_answers,
     judged,
     options,
     percentiles_ms,
@@ -40,21 +40,21 @@ from loadtest.stub.process import StubProcess, start_stub
 
 SHAPE = Shape(model="mock", points=96)
 MOST = 2  # runtimes, and Runners
+FEW = 10  # callers before and after the step
+HOLD_S = 15.0  # length of the loads that wait for no change
+LIMIT_S = 90.0  # longest wait for new Runners
+LEAST_SHARE = 0.9  # of the model's rate before
+DOWNSCALE_DELAY_S = 20.0  # 300 is shipped
 BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
 OUT, LOW = "step, scaled out", "low again"
 HEAD = (
     "phase | Runners | callers | s | answers/s | from the model | p50 ms | p95 ms | series a call"
 )
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "--few": (10, "callers before and after the step"),
     "--callers": (120, "callers from the step on"),
-    "--target": (40, "items in hand for each Runner"),
+    "--target": (40, "items in progress for each Runner"),
     "--ms-per-call": (40.0, "the runtime's time for a call"),
     "--ms-per-series": (8.0, "and for each series in it"),
-    "--downscale-delay-s": (20.0, "300 is shipped"),
-    "--hold-s": (15.0, "length of the loads that wait for no change"),
-    "--limit-s": (90.0, "longest wait for new Runners"),
-    "--least-share": (0.9, "of the model's rate that must be left"),
 }
 
 
@@ -91,11 +91,11 @@ class Seen:
 def main(argv: list[str] | None = None) -> int:
     args = options("autoscale", __doc__, argv, OPTIONS)
     seen = Seen()
-    return judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen, args))
+    return judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen))
 
 
 def _measure(args: argparse.Namespace, seen: Seen) -> None:
-    config = scaling_config(read_config(), args)
+    config = scaling_config(read_config(), args.target)
     speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
     with ExitStack() as stack:
         stubs = [stack.enter_context(start_stub("--model", "*", *speed)) for _ in range(MOST)]
@@ -103,21 +103,15 @@ def _measure(args: argparse.Namespace, seen: Seen) -> None:
         asyncio.run(_take_steps(stack.enter_context(service).url, stubs, args, seen))
 
 
-def scaling_config(config: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+def scaling_config(config: Mapping[str, Any], target: int) -> dict[str, Any]:
     """The Serve config with a Runner that scales within minutes."""
-
-    def changed(deployment: dict[str, Any]) -> dict[str, Any]:
-        if deployment["name"] != "Runner":
-            return deployment
-        scaling = deployment["autoscaling_config"] | {
-            "min_replicas": 1,
-            "max_replicas": MOST,
-            "target_ongoing_requests": args.target,
-            "downscale_delay_s": args.downscale_delay_s,
-        }
-        return {**deployment, "autoscaling_config": scaling}
-
-    return with_deployments(config, changed)
+    scaling = {
+        "min_replicas": 1,
+        "max_replicas": MOST,
+        "target_ongoing_requests": target,
+        "downscale_delay_s": DOWNSCALE_DELAY_S,
+    }
+    return with_deployments(config, {"Runner": {"autoscaling_config": scaling}})
 
 
 def runners_for(callers: int, target: float, most: int) -> int:
@@ -136,13 +130,13 @@ async def _take_steps(
     async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
         steps = _Steps(http, stubs, Callers(url, SHAPE), seen.phases)
         try:
-            await steps.phase(BEFORE, args.few, least_s=args.hold_s)
-            seen.first_s = await steps.phase(STEP, args.callers, lambda n: n > 1, args.limit_s)
-            on_s = await steps.phase(WAY, args.callers, lambda n: n >= wanted, args.limit_s)
+            await steps.phase(BEFORE, FEW, least_s=HOLD_S)
+            seen.first_s = await steps.phase(STEP, args.callers, lambda n: n > 1, LIMIT_S)
+            on_s = await steps.phase(WAY, args.callers, lambda n: n >= wanted, LIMIT_S)
             if seen.first_s is not None and on_s is not None:
                 seen.all_s = seen.first_s + on_s
-            await steps.phase(OUT, args.callers, least_s=args.hold_s)
-            seen.back_s = await steps.phase(LOW, args.few, lambda n: n == 1, 2 * args.limit_s)
+            await steps.phase(OUT, args.callers, least_s=HOLD_S)
+            seen.back_s = await steps.phase(LOW, FEW, lambda n: n == 1, 2 * LIMIT_S)
         finally:
             await steps.callers.stop()
 
@@ -196,7 +190,7 @@ class _Steps:
 
 
 class Callers:
-    """Each asks for a new market after each answer; their number can change."""
+    """Each sends a request for a new market after each answer; their number can change."""
 
     def __init__(self, url: str, shape: Shape) -> None:
         self._client = Client(endpoint(url, FORECAST), shape)
@@ -210,9 +204,8 @@ class Callers:
 
     def set_number(self, number: int) -> None:
         """Sets their number; surplus callers stop after their current answer."""
-        more = range(
-            self._wanted, number
-        )  # those that stop have stopped long before the number rises again
+        # those that stop have stopped long before the number rises again
+        more = range(self._wanted, number)
         self._wanted = number
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks += [asyncio.create_task(self._ask(n)) for n in more]
@@ -227,26 +220,28 @@ class Callers:
             await self._client.send(next(self._bodies))
 
 
-def report(seen: Seen, args: argparse.Namespace) -> tuple[str, list[str]]:
-    """The tables, and every promise that was broken."""
-    words = ("the first new Runner after", "all of them after", "scaled in after")
-    seconds = (seen.first_s, seen.all_s, seen.back_s)
-    told = ["never" if s is None else f"{s:.0f} s" for s in seconds]
-    times = ", ".join(f"{word} {took}" for word, took in zip(words, told, strict=True))
-    return f"{table(HEAD, map(_cells, seen.phases))}\n{times}", failures(seen, args.least_share)
+def report(seen: Seen) -> tuple[str, list[str]]:
+    """The tables, and every broken promise."""
+    times = {
+        "the first new Runner after": seen.first_s,
+        "all of them after": seen.all_s,
+        "scaled in after": seen.back_s,
+    }
+    words = (f"{what} {'never' if s is None else f'{s:.0f} s'}" for what, s in times.items())
+    return f"{table(HEAD, map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
 
 
-def failures(seen: Seen, least_share: float) -> list[str]:
+def failures(seen: Seen) -> list[str]:
     found = []
     for phase in seen.phases:
-        if problems := problems_of(phase.samples):
-            found.append(f"{phase.name}: bad answers ({counted(problems)})")
+        bad = bad_answers(problems_of(phase.samples), len(phase.samples))
+        found += [f"{phase.name}: {words}" for words in bad]
     for what, took_s in (("out", seen.all_s), ("in again", seen.back_s)):
         if took_s is None:
             found.append(f"the Runner was not scaled {what} while we waited")
     rates = {phase.name: phase.per_second(phase.by_model) for phase in seen.phases}
     before, after = rates.get(STEP, 0.0), rates.get(OUT, 0.0)
-    if after < least_share * before:
+    if after < LEAST_SHARE * before:
         found.append(f"the model answered {before:.0f} a second and then {after:.0f}")
     return found
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -29,14 +29,15 @@ from loadtest.drills.harness import (
     Sample,
     at_rate,
     counted,
-    holding,
     judged,
     options,
     percentiles_ms,
     problems_of,
     say,
+    selected,
     service_on,
     table,
+    table_line,
     with_deployments,
 )
 from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS, Kind
@@ -51,20 +52,22 @@ SETTINGS = {
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
 }
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
-REPLICAS = 2
+REPLICATED: dict[str, dict[str, Any]] = {  # where one replica would be a single point of failure
+    "Ingress": {"num_replicas": 2},
+    "Runner": {"autoscaling_config": {"min_replicas": 2}},
+}
 SHAPE = Shape(model="mock", points=96)
 LATE_S = 1.0
 RETRY_TIMEOUT_S = 10.0
+WINDOW_S = 12.0  # of requests around each blow
+PAUSE_S = 4.0  # until a stopped process continues
+RETRY_AFTER_S = 15.0  # until a client retries after a broken connection
 REPLACE_LIMIT_S = 120.0
 POLL_SEED = 2_000_003
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--rate": (50.0, "requests a second, sent without waiting for answers"),
-    "--window-s": (12.0, "seconds of requests around each blow"),
-    "--pause-s": (4.0, "seconds until a stopped process continues"),
-    "--retry-after-s": (15.0, "seconds until a client retries after a broken connection"),
     "--only": (list[str](), "run only the blows whose name contains this"),
     "--deadline-ms": (1500.0, "deadline of the service"),
-    "--log-lines": (5, "lines of the service's log to show at the end"),
 }
 
 
@@ -85,11 +88,10 @@ class Blow:
         return f"{self.signal.name} {self.target.name}{model}{restart}"
 
 
-def blows(only: Sequence[str]) -> list[Blow]:
-    """Kills of all processes, and stops of those that handle requests; ``only`` selects by name."""
-    every = [Blow(target, sig) for target in TARGETS for sig in (KILL, STOP)]
-    every += [Blow(target, KILL) for target in HELPERS]
-    return [blow for blow in every if holding(only, blow.name)]
+BLOWS = (  # kills of all processes, and stops of those that handle requests
+    *(Blow(target, sig) for target in TARGETS for sig in (KILL, STOP)),
+    *(Blow(target, KILL) for target in HELPERS),
+)
 
 
 @dataclass(slots=True)
@@ -106,10 +108,10 @@ class Field:
             return [self.stub.pid] if self.stub.process.poll() is None else []
         return target.found_in(self.service.processes())
 
-    async def strike(self, target: Kind, sig: signal.Signals, pause_s: float) -> int:
+    async def strike(self, target: Kind, sig: signal.Signals) -> int:
         """Signals the newest of the target's processes; returns its id.
 
-        A stopped process continues, and a killed runtime is started again, after ``pause_s``.
+        A stopped process continues, and a killed runtime is started again, after a pause.
         Serve replaces its own processes.
 
         Raises:
@@ -122,10 +124,10 @@ class Field:
         os.kill(victim, sig)
         if sig != KILL:
             self.stopped.add(victim)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(PAUSE_S)
             self.resume()
         elif target.name == RUNTIME:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(PAUSE_S)
             await asyncio.to_thread(self._restart_runtime)
         return victim
 
@@ -191,7 +193,7 @@ class Callers:
         self._seed = seed
 
     async def ask(self) -> None:
-        bodies = forecast_bodies(int(self._args.rate * self._args.window_s), SHAPE, self._seed)
+        bodies = forecast_bodies(int(self._args.rate * WINDOW_S), SHAPE, self._seed)
         await at_rate(
             self._args.rate, lambda n: self._attempt(bodies[n]), lambda n: n < len(bodies)
         )
@@ -200,7 +202,7 @@ class Callers:
         first, retry = await self.first.send(body), None
         if is_lost(first):
             await self.whole.wait()  # during a restart of everything there is no answer
-            await asyncio.sleep(self._args.retry_after_s if is_away(first) else 0)
+            await asyncio.sleep(RETRY_AFTER_S if is_away(first) else 0)
             retry = await self.second.send(body)
         self.attempts.append(Attempt(first, retry))
 
@@ -230,9 +232,9 @@ async def run_blow(scene: Field, blow: Blow, args: argparse.Namespace, seed: int
         if blow.target.model_down:
             scene.stub.control(fault="503")
         asking = asyncio.create_task(callers.ask())
-        await asyncio.sleep(min(2.0, args.window_s / 4))
+        await asyncio.sleep(min(2.0, WINDOW_S / 4))
         blow_s = callers.first.now_s()
-        victim = await scene.strike(blow.target, blow.signal, args.pause_s)
+        victim = await scene.strike(blow.target, blow.signal)
         replaced = partial(_is_replaced, scene, blow, victim, before)
         waited_s = await seconds_until(replaced, REPLACE_LIMIT_S, callers.first.now_s)
         took_s = None if waited_s is None else callers.first.now_s() - blow_s
@@ -342,43 +344,24 @@ def cells(row: Row) -> list[object]:
 
 def main(argv: list[str] | None = None) -> int:
     args = options("chaos", __doc__, argv, OPTIONS)
-    rows: list[Row] = []
+    blows, rows = selected("CHAOS", BLOWS, args.only), list[Row]()
+    return judged(
+        "CHAOS",
+        partial(_run, args, blows, rows),
+        lambda: (table(HEAD, map(cells, rows)), failures(rows, args.deadline_ms)),
+    )
 
-    def report() -> tuple[str, list[str]]:
-        broken = failures(rows, args.deadline_ms) if rows else ["there was no blow"]
-        return table(HEAD, map(cells, rows)), broken
 
-    return judged("CHAOS", partial(_run, args, rows), report)
-
-
-def _run(args: argparse.Namespace, rows: list[Row]) -> None:
-    config = replicated(read_config())
-    with (
-        start_stub(*STUB) as stub,
-        service_on([stub.url], SETTINGS, config, args.log_lines) as service,
-    ):
-        scene, chosen = Field(service, stub), blows(args.only)
+def _run(args: argparse.Namespace, blows: Sequence[Blow], rows: list[Row]) -> None:
+    config = with_deployments(read_config(), REPLICATED)
+    with start_stub(*STUB) as stub, service_on([stub.url], SETTINGS, config, 5) as service:
+        scene = Field(service, stub)
         try:
-            for number, blow in enumerate(chosen, 1):
+            for number, blow in enumerate(blows, 1):
                 rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))
-                line = table(HEAD, [cells(rows[-1])]).splitlines()[-1]
-                say(f"{number}/{len(chosen)} {line}")
+                say(f"{number}/{len(blows)} {table_line(cells(rows[-1]))}")
         finally:
             scene.stub.stop()  # the current process: the first one may have been killed
-
-
-def replicated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The Serve config with two replicas where one would be a single point of failure."""
-
-    def changed(deployment: dict[str, Any]) -> dict[str, Any]:
-        if deployment["name"] == "Ingress":
-            return {**deployment, "num_replicas": REPLICAS}
-        if deployment["name"] == "Runner":
-            scaling = deployment["autoscaling_config"] | {"min_replicas": REPLICAS}
-            return {**deployment, "autoscaling_config": scaling}
-        return deployment
-
-    return with_deployments(config, changed)
 
 
 if __name__ == "__main__":

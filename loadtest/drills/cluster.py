@@ -10,13 +10,11 @@ with `unshare` and `ip`, and `redis-server` for the loss of the head. The last l
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,27 +24,38 @@ from typing import Any
 
 from loadtest.drills.chaos import HEAD as HEAD_OF_TABLE
 from loadtest.drills.chaos import Attempt, Row, cells, failures, is_lost
-from loadtest.drills.harness import FORECAST, Client, at_rate, holding, judged, options, say, table
+from loadtest.drills.harness import (
+    FORECAST,
+    Client,
+    at_rate,
+    options,
+    say,
+    selected,
+    table,
+    table_line,
+)
 from loadtest.drills.parts.nodes import (
+    GATEWAY,
     HEAD,
+    PORT,
     REDIS_PASSWORD,
     REDIS_PORT,
+    REPLICAS,
     Cluster,
+    Place,
+    application,
     controllers,
     is_up,
+    run_in_sandbox,
+    start_runtime,
     wait_for,
 )
-from loadtest.drills.parts.sandbox import GATEWAY, Place, enter
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
-from loadtest.service import ROOT, read_config
-from loadtest.stub.process import start_stub
 
 SHAPE = Shape(model="mock", points=96)
-PORT = 8000
-REPLICAS = {"Ingress": 2, "Runner": 2, "Baseline": 2}
 LIMIT_S = 200.0  # all nodes share the cores of one machine
-HEAD_AWAY_S = 70.0  # over the 60 s after which workers end themselves if they are not told
+HEAD_AWAY_S = 70.0  # over the 60 s after which workers end themselves by default
 LEAD_S, TAIL_S = 3.0, 3.0
 RETRY_AFTER_S, LOOK_AGAIN_S = 1.0, 0.3
 TIMEOUT_S = 10.0
@@ -54,7 +63,7 @@ NO_LIMIT_MS = 1e9  # lateness is shown and not judged: all nodes share the cores
 LOG_END = 6000  # letters
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--rate": (50.0, "requests a second: nodes share the cores"),
-    "--only": (list[str](), "drills that hold the word"),
+    "--only": (list[str](), "run only the drills whose name contains this"),
     "--deadline-ms": (1500, "of a request"),
 }
 
@@ -101,7 +110,7 @@ def kill_node(cluster: Cluster) -> None:
 
 
 def unplug_node(cluster: Cluster) -> None:
-    """The same without a word to anybody: no connection is closed, and none refused."""
+    """The same without a signal: no connection is closed, and none refused."""
     number = _carrier(cluster)
     cluster.places[number].unplug()
     wait_for(lambda: is_whole(cluster, without=number), LIMIT_S, "replicas elsewhere")
@@ -137,10 +146,10 @@ def lose_head(cluster: Cluster) -> None:
 
 
 def have_spare(cluster: Cluster) -> None:
-    """A worker without replicas: Serve puts those that it starts there, so that two carry some.
+    """A worker without replicas: Serve starts the next ones there, so that two workers have some.
 
-    Where one worker carries everything nobody answers when it goes, and while it is drained no
-    proxy says that it is well.
+    If one worker has all replicas, there is no answer when it ends, and no healthy proxy while it
+    is drained.
     """
     carry = {ip for _, ip in cluster.replicas()}
     workers = [place for number, place in cluster.places.items() if number != HEAD]
@@ -174,12 +183,12 @@ DRILLS = (  # what comes after the head's return shows that it can do all that i
 
 
 class Traffic:
-    """Asks workers in turn, as a Kubernetes Service would, but for those that are not well."""
+    """Sends to healthy workers in turn, as a Kubernetes Service does."""
 
     def __init__(self, workers: Iterable[int], per_second: float, seed: int) -> None:
         urls = [f"http://{Place(number).ip}:{PORT}" for number in workers]
         self._clients = {url: Client(endpoint(url, FORECAST), SHAPE, TIMEOUT_S) for url in urls}
-        self._well: list[str] = []
+        self._healthy: list[str] = []
         self._per_second = per_second
         self._seed = seed
         self._turns = count()
@@ -197,17 +206,18 @@ class Traffic:
             RuntimeError: none was in time.
         """
         until_s = self.now_s() + limit_s
-        while not self._well:
+        while not self._healthy:
             if self.now_s() > until_s:
-                raise RuntimeError(f"no worker's proxy was well within {limit_s:g} s")
+                raise RuntimeError(f"no worker's proxy was healthy within {limit_s:g} s")
             await self._look()
-            await asyncio.sleep(0.0 if self._well else LOOK_AGAIN_S)
+            await asyncio.sleep(0.0 if self._healthy else LOOK_AGAIN_S)
 
     async def _look(self) -> None:
-        """Which workers are well, as a readiness probe asks; the same as before if none says so."""
+        """Which workers are healthy by a readiness probe; the same as before if none is."""
         answers = [asyncio.to_thread(is_up, f"{url}/-/healthz") for url in self._clients]
-        well = await asyncio.gather(*answers)
-        self._well = [url for url, up in zip(self._clients, well, strict=True) if up] or self._well
+        healthy = await asyncio.gather(*answers)
+        found = [url for url, up in zip(self._clients, healthy, strict=True) if up]
+        self._healthy = found or self._healthy
 
     async def ask(self) -> None:
         """Sends requests, and reads the status every second, until ``stop``."""
@@ -235,8 +245,8 @@ class Traffic:
         self.attempts.append(Attempt(first, retry))
 
     def _next(self, but: str | None = None) -> str:
-        """The next worker that was well when last asked; not the one that has just failed."""
-        urls = [url for url in self._well if url != but] or self._well
+        """The next worker that was healthy a second ago; not the one that has just failed."""
+        urls = [url for url in self._healthy if url != but] or self._healthy
         return urls[next(self._turns) % len(urls)]
 
 
@@ -246,21 +256,16 @@ class Traffic:
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = options("cluster", __doc__, given, OPTIONS)
-    drills = [drill for drill in DRILLS if holding(args.only, drill.name)]
-    if not drills:
-        print("CLUSTER_FAIL: no drill holds such a word:", ", ".join(d.name for d in DRILLS))
-        return 2
-    enter(given, "loadtest.drills.cluster")
+    drills, rows = selected("CLUSTER", DRILLS, args.only), list[Row]()
     redis = shutil.which("redis-server") is not None
     possible = [drill for drill in drills if redis or not drill.needs_redis]
     untried = [f"not tried without redis-server: {d.name}" for d in drills if d not in possible]
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="rc", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        return judged(
-            "CLUSTER",
-            partial(_run, Path(folder), redis, possible, args, rows),
-            lambda: (table(HEAD_OF_TABLE, map(cells, rows)), untried + failures(rows, NO_LIMIT_MS)),
-        )
+    return run_in_sandbox(
+        "cluster",
+        given,
+        partial(_run, redis=redis, drills=possible, args=args, rows=rows),
+        lambda: (table(HEAD_OF_TABLE, map(cells, rows)), untried + failures(rows, NO_LIMIT_MS)),
+    )
 
 
 def _run(
@@ -268,24 +273,22 @@ def _run(
 ) -> None:
     if redis:
         _start_redis(folder)
-    model = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
-    stubs = [start_stub("--host", GATEWAY, *model) for _ in range(2)]
-    urls = json.dumps([stub.url for stub in stubs])
+    urls = [start_runtime().url for _ in range(2)]
     cluster = Cluster(folder, redis, {"TSFM_REQUEST__DEADLINE_MS": str(args.deadline_ms)})
     try:
         _bring_up(cluster, urls)
         for number, drill in enumerate(drills, 1):
-            wait_for(partial(is_whole, cluster), LIMIT_S, "what the drill before left")
+            wait_for(partial(is_whole, cluster), LIMIT_S, "the end of the drill before")
             if drill.needs_spare:
                 have_spare(cluster)
             rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
     except BaseException:
         say(cluster.account())
-        _tell_logs(folder)
+        _print_logs(folder)
         raise
 
 
-def _bring_up(cluster: Cluster, urls: str) -> None:
+def _bring_up(cluster: Cluster, urls: Sequence[str]) -> None:
     # Serve spreads replicas over the nodes it knows, and moves none to those that come later
     for number in (HEAD, 1, 2):
         cluster.add_node(number, LIMIT_S)
@@ -294,26 +297,6 @@ def _bring_up(cluster: Cluster, urls: str) -> None:
     workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
     wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
     say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
-
-
-def application(urls: str, *, scales: bool) -> dict[str, Any]:
-    """The Serve config for production, with stand-ins as its runtimes and without tokens.
-
-    ``scales`` leaves the Runner its autoscaling, which has no choice here: least and most are the
-    same.
-    """
-    values = read_config(ROOT / "deploy/serve_config.prod.yaml")
-    (application,) = values["applications"]
-    application["args"]["config"] = "configs/local.yaml"
-    application["runtime_env"]["env_vars"]["TSFM_TOLLAMA__BASE_URLS"] = urls
-    for deployment in application["deployments"]:
-        number, scaling = REPLICAS[deployment["name"]], deployment.get("autoscaling_config")
-        if scaling and scales:
-            scaling["min_replicas"] = scaling["max_replicas"] = number
-        else:
-            deployment.pop("autoscaling_config", None)
-            deployment["num_replicas"] = number
-    return values
 
 
 async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
@@ -330,8 +313,7 @@ async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
         traffic.stop()
         await asking
     row = Row(drill.name, traffic.attempts, began_s, took_s, drill.carries)
-    line = table(HEAD_OF_TABLE, [cells(row)]).splitlines()[-1]
-    say(f"{line}\n  replicas: {dict(cluster.replicas())}")
+    say(f"{table_line(cells(row))}\n  replicas: {dict(cluster.replicas())}")
     return row
 
 
@@ -341,7 +323,7 @@ def _start_redis(folder: Path) -> None:
         subprocess.Popen([*command, "--save", "", "--requirepass", REDIS_PASSWORD], stdout=log)
 
 
-def _tell_logs(folder: Path) -> None:
+def _print_logs(folder: Path) -> None:
     controllers = folder.glob("disk*/ray/session_2*/logs/serve/controller_*.log")
     for path in [*sorted(folder.glob("*.log")), *controllers]:
         say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")

@@ -28,7 +28,7 @@ from loadtest.drills.harness import (
     Stand,
     at_rate,
     closed_loop,
-    ends_told,
+    early_end,
     exit_code,
     expect_200,
     options,
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     args = options("compare", __doc__, argv, OPTIONS)
     rounds: list[dict[str, float]] = []
     early: list[str] = []
-    with ends_told(early):
+    with early_end(early):
         _measure(args, rounds)
     if early:
         print(f"COMPARE_FAIL: {early[0]}")

@@ -19,7 +19,7 @@ from loadtest.drills.compare import drive
 from loadtest.drills.harness import (
     FORECAST,
     FORECAST_BATCH,
-    ends_told,
+    early_end,
     exit_code,
     options,
     publish,
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     args = options("curves", __doc__, argv, OPTIONS)
     curves: list[Curve] = []
     early: list[str] = []
-    with ends_told(early), standing(1.0, 0.0) as stand:
+    with early_end(early), standing(1.0, 0.0) as stand:
         curves = asyncio.run(_measure(stand.url, args.requests))
     if curves:
         publish(table(HEAD, map(cells, curves)), args.write, "curves")

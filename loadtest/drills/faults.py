@@ -25,6 +25,7 @@ from loadtest.drills.harness import (
     TOLERANCE_MS,
     Client,
     Sample,
+    bad_answers,
     breaker_path,
     counted,
     judged,
@@ -33,8 +34,10 @@ from loadtest.drills.harness import (
     percentiles_ms,
     problems_of,
     say,
+    selected,
     service_on,
     table,
+    table_line,
     valid_share,
 )
 from loadtest.fault_proxy import ProxyProcess, start_proxy
@@ -55,10 +58,9 @@ BACK_LIMIT_S = 45.0  # a call that hangs for ever holds its slot until its lease
 POISON = 0.99999
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--requests": (60, "for each fault"),
-    "--rate": (20.0, "requests a second, whatever is under way"),
-    "--only": (list[str](), "a fault as the table names it"),
+    "--rate": (20.0, "requests a second, sent without waiting for answers"),
+    "--only": (list[str](), "run only the faults whose name contains this"),
     "--deadline-ms": (1500.0, "the service's own"),
-    "--log-lines": (5, "of the service's log, at the end"),
 }
 
 
@@ -168,15 +170,10 @@ class Bench:
 
 def main(argv: list[str] | None = None) -> int:
     args = options("faults", __doc__, argv, OPTIONS)
-    names = [case.name for case in CASES]
-    if unknown := [name for name in args.only if name not in names]:
-        there_are = ", ".join(names)
-        print(f"FAULTS_FAIL: no such fault: {', '.join(unknown)}; there are {there_are}")
-        return 2
-    rows: list[Row] = []
+    cases, rows = selected("FAULTS", CASES, args.only), list[Row]()
     return judged(
         "FAULTS",
-        partial(_run, args, rows),
+        partial(_run, args, cases, rows),
         lambda: (
             f"{table(HEAD, map(cells, rows))}\n\n{NOTE}",
             failures(rows, args.deadline_ms),
@@ -184,12 +181,11 @@ def main(argv: list[str] | None = None) -> int:
     )
 
 
-def _run(args: argparse.Namespace, rows: list["Row"]) -> None:
-    cases = [case for case in CASES if not args.only or case.name in args.only]
+def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> None:
     with (
         start_stub(*STUB) as stub,
         start_proxy(stub.url) as proxy,
-        service_on([proxy.url], SETTINGS, log_lines=args.log_lines) as service,
+        service_on([proxy.url], SETTINGS, log_lines=5) as service,
     ):
         target = endpoint(service.url, FORECAST)
 
@@ -198,7 +194,7 @@ def _run(args: argparse.Namespace, rows: list["Row"]) -> None:
                 bench = Bench(Client(target, SHAPE), stub, proxy, args.requests, args.rate)
                 found = await _one(bench, case, seed)
                 rows.extend([found] if seed else [])
-                say(f"{seed}/{len(cases)} {case.name}: {cells(found)[2]} valid")
+                say(f"{seed}/{len(cases)} {table_line(cells(found))}")
                 bench.client.close()
 
         asyncio.run(run())
@@ -269,8 +265,8 @@ async def _wait_back(client: Client, seed: int) -> float | None:
 # From samples to a row of the table, and to pass or fail
 
 NOTE = (
-    "Swapped ids cannot be found out by anybody: both ids are known and both forecasts are sound, "
-    "so a runtime that mixes them up is believed. A lone series under a foreign id is bad output."
+    "Swapped ids cannot be detected: both ids are known and both forecasts are valid. A single "
+    "series with an unknown id is bad output."
 )
 HEAD = (
     "fault | requests | valid | model | baseline | stale | p50 ms | p95 ms | p99 ms | max ms "
@@ -298,10 +294,7 @@ def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
 
 
 def _failures(row: Row, limit_ms: float) -> list[str]:
-    found = []
-    if problems := problems_of(row.samples):
-        worst, times = problems.most_common(1)[0]
-        found.append(f"{problems.total()} of {len(row.samples)} bad ({times}x {worst})")
+    found = bad_answers(problems_of(row.samples), len(row.samples))
     (most_ms,) = percentiles_ms(row.samples, 100)
     if not most_ms <= limit_ms:
         found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")

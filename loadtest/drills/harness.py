@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
@@ -23,9 +24,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from loadtest.answers import problem_of, read
 from loadtest.http_client import Answer, Endpoint, Pool
-from loadtest.payloads import Shape
+from loadtest.payloads import Shape, problem_of, read
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
 from loadtest.stub.process import StubProcess, start_stub
 
@@ -37,7 +37,7 @@ TOLERANCE_MS = 50.0  # over a deadline: for the way there and back
 TIMEOUT_S = 10.0  # of the client: far over the deadline, so that a broken promise is seen whole
 T = TypeVar("T")
 _EXIT_INTERRUPTED = 130  # as shells say it
-_TOLD = (RuntimeError, OSError, ValueError, httpx.HTTPError, subprocess.SubprocessError)
+_REPORTED = (RuntimeError, OSError, ValueError, httpx.HTTPError, subprocess.SubprocessError)
 
 
 # The command
@@ -68,13 +68,19 @@ def options(
     return parser.parse_args(argv)
 
 
-def holding(words: Sequence[str], name: str) -> bool:
-    """Whether ``--only`` asks for something of that name: any of its words is in it, or none given.
+def selected(word: str, parts: Sequence[Any], only: Sequence[str]) -> list[Any]:
+    """The parts of a drill whose ``name`` contains a text of ``--only``; all if it is empty.
 
-    >>> holding([], "add a node"), holding(["Node"], "add a node"), holding(["head"], "add a node")
-    (True, True, False)
+    Raises:
+        SystemExit: 2, there is none; the last line names all parts.
     """
-    return not words or any(word.lower() in name.lower() for word in words)
+    texts = [text.lower() for text in only] or [""]
+    found = [part for part in parts if any(text in part.name.lower() for text in texts)]
+    if not found:
+        names = ", ".join(part.name for part in parts)
+        print(last_line(word, [f"no name contains {' or '.join(only)}; there are: {names}"]))
+        raise SystemExit(2)
+    return found
 
 
 def judged(
@@ -82,11 +88,11 @@ def judged(
 ) -> int:
     """Runs a drill, prints its tables and the last line, and returns the exit code.
 
-    ``report`` gives the tables and the broken promises. What ended a drill early is told instead of
-    the promises that were broken by then.
+    ``report`` returns the tables and the broken promises. If the drill ended early, the last line
+    has the reason instead of the promises.
     """
     early: list[str] = []
-    with ends_told(early):
+    with early_end(early):
         drill()
     tables, broken = report()
     print(tables, last_line(word, early or broken), sep="\n", flush=True)
@@ -103,17 +109,17 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def ends_told(broken: list[str]) -> Iterator[None]:
-    """Puts what ends a run early into ``broken``, in words; SIGTERM stops the service as well."""
+def early_end(reasons: list[str]) -> Iterator[None]:
+    """Adds the reason of an early end to ``reasons``; SIGTERM is one, and stops the service."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        broken.append(INTERRUPTED)
-    except _TOLD as exc:
+        reasons.append(INTERRUPTED)
+    except _REPORTED as exc:
         reason, _, log = str(exc).partition("\n")
         say(log)
-        broken.append(reason)
+        reasons.append(reason)
 
 
 def _interrupt(*_: object) -> None:
@@ -133,9 +139,11 @@ def exit_code(broken: Sequence[str]) -> int:
 
 def table(head: str, rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; ``head`` names the columns, with bars between them."""
-    columns = head.count("|")
-    lines = ("| " + " | ".join(map(str, row)) + " |" for row in rows)
-    return "\n".join([f"| {head} |", "|---|" + "---:|" * columns, *lines])
+    return "\n".join([f"| {head} |", "|---|" + "---:|" * head.count("|"), *map(table_line, rows)])
+
+
+def table_line(row: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, row)) + " |"
 
 
 def publish(text: str, page: Path | None, name: str) -> None:
@@ -212,22 +220,27 @@ def service_on(
 
 
 def with_deployments(
-    config: Mapping[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any]]
+    config: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A Serve config with each deployment as ``changed`` gives it back."""
-    applications = [
-        {**app, "deployments": [changed(d) for d in app["deployments"]]}
-        for app in config["applications"]
-    ]
-    return {**config, "applications": applications}
+    """A copy of a Serve config with changed settings of deployments, by name.
+
+    >>> app = {"deployments": [{"name": "A", "x": {"y": 1, "z": 2}}]}
+    >>> with_deployments({"applications": [app]}, {"A": {"x": {"y": 3}}})
+    {'applications': [{'deployments': [{'name': 'A', 'x': {'y': 3, 'z': 2}}]}]}
+    """
+    copy = deepcopy(dict(config))
+    for deployment in (one for app in copy["applications"] for one in app["deployments"]):
+        for key, value in changes.get(deployment["name"], {}).items():
+            deployment[key] = deployment[key] | value if isinstance(value, Mapping) else value
+    return copy
 
 
-# Requests and what became of them
+# Requests and their results
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One attempt: when it was sent and answered (s since the run began), and what came."""
+    """One attempt: when it was sent and answered (seconds since the run began), and the result."""
 
     sent_s: float
     done_s: float
@@ -246,7 +259,7 @@ class Sample:
 
 
 class Client:
-    """Asks for single forecasts and keeps what became of each, in the order of the answers."""
+    """Sends requests for single forecasts and keeps a sample of each, in the order of answers."""
 
     def __init__(self, target: Endpoint, shape: Shape, timeout_s: float = TIMEOUT_S) -> None:
         self._pool = Pool(target, timeout_s)
@@ -258,7 +271,6 @@ class Client:
         return perf_counter() - self._began
 
     async def send(self, body: bytes) -> Sample:
-        """One attempt, whatever comes of it."""
         sent = self.now_s()
         try:
             answer = await self._pool.ask(body)
@@ -307,7 +319,7 @@ async def at_rate(
     start: Callable[[int], Coroutine[Any, Any, object]],
     goes_on: Callable[[int], bool],
 ) -> None:
-    """Starts request after request at its time, whatever became of the others; waits for all."""
+    """Starts each request at its time, without waiting for the others; then waits for all."""
     began = perf_counter()
     async with asyncio.TaskGroup() as under_way:
         for number in count():
@@ -318,7 +330,7 @@ async def at_rate(
 
 
 async def open_loop(client: Client, bodies: Sequence[bytes], per_second: float) -> list[Sample]:
-    """Every body at its time; the samples in the order their answers came."""
+    """Sends every body at its time; returns the samples in the order of their answers."""
     first = len(client.samples)
     await at_rate(per_second, lambda n: client.send(bodies[n]), lambda n: n < len(bodies))
     return client.samples[first:]
@@ -327,7 +339,7 @@ async def open_loop(client: Client, bodies: Sequence[bytes], per_second: float) 
 async def closed_loop(
     ask: Callable[[bytes], Awaitable[T]], bodies: Sequence[bytes], at_once: int
 ) -> list[T]:
-    """Every body once, so many under way at any time; what came of each, in no order."""
+    """Sends every body once, ``at_once`` at any time; returns the results in no order."""
     waiting, found = iter(bodies), list[T]()
 
     async def work() -> None:
@@ -350,7 +362,7 @@ async def expect_200(pool: Pool, body: bytes) -> Answer:
     return answer
 
 
-# What samples say together
+# Statistics of samples
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
@@ -379,6 +391,15 @@ def valid_share(samples: Sequence[Sample]) -> str:
     bad = problems_of(samples).total()
     share = 100 * (1 - bad / max(1, len(samples)))
     return f"{min(share, 99.9):.1f} %" if bad else "100 %"
+
+
+def bad_answers(problems: Counter[str], requests: int) -> list[str]:
+    """The broken promise of invalid answers, if there are any.
+
+    >>> bad_answers(Counter({"status 500": 2}), 9), bad_answers(Counter(), 9)
+    (['2 of 9 bad (2 status 500)'], [])
+    """
+    return [f"{problems.total()} of {requests} bad ({counted(problems)})"] if problems else []
 
 
 def counted(counts: Counter[str]) -> str:

@@ -24,12 +24,12 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
-from loadtest.answers import read
 from loadtest.drills.harness import (
     FORECAST,
     FORECAST_BATCH,
     TOLERANCE_MS,
     Sample,
+    bad_answers,
     counted,
     judge,
     judged,
@@ -39,10 +39,11 @@ from loadtest.drills.harness import (
     say,
     standing,
     table,
+    table_line,
     valid_share,
 )
 from loadtest.http_client import Pool, endpoint
-from loadtest.payloads import Shape, batch_body, encode, windows
+from loadtest.payloads import Shape, batch_body, encode, read, windows
 
 SHAPE = Shape(model="mock", points=96)
 INTERACTIVE, BATCH = "interactive", "batch"
@@ -57,23 +58,20 @@ SETTINGS = {  # a run ends when its last batch does
     "TSFM_REQUEST__BATCH_DEADLINE_MS": "10000",
     "TSFM_CONFORMAL__LEARNED_FILE": "null",
 }
+SECONDS = 20.0  # of each load
+START_RATE, STEP_S = 30.0, 5.0  # first rate of the search, and seconds of each load of it
+CALM_S = 3.0  # between the overload and the last load
+BATCH_SHARE, BATCH_ITEMS = 0.3, 32  # share of batch items among the forecasts, items of a batch
+P95_MS = 300.0  # budget of interactive answers: slo.p95_ms
+CYCLE_S = 60.0  # budget of a batch: slo.cycle_s
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--rate": (float, "forecasts a second that are sustained; by default searched for"),
     "--times": (list[float](), "the loads after that, as multiples of the rate; default 3"),
-    "--seconds": (20.0, "seconds of each load"),
-    "--start-rate": (30.0, "first rate of the search"),
-    "--step-s": (5.0, "seconds of each load of the search"),
-    "--calm-s": (3.0, "seconds between the overload and the last load"),
-    "--batch-share": (0.3, "share of batch items among the forecasts, 0 to 1"),
-    "--batch-items": (32, "items in each batch"),
-    "--p95-ms": (300.0, "budget of interactive answers: slo.p95_ms"),
-    "--cycle-s": (60.0, "budget of a batch: slo.cycle_s"),
     "--crowd": (20, "number of batches sent at once"),
     "--crowd-items": (2000, "items in each of these"),
     "--crowd-rate": (20.0, "single requests a second at the same time"),
     "--ms-per-call": (40.0, "time of a call of the stand-in"),
     "--ms-per-series": (8.0, "time of each series: the runtime is the limit"),
-    "--log-lines": (5, "lines of the service's log to show at the end"),
 }
 
 
@@ -238,7 +236,7 @@ def rows_of(name: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[R
     return [Row(name, kind, [s for s in seen if s.kind == kind], over_s) for kind in kinds]
 
 
-def is_sustained(rows: Sequence[Row], p95_ms: float, seconds: float) -> bool:
+def is_sustained(rows: Sequence[Row], seconds: float) -> bool:
     """Whether nearly all answers of a load were the model's, valid and in time.
 
     A batch that takes a third of the ``seconds`` of the load shows that work piles up.
@@ -248,17 +246,17 @@ def is_sustained(rows: Sequence[Row], p95_ms: float, seconds: float) -> bool:
         len(row.by_model) >= MODEL_SHARE * len(row.seen) and not (row.problems or row.refused)
         for row in rows
     )
-    late = interactive.ms(95)[0] > p95_ms or batch.ms(95)[0] > seconds * 1e3 / 3
+    late = interactive.ms(95)[0] > P95_MS or batch.ms(95)[0] > seconds * 1e3 / 3
     return answered and not late
 
 
-def failures(rows: Sequence[Row], p95_ms: float, cycle_s: float) -> list[str]:
-    """Every promise that a load broke, in words, from its two rows."""
+def failures(rows: Sequence[Row]) -> list[str]:
+    """Every promise that a load broke, from its two rows."""
     interactive, batch = rows
-    found = [*_bad(interactive), *_bad(batch), *_late(interactive, p95_ms)]
+    found = [*_bad(interactive), *_bad(batch), *_late(interactive)]
     longest_s = batch.ms(100)[0] / 1e3
-    if longest_s > cycle_s:
-        found.append(f"{batch.kind}: a batch took {longest_s:.1f} s of {cycle_s:g} s")
+    if longest_s > CYCLE_S:
+        found.append(f"{batch.kind}: a batch took {longest_s:.1f} s of {CYCLE_S:g} s")
     if interactive.shed_share > batch.shed_share + TOLERANCE:
         shares = f"{interactive.shed_share:.0%} against {batch.shed_share:.0%}"
         found.append(f"interactive requests are shed before batch items ({shares})")
@@ -268,22 +266,18 @@ def failures(rows: Sequence[Row], p95_ms: float, cycle_s: float) -> list[str]:
 
 
 def _bad(row: Row) -> list[str]:
-    found = []
-    if problems := row.problems:
-        worst, times = problems.most_common(1)[0]
-        of = f"{problems.total()} of {len(row.admitted)}"
-        found.append(f"{row.kind}: {of} bad ({times}x {worst})")
+    found = [f"{row.kind}: {words}" for words in bad_answers(row.problems, len(row.admitted))]
     if missing := sum(not one.retry_after for one in row.refused):
         of = f"{missing} of {len(row.refused)}"
         found.append(f"{row.kind}: {of} refused without Retry-After")
     return found
 
 
-def _late(row: Row, p95_limit_ms: float) -> list[str]:
+def _late(row: Row) -> list[str]:
     p95_ms, most_ms = row.ms(95, 100)
     found = []
-    if not p95_ms <= p95_limit_ms:
-        found.append(f"{row.kind}: p95 {p95_ms:.0f} ms is over {p95_limit_ms:g} ms")
+    if not p95_ms <= P95_MS:
+        found.append(f"{row.kind}: p95 {p95_ms:.0f} ms is over {P95_MS:g} ms")
     if most_ms > DEADLINE_MS + TOLERANCE_MS:
         found.append(f"{row.kind}: an answer took {most_ms:.0f} ms")
     return found
@@ -315,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def drill() -> None:
         speed = (args.ms_per_call, args.ms_per_series)
-        with standing(*speed, SETTINGS, log_lines=args.log_lines) as stand:
+        with standing(*speed, SETTINGS, log_lines=5) as stand:
             asyncio.run(_drill(Offerer(stand.url, SHAPE), args, rows, broken))
 
     return judged("OVERLOAD", drill, lambda: (table(HEAD, map(cells, rows)), broken))
@@ -324,31 +318,28 @@ def main(argv: list[str] | None = None) -> int:
 async def _drill(
     offerer: Offerer, args: argparse.Namespace, rows: list[Row], broken: list[str]
 ) -> None:
-    async def offered(name: str, per_second: float, seconds: float) -> list[Row]:
-        requests = load(per_second, seconds, args.batch_share, args.batch_items)
+    async def offered(name: str, per_second: float, seconds: float = SECONDS) -> list[Row]:
+        requests = load(per_second, seconds, BATCH_SHARE, BATCH_ITEMS)
         return await _offered(offerer, f"{name}, {per_second:.0f}/s", requests, seconds)
 
     async def is_fine(per_second: float) -> bool:
-        return is_sustained(
-            await offered("search", per_second, args.step_s), args.p95_ms, args.step_s
-        )
+        return is_sustained(await offered("search", per_second, STEP_S), STEP_S)
 
-    await offered("warm-up", args.start_rate, args.step_s)
-    rate = args.rate or await sustainable(is_fine, args.start_rate)
+    await offered("warm-up", START_RATE, STEP_S)
+    rate = args.rate or await sustainable(is_fine, START_RATE)
     if not rate:
-        broken.append(f"not even {args.start_rate:g} forecasts a second are sustained")
+        broken.append(f"not even {START_RATE:g} forecasts a second are sustained")
         return
     for times in (1.0, *map(float, args.times or [3.0])):
-        rows += await offered(f"{times:g}x", rate * times, args.seconds)
-        broken += failures(rows[-2:], args.p95_ms, args.cycle_s)
-    await asyncio.sleep(args.calm_s)
-    rows += await offered("1x, after", rate, args.seconds)
-    as_before = is_sustained(rows[-2:], args.p95_ms, args.seconds)
-    broken += [] if as_before else ["not as before afterwards"]
-    many = crowd(args.crowd_rate, args.seconds, args.crowd, args.crowd_items)
+        rows += await offered(f"{times:g}x", rate * times)
+        broken += failures(rows[-2:])
+    await asyncio.sleep(CALM_S)
+    rows += await offered("1x, after", rate)
+    broken += [] if is_sustained(rows[-2:], SECONDS) else ["not as before afterwards"]
+    many = crowd(args.crowd_rate, SECONDS, args.crowd, args.crowd_items)
     name = f"{args.crowd} batches of {args.crowd_items} at once"
-    rows += await _offered(offerer, name, many, args.seconds)
-    broken += failures(rows[-2:], args.p95_ms, args.cycle_s)
+    rows += await _offered(offerer, name, many, SECONDS)
+    broken += failures(rows[-2:])
     offerer.close()
 
 
@@ -357,7 +348,7 @@ async def _offered(
 ) -> list[Row]:
     seen, over_s = await offerer.offer(requests, seconds)
     found = rows_of(name, seen, over_s)
-    say(table(HEAD, map(cells, found)).split("\n", 2)[2])
+    say("\n".join(table_line(cells(row)) for row in found))
     return found
 
 

@@ -22,7 +22,16 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.drills.harness import at_rate, judged, options, percentile, say, standing, table
+from loadtest.drills.harness import (
+    at_rate,
+    bad_answers,
+    judged,
+    options,
+    percentile,
+    say,
+    standing,
+    table,
+)
 from loadtest.drills.parts.processes import OURS, Reading, readings_of
 from loadtest.drills.parts.soak_traffic import Callers, Mix, Tally, asks
 from loadtest.payloads import Shape
@@ -39,21 +48,17 @@ SHAPE = Shape(model="mock", points=96)
 CALM_S = 10.0  # for what is under way to end once nobody asks any more
 FEWEST_LOOKS = 5
 GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
+MARKETS, BATCH_ITEMS = 40, 8  # so few markets that each is known after the warm-up
+EVERY_S = 5.0  # between two looks at the processes
+LIMIT_MB_PER_HOUR = 10.0  # of each process of ours: one of 250 MB then doubles in a day
+NOISE_MB = 3.0  # growth of an allocator in a run without leaks
+LIMIT_FDS = 20  # callers' connections come and go
+LIMIT_THREADS = 4  # pools fill up to their size
+LIMIT_GAUGES = 20  # tasks, queued items, kept answers
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--minutes": (10.0, "of traffic"),
-    "--rate": (50.0, "requests a second, whatever is under way"),
-    "--leave": (0.2, "share of callers who hang up early, 0 to 1"),
-    "--markets": (40, "so few that each is known after the warm-up"),
-    "--batch-items": (8, "of a batch"),
-    "--every-s": (5.0, "between two looks at the processes"),
-    "--warm-up-s": (float, "a third of the run, 300 at most, where it is not given"),
-    "--limit-mb-per-hour": (10.0, "of each process of ours: one of 250 MB then doubles in a day"),
-    "--noise-mb": (3.0, "what an allocator takes and gives back in a run without leaks"),
-    "--limit-fds": (20, "callers' connections come and go"),
-    "--limit-threads": (4, "pools fill up to their size"),
-    "--limit-gauges": (20, "tasks, queued items, kept answers"),
-    "--seed": (0, "of the requests"),
-    "--log-lines": (5, "of the service's log, at the end"),
+    "--rate": (50.0, "requests a second, sent without waiting for answers"),
+    "--leave": (0.2, "share of callers who disconnect early, 0 to 1"),
 }
 
 
@@ -78,25 +83,20 @@ class Found:
 def main(argv: list[str] | None = None) -> int:
     args = options("soak", __doc__, argv, OPTIONS)
     found = Found()
-    return judged("SOAK", partial(_run, args, found), partial(report, args, found))
-
-
-def warm_up_s(minutes: float, asked_s: float | None) -> float:
-    """Seconds before slopes are taken: a third of the run, five minutes at most."""
-    return min(300.0, minutes * 20) if asked_s is None else asked_s
+    return judged("SOAK", partial(_run, args, found), partial(report, found, args.minutes))
 
 
 def _run(args: argparse.Namespace, found: Found) -> None:
-    with standing(37.0, 0.9, SETTINGS, log_lines=args.log_lines) as stand:
+    with standing(37.0, 0.9, SETTINGS, log_lines=5) as stand:
         asyncio.run(_ask_and_look(stand.service, args, found))
 
 
 async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found) -> None:
     callers = Callers(service.url, SHAPE)
     found.tallies = callers.tallies
-    requests = asks(Mix(SHAPE, args.markets, args.batch_items, args.leave, args.seed))
+    requests = asks(Mix(SHAPE, MARKETS, BATCH_ITEMS, args.leave))
     last = int(args.rate * args.minutes * 60)
-    looking = asyncio.create_task(_look_every(service, args.every_s, found))
+    looking = asyncio.create_task(_look_every(service, found))
     try:
         await at_rate(args.rate, lambda _: callers.ask(next(requests)), lambda n: n < last)
     finally:
@@ -105,7 +105,7 @@ async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found
     found.in_flight = await _in_flight_at_the_end(service.url)
 
 
-async def _look_every(service: Service, every_s: float, found: Found) -> None:
+async def _look_every(service: Service, found: Found) -> None:
     began = perf_counter()
     while True:
         at_s = perf_counter() - began
@@ -117,7 +117,7 @@ async def _look_every(service: Service, every_s: float, found: Found) -> None:
             f"{sum(t.invalid for t in tallies)} invalid, {len(look.readings)} processes, "
             f"{total_mb:.0f} MB"
         )
-        await asyncio.sleep(max(0.0, at_s + every_s - (perf_counter() - began)))
+        await asyncio.sleep(max(0.0, at_s + EVERY_S - (perf_counter() - began)))
 
 
 def _look(service: Service, at_s: float) -> Look:
@@ -224,9 +224,9 @@ def replaced(looks: Sequence[Look]) -> list[str]:
     return [f"{count} {name} came or went" for name, count in gone.items()]
 
 
-def report(args: argparse.Namespace, found: Found) -> tuple[str, list[str]]:
+def report(found: Found, minutes: float) -> tuple[str, list[str]]:
     """The tables of the traffic, the processes and the gauges, and every broken promise."""
-    first_s = warm_up_s(args.minutes, args.warm_up_s)
+    first_s = min(300.0, minutes * 20)  # the warm-up is a third of the run, five minutes at most
     looks = [look for look in found.looks if look.at_s >= first_s]
     gauges = [(n, f"{a:.0f}", f"{b:.0f}") for n, (a, b) in gauge_rows(looks).items()]
     processes = "process | PSS MB | own MB | own MB/h | open files | threads"
@@ -237,18 +237,18 @@ def report(args: argparse.Namespace, found: Found) -> tuple[str, list[str]]:
         ),
         table(processes, map(_cells, rows_of(looks))),
         table("of all replicas of a deployment | start | end", gauges),
-        _note(looks, args.noise_mb),
+        _note(looks),
     ]
-    return "\n\n".join(texts), failures(looks, found, args)
+    return "\n\n".join(texts), failures(looks, found)
 
 
-def failures(looks: Sequence[Look], found: Found, limits: argparse.Namespace) -> list[str]:
-    """Every promise that was broken, in words."""
+def failures(looks: Sequence[Look], found: Found) -> list[str]:
+    """Every broken promise, in words."""
     if len(looks) < FEWEST_LOOKS:
         return [f"only {len(looks)} looks after the warm-up: run longer"]
     broken = replaced(looks)
-    broken += [words for row in rows_of(looks) if row.ours for words in _growth(row, limits)]
-    broken += _gauge_growth(gauge_rows(looks), limits.limit_gauges)
+    broken += [words for row in rows_of(looks) if row.ours for words in _growth(row)]
+    broken += _gauge_growth(gauge_rows(looks))
     broken += [words for kind, tally in found.tallies.items() for words in _bad(kind, tally)]
     if found.in_flight != 0:
         left = "unknown" if found.in_flight is None else found.in_flight
@@ -256,38 +256,31 @@ def failures(looks: Sequence[Look], found: Found, limits: argparse.Namespace) ->
     return broken
 
 
-def _growth(row: Row, limits: argparse.Namespace) -> list[str]:
+def _growth(row: Row) -> list[str]:
     found, (first_mb, last_mb) = [], row.own_mb
-    # growth under noise_mb in the whole window is not told from noise
-    if row.mb_per_hour > limits.limit_mb_per_hour and last_mb - first_mb > limits.noise_mb:
-        allowed = f"{limits.limit_mb_per_hour:g} allowed"
+    # growth under NOISE_MB in the whole window is not told from noise
+    if row.mb_per_hour > LIMIT_MB_PER_HOUR and last_mb - first_mb > NOISE_MB:
+        allowed = f"{LIMIT_MB_PER_HOUR:g} allowed"
         found.append(f"{row.name}: grows {row.mb_per_hour:.0f} MB/h, {allowed}")
-    for what, (first, last), limit in (
-        ("open files", row.fds, limits.limit_fds),
-        ("threads", row.threads, limits.limit_threads),
-    ):
-        if last - first > limit:
-            found.append(f"{row.name}: {what} rose from {first:.0f} to {last:.0f}")
-    return found
+    found += _rise(f"{row.name}: open files", row.fds, LIMIT_FDS)
+    return found + _rise(f"{row.name}: threads", row.threads, LIMIT_THREADS)
 
 
-def _gauge_growth(found: Mapping[str, tuple[float, float]], limit: int) -> list[str]:
+def _gauge_growth(found: Mapping[str, tuple[float, float]]) -> list[str]:
     if not found:
-        return ["GET /metrics told nothing"]
-    return [
-        f"{name} rose from {first:.0f} to {last:.0f}"
-        for name, (first, last) in found.items()
-        if last - first > limit
-    ]
+        return ["GET /metrics had no gauges"]
+    return [words for name, ends in found.items() for words in _rise(name, ends, LIMIT_GAUGES)]
+
+
+def _rise(what: str, ends: tuple[float, float], limit: int) -> list[str]:
+    first, last = ends
+    return [f"{what} rose from {first:.0f} to {last:.0f}"] if last - first > limit else []
 
 
 def _bad(kind: str, tally: Tally) -> list[str]:
     if not tally.valid:
         return [f"{kind}: nothing valid of {tally.requests}"]
-    if tally.invalid:
-        worst, count = tally.problems.most_common(1)[0]
-        return [f"{kind}: {tally.invalid} of {tally.requests} bad ({count}x {worst})"]
-    return []
+    return [f"{kind}: {words}" for words in bad_answers(tally.problems, tally.requests)]
 
 
 def _cells(row: Row) -> list[str]:
@@ -303,13 +296,13 @@ def _traffic_cells(kind: str, tally: Tally) -> list[object]:
     return [kind, tally.requests, tally.valid, tally.invalid, tally.left, *times]
 
 
-def _note(looks: Sequence[Look], noise_mb: float) -> str:
+def _note(looks: Sequence[Look]) -> str:
     if len(looks) < 2:
         return "no window"
     window_s = looks[-1].at_s - looks[0].at_s
     return (
         f"{len(looks)} looks over {window_s:.0f} s after a warm-up; growth under "
-        f"{noise_mb * 3600 / window_s:.0f} MB/h cannot be told from noise in a run of this length"
+        f"{NOISE_MB * 3600 / window_s:.0f} MB/h cannot be told from noise in a run of this length"
     )
 
 

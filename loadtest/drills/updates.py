@@ -9,12 +9,9 @@ Needs Linux with `unshare` and `ip`. The last line is ``UPDATES_PASS`` or ``UPDA
 this one, and the roll-back goes there again.
 """
 
-import argparse
 import asyncio
-import json
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -25,31 +22,40 @@ from typing import Any
 
 import httpx
 
-from loadtest.drills.cluster import PORT, application
 from loadtest.drills.harness import (
     FORECAST,
     Client,
     Sample,
     at_rate,
-    counted,
-    holding,
-    judged,
+    bad_answers,
     options,
     percentiles_ms,
     problems_of,
     say,
+    selected,
     table,
+    table_line,
 )
-from loadtest.drills.parts.nodes import HEAD, Cluster, is_up, wait_for
-from loadtest.drills.parts.sandbox import GATEWAY, Place, enter
+from loadtest.drills.parts.nodes import (
+    HEAD,
+    PORT,
+    Cluster,
+    Place,
+    application,
+    is_up,
+    run_in_sandbox,
+    start_runtime,
+    wait_for,
+)
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import ROOT
-from loadtest.stub.process import start_stub
 
 SHAPE = Shape(model="mock", points=96)
 LIMIT_S = 240.0
 LEAD_S, TAIL_S = 20.0, 10.0
+RATE = 20.0  # requests a second
+MARKETS = 40  # requested in turn
 ADVANCE_S = 10.0  # between two prices of a market
 WORKER = 1
 FORCED = "chronos2"  # a model without requests in this drill
@@ -62,9 +68,7 @@ SETTINGS = {
     "TSFM_REQUEST__DEADLINE_MS": "3000",  # two cores start replicas beside those that answer
 }
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "--rate": (20.0, "requests a second"),
-    "--markets": (40, "asked in turn, a new price every 10 s"),
-    "--only": (list[str](), "updates that hold the word"),
+    "--only": (list[str](), "run only the updates whose name contains this"),
     "--before": (Path, "a checkout whose code runs first"),
 }
 
@@ -210,39 +214,32 @@ class Look:
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = options("updates", __doc__, given, OPTIONS)
-    chosen = [update for update in UPDATES if holding(args.only, update.name)]
-    if not chosen:
-        print("UPDATES_FAIL: no update holds such a word:", ", ".join(u.name for u in UPDATES))
-        return 2
-    enter(given, "loadtest.drills.updates")
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="ru", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        return judged(
-            "UPDATES",
-            partial(_run, Path(folder), chosen, args, rows),
-            lambda: (table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
-        )
+    chosen, rows = selected("UPDATES", UPDATES, args.only), list[Row]()
+    return run_in_sandbox(
+        "updates",
+        given,
+        partial(_run, updates=chosen, before=args.before, rows=rows),
+        lambda: (table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
+    )
 
 
-def _run(
-    folder: Path, updates: Sequence[Update], args: argparse.Namespace, rows: list["Row"]
-) -> None:
-    model = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
-    stub = start_stub("--host", GATEWAY, *model)
-    stage = _stage(folder, json.dumps([stub.url]), args.before)
+def _run(folder: Path, updates: Sequence[Update], before: Path | None, rows: list["Row"]) -> None:
+    stage, markets = _stage(folder, start_runtime().url, before), Markets(MARKETS)
     try:
-        _bring_up(stage)
-        markets = Markets(args.markets)
+        for number in (HEAD, WORKER):
+            stage.cluster.add_node(number, LIMIT_S)
+        stage.deploy(stage.now)
+        wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
         for update in updates:
-            rows.append(asyncio.run(_watch(stage, update, markets, args.rate)))
-            say(table(HEAD_OF_TABLE, map(cells, rows[-1:])).splitlines()[-1])
+            rows.append(asyncio.run(_watch(stage, update, markets)))
+            say(table_line(cells(rows[-1])))
     except BaseException:
         say(stage.cluster.account())
         raise
 
 
-def _stage(folder: Path, urls: str, before: Path | None) -> Stage:
-    first = Version(application(urls, scales=False), before or ROOT)
+def _stage(folder: Path, runtime_url: str, before: Path | None) -> Stage:
+    first = Version(application([runtime_url], scales=False), before or ROOT)
     first.variables().update(SETTINGS)
     first.variables()["TSFM_CONFORMAL__LEARNED_FILE"] = str(folder / "learned.json")
     live = folder / "live"
@@ -260,18 +257,11 @@ def _changed(folder: Path) -> Path:
     return folder
 
 
-def _bring_up(stage: Stage) -> None:
-    for number in (HEAD, WORKER):
-        stage.cluster.add_node(number, LIMIT_S)
-    stage.deploy(stage.now)
-    wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
-
-
-async def _watch(stage: Stage, update: Update, markets: Markets, rate: float) -> "Row":
+async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
     """Traffic before, during and after an update; the breaker of one model is forced before."""
     going, looks = True, list[Look]()
     client = Client(endpoint(stage.url, FORECAST), SHAPE)
-    turns_each = max(1, int(rate * ADVANCE_S))
+    turns_each = int(RATE * ADVANCE_S)
 
     async def ask(turn: int) -> None:
         if turn and turn % turns_each == 0:
@@ -282,7 +272,7 @@ async def _watch(stage: Stage, update: Update, markets: Markets, rate: float) ->
         route = f"/tsfm/admin/breakers/{FORCED}"
         (await http.post(route, json={"action": "force_open"})).raise_for_status()
         looking = asyncio.create_task(_look(http, client, looks))
-        asking = asyncio.create_task(at_rate(rate, ask, lambda _: going))
+        asking = asyncio.create_task(at_rate(RATE, ask, lambda _: going))
         try:
             await asyncio.sleep(LEAD_S)
             began_s = client.now_s()
@@ -381,9 +371,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _failures(row: Row) -> list[str]:
-    found = []
-    if problems := problems_of(row.samples):
-        found.append(f"{problems.total()} failed ({counted(problems)})")
+    found = bad_answers(problems_of(row.samples), len(row.samples))
     before, least = row.hits
     if least < LEAST_HITS * before:
         words = f"{least:.0%} cache hits, {before:.0%} before"

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import expect
 
-from loadtest.ports import free_block
-from loadtest.service import EMBEDDED_RUNTIME, Service, start
+from loadtest.service import EMBEDDED_RUNTIME, Service, free_block, start
 from loadtest.stub.process import start_stub
 from tests.browser.tab import OpenTab, Tab, series
 

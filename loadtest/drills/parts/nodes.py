@@ -1,24 +1,36 @@
-"""The cluster: Ray nodes as processes, the application on them, and its status in Serve."""
+"""A cluster on one machine: namespaces, Ray nodes as processes, the application and its status.
 
+Everything runs below one process in namespaces for processes, mounts and networks: no address of
+the machine is used, and when that process ends the kernel ends all that it started.
+"""
+
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
 import yaml
 
-from loadtest.drills.parts.sandbox import GATEWAY, Place, make_place
-from loadtest.service import ROOT
+from loadtest.drills.harness import judged
+from loadtest.service import ROOT, read_config
+from loadtest.stub.process import StubProcess, start_stub
 
 HEAD = 0
+PORT = 8000
+REPLICAS = {"Ingress": 2, "Runner": 2, "Baseline": 2}
+GATEWAY = "10.88.0.1"  # where the load generator and the runtimes are
 GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 6379, 8265, 6390
 REDIS_PASSWORD = "drill"
 _BIN = Path(sys.executable).parent
@@ -40,6 +52,46 @@ SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "TSFM_ENVIRONMENT": "dev",  # the stand-in serves tollama's own test model
 }
+_PR_SET_PDEATHSIG = 1
+_MARK = "TSFM_CLUSTER_SANDBOX"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node's network: a namespace and the address in it."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"n{self.number}"
+
+    @property
+    def ip(self) -> str:
+        return f"10.88.0.{10 + self.number}"
+
+    @property
+    def within(self) -> list[str]:
+        """The first words of a command that runs there."""
+        return ["ip", "netns", "exec", self.name]
+
+    def machine(self, disk: Path, at: Path) -> list[str]:
+        """What a command starts with to run there as on a machine of its own.
+
+        It sees no processes but its own, and ``disk`` at the path ``at``. Ray looks for both: a
+        head does not start where it finds files and a raylet of another one at its address.
+        """
+        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        shell = ["sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(disk), str(at)]
+        return [*self.within, *alone, *shell]
+
+    def pids(self) -> list[int]:
+        """Every process there."""
+        return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
+
+    def unplug(self) -> None:
+        """Ends its network connection."""
+        _run("ip", "link", "set", f"v{self.number}", "down")
 
 
 @dataclass(slots=True)
@@ -54,9 +106,9 @@ class Cluster:
     commands: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def add_node(self, number: int, limit_s: float) -> None:
-        """A node, new or once more, and back when it is one of the cluster.
+        """Starts a node and waits until it is in the cluster.
 
-        `ray start` gives up after 30 s, which on a busy machine is soon: then it is tried again.
+        `ray start` ends after 30 s, which is too early on a busy machine: then it is repeated.
         """
 
         def is_in() -> bool:
@@ -69,7 +121,7 @@ class Cluster:
 
     @property
     def next_number(self) -> int:
-        """That of a node that comes: those that went keep theirs, as machines keep addresses."""
+        """Of a new node; the number of a node that ended is not used again."""
         return max(self.commands, default=HEAD) + 1
 
     def disk(self, number: int) -> Path:
@@ -191,12 +243,32 @@ def _replicas(app: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((name, replica) for replica in deployment["replicas"])
 
 
+def application(urls: Sequence[str], *, scales: bool) -> dict[str, Any]:
+    """The Serve config for production, with stand-ins as its runtimes and without tokens.
+
+    ``scales`` leaves the Runner its autoscaling, which has no choice here: least and most are the
+    same.
+    """
+    values = read_config(ROOT / "deploy/serve_config.prod.yaml")
+    (application,) = values["applications"]
+    application["args"]["config"] = "configs/local.yaml"
+    application["runtime_env"]["env_vars"]["TSFM_TOLLAMA__BASE_URLS"] = json.dumps(urls)
+    for deployment in application["deployments"]:
+        number, scaling = REPLICAS[deployment["name"]], deployment.get("autoscaling_config")
+        if scaling and scales:
+            scaling["min_replicas"] = scaling["max_replicas"] = number
+        else:
+            deployment.pop("autoscaling_config", None)
+            deployment["num_replicas"] = number
+    return values
+
+
 def is_up(url: str) -> bool:
     """Whether an address answers 200 within a second."""
     try:
         with urlopen(url, timeout=1) as response:
             return bool(response.status == 200)
-    except (URLError, OSError):
+    except OSError:
         return False
 
 
@@ -215,16 +287,78 @@ def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> float:
 
 
 def controllers() -> list[int]:
-    """The processes of Serve's controller."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and b"ray::ServeController" in _command(entry):
-            found.append(int(entry.name))
-    return found
+    """The ids of processes of Serve's controller."""
+    found = psutil.process_iter(["cmdline"])
+    return [p.pid for p in found if "ray::ServeController" in " ".join(p.info["cmdline"] or ())]
 
 
-def _command(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:  # it has ended meanwhile
-        return b""
+# The drill in its sandbox
+
+
+def run_in_sandbox(
+    name: str,
+    argv: Sequence[str],
+    drill: Callable[[Path], object],
+    report: Callable[[], tuple[str, list[str]]],
+) -> int:
+    """Starts a drill again in namespaces, runs it there in a temporary folder, and judges it."""
+    _enter(argv, f"loadtest.drills.{name}")
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        return judged(name.upper(), partial(drill, Path(folder)), report)
+
+
+def start_runtime() -> StubProcess:
+    """A stand-in runtime that the nodes can reach."""
+    speed = ("--ms-per-call", "20", "--ms-per-series", "0.5")
+    return start_stub("--host", GATEWAY, "--model", "mock", *speed)
+
+
+def _enter(argv: Sequence[str], module: str) -> None:
+    """Starts the same command in the sandbox, waits for it, and ends with its exit code.
+
+    SIGTERM goes to the sandbox as SIGKILL, because `unshare` itself ignores it.
+    """
+    if os.environ.pop(_MARK, None):
+        _make_bridge()
+        return
+    rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = ["unshare", *rights, *spaces, sys.executable, "-m", module, *argv]
+    inside = subprocess.Popen(command, env=os.environ | {_MARK: "1"}, preexec_fn=_die_with_parent)  # noqa: PLW1509 - one call
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: inside.kill())
+    code = inside.wait()
+    sys.exit(code if code >= 0 else 128 - code)  # as shells say it
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel for SIGKILL when the parent process ends, for any reason."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def make_place(number: int) -> Place:
+    """A new network with a cable to the bridge."""
+    place = Place(number)
+    cable = f"v{number}"
+    _run("ip", "netns", "add", place.name)
+    _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", place.name)
+    _run("ip", "link", "set", cable, "master", "br0", "up")
+    _run("ip", "-n", place.name, "addr", "add", f"{place.ip}/24", "dev", "eth0")
+    for device in ("lo", "eth0"):
+        _run("ip", "-n", place.name, "link", "set", device, "up")
+    return place
+
+
+def _make_bridge() -> None:
+    _run("mount", "-t", "tmpfs", "tmpfs", "/run")  # where names of networks are kept
+    _run("ip", "link", "set", "lo", "up")
+    _run("ip", "link", "add", "br0", "type", "bridge")
+    _run("ip", "addr", "add", f"{GATEWAY}/24", "dev", "br0")
+    _run("ip", "link", "set", "br0", "up")
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

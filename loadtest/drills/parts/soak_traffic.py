@@ -1,11 +1,11 @@
 """The requests of the soak, and which of them are closed before the answer.
 
-unique    a window nobody asked about before: the model has to run
-cached    one of a few well-known requests
+unique    a new window: the model has to run
+cached    one of a few known requests
 fallback  an illiquid market, which the baseline answers
-batch     some unique windows at once, as JSON
-ndjson    the same, each result as soon as it is there
-bad       what must be refused
+batch     some unique windows, as JSON
+ndjson    the same, each result as soon as it is computed
+bad       a request that must be refused
 """
 
 import asyncio
@@ -19,10 +19,19 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from loadtest.answers import batch_problem_of, problem_of, read, read_lines
 from loadtest.drills.harness import FORECAST, FORECAST_BATCH
 from loadtest.http_client import Answer, Pool, endpoint
-from loadtest.payloads import Shape, batch_body, encode, forecast_bodies, windows
+from loadtest.payloads import (
+    Shape,
+    batch_body,
+    batch_problem_of,
+    encode,
+    forecast_bodies,
+    problem_of,
+    read,
+    read_lines,
+    windows,
+)
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 WEIGHTS = {"unique": 40, "cached": 30, "fallback": 10, "batch": 5, "ndjson": 5, "bad": 10}
@@ -60,13 +69,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Who asks: few markets, so that what is kept for each of them is soon all there."""
+    """The properties of all requests of a run."""
 
     shape: Shape
     markets: int
     batch_items: int
     leave_fraction: float
-    seed: int
+    seed: int = 0
 
 
 def asks(mix: Mix) -> Iterator[Ask]:
@@ -134,7 +143,6 @@ class Callers:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     async def ask(self, ask: Ask) -> None:
-        """One request, whatever comes of it."""
         tally, began = self.tallies[ask.kind], perf_counter()
         patience_s = None if ask.leaves_after is None else ask.leaves_after * tally.usual_s()
         try:

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from loadtest.ports import free_block
+from loadtest.service import free_block
 from serve_app.edge.haproxy import HEADER_LIMIT_S
 from tests.integration.conftest import until
 from tests.support.haproxy import running, write_serve_configuration

@@ -11,9 +11,8 @@ import httpx
 import orjson
 import pytest
 
-from loadtest.limits import Entry, add_options, broken
-from loadtest.ports import free_block
-from loadtest.service import ROOT
+from loadtest.limits import CURVES, Entry, add_options, broken, rate_at
+from loadtest.service import ROOT, free_block
 from tests.unit.loadtest.fake_service import Handler, answer, forecast, serving
 
 PARSER = argparse.ArgumentParser()
@@ -22,33 +21,39 @@ LIMITS = PARSER.parse_args([])
 GOOD = Entry(requests=100, failures=0, p95_ms=200, max_ms=900)
 
 
-def words(invalid: int = 0, **entries: Entry) -> str:
-    return "; ".join(broken(entries, invalid, LIMITS))
+@pytest.mark.parametrize(
+    ("entries", "invalid", "words"),
+    [
+        ({"unique": GOOD, "cached": GOOD}, 0, []),
+        ({}, 0, ["nothing was measured"]),
+        ({"cached": Entry(9, 0, 301, 301)}, 0, ["cached: p95 301 ms is over 300 ms"]),
+        ({"batch": Entry(1, 0, 59_000, 59_000)}, 0, []),
+        ({"batch": Entry(1, 0, 61_000, 61_000)}, 0, ["a batch took 61.0 s of 60 s"]),
+        (
+            {"unique": Entry(100, 3, 10, 10), "cached": GOOD},
+            0,
+            ["error share 1.50% is over 1.00%"],
+        ),
+        ({"unique": GOOD}, 1, ["1 invalid bodies, 0 allowed"]),
+    ],
+)
+def test_each_exceeded_limit_is_named(entries: dict[str, Entry], invalid: int, words: list[str]):
+    assert broken(entries, invalid, LIMITS) == words
 
 
-def test_a_run_within_its_limits_breaks_none():
-    assert words(unique=GOOD, cached=GOOD) == ""
-
-
-def test_a_run_without_a_request_is_no_success():
-    assert words() == "nothing was measured"
-
-
-def test_each_kind_of_traffic_has_to_be_fast_enough():
-    assert words(unique=GOOD, cached=Entry(9, 0, 301, 301)) == "cached: p95 301 ms is over 300 ms"
-
-
-def test_a_batch_may_take_a_cycle_and_no_more():
-    assert words(batch=Entry(1, 0, 59_000, 59_000)) == ""
-    assert words(batch=Entry(1, 0, 61_000, 61_000)) == "a batch took 61.0 s of 60 s"
-
-
-def test_errors_are_counted_over_all_traffic():
-    assert words(unique=Entry(100, 3, 10, 10), cached=GOOD) == "error share 1.50% is over 1.00%"
-
-
-def test_one_invalid_body_is_too_many():
-    assert words(invalid=1, unique=GOOD) == "1 invalid bodies, 0 allowed"
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("steady", {0: 10, 30: 10, 59.9: 10}),
+        ("step", {0: 10, 19.9: 10, 20: 55, 39.9: 55, 40: 100, 59.9: 100}),
+        ("spike", {0: 10, 26: 10, 27: 100, 32: 100, 34: 10, 59: 10}),
+        ("ramp", {0: 10, 30: 55}),
+    ],
+)
+def test_curve_gives_the_rate_of_each_moment_and_ends(name: str, rates: dict[float, float]):
+    assert {at: rate_at(name, 10, 100, at / 60) for at in rates} == rates
+    assert [rate_at(name, 10, 100, at / 60) for at in (60, -1)] == [None, None]
+    assert name in CURVES
 
 
 async def start_locust(url: str, *arguments: str) -> asyncio.subprocess.Process:
@@ -117,14 +122,6 @@ async def test_a_slow_service_is_asked_no_less_often():
 
     assert len(arrivals) > 20  # users who wait for their answer would have asked 15 times
     assert "is over 300 ms" in out
-
-
-@pytest.mark.parametrize("arguments", [["--curve", "circle"], ["--limit-p95-ms", "fast"]])
-async def test_a_curve_or_limit_it_does_not_know_is_refused(arguments: list[str]):
-    code, out = await locust("http://127.0.0.1:9", *arguments)
-
-    assert code == 2
-    assert f"error: argument {arguments[0]}" in out
 
 
 async def test_the_web_page_offers_the_curves_and_the_limits():

@@ -1,13 +1,22 @@
-"""Requests: the same for the same seed, never two alike, and with series like those of markets."""
+"""Requests: reproducible, different and realistic; the faults of answers."""
 
 from itertools import islice, pairwise
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.payloads import Shape, batch_body, encode, forecast_bodies, windows
+from loadtest.payloads import (
+    Shape,
+    batch_body,
+    encode,
+    forecast_bodies,
+    problem_of,
+    read,
+    windows,
+)
 
 SHAPE = Shape()
 
@@ -34,11 +43,8 @@ def test_a_body_holds_what_the_service_asks_for():
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not():
     assert forecast_bodies(3, SHAPE, 7) == forecast_bodies(3, SHAPE, 7)
+    assert forecast_bodies(9, SHAPE, 7)[:3] == forecast_bodies(3, SHAPE, 7)
     assert not set(forecast_bodies(3, SHAPE, 7)) & set(forecast_bodies(3, SHAPE, 8))
-
-
-def test_a_market_does_not_depend_on_how_many_there_are():
-    assert forecast_bodies(9, SHAPE)[:3] == forecast_bodies(3, SHAPE)
 
 
 def test_no_two_markets_share_a_series():
@@ -82,3 +88,40 @@ def test_a_batch_holds_the_requests_in_order():
     bodies = forecast_bodies(3, SHAPE)
 
     assert orjson.loads(batch_body(bodies)) == {"requests": [orjson.loads(b) for b in bodies]}
+
+
+GOOD = {"0.1": [0.1, 0.1], "0.5": [0.2, 0.2], "0.9": [0.3, 0.3]}
+
+
+@pytest.mark.parametrize(
+    ("bands", "words"),
+    [
+        (GOOD, None),
+        ({"0.10": [0.1, 0.1], "5e-1": [0.2, 0.2], "0.9": [0.3, 0.3]}, None),
+        ({name: [0.0, 1.0] for name in GOOD}, None),
+        ({"0.1": [0.1, 0.1], "0.5": [0.2, 0.2]}, "levels"),
+        ({**GOOD, "0.99": [0.4, 0.4]}, "levels"),
+        ({**GOOD, "0.5": [0.2]}, "horizon"),
+        ({**GOOD, "0.5": [0.2, None]}, "probability"),
+        ({**GOOD, "0.9": [0.3, 1.01]}, "probability"),
+        ({**GOOD, "0.1": [-0.01, 0.1]}, "probability"),
+        ({**GOOD, "0.9": [0.3, float("nan")]}, "probability"),
+        ({**GOOD, "0.5": [0.2, "0.2"]}, "probability"),
+        ({**GOOD, "0.5": [0.2, 0.31]}, "cross"),
+        ([], "not a forecast"),
+    ],
+)
+def test_bad_bands_are_named_and_good_ones_are_not(bands: Any, words: str | None):
+    problem = problem_of({"yhat_q": bands, "meta": {}}, 2, [0.1, 0.5, 0.9])
+
+    assert words in (problem or "") if words else problem is None
+
+
+@pytest.mark.parametrize("answer", [None, [], {"yhat_q": GOOD}, {"error": {}}])
+def test_other_json_is_not_a_forecast(answer: Any):
+    assert problem_of(answer, 2, [0.1, 0.5, 0.9]) == "not a forecast"
+
+
+def test_invalid_json_reads_as_none():
+    assert read(b"{") is None
+    assert read(b'{"a":1}') == {"a": 1}

@@ -9,8 +9,16 @@ from typing import Any
 
 import pytest
 
-from loadtest.ports import all_free, free_block
-from loadtest.service import HIGH_THROUGHPUT, ROOT, Service, adapted_config, environment, ports
+from loadtest.service import (
+    HIGH_THROUGHPUT,
+    ROOT,
+    Service,
+    adapted_config,
+    all_free,
+    environment,
+    free_block,
+    ports,
+)
 
 CONFIG: dict[str, Any] = {
     "proxy_location": "EveryNode",

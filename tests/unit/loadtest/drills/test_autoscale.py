@@ -1,6 +1,5 @@
 """The autoscaling test: what should come of a step, callers that come and go, pass or fail."""
 
-import argparse
 import asyncio
 from collections.abc import Sequence
 
@@ -13,7 +12,6 @@ from loadtest.drills.autoscale import (
     Phase,
     Seen,
     failures,
-    runners_for,
     scaling_config,
 )
 from loadtest.drills.harness import Sample
@@ -34,23 +32,13 @@ def seen(*phases: Phase, **times: float | None) -> Seen:
     return Seen(list(phases), **({"first_s": 30.0, "all_s": 41.0, "back_s": 75.0} | times))
 
 
-@pytest.mark.parametrize(("callers", "runners"), [(1, 1), (40, 1), (41, 2), (120, 3), (1000, 4)])
-def test_runners_follow_the_callers_up_to_the_most(callers: int, runners: int) -> None:
-    assert runners_for(callers, target=40, most=4) == runners
-
-
-def test_steps_that_kept_every_promise_pass() -> None:
-    found = seen(phase(STEP, [GOOD] * 100), phase(OUT, [GOOD] * 95))
-
-    assert failures(found, least_share=0.9) == []
-
-
 @pytest.mark.parametrize(
     ("after", "times", "words"),
     [
+        ([GOOD] * 95, {}, ""),
         ([GOOD] * 80, {}, "the model answered 100 a second and then 80"),
         ([GOOD] * 80 + [BASELINE] * 99, {}, "the model answered 100 a second and then 80"),
-        ([GOOD] * 99 + [Sample(0, 1, "status 500")], {}, "bad answers (1 status 500)"),
+        ([GOOD] * 99 + [Sample(0, 1, "status 500")], {}, "1 of 100 bad (1 status 500)"),
         ([GOOD] * 100, {"all_s": None}, "not scaled out while"),
         ([GOOD] * 100, {"back_s": None}, "not scaled in again"),
     ],
@@ -58,13 +46,12 @@ def test_steps_that_kept_every_promise_pass() -> None:
 def test_each_broken_promise_fails(after: list[Sample], times: dict, words: str) -> None:
     found = seen(phase(STEP, [GOOD] * 100), phase(OUT, after), **times)
 
-    assert words in "; ".join(failures(found, least_share=0.9))
+    broken = "; ".join(failures(found))
+    assert words in broken if words else not broken
 
 
 def test_runner_of_the_steps_scales_by_the_shipped_policy() -> None:
-    args = argparse.Namespace(target=40, downscale_delay_s=20.0)
-
-    (app, *_) = scaling_config(read_config(), args)["applications"]
+    (app, *_) = scaling_config(read_config(), 40)["applications"]
     scaling = {d["name"]: d.get("autoscaling_config") for d in app["deployments"]}["Runner"]
 
     assert (scaling["target_ongoing_requests"], scaling["max_replicas"]) == (40, 2)

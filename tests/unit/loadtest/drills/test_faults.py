@@ -7,15 +7,11 @@ import pytest
 
 from loadtest.drills.faults import (
     CASES,
-    HEAD,
     POISON_LIMIT,
-    SHAPE,
     Case,
     Row,
     bodies_of,
-    cells,
     failures,
-    main,
 )
 from loadtest.drills.harness import Sample, valid_share
 from loadtest.fault_proxy import Toxics
@@ -44,15 +40,6 @@ def test_every_case_is_an_order_that_is_understood(case: Case):
     assert not (case.order and case.toxics)
 
 
-def test_cases_have_names_of_their_own():
-    assert len({case.name for case in CASES}) == len(CASES)
-
-
-def test_an_unknown_case_is_refused_before_anything_starts(capsys: pytest.CaptureFixture[str]):
-    assert main(["--only", "flood"]) == 2
-    assert "no such fault: flood; there are no fault, " in capsys.readouterr().out
-
-
 def test_poisoned_markets_are_as_many_as_asked_and_past_the_limit():
     bodies = bodies_of(Case("poisoned", poison_every=10), 20, seed=3)
     tails = [orjson.loads(body)["y"][-1] for body in bodies]
@@ -62,31 +49,11 @@ def test_poisoned_markets_are_as_many_as_asked_and_past_the_limit():
     assert len(set(bodies)) == 20
 
 
-def test_two_cases_never_ask_about_the_same_market():
-    first, second = (bodies_of(CASES[0], 20, seed) for seed in (1, 2))
-
-    assert not {orjson.dumps(orjson.loads(b)["y"]) for b in first} & {
-        orjson.dumps(orjson.loads(b)["y"]) for b in second
-    }
-    assert SHAPE.model == "mock"
-
-
-def test_a_row_shows_sources_times_reasons_and_states():
-    found = cells(row(GOOD, FALLBACK))
-
-    assert len(found) == len(HEAD.split("|"))
-    assert found[:6] == ["hang", 2, "100 %", 1, 1, 0]
-    assert found[6:] == [*["100", *["200"] * 3, "0", "0.5"], "1 runtime_error", "closed > open"]
-
-
-def test_a_row_that_holds_every_promise_passes():
-    assert broken(row(GOOD, FALLBACK, Sample(0.0, 1.55, source="baseline"))) == ""
-
-
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (row(GOOD, Sample(0, 1, "status 500")), "hang: 1 of 2 bad (1x status 500)"),
+        (row(GOOD, FALLBACK, Sample(0.0, 1.55, source="baseline")), ""),
+        (row(GOOD, Sample(0, 1, "status 500")), "hang: 1 of 2 bad (1 status 500)"),
         (row(Sample(0.0, 1.551)), "hang: max 1551 ms is over 1550 ms"),
         (row(GOOD, strikes=0), "hang: it never took effect"),
         (row(GOOD, back_s=None), "hang: the model did not come back"),
@@ -94,7 +61,7 @@ def test_a_row_that_holds_every_promise_passes():
     ],
 )
 def test_each_broken_promise_is_named(found: Row, words: str):
-    assert words in broken(found)
+    assert words in broken(found) if words else not broken(found)
 
 
 def test_a_share_that_is_not_whole_never_reads_as_whole():

@@ -10,22 +10,21 @@ from typing import Any
 import orjson
 import pytest
 
+from loadtest.drills.faults import CASES
 from loadtest.drills.harness import (
     INTERRUPTED,
     Client,
-    Sample,
     at_rate,
-    breaker_path,
     closed_loop,
-    ends_told,
+    early_end,
     exit_code,
     expect_200,
     judge,
     judged,
     open_loop,
     options,
-    percentile,
     publish,
+    selected,
 )
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, forecast_bodies
@@ -58,16 +57,11 @@ def test_what_ends_a_drill_is_told_in_one_line_and_its_log_goes_to_stderr(
 def test_sigterm_ends_a_drill_as_an_interruption() -> None:
     broken: list[str] = []
 
-    with ends_told(broken):
+    with early_end(broken):
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert broken == [INTERRUPTED]
     assert exit_code(broken) == 130
-
-
-def test_a_mistake_of_ours_is_not_hidden() -> None:
-    with pytest.raises(KeyError, match="ours"), ends_told([]):
-        raise KeyError("ours")
 
 
 @pytest.mark.parametrize(
@@ -80,23 +74,27 @@ def test_the_last_line_and_the_exit_code_say_whether_promises_were_kept(
     assert capsys.readouterr().out == f"the table\n{line}\n"
 
 
-def test_options_take_their_kind_from_their_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_have_the_type_of_their_default() -> None:
     known: dict[str, tuple[Any, str]] = {
         "--rate": (5.0, "a second"),
-        "--rounds": (3, "of it"),
         "--plain": (False, "mode"),
-        "--only": (list[str](), "words"),
+        "--only": (list[str](), "names"),
         "--write": (Path, "where"),
     }
-    given = ["--rate", "2", "--only", "a", "--only", "b", "--write", "x.md"]
+    found = options("some", "", ["--rate", "2", "--only", "a", "--only", "b"], known)
 
-    found = options("some", "What is it?\n\nMore.", given, known)
+    assert (found.rate, found.plain, found.only, found.write) == (2.0, False, ["a", "b"], None)
 
-    assert (found.rate, found.rounds, found.plain) == (2.0, 3, False)
-    assert (found.only, found.write) == (["a", "b"], Path("x.md"))
+
+def test_only_that_matches_nothing_ends_the_drill_with_all_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit, match="2"):
-        options("some", "", ["--rounds", "many"], known)
-    assert "usage: python -m loadtest.drills.some" in capsys.readouterr().err
+        selected("FAULTS", CASES, ["flood"])
+
+    assert "FAULTS_FAIL: no name contains flood; there are: no fault, " in capsys.readouterr().out
+    assert [case.name for case in selected("FAULTS", CASES, ["HANG"])] == ["hang"]
+    assert selected("FAULTS", CASES, []) == [*CASES]
 
 
 def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:
@@ -108,10 +106,6 @@ def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:
     assert page.read_text() == "a <!-- x -->\nnew\n<!-- /x --> z"
 
 
-def judged_sample(**meta: Any) -> Sample:
-    return judge(0.0, 0.25, 200, forecast(BODY, **meta), SHAPE)
-
-
 @pytest.mark.parametrize(
     ("meta", "source"),
     [
@@ -120,17 +114,13 @@ def judged_sample(**meta: Any) -> Sample:
         ({"runtime": "tollama", "cache_stale": True}, "stale"),
     ],
 )
-def test_a_sample_says_where_the_bands_came_from(meta: dict[str, Any], source: str) -> None:
-    assert judged_sample(**meta).source == source
+def test_sample_says_which_source_answered(meta: dict[str, Any], source: str) -> None:
+    meta |= {"fallback_reason": "overloaded", "circuit_breaker_state": "open", "cache_hit": True}
 
+    sample = judge(0.0, 0.25, 200, forecast(BODY, **meta), SHAPE)
 
-def test_a_sample_keeps_reason_state_and_time() -> None:
-    sample = judged_sample(
-        fallback_reason="overloaded", circuit_breaker_state="open", cache_hit=True
-    )
-
-    assert (sample.reason, sample.breaker, sample.cached) == ("overloaded", "open", True)
-    assert sample.latency_ms == 250.0
+    assert (sample.source, sample.reason, sample.breaker) == (source, "overloaded", "open")
+    assert (sample.cached, sample.latency_ms) == (True, 250.0)
 
 
 def test_a_status_or_bad_bands_are_a_problem() -> None:
@@ -140,19 +130,6 @@ def test_a_status_or_bad_bands_are_a_problem() -> None:
     assert judge(0, 1, 500, {"error": {}}, SHAPE).problem == "status 500"
     assert judge(0, 1, 500, None, SHAPE).problem == "status 500 of the proxy"
     assert judge(0, 1, 200, bad, SHAPE).problem == "a value is not a probability"
-
-
-def test_the_breakers_path_leaves_repeats_out_and_is_cut_when_long() -> None:
-    states = ["closed", "closed", "", "open", "closed"]
-    samples = [Sample(0, 1, breaker=state) for state in states]
-
-    assert breaker_path(samples) == "closed > open > closed"
-    assert breaker_path(samples, most=2) == "closed > open (+1)"
-
-
-def test_a_percentile_is_a_value_that_was_measured() -> None:
-    assert percentile([3.0], 99) == 3.0
-    assert percentile([1.0, 9.0], 51) == 9.0
 
 
 async def test_every_body_is_sent_and_a_connection_that_breaks_is_lost() -> None:

@@ -8,12 +8,10 @@ import pytest
 from loadtest.drills.harness import Sample
 from loadtest.drills.overload import (
     BATCH,
-    HEAD,
     INTERACTIVE,
     Offerer,
     Row,
     Seen,
-    cells,
     crowd,
     failures,
     is_sustained,
@@ -21,7 +19,6 @@ from loadtest.drills.overload import (
     rows_of,
     sustainable,
 )
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
@@ -38,7 +35,7 @@ def rows(interactive: list[Sample], batch: list[Sample], *, retry_after: bool = 
 
 
 def broken(found: list[Row]) -> str:
-    return "; ".join(failures(found, 300, 60))
+    return "; ".join(failures(found))
 
 
 def test_both_kinds_leave_evenly_and_in_order():
@@ -59,22 +56,14 @@ def test_a_crowd_comes_at_once_beside_single_requests():
     assert [one.at_s for one in leaving] == sorted(one.at_s for one in leaving)
 
 
-def test_a_load_may_have_one_kind_only():
-    assert {one.kind for one in load(10, 1, 0.0, 4)} == {INTERACTIVE}
-    assert {one.kind for one in load(10, 1, 1.0, 4)} == {BATCH}
-
-
 @pytest.mark.parametrize(
-    ("limit", "found"), [(9.0, 0.0), (10.0, 10.0), (16.0, 15.0), (21.0, 18.75)]
+    ("limit", "found"),
+    [(9.0, 0.0), (10.0, 10.0), (16.0, 15.0), (21.0, 18.75), (1e9, 12.5 * 1.5**11)],
 )
 async def test_the_search_ends_between_the_last_good_and_the_first_bad_rate(
     limit: float, found: float
 ):
     assert await sustainable(up_to(limit), start=10.0) == found
-
-
-async def test_the_search_ends_even_where_nothing_is_too_much():
-    assert await sustainable(up_to(1e9), start=1.0) < 200
 
 
 def up_to(limit: float) -> Callable[[float], Awaitable[bool]]:
@@ -88,11 +77,8 @@ def test_rows_count_who_answered_and_why_not_the_model():
     stale = Sample(0.0, 0.1, source="stale", reason="overloaded")
     interactive, batch = rows([MODEL, MODEL, SHED, LATE, stale, REFUSED], [SHED])
 
-    assert [len(x) for x in (interactive.seen, interactive.admitted, interactive.refused)] == [
-        6,
-        5,
-        1,
-    ]
+    counts = (len(interactive.seen), len(interactive.admitted), len(interactive.refused))
+    assert counts == (6, 5, 1)
     assert len(interactive.by_model) == 2
     assert interactive.reasons == {"overloaded": 1, "deadline_exceeded": 1}
     assert interactive.ms(100) == [1400.0]
@@ -106,17 +92,11 @@ def test_what_the_model_answers_once_the_load_is_over_was_put_off():
     assert (len(batch.by_model), batch.served, batch.shed_share) == (2, 1, 0.5)
 
 
-def test_the_times_of_the_refused_do_not_count():
-    (interactive, _) = rows([MODEL] + [REFUSED] * 50, [MODEL])
-
-    assert interactive.ms(50) == pytest.approx([100])
-
-
 def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
     slow = Sample(0.0, 0.5, source="model")
 
     def sustained(interactive: list[Sample], batch: list[Sample], seconds: float = 3.0) -> bool:
-        return is_sustained(rows(interactive, batch), 300, seconds)
+        return is_sustained(rows(interactive, batch), seconds)
 
     assert sustained([MODEL] * 100, [MODEL, slow])
     assert sustained([MODEL], [])
@@ -127,13 +107,10 @@ def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
     assert not sustained([MODEL] * 200 + [REFUSED], [MODEL])
 
 
-def test_batches_first_then_the_baseline_then_refusals_passes():
-    assert broken(rows([MODEL] * 8 + [SHED] + [REFUSED], [MODEL] + [SHED] * 3)) == ""
-
-
 @pytest.mark.parametrize(
     ("found", "words"),
     [
+        (rows([MODEL] * 8 + [SHED] + [REFUSED], [MODEL] + [SHED] * 3), ""),
         (
             rows([MODEL, SHED], [MODEL]),
             "3x: interactive requests are shed before batch items (50% against 0%)",
@@ -156,7 +133,7 @@ def test_batches_first_then_the_baseline_then_refusals_passes():
         ),
         (
             rows([MODEL, Sample(0, 0.1, "quantiles cross")], [SHED]),
-            "3x: interactive: 1 of 2 bad (1x quantiles cross)",
+            "3x: interactive: 1 of 2 bad (1 quantiles cross)",
         ),
         (
             rows([MODEL], [Sample(0, 61, source="model")]),
@@ -166,15 +143,6 @@ def test_batches_first_then_the_baseline_then_refusals_passes():
 )
 def test_each_broken_promise_is_named(found: list[Row], words: str):
     assert broken(found) == words
-
-
-def test_a_row_has_a_cell_for_each_heading():
-    (interactive, _) = rows([MODEL, SHED, LATE, REFUSED], [SHED])
-    found = cells(interactive)
-
-    assert len(found) == len(HEAD.split("|"))
-    assert found[2:11] == [4, 1, 1, 0, 1, 1, 1, 1, "100 %"]
-    assert found[-1] == "1 deadline_exceeded"
 
 
 async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
@@ -218,11 +186,3 @@ async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, pro
         offerer.close()
 
     assert [one.sample.problem for one in seen] == [problem] * 4
-
-
-def test_an_endpoint_says_what_kind_of_answer_it_wants():
-    assert (
-        b"Accept: application/x-ndjson\r\n"
-        in endpoint("http://h", "/p", "application/x-ndjson").head
-    )
-    assert b"Accept: application/json\r\n" in endpoint("http://h", "/p").head

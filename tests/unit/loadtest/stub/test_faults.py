@@ -9,8 +9,6 @@ from loadtest.stub.faults import (
     Fault,
     FaultPlan,
     Kind,
-    parse_fault,
-    refuse_by_status,
     refuse_poison,
     spoil,
 )
@@ -37,37 +35,11 @@ def strikes(fault: Fault | None, calls: int) -> list[bool]:
     return [plan.strike() is not None for _ in range(calls)]
 
 
-def test_without_a_fault_nothing_strikes():
-    assert strikes(None, 3) == [False, False, False]
-
-
-def test_a_fault_with_a_count_strikes_that_often():
-    assert strikes(Fault(Kind.BROKEN, count=2), 4) == [True, True, False, False]
-
-
 def test_a_share_of_the_calls_is_hit_and_the_same_ones_again():
     hits = strikes(Fault(Kind.BROKEN, share=0.3), 1000)
 
     assert 250 < sum(hits) < 350
     assert hits == strikes(Fault(Kind.BROKEN, share=0.3), 1000)
-
-
-def test_flapping_fails_and_works_in_turns():
-    assert strikes(Fault(Kind.FLAPPING, "2"), 6) == [True, True, False, False, True, True]
-
-
-def test_a_fault_is_read_from_its_command_line_form():
-    assert parse_fault("429=3") == (Kind.OVERLOADED, "3")
-    assert parse_fault("hang") == (Kind.HANG, None)
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 502, 503])
-def test_a_status_fault_refuses_with_its_status(status: int):
-    with pytest.raises(RefusedError, match=str(status)) as caught:
-        refuse_by_status(Fault(Kind(str(status))))
-
-    assert caught.value.status == status
-    assert caught.value.headers == {}
 
 
 def test_poison_names_the_series_and_blind_poison_does_not():
@@ -91,55 +63,51 @@ def test_an_unspoiled_answer_is_ordered_and_starts_at_the_last_value():
     assert high == sorted(high)
 
 
-def test_faults_of_other_kinds_leave_the_answer_alone():
-    whole = an_answer()
-
-    assert spoil(Fault(Kind.LATENCY), whole) is whole
-
-
-def test_nan_values_leave_holes():
-    assert spoiled(Kind.NAN_VALUES)[0]["quantiles"]["0.1"][-1] is None
-
-
-def test_a_missing_quantile_is_the_last_one():
-    assert list(spoiled(Kind.MISSING_QUANTILE)[0]["quantiles"]) == ["0.1", "0.5"]
+@pytest.mark.parametrize(
+    ("fault", "hits"),
+    [
+        (None, [False] * 6),
+        (Fault(Kind.BROKEN, count=2), [True, True, False, False, False, False]),
+        (Fault(Kind.FLAPPING, "2"), [True, True, False, False, True, True]),
+    ],
+)
+def test_plan_says_which_calls_a_fault_hits(fault: Fault | None, hits: list[bool]):
+    assert strikes(fault, 6) == hits
 
 
-def test_quantiles_null_leaves_the_mean():
-    forecast = spoiled(Kind.QUANTILES_NULL)[0]
+@pytest.mark.parametrize(
+    ("kind", "arg", "lengths"),
+    [
+        (Kind.LATENCY, None, {"0.1": 4, "0.5": 4, "0.9": 4}),
+        (Kind.MISSING_QUANTILE, None, {"0.1": 4, "0.5": 4}),
+        (Kind.QUANTILES_NULL, None, None),
+        (Kind.WRONG_HORIZON, None, {"0.1": 3, "0.5": 3, "0.9": 3}),
+        (Kind.WRONG_HORIZON, "-2", {"0.1": 2, "0.5": 2, "0.9": 2}),
+        (Kind.WRONG_HORIZON, "3", {"0.1": 7, "0.5": 7, "0.9": 7}),
+    ],
+)
+def test_fault_changes_levels_and_lengths(kind: Kind, arg: str | None, lengths: dict | None):
+    quantiles = spoiled(kind, arg)[0]["quantiles"]
 
-    assert forecast["quantiles"] is None
-    assert len(forecast["mean"]) == 4
+    assert (quantiles and {q: len(path) for q, path in quantiles.items()}) == lengths
 
 
-@pytest.mark.parametrize(("arg", "length"), [(None, 3), ("-2", 2), ("3", 7)])
-def test_a_wrong_horizon_is_shorter_or_longer(arg: str | None, length: int):
-    forecast = spoiled(Kind.WRONG_HORIZON, arg)[0]
+@pytest.mark.parametrize(
+    ("kind", "items", "ids"),
+    [
+        (Kind.SWAPPED_IDS, None, ["b", "c", "a"]),
+        (Kind.SWAPPED_IDS, 1, ["not-a", "b", "c"]),
+        (Kind.MISSING_ID, 1, [None, "b", "c"]),
+        (Kind.MISSING_SERIES, 1, ["b", "c"]),
+        (Kind.DUPLICATE_IDS, None, ["a", "a", "a"]),
+    ],
+)
+def test_fault_changes_ids_of_so_many_series(kind: Kind, items: int | None, ids: list[str | None]):
+    assert [forecast.get("id") for forecast in spoiled(kind, items=items)] == ids
 
-    assert {len(path) for path in forecast["quantiles"].values()} == {length}
 
-
-def test_crossed_levels_descend():
+def test_fault_changes_values():
     low, _, high = spoiled(Kind.CROSSED)[0]["quantiles"].values()
 
     assert all(a > b for a, b in zip(low, high, strict=True))
-
-
-def test_swapped_ids_are_all_there_in_the_wrong_places():
-    assert [f["id"] for f in spoiled(Kind.SWAPPED_IDS)] == ["b", "c", "a"]
-
-
-def test_a_swapped_id_of_a_lone_series_is_one_nobody_asked_for():
-    assert [f["id"] for f in spoiled(Kind.SWAPPED_IDS, items=1)] == ["not-a", "b", "c"]
-
-
-def test_a_missing_id_is_missing_for_as_many_items_as_told():
-    assert ["id" in f for f in spoiled(Kind.MISSING_ID, items=1)] == [False, True, True]
-
-
-def test_a_missing_series_is_left_out():
-    assert [f["id"] for f in spoiled(Kind.MISSING_SERIES, items=1)] == ["b", "c"]
-
-
-def test_duplicate_ids_are_the_first_ones():
-    assert [f["id"] for f in spoiled(Kind.DUPLICATE_IDS)] == ["a", "a", "a"]
+    assert spoiled(Kind.NAN_VALUES)[0]["quantiles"]["0.1"][-1] is None

@@ -87,13 +87,6 @@ def test_what_was_asked_is_on_record(stub: StubProcess):
     assert stats["last_request"]["headers"]["x-request-id"] == "r-1"
 
 
-def test_a_fault_ends_with_its_count_and_is_counted(stub: StubProcess):
-    stub.control(fault="503", count=1)
-
-    assert [call(stub).status_code, call(stub).status_code] == [503, 200]
-    assert stub.stats()["faults"] == {"503": 1}
-
-
 @pytest.mark.parametrize("hanging", [1, 2])  # the second one waits for the lock of the first
 async def test_hanging_calls_are_let_go_when_the_fault_is_lifted(stub: StubProcess, hanging: int):
     stub.control(fault="hang")
@@ -103,22 +96,6 @@ async def test_hanging_calls_are_let_go_when_the_fault_is_lifted(stub: StubProce
     stub.control(fault=None)
 
     assert await seconds_for(stub, REQUEST) < 5
-
-
-def test_latency_comes_on_top(stub: StubProcess):
-    stub.control(fault="latency=200")
-    started = perf_counter()
-
-    assert call(stub).status_code == 200
-    assert perf_counter() - started >= 0.2
-
-
-def test_a_slow_drip_is_complete_but_late(stub: StubProcess):
-    stub.control(fault="slow_drip=0.3")
-    started = perf_counter()
-
-    assert call(stub).json()["model"] == "mock"
-    assert perf_counter() - started >= 0.25
 
 
 def test_a_reset_comes_in_the_middle_of_the_body(stub: StubProcess):
@@ -163,9 +140,14 @@ def test_endless_chunks_end_only_when_the_caller_leaves(stub: StubProcess):
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"), [("bad_utf8", UnicodeDecodeError), ("nan_values=digits", OverflowError)]
+    ("fault", "error"),
+    [
+        ("bad_utf8", UnicodeDecodeError),
+        ("nan_values=digits", OverflowError),
+        ("truncated_json", json.JSONDecodeError),
+    ],
 )
-def test_odd_bytes_are_where_text_and_numbers_were(
+def test_complete_response_holds_bytes_that_cannot_be_parsed(
     stub: StubProcess, fault: str, error: type[Exception]
 ):
     stub.control(fault=fault)
@@ -175,18 +157,30 @@ def test_odd_bytes_are_where_text_and_numbers_were(
         float(json.loads(content)["forecasts"][0]["quantiles"]["0.1"][-1])
 
 
-def test_truncated_json_is_a_complete_response_with_half_a_body(stub: StubProcess):
-    stub.control(fault="truncated_json")
-
-    with pytest.raises(json.JSONDecodeError):
-        call(stub).json()
-
-
-@pytest.mark.parametrize(("arg", "text"), [("literal", "NaN]"), ("infinity", "1e999]")])
-def test_numbers_json_does_not_have_are_spelled_out(stub: StubProcess, arg: str, text: str):
+@pytest.mark.parametrize(
+    ("arg", "text"), [("null", "null]"), ("literal", "NaN]"), ("infinity", "1e999]")]
+)
+def test_last_value_of_a_path_is_no_number(stub: StubProcess, arg: str, text: str):
     stub.control(fault="nan_values", arg=arg)
 
     assert text in call(stub).text
+
+
+@pytest.mark.parametrize(("fault", "least_s"), [("latency=200", 0.2), ("slow_drip=0.3", 0.25)])
+def test_slow_answer_is_complete_but_late(stub: StubProcess, fault: str, least_s: float):
+    stub.control(fault=fault)
+    started = perf_counter()
+
+    assert call(stub).json()["model"] == "mock"
+    assert perf_counter() - started >= least_s
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 502, 503])
+def test_status_fault_ends_with_its_count_and_is_counted(stub: StubProcess, status: int):
+    stub.control(fault=str(status), count=1)
+
+    assert [call(stub).status_code, call(stub).status_code] == [status, 200]
+    assert stub.stats()["faults"] == {str(status): 1}
 
 
 def test_a_huge_answer_is_streamed_without_a_length(stub: StubProcess):
