@@ -20,19 +20,8 @@ from typing import Any
 
 import httpx
 
-from loadtest.drills.harness import (
-    FORECAST,
-    Client,
-    Sample,
-    bad_answers,
-    judged,
-    options,
-    percentiles_ms,
-    problems_of,
-    service_on,
-    table,
-    with_deployments,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Client, Sample
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import read_config
@@ -89,9 +78,9 @@ class Seen:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("autoscale", __doc__, argv, OPTIONS)
+    args = harness.options("autoscale", __doc__, argv, OPTIONS)
     seen = Seen()
-    return judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen))
+    return harness.judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen))
 
 
 def _measure(args: argparse.Namespace, seen: Seen) -> None:
@@ -99,7 +88,7 @@ def _measure(args: argparse.Namespace, seen: Seen) -> None:
     speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
     with ExitStack() as stack:
         stubs = [stack.enter_context(start_stub("--model", "*", *speed)) for _ in range(MOST)]
-        service = service_on([stub.url for stub in stubs], {}, config)
+        service = harness.service_on([stub.url for stub in stubs], {}, config)
         asyncio.run(_take_steps(stack.enter_context(service).url, stubs, args, seen))
 
 
@@ -111,7 +100,7 @@ def scaling_config(config: Mapping[str, Any], target: int) -> dict[str, Any]:
         "target_ongoing_requests": target,
         "downscale_delay_s": DOWNSCALE_DELAY_S,
     }
-    return with_deployments(config, {"Runner": {"autoscaling_config": scaling}})
+    return harness.with_deployments(config, {"Runner": {"autoscaling_config": scaling}})
 
 
 def runners_for(callers: int, target: float, most: int) -> int:
@@ -193,7 +182,7 @@ class Callers:
     """Each sends a request for a new market after each answer; their number can change."""
 
     def __init__(self, url: str, shape: Shape) -> None:
-        self._client = Client(endpoint(url, FORECAST), shape)
+        self._client = Client(endpoint(url, harness.FORECAST), shape)
         self._bodies = (encode(next(windows(number, shape)), shape) for number in count())
         self._tasks: list[asyncio.Task[None]] = []
         self._wanted = 0
@@ -228,13 +217,13 @@ def report(seen: Seen) -> tuple[str, list[str]]:
         "scaled in after": seen.back_s,
     }
     words = (f"{what} {'never' if s is None else f'{s:.0f} s'}" for what, s in times.items())
-    return f"{table(HEAD, map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
+    return f"{harness.table(HEAD, map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
 
 
 def failures(seen: Seen) -> list[str]:
     found = []
     for phase in seen.phases:
-        bad = bad_answers(problems_of(phase.samples), len(phase.samples))
+        bad = harness.bad_answers(harness.problems_of(phase.samples), len(phase.samples))
         found += [f"{phase.name}: {words}" for words in bad]
     for what, took_s in (("out", seen.all_s), ("in again", seen.back_s)):
         if took_s is None:
@@ -255,7 +244,7 @@ def _cells(phase: Phase) -> list[object]:
         f"{phase.seconds:.0f}",
         f"{phase.per_second(answers):.0f}",
         f"{phase.by_model / max(1, answers):.1%}",
-        *(f"{ms:.0f}" for ms in percentiles_ms(phase.samples, 50, 95)),
+        *(f"{ms:.0f}" for ms in harness.percentiles_ms(phase.samples, 50, 95)),
         f"{sum(phase.sizes) / max(1, len(phase.sizes)):.1f}",
     ]
 

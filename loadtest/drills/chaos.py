@@ -21,25 +21,8 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtest.drills.harness import (
-    FORECAST,
-    OF_THE_PROXY,
-    TOLERANCE_MS,
-    Client,
-    Sample,
-    at_rate,
-    counted,
-    judged,
-    options,
-    percentiles_ms,
-    problems_of,
-    say,
-    selected,
-    service_on,
-    table,
-    table_line,
-    with_deployments,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Client, Sample
 from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS, Kind
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
@@ -169,22 +152,22 @@ class Attempt:
 def is_lost(sample: Sample) -> bool:
     """No answer from the service: the connection broke or hung, or the proxy answered instead."""
     problem = sample.problem or ""
-    return sample.lost or problem == "TimeoutError" or problem.endswith(OF_THE_PROXY)
+    return sample.lost or problem == "TimeoutError" or problem.endswith(harness.OF_THE_PROXY)
 
 
 def is_away(sample: Sample) -> bool:
     """The proxy is absent or has no routes yet: an immediate retry would fail too."""
-    return sample.lost or (sample.problem or "").endswith(OF_THE_PROXY)
+    return sample.lost or (sample.problem or "").endswith(harness.OF_THE_PROXY)
 
 
 class Callers:
     """Send requests at a steady rate, and retry lost ones once when the service is ``whole``."""
 
     def __init__(self, scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> None:
-        target = endpoint(scene.service.url, FORECAST)
+        target = endpoint(scene.service.url, harness.FORECAST)
         # Clients of a stopped process give up at the deadline and retry. For other processes the
         # client waits longer, to measure how late an answer is.
-        patience_s = TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
+        patience_s = harness.TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
         self.first = Client(target, SHAPE, args.deadline_ms / 1e3 + patience_s)
         self.second = Client(target, SHAPE, RETRY_TIMEOUT_S)
         self.whole = asyncio.Event()
@@ -194,7 +177,7 @@ class Callers:
 
     async def ask(self) -> None:
         bodies = forecast_bodies(int(self._args.rate * WINDOW_S), SHAPE, self._seed)
-        await at_rate(
+        await harness.at_rate(
             self._args.rate, lambda n: self._attempt(bodies[n]), lambda n: n < len(bodies)
         )
 
@@ -297,23 +280,23 @@ class Row:
 
     def ms(self, *percents: float) -> list[float]:
         """Percentiles of the latency of first tries that were answered."""
-        return percentiles_ms([s for s in self.firsts if not is_lost(s)], *percents)
+        return harness.percentiles_ms([s for s in self.firsts if not is_lost(s)], *percents)
 
 
 def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
     """Every broken promise, in words."""
-    limit_ms = deadline_ms + TOLERANCE_MS
+    limit_ms = deadline_ms + harness.TOLERANCE_MS
     return [f"{row.name}: {words}" for row in rows for words in _failures(row, limit_ms)]
 
 
 def _failures(row: Row, limit_ms: float) -> list[str]:
-    found, problems, lost = [], problems_of(row.firsts), len(row.lost)
+    found, problems, lost = [], harness.problems_of(row.firsts), len(row.lost)
     if bad := problems.total() - lost:
-        found.append(f"{bad} bad answers ({counted(problems)})")
+        found.append(f"{bad} bad answers ({harness.counted(problems)})")
     if lost and not row.carries:
-        found.append(f"{lost} lost ({counted(problems)})")
+        found.append(f"{lost} lost ({harness.counted(problems)})")
     if missing := lost - row.recovered:
-        why = counted(problems_of(a.retry for a in row.lost if a.retry))
+        why = harness.counted(harness.problems_of(a.retry for a in row.lost if a.retry))
         found.append(f"{missing} of {lost} lost requests not recovered ({why})")
     (most_ms,) = row.ms(100)
     if most_ms > limit_ms and not row.carries:  # otherwise its clients gave up
@@ -326,7 +309,7 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
 def cells(row: Row) -> list[object]:
     """``max inside`` is the longest by the service's own clock."""
     firsts, reasons = row.firsts, Counter(s.reason for s in row.firsts if s.reason)
-    valid = len(firsts) - problems_of(firsts).total()
+    valid = len(firsts) - harness.problems_of(firsts).total()
     inside_ms = max((sample.inside_ms for sample in firsts), default=0.0)
     return [
         row.name,
@@ -335,7 +318,7 @@ def cells(row: Row) -> list[object]:
         *(f"{ms:.0f}" for ms in (*row.ms(99, 100), inside_ms)),
         f"{max(0.0, row.hurt_s):.1f}",
         "-" if row.replaced_s is None else f"{row.replaced_s:.1f}",
-        counted(reasons) or "-",
+        harness.counted(reasons) or "-",
     ]
 
 
@@ -343,23 +326,23 @@ def cells(row: Row) -> list[object]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("chaos", __doc__, argv, OPTIONS)
-    blows, rows = selected("CHAOS", BLOWS, args.only), list[Row]()
-    return judged(
+    args = harness.options("chaos", __doc__, argv, OPTIONS)
+    blows, rows = harness.selected("CHAOS", BLOWS, args.only), list[Row]()
+    return harness.judged(
         "CHAOS",
         partial(_run, args, blows, rows),
-        lambda: (table(HEAD, map(cells, rows)), failures(rows, args.deadline_ms)),
+        lambda: (harness.table(HEAD, map(cells, rows)), failures(rows, args.deadline_ms)),
     )
 
 
 def _run(args: argparse.Namespace, blows: Sequence[Blow], rows: list[Row]) -> None:
-    config = with_deployments(read_config(), REPLICATED)
-    with start_stub(*STUB) as stub, service_on([stub.url], SETTINGS, config, 5) as service:
+    config = harness.with_deployments(read_config(), REPLICATED)
+    with start_stub(*STUB) as stub, harness.service_on([stub.url], SETTINGS, config, 5) as service:
         scene = Field(service, stub)
         try:
             for number, blow in enumerate(blows, 1):
                 rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))
-                say(f"{number}/{len(blows)} {table_line(cells(rows[-1]))}")
+                harness.say(f"{number}/{len(blows)} {harness.table_line(cells(rows[-1]))}")
         finally:
             scene.stub.stop()  # the current process: the first one may have been killed
 

@@ -22,18 +22,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from loadtest.drills import harness
 from loadtest.drills.chaos import HEAD as HEAD_OF_TABLE
 from loadtest.drills.chaos import Attempt, Row, cells, failures, is_lost
-from loadtest.drills.harness import (
-    FORECAST,
-    Client,
-    at_rate,
-    options,
-    say,
-    selected,
-    table,
-    table_line,
-)
+from loadtest.drills.harness import Client
 from loadtest.drills.parts.nodes import (
     GATEWAY,
     HEAD,
@@ -187,7 +179,9 @@ class Traffic:
 
     def __init__(self, workers: Iterable[int], per_second: float, seed: int) -> None:
         urls = [f"http://{Place(number).ip}:{PORT}" for number in workers]
-        self._clients = {url: Client(endpoint(url, FORECAST), SHAPE, TIMEOUT_S) for url in urls}
+        self._clients = {
+            url: Client(endpoint(url, harness.FORECAST), SHAPE, TIMEOUT_S) for url in urls
+        }
         self._healthy: list[str] = []
         self._per_second = per_second
         self._seed = seed
@@ -222,7 +216,7 @@ class Traffic:
     async def ask(self) -> None:
         """Sends requests, and reads the status every second, until ``stop``."""
         looking = asyncio.create_task(self._keep_looking())
-        await at_rate(self._per_second, self._attempt, lambda _: self._on)
+        await harness.at_rate(self._per_second, self._attempt, lambda _: self._on)
         looking.cancel()
         for client in self._clients.values():
             client.close()
@@ -255,8 +249,8 @@ class Traffic:
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
-    args = options("cluster", __doc__, given, OPTIONS)
-    drills, rows = selected("CLUSTER", DRILLS, args.only), list[Row]()
+    args = harness.options("cluster", __doc__, given, OPTIONS)
+    drills, rows = harness.selected("CLUSTER", DRILLS, args.only), list[Row]()
     redis = shutil.which("redis-server") is not None
     possible = [drill for drill in drills if redis or not drill.needs_redis]
     untried = [f"not tried without redis-server: {d.name}" for d in drills if d not in possible]
@@ -264,7 +258,10 @@ def main(argv: list[str] | None = None) -> int:
         "cluster",
         given,
         partial(_run, redis=redis, drills=possible, args=args, rows=rows),
-        lambda: (table(HEAD_OF_TABLE, map(cells, rows)), untried + failures(rows, NO_LIMIT_MS)),
+        lambda: (
+            harness.table(HEAD_OF_TABLE, map(cells, rows)),
+            untried + failures(rows, NO_LIMIT_MS),
+        ),
     )
 
 
@@ -283,7 +280,7 @@ def _run(
                 have_spare(cluster)
             rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
     except BaseException:
-        say(cluster.account())
+        harness.say(cluster.account())
         _print_logs(folder)
         raise
 
@@ -296,7 +293,7 @@ def _bring_up(cluster: Cluster, urls: Sequence[str]) -> None:
     took_s = wait_for(lambda: is_whole(cluster), 2 * LIMIT_S, "the application")
     workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
     wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
-    say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
+    harness.say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
 
 
 async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
@@ -313,7 +310,7 @@ async def _drill(cluster: Cluster, drill: Drill, rate: float, seed: int) -> Row:
         traffic.stop()
         await asking
     row = Row(drill.name, traffic.attempts, began_s, took_s, drill.carries)
-    say(f"{table_line(cells(row))}\n  replicas: {dict(cluster.replicas())}")
+    harness.say(f"{harness.table_line(cells(row))}\n  replicas: {dict(cluster.replicas())}")
     return row
 
 
@@ -326,7 +323,7 @@ def _start_redis(folder: Path) -> None:
 def _print_logs(folder: Path) -> None:
     controllers = folder.glob("disk*/ray/session_2*/logs/serve/controller_*.log")
     for path in [*sorted(folder.glob("*.log")), *controllers]:
-        say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
+        harness.say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
 
 
 if __name__ == "__main__":

@@ -22,22 +22,8 @@ from typing import Any
 
 import orjson
 
-from loadtest.drills.harness import (
-    FORECAST,
-    FORECAST_BATCH,
-    Stand,
-    at_rate,
-    closed_loop,
-    early_end,
-    exit_code,
-    expect_200,
-    options,
-    percentile,
-    publish,
-    say,
-    standing,
-    table,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Stand
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from loadtest.service import read_config
@@ -58,16 +44,16 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("compare", __doc__, argv, OPTIONS)
+    args = harness.options("compare", __doc__, argv, OPTIONS)
     rounds: list[dict[str, float]] = []
     early: list[str] = []
-    with early_end(early):
+    with harness.early_end(early):
         _measure(args, rounds)
     if early:
         print(f"COMPARE_FAIL: {early[0]}")
-        return exit_code(early)
+        return harness.exit_code(early)
     rows = [cells(row, values) for row, values in measured(rounds)]
-    publish(f"{_circumstances(args)}\n\n{table(HEAD, rows)}\n", args.write, "bench")
+    harness.publish(f"{_circumstances(args)}\n\n{harness.table(HEAD, rows)}\n", args.write, "bench")
     short = missed(rounds)
     print(f"COMPARE_SHORT: {'; '.join(short)}" if short else "COMPARE_OK")
     return 0  # machines differ
@@ -76,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
     config, fast = with_noops(read_config()), not args.plain
     speed = (args.ms_per_call, args.ms_per_series)
-    with standing(*speed, config=config, high_throughput=fast) as stand:
+    with harness.standing(*speed, config=config, high_throughput=fast) as stand:
         for path in ("/noop/", "/noop2/"):
             stand.service.wait_ready(240.0, path)
         asyncio.run(_rounds(stand, args, rounds))
@@ -104,12 +90,12 @@ async def _rounds(stand: Stand, args: argparse.Namespace, rounds: list[dict[str,
     field = Field(stand.url, stand.stub, args.scale)
     await model_round(Field(stand.url, stand.stub, 0.1, field.seeds))  # warm up
     for number in range(1, args.rounds + 1):
-        say(f"round {number} of {args.rounds}, the model")
+        harness.say(f"round {number} of {args.rounds}, the model")
         rounds.append(await model_round(field))
     stand.stub.control(fault="503")
     await field.forecasts(field.fresh(12), 1)  # the breaker opens
     for number in range(1, args.rounds + 1):
-        say(f"round {number} of {args.rounds}, the outage")
+        harness.say(f"round {number} of {args.rounds}, the outage")
         rounds.append(await outage_round(field))
 
 
@@ -142,7 +128,7 @@ class Field:
         return max(40, int(requests * self.scale))
 
     def forecasts(self, bodies: Sequence[bytes], connections: int) -> Awaitable[Drive]:
-        return drive(self.url, FORECAST, bodies, connections)
+        return drive(self.url, harness.FORECAST, bodies, connections)
 
     def runtime(self, series: int, times: int) -> Awaitable[Drive]:
         """The runtime by itself, one call after the other."""
@@ -159,12 +145,12 @@ async def drive(url: str, path: str, bodies: Sequence[bytes], connections: int) 
 
     async def timed(body: bytes) -> float:
         began = perf_counter()
-        await expect_200(pool, body)
+        await harness.expect_200(pool, body)
         return (perf_counter() - began) * 1e3
 
     began = perf_counter()
     try:
-        found = await closed_loop(timed, bodies, connections)
+        found = await harness.closed_loop(timed, bodies, connections)
     finally:
         pool.close()
     return _drive(found, perf_counter() - began)
@@ -176,10 +162,10 @@ async def drive_at(url: str, path: str, bodies: Sequence[bytes], per_second: flo
     began = perf_counter()
 
     async def timed(number: int) -> None:
-        await expect_200(pool, bodies[number])
+        await harness.expect_200(pool, bodies[number])
         found.append((perf_counter() - began - number / per_second) * 1e3)
 
-    await at_rate(per_second, timed, lambda number: number < len(bodies))
+    await harness.at_rate(per_second, timed, lambda number: number < len(bodies))
     pool.close()
     return _drive(found, perf_counter() - began)
 
@@ -187,7 +173,7 @@ async def drive_at(url: str, path: str, bodies: Sequence[bytes], per_second: flo
 def _drive(latencies: list[float], elapsed_s: float) -> Drive:
     ascending = sorted(latencies)
     per_second = len(latencies) / elapsed_s
-    return Drive(per_second, percentile(ascending, 50), percentile(ascending, 95))
+    return Drive(per_second, harness.percentile(ascending, 50), harness.percentile(ascending, 95))
 
 
 def runtime_call(series: int, shape: Shape) -> bytes:
@@ -221,7 +207,7 @@ async def model_round(field: Field) -> dict[str, float]:
     busy = await field.forecasts(field.fresh(many(2000)), 128)
     some = await field.forecasts(field.fresh(many(600)), 32)
     lone = await field.forecasts(field.fresh(40), 1)
-    bulk = await drive(field.url, FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
+    bulk = await drive(field.url, harness.FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
     return {
         "noop_rate": noop.per_second,
         "noop_p50_ms": alone.p50_ms,
@@ -245,7 +231,7 @@ async def outage_round(field: Field) -> dict[str, float]:
     """An open breaker, against two empty deployments with a call between them."""
     two = await drive(field.url, "/noop2/", [b"{}"] * field.many(2000), 32)
     fallback = await field.forecasts(field.fresh(field.many(2000)), 32)
-    steady = await drive_at(field.url, FORECAST, field.fresh(field.many(1000)), 200.0)
+    steady = await drive_at(field.url, harness.FORECAST, field.fresh(field.many(1000)), 200.0)
     return {
         "noop2_rate": two.per_second,
         "fallback_rate": fallback.per_second,

@@ -15,17 +15,8 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+from loadtest.drills import harness
 from loadtest.drills.compare import drive
-from loadtest.drills.harness import (
-    FORECAST,
-    FORECAST_BATCH,
-    early_end,
-    exit_code,
-    options,
-    publish,
-    standing,
-    table,
-)
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 
 OPTIONS: dict[str, tuple[Any, str]] = {
@@ -76,17 +67,17 @@ class Curve:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("curves", __doc__, argv, OPTIONS)
+    args = harness.options("curves", __doc__, argv, OPTIONS)
     curves: list[Curve] = []
     early: list[str] = []
-    with early_end(early), standing(1.0, 0.0) as stand:
+    with harness.early_end(early), harness.standing(1.0, 0.0) as stand:
         curves = asyncio.run(_measure(stand.url, args.requests))
     if curves:
-        publish(table(HEAD, map(cells, curves)), args.write, "curves")
+        harness.publish(harness.table(HEAD, map(cells, curves)), args.write, "curves")
     bent = early or [curve.name for curve in curves if curve.bends()]
     word = "CURVES_FAIL" if early else "CURVES_BEND"
     print(f"{word}: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
-    return exit_code(bent)
+    return harness.exit_code(bent)
 
 
 async def _measure(url: str, requests: int) -> list[Curve]:
@@ -94,11 +85,11 @@ async def _measure(url: str, requests: int) -> list[Curve]:
 
     async def one(shape: Shape) -> float:
         bodies = forecast_bodies(requests, shape, next(seeds))
-        return (await drive(url, FORECAST, bodies, 1)).p50_ms
+        return (await drive(url, harness.FORECAST, bodies, 1)).p50_ms
 
     async def many(shape: Shape, series: int) -> float:
         bodies = [batch_body(forecast_bodies(series, shape, next(seeds))) for _ in range(requests)]
-        return (await drive(url, FORECAST_BATCH, bodies, 1)).p50_ms
+        return (await drive(url, harness.FORECAST_BATCH, bodies, 1)).p50_ms
 
     await one(MODEL)  # warm up
     curves = []

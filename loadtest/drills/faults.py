@@ -20,26 +20,8 @@ from typing import Any
 
 import orjson
 
-from loadtest.drills.harness import (
-    FORECAST,
-    TOLERANCE_MS,
-    Client,
-    Sample,
-    bad_answers,
-    breaker_path,
-    counted,
-    judged,
-    open_loop,
-    options,
-    percentiles_ms,
-    problems_of,
-    say,
-    selected,
-    service_on,
-    table,
-    table_line,
-    valid_share,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Client, Sample
 from loadtest.fault_proxy import ProxyProcess, start_proxy
 from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
@@ -169,13 +151,13 @@ class Bench:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("faults", __doc__, argv, OPTIONS)
-    cases, rows = selected("FAULTS", CASES, args.only), list[Row]()
-    return judged(
+    args = harness.options("faults", __doc__, argv, OPTIONS)
+    cases, rows = harness.selected("FAULTS", CASES, args.only), list[Row]()
+    return harness.judged(
         "FAULTS",
         partial(_run, args, cases, rows),
         lambda: (
-            f"{table(HEAD, map(cells, rows))}\n\n{NOTE}",
+            f"{harness.table(HEAD, map(cells, rows))}\n\n{NOTE}",
             failures(rows, args.deadline_ms),
         ),
     )
@@ -185,16 +167,16 @@ def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> 
     with (
         start_stub(*STUB) as stub,
         start_proxy(stub.url) as proxy,
-        service_on([proxy.url], SETTINGS, log_lines=5) as service,
+        harness.service_on([proxy.url], SETTINGS, log_lines=5) as service,
     ):
-        target = endpoint(service.url, FORECAST)
+        target = endpoint(service.url, harness.FORECAST)
 
         async def run() -> None:
             for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
                 bench = Bench(Client(target, SHAPE), stub, proxy, args.requests, args.rate)
                 found = await _one(bench, case, seed)
                 rows.extend([found] if seed else [])
-                say(f"{seed}/{len(cases)} {table_line(cells(found))}")
+                harness.say(f"{seed}/{len(cases)} {harness.table_line(cells(found))}")
                 bench.client.close()
 
         asyncio.run(run())
@@ -210,7 +192,9 @@ async def _one(bench: Bench, case: Case, seed: int) -> "Row":
         bench.stub.control(**case.order)
     if case.toxics:
         bench.proxy.set(**case.toxics)
-    samples = await open_loop(client, bodies, math.inf if case.at_once else bench.per_second)
+    samples = await harness.open_loop(
+        client, bodies, math.inf if case.at_once else bench.per_second
+    )
     strikes = _strikes(bench, case, samples, before)
     bench.stub.reset()
     bench.proxy.clear()
@@ -233,7 +217,7 @@ def _poisoned(body: bytes) -> bytes:
 
 async def _make_known(client: Client, bodies: list[bytes], per_second: float) -> None:
     """Lets the model answer, and waits until the first of these answers has expired."""
-    await open_loop(client, bodies, per_second)
+    await harness.open_loop(client, bodies, per_second)
     while (await client.send(bodies[-1])).cached:  # noqa: ASYNC110 - it expires elsewhere
         await asyncio.sleep(0.1)
 
@@ -290,12 +274,12 @@ class Row:
 
 def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
     """Every promise that was broken, in words; a fault that never took effect proved nothing."""
-    return [words for row in rows for words in _failures(row, deadline_ms + TOLERANCE_MS)]
+    return [words for row in rows for words in _failures(row, deadline_ms + harness.TOLERANCE_MS)]
 
 
 def _failures(row: Row, limit_ms: float) -> list[str]:
-    found = bad_answers(problems_of(row.samples), len(row.samples))
-    (most_ms,) = percentiles_ms(row.samples, 100)
+    found = harness.bad_answers(harness.problems_of(row.samples), len(row.samples))
+    (most_ms,) = harness.percentiles_ms(row.samples, 100)
     if not most_ms <= limit_ms:
         found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
     if not row.strikes:
@@ -310,16 +294,16 @@ def cells(row: Row) -> list[object]:
     sources = Counter(sample.source for sample in row.samples)
     reasons = Counter(sample.reason for sample in row.samples if sample.reason)
     inside_ms = max((sample.inside_ms for sample in row.samples), default=0.0)
-    times = [*percentiles_ms(row.samples, 50, 95, 99, 100), inside_ms]
+    times = [*harness.percentiles_ms(row.samples, 50, 95, 99, 100), inside_ms]
     return [
         row.name,
         len(row.samples),
-        valid_share(row.samples),
+        harness.valid_share(row.samples),
         *(sources[name] for name in ("model", "baseline", "stale")),
         *(f"{ms:.0f}" for ms in times),
         "-" if row.back_s is None else f"{row.back_s:.1f}",
-        counted(reasons) or "-",
-        breaker_path(row.samples),
+        harness.counted(reasons) or "-",
+        harness.breaker_path(row.samples),
     ]
 
 

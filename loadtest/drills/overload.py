@@ -24,24 +24,8 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
-from loadtest.drills.harness import (
-    FORECAST,
-    FORECAST_BATCH,
-    TOLERANCE_MS,
-    Sample,
-    bad_answers,
-    counted,
-    judge,
-    judged,
-    options,
-    percentiles_ms,
-    problems_of,
-    say,
-    standing,
-    table,
-    table_line,
-    valid_share,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Sample
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, encode, read, windows
 
@@ -123,7 +107,7 @@ class Offerer:
     """Sends loads without waiting for answers; no two series are the same."""
 
     def __init__(self, url: str, shape: Shape) -> None:
-        paths = {INTERACTIVE: FORECAST, BATCH: FORECAST_BATCH}
+        paths = {INTERACTIVE: harness.FORECAST, BATCH: harness.FORECAST_BATCH}
         self._pools = {k: Pool(endpoint(url, path), TIMEOUT_S) for k, path in paths.items()}
         self._shape = shape
         self._numbers = count()
@@ -157,10 +141,10 @@ class Offerer:
         done, content = perf_counter(), read(answer.body)
         parts = _parts(content, departure) if answer.status == 200 else []
         if not parts:
-            sample = judge(due, done, answer.status, content, self._shape)
+            sample = harness.judge(due, done, answer.status, content, self._shape)
             has_word = answer.header("retry-after") is not None
             return [Seen(kind, sample, has_word)] * departure.items
-        return [Seen(kind, judge(due, done, 200, part, self._shape)) for part in parts]
+        return [Seen(kind, harness.judge(due, done, 200, part, self._shape)) for part in parts]
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -205,7 +189,7 @@ class Row:
 
     @property
     def problems(self) -> Counter[str]:
-        return problems_of(self.admitted)
+        return harness.problems_of(self.admitted)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -228,7 +212,7 @@ class Row:
 
     def ms(self, *percents: float) -> list[float]:
         """Percentiles of the latency of admitted forecasts."""
-        return percentiles_ms(self.admitted, *percents)
+        return harness.percentiles_ms(self.admitted, *percents)
 
 
 def rows_of(name: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[Row]:
@@ -266,7 +250,9 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _bad(row: Row) -> list[str]:
-    found = [f"{row.kind}: {words}" for words in bad_answers(row.problems, len(row.admitted))]
+    found = [
+        f"{row.kind}: {words}" for words in harness.bad_answers(row.problems, len(row.admitted))
+    ]
     if missing := sum(not one.retry_after for one in row.refused):
         of = f"{missing} of {len(row.refused)}"
         found.append(f"{row.kind}: {of} refused without Retry-After")
@@ -278,7 +264,7 @@ def _late(row: Row) -> list[str]:
     found = []
     if not p95_ms <= P95_MS:
         found.append(f"{row.kind}: p95 {p95_ms:.0f} ms is over {P95_MS:g} ms")
-    if most_ms > DEADLINE_MS + TOLERANCE_MS:
+    if most_ms > DEADLINE_MS + harness.TOLERANCE_MS:
         found.append(f"{row.kind}: an answer took {most_ms:.0f} ms")
     return found
 
@@ -293,9 +279,9 @@ def cells(row: Row) -> list[object]:
         *(len(row.seen), len(row.by_model), row.served, stale),
         *(overloaded, row.reasons.total() - overloaded),
         *(len(row.refused), sum(one.retry_after for one in row.refused)),
-        valid_share(row.admitted),
+        harness.valid_share(row.admitted),
         *(f"{ms:.0f}" for ms in row.ms(50, 95, 99, 100)),
-        counted(other) or "-",
+        harness.counted(other) or "-",
     ]
 
 
@@ -303,16 +289,18 @@ def cells(row: Row) -> list[object]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("overload", __doc__, argv, OPTIONS)
+    args = harness.options("overload", __doc__, argv, OPTIONS)
     rows: list[Row] = []
     broken: list[str] = []
 
     def drill() -> None:
         speed = (args.ms_per_call, args.ms_per_series)
-        with standing(*speed, SETTINGS, log_lines=5) as stand:
+        with harness.standing(*speed, SETTINGS, log_lines=5) as stand:
             asyncio.run(_drill(Offerer(stand.url, SHAPE), args, rows, broken))
 
-    return judged("OVERLOAD", drill, lambda: (table(HEAD, map(cells, rows)), broken))
+    return harness.judged(
+        "OVERLOAD", drill, lambda: (harness.table(HEAD, map(cells, rows)), broken)
+    )
 
 
 async def _drill(
@@ -348,7 +336,7 @@ async def _offered(
 ) -> list[Row]:
     seen, over_s = await offerer.offer(requests, seconds)
     found = rows_of(name, seen, over_s)
-    say("\n".join(table_line(cells(row)) for row in found))
+    harness.say("\n".join(harness.table_line(cells(row)) for row in found))
     return found
 
 

@@ -22,16 +22,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.drills.harness import (
-    at_rate,
-    bad_answers,
-    judged,
-    options,
-    percentile,
-    say,
-    standing,
-    table,
-)
+from loadtest.drills import harness
 from loadtest.drills.parts.processes import OURS, Reading, readings_of
 from loadtest.drills.parts.soak_traffic import Callers, Mix, Tally, asks
 from loadtest.payloads import Shape
@@ -81,13 +72,13 @@ class Found:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("soak", __doc__, argv, OPTIONS)
+    args = harness.options("soak", __doc__, argv, OPTIONS)
     found = Found()
-    return judged("SOAK", partial(_run, args, found), partial(report, found, args.minutes))
+    return harness.judged("SOAK", partial(_run, args, found), partial(report, found, args.minutes))
 
 
 def _run(args: argparse.Namespace, found: Found) -> None:
-    with standing(37.0, 0.9, SETTINGS, log_lines=5) as stand:
+    with harness.standing(37.0, 0.9, SETTINGS, log_lines=5) as stand:
         asyncio.run(_ask_and_look(stand.service, args, found))
 
 
@@ -98,7 +89,7 @@ async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found
     last = int(args.rate * args.minutes * 60)
     looking = asyncio.create_task(_look_every(service, found))
     try:
-        await at_rate(args.rate, lambda _: callers.ask(next(requests)), lambda n: n < last)
+        await harness.at_rate(args.rate, lambda _: callers.ask(next(requests)), lambda n: n < last)
     finally:
         looking.cancel()
         callers.close()
@@ -112,7 +103,7 @@ async def _look_every(service: Service, found: Found) -> None:
         look = await asyncio.to_thread(_look, service, at_s)
         found.looks.append(look)
         tallies, total_mb = found.tallies.values(), sum(r.pss_mb for r in look.readings.values())
-        say(
+        harness.say(
             f"{at_s:5.0f} s: {sum(t.requests for t in tallies)} requests, "
             f"{sum(t.invalid for t in tallies)} invalid, {len(look.readings)} processes, "
             f"{total_mb:.0f} MB"
@@ -231,12 +222,12 @@ def report(found: Found, minutes: float) -> tuple[str, list[str]]:
     gauges = [(n, f"{a:.0f}", f"{b:.0f}") for n, (a, b) in gauge_rows(looks).items()]
     processes = "process | PSS MB | own MB | own MB/h | open files | threads"
     texts = [
-        table(
+        harness.table(
             "kind | requests | valid | invalid | left | p50 ms | p95 ms | p99 ms | max ms",
             (_traffic_cells(kind, tally) for kind, tally in sorted(found.tallies.items())),
         ),
-        table(processes, map(_cells, rows_of(looks))),
-        table("of all replicas of a deployment | start | end", gauges),
+        harness.table(processes, map(_cells, rows_of(looks))),
+        harness.table("of all replicas of a deployment | start | end", gauges),
         _note(looks),
     ]
     return "\n\n".join(texts), failures(looks, found)
@@ -280,7 +271,7 @@ def _rise(what: str, ends: tuple[float, float], limit: int) -> list[str]:
 def _bad(kind: str, tally: Tally) -> list[str]:
     if not tally.valid:
         return [f"{kind}: nothing valid of {tally.requests}"]
-    return [f"{kind}: {words}" for words in bad_answers(tally.problems, tally.requests)]
+    return [f"{kind}: {words}" for words in harness.bad_answers(tally.problems, tally.requests)]
 
 
 def _cells(row: Row) -> list[str]:
@@ -292,7 +283,7 @@ def _cells(row: Row) -> list[str]:
 def _traffic_cells(kind: str, tally: Tally) -> list[object]:
     """Times are of those who waited."""
     latencies = sorted(tally.latencies_ms)
-    times = [f"{percentile(latencies, percent):.0f}" for percent in (50, 95, 99, 100)]
+    times = [f"{harness.percentile(latencies, percent):.0f}" for percent in (50, 95, 99, 100)]
     return [kind, tally.requests, tally.valid, tally.invalid, tally.left, *times]
 
 

@@ -22,20 +22,8 @@ from typing import Any
 
 import httpx
 
-from loadtest.drills.harness import (
-    FORECAST,
-    Client,
-    Sample,
-    at_rate,
-    bad_answers,
-    options,
-    percentiles_ms,
-    problems_of,
-    say,
-    selected,
-    table,
-    table_line,
-)
+from loadtest.drills import harness
+from loadtest.drills.harness import Client, Sample
 from loadtest.drills.parts.nodes import (
     HEAD,
     PORT,
@@ -213,13 +201,13 @@ class Look:
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
-    args = options("updates", __doc__, given, OPTIONS)
-    chosen, rows = selected("UPDATES", UPDATES, args.only), list[Row]()
+    args = harness.options("updates", __doc__, given, OPTIONS)
+    chosen, rows = harness.selected("UPDATES", UPDATES, args.only), list[Row]()
     return run_in_sandbox(
         "updates",
         given,
         partial(_run, updates=chosen, before=args.before, rows=rows),
-        lambda: (table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
+        lambda: (harness.table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
     )
 
 
@@ -232,9 +220,9 @@ def _run(folder: Path, updates: Sequence[Update], before: Path | None, rows: lis
         wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
         for update in updates:
             rows.append(asyncio.run(_watch(stage, update, markets)))
-            say(table_line(cells(rows[-1])))
+            harness.say(harness.table_line(cells(rows[-1])))
     except BaseException:
-        say(stage.cluster.account())
+        harness.say(stage.cluster.account())
         raise
 
 
@@ -260,7 +248,7 @@ def _changed(folder: Path) -> Path:
 async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
     """Traffic before, during and after an update; the breaker of one model is forced before."""
     going, looks = True, list[Look]()
-    client = Client(endpoint(stage.url, FORECAST), SHAPE)
+    client = Client(endpoint(stage.url, harness.FORECAST), SHAPE)
     turns_each = int(RATE * ADVANCE_S)
 
     async def ask(turn: int) -> None:
@@ -272,7 +260,7 @@ async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
         route = f"/tsfm/admin/breakers/{FORCED}"
         (await http.post(route, json={"action": "force_open"})).raise_for_status()
         looking = asyncio.create_task(_look(http, client, looks))
-        asking = asyncio.create_task(at_rate(RATE, ask, lambda _: going))
+        asking = asyncio.create_task(harness.at_rate(RATE, ask, lambda _: going))
         try:
             await asyncio.sleep(LEAD_S)
             began_s = client.now_s()
@@ -371,7 +359,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _failures(row: Row) -> list[str]:
-    found = bad_answers(problems_of(row.samples), len(row.samples))
+    found = harness.bad_answers(harness.problems_of(row.samples), len(row.samples))
     before, least = row.hits
     if least < LEAST_HITS * before:
         words = f"{least:.0%} cache hits, {before:.0%} before"
@@ -388,9 +376,9 @@ def cells(row: Row) -> list[object]:
     return [
         row.name,
         len(row.samples),
-        problems_of(row.samples).total(),
+        harness.problems_of(row.samples).total(),
         *(sources[name] for name in ("model", "baseline", "stale")),
-        *(f"{ms:.0f}" for ms in percentiles_ms(row.samples, 95, 100)),
+        *(f"{ms:.0f}" for ms in harness.percentiles_ms(row.samples, 95, 100)),
         f"{row.took_s:.0f}",
         ", ".join(f"{share:.0%}" for share in row.hits),
         row.breaker,

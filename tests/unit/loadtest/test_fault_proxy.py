@@ -44,13 +44,6 @@ async def seconds(toxics: Toxics) -> float:
         return perf_counter() - started
 
 
-async def test_without_toxics_nothing_is_changed():
-    async with proxied(Toxics()) as proxy:
-        assert await fetch(proxy) == BODY
-        assert await fetch(proxy) == BODY
-        assert proxy.connections == 2
-
-
 @pytest.mark.parametrize(
     ("toxics", "least_s"),
     [

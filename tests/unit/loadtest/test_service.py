@@ -11,7 +11,6 @@ import pytest
 
 from loadtest.service import (
     HIGH_THROUGHPUT,
-    ROOT,
     Service,
     adapted_config,
     all_free,
@@ -52,10 +51,6 @@ def test_the_config_keeps_everything_but_the_address_and_the_unwanted():
     assert config["applications"] == [{"name": "b"}]
     assert config["proxy_location"] == "EveryNode"
     assert CONFIG["http_options"]["port"] == 8000
-
-
-def test_without_a_choice_every_application_is_kept():
-    assert adapted_config(CONFIG, 1234)["applications"] == CONFIG["applications"]
 
 
 def test_no_two_settings_share_a_port_and_none_takes_the_http_one():
@@ -140,7 +135,3 @@ def test_stopping_a_service_that_obeys_kills_nothing(tmp_path: Path):
     assert service.stop() == []
     guard.cancel()
     close(service)
-
-
-def test_the_repository_root_holds_the_serve_config():
-    assert (ROOT / "pyproject.toml").is_file()
