@@ -16,7 +16,7 @@ from runner.config.loading import (
 )
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
-from serve_app.app import AppArgs, build
+from serve_app.app import AppArgs
 from serve_app.launch.config_check import read_serve_config
 from tests.support.builders import ROOT
 
@@ -56,15 +56,6 @@ def test_product_defaults() -> None:
     assert (config.request.deadline_ms, config.request.max_gap_minutes) == (1500, 60)
     conformal = config.conformal
     assert (conformal.enabled_by_default, conformal.state_file) == (False, None)
-
-
-def test_prod_without_tokens_refuses_in_one_sentence() -> None:
-    with pytest.raises(ConfigError) as caught:
-        build(AppArgs(config=ROOT / "configs/prod.yaml"))
-
-    assert str(caught.value).count("\n") == 0
-    assert "require_tokens is true and tokens is empty" in str(caught.value)
-    assert "TSFM_SECURITY__TOKENS" in str(caught.value)
 
 
 def test_prod_requires_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +98,6 @@ SERVE_CONFIG = ROOT / "serve_config.yaml"
         ("http_options:", "htttp_options:", "htttp_options"),
         ("num_replicas: 1", "num_replicsa: 1", "applications.0.deployments.0.num_replicsa"),
         ("min_replicas: 1", "min_replica: 1", "autoscaling_config.min_replica"),
-        ("num_replicas: 1", "num_replicas: many", "num_replicas"),
         ("scaling:by_items", "scaling:by_mood", "policy_function.*by_mood"),
         ("app.scaling:", "app.scalin:", "policy_function.*serve_app.scalin"),
     ],
@@ -155,11 +145,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("timeout_s: 1.2", "timeout_s: .nan", "tollama.timeout_s"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  api_key: abc", "TSFM_TOLLAMA__API_KEY"),
         ("timeout_s: 1.2", "timeout_s: 60", "timeout_s must not be over lease_s"),
-        (
-            "timeout_s: 1.2",
-            "timeout_s: 1.2\n  backoff_base_s: 5",
-            "backoff_base_s must not be over",
-        ),
+        ("timeout_s: 1.2", "timeout_s: 1.2\n  backoff_base_s: 5", "backoff_base_s must not"),
         ("timeout_s: 1.2", "timeout_s: 1.2\n  max_connections: 49", "max_keepalive"),
         ("quantiles: [0.1, 0.5, 0.9]", "quantiles: [0.5, 0.1]", "quantiles: must ascend"),
         ("horizon_steps: 12", "horizon_steps: 513", "max_horizon_steps"),
@@ -172,11 +158,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("cooldown_s: 120", "cooldown_s: 120\n  sync_interval_s: 0.4", "within 1 s"),
         ("timeout_s: 1.2", "timeout_s: 2.401", "probe_lease_s must not be under"),
         ("shed_above: 256", "shed_above: 9999", "shed_above must not be over refuse_above"),
-        (
-            "batch_size: 128",
-            "batch_size: 128\n  collect_wait_s: 0.001",
-            "no longer a setting, remove",
-        ),
+        ("batch_size: 128", "batch_size: 128\n  collect_wait_s: 0.001", "no longer a setting"),
         ("cycle_s: 60", "cycle_s: 60\n  baseline_ms: 40", "nothing reads it"),
         ("cache:", "baseline:\n  width: 1\n\ncache:", "baseline.width"),
         ("cycle_s: 60", "cycle_s: 60\n\nbaseline: 5", "baseline: Input should be"),
@@ -234,10 +216,30 @@ def settings_by_key(path: Path) -> dict[str, EffectiveSetting]:
     return {setting.key: setting for setting in effective_settings(path)}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("REQUEST__DEADLINE_MS", "300", 300),
+        ("REQUEST__QUANTILES", "[0.05, 0.95]", [0.05, 0.95]),
+        ("CIRCUIT_BREAKER__FAILURE_RATE", "null", None),
+        ("CIRCUIT_BREAKER__SLOW_CALL_RATE", "null", None),
+        ("CONFORMAL__STATE_FILE", "null", None),
+        ("TOLLAMA__BASE_URLS", '["http://a", "http://b:1/x"]', ["http://a/", "http://b:1/x"]),
+    ],
+)
+def test_environment_overrides_any_key(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(f"TSFM_{name}", text)
+    found = settings_by_key(LOCAL)[name.lower().replace("__", ".")]
+
+    assert (found.value, found.origin) == (value, Origin.ENVIRONMENT)
+
+
 def test_effective_settings_are_complete_and_have_their_origin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
+    monkeypatch.setenv("TSFM_URL", "names no section and is ignored")
     monkeypatch.setenv("tsfm_baseline__width_factor", "0.9")
     monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://a")
 
@@ -246,7 +248,6 @@ def test_effective_settings_are_complete_and_have_their_origin(
     of = {key: (setting.value, setting.origin) for key, setting in found.items()}
     assert of["environment"] == ("dev", Origin.FILE)
     assert of["request.freq"] == ("5m", Origin.FILE)
-    assert of["request.deadline_ms"] == (300, Origin.ENVIRONMENT)
     assert of["baseline.width_factor"] == (0.9, Origin.ENVIRONMENT)
     assert of["baseline.trust_moves"] == (2.5, Origin.DEFAULT)
     assert of["tollama.base_urls"] == (["http://a/"], Origin.ENVIRONMENT)
@@ -258,6 +259,7 @@ def test_effective_settings_are_complete_and_have_their_origin(
 def test_effective_settings_hide_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSFM_TOLLAMA__API_KEY", "s3cret")
     monkeypatch.setenv("TSFM_SECURITY__TOKENS", TOKENS)
+    assert "s3cret" not in repr(load_config(LOCAL))
     monkeypatch.setenv(
         "TSFM_OBSERVABILITY__TRACES_ENDPOINT", "http://u:s3cret@collector/v1?key=s3cret"
     )
@@ -282,39 +284,6 @@ def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
         load_config(odd)
 
 
-def test_environment_overrides_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URL", "http://127.0.0.1:11435")
-    monkeypatch.setenv("TSFM_REQUEST__DEADLINE_MS", "300")
-    monkeypatch.setenv("TSFM_CIRCUIT_BREAKER__COOLDOWN_S", "2")
-    monkeypatch.setenv("TSFM_REQUEST__QUANTILES", "[0.05, 0.95]")
-    monkeypatch.setenv("TSFM_TOLLAMA__API_KEY", "s3cret")
-    monkeypatch.setenv("TSFM_URL", "names no section and is ignored")
-    config = load_config(LOCAL)
-
-    assert [str(url) for url in config.tollama.base_urls] == ["http://127.0.0.1:11435/"]
-    assert config.request.deadline_ms == 300
-    assert config.circuit_breaker.cooldown_s == 2
-    assert config.request.quantiles == (0.05, 0.95)
-    assert config.tollama.api_key is not None
-    assert "s3cret" not in repr(config)
-
-
-@pytest.mark.parametrize(
-    ("section", "key"),
-    [
-        ("circuit_breaker", "failure_rate"),
-        ("circuit_breaker", "slow_call_rate"),
-        ("conformal", "state_file"),
-    ],
-)
-def test_environment_can_switch_a_setting_off(
-    monkeypatch: pytest.MonkeyPatch, section: str, key: str
-) -> None:
-    monkeypatch.setenv(f"TSFM_{section}__{key}".upper(), "null")
-
-    assert getattr(getattr(load_config(LOCAL), section), key) is None
-
-
 def test_lease_of_a_probe_may_be_as_long_as_the_longest_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -322,14 +291,6 @@ def test_lease_of_a_probe_may_be_as_long_as_the_longest_call(
     monkeypatch.setenv("TSFM_TOLLAMA__TIMEOUT_S", "2.4")
 
     assert load_config(LOCAL).tollama.longest_call_s == 5.0
-
-
-def test_several_runtimes_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", '["http://a:11435", "http://b:11435/x"]')
-
-    urls = load_config(LOCAL).tollama.base_urls
-
-    assert [str(url) for url in urls] == ["http://a:11435/", "http://b:11435/x"]
 
 
 @pytest.mark.parametrize(
