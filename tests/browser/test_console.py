@@ -92,18 +92,6 @@ def is_answer_of(model: str) -> Any:
     return lambda r: r.url.endswith("/tsfm/forecast") and r.json()["meta"]["model_name"] == model
 
 
-def test_hovering_shows_the_values_of_a_step(tab: Tab) -> None:
-    tab.forecast(series(2))
-    chart = tab.page.locator("#charts .chart").first
-    chart.scroll_into_view_if_needed()
-    box = chart.bounding_box()
-    assert box is not None
-    tab.page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
-
-    expect(chart.locator(".hoverlayer .legend")).to_contain_text("50 %")
-    expect(chart.locator(".hoverlayer .legend")).not_to_contain_text("history")  # it has ended
-
-
 def test_calibrated_bands_are_dashed_lines_beside_the_raw_ones(tab: Tab) -> None:
     def calibrated(route: Route) -> None:
         answer = route.fetch()

@@ -13,17 +13,6 @@ PRICES = rough_prices(CHUNK + 20, 40)
 WINDOWS = made_windows(PRICES[:, :36], PRICES[:, 36:])
 
 
-def test_a_chunk_is_read_as_it_was_written(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.save("a (b)", 3, {"bands": np.arange(6.0), "source": np.array(["x", "y"])})
-    found = store.load("a (b)", 3)
-
-    assert found is not None
-    assert found["bands"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert found["source"].tolist() == ["x", "y"]
-    assert store.load("a (b)", 4) is None
-
-
 def test_a_chunk_whose_writing_was_interrupted_does_not_exist(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

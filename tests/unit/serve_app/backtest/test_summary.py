@@ -22,13 +22,6 @@ def test_every_window_is_in_one_segment_of_each_kind() -> None:
     assert (active == (WINDOWS.changes >= 12)).all()
 
 
-def test_segments_are_named_by_what_they_hold() -> None:
-    names = {(by, name) for by, name, where in segments(WINDOWS)}
-
-    assert {("platform", "a"), ("price", "0..0.02"), ("price", "0.95..1")} <= names
-    assert {("changes", "12..24"), ("changes", "192.."), ("step", "5m")} <= names
-
-
 def test_a_price_of_one_is_in_the_highest_segment() -> None:
     windows = made_windows(np.ones((1, 5)), np.ones((1, 2)))
     where = {name: part for by, name, part in segments(windows) if by == "price"}

@@ -21,12 +21,6 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-def test_names_are_put_into_a_page(page: Path) -> None:
-    packed = pack(Source(page, names={"name": "v1/name.js"}))
-
-    assert packed.plain == b"<p>v1/name.js and {{other}}</p>"
-
-
 def test_file_is_compressed_where_the_browser_accepts_it(page: Path) -> None:
     packed = pack(Source(page))
     small = packed.answer(Headers({"accept-encoding": "br, gzip"}))

@@ -21,24 +21,18 @@ def manifest(serve_config: object) -> str:
     return yaml.safe_dump_all([other, service | {"spec": {"serveConfigV2": serve_config}}])
 
 
-def test_serve_config_is_checked_with_the_configuration_it_names(
-    monkeypatch: pytest.MonkeyPatch,
+LOCAL = ("configs/local.yaml", "configuration")
+MODELS = ("configs/tsfm_models.yaml", "model registry")
+SERVE = ("serve_config.yaml", "Serve config")
+
+
+@pytest.mark.parametrize("checked", [[LOCAL], [MODELS], [SERVE, LOCAL]])
+def test_file_is_recognized_by_its_keys_and_checked_with_the_configuration_it_names(
+    checked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    found = list(check_file(Path("serve_config.yaml")))
 
-    assert [(str(file), kind) for file, kind in found] == [
-        ("serve_config.yaml", "Serve config"),
-        ("configs/local.yaml", "configuration"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("configs/local.yaml", "configuration"), ("configs/tsfm_models.yaml", "model registry")],
-)
-def test_our_own_files_are_recognized_by_their_keys(name: str, kind: str) -> None:
-    assert [kind for _, kind in check_file(ROOT / name)] == [kind]
+    assert [(str(file), kind) for file, kind in check_file(Path(checked[0][0]))] == checked
 
 
 def test_serve_config_inside_a_manifest_is_checked_without_the_files_of_another_machine(
