@@ -62,24 +62,13 @@ def start_stub(*arguments: str) -> StubProcess:
     """Starts ``python -m loadtest.stub_tollama`` and returns once it listens.
 
     Raises:
-        RuntimeError: see ``announced``.
-    """
-    process, told = announced("loadtest.stub_tollama", *arguments)
-    return StubProcess(told["url"], process)
-
-
-def announced(module: str, *arguments: str) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-    """Starts one of our servers and returns once it has said where it listens.
-
-    Raises:
         RuntimeError: it ended before that; its own words are on stderr.
     """
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-m", "loadtest.stub_tollama", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    line = process.stdout.readline()  # comes when it listens, or empty when it has ended
+    line = process.stdout.readline()  # empty when the process has ended
     if not line:
         process.stdout.close()
-        raise RuntimeError(f"{module} ended with code {process.wait()}")
-    told: dict[str, str] = json.loads(line)
-    return process, told
+        raise RuntimeError(f"the stand-in runtime ended with code {process.wait()}")
+    return StubProcess(json.loads(line)["url"], process)
