@@ -60,7 +60,7 @@ def test_page_shows_that_the_runtime_stopped_and_started_again(
         ask_until(tab, "^The model fracast-0", 100)
 
     ask_until(tab, "The model's runtime cannot be reached", 200)
-    ask_until(tab, "failed too often", 300)
+    ask_until(tab, "not called now", 300)
     expect(tab.page.locator(breakers)).to_contain_text("open", timeout=SOON_MS)
 
     with start_stub("--port", str(runtime_port), *MODELS):
