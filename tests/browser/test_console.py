@@ -41,16 +41,6 @@ def traces(tab: Tab, chart: int = 0) -> dict[str, list[float]]:
     return found
 
 
-def test_sample_is_forecast_with_the_baseline_beside_it(tab: Tab) -> None:
-    tab.pick("lively")
-    tab.by_id("go").click()
-    tab.wait_drawn()
-
-    expect(tab.page.locator("#charts figcaption strong")).to_have_text(["fracast-0", "Baseline"])
-    expect(tab.by_id("announce")).to_contain_text("The model fracast-0 0.1.0 answered.")
-    expect(tab.page.locator("#values-table tbody tr")).to_have_count(12)
-
-
 def test_real_sample_has_its_source_and_its_own_times(tab: Tab) -> None:
     tab.pick("house")
 
@@ -61,7 +51,7 @@ def test_real_sample_has_its_source_and_its_own_times(tab: Tab) -> None:
     )
 
 
-def test_charts_hold_the_values_of_the_answers(tab: Tab) -> None:
+def test_charts_hold_the_values_of_the_model_and_of_the_baseline(tab: Tab) -> None:
     tab.paste(series(1))
     with (
         tab.page.expect_response(is_answer_of("fracast-0")) as model,
@@ -70,6 +60,9 @@ def test_charts_hold_the_values_of_the_answers(tab: Tab) -> None:
         tab.by_id("go").click()
     tab.wait_drawn()
 
+    expect(tab.page.locator("#charts figcaption strong")).to_have_text(["fracast-0", "Baseline"])
+    expect(tab.by_id("announce")).to_contain_text("The model fracast-0 0.1.0 answered.")
+    expect(tab.page.locator("#values-table tbody tr")).to_have_count(12)
     for chart, answer in enumerate((model.value.json(), baseline.value.json())):
         drawn = traces(tab, chart)
         assert len(drawn["history"]) == 60

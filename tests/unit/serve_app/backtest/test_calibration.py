@@ -40,15 +40,6 @@ def test_windows_that_do_not_move_or_are_of_another_model_are_not_fitted() -> No
     assert state.tracks["ewma"]["all"].sample_size.tolist() == [120] * STEPS
 
 
-def test_without_enough_outcomes_bands_are_unchanged() -> None:
-    windows, answers = noise(40, 0.4)
-    calibrator = Calibrator(windows, SETTINGS)
-    every = np.ones(40, dtype=bool)
-    bands = calibrator.adjusted(answers, calibrator.fitted([answers], every), every)
-
-    np.testing.assert_array_equal(bands, answers.bands)
-
-
 def test_online_updates_reach_the_coverage_without_a_fit() -> None:
     windows, answers = noise(1200, 0.4)
     every = np.ones(1200, dtype=bool)

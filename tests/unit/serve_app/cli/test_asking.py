@@ -71,17 +71,13 @@ def test_several_markets_are_a_line_each_and_a_refused_one_is_named(
     tsfm: Terminal, markets: Path
 ) -> None:
     result = tsfm("forecast", markets)
+    chosen = tsfm("forecast", markets, "--market", "good", "--points", "35")
 
     lines = result.stdout.splitlines()
+    assert chosen.stdout.startswith("good, ")
     assert [line.split()[0] for line in lines] == ["market", "good"]
     assert result.stderr.startswith("bad: invalid_request: y.39: Probabilities lie")
     assert result.exit_code == 2
-
-
-def test_one_of_several_markets_can_be_chosen(tsfm: Terminal, markets: Path) -> None:
-    result = tsfm("forecast", markets, "--market", "good", "--points", "35")
-
-    assert result.stdout.startswith("good, ")
 
 
 def test_bands_are_written_as_csv_and_json(tsfm: Terminal, markets: Path, tmp_path: Path) -> None:

@@ -326,14 +326,6 @@ async def test_real_answers_of_the_service_are_read(bench: Bench) -> None:
     assert caught.value.request_id
 
 
-async def test_body_is_sent_unchanged(kind: Any) -> None:
-    script = Script()
-    body = {"market_id": "m-9", "y": Y, "as_of_ts": AS_OF, "liquidity_bucket": "low"}
-    await kind.run(script, lambda c: c.send(body))
-
-    assert orjson.loads(script.requests[0].content) == body
-
-
 def test_client_loads_neither_ray_nor_a_server() -> None:
     script = (
         "import sys, serve_app.client\n"

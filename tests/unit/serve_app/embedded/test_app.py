@@ -122,9 +122,17 @@ def places(detail):
     }
 
 
+def one_series(**changes):
+    return {"series": [make_body()["series"][0] | changes]}
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        one_series(past_covariates={"v": [1]}),
+        one_series(past_covariates={"v": [1, 2]}, future_covariates={"v": [1]}),
+        one_series(past_covariates={"v": [1, None]}),
+        one_series(target=[0.0, float("nan")]),
         {"data_url": "file:///etc/hostname"},
         {"modelfile": "x"},
         {"ingest": {}},
@@ -137,36 +145,11 @@ def places(detail):
     ids=str,
 )
 async def test_request_outside_the_contract_is_refused_without_repeating_it(change):
-    answer = await post(make_body(**change))
+    answer = await post(json.dumps(make_body(**change)).encode())
 
     assert answer.status_code == 400
-    assert answer.json()["detail"][0]["loc"][0] == "body"
+    assert answer.json()["detail"][0]["loc"][:2] in (["body"], ["body", *change])
     assert "s3cret" not in answer.text
-
-
-@pytest.mark.parametrize(
-    "covariates",
-    [
-        {"past_covariates": {"v": [1]}},
-        {"past_covariates": {"v": [1, 2]}, "future_covariates": {"v": [1]}},
-        {"past_covariates": {"v": [1, None]}},
-    ],
-    ids=str,
-)
-async def test_covariates_that_do_not_fit_are_refused(covariates):
-    body = make_body()
-    body["series"][0] |= covariates
-
-    assert (await post(body)).status_code == 400
-
-
-async def test_value_that_is_not_finite_is_refused_at_its_place():
-    body = json.dumps(make_body([0.0, float("nan")])).encode()
-
-    answer = await post(body)
-
-    assert answer.status_code == 400
-    assert answer.json()["detail"][0]["loc"][:3] == ["body", "series", 1]
 
 
 async def test_refused_series_is_named_by_its_place_in_the_call():
