@@ -1,24 +1,50 @@
-"""The commands that ask a running service."""
+"""The commands that ask a running service, on a port of its own: they talk real HTTP."""
 
 import csv
 import gzip
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from serve_app.cli import app
 from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
 from serve_app.cli.views import chart, show_one, status_view
 from serve_app.client import Forecast
 from serve_app.client.answers import service_error
 from tests.support.client_service import META
+from tests.support.site import running_site
 from tests.support.status import make_status
-from tests.unit.serve_app.cli.conftest import Terminal
 
 Y = [0.4, 0.41, 0.42, 0.43] * 10
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Runs the command with these variables."""
+
+    variables: dict[str, str]
+
+    def __call__(self, *words: object, stdin: str | None = None) -> Any:
+        return CliRunner().invoke(app, [str(w) for w in words], input=stdin, env=self.variables)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_site() as site:
+        yield site.url
+
+
+@pytest.fixture
+def tsfm(url: str) -> Terminal:
+    """The command, in front of that service."""
+    return Terminal({"TSFM_URL": url, "TSFM_TOKEN": ""})
 
 
 @pytest.fixture

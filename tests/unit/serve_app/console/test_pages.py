@@ -1,14 +1,25 @@
 """What the pages consist of: every file they name is there, and their words are the service's."""
 
+import gzip
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
 from runner.forecast.answers import WARNINGS
 from runner.types import BreakerState, FallbackReason
-from serve_app.console.pages import PAGES, STATIC
+from serve_app.console.pages import (
+    FOR_GOOD,
+    PAGES,
+    POLICY,
+    STATIC,
+    Source,
+    StaticFiles,
+    from_package,
+    pack,
+)
 from tests.support.bench import Bench
 from tests.support.openapi import DOCUMENT
 from tests.support.tokens import make_guarded_config
@@ -126,3 +137,64 @@ async def test_missing_file_is_answered_like_any_wrong_path(bench: Bench) -> Non
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "not_found"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "page.html"
+    path.write_text("<p>text</p>", "utf-8")
+    return path
+
+
+def test_file_is_compressed_where_the_browser_accepts_it(file: Path) -> None:
+    packed = pack(Source(file))
+    small = packed.answer(Headers({"accept-encoding": "br, gzip"}))
+    plain = packed.answer(Headers())
+
+    assert small.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(bytes(small.body)) == bytes(plain.body) == packed.plain
+    assert "content-encoding" not in plain.headers
+    assert small.headers["vary"] == plain.headers["vary"] == "accept-encoding"
+
+
+def test_unchanged_file_is_answered_without_a_body(file: Path) -> None:
+    packed = pack(Source(file))
+    etag = packed.headers["etag"]
+    file.write_text("other", "utf-8")
+    changed = pack(Source(file)).headers["etag"]
+
+    for given, status in ((etag, 304), (f'"other", {etag}', 304), ('"other"', 200), (changed, 200)):
+        answer = packed.answer(Headers({"if-none-match": given}))
+        assert answer.status_code == status
+        assert (bytes(answer.body) == b"") is (status == 304)
+        assert answer.headers["etag"] == etag
+
+
+def test_only_our_own_files_may_run(file: Path) -> None:
+    packed = pack(Source(file))
+
+    assert packed.headers["content-security-policy"] == POLICY
+    assert packed.headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in POLICY
+    assert "http" not in POLICY
+
+
+async def test_only_names_of_the_table_lead_to_files_which_are_read_once(file: Path) -> None:
+    files = StaticFiles({"page.html": Source(file)})
+    first = await files.take("page.html")
+    file.unlink()  # noqa: ASYNC240 - a small file of this test
+
+    assert first is not None
+    assert await files.take("page.html") is first
+    for name in ("page", "../page.html", "/etc/hosts", "", "page.html/"):
+        assert await files.take(name) is None
+
+
+def test_name_of_a_file_of_a_package_has_its_version() -> None:
+    sources = from_package("plotly", "plotly", {"p.js": "package_data/plotly.min.js"})
+    ((name, source),) = sources.items()
+
+    assert name.startswith("lib/plotly-")
+    assert name.endswith("/p.js")
+    assert source.path.is_file()
+    assert source.keep == FOR_GOOD
