@@ -8,13 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from rich.table import Table
 
 from runner.calibration.state import ConformalState, save_state
@@ -24,13 +18,7 @@ from runner.types import FloatArray
 from serve_app.backtest.band_store import compute
 from serve_app.backtest.calibration import Calibrator, baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE
-from serve_app.backtest.job import (
-    Job,
-    ask_service,
-    read_windows,
-    splits_of,
-    store_of,
-)
+from serve_app.backtest.job import Job, ask_service, read_windows, splits_of, store_of
 from serve_app.backtest.page import charts, render
 from serve_app.backtest.report import build
 from serve_app.backtest.scores import Summary
@@ -120,9 +108,6 @@ def _write(file: Path, write: Callable[[], object]) -> None:
 @contextmanager
 def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
     """A progress bar for each source; yields the callback that advances them."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
         yield lambda name, more: progress.advance(tasks[name], more)

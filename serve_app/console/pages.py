@@ -8,6 +8,7 @@ import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -55,13 +56,15 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 def page_routes(gate: Callable[[str], list[Middleware]]) -> list[Route]:
     """A route for every page, and one for the files; ``gate`` gives the access check of a path."""
-    static_files = StaticFiles(sources())
+    files = sources()
+    packed = cache(lambda name: pack(files[name]))
 
     def endpoint(page: str | None) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
-            found = await static_files.take(page or request.path_params["name"])
-            if found is None:
+            name = page or request.path_params["name"]
+            if name not in files:
                 raise HTTPException(404)
+            found = await anyio.to_thread.run_sync(packed, name)  # the first time it is read
             return found.answer(request.headers)
 
         return show
@@ -113,20 +116,6 @@ class StaticFile:
         if "gzip" not in asked.get("accept-encoding", ""):
             return Response(self.plain, headers=self.headers)
         return Response(self.gzipped, headers={**self.headers, "content-encoding": "gzip"})
-
-
-class StaticFiles:
-    """Files by name."""
-
-    def __init__(self, sources: Mapping[str, Source]) -> None:
-        self._sources = sources
-        self._packed: dict[str, StaticFile] = {}
-
-    async def take(self, name: str) -> StaticFile | None:
-        """The file of that name, if there is one; read and compressed in a thread."""
-        if name not in self._packed and name in self._sources:
-            self._packed[name] = await anyio.to_thread.run_sync(pack, self._sources[name])
-        return self._packed.get(name)
 
 
 def pack(source: Source) -> StaticFile:

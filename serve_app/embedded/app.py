@@ -103,12 +103,11 @@ def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
 
     ``clock`` gives seconds, for the timings in the answer.
     """
-    endpoint, name = _Forecasts(model, clock), model.name
     details = {"format": "embedded", "family": "fracast"}
-    tags = {"models": [{"name": name, "model": name, "size": 0, "details": details}]}
+    tags = {"models": [{"name": model.name, "model": model.name, "size": 0, "details": details}]}
     app = Starlette(
         routes=[
-            Route("/v1/forecast", endpoint.forecast, methods=["POST"]),
+            Route("/v1/forecast", _Forecasts(model, clock).forecast, methods=["POST"]),
             Route("/v1/health", _always({"status": "ok"})),
             Route("/health/ready", _always({"status": "ok", "healthy": True})),
             Route("/api/version", _always({"version": VERSION})),
@@ -160,8 +159,9 @@ class _Forecasts:
             try:
                 parts.append(await loop.run_in_executor(self._worker, work))
             except SeriesError as exc:
-                detail = _series_refusal(first + exc.index, exc.message)
-                raise _RefusedError(400, detail) from exc
+                loc = ["body", "series", first + exc.index, "target"]
+                fault = {"type": "value_error", "loc": loc, "msg": f"Value error, {exc.message}"}
+                raise _RefusedError(400, [fault]) from exc
         return np.ascontiguousarray(np.concatenate(parts).transpose(0, 2, 1))
 
 
@@ -169,12 +169,6 @@ def _refusal_of(exc: ValidationError) -> list[dict[str, Any]]:
     """The ``detail`` of a 400: each error with its path in the body, without the input."""
     faults = exc.errors(include_url=False, include_context=False, include_input=False)
     return [{**fault, "loc": ["body", *fault["loc"]]} for fault in faults]
-
-
-def _series_refusal(index: int, message: str) -> list[dict[str, Any]]:
-    """The ``detail`` of a 400 for one series that the model cannot forecast."""
-    loc = ["body", "series", index, "target"]
-    return [{"type": "value_error", "loc": loc, "msg": f"Value error, {message}"}]
 
 
 def _answer_of(wire: ForecastWire, rows: FloatArray, inference_ms: float) -> dict[str, Any]:
