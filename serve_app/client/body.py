@@ -5,6 +5,7 @@ pandas is recognised by attributes of its series, and never imported.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -17,8 +18,9 @@ class Options(TypedDict, total=False):
     """Optional fields of a request; docs/api.md explains each, and its default.
 
     ``times`` and ``as_of`` are datetimes, ISO-8601 texts, numpy datetimes or POSIX seconds; UTC
-    if they have no zone. ``levels`` are the wire's ``quantiles``, ``model`` its
-    ``model.model_name``; ``deadline_ms`` is sent as a header.
+    if they have no zone. ``model`` is the wire's ``model.model_name``; ``deadline_ms`` is sent as a
+    header. ``levels``, ``as_of`` and ``times`` may also have the wire's names: ``quantiles``,
+    ``as_of_ts`` and ``y_ts``.
     """
 
     as_of: Moment
@@ -33,8 +35,12 @@ class Options(TypedDict, total=False):
     x_past: Mapping[str, Any]
     x_future: Mapping[str, Any]
     deadline_ms: float | None
+    quantiles: Iterable[float]
+    as_of_ts: Moment
+    y_ts: Iterable[Any]
 
 
+_WIRE_NAMES = {"quantiles": "levels", "as_of_ts": "as_of", "y_ts": "times"}
 _AS_IT_IS = ("freq", "horizon_steps", "conformal", "liquidity_bucket", "max_gap_minutes")
 
 
@@ -44,13 +50,13 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
     ``y`` are probabilities, oldest first, NaN or None where there is none: a list, an array, or a
     pandas Series, whose DatetimeIndex gives the times. With times, ``as_of`` is the last one, and
     ``freq`` their usual distance, where they are not given. ValueError: the time of the last
-    value is missing, or a value is not a finite number.
+    value is missing, or a value is not a finite number. TypeError: there is no such option.
 
     >>> body = request_body("m-1", [0.4, None], times=["2026-02-20T12:00Z", "2026-02-20T12:15Z"])
     >>> body["y"], body["as_of_ts"], body["freq"]
     ([0.4, None], '2026-02-20T12:15:00+00:00', '15m')
     """
-    given: dict[str, Any] = {**options}
+    given = _known(options)
     index = getattr(y, "index", None)  # of a list a method, of pandas perhaps numbers
     times = given.get("times", index if hasattr(index, "tz") else None)
     moments = [] if times is None else [to_moment(moment) for moment in times]
@@ -69,6 +75,18 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
     for name in {"x_past", "x_future"} & given.keys():
         body[name] = {k: _values(f"{name}.{k}", v) for k, v in given[name].items()}
     return body
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in options:
+        if name not in Options.__annotations__:
+            near = get_close_matches(name, Options.__annotations__, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"there is no option {name}{hint}")
+    given = {_WIRE_NAMES.get(name, name): value for name, value in options.items()}
+    if len(given) < len(options):
+        raise TypeError("an option was given by both of its names")
+    return given
 
 
 def to_moment(value: Any) -> datetime:

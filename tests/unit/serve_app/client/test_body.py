@@ -146,3 +146,27 @@ def test_forecast_as_a_data_frame() -> None:
     assert forecast.conformal.tolist() == [[0.25, 0.55], [0.1, 0.7]]
     with pytest.raises(KeyError, match=r"0\.5"):
         forecast.path(0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("horizon", "no option horizon; did you mean horizon_steps?"),
+        ("quantile", "no option quantile; did you mean quantiles?"),
+        ("xyz", "no option xyz$"),
+    ],
+)
+def test_option_that_does_not_exist_is_refused(option: str, words: str) -> None:
+    options: dict[str, Any] = {"as_of": AS_OF, option: 24}
+    with pytest.raises(TypeError, match=words):
+        request_body("m-1", [0.4], **options)
+
+
+def test_options_may_have_the_names_of_the_api() -> None:
+    times = ["2026-02-20T11:45Z", "2026-02-20T12:00Z"]
+
+    body = request_body("m-1", [0.4, 0.5], y_ts=times, as_of_ts=AS_OF, quantiles=[0.5])
+
+    assert body == request_body("m-1", [0.4, 0.5], times=times, as_of=AS_OF, levels=[0.5])
+    with pytest.raises(TypeError, match="both of its names"):
+        request_body("m-1", [0.4], as_of=AS_OF, levels=[0.5], quantiles=[0.1])
