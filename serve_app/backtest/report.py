@@ -1,7 +1,6 @@
 """The whole result of a backtest as one value that JSON can hold."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from runner.config.sections import BandsSection
 from runner.types import FloatArray
 from serve_app.backtest.calibration import Calibrator, baseline_answers, check, recovery
 from serve_app.backtest.forecasters import BASELINE, FLAT
-from serve_app.backtest.job import Job, splits_of
 from serve_app.backtest.scores import LEVELS, PINBALL, Summary, overall, score_bands, summarise
 from serve_app.backtest.service_bands import Served
 from serve_app.backtest.windows import Split, Windows
@@ -21,25 +19,24 @@ _EXAMPLES = (0.25, 0.5, 0.7, 0.85, 0.95, 0.99)  # of the moving windows, from na
 
 
 def build(
-    job: Job,
     config: Config,
     windows: Windows,
     bands: Mapping[str, FloatArray],
     served: Served | None,
+    splits: Sequence[Split],
 ) -> Summary:
-    """Everything that the tables, the JSON file and the page show; ``bands`` are by source."""
+    """What the tables, the JSON file and the page show of the data; ``bands`` are by source."""
     every = {**bands, **(served.kinds() if served else {})}
     sources = {name: summarise(one, windows) for name, one in every.items()}
     baseline, calibrator = bands[BASELINE], Calibrator(windows, config.conformal)
     return {
-        "data": _about(job.data, windows),
-        "settings": job.reported(),
+        "data": _about(windows),
         "sources": sources,
         "against_flat": _against_flat(sources),
         "width_limits": cost_of_limits(baseline, windows, config.bands),
         "examples": _examples(windows, baseline),
         "service": served.counts() if served else None,
-        "calibration": _calibration(calibrator, baseline, served, splits_of(job, windows)),
+        "calibration": _calibration(calibrator, baseline, served, splits),
     }
 
 
@@ -76,9 +73,8 @@ def limited(bands: FloatArray, windows: Windows, limits: BandsSection) -> FloatA
     return np.concatenate([low[..., None], inner, up[..., None]], axis=-1)
 
 
-def _about(data: Path, windows: Windows) -> Summary:
+def _about(windows: Windows) -> Summary:
     return {
-        "file": data.name,
         "windows": len(windows),
         "moving_windows": int(windows.moving.sum()),
         "points": int(windows.future.size),

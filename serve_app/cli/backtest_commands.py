@@ -66,10 +66,9 @@ def backtest(
       tsfm backtest prices.csv --statsforecast --sample 1600
     """
     from runner.config.loading import load_config
-    from serve_app.backtest.job import Job
     from serve_app.backtest.tables import all_tables
     from serve_app.backtest.windows import Shape
-    from serve_app.cli.backtest_run import backtest_of, print_table, write_report
+    from serve_app.cli.backtest_run import Job, backtest_of, print_table, write_report
 
     job = Job(
         data=data,
@@ -133,10 +132,9 @@ def calibrate(
     """
     from runner.config.loading import load_config
     from serve_app.backtest.calibration import sample_sizes
-    from serve_app.backtest.job import Job
     from serve_app.backtest.tables import calibration_table
     from serve_app.backtest.windows import Shape
-    from serve_app.cli.backtest_run import calibration_of, print_table
+    from serve_app.cli.backtest_run import Job, calibration_of, print_table
 
     job = Job(
         data=data,

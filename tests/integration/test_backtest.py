@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.backtest.calibration import Calibrator
-from serve_app.backtest.job import Job, ask_service, read_windows, store_of
 from serve_app.backtest.windows import Shape
 from serve_app.cli import app
+from serve_app.cli.backtest_run import Job, ask_service, read_windows, store_of
 from tests.integration.conftest import FITTED, Stack
 from tests.support.builders import ROOT, make_config
 from tests.support.markets import write_markets
