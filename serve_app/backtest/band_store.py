@@ -63,11 +63,7 @@ class Store:
 
 
 def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
-    """The store in ``work`` for this data and these settings; creates its folder.
-
-    Raises:
-        ConfigError: the folder cannot be created.
-    """
+    """The store in ``work`` for this data and settings; ConfigError if it cannot be created."""
     code = (Path(runner.__path__[0]), Path(__file__).parent)  # computes the bands
     files = sorted(file for folder in code for file in folder.rglob("*.py"))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())

@@ -87,11 +87,7 @@ def ask_all(client: Client, model: str, windows: Windows, store: Store, finished
 
 
 def requests(windows: Windows, model: str) -> list[dict[str, Any]]:
-    """The body of one request for each window.
-
-    Raises:
-        ConfigError: a step is not a whole number of minutes.
-    """
+    """The body of one request for each window; ConfigError if a step is no whole minutes."""
     for step_s in windows.step_s[windows.step_s % 60 != 0][:1]:
         raise ConfigError(f"The service takes steps of whole minutes; these are {step_s:g} s.")
     return [_request(windows, b, model) for b in range(len(windows))]

@@ -78,7 +78,7 @@ def backtest_of(job: Job, config: Config) -> Summary:
     """Runs the backtest and returns its result.
 
     Raises:
-        ConfigError: the file or an option cannot be used.
+        ConfigError: a library is missing, or the file or an option cannot be used.
         ClientError: the service cannot be reached, or refuses a request.
     """
     windows, bands, served = _bands_of(job, config)
@@ -146,11 +146,7 @@ def _bands_of(job: Job, config: Config) -> tuple[Windows, dict[str, FloatArray],
 
 
 def read_windows(job: Job) -> Windows:
-    """The windows of the file, or a sample of them.
-
-    Raises:
-        ConfigError: a library is not installed, the file is not valid, or its series are too short.
-    """
+    """The windows of the file, or a sample of them."""
     _need(_LIBRARIES, "backtest")
     if job.statsforecast:
         _need(("statsforecast",), "reference")
@@ -170,11 +166,7 @@ def store_of(job: Job, config: Config) -> Store:
 
 
 def ask_service(job: Job, windows: Windows, store: Store, finished: Finished) -> Served | None:
-    """The answers of a running service; None if the job names no model.
-
-    Raises:
-        ClientError: the service cannot be reached, or refuses a request.
-    """
+    """The answers of a running service; None if the job names no model."""
     if job.model is None:
         return None
     with Client(job.url, job.token, timeout_s=TIMEOUT_S, retries=RETRIES) as client:

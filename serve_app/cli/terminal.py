@@ -46,11 +46,7 @@ class InputError(Exception):
 
 
 def found_here(file: Path) -> Path:
-    """Returns the file if it exists; the default is a file of the repository.
-
-    Raises:
-        InputError: it does not exist.
-    """
+    """Returns the file, perhaps a default of the repository; InputError if it does not exist."""
     if not file.exists():
         raise InputError(
             f"There is no {file} here: run this in the folder of TSFM Runner, or name another."
@@ -59,11 +55,7 @@ def found_here(file: Path) -> Path:
 
 
 def connect(url: str, token: str | None) -> "Client":
-    """A client of the service.
-
-    Raises:
-        InputError: the address is not valid.
-    """
+    """A client of the service; InputError if the address is not valid."""
     from serve_app.client import Client
 
     try:
@@ -81,8 +73,6 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
-        except InputError as exc:
-            fail(str(exc), WRONG_INPUT)
         except _expected_errors() as exc:  # evaluated only after an error: a heavy import
             fail(str(exc), exit_code_of(exc))
 
@@ -91,7 +81,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from runner.errors import ConfigError
     from serve_app.client import ClientError
 
-    return ConfigError, ClientError
+    return InputError, ConfigError, ClientError
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -76,11 +76,7 @@ class EmbeddedModel:
 
 
 def require_extra() -> None:
-    """Makes sure that the embedded model can be loaded.
-
-    Raises:
-        ConfigError: torch or fracast is not installed.
-    """
+    """Raises a ConfigError if torch or fracast is not installed."""
     missing = [name for name in ("torch", "fracast") if find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -40,11 +40,7 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
 
 
 def listeners_of(pid: int) -> list[Listener]:
-    """Every listening TCP socket of a process and its descendants.
-
-    Raises:
-        psutil.Error: the system does not allow it, or there is no such process.
-    """
+    """Every listening TCP socket of a process and its descendants; psutil.Error if not allowed."""
     sockets = [s for s in psutil.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
     root = psutil.Process(pid)
     names: dict[int | None, str] = {}

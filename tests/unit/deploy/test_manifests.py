@@ -15,7 +15,6 @@ from serve_app.launch.config_check import read_serve_config
 from serve_app.launch.launcher import haproxy_files
 from tests.support.builders import ROOT
 from tests.support.ray_env import IN_IMAGE, ray_env
-from tests.support.scripts import load_script
 from tests.unit.deploy.kustomize import Doc, build, containers, documents, named
 
 DEPLOY = ROOT / "deploy"
@@ -97,15 +96,6 @@ def test_kubectl_resolves_the_overlays_to_the_same(overlay: str) -> None:
     ours = {json.dumps(doc, sort_keys=True) for doc in build(OVERLAYS[overlay])}
 
     assert {json.dumps(json.loads(doc), sort_keys=True) for doc in theirs} == ours
-
-
-def test_embedding_changes_nothing_around_the_serve_config() -> None:
-    module = load_script("manifests")
-    manifest = "a: 1\n  serveConfigV2: |\n    old: 1\n  rayClusterConfig:\n    b: 2\n"
-
-    assert module.embed(manifest, "new:\n\n  x: 1\n") == (
-        "a: 1\n  serveConfigV2: |\n    new:\n\n      x: 1\n  rayClusterConfig:\n    b: 2\n"
-    )
 
 
 @overlays

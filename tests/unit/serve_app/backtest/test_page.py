@@ -43,10 +43,6 @@ def test_a_chart_is_valid_svg_and_the_same_each_time(name: str) -> None:
     assert drawn == CHARTS[name]()
 
 
-def test_sources_are_named_in_the_legend() -> None:
-    assert all(f">{name}<" in page.coverage_by_step(SOURCES) for name in SOURCES)
-
-
 def test_the_name_of_a_market_is_text_and_nothing_else() -> None:
     assert "<b>" not in page.fans([EXAMPLE])
 

@@ -37,12 +37,6 @@ def test_forecast_has_ordered_levels_at_every_step(model):
     assert (np.diff(paths, axis=2) >= 0).all()
 
 
-def test_constant_series_stays_constant(model):
-    paths = model.forecast([np.full(40, 0.3)], 3, LEVELS)
-
-    np.testing.assert_allclose(paths, 0.3, atol=1e-3)
-
-
 def test_forecast_does_not_depend_on_the_other_series_of_a_batch(model):
     series = wander(0.1)
     others = [wander(0.5, points, seed=points) for points in (9, 40, 700)]

@@ -16,23 +16,10 @@ from serve_app.launch.listeners import Listener, exposure, exposure_of, listener
     ],
 )
 def test_only_ports_that_other_machines_reach_are_listed(address: str, reachable: bool) -> None:
-    line = exposure([Listener("raylet", 4711, address)])
+    line = exposure([Listener("raylet", port, address) for port in (4711, 4711, 80)])
 
-    assert ("raylet 4711." in line) is reachable
+    assert ("machines: raylet 80 4711." in line) is reachable
     assert (line == "Nothing listens beyond this machine.") is not reachable
-
-
-def test_ports_are_grouped_by_process_and_named_once() -> None:
-    line = exposure(
-        [
-            Listener("b", 9101, "0.0.0.0"),
-            Listener("b", 8404, "0.0.0.0"),
-            Listener("b", 8404, "::"),
-            Listener("a", 7, "::"),
-        ]
-    )
-
-    assert line.startswith("Reachable from other machines: a 7, b 8404 9101.")
 
 
 def test_listening_sockets_of_a_process_and_its_children_are_found() -> None:
