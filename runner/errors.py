@@ -124,9 +124,15 @@ class RateLimitedError(RequestError):
 
 
 class UnknownModelError(RequestError):
-    """No model of that name or alias is registered."""
+    """No model of that name or alias is registered; ``nearest`` is a similar name that is."""
 
-    text = "No such model; GET /tsfm/models lists the names."
+    def __init__(self, nearest: str | None = None) -> None:
+        super().__init__(nearest)
+        self.nearest = nearest
+
+    def __str__(self) -> str:
+        hint = f" Did you mean {self.nearest}?" if self.nearest else ""
+        return f"No such model; GET /tsfm/models lists the names.{hint}"
 
 
 class ModelNotAllowedError(RequestError):

@@ -6,6 +6,7 @@ and the models' aliases. Only ``runtime_name`` is sent to the runtime.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +132,8 @@ class Registry(Section):
         rules = self.environments[environment]
         entry = self.by_name.get(rules.aliases.get(name, name))
         if entry is None:
-            raise UnknownModelError
+            near = get_close_matches(name, [*rules.aliases, *rules.allowed_models], 1)
+            raise UnknownModelError(*near)
         if entry.name not in rules.allowed_models:
             raise ModelNotAllowedError(entry.name, environment.value, _why_not(entry))
         return entry

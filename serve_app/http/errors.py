@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import orjson
@@ -37,7 +38,7 @@ from runner.errors import (
     UnknownModelError,
 )
 from serve_app.auth.access import access_headers
-from serve_app.http.requests import field_path
+from serve_app.http.requests import FIELD_NAMES, field_path
 from serve_app.platform_errors import (
     INTERNAL_ERROR,
     NOT_FOUND,
@@ -126,7 +127,7 @@ def of_part(error: ValidationError, *path: int | str, first: int | None = None) 
 
     ``first`` is the index of the first value of a part of a list.
     """
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_input=False)[0]
     if found["type"] == "json_invalid":
         return InvalidJsonError()
     place = found["loc"] if first is None else (first + int(found["loc"][0]),)
@@ -164,9 +165,11 @@ def _describe_validation(error: ValidationError) -> Described:
     if error.error_count() > MAX_LISTED:  # pydantic builds all of them or none
         many = f"There are {error.error_count()} mistakes; see /docs for what a body holds."
         return _invalid([{"path": "", "message": many}])
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = error.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
-        return describe(InvalidJsonError())
+        place = _PLACE.search(errors[0]["msg"])
+        at = f" at line {place[1]}, column {place[2]}" if place else ""
+        return Described(*STATUS_AND_CODE[InvalidJsonError], f"The body is not valid JSON{at}.")
     return _invalid(
         [{"path": field_path(e["loc"]), "message": _message_of(e)} for e in errors[:MAX_DETAILS]]
     )
@@ -177,8 +180,30 @@ def _invalid(detail: Sequence[Mapping[str, str]]) -> Described:
     return Described(*STATUS_AND_CODE[InvalidRequestError], str(first), tuple(detail))
 
 
+_PLACE = re.compile(r"at line (\d+) column (\d+)\Z")
+_NO_FIELD = "There is no such field; remove it."
+# By pydantic's type of error; the names in braces are those of its context.
 _OWN_WORDS = {
-    "extra_forbidden": "There is no such field; remove it.",
+    "missing": "This field is needed.",
+    "list_type": "Send a list.",
+    "dict_type": "Send an object.",
+    "model_type": "Send an object.",
+    "too_short": "Send {min_length} or more.",
+    "too_long": "Send at most {max_length}.",
+    "string_type": "Send a text.",
+    "string_too_short": "Send at least {min_length} characters.",
+    "string_too_long": "Send at most {max_length} characters.",
+    "float_type": "Send a number.",
+    "int_type": "Send a whole number.",
+    "bool_type": "Send true or false.",
+    "greater_than": "Send more than {gt}.",
+    "greater_than_equal": "Send {ge} or more.",
+    "less_than": "Send less than {lt}.",
+    "less_than_equal": "Send {le} or less.",
+    "datetime_type": "Send a time, for example 2026-02-20T12:00:00Z.",
+    "datetime_parsing": "Send a time, for example 2026-02-20T12:00:00Z.",
+    "datetime_from_date_parsing": "Send a time, for example 2026-02-20T12:00:00Z.",
+    "timezone_aware": "Send a time with its zone, for example 2026-02-20T12:00:00Z.",
     "finite_number": "Send a finite number.",
     "string_pattern_mismatch": "Write it as <n>m, <n>h or <n>d, for example 5m.",
     "literal_error": "Only tollama is a provider.",
@@ -186,7 +211,11 @@ _OWN_WORDS = {
 
 
 def _message_of(error: ErrorDetails) -> str:
-    return _OWN_WORDS.get(error["type"], error["msg"])
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(str(error["loc"][-1])[:64], FIELD_NAMES, 1)
+        return f"There is no such field; did you mean {near[0]}?" if near else _NO_FIELD
+    words = _OWN_WORDS.get(error["type"])
+    return words.format(**error.get("ctx", {})) if words else error["msg"]
 
 
 def _respond(

@@ -179,6 +179,11 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+FIELD_NAMES = tuple(
+    name
+    for body in (ForecastBody, ModelBody, TransformBody, BatchBody)
+    for name in body.model_fields
+)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -200,10 +205,16 @@ def _probabilities(values: list[float | None], limits: RequestSection) -> FloatA
         return y_prob
     outside = np.flatnonzero((y_prob < 0.0) | (y_prob > 1.0))
     if outside.size:
-        raise InvalidRequestError(f"y.{outside[0]}", "Probabilities lie between 0 and 1.")
+        raise InvalidRequestError(f"y.{outside[0]}", _outside(y_prob))
     if np.isfinite(y_prob).sum() < 2:
         raise InvalidRequestError("y", "Send at least 2 values that are not null.")
     return y_prob
+
+
+def _outside(values: FloatArray) -> str:
+    lowest, highest = np.nanmin(values), np.nanmax(values)
+    percent = "; divide percentages by 100" if lowest >= 0 and 2 <= highest <= 100 else ""
+    return f"Probabilities lie between 0 and 1{percent}."
 
 
 def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, ...]:
@@ -213,7 +224,7 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
         raise InvalidRequestError("quantiles", f"Send at most {limits.max_levels} levels.")
     for i, level in enumerate(values):
         if not MIN_LEVEL <= level <= 1.0 - MIN_LEVEL:
-            message = f"Levels lie between {MIN_LEVEL:f} and {1.0 - MIN_LEVEL:f}."
+            message = f"Levels lie between {MIN_LEVEL:f} and {1.0 - MIN_LEVEL:f}; 10 % is 0.1."
             raise InvalidRequestError(f"quantiles.{i}", message)
         if i and level <= values[i - 1]:
             raise InvalidRequestError(f"quantiles.{i}", "Levels must ascend and be unique.")

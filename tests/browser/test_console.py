@@ -111,7 +111,7 @@ def test_calibrated_bands_are_dashed_lines_beside_the_raw_ones(tab: Tab) -> None
     ("field", "text", "message"),
     [
         ("series", "0.4, 1.5, 0.6", "y.1: Probabilities lie between 0 and 1."),
-        ("series", "0.4, abc, 0.6", "y.1: Input should be a valid number"),
+        ("series", "0.4, abc, 0.6", "y.1: Send a number."),
         ("horizon", "5000", "Ask for at most 512 steps."),
         ("levels", "0.5, 0.2", "quantiles.1: Levels must ascend and be unique."),
         ("freq", "5 minutes", "Write it as <n>m, <n>h or <n>d, for example 5m."),

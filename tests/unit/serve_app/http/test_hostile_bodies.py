@@ -57,9 +57,9 @@ async def test_field_of_the_runtime_is_refused(bench: Bench, name: str) -> None:
     response = await bench.post(example(**{name: OURS_ALONE[name]}))
 
     assert response.status_code == 422
-    assert response.json()["error"]["detail"] == [
-        {"path": name, "message": "There is no such field; remove it."}
-    ]
+    [detail] = response.json()["error"]["detail"]
+    assert detail["path"] == name
+    assert detail["message"].startswith("There is no such field; ")
 
 
 async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench: Bench) -> None:

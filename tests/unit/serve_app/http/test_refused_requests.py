@@ -33,6 +33,41 @@ async def test_bodies_that_are_no_request_are_refused(
         assert error["detail"][0]["path"] == path
 
 
+REMEDIES: list[tuple[dict[str, Any], str]] = [
+    ({"horizon": 5}, "horizon: There is no such field; did you mean horizon_steps?"),
+    ({"prices": [0.5]}, "prices: There is no such field; remove it."),
+    ({"y": [41, 42.5]}, "y.0: Probabilities lie between 0 and 1; divide percentages by 100."),
+    ({"y": [0.4, 1.01]}, "y.1: Probabilities lie between 0 and 1."),
+    ({"y": []}, "y: Send 2 or more."),
+    ({"y": {}}, "y: Send a list."),
+    ({"y": ...}, "y: This field is needed."),
+    (
+        {"quantiles": [10, 90]},
+        "quantiles.0: Levels lie between 0.000001 and 0.999999; 10 % is 0.1.",
+    ),
+    ({"horizon_steps": 0}, "horizon_steps: Send 1 or more."),
+    ({"as_of_ts": "soon"}, "as_of_ts: Send a time, for example 2026-02-20T12:00:00Z."),
+    (
+        {"model": {"model_name": "cronos"}},
+        "No such model; GET /tsfm/models lists the names. Did you mean chronos?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REMEDIES)
+async def test_message_says_what_to_do(bench: Bench, changes: dict[str, Any], message: str) -> None:
+    response = await bench.post(example(**changes))
+
+    assert response.json()["error"]["message"] == message
+
+
+async def test_json_error_has_its_place(bench: Bench) -> None:
+    response = await bench.post(b'{"market_id": "a",\n}')
+
+    message = response.json()["error"]["message"]
+    assert message == "The body is not valid JSON at line 2, column 1."
+
+
 BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"market_id": ...}, "market_id"),
     ({"market_id": ""}, "market_id"),
