@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from serve_app.launch.listeners import is_loopback, listeners_of
+from serve_app.launch.launcher import is_loopback, listeners_of
 from tests.integration.conftest import Stack, assert_valid, body, until
 
 pytestmark = pytest.mark.integration
