@@ -40,7 +40,7 @@ class Script:
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers: Iterator[httpx.Response | Exception] = iter(answers)
         self.requests: list[httpx.Request] = []
-        self.naps: list[float] = []
+        self.pauses_s: list[float] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -55,7 +55,7 @@ class Sync:
 
     async def run(self, script: Script, use: Use, **settings: Any) -> Any:
         transport = httpx.MockTransport(script)
-        with Client(transport=transport, sleep=script.naps.append, **settings) as client:
+        with Client(transport=transport, sleep=script.pauses_s.append, **settings) as client:
             result = use(client)
             return list(result) if isinstance(result, Iterator) else result
 
@@ -65,7 +65,7 @@ class Async:
 
     async def run(self, script: Script, use: Use, **settings: Any) -> Any:
         async def sleep(seconds: float) -> None:
-            script.naps.append(seconds)
+            script.pauses_s.append(seconds)
 
         transport = httpx.MockTransport(script)
         async with AsyncClient(transport=transport, sleep=sleep, **settings) as client:
@@ -172,7 +172,7 @@ async def test_temporary_failure_is_retried(kind: Any, fail: Callable[[], Any]) 
 
     assert forecast.market_id == "m-1"
     assert len(script.requests) == 2
-    assert len(script.naps) == 1
+    assert len(script.pauses_s) == 1
 
 
 async def test_retry_after_is_waited_for_unless_it_is_long(kind: Any) -> None:
@@ -184,9 +184,9 @@ async def test_retry_after_is_waited_for_unless_it_is_long(kind: Any) -> None:
     with pytest.raises(RequestRefusedError) as caught:
         await kind.run(late, ask)
 
-    assert soon.naps == [2.0]
-    assert 0.1 <= odd.naps[0] <= 0.3
-    assert (caught.value.retry_after_s, late.naps) == (60.0, [])
+    assert soon.pauses_s == [2.0]
+    assert 0.1 <= odd.pauses_s[0] <= 0.3
+    assert (caught.value.retry_after_s, late.pauses_s) == (60.0, [])
 
 
 async def test_attempts_end_with_the_last_failure(kind: Any) -> None:
