@@ -154,6 +154,11 @@ def on_http_error(request: Request, exc: Exception) -> Response:
     return _respond(request, Described(exc.status_code, code, message), exc.headers)
 
 
+def on_disconnect(_: Request, __: Exception) -> Response:
+    """The end of a request whose caller disconnected while sending it; no caller receives it."""
+    return Response(status_code=499)
+
+
 def on_unexpected_error(request: Request, exc: Exception) -> Response:
     """The answer to a fault of the service: logged with its stack trace, answered without it."""
     logger.error("unexpected error", exc_info=exc)

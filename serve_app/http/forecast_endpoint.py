@@ -6,7 +6,6 @@ from functools import partial
 from typing import NamedTuple
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from runner.answer_cache import AnswerCache, Entry
@@ -55,10 +54,7 @@ class ForecastEndpoint:
         """One request; raises RequestError and ValidationError for the handlers."""
         began = self._clock()
         limits = self._service.config.request
-        try:
-            body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
-        except ClientDisconnect:
-            return
+        body = await read_body(receive, limits.max_body_bytes, limits.body_timeout_s)
         header_ms = header_deadline_ms(Headers(scope=scope))  # checked also for cached answers
         digest = hashlib.blake2b(body, digest_size=16).digest()
         rate_limit = rate_limit_of(scope)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -77,6 +77,7 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
             RequestError: counted(errors.on_request_error, service.request_metrics),
             ValidationError: counted(errors.on_request_error, service.request_metrics),
             HTTPException: errors.on_http_error,
+            ClientDisconnect: errors.on_disconnect,
             Exception: counted(errors.on_unexpected_error, service.request_metrics),
         },
     )
