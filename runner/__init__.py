@@ -10,5 +10,5 @@ Each folder answers one question:
     baseline/      what are the bands without a model?
     config/        what can be set, and which models are there?
 
-``types``, ``errors``, ``bands`` and ``answer_cache`` are used by all of them.
+``types``, ``errors``, ``bands``, ``answer_cache`` and ``pacer`` are used by several of them.
 """

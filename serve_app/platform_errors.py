@@ -1,4 +1,4 @@
-"""What callers read where Serve or HAProxy answers and not the service.
+"""The error codes and messages of answers that Serve or HAProxy gives, and not the service.
 
 Nothing heavy is imported here: HAProxy waits for it at every change of its configuration.
 """

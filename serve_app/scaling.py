@@ -1,4 +1,4 @@
-"""How many Runners there should be: by the items that want one, not by the calls they arrived in.
+"""How many Runners there should be: by the number of items, not of calls between replicas.
 
 Items share calls on their way to a Runner: from each ingress at most one in
 ``batching.share_calls_s``. Serve counts calls, so its own policy sees the same load whether a call

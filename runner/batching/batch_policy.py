@@ -228,7 +228,7 @@ class AdmissionControl:
         return False
 
     def turned_away(self, now: float) -> int:
-        """How many refused items would still be in the queue, had it taken them as in a burst."""
+        """Number of refused items that would still wait if none had been refused."""
         gone = self._turned_away
         while gone and now - gone[0] >= self._settings.max_wait_s:
             gone.popleft()

@@ -210,7 +210,7 @@ class Dispatcher(Generic[K, T, R]):
         return queue.admission.admits(ahead, limits, queue.returning.share)
 
     def is_stuck(self, key: K) -> bool:
-        """Whether abandoned calls hold every slot for ``key``, it is unknown for how long."""
+        """Whether abandoned calls hold every slot for ``key``; when they end is not known."""
         queue = self._queues.get(self._queue_of(key))
         return queue is not None and queue.is_stuck
 

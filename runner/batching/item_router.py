@@ -4,8 +4,8 @@ Failures are returned as values: they are frequent, and exceptions would cost a 
 
 Several runtimes: an item is sent to one of the replica's own. These follow from the replica's rank,
 so that every runtime has about as many replicas; with fewer replicas than runtimes a replica has
-several of its own. The others are used while none of its own may be called, or when they failed for
-this item. Each runtime has its own breaker and queue for each model: a dead runtime does not slow
+several of its own. The others are used while the breakers refuse all of its own, or when its own
+failed for this item. Each runtime has its own breaker and queue for each model: a dead runtime does not slow
 the others.
 """
 
@@ -218,7 +218,7 @@ class ItemRouter:
         return ModelFailure(reason, state, min(map(self._breakers.retry_in_s, names)))
 
     def _best_state(self, key: BatchKey) -> BreakerState:
-        """The state of the breaker that is open least."""
+        """The state of the breaker that may permit a call first."""
         names = self._runtimes.queue_names(key.model)
         return self._breakers.state(min(names, key=self._breakers.retry_in_s))
 

@@ -6,9 +6,9 @@ A plain data structure: no clock, no awaiting. The rules:
     between keys      the key that has waited longest for a call goes next, so that a key with many
                       items delays another key by one call, not by all its items
     between classes   interactive keys first; bulk items fill free places of a call. Bulk gets a
-                      fifth of what is sent: after four calls with less of it for the bulk key that
-                      has waited longest comes a bulk call. Both hold ``bulk_batch_size`` bulk items
-                      at most; with ``hold_bulk`` neither happens
+                      fifth of what is sent: after four calls in which it had less, the bulk key
+                      that has waited longest gets a call of its own. A call holds at most
+                      ``bulk_batch_size`` bulk items, and none with ``hold_bulk``
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 

@@ -1,8 +1,8 @@
 """Whether a free slot should wait a moment for the callers that were just answered.
 
 A caller that sends one request after the other returns shortly after its answer. If the next call
-leaves with the first of them, the others miss it, and c callers settle in two groups, each of which
-waits for the calls of the other: half batches, at twice the fixed cost. So a slot is held while
+leaves with the first of them, the others miss it. Then c callers form two groups that take turns:
+batches are half as large and cost twice the fixed time. So a slot is held while
 
     (w + k) * r  <  k * (a + b * w)
 
@@ -53,7 +53,7 @@ class ReturningCallers:
 
     @property
     def share(self) -> float:
-        """Of the callers that the last calls answered, those who returned, 0 to 1."""
+        """Share of the callers answered by the last calls that returned, 0 to 1."""
         return self._sum_returned / self._sum_answered if self._sum_answered else 0.0
 
     def on_arrival(self, now: float) -> None:

@@ -51,7 +51,7 @@ class Report:
 class SyncRequest:
     """A replica's message to the actor."""
 
-    actor: str | None  # the instance that the copy is of; None for none and after lost contact
+    actor: str | None  # instance that the copy comes from; None: no contact yet, or lost
     reports: Sequence[Report] = ()  # results since the last request
     probe: str | None = None  # the name of the breaker that should allow a probe
     copy: BreakerSnapshots | None = None  # all breakers of the replica, if the actor asked for them

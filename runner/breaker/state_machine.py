@@ -214,7 +214,7 @@ class Breaker:
         return self._state
 
     def retry_in_s(self, now: float) -> float:
-        """Seconds for which ``acquire`` refuses if nothing else happens; 0.0 if it would not."""
+        """Seconds until ``acquire`` may permit a call; 0.0 if it would now."""
         self._advance(now)
         if self._state is BreakerState.OPEN:
             return self._open_until - now

@@ -264,7 +264,7 @@ def _retry_after_s(exc: BaseException | None) -> float:
 
 
 def _end(split: BatchSplit, error: ModelError, cause: BaseException | None) -> None:
-    """Raises before the first answer; after it the error is that of the remaining series."""
+    """Raises while no series has an answer; later the remaining series get the error."""
     if not split.started:
         raise error from cause
     split.fail_rest(error)

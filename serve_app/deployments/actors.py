@@ -61,7 +61,7 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
 class BreakerActor:
     """The breakers of all replicas; their state is lost with the actor.
 
-    ``settings`` are of every breaker; Serve converts a pydantic model to a dict on the way here.
+    ``settings`` hold for every breaker; Serve converts a pydantic model to a dict on the way here.
     """
 
     def __init__(self, settings: CircuitBreakerSection | Mapping[str, Any]) -> None:

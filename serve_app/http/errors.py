@@ -1,4 +1,4 @@
-"""One table from error class to HTTP status and stable code, and the handlers that use it.
+"""Tables from errors to HTTP status and stable code: ours by class, Starlette's, and Serve's.
 
 Error messages are our own texts: never a stack trace, another system's text, or the caller's input.
 """

@@ -1,7 +1,7 @@
 """Decides when the launcher's local cluster is dead, and how often it is started again.
 
 Ray does not survive the death of its raylet, of its GCS or of an agent of the raylet, and Serve
-cannot repair that. The decisions are functions of the observations; ``Watch`` makes these.
+cannot repair that. The decisions are functions of observations; ``Watch`` observes.
 """
 
 import contextlib

@@ -121,14 +121,18 @@ COVERAGE = _gauge(
 )
 CALIBRATED = _gauge(
     "tsfm_calibrated_coverage",
-    "The same for the calibrated interval, or what it would have been.",
+    "Share of actual values inside the calibrated interval, offered or not.",
     ("source", "segment"),
 )
 COVERAGE_TARGET = _gauge(
     "tsfm_coverage_target", "The share that should be inside.", ("source", "segment")
 )
-COVERAGE_SAMPLES = _gauge("tsfm_coverage_samples", "Outcomes behind it.", ("source", "segment"))
-WIDTH = _gauge("tsfm_band_width", "Mean width of those bands.", ("source", "segment"))
+COVERAGE_SAMPLES = _gauge(
+    "tsfm_coverage_samples", "Number of actual values behind the coverage.", ("source", "segment")
+)
+WIDTH = _gauge(
+    "tsfm_band_width", "Mean width of the bands behind the coverage.", ("source", "segment")
+)
 BREACHES = _gauge("tsfm_breach_rate", "Share of recent outcomes outside.", ("source", "segment"))
 LEARNING = _counter(
     "tsfm_learning_total",
