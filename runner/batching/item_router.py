@@ -5,8 +5,8 @@ Failures are returned as values: they are frequent, and exceptions would cost a 
 Several runtimes: an item is sent to one of the replica's own. These follow from the replica's rank,
 so that every runtime has about as many replicas; with fewer replicas than runtimes a replica has
 several of its own. The others are used while the breakers refuse all of its own, or when its own
-failed for this item. Each runtime has its own breaker and queue for each model: a dead runtime does not slow
-the others.
+failed for this item. Each runtime has its own breaker and queue for each model: a dead runtime does
+not slow the others.
 """
 
 import asyncio
