@@ -18,8 +18,8 @@ $(STAMP):
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock && $(BIN)/pip install -q -r requirements-torch.txt
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e . && touch $@
 
-run: setup ## start the service with its embedded model on http://127.0.0.1:8000
-	@$(BIN)/python -m serve_app.launch.launcher
+run: setup ## start the service with its embedded model on http://127.0.0.1:8000; PORT=8001 for another port
+	@$(BIN)/python -m serve_app.launch.launcher serve_config.yaml $(PORT)
 
 test: setup unit integration ## run every test, with coverage and the doctests
 	@if command -v chromium-headless-shell || command -v chromium; then $(MAKE) test-browser; \

@@ -19,6 +19,9 @@ def serve(
         "serve_config.yaml"
     ),
     prod: Annotated[bool, typer.Option("--prod", help=f"Run {PROD} instead.")] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; by default that of the file.")
+    ] = None,
 ) -> None:
     """Run the service here until Ctrl-C.
 
@@ -29,11 +32,11 @@ def serve(
     Examples:
       tsfm serve
       TSFM_TOLLAMA__BASE_URL=http://127.0.0.1:11435 tsfm serve
-      tsfm serve --config my_serve_config.yaml
+      tsfm serve --port 8001
     """
     from serve_app.launch.launcher import main
 
-    raise typer.Exit(main(found_here(PROD if prod else config)))
+    raise typer.Exit(main(found_here(PROD if prod else config), port))
 
 
 def check_config(
@@ -53,7 +56,7 @@ def check_config(
     \b
     Examples:
       tsfm check-config serve_config.yaml
-      tsfm check-config configs/*.yaml deploy/*.yaml
+      tsfm check-config my_config.yaml my_models.yaml
     """
     from runner.errors import ConfigError
     from serve_app.launch.config_check import check_file

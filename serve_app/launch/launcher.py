@@ -8,23 +8,26 @@ for Linux only.
 """
 
 import ctypes
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import psutil
 
-from runner.config.loading import load_config
+from runner.config.loading import Config, load_config
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
 from serve_app.launch.config_check import read_serve_config
@@ -38,6 +41,8 @@ from serve_app.launch.supervisor import (
 )
 
 SERVE_CONFIG = Path("serve_config.yaml")
+EMBEDDED_RUNTIME = "serve_app.embedded_runtime:build"
+RUNTIME_VARIABLE = "TSFM_TOLLAMA__BASE_URL"  # of one runtime; with an S of several
 LEFT_OUT = Path(__file__).with_name("left_out")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 DEFAULTS = {
@@ -92,6 +97,7 @@ class Target:
     port: int
     ready_paths: tuple[str, ...]
     callers: int  # number of names with a token; 0: calls need no token
+    variables: Mapping[str, str]  # the address of the embedded runtime, which has the same port
 
     @property
     def url(self) -> str:
@@ -117,6 +123,15 @@ class Target:
         return EXAMPLE.format(url=self.url, token=token)
 
 
+def with_port(serve_config: Path, port: int, folder: Path) -> Path:
+    """A copy of a Serve config in ``folder``, with another port; ConfigError as `check_files`."""
+    values = read_serve_config(serve_config)
+    values["http_options"]["port"] = port
+    copy = folder / serve_config.name
+    copy.write_text(json.dumps(values), "utf-8")  # JSON is YAML
+    return copy
+
+
 def check_files(serve_config: Path) -> Target:
     """Checks the Serve config and every file it names; returns the address to listen on.
 
@@ -137,11 +152,27 @@ def check_files(serve_config: Path) -> Target:
         except OSError as exc:
             raise ConfigError(
                 f"{host}:{port} is taken ({exc.strerror}); stop what listens there, "
-                f"or change http_options.port in {serve_config}"
+                "or choose another port: make run PORT=8001, tsfm serve --port 8001"
             ) from exc
     prefixes = (application["route_prefix"] for application in values["applications"])
     ready = ("/readyz" if prefix == "/" else f"{prefix}/health/ready" for prefix in prefixes)
-    return Target(host, port, tuple(ready), len(callers))
+    return Target(host, port, tuple(ready), len(callers), _embedded(values, configs, port))
+
+
+def _embedded(values: Mapping[str, Any], configs: Sequence[Config], port: int) -> dict[str, str]:
+    """The variable with the embedded runtime's address, where that is the only runtime.
+
+    The configuration file names it with the default port. A runtime in the environment stays.
+    """
+    if any(name.startswith(RUNTIME_VARIABLE) for name in os.environ):
+        return {}
+    urls = [url for config in configs for url in config.tollama.base_urls]
+    for application in values["applications"]:
+        path = application["route_prefix"]
+        is_only = all(re.fullmatch(rf"http://127\.0\.0\.1:\d+{path}/?", str(url)) for url in urls)
+        if application["import_path"] == EMBEDDED_RUNTIME and is_only:
+            return {RUNTIME_VARIABLE: f"http://127.0.0.1:{port}{path}"}
+    return {}
 
 
 def haproxy_files(folder: str) -> dict[str, str]:
@@ -165,20 +196,25 @@ def private_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tsfm-", dir="/tmp", ignore_cleanup_errors=True)
 
 
-def main(serve_config: Path = SERVE_CONFIG) -> int:
-    """Starts the service, restarts a dead cluster, stops at a signal; returns the exit code."""
-    try:
-        target = check_files(serve_config)
-    except ConfigError as exc:
-        sys.stderr.write(f"The service cannot start: {exc}\n")
-        return 2
+def main(serve_config: Path = SERVE_CONFIG, port: int | None = None) -> int:
+    """Starts the service, restarts a dead cluster, stops at a signal; returns the exit code.
+
+    ``port`` replaces the one of ``serve_config``.
+    """
     stop = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, lambda *_: stop.set())
-    _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
     with private_folder() as folder:
-        environment = serve_environment(haproxy_files(folder) | dict(os.environ), sys.platform)
-        code = _run(target, serve_config, environment, stop)
+        try:
+            if port is not None:
+                serve_config = with_port(serve_config, port, Path(folder))
+            target = check_files(serve_config)
+        except ConfigError as exc:
+            sys.stderr.write(f"The service cannot start: {exc}\n")
+            return 2
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(name, lambda *_: stop.set())
+        _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
+        own = {**haproxy_files(folder), **os.environ, **target.variables}
+        code = _run(target, serve_config, serve_environment(own, sys.platform), stop)
     if stop.is_set():
         _say("Stopped.")
     return code
@@ -324,4 +360,5 @@ def is_loopback(address: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    config_file, *its_port = sys.argv[1:] or [str(SERVE_CONFIG)]
+    sys.exit(main(Path(config_file), int(its_port[0]) if its_port else None))

@@ -19,6 +19,7 @@ from serve_app.launch.launcher import (
     main,
     private_folder,
     serve_environment,
+    with_port,
 )
 from tests.support.builders import ROOT
 from tests.support.ray_env import ray_env
@@ -73,6 +74,25 @@ def test_example_has_a_token_where_tokens_are_configured(
     assert "authorization" not in local.example
     assert prod.access == "Callers need a token; 2 have one."
     assert '-H "authorization: Bearer $TOKEN" -d' in prod.example
+
+
+@pytest.mark.parametrize("variable", [None, "TSFM_TOLLAMA__BASE_URL", "TSFM_TOLLAMA__BASE_URLS"])
+def test_embedded_runtime_has_the_port_of_the_service_unless_another_runtime_is_set(
+    variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    shipped = write_serve_config(tmp_path, "configs/local.yaml", 1)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    if variable:
+        own = "http://127.0.0.1:11435"
+        monkeypatch.setenv(variable, own if variable.endswith("L") else json.dumps([own]))
+
+    target = check_files(with_port(shipped, port, folder))
+
+    assert target.url == f"http://127.0.0.1:{port}"
+    embedded = {"TSFM_TOLLAMA__BASE_URL": f"http://127.0.0.1:{port}/runtime"}
+    assert target.variables == ({} if variable else embedded)
 
 
 def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
