@@ -31,6 +31,7 @@ from runner.config.loading import Config, load_config
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
 from serve_app.launch.config_check import read_serve_config
+from serve_app.launch.runtime_check import default_model_notes
 from serve_app.launch.supervisor import (
     RESTART_PAUSES_S,
     Life,
@@ -98,6 +99,7 @@ class Target:
     ready_paths: tuple[str, ...]
     callers: int  # number of names with a token; 0: calls need no token
     variables: Mapping[str, str]  # the address of the embedded runtime, which has the same port
+    runtimes: Sequence[Config]  # the configurations, for the runtimes that they name
 
     @property
     def url(self) -> str:
@@ -156,7 +158,9 @@ def check_files(serve_config: Path) -> Target:
             ) from exc
     prefixes = (application["route_prefix"] for application in values["applications"])
     ready = ("/readyz" if prefix == "/" else f"{prefix}/health/ready" for prefix in prefixes)
-    return Target(host, port, tuple(ready), len(callers), _embedded(values, configs, port))
+    variables = _embedded(values, configs, port)
+    runtimes = [] if variables else configs  # the embedded runtime has the default model
+    return Target(host, port, tuple(ready), len(callers), variables, runtimes)
 
 
 def _embedded(values: Mapping[str, Any], configs: Sequence[Config], port: int) -> dict[str, str]:
@@ -231,7 +235,12 @@ def _run(
         else:
             _say(f"\nListening on {target.url}. {target.access}")
             open_ports = exposure_of(pid, target.port, stop.wait)
-            _say(f"{open_ports}\n\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
+            _say(open_ports)
+            for note in (
+                note for config in target.runtimes for note in default_model_notes(config)
+            ):
+                _say(note)
+            _say(f"\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
 
     deaths, pause_s = 0, 0.0
     while not stop.wait(pause_s):
