@@ -4,6 +4,8 @@ Heavy libraries (Ray, httpx, numpy) are imported where they are used, so that ``
 fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
 """
 
+from typing import Annotated
+
 import typer
 
 from serve_app.cli.backtest_commands import backtest, calibrate
@@ -11,6 +13,7 @@ from serve_app.cli.forecast_commands import forecast
 from serve_app.cli.local_commands import bench, check_config, config, serve
 from serve_app.cli.service_commands import breaker, models, status
 from serve_app.cli.terminal import Commands, help_of
+from serve_app.version import package_version
 
 app = typer.Typer(
     cls=Commands,
@@ -21,6 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tsfm {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
 COMMANDS = (serve, forecast, models, status, breaker, check_config, config, backtest, calibrate)
 for command in COMMANDS:
     app.command(help=help_of(command))(command)

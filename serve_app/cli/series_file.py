@@ -1,7 +1,7 @@
 """Reads forecast requests from a CSV or JSON file.
 
     CSV     a time column, a value column and, for several markets, a market column, by their usual
-            names; or one column of values without a header
+            names, with or without a unit in brackets; or one column of values without a header
     JSON    a list of numbers; numbers by market id; a request, a list of requests or a batch, as
             the API takes them; a list of rows like those of a CSV; one of these a line (JSON lines)
 
@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from serve_app.client.body import request_body, to_moment
 TIME_NAMES = ("ts", "time", "timestamp", "datetime", "date")
 VALUE_NAMES = ("price", "value", "y", "probability", "prob", "close")
 MARKET_NAMES = ("market_id", "market", "id", "symbol")
+FIRST_TIME_S = 1e9  # September 2001; larger numbers are times, not prices
+_UNIT = re.compile(r"\s*\([^)]*\)$")  # as in "Date (UTC)"
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 Body = dict[str, Any]
 Row = tuple[str, Any, Any]  # market, time or None, value
@@ -120,7 +124,7 @@ def _rows(source: Source, lines: Sequence[Mapping[str, Any]]) -> Iterable[Row]:
     """The lines of a table; their columns are those of the first one."""
     if not lines:
         return
-    columns = {name.strip().lower(): name for name in lines[0] if name}
+    columns = {_UNIT.sub("", name.strip().lower()): name for name in lines[0] if name}
     value, time, market = (
         next((columns[name] for name in names if name in columns), None)
         for names in (VALUE_NAMES, TIME_NAMES, MARKET_NAMES)
@@ -130,10 +134,20 @@ def _rows(source: Source, lines: Sequence[Mapping[str, Any]]) -> Iterable[Row]:
     if value is None:
         words = f"no column of values among {', '.join(columns) or 'none'}"
         raise ValueError(f"{words}; call it {' or '.join(VALUE_NAMES[:2])}")
+    for name in set(columns.values()) - {value, market} if time is None else ():
+        if _is_time(lines[0][name]):
+            raise ValueError(f"the column {name} seems to hold times; call it {TIME_NAMES[0]}")
     for line in lines:
         name = source.market if market is None else str(line.get(market))
         moment = None if time is None else str(line.get(time))
         yield name, moment, line.get(value)
+
+
+def _is_time(value: Any) -> bool:
+    number = _float(value)
+    if number is not None:
+        return number > FIRST_TIME_S
+    return _DATE.search(str(value)) is not None
 
 
 def _bodies(source: Source, rows: Iterable[Row]) -> list[Body]:

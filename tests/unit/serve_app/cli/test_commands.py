@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,10 @@ def test_bench_passes_its_options_to_the_load_test() -> None:
 
     assert shown.returncode == 2
     assert "'none' is not a whole number" in shown.stderr
+
+
+def test_version_is_the_one_that_is_installed() -> None:
+    result = terminal.invoke(app, ["--version"])
+
+    assert result.exit_code == 0
+    assert result.output == f"tsfm {version('tsfm-runner')}\n"

@@ -28,10 +28,11 @@ def source(text: str, points: int = 1000) -> Source:
         "market_id,ts,price\nm,1771587900,0.4\nm,1771588800,0.5\n",
         "price;market;timestamp\n0.4;m;2026-02-20T11:45Z\n0.5;m;2026-02-20 12:00:00\n",
         "Market\tTime\tValue\nm\t2026-02-20T12:00Z\t0.5\nm\t2026-02-20T11:45Z\t0.4\n",
+        'market,"Date (UTC)","Timestamp (UTC)",Price\nm,x,1771587900,0.4\nm,x,1771588800,0.5\n',
         '[{"market_id":"m","ts":1771587900,"price":0.4},{"market_id":"m","ts":1771588800,"price":"0.5"}]',
         '{"id":"m","ts":1771587900,"y":0.4}\n{"id":"m","ts":1771588800,"y":0.5}\n',
     ],
-    ids=["commas", "semicolons", "tabs", "rows", "lines"],
+    ids=["commas", "semicolons", "tabs", "units", "rows", "lines"],
 )
 def test_rows_with_times_are_one_request_a_market(text: str) -> None:
     assert requests_of(source(text)) == [TIMED]
@@ -84,6 +85,8 @@ def test_newest_values_are_sent_with_gaps_and_the_last_of_two_with_one_time() ->
         ("", "contains no values"),
         ("ts,price\n", "contains no values"),
         ("[]", "contains no values"),
+        ("when,price\n2026-02-20 10:00,0.4\n", "the column when seems to hold times; call it ts"),
+        ("seconds,price\n1771588800,0.4\n", "the column seconds seems to hold times"),
         ("a,b\n1,2\n", "no column of values among a, b; call it price or value"),
         ("price\n0.4\nmuch\n", "row 2: a value is not a number"),
         ("ts,price\nsoon,0.4\n", "row 1: a time is neither ISO-8601 nor seconds"),
