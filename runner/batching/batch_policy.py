@@ -151,7 +151,7 @@ PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
 OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to last
 OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; with fewer the queue grows slowly
-SLICE_S = 0.5  # arrivals are counted in slices of time; a burst fills one, overload several
+SLICE_S = 0.25  # arrivals are counted in slices of time; a burst fills one, overload several
 
 
 class ArrivalRate:

@@ -122,16 +122,16 @@ def arrive(admission: AdmissionControl, per_slice: int, slices: int = 3) -> floa
     return now
 
 
-# calls of 0.2 s take 4 items: 20 a second, 1.2 times of that is 12 in each slice
+# calls of 0.2 s take 4 items: 20 a second, 1.2 times of that is 6 in each slice
 @pytest.mark.parametrize(
     ("settings", "per_slice", "latency", "returning", "is_overload"),
     [
-        ({}, 12, SLOW_ITEMS, 0.0, False),
-        ({}, 13, SLOW_ITEMS, 0.0, True),
-        ({"slots_per_model": 2}, 24, SLOW_ITEMS, 0.0, False),
-        ({"prompt_call_s": 0.6}, 40, CallLatency(10, 0.05, 0.005, 0.005), 0.0, False),
-        ({}, 5, CallLatency(1, 0.1, 0.1, 0.1), 0.0, False),  # calls of one item serve it
-        ({}, 40, SLOW_ITEMS, 0.8, False),  # most callers were just answered
+        ({}, 6, SLOW_ITEMS, 0.0, False),
+        ({}, 7, SLOW_ITEMS, 0.0, True),
+        ({"slots_per_model": 2}, 12, SLOW_ITEMS, 0.0, False),
+        ({"prompt_call_s": 0.6}, 20, CallLatency(10, 0.05, 0.005, 0.005), 0.0, False),
+        ({}, 2, CallLatency(1, 0.1, 0.1, 0.1), 0.0, False),  # calls of one item serve it
+        ({}, 20, SLOW_ITEMS, 0.8, False),  # most callers were just answered
     ],
 )
 def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
