@@ -22,8 +22,8 @@ def default_model_notes(config: Config) -> list[str]:
             usable = ", ".join(sorted(installed & served)) or "none that is registered"
             notes.append(
                 f"The runtime at {url} does not have {wanted}, the default model: requests that "
-                f"name no model get the baseline. Install it there (`tollama pull {wanted}`, if offered), "
-                f"or set TSFM_REQUEST__MODEL to a model that it has: {usable}."
+                f"name no model get the baseline. Install it there (`tollama pull {wanted}`, if "
+                f"offered), or set TSFM_REQUEST__MODEL to a model that it has: {usable}."
             )
     return notes
 
