@@ -6,7 +6,8 @@ import pytest
 
 from runner.errors import UnknownModelError
 from runner.forecast.answers import Forecast
-from runner.forecast.forecaster import CACHED_AT_ONCE, MAX_CHUNK_BYTES, size_bytes, split
+from runner.forecast.batch_pools import MAX_CHUNK_BYTES, size_bytes, split
+from runner.forecast.forecaster import CACHED_AT_ONCE
 from runner.types import FallbackReason, ForecastRequest, Priority, Source
 from tests.support.builders import make_request, walk
 from tests.unit.runner.forecast.forecasters import (
