@@ -17,9 +17,16 @@ from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
 from runner.pacer import Pacer
 from serve_app.deployments.actors import LEARNING
 from serve_app.deployments.replica import set_up_replica
+from serve_app.http.batch_endpoint import warm_up_batches
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
-from serve_app.remote.clients import BaselineHandle, ReconnectingActor, RunnerHandle, warm_up
+from serve_app.remote.clients import (
+    WARM_UP_LIMIT_S,
+    BaselineHandle,
+    ReconnectingActor,
+    RunnerHandle,
+    warm_up,
+)
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning
 from serve_app.telemetry.flusher import Flusher, RaySink
@@ -58,6 +65,9 @@ class Ingress:
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
         forecaster = Forecaster(config, registry, answers, model, bands, clock, pacer)
+        # for the warm-up: its answers are neither learned from nor kept
+        unnoted = AnswerStore(config, clock, random.random)
+        self._warming = Forecaster(config, registry, unnoted, model, bands, clock, pacer)
         recorder = Recorder()
         log = RequestLog(config.observability.log_fallbacks_every_s)
         request_metrics = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
@@ -68,7 +78,10 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """The ASGI app; Serve calls this on the replica, after the constructor."""
-        await warm_up(self._runner, self._baseline, self._service.config)
+        config, pacer = self._service.config, self._service.pacer
+        await warm_up(self._runner, self._baseline, config)
+        deadline = self._service.clock() + WARM_UP_LIMIT_S
+        await warm_up_batches(config, self._warming, pacer, deadline)
         self._flusher.start()
         if self._learning is not None:
             self._learning.start()

@@ -62,8 +62,10 @@ class Bench:
         answers = AnswerStore(config, self.clock, lambda: 0.0, conformal)
         shared = (config, REGISTRY, answers)
         self.under_way = under_way = UnderWay()
-        pacer = Pacer(self.clock, lambda: under_way.single > 0)
-        forecaster = Forecaster(*shared, self.model, self.baseline, self.clock, pacer)
+        self.pacer = pacer = Pacer(self.clock, lambda: under_way.single > 0)
+        self.forecaster = forecaster = Forecaster(
+            *shared, self.model, self.baseline, self.clock, pacer
+        )
         self.recorder = Recorder()
         self.request_metrics = make_request_metrics(self.clock, self.recorder)
         self.fleet = FakeFleet()

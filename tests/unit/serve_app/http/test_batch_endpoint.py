@@ -5,6 +5,7 @@ import httpx
 import orjson
 import pytest
 
+from serve_app.http.batch_endpoint import WARM_UP_ITEMS, warm_up_batches
 from tests.support.bench import Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
 
@@ -26,6 +27,14 @@ async def test_results_have_the_order_of_the_requests(bench: Bench) -> None:
     results = response.json()["results"]
     assert response.status_code == 200
     assert [r["ok"]["market_id"] for r in results] == [f"m-{i}" for i in range(50)]
+
+
+async def test_warm_up_answers_a_batch_by_the_baseline_alone(bench: Bench) -> None:
+    config, deadline = make_config(), bench.clock() + 10.0
+    await warm_up_batches(config, bench.forecaster, bench.pacer, deadline)
+
+    assert len(bench.baseline.requests) == WARM_UP_ITEMS
+    assert not bench.model.requests
 
 
 async def test_bad_items_are_errors_for_themselves_alone(bench: Bench) -> None:
