@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loadtest.stub.app import Settings, build_app
-from loadtest.stub.faults import TRANSPORTS, Fault, Kind, parse_fault
+from loadtest.stub.faults import KINDS, TRANSPORTS, Fault, parse_fault
 
 
 class Server(uvicorn.Server):
@@ -60,11 +60,9 @@ class TrackedProtocol(HttpToolsProtocol):
 
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    settings = Settings(
-        args.ms_per_call, args.ms_per_series, tuple(args.model or ["mock"]), args.api_key
-    )
-    settings.series_limits = dict(args.series_limit)
-    app = build_app(settings, _fault(args), args.seed)
+    models = tuple(args.model or ["mock"])
+    settings = Settings(args.ms_per_call, args.ms_per_series, models, args.api_key)
+    app = build_app(settings, args.fault)
     server = Server(app, _announce, host=args.host, port=args.port, http=TrackedProtocol)
     asyncio.run(server.serve_and_leave())
 
@@ -73,18 +71,11 @@ def _announce(url: str) -> None:
     print(json.dumps({"url": url}), flush=True)
 
 
-def _fault(args: argparse.Namespace) -> Fault | None:
-    if args.fault is None:
-        return None
-    kind, arg = args.fault
-    return Fault(kind, arg, args.fault_share, args.fault_count, args.fault_items)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.stub_tollama",
         description="A stand-in for the tollama daemon.",
-        epilog="faults: " + ", ".join(kind.value for kind in Kind),
+        epilog="faults: " + ", ".join(sorted(KINDS)),
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1")
@@ -93,27 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--ms-per-series", type=float, default=0.9, help="inference time per series on top")
     add("--model", action="append", help="an installed model (mock); * for any")
     add("--api-key", help="refuse calls without this bearer token")
-    add("--series-limit", action="append", type=_limit, default=[], metavar="MODEL=N")
     add("--fault", type=_fault_argument, metavar="KIND[=ARG]")
-    add("--fault-share", type=float, default=1.0, help="fraction of calls that are hit")
-    add("--fault-count", type=int, help="how many calls are hit at most")
-    add("--fault-items", type=int, help="how many series of a call are spoiled (all)")
-    add("--seed", type=int, default=0)
     return parser
 
 
-def _fault_argument(text: str) -> tuple[Kind, str | None]:
+def _fault_argument(text: str) -> Fault:
     try:
         return parse_fault(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def _limit(text: str) -> tuple[str, int]:
-    model, _, limit = text.rpartition("=")
-    if not model or not limit.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=N")
-    return model, int(limit)
 
 
 if __name__ == "__main__":

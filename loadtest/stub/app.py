@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import random
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import count
 from time import perf_counter
 from typing import Any
 
@@ -20,9 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loadtest.stub import contract
 from loadtest.stub.faults import (
+    DELAYS,
+    POISONED,
     Fault,
-    FaultPlan,
-    Kind,
     Reply,
     deliver,
     parse_fault,
@@ -43,7 +44,6 @@ class Settings:
     ms_per_series: float = 0.0
     models: tuple[str, ...] = ("mock",)
     api_key: str | None = None
-    series_limits: Mapping[str, int] = field(default_factory=dict)
 
     def inference_s(self, series_count: int) -> float:
         return (self.ms_per_call + series_count * self.ms_per_series) / 1000
@@ -54,8 +54,6 @@ class Records:
     """Requests that the stand-in received, for tests and drills."""
 
     calls: int = 0
-    forecasts: int = 0
-    busy_ms: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
@@ -69,34 +67,46 @@ class Records:
 class Runtime:
     """One lock per family is held for a whole inference, delay included, as the daemon does."""
 
-    def __init__(self, settings: Settings, fault: Fault | None = None, seed: int = 0) -> None:
+    def __init__(self, settings: Settings, fault: Fault | None = None) -> None:
         self.settings = settings
         self.records = Records()
-        self._seed = seed
-        self.plan = FaultPlan(fault, seed)
         self._locks: dict[str, asyncio.Lock] = {}
         self._released = asyncio.Event()
+        self.change_fault(fault)
 
     def change_fault(self, fault: Fault | None) -> None:
         """Puts a fault in force, or none; calls that hang are let go."""
         self._released.set()
         self._released = asyncio.Event()
-        self.plan = FaultPlan(fault, self._seed)
+        self.fault = fault
+        self._numbers = count()
+
+    def strike(self) -> Fault | None:
+        """The fault of the next call; flapping spares every second group of calls."""
+        fault, number = self.fault, next(self._numbers)
+        if fault and fault.kind == "flapping" and number // int(fault.number(5)) % 2:
+            return None
+        return fault
 
     def lock_for(self, model: str) -> asyncio.Lock:
         return self._locks.setdefault(family_of(model), asyncio.Lock())
 
     async def hold(self, fault: Fault | None, until: float) -> None:
         """Waits for the inference time, plus the delay of the fault."""
-        lifted = fault is not self.plan.fault  # while it waited for the lock
-        if fault is not None and fault.kind is Kind.HANG and not lifted:
-            await _wait_at_most(self._released, fault.number(3600))
-        if fault is not None and fault.kind is Kind.LATENCY:
-            until += fault.number(1000) / 1000
-        if fault is not None and fault.kind is Kind.JITTER:
-            until += self.plan.jitter_s(fault)
+        if fault is not None and fault.kind in DELAYS:
+            until += await self._delay_s(fault, fault.number(DELAYS[fault.kind]))
         if (left := until - perf_counter()) > 0:
             await asyncio.sleep(left)
+
+    async def _delay_s(self, fault: Fault, arg: float) -> float:
+        if fault.kind == "jitter":
+            return random.uniform(0, arg / 1000)
+        if fault.kind == "latency":
+            return arg / 1000
+        if fault is self.fault:  # it may have been changed while the call waited for the lock
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), arg)
+        return 0.0
 
     def control(self, order: Any) -> None:
         """Applies the body of ``POST /_control``.
@@ -105,7 +115,7 @@ class Runtime:
             ValueError: a field, kind or value is not known.
         """
         given = Order.model_validate(order)
-        for name in given.model_fields_set & _SETTINGS:
+        for name in given.model_fields_set - {"fault", "arg"}:
             setattr(self.settings, name, getattr(given, name))
         if "fault" in given.model_fields_set:
             self.change_fault(given.as_fault())
@@ -118,34 +128,18 @@ class Order(BaseModel):
 
     ms_per_call: float = 0.0
     ms_per_series: float = 0.0
-    models: tuple[str, ...] = ()
-    api_key: str | None = None
     fault: str | None = None
     arg: Any = None
-    share: float = 1.0
-    count: int | None = None
-    items: int | None = None
 
     def as_fault(self) -> Fault | None:
         if self.fault is None:
             return None
-        kind, arg = parse_fault(self.fault)
-        return Fault(
-            kind, arg if self.arg is None else str(self.arg), self.share, self.count, self.items
-        )
+        return parse_fault(self.fault if self.arg is None else f"{self.fault}={self.arg}")
 
 
-_SETTINGS = {"ms_per_call", "ms_per_series", "models", "api_key"}
-
-
-async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-
-
-def build_app(settings: Settings, fault: Fault | None = None, seed: int = 0) -> ASGIApp:
+def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
     """The stand-in as an ASGI app; faults of the wire need a real server around it."""
-    runtime = Runtime(settings, fault, seed)
+    runtime = Runtime(settings, fault)
 
     async def health(_: Request) -> Response:
         return _json({"status": "ok"})
@@ -154,14 +148,14 @@ def build_app(settings: Settings, fault: Fault | None = None, seed: int = 0) -> 
         return _json({"models": [_tag(model) for model in settings.models if model != "*"]})
 
     async def stats(_: Request) -> Response:
-        return _json({**runtime.records.as_json(), "fault": runtime.plan.fault})
+        return _json({**runtime.records.as_json(), "fault": runtime.fault})
 
     async def control(request: Request) -> Response:
         try:
             runtime.control(orjson.loads(await request.body()))
         except ValueError as exc:
             return _json({"error": str(exc)}, 400)
-        return _json({"fault": runtime.plan.fault})
+        return _json({"fault": runtime.fault})
 
     async def reset(_: Request) -> Response:
         runtime.change_fault(None)
@@ -188,22 +182,22 @@ class ForecastRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         records, headers = self._runtime.records, Headers(scope=scope)
-        fault = None if b"followed=1" in scope["query_string"] else self._runtime.plan.strike()
+        fault = None if b"followed=1" in scope["query_string"] else self._runtime.strike()
         records.calls += 1
         reply = Reply(500, b"")
         try:
-            reply = await self._reply(headers, receive, fault)
+            reply = await self._reply(headers, Request(scope, receive), fault)
             await deliver(reply, fault, scope, send)
         finally:
             records.statuses[str(reply.status)] += 1
 
-    async def _reply(self, headers: Headers, receive: Receive, fault: Fault | None) -> Reply:
+    async def _reply(self, headers: Headers, request: Request, fault: Fault | None) -> Reply:
         try:
             if fault is not None:
-                self._runtime.records.faults[str(fault.kind)] += 1
+                self._runtime.records.faults[fault.kind] += 1
                 refuse_by_status(fault)
             contract.require_size(headers.get("content-length"))
-            body = await _read(receive)
+            body = await request.body()
             # a task of its own, so that a caller that disconnects does not stop the inference
             task = asyncio.create_task(self._infer(body, headers, fault, perf_counter()))
             self._inferences.add(task)
@@ -217,20 +211,19 @@ class ForecastRoute:
         self, body: bytes, headers: Headers, fault: Fault | None, started: float
     ) -> Reply:
         request = self._accepted(body, headers)
-        series, settings = request["series"], self._runtime.settings
-        if fault is not None and fault.kind is Kind.POISONED:
-            refuse_poison(fault, series)
+        series = request["series"]
+        poison = fault if fault is not None and fault.kind in POISONED else None
+        if poison and poison.kind == "poisoned":
+            refuse_poison(poison, series)
         parsed = perf_counter()
         async with self._runtime.lock_for(request["model"]):
-            locked = perf_counter()
-            cost_s = settings.inference_s(len(series))
-            until = locked - (parsed - started) + cost_s
-            contract.require_series_within(request["model"], len(series), settings.series_limits)
-            reply = self._encoded(request, fault, cost_s)
+            cost_s = self._runtime.settings.inference_s(len(series))
+            until = perf_counter() - (parsed - started) + cost_s
+            content = spoil(fault, answer(request, cost_s * 1000))
+            reply = Reply(200, orjson.dumps(content))
             await self._runtime.hold(fault, until)
-            self._runtime.records.busy_ms += (perf_counter() - locked) * 1000
-        if fault is not None and fault.kind is Kind.POISONED_BLIND:
-            refuse_poison(fault, series)
+        if poison:  # the one that only the model process finds
+            refuse_poison(poison, series)
         return reply
 
     def _accepted(self, body: bytes, headers: Headers) -> dict[str, Any]:
@@ -240,26 +233,9 @@ class ForecastRoute:
         if isinstance(request, dict):
             records.last_request = {"headers": dict(headers), "fields": sorted(request)}
         contract.check(request)
-        contract.require_no_files(request)
         contract.require_installed(request["model"], settings.models)
         records.series_per_call.append(len(request["series"]))
         return dict(request)
-
-    def _encoded(self, request: dict[str, Any], fault: Fault | None, cost_s: float) -> Reply:
-        body = answer(request, inference_ms=cost_s * 1000, total_ms=cost_s * 1000)
-        self._runtime.records.forecasts += len(body["forecasts"])
-        return Reply(200, orjson.dumps(spoil(fault, body) if fault else body))
-
-
-async def _read(receive: Receive) -> bytes:
-    parts, more = [], True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -1,11 +1,11 @@
 """How tollama accepts a call to ``POST /v1/forecast`` and how it refuses one, without a server.
 
-Statuses, fields, limits, texts, hints and their order were observed on a tollama 0.1.0 daemon.
-tollama checks bodies with pydantic, and so does this.
+Statuses, limits, texts, hints and their order were observed on a tollama 0.1.0 daemon, which checks
+bodies with pydantic too. Fields that the service does not send are unknown here.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -92,31 +92,12 @@ def require_installed(model: str, installed: Collection[str]) -> None:
         raise RefusedError(404, f"model {model!r} is not installed")
 
 
-def require_no_files(request: Mapping[str, Any]) -> None:
-    """404 for fields that name a file: the real runtime would read it, and there is none here."""
-    for name in ("modelfile", "data_url"):
-        if request.get(name) is not None:
-            raise RefusedError(404, f"{name} {request[name]!r} not found")
-
-
-def require_series_within(model: str, count: int, limits: Mapping[str, int]) -> None:
-    """400 over the series limit of a model; as in the real one, no index is named."""
-    limit = limits.get(model)
-    if limit is not None and count > limit:
-        message = f"{model} currently supports at most {limit} input series per request"
-        raise RefusedError(400, {"code": "BAD_REQUEST", "message": message})
-
-
 def _parse_as_python_does(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8", "replace"))
     except json.JSONDecodeError as exc:
         wrong = _error("json_invalid", ("body", exc.pos), "JSON decode error", {}, error=exc.msg)
         raise RefusedError(400, [wrong]) from exc
-
-
-def covariate_kind(values: list[Any]) -> str:
-    return "categorical" if type(values[0]) is str else "numeric"
 
 
 def _error(
@@ -144,7 +125,7 @@ def _ascending(levels: list[float]) -> list[float]:
 _Text = Annotated[str, Field(min_length=1)]
 _Numbers = Annotated[list[int | float], Field(min_length=1)]
 _Level = Annotated[float, Field(gt=0, lt=1)]
-_Columns = dict[str, list[int | float | str]]
+_Columns = dict[str, _Numbers]
 
 
 class _Series(BaseModel):
@@ -154,10 +135,8 @@ class _Series(BaseModel):
     freq: _Text = "auto"
     timestamps: Annotated[list[_Text], Field(min_length=1)]
     target: _Numbers
-    actuals: _Numbers | None = None
     past_covariates: _Columns | None = None
     future_covariates: _Columns | None = None
-    static_covariates: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _lengths_match(self) -> "_Series":
@@ -165,20 +144,9 @@ class _Series(BaseModel):
         if len(self.target) != points:
             raise ValueError("target length must match timestamps length")
         for name, values in (self.past_covariates or {}).items():
-            _check_column(f"past_covariates[{name!r}]", values)
             if len(values) != points:
                 raise ValueError(f"past_covariates[{name!r}] length must match timestamps length")
-        for name, values in (self.future_covariates or {}).items():
-            _check_column(f"future_covariates[{name!r}]", values)
         return self
-
-
-def _check_column(name: str, values: list[Any]) -> None:
-    if not values:
-        raise ValueError(f"{name} must not be empty")
-    if len({type(value) is str for value in values}) > 1:
-        only = "must contain either only numeric values or only string values"
-        raise ValueError(f"{name} {only}")
 
 
 class _Request(BaseModel):
@@ -186,42 +154,27 @@ class _Request(BaseModel):
 
     model: _Text
     horizon: Annotated[int, Field(gt=0)]
-    modelfile: _Text | None = None
-    data_url: _Text | None = None
     quantiles: Annotated[list[_Level], AfterValidator(_ascending)] = []
     series: list[_Series] = []
     options: dict[str, Any] = {}
-    timeout: Annotated[float, Field(gt=0)] | None = None
-    ingest: Any = None
-    parameters: dict[str, Any] = {}
-    response_options: dict[str, Any] = {}
-    keep_alive: Any = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "_Request":
-        if not self.series and self.data_url is None:
+        if not self.series:
             raise ValueError("either series or data_url is required")
-        if self.series and self.data_url is not None:
-            raise ValueError("series and data_url cannot be combined")
-        for message in _wrong_futures(self.series, self.horizon):
-            raise ValueError(message)
+        for series in self.series:
+            _check_future(series, self.horizon)
         return self
 
 
-def _wrong_futures(many: list[_Series], horizon: int) -> Iterator[str]:
-    for series in many:
-        past, future = series.past_covariates or {}, series.future_covariates or {}
-        for name, values in future.items():
-            if len(values) != horizon:
-                yield f"future_covariates[{name!r}] length must match horizon ({horizon})"
-        for name in sorted(future.keys() - past.keys()):
-            missing = f"missing past values for covariate {name!r}"
-            yield f"future_covariates must also exist in past_covariates; {missing}"
-        for name in (name for name in future if name in past):
-            then, ahead = covariate_kind(past[name]), covariate_kind(future[name])
-            if then != ahead:
-                kinds = f"covariate {name!r} has past={then} future={ahead}"
-                yield f"covariate type must be consistent between past and future values; {kinds}"
+def _check_future(series: _Series, horizon: int) -> None:
+    past, future = series.past_covariates or {}, series.future_covariates or {}
+    for name, values in future.items():
+        if len(values) != horizon:
+            raise ValueError(f"future_covariates[{name!r}] length must match horizon ({horizon})")
+    for name in sorted(future.keys() - past.keys()):
+        missing = f"missing past values for covariate {name!r}"
+        raise ValueError(f"future_covariates must also exist in past_covariates; {missing}")
 
 
 _REQUEST = TypeAdapter(_Request)

@@ -35,7 +35,7 @@ def test_every_case_is_an_order_that_is_understood(case: Case):
     if case.order:
         runtime.control(case.order)
 
-    assert (runtime.plan.fault is not None) == bool(case.order)
+    assert (runtime.fault is not None) == bool(case.order)
     assert Toxics(**case.toxics) is not None
     assert not (case.order and case.toxics)
 

@@ -106,14 +106,6 @@ async def test_a_missing_or_wrong_key_gets_401_and_the_right_one_passes():
     assert wrong.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_model_with_a_series_limit_refuses_more_without_naming_one():
-    async with runtime(models=("granite-ttm-r2",), series_limits={"granite-ttm-r2": 1}) as client:
-        response = await client.post("/v1/forecast", json=request_of(model="granite-ttm-r2"))
-
-    assert response.status_code == 400
-    assert response.json()["detail"]["code"] == "BAD_REQUEST"
-
-
 async def test_a_star_stands_for_any_model_and_is_not_listed():
     async with runtime(models=("*",)) as client:
         response = await client.post("/v1/forecast", json=request_of(model="anything"))
