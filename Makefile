@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload lint fmt types layers alerts audit docs contract lock manifests validate-deploy load fuzz mutants ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload lint fmt types layers alerts audit docs docs-site docs-serve contract lock manifests validate-deploy load fuzz mutants ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -57,6 +57,13 @@ layers: setup ## check which room may import which
 docs: setup ## write the pages that are generated from the code
 	$(BIN)/python .ci/config_reference.py
 
+docs-site: setup ## build the documentation as a site, in site/; wrong links fail
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+
+docs-serve: docs-site ## show the documentation on http://127.0.0.1:8001; pages follow your edits
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8001
+
 alerts: ## test the alert rules with promtool
 	promtool check config deploy/prometheus/prometheus.yaml
 	promtool test rules deploy/prometheus/alerts_test.yaml
@@ -71,6 +78,7 @@ lock: setup ## lock the dependencies again from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes --no-emit-package torch --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile -q --group browser -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-browser.lock
 	$(BIN)/uv pip compile -q --group mutants -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-mutants.lock
+	$(BIN)/uv pip compile -q --group docs -c requirements.lock --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements-docs.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra image --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock -o deploy/requirements.lock
 
 manifests: ## write the generated copies under deploy/ (needs kubectl or kustomize)
@@ -80,10 +88,10 @@ validate-deploy: setup ## check the Serve config, the Kubernetes manifests and t
 	$(BIN)/python -m pytest tests/unit/deploy -q
 
 bench: setup ## compare the service with an empty Serve application and with the runtime alone
-	$(BIN)/python -m loadtest.drills.compare --write docs/performance.md
+	$(BIN)/python -m loadtest.drills.compare --write docs/measurements.md
 
 curves: setup ## does the cost grow linearly with points, horizon and series?
-	$(BIN)/python -m loadtest.drills.curves --write docs/performance.md
+	$(BIN)/python -m loadtest.drills.curves --write docs/measurements.md
 
 faults: setup ## every runtime fault in turn: is every answer valid and in time?
 	@$(BIN)/python -m loadtest.drills.faults
@@ -119,7 +127,7 @@ mutants: setup ## do the tests find inserted faults in breaker, dispatcher and c
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-mutants.lock
 	rm -rf mutants && $(BIN)/mutmut run && $(BIN)/python .ci/mutants.py
 
-ci: lint types layers audit test ## run what continuous integration runs
+ci: lint types layers audit docs-site test ## run what continuous integration runs
 
 clean: ## remove what the targets created
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis mutants
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov .hypothesis mutants site

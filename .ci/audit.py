@@ -16,6 +16,7 @@ FILES = (
     "requirements.lock",
     "requirements-browser.lock",
     "requirements-mutants.lock",
+    "requirements-docs.lock",
     "requirements-torch.txt",
 )  # one by one: hashed and not do not mix
 

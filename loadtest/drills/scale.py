@@ -189,7 +189,7 @@ class Point:
         )
 
 
-# Two cores shared with other work, 22 November 2026, Ray 2.60.0: the rows of docs/scale.md.
+# Two cores shared with other work, 22 November 2026, Ray 2.60.0: the rows of docs/measurements.md.
 MEASURED = Costs(
     ingress_ms=1.74,
     runner_ms=0.69,

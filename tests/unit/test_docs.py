@@ -9,7 +9,8 @@ from serve_app.cli import app
 from tests.support.builders import ROOT
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md")),
+    *ROOT.glob("*.md"),
+    ROOT / "deploy/README.md",
     *(ROOT / "docs").rglob("*.md"),
 ]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -47,6 +48,15 @@ def test_every_page_is_linked_from_the_readme_or_from_a_page_it_links() -> None:
     }
 
     assert [p.name for p in (ROOT / "docs").rglob("*.md") if p.resolve() not in linked] == []
+
+
+@pytest.mark.parametrize(("drill", "name"), [("compare", "bench"), ("curves", "curves")])
+def test_page_that_a_drill_writes_has_the_marks_of_its_table(drill: str, name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (page,) = re.findall(rf"drills\.{drill} --write (\S+)", makefile)
+
+    text = (ROOT / page).read_text("utf-8")
+    assert 0 < text.find(f"<!-- {name} -->") < text.find(f"<!-- /{name} -->")
 
 
 def test_page_of_the_command_names_every_command() -> None:
