@@ -59,7 +59,7 @@ class AccessControl:
     def gate(self, path: str) -> list[Middleware]:
         """The middleware of a route: its access check, or nothing."""
         needs = NEEDS[path]
-        return [Middleware(_AccessCheck, self, needs)] if self._tokens and needs else []
+        return [Middleware(_checked, self, needs)] if self._tokens and needs else []
 
     def admit(self, scope: Scope, needs: Scopes) -> RateLimit:
         """The rate limit of the caller of this request.
@@ -88,24 +88,20 @@ class AccessControl:
         return found
 
 
-class _AccessCheck:
+def _checked(app: ASGIApp, access: AccessControl, needs: Scopes) -> ASGIApp:
     """Checks access before a route, and adds the caller's rate limit headers to the answer."""
 
-    def __init__(self, app: ASGIApp, access: AccessControl, needs: Scopes) -> None:
-        self._app = app
-        self._access = access
-        self._needs = needs
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rate_limit = self._access.admit(scope, self._needs)
-        scope[SCOPE_KEY] = rate_limit
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        rate_limit = scope[SCOPE_KEY] = access.admit(scope, needs)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *rate_limit.headers()]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await app(scope, receive, send_with_headers)
+
+    return checked
 
 
 _REALM = 'Bearer realm="tsfm"'

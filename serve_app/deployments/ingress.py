@@ -29,10 +29,9 @@ from serve_app.remote.clients import (
 )
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning
-from serve_app.telemetry.flusher import Flusher, RaySink
-from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
 from serve_app.telemetry.request_history import RequestHistory
-from serve_app.telemetry.request_metrics import RequestLog, RequestMetrics
+from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.tracing import TracedBaseline, TracedModel
 
 
@@ -69,8 +68,9 @@ class Ingress:
         unnoted = AnswerStore(config, clock, random.random)
         self._warming = Forecaster(config, registry, unnoted, model, bands, clock, pacer)
         recorder = Recorder()
-        log = RequestLog(config.observability.log_fallbacks_every_s)
-        request_metrics = RequestMetrics(recorder, RequestHistory(clock, time.time), log)
+        history = RequestHistory(clock, time.time)
+        log_every_s = config.observability.log_fallbacks_every_s
+        request_metrics = RequestMetrics(recorder, history, log_every_s)
         self._flusher = Flusher(recorder, RaySink(), request_metrics.update_gauges)
         shared = (config, registry, answers, forecaster, clock, request_metrics, handle)
         self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)

@@ -3,9 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from opentelemetry.trace import Tracer
@@ -27,10 +26,9 @@ from serve_app.remote.breaker_client import BreakerClient
 from serve_app.remote.clients import ItemBatch, ItemTasks, ReconnectingActor
 from serve_app.remote.clients import NumberedAnswers as Parts
 from serve_app.scaling import demand
-from serve_app.telemetry.flusher import Flusher, RaySink
-from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.runner_metrics import Call, MeteredCall, QueueGauges
-from serve_app.telemetry.tracing import TracedCall, TracedItems, forward
+from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
+from serve_app.telemetry.runner_metrics import Call, QueueGauges, metered
+from serve_app.telemetry.tracing import ItemForecast, forward, traced_call, traced_item
 
 
 @serve.deployment
@@ -56,8 +54,9 @@ class Runner:
             config.circuit_breaker,
             time.monotonic,
         )
-        metered = partial(_metered, recorder, tracer)
-        calls = [metered(self._call(config, i, tracer)) for i in range(len(runtimes))]
+        calls = [
+            _measured(self._call(config, i, tracer), recorder, tracer) for i in range(len(runtimes))
+        ]
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             lambda target, requests: calls[target.runtime](target.key, requests),
             queue_of=lambda route: route.queue_name,
@@ -72,9 +71,9 @@ class Runner:
         self._router = ItemRouter(
             self._dispatcher, runtimes, self._breakers, config.cache, time.monotonic, random.random
         )
-        item: Callable[[ModelRequest], Coroutine[Any, Any, ModelOutcome]] = self._router.forecast
+        item: ItemForecast = self._router.forecast
         if tracer is not None:
-            item = TracedItems(self._router.forecast, tracer, time.time_ns)
+            item = traced_item(item, tracer, time.time_ns)
         self._item_tasks: ItemTasks[ModelRequest, ModelOutcome] = ItemTasks(item)
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
@@ -149,7 +148,7 @@ def _replica_rank() -> ReplicaRank:
     return ReplicaRank(context.rank.rank if context.rank else 0, max(1, context.world_size or 1))
 
 
-def _metered(recorder: Recorder, tracer: Tracer | None, call: BatchCall) -> Call:
+def _measured(call: BatchCall, recorder: Recorder, tracer: Tracer | None) -> Call:
     """The calls of one runtime, counted, and traced where traces are configured."""
-    metered = MeteredCall(call, recorder, time.monotonic)
-    return TracedCall(metered, tracer) if tracer else metered
+    counted = metered(call, recorder, time.monotonic)
+    return traced_call(counted, tracer) if tracer else counted

@@ -154,7 +154,7 @@ class BatchEndpoint:
         timings = timings_of(began, None, answered, now, forecast)
         self._service.request_metrics.answered(Route.BATCH, now, forecast, timings, called)
         state, age_s = forecast.breaker_state, forecast.cache_age_s
-        return b'"ok":%b' % render(head, state, timings.total_ms, age_s)
+        return b'"ok":%b' % render(head, state, timings["total"], age_s)
 
     def _refusal(self, error: Described) -> bytes:
         self._service.request_metrics.refused(Route.BATCH, "refused")

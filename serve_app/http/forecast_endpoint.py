@@ -19,7 +19,7 @@ from serve_app.http.encoding import encode, render
 from serve_app.http.errors import request_id
 from serve_app.http.requests import series_steps, to_request
 from serve_app.http.service import Dependencies
-from serve_app.telemetry.request_metrics import Route, timings_of
+from serve_app.telemetry.request_metrics import Route, timing_header, timings_of
 
 Answer = tuple[bytes, bytes]  # the body, and the value of Server-Timing
 
@@ -130,8 +130,8 @@ class ForecastEndpoint:
         timings = timings_of(began, admitted, answered, now, forecast)
         called = partial(_request_id, scope)
         self._service.request_metrics.answered(Route.FORECAST, now, forecast, timings, called)
-        body = render(head, forecast.breaker_state, timings.total_ms, age_s)
-        return body, timings.header()
+        body = render(head, forecast.breaker_state, timings["total"], age_s)
+        return body, timing_header(timings)
 
 
 def _request_id(scope: Scope) -> str:

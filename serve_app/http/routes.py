@@ -31,7 +31,7 @@ from serve_app.http.status_endpoint import (
 )
 from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
-from serve_app.telemetry.tracing import TracedApp
+from serve_app.telemetry.tracing import traced_app
 
 Handler = Callable[[Request, Exception], Response]
 AsyncEndpoint = Callable[[Request], Awaitable[Response]]
@@ -98,7 +98,7 @@ def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
     """The middleware that traces requests on forecast routes; none while tracing is off."""
     if tracer is None or path not in FORECAST_ROUTES:
         return []
-    return [Middleware(TracedApp, tracer, path)]
+    return [Middleware(traced_app, tracer, path)]
 
 
 def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:

@@ -19,7 +19,7 @@ from serve_app.http.responses import Count, Milliseconds, ModelItem, Out
 from serve_app.http.service import Dependencies, LearningPort
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.request_history import RequestHistory, Summary, summary
+from serve_app.telemetry.request_history import RequestHistory, Slot
 from serve_app.version import package_version
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -193,14 +193,14 @@ def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerI
     )
 
 
-def _requests(recent: Summary, uptime_s: float) -> Requests:
+def _requests(recent: Slot, uptime_s: float) -> Requests:
     return Requests(
         total=recent.requests,
         rate_per_s=round(recent.requests / min(max(uptime_s, 1.0), WINDOW_S), 3),
-        fallback_share=recent.fallback_share,
-        cache_hit_share=recent.cache_hit_share,
-        p50_ms=recent.p50_ms,
-        p95_ms=recent.p95_ms,
+        fallback_share=recent.share(recent.reasons.total()),
+        cache_hit_share=recent.share(recent.cache_hits),
+        p50_ms=recent.percentile_ms(0.5),
+        p95_ms=recent.percentile_ms(0.95),
     )
 
 
@@ -209,12 +209,12 @@ def _history(history: RequestHistory) -> list[HistoryPoint]:
     return [
         HistoryPoint(
             t=history.at(slot),
-            requests=one.requests,
-            fallbacks=one.reasons.total(),
-            p50_ms=one.p50_ms,
-            p95_ms=one.p95_ms,
+            requests=slot.requests,
+            fallbacks=slot.reasons.total(),
+            p50_ms=slot.percentile_ms(0.5),
+            p95_ms=slot.percentile_ms(0.95),
         )
-        for slot, one in ((slot, summary([slot])) for slot in history.slots())
+        for slot in history.slots()
     ]
 
 

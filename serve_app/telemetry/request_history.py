@@ -4,45 +4,43 @@ They are kept in slots of ten seconds. A slot counts latencies in buckets, eight
 a percentile is right within 5 %. Percentiles are computed on request.
 """
 
-import math
 from array import array
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
-from runner.types import FallbackReason, FloatArray
+from runner.types import FallbackReason
 
 SLOT_S = 10
 KEPT_S = 600
-_PER_OCTAVE = 8
-_FIRST_OCTAVE = -7  # 8 us
-_BUCKETS = _PER_OCTAVE * 23  # up to 65 s
+_EDGES_MS = (2.0 ** (np.arange(8 * 23) / 8 - 7)).tolist()  # 8 us to 60 s
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """The answers of ten seconds; ``began`` is on the replica's clock."""
+    """The answers since ``began`` on the replica's clock; shares are None where there are none."""
 
     began: float
-    latencies: "array[int]" = field(default_factory=lambda: array("L", bytes(8 * _BUCKETS)))
+    latencies: "array[int]" = field(default_factory=lambda: array("L", [0] * (len(_EDGES_MS) + 1)))
     requests: int = 0
     cache_hits: int = 0
     reasons: Counter[FallbackReason] = field(default_factory=Counter)
 
+    def share(self, count: int) -> float | None:
+        """``count`` as a fraction of all answers."""
+        return count / self.requests if self.requests else None
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The sum of some slots; shares and percentiles are None where nothing was answered."""
-
-    requests: int
-    reasons: Counter[FallbackReason]
-    fallback_share: float | None
-    cache_hit_share: float | None
-    p50_ms: float | None
-    p95_ms: float | None
+    def percentile_ms(self, fraction: float) -> float | None:
+        """The middle of the bucket that contains this fraction of the latencies."""
+        counts = np.cumsum(self.latencies)
+        if counts[-1] == 0:
+            return None
+        index = int(np.searchsorted(counts, fraction * counts[-1]))
+        return float(round(_EDGES_MS[min(index, len(_EDGES_MS) - 1)] * 2 ** (-1 / 16), 3))
 
 
 class RequestHistory:
@@ -65,7 +63,7 @@ class RequestHistory:
         slot.requests += 1
         slot.cache_hits += cached
         if latency_ms is not None:
-            slot.latencies[_bucket(latency_ms)] += 1
+            slot.latencies[bisect_left(_EDGES_MS, latency_ms)] += 1
         if reason is not None:
             slot.reasons[reason] += 1
 
@@ -74,11 +72,17 @@ class RequestHistory:
         """Seconds since the replica started."""
         return self._clock() - self._began
 
-    def last(self, window_s: float) -> Summary:
+    def last(self, window_s: float) -> Slot:
         """The answers of about the last ``window_s``, the current slot included."""
         slots = self.slots()
-        since = slots[-1].began + SLOT_S - window_s
-        return summary(slot for slot in slots if slot.began >= since)
+        total = Slot(slots[-1].began + SLOT_S - window_s)
+        for slot in slots:
+            if slot.began >= total.began:
+                total.latencies = array("L", map(int.__add__, total.latencies, slot.latencies))
+                total.requests += slot.requests
+                total.cache_hits += slot.cache_hits
+                total.reasons += slot.reasons
+        return total
 
     def slots(self) -> Sequence[Slot]:
         """Every kept slot, oldest first; the last one is the current slot."""
@@ -97,38 +101,3 @@ class RequestHistory:
         for back in range(min(missed, KEPT_S // SLOT_S) - 1, -1, -1):
             self._slots.append(Slot(first - SLOT_S * back))
         self._current = self._slots[-1]
-
-
-def summary(slots: Iterable[Slot]) -> Summary:
-    """The sum of some slots."""
-    latencies, requests, cache_hits = np.zeros(_BUCKETS), 0, 0
-    reasons: Counter[FallbackReason] = Counter()
-    for slot in slots:
-        latencies += np.asarray(slot.latencies)
-        requests += slot.requests
-        cache_hits += slot.cache_hits
-        reasons += slot.reasons
-    return Summary(
-        requests,
-        reasons,
-        reasons.total() / requests if requests else None,
-        cache_hits / requests if requests else None,
-        _percentile(latencies, 0.5),
-        _percentile(latencies, 0.95),
-    )
-
-
-def _bucket(latency_ms: float) -> int:
-    if latency_ms <= 0.0:
-        return 0
-    index = int(_PER_OCTAVE * (math.log2(latency_ms) - _FIRST_OCTAVE))
-    return min(max(index, 0), _BUCKETS - 1)
-
-
-def _percentile(latencies: FloatArray, share: float) -> float | None:
-    """The middle of the bucket that contains the share, in ms; None when all are empty."""
-    total = latencies.sum()
-    if total == 0:
-        return None
-    index = int(np.searchsorted(np.cumsum(latencies), share * total))
-    return float(round(2.0 ** ((index + 0.5) / _PER_OCTAVE + _FIRST_OCTAVE), 3))

@@ -7,8 +7,7 @@ request ids, reasons and times, and no other data of callers.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from math import inf
 
@@ -19,31 +18,8 @@ from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
 
 logger = logging.getLogger(__name__)
-_STAGES = ("admission", "queue", "runtime", "post", "total")
 
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds by stage; None where an answer did not pass through a stage."""
-
-    admission_ms: float | None  # reading and parsing the body
-    queue_ms: float | None  # waiting for a runtime slot, in the Runner
-    runtime_ms: float | None  # the runtime call
-    post_ms: float  # writing the answer
-    total_ms: float  # from the first byte read; only this one includes the call between replicas
-
-    def timed(self) -> list[tuple[str, float]]:
-        """Name and time of each stage that the answer passed through."""
-        stages = zip(_STAGES, astuple(self), strict=True)
-        return [(name, ms) for name, ms in stages if ms is not None]
-
-    def header(self) -> bytes:
-        """The value of ``Server-Timing``.
-
-        >>> Timings(0.5, None, None, 0.125, 2.0).header()
-        b'admission;dur=0.500, post;dur=0.125, total;dur=2.000'
-        """
-        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timed()).encode()
+Timings = Mapping[str, float]  # milliseconds by stage, of the stages that an answer passed through
 
 
 def timings_of(
@@ -52,56 +28,22 @@ def timings_of(
     """The timings of an answer, from four times on one clock, in seconds.
 
     ``admitted`` is None for items of a batch, which are parsed together. A forecast from the cache
-    has no queue and runtime times.
+    has no queue and runtime times. Only the total includes the call between replicas.
     """
-    model = forecast.model if forecast.cache_age_s is None else None
-    return Timings(
-        admission_ms=None if admitted is None else (admitted - began) * 1e3,
-        queue_ms=None if model is None else model.queue_ms,
-        runtime_ms=None if model is None else model.runtime_ms,
-        post_ms=(ended - answered) * 1e3,
-        total_ms=(ended - began) * 1e3,
-    )
+    timings = {} if admitted is None else {"admission": (admitted - began) * 1e3}
+    if forecast.model is not None and forecast.cache_age_s is None:
+        timings["queue"] = forecast.model.queue_ms
+        timings["runtime"] = forecast.model.runtime_ms
+    return timings | {"post": (ended - answered) * 1e3, "total": (ended - began) * 1e3}
 
 
-class RequestLog:
-    """The request log of one replica; ``every_s``: least time between two lines of one reason."""
+def timing_header(timings: Timings) -> bytes:
+    """The value of ``Server-Timing``.
 
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._last: dict[FallbackReason, tuple[float, int]] = {}  # when logged, and how many since
-
-    @property
-    def every_request(self) -> bool:
-        """Whether each request is logged."""
-        return logger.isEnabledFor(logging.DEBUG)
-
-    def kept(self, request_id: str, total_ms: float) -> None:
-        """Logs one answer from cached bytes."""
-        fields = {"request_id": request_id, "source": Source.MODEL.value, "reason": None}
-        logger.debug("answered", extra={**fields, "cached": True, "total_ms": round(total_ms, 3)})
-
-    def answered(self, request_id: str, forecast: Forecast, stages: Timings) -> None:
-        """Logs one answer."""
-        fields = {
-            "request_id": request_id,
-            "source": forecast.source.value,
-            "reason": forecast.fallback_reason,
-            "model": forecast.resolved.key.model,
-            "cached": forecast.cache_age_s is not None,
-            **asdict(stages),
-        }
-        rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in fields.items()}
-        logger.debug("answered", extra=rounded)
-
-    def fell_back(self, now: float, reason: FallbackReason) -> None:
-        """Logs the first fallback of a reason at once, then one line per interval with a count."""
-        at, since = self._last.get(reason, (-inf, 0))
-        if now < at + self._every_s:
-            self._last[reason] = (at, since + 1)
-            return
-        self._last[reason] = (now, 0)
-        logger.info("fell back", extra={"reason": reason.value, "count": since + 1})
+    >>> timing_header({"admission": 0.5, "post": 0.125, "total": 2.0})
+    b'admission;dur=0.500, post;dur=0.125, total;dur=2.000'
+    """
+    return ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in timings.items()).encode()
 
 
 class Route(StrEnum):
@@ -112,12 +54,16 @@ class Route(StrEnum):
 
 
 class RequestMetrics:
-    """Counts every answer and every refusal of the forecast routes of one replica."""
+    """Counts every answer and every refusal of the forecast routes of one replica.
 
-    def __init__(self, recorder: Recorder, history: RequestHistory, log: RequestLog) -> None:
+    ``log_every_s`` is the least time between two log lines of one fallback reason.
+    """
+
+    def __init__(self, recorder: Recorder, history: RequestHistory, log_every_s: float) -> None:
         self.history = history
         self._recorder = recorder
-        self._log = log
+        self._log_every_s = log_every_s
+        self._logged: dict[FallbackReason, tuple[float, int]] = {}  # when, and how many since then
         self._update: Callable[[Recorder], None] = lambda recorder: None
         self._from_model = recorder.counter(
             metrics.REQUESTS, Route.FORECAST, "answered", Source.MODEL
@@ -131,8 +77,9 @@ class RequestMetrics:
         self._from_model.inc()
         self._hits.inc()
         self._total.observe(total_ms / 1e3)
-        if self._log.every_request:
-            self._log.kept(request_id(), total_ms)
+        if logger.isEnabledFor(logging.DEBUG):
+            fields = {"source": Source.MODEL.value, "reason": None, "cached": True}
+            _log_answer(request_id(), {"total": total_ms}, fields)
         return b"cache;desc=hit, total;dur=%.3f" % total_ms
 
     def answered(
@@ -140,25 +87,28 @@ class RequestMetrics:
         route: Route,
         now: float,
         forecast: Forecast,
-        stages: Timings,
+        timings: Timings,
         request_id: Callable[[], str],
     ) -> None:
         """Counts a forecast at ``now``; times in a batch are not counted in the percentiles."""
-        cached = forecast.cache_age_s is not None
-        total_ms = stages.total_ms if route is Route.FORECAST else None
-        self.history.answered(now, total_ms, forecast.fallback_reason, cached=cached)
+        cached, reason = forecast.cache_age_s is not None, forecast.fallback_reason
+        total_ms = timings["total"] if route is Route.FORECAST else None
+        self.history.answered(now, total_ms, reason, cached=cached)
         self._recorder.counter(metrics.REQUESTS, route, "answered", forecast.source).inc()
-        self._recorder.counter(metrics.CACHE, _cache_result(forecast)).inc()
-        for name, ms in stages.timed():
-            self._recorder.histogram(metrics.LATENCY, route, name).observe(ms / 1e3)
+        cache_result = "stale" if forecast.cache_stale else "hit" if cached else "miss"
+        self._recorder.counter(metrics.CACHE, cache_result).inc()
+        for stage, ms in timings.items():
+            self._recorder.histogram(metrics.LATENCY, route, stage).observe(ms / 1e3)
         if not cached:
             for kind in forecast.bands.corrections:
                 self._recorder.counter(metrics.CORRECTIONS, kind, forecast.source).inc()
-        if forecast.fallback_reason is not None:
-            self._recorder.counter(metrics.FALLBACKS, forecast.fallback_reason).inc()
-            self._log.fell_back(now, forecast.fallback_reason)
-        if self._log.every_request:
-            self._log.answered(request_id(), forecast, stages)
+        if reason is not None:
+            self._recorder.counter(metrics.FALLBACKS, reason).inc()
+            self._log_fallback(now, reason)
+        if logger.isEnabledFor(logging.DEBUG):
+            fields = {"source": forecast.source.value, "reason": reason, "cached": cached}
+            model = forecast.resolved.key.model
+            _log_answer(request_id(), timings, {**fields, "model": model})
 
     def refused(self, route: Route, outcome: str) -> None:
         """Counts a request without a forecast: refused, overloaded or failed."""
@@ -172,8 +122,16 @@ class RequestMetrics:
         """Updates the gauges; called once a second, in the replica's event loop."""
         self._update(self._recorder)
 
+    def _log_fallback(self, now: float, reason: FallbackReason) -> None:
+        """Logs the first fallback of a reason at once, then one line per interval with a count."""
+        at, since = self._logged.get(reason, (-inf, 0))
+        if now < at + self._log_every_s:
+            self._logged[reason] = (at, since + 1)
+            return
+        self._logged[reason] = (now, 0)
+        logger.info("fell back", extra={"reason": reason.value, "count": since + 1})
 
-def _cache_result(forecast: Forecast) -> str:
-    if forecast.cache_stale:
-        return "stale"
-    return "miss" if forecast.cache_age_s is None else "hit"
+
+def _log_answer(request_id: str, timings: Timings, fields: Mapping[str, object]) -> None:
+    times = {f"{stage}_ms": round(ms, 3) for stage, ms in timings.items()}
+    logger.debug("answered", extra={"request_id": request_id, **fields, **times})

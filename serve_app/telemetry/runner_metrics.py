@@ -14,25 +14,21 @@ from serve_app.telemetry.recorder import Recorder
 Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[BatchResult[ItemResult]]]
 
 
-class MeteredCall:
-    """Counts and times runtime calls; ``clock`` is monotonic."""
+def metered(call: Call, recorder: Recorder, clock: Callable[[], float]) -> Call:
+    """Runtime calls that are counted and timed; ``clock`` is monotonic.
 
-    def __init__(self, call: Call, recorder: Recorder, clock: Callable[[], float]) -> None:
-        self._call = call
-        self._recorder = recorder
-        self._clock = clock
+    A call that the breaker refuses raises and is not counted.
+    """
 
-    async def __call__(
-        self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> BatchResult[ItemResult]:
-        """Makes the call; a call that the breaker refuses raises and is not counted."""
-        began = self._clock()
-        outcome = await self._call(key, requests)
-        recorder, model = self._recorder, key.model
-        recorder.histogram(metrics.RUNTIME, model).observe(self._clock() - began)
-        recorder.histogram(metrics.BATCH_SIZE, model).observe(len(requests))
-        recorder.counter(metrics.RUNTIME_CALLS, model, result_of(outcome)).inc()
+    async def counted(key: BatchKey, requests: Sequence[ModelRequest]) -> BatchResult[ItemResult]:
+        began = clock()
+        outcome = await call(key, requests)
+        recorder.histogram(metrics.RUNTIME, key.model).observe(clock() - began)
+        recorder.histogram(metrics.BATCH_SIZE, key.model).observe(len(requests))
+        recorder.counter(metrics.RUNTIME_CALLS, key.model, result_of(outcome)).inc()
         return outcome
+
+    return counted
 
 
 def result_of(outcome: BatchResult[ItemResult]) -> str:

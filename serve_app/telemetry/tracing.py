@@ -4,15 +4,16 @@
             |                `---- runtime call     one for a batch, linked to every item in it
             `-- baseline
 
-Each class here wraps a port of the service, and is not created while tracing is off. Spans hold
+Each wrapper has the interface of what it wraps, and is used only while tracing is on. Spans hold
 models, sizes, reasons and times, and no data of callers except the trace id. They are written to
 stderr or sent to a collector over OTLP, as configured. The provider is our own, because Serve may
 set the global one of the process.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 from opentelemetry import trace
@@ -67,33 +68,33 @@ def tracer_for(processor: SpanProcessor, share: float, context: Mapping[str, str
 
 
 HEADER = "traceparent"
+ItemForecast = Callable[[ModelRequest], Coroutine[Any, Any, ModelOutcome]]
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
-class TracedApp:
-    """An ASGI app with a span for each request: a child of the caller's ``traceparent`` if any."""
+def traced_app(app: ASGIApp, tracer: Tracer, route: str) -> ASGIApp:
+    """An ASGI app with a span for each request: a child of the caller's ``traceparent`` if any.
 
-    def __init__(self, app: ASGIApp, tracer: Tracer, route: str) -> None:
-        self._app = app
-        self._tracer = tracer
-        self._route = route
+    An error is recorded by its class name only, and raised again.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; an error is recorded by its class name only, and raised again."""
+    async def traced(scope: Scope, receive: Receive, send: Send) -> None:
         parent = context_of(Headers(scope=scope).get(HEADER))
-        with _span(self._tracer, f"POST {self._route}", parent, SpanKind.SERVER) as span:
-            span.set_attribute("http.route", self._route)
+        with _span(tracer, f"POST {route}", parent, SpanKind.SERVER) as span:
+            span.set_attribute("http.route", route)
 
-            async def noted(message: Message) -> None:
+            async def send_noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
                 await send(message)
 
             try:
-                await self._app(scope, receive, noted)
+                await app(scope, receive, send_noted)
             except Exception as exc:
                 span.set_attribute("error.type", type(exc).__name__)
                 raise
+
+    return traced
 
 
 class TracedModel:
@@ -134,54 +135,39 @@ class TracedBaseline:
             return await self._baseline.forecast(requests)
 
 
-class TracedItems:
-    """One item in a Runner, with a span for the time it waited for a slot.
+def traced_item(forecast: ItemForecast, tracer: Tracer, wall_ns: Callable[[], int]) -> ItemForecast:
+    """The forecast of an item in a Runner, with a span for the time it waited for a slot.
 
     ``wall_ns`` is the POSIX time in nanoseconds.
     """
 
-    def __init__(
-        self,
-        forecast: Callable[[ModelRequest], Awaitable[ModelOutcome]],
-        tracer: Tracer,
-        wall_ns: Callable[[], int],
-    ) -> None:
-        self._forecast = forecast
-        self._tracer = tracer
-        self._wall_ns = wall_ns
-
-    async def __call__(self, request: ModelRequest) -> ModelOutcome:
-        """The item's outcome."""
-        began_ns = self._wall_ns()
-        outcome = await self._forecast(request)
+    async def traced(request: ModelRequest) -> ModelOutcome:
+        began_ns = wall_ns()
+        outcome = await forecast(request)
         if isinstance(outcome, ModelAnswer) and outcome.age_s is None:
-            parent = context_of(request.trace)
-            span = self._tracer.start_span("queue", parent, start_time=began_ns)
+            span = tracer.start_span("queue", context_of(request.trace), start_time=began_ns)
             span.end(began_ns + int(outcome.queue_ms * 1e6))
         return outcome
 
+    return traced
 
-class TracedCall:
+
+def traced_call(call: Call, tracer: Tracer) -> Call:
     """A runtime call with a span: child of the first item's span, linked to those of all items."""
 
-    def __init__(self, call: Call, tracer: Tracer) -> None:
-        self._call = call
-        self._tracer = tracer
-
-    async def __call__(
-        self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> BatchResult[ItemResult]:
-        """The call's outcome."""
+    async def traced(key: BatchKey, requests: Sequence[ModelRequest]) -> BatchResult[ItemResult]:
         parents = dict.fromkeys(r.trace for r in requests if r.trace is not None)
         contexts = [context_of(parent) for parent in parents]
         links = [Link(trace.get_current_span(context).get_span_context()) for context in contexts]
         parent = contexts[0] if contexts else None
-        with _span(self._tracer, "runtime call", parent, SpanKind.CLIENT, links) as span:
+        with _span(tracer, "runtime call", parent, SpanKind.CLIENT, links) as span:
             span.set_attribute("tsfm.model", key.model)
             span.set_attribute("tsfm.batch_size", len(requests))
-            outcome = await self._call(key, requests)
+            outcome = await call(key, requests)
             span.set_attribute("tsfm.result", result_of(outcome))
         return outcome
+
+    return traced
 
 
 def forward(request: httpx.Request) -> None:

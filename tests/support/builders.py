@@ -22,7 +22,7 @@ from runner.types import (
 )
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
-from serve_app.telemetry.request_metrics import RequestLog, RequestMetrics
+from serve_app.telemetry.request_metrics import RequestMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGIT = Transform(Space.LOGIT, 1e-6)
@@ -113,4 +113,4 @@ def make_request_metrics(
 ) -> RequestMetrics:
     """What writes answers down; the time of day begins at ``AS_OF``."""
     traffic = RequestHistory(clock, AS_OF.timestamp)
-    return RequestMetrics(recorder or Recorder(), traffic, RequestLog(every_s=60.0))
+    return RequestMetrics(recorder or Recorder(), traffic, log_every_s=60.0)

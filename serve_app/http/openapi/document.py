@@ -44,7 +44,7 @@ from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
 from serve_app.http.requests import MIN_LEVEL, BatchBody, ForecastBody
 from serve_app.http.status_endpoint import MetricsText, StatusAnswer
 from serve_app.platform_errors import RETRY_AFTER_S
-from serve_app.telemetry.request_metrics import Timings
+from serve_app.telemetry.request_metrics import timing_header
 from serve_app.version import package_version
 
 Schema = dict[str, Any]
@@ -218,7 +218,9 @@ _MODEL_IN_PATH = {
 _SERVER_TIMING = {
     "description": "Where the time went, in ms.",
     "schema": {"type": "string"},
-    "example": Timings(0.4, 1.2, 80.0, 0.2, 83.1).header().decode(),
+    "example": timing_header(
+        {"admission": 0.4, "queue": 1.2, "runtime": 80.0, "post": 0.2, "total": 83.1}
+    ).decode(),
 }
 _WRONG_VALUE = errors.InvalidRequestError("y.3", "Probabilities lie between 0 and 1.")
 _WRONG_OUTCOME = errors.InvalidRequestError(

@@ -51,6 +51,7 @@ async def test_answers_are_counted_by_how_they_came_about(bench: Bench) -> None:
     assert body["requests"]["total"] == 5
     assert body["requests"]["rate_per_s"] == 0.5
     assert body["requests"]["cache_hit_share"] == pytest.approx(2 / 5)
+    assert body["requests"]["fallback_share"] == pytest.approx(2 / 5)
     assert body["fallback_reasons"] == {"low_liquidity": 2}
     assert [slot["requests"] for slot in body["history"]] == [5, 0]
     assert body["uptime_s"] == 10.0

@@ -3,9 +3,8 @@ import logging
 
 import pytest
 
-from serve_app.telemetry.flusher import Flusher
 from serve_app.telemetry.metrics import CACHE, IN_FLIGHT, LATENCY, METRICS, Kind, Metric
-from serve_app.telemetry.recorder import Change, Recorder
+from serve_app.telemetry.recorder import Change, Flusher, Recorder
 
 
 class FakeSink:

@@ -10,7 +10,7 @@ from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeout
 from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.runner_metrics import MeteredCall, QueueGauges
+from serve_app.telemetry.runner_metrics import QueueGauges, metered
 from tests.support.builders import make_bands, make_config, make_model_request
 from tests.support.fakes import FakeClock
 
@@ -55,7 +55,7 @@ def recorder() -> Recorder:
 async def test_call_is_counted_by_its_result_and_timed(
     recorder: Recorder, clock: FakeClock, results: tuple[ItemResult | Exception, ...], told: str
 ) -> None:
-    call = MeteredCall(FakeCall(clock, *results), recorder, clock)
+    call = metered(FakeCall(clock, *results), recorder, clock)
     outcome = await call(KEY, [make_model_request()] * 2)
 
     assert outcome.results == results
@@ -66,7 +66,7 @@ async def test_call_is_counted_by_its_result_and_timed(
 
 async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock: FakeClock) -> None:
     with pytest.raises(BreakerOpenError, match=r".*"):
-        await MeteredCall(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
+        await metered(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
 
     assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
 

@@ -20,11 +20,11 @@ from runner.types import (
 )
 from serve_app.telemetry.tracing import (
     TracedBaseline,
-    TracedCall,
-    TracedItems,
     TracedModel,
     configured_tracer,
     forward,
+    traced_call,
+    traced_item,
     traceparent,
     tracer_for,
 )
@@ -149,9 +149,9 @@ async def test_baseline_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer
 
 async def test_queue_time_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
     port = FakeModelPort(make_answer(queue_ms=1.5))
-    await TracedItems(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
+    await traced_item(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
     port.outcome = make_answer(age_s=3.0)
-    await TracedItems(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
+    await traced_item(port.forecast, tracer, lambda: 10**18)(make_model_request(trace=CALLER))
 
     (queue,) = exporter.get_finished_spans()
     assert (queue.name, queue.parent and queue.parent.trace_id) == ("queue", TRACE_ID)
@@ -178,7 +178,7 @@ async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
     traces = [f"00-{i:032x}-{i:016x}-01" for i in (1, 2, 3)]
     requests = [make_model_request(trace=t) for t in (*traces, traces[0], None)]
     call = FakeRuntimeCall(ItemResult(make_bands(), 5, 0.0, 0.1))
-    await TracedCall(call, tracer)(requests[0].key, requests)
+    await traced_call(call, tracer)(requests[0].key, requests)
 
     span = spans(exporter)["runtime call"]
     assert [link.context.trace_id for link in span.links] == [1, 2, 3]
