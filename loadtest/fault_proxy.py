@@ -32,11 +32,10 @@ class Toxics:
     down: bool = False
     latency_ms: float = 0.0  # before each piece of data
     jitter_ms: float = 0.0  # up to this much on top
-    bandwidth_kb_s: float | None = None
-    slice_bytes: int | None = None  # pieces of at most this size ...
+    slice_bytes: int = _PIECE  # pieces of at most this size ...
     slice_delay_ms: float = 0.0  # ... with this much after each
     limit_bytes: int | None = None  # then the connection is closed
-    timeout_ms: float | None = None  # data stops; the connection is closed after this, 0: never
+    black_hole: bool = False  # data stops; the connection stays open
     reset_peer_ms: float | None = None  # RST this long after the connection was made
     half_close: bool = False  # the end of the data is sent before any data
 
@@ -49,7 +48,6 @@ class FaultProxy:
         self.toxics = Toxics()
         self.connections = 0  # accepted so far
         self._upstream = (host, port)
-        self._chance = random.Random(0)
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -80,11 +78,11 @@ class FaultProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        tasks = list(self._open)
-        for task, writer in list(self._open.items()):
+        connections = dict(self._open)
+        for task, writer in connections.items():
             reset(writer.transport)
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -93,33 +91,22 @@ class FaultProxy:
         task.add_done_callback(self._open.pop)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            reset(writer.transport)
+            return
         with contextlib.suppress(OSError):  # either side may close at any time
-            try:
-                up_reader, up_writer = await asyncio.open_connection(*self._upstream)
-            except OSError:
-                reset(writer.transport)
-                return
-            try:
-                await self._both_directions(reader, writer, up_reader, up_writer)
-            finally:
-                writer.close()
-                up_writer.close()
-
-    async def _both_directions(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        up_reader: asyncio.StreamReader,
-        up_writer: asyncio.StreamWriter,
-    ) -> None:
-        if self.toxics.half_close:
-            writer.write_eof()
-        forth = asyncio.create_task(self._pump(reader, up_writer, back=False))
-        back = asyncio.create_task(self._pump(up_reader, writer, back=True))
+            if self.toxics.half_close:
+                writer.write_eof()
+        forth = asyncio.create_task(self._forth(reader, up_writer))
+        back = asyncio.create_task(self._back(up_reader, writer))
         end = asyncio.create_task(self._reset_later(writer))
         try:
             await asyncio.wait((back, end), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            writer.close()
+            up_writer.close()
             for task in (forth, back, end):
                 task.cancel()
             await asyncio.gather(forth, back, end, return_exceptions=True)
@@ -131,17 +118,20 @@ class FaultProxy:
             await asyncio.sleep(self.toxics.reset_peer_ms / 1000)
             reset(writer.transport)
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: bool
-    ) -> None:
-        """Passes data on until it ends, with the toxics of its direction."""
+    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(_PIECE):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Passes data to the caller until it ends, with the toxics."""
         passed = 0
         while data := await reader.read(_PIECE):
-            toxics = self.toxics if back else Toxics()
-            if toxics.timeout_ms is not None:
-                await asyncio.sleep(toxics.timeout_ms / 1000 if toxics.timeout_ms else 1e9)
-                return
-            if toxics.half_close and back:
+            toxics = self.toxics
+            if toxics.black_hole:
+                await asyncio.Event().wait()
+            if toxics.half_close:
                 continue  # its end was sent already
             if toxics.limit_bytes is not None:
                 data = data[: toxics.limit_bytes - passed]
@@ -149,26 +139,13 @@ class FaultProxy:
             passed += len(data)
             if toxics.limit_bytes is not None and passed >= toxics.limit_bytes:
                 return
-        if not back:
-            writer.write_eof()
 
     async def _send(self, data: bytes, writer: asyncio.StreamWriter, toxics: Toxics) -> None:
-        delay_ms = toxics.latency_ms + self._chance.uniform(0, toxics.jitter_ms)
-        await asyncio.sleep(delay_ms / 1000)
-        size = _piece_size(toxics)
-        for at in range(0, len(data), size):
-            piece = data[at : at + size]
-            if toxics.bandwidth_kb_s:
-                await asyncio.sleep(len(piece) / 1000 / toxics.bandwidth_kb_s)
-            writer.write(piece)
+        await asyncio.sleep((toxics.latency_ms + random.uniform(0, toxics.jitter_ms)) / 1000)
+        for at in range(0, len(data), toxics.slice_bytes):
+            writer.write(data[at : at + toxics.slice_bytes])
             await writer.drain()
             await asyncio.sleep(toxics.slice_delay_ms / 1000)
-
-
-def _piece_size(toxics: Toxics) -> int:
-    """Bytes sent at once: a slice, or as much as the bandwidth allows in 50 ms."""
-    narrow = max(1, int(toxics.bandwidth_kb_s * 50)) if toxics.bandwidth_kb_s else _PIECE
-    return min(toxics.slice_bytes or _PIECE, narrow)
 
 
 @dataclass(frozen=True, slots=True)

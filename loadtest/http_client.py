@@ -1,4 +1,4 @@
-"""One keep-alive HTTP/1.1 connection that costs next to nothing.
+"""A pool of keep-alive HTTP/1.1 connections that costs next to nothing.
 
 The load generator shares the cores with what it measures: a general client would be half the load.
 """
@@ -8,6 +8,8 @@ import ssl
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from httptools import HttpResponseParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +26,9 @@ class Endpoint:
 
 
 class Answer(NamedTuple):
-    """An answer; its head is in lower case, with the status line."""
-
     status: int
     body: bytes
-    head: bytes
-
-    def header(self, name: str) -> str | None:
-        """The first header of that name, given in small letters."""
-        at = self.head.find(b"\r\n%b:" % name.encode())
-        value = self.head[at + len(name) + 3 :].split(b"\r\n", 1)[0] if at >= 0 else None
-        return None if value is None else value.decode("latin-1").strip()
+    retry_after: bool = False  # it has this header
 
 
 def endpoint(url: str, path: str, accept: str = "application/json") -> Endpoint:
@@ -54,13 +48,13 @@ def endpoint(url: str, path: str, accept: str = "application/json") -> Endpoint:
     return Endpoint(parts.hostname, parts.port or (443 if secure else 80), secure, head.encode())
 
 
-class Connection:
-    """Posts to one endpoint, one request at a time; connects when it must."""
+class Pool:
+    """Connections to one endpoint: an idle one is used again, a new one made when all are busy."""
 
     def __init__(self, target: Endpoint, timeout_s: float) -> None:
         self._target = target
         self._timeout_s = timeout_s
-        self._protocol: _Protocol | None = None
+        self._idle: list[_Connection] = []
 
     async def ask(self, body: bytes) -> Answer:
         """The whole answer.
@@ -68,109 +62,71 @@ class Connection:
         Raises:
             OSError: no connection, or it broke; TimeoutError is one of them.
         """
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                protocol = await self._connected()
-                return await protocol.exchange(self._target.request(body))
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._protocol is not None:
-            self._protocol.transport.abort()
-            self._protocol = None
-
-    async def _connected(self) -> "_Protocol":
-        if self._protocol is None or self._protocol.done:
-            context = ssl.create_default_context() if self._target.secure else None
-            _, self._protocol = await asyncio.get_running_loop().create_connection(
-                _Protocol, self._target.host, self._target.port, ssl=context
-            )
-        return self._protocol
-
-
-class Pool:
-    """Connections to one endpoint: an idle one is used again, a new one made when all are busy."""
-
-    def __init__(self, target: Endpoint, timeout_s: float) -> None:
-        self._target = target
-        self._timeout_s = timeout_s
-        self._idle: list[Connection] = []
-
-    async def ask(self, body: bytes) -> Answer:
-        """The whole answer; raises as ``Connection.ask`` does."""
-        connection = self._idle.pop() if self._idle else Connection(self._target, self._timeout_s)
-        answer = await connection.ask(body)
+        async with asyncio.timeout(self._timeout_s):
+            connection = await self._connected()
+            answer = await connection.exchange(self._target.request(body))
         self._idle.append(connection)
         return answer
 
+    async def _connected(self) -> "_Connection":
+        while self._idle:
+            if not (connection := self._idle.pop()).done:
+                return connection
+        context = ssl.create_default_context() if self._target.secure else None
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection, self._target.host, self._target.port, ssl=context
+        )
+        return connection
+
     def close(self) -> None:
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().transport.abort()
 
 
-class _Protocol(asyncio.Protocol):
-    """Reads one answer after the other: by length, in chunks, or to the end of the connection."""
+class _Connection(asyncio.Protocol):
+    """One request and its answer at a time; methods beyond asyncio's own are the parser's."""
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self.done = False  # no further request may go this way
-        self._data = bytearray()
+        self._parser = HttpResponseParser(self)
         self._answer: asyncio.Future[Answer] | None = None
+        self._parts: list[bytes] = []
+        self._retry_after = False
+
+    async def exchange(self, request: bytes) -> Answer:
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        try:
+            return await self._answer
+        except BaseException:
+            self.transport.abort()
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    async def exchange(self, request: bytes) -> Answer:
-        self._answer = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
-        return await self._answer
-
     def data_received(self, data: bytes) -> None:
-        self._data += data
-        self._try_to_answer(ended=False)
+        self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.done = True
-        self._try_to_answer(ended=True)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("the connection broke"))
 
-    def _try_to_answer(self, ended: bool) -> None:
-        head_end = self._data.find(b"\r\n\r\n")
-        if head_end < 0 or self._answer is None or self._answer.done():
-            return
-        head = bytes(self._data[:head_end]).lower()
-        body = _body(head, self._data, head_end + 4, ended)
-        if body is not None:
-            self.done |= b"\r\nconnection: close" in head
-            self._data.clear()
-            self._answer.set_result(Answer(int(head[9:12]), body, head))
+    def on_message_begin(self) -> None:
+        self._parts, self._retry_after = [], False
 
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        self._retry_after |= name.lower() == b"retry-after"
 
-def _body(head: bytes, data: bytearray, start: int, ended: bool) -> bytes | None:
-    """The body when it is complete, else None."""
-    at = head.find(b"\r\ncontent-length:")
-    if at >= 0:
-        length = int(head[at + 17 :].split(b"\r\n", 1)[0])
-        return bytes(data[start : start + length]) if len(data) >= start + length else None
-    if b"\r\ntransfer-encoding: chunked" in head:
-        return _dechunked(data, start)
-    return bytes(data[start:]) if ended else None
+    def on_body(self, part: bytes) -> None:
+        self._parts.append(part)
 
-
-def _dechunked(data: bytearray, at: int) -> bytes | None:
-    parts: list[bytes] = []
-    while (line_end := data.find(b"\r\n", at)) >= 0:
-        size = int(bytes(data[at:line_end]).split(b";")[0], 16)
-        at = line_end + 2
-        if len(data) < at + size + 2:
-            return None
-        if size == 0:
-            return b"".join(parts)
-        parts.append(bytes(data[at : at + size]))
-        at += size + 2
-    return None
+    def on_message_complete(self) -> None:
+        self.done |= not self._parser.should_keep_alive()
+        if self._answer is not None and not self._answer.done():
+            body = b"".join(self._parts)
+            self._answer.set_result(Answer(self._parser.get_status_code(), body, self._retry_after))

@@ -93,7 +93,8 @@ class Service:
         self.process.terminate()
         left = self._wait_gone(patience_s)
         for pid in left:
-            _kill(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
         return list(left.values())
@@ -150,7 +151,7 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call
         )
     return Service(f"http://127.0.0.1:{port}", process, folder)
 
@@ -192,17 +193,12 @@ def environment(
 
 def ports(block: int) -> dict[str, str]:
     """Every port of Serve that would be the same in two instances on one machine."""
-    http, grpc = block + 10, block + 10 + _REPLICA_PORTS
-    numbers = {
-        "HAPROXY_METRICS_PORT": block + 1,
-        "HAPROXY_STATS_PORT": block + 2,
-        "FALLBACK_PROXY_HTTP_PORT": block + 3,
-        "FALLBACK_PROXY_GRPC_PORT": block + 4,
-        "DIRECT_INGRESS_MIN_HTTP_PORT": http,
-        "DIRECT_INGRESS_MAX_HTTP_PORT": http + _REPLICA_PORTS - 1,
-        "DIRECT_INGRESS_MIN_GRPC_PORT": grpc,
-        "DIRECT_INGRESS_MAX_GRPC_PORT": grpc + _REPLICA_PORTS - 1,
-    }
+    names = ("HAPROXY_METRICS", "HAPROXY_STATS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC")
+    numbers = {f"{name}_PORT": block + 1 + at for at, name in enumerate(names)}
+    for at, protocol in enumerate(("HTTP", "GRPC")):
+        first = block + 10 + at * _REPLICA_PORTS
+        numbers[f"DIRECT_INGRESS_MIN_{protocol}_PORT"] = first
+        numbers[f"DIRECT_INGRESS_MAX_{protocol}_PORT"] = first + _REPLICA_PORTS - 1
     return {f"RAY_SERVE_{name}": str(number) for name, number in numbers.items()}
 
 
@@ -212,9 +208,7 @@ def free_block(size: int) -> int:
     Raises:
         RuntimeError: none was found in 100 tries.
     """
-    chance = random.SystemRandom()
-    for _ in range(100):
-        first = chance.randrange(_LOWEST, _HIGHEST - size)
+    for first in random.sample(range(_LOWEST, _HIGHEST - size), 100):
         if all_free(first, size):
             return first
     raise RuntimeError(f"no {size} free ports in a row between {_LOWEST} and {_HIGHEST}")
@@ -232,9 +226,9 @@ def all_free(first: int, size: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent process ends, for any reason."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Asks the kernel for a signal when the parent process ends, for any reason."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _answers(url: str) -> bool:
@@ -269,10 +263,3 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

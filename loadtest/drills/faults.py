@@ -89,7 +89,7 @@ CASES: tuple[Case, ...] = (
     _tcp("reset after 20 ms", reset_peer_ms=20),
     _tcp("cut at 200 bytes", limit_bytes=200),
     _tcp("drip of bytes", slice_bytes=1, slice_delay_ms=5),
-    _tcp("1 kB/s", bandwidth_kb_s=1),
+    _tcp("1 kB/s", slice_bytes=50, slice_delay_ms=50),
     _tcp("latency 0.3 to 0.6 s", latency_ms=300, jitter_ms=300),
     _stub("wrong content type", "wrong_content_type"),
     _stub("truncated JSON", "truncated_json"),
@@ -131,7 +131,7 @@ CASES: tuple[Case, ...] = (
     _stub("endless chunks", "endless_chunks"),
     _stub("answered twice", "answered_twice"),
     _stub("flapping", "flapping", 5),
-    _tcp("black hole", timeout_ms=0),  # last: a slot lost to it is lost for the whole lease
+    _tcp("black hole", black_hole=True),  # last: a slot lost to it is lost for the whole lease
 )
 
 

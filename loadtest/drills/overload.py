@@ -142,8 +142,7 @@ class Offerer:
         parts = _parts(content, departure) if answer.status == 200 else []
         if not parts:
             sample = harness.judge(due, done, answer.status, content, self._shape)
-            has_word = answer.header("retry-after") is not None
-            return [Seen(kind, sample, has_word)] * departure.items
+            return [Seen(kind, sample, answer.retry_after)] * departure.items
         return [Seen(kind, harness.judge(due, done, 200, part, self._shape)) for part in parts]
 
     def close(self) -> None:

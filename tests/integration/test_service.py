@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from loadtest.http_client import Connection, endpoint
+from loadtest.http_client import Pool, endpoint
 from tests.integration.conftest import Stack, body, until
 
 pytestmark = pytest.mark.integration
@@ -125,7 +125,7 @@ async def test_work_of_a_caller_that_left_is_not_sent(stack: Stack) -> None:
     leads = asyncio.create_task(stack.forecast(body(452)))  # it waits in the runtime
     await until(lambda: _under_way(stack, 2))
     # HAProxy notices who leaves only where head and body came in one piece, as here
-    leaver = Connection(endpoint(stack.service.url, "/tsfm/forecast"), 0.1)
+    leaver = Pool(endpoint(stack.service.url, "/tsfm/forecast"), 0.1)
     with pytest.raises(TimeoutError):  # while no further call may leave
         await leaver.ask(orjson.dumps(body(451)))
     await asyncio.gather(holds_the_slot, leads)

@@ -4,7 +4,6 @@ Everything runs below one process in namespaces for processes, mounts and networ
 the machine is used, and when that process ends the kernel ends all that it started.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ import psutil
 import yaml
 
 from loadtest.drills.harness import judged
-from loadtest.service import ROOT, read_config
+from loadtest.service import ROOT, end_with_parent, read_config
 from loadtest.stub.process import StubProcess, start_stub
 
 HEAD = 0
@@ -52,7 +51,6 @@ SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "TSFM_ENVIRONMENT": "dev",  # the stand-in serves tollama's own test model
 }
-_PR_SET_PDEATHSIG = 1
 _MARK = "TSFM_CLUSTER_SANDBOX"
 
 
@@ -324,16 +322,12 @@ def _enter(argv: Sequence[str], module: str) -> None:
     rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     spaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command = ["unshare", *rights, *spaces, sys.executable, "-m", module, *argv]
-    inside = subprocess.Popen(command, env=os.environ | {_MARK: "1"}, preexec_fn=_die_with_parent)  # noqa: PLW1509 - one call
+    dies_too = partial(end_with_parent, signal.SIGKILL)
+    inside = subprocess.Popen(command, env=os.environ | {_MARK: "1"}, preexec_fn=dies_too)  # noqa: PLW1509 - one call
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: inside.kill())
     code = inside.wait()
     sys.exit(code if code >= 0 else 128 - code)  # as shells say it
-
-
-def _die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when the parent process ends, for any reason."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def make_place(number: int) -> Place:

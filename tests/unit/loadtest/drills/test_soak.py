@@ -63,7 +63,7 @@ def broken(seen: list[Look], in_flight: int | None = 0) -> str:
 
 def an_answer(content: object, status: int = 200) -> Answer:
     body = content if isinstance(content, bytes) else orjson.dumps(content)
-    return Answer(status, body, b"")
+    return Answer(status, body)
 
 
 def of_kind(kind: str) -> Ask:
