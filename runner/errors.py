@@ -144,17 +144,17 @@ class ModelNotAllowedError(RequestError):
 class ModelError(TsfmError):
     """The runtime gave no usable answer; ``reason`` is in the ``meta`` of the caller's answer.
 
-    Attributes:
-        reason: the fallback reason of this kind of failure.
-        counts: whether the breaker counts it as a failure of the model.
+    The breaker counts it as a failure of the model if ``counts``. ``retry_after_s`` is from the
+    runtime's answer, 0.0 where it names none.
     """
 
     reason: ClassVar[FallbackReason] = FallbackReason.RUNTIME_ERROR
     counts: ClassVar[bool] = True
 
-    def __init__(self, note: str = "") -> None:
-        super().__init__(note)
+    def __init__(self, note: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(note, retry_after_s)
         self.note = note
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.note}" if self.note else self.reason.value
@@ -173,14 +173,9 @@ class RuntimeUnreachableError(ModelError):
 
 
 class RuntimeOverloadedError(ModelError):
-    """429; ``retry_after_s`` is from the runtime's answer, None where it has none."""
+    """429: the runtime limits the rate of calls."""
 
     reason = FallbackReason.RUNTIME_OVERLOADED
-
-    def __init__(self, note: str = "", retry_after_s: float | None = None) -> None:
-        Exception.__init__(self, note, retry_after_s)
-        self.note = note
-        self.retry_after_s = retry_after_s
 
 
 class RuntimeRejectedError(ModelError):
@@ -212,19 +207,11 @@ class ModelNotInstalledError(ModelError):
 class RuntimeFailedError(ModelError):
     """5xx, or a status the contract does not name."""
 
-    reason = FallbackReason.RUNTIME_ERROR
-
 
 class RuntimeCircuitOpenError(ModelError):
     """tollama's own breaker is open for ``retry_after_s``; not a failure of the model."""
 
-    reason = FallbackReason.RUNTIME_ERROR
     counts = False
-
-    def __init__(self, note: str = "", retry_after_s: float = 16.0) -> None:
-        Exception.__init__(self, note, retry_after_s)
-        self.note = note
-        self.retry_after_s = retry_after_s
 
 
 class BadOutputError(ModelError):

@@ -49,8 +49,7 @@ SeriesResult = FloatArray | ModelError
 class BatchSplit:
     """The search through one batch; ends when every series has an outcome.
 
-    Attributes:
-        started: whether the runtime has answered any part; before that, a failure is the batch's.
+    ``started``: the runtime has answered a part. Before that, a failure is the whole batch's.
     """
 
     def __init__(self, encoded: Sequence[bytes | RuntimeRejectedError]) -> None:
@@ -73,7 +72,7 @@ class BatchSplit:
         return self._parts[0] if self._parts else None
 
     def encoded(self, part: Sequence[int]) -> list[bytes]:
-        """The encoded series of ``part``."""
+        """The series of ``part`` as JSON."""
         return [item for i in part if isinstance(item := self._encoded[i], bytes)]
 
     def answered(self, outcomes: Sequence[SeriesResult]) -> None:
@@ -128,14 +127,7 @@ def _refusal_limit(count: int) -> int:
 
 
 class TollamaRuntime:
-    """Forecasts by a tollama daemon.
-
-    Args:
-        http: the connections to the runtime; the caller closes them.
-        settings: limits and retries.
-        sleep: waits between attempts.
-        clock: seconds, monotonic.
-    """
+    """Forecasts by a tollama daemon; ``clock`` is monotonic. The caller closes ``http``."""
 
     def __init__(
         self,
@@ -155,18 +147,11 @@ class TollamaRuntime:
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
     ) -> list[SeriesResult]:
-        """For each series its ``(H, Q)`` paths in model space and the order of ``key.levels``.
+        """For each series its ``(H, Q)`` paths in model space, or its own error.
 
-        A series that the runtime refuses, or answers with invalid output, gets its own error; the
-        other series get their forecasts, by further calls where necessary. A further call (a retry,
-        or a part of a refused batch) starts only within ``settings.timeout_s``, the time that
-        callers wait.
-
-        Args:
-            key: what the batch shares; ``params`` are sent as tollama's ``options``.
-            series: the batch, in model space.
-            budget_s: the hard time limit of all calls and waits together, longer than any caller
-                waits: tollama goes on computing when its client disconnects.
+        A further call (a retry, or a part of a refused batch) starts only within
+        ``settings.timeout_s``, the time that callers wait. ``budget_s`` limits all calls and waits
+        together. It is longer: tollama goes on computing when its client disconnects.
 
         Raises:
             ModelError: the first call failed as a whole, or may not be made; no result exists.
@@ -259,8 +244,7 @@ async def _forecasts_in(
 
 
 def _retry_after_s(exc: BaseException | None) -> float:
-    """The Retry-After of the runtime, else 0."""
-    return (exc.retry_after_s or 0.0) if isinstance(exc, RuntimeOverloadedError) else 0.0
+    return exc.retry_after_s if isinstance(exc, ModelError) else 0.0
 
 
 def _end(split: BatchSplit, error: ModelError, cause: BaseException | None) -> None:

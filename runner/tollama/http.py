@@ -56,10 +56,9 @@ class Answer:
 class RuntimeHttp:
     """The connections to one runtime: no proxies from the environment, no redirects, no cookies.
 
-    It uses httpx's transport: checks for cookies, redirects and authentication, as in a client
-    above it, would cost a quarter of the CPU of an exchange. Only connecting has a time limit:
-    httpx applies the others per read, so an answer that arrives byte by byte would never exceed
-    them; ``TollamaRuntime`` limits the whole.
+    It uses httpx's transport: a client above it costs a quarter of the CPU of an exchange. Only
+    connecting has a time limit, since httpx applies the others to each read alone;
+    ``TollamaRuntime`` limits the whole.
     """
 
     def __init__(
@@ -69,11 +68,7 @@ class RuntimeHttp:
         transport: httpx.AsyncBaseTransport | None = None,
         prepare: Callable[[httpx.Request], None] | None = None,
     ) -> None:
-        """Connects at the first exchange; ``prepare`` adds headers to each request.
-
-        Raises:
-            ConfigError: the key cannot be sent in a header.
-        """
+        """``prepare`` adds headers to each request; raises ConfigError for an invalid API key."""
         self._url = f"{str(base_url).rstrip('/')}/v1/forecast"
         self._headers = _headers(settings)
         self._extensions = {"timeout": {"connect": settings.timeout_s}}
@@ -81,11 +76,11 @@ class RuntimeHttp:
         self._prepare = prepare
 
     async def post(self, body: bytes, *, max_bytes: int) -> Answer:
-        """One forecast request and its whole answer. The caller limits the time.
+        """One forecast request and its whole answer; the caller limits the time.
 
         Raises:
-            ModelError: no connection, a broken one, an answer over ``max_bytes``, or any status
-                besides 200 and 400.
+            ModelError: the connection failed, the answer is over ``max_bytes`` or invalid, or its
+                status is neither 200 nor 400.
         """
         request = httpx.Request(
             "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
@@ -117,7 +112,7 @@ def error_for(status: int, headers: Mapping[str, str], body: bytes) -> ModelErro
     if status == 400 and isinstance(detail, dict) and detail.get("code") == "MODEL_UNSUPPORTED":
         return ModelNotInstalledError("the runtime cannot run this model")
     if status == 503 and str(detail).startswith("circuit breaker is open"):
-        wait_s = max(CIRCUIT_WAIT_S, _retry_after_s(headers) or 0.0)
+        wait_s = max(CIRCUIT_WAIT_S, _retry_after_s(headers))
         return RuntimeCircuitOpenError("the runtime's own breaker is open", wait_s)
     if status == 429:
         return RuntimeOverloadedError("the runtime limits the rate", _retry_after_s(headers))
@@ -134,7 +129,10 @@ def blamed(body: bytes, count: int) -> frozenset[int] | None:
     of ``series`` concerns all, and splitting would not help. Later checks (of a frequency, or by a
     model) name no series.
     """
-    paths = _paths(_detail(body))
+    detail = _detail(body)
+    faults = detail if isinstance(detail, list) else []
+    found = (fault.get("loc") for fault in faults if isinstance(fault, dict))
+    paths = [path for path in found if isinstance(path, list)]
     if any(len(path) > 1 and path[1] != "series" for path in paths):
         return frozenset(range(count))
     positions = [path[2] for path in paths if len(path) > 2]
@@ -151,16 +149,10 @@ def _detail(body: bytes) -> Any:
     return answer.get("detail") if isinstance(answer, dict) else None
 
 
-def _paths(detail: Any) -> list[list[Any]]:
-    faults = detail if isinstance(detail, list) else []
-    paths = (fault.get("loc") for fault in faults if isinstance(fault, dict))
-    return [path for path in paths if isinstance(path, list)]
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds from Retry-After; tollama sends no dates."""
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds from Retry-After, else 0; tollama sends no dates."""
     value = headers.get("retry-after", "").strip()
-    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0.0
 
 
 def _transport(settings: TollamaSection) -> httpx.AsyncHTTPTransport:
@@ -185,7 +177,8 @@ async def _read(response: httpx.Response, limit: int) -> Answer:
         if isinstance(error, RuntimeRejectedError):
             return Answer(400, body)
         raise error
-    if not _is_json(response):
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
         raise BadOutputError("the answer is not JSON")
     body = await _bounded(response, limit)
     return Answer(200, body, response.extensions.get("network_stream"))
@@ -196,10 +189,9 @@ async def _bounded(response: httpx.Response, limit: int) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise BadOutputError("the answer is compressed, though we asked for plain bytes")
     chunks: list[bytes] = []
-    size = int(response.headers.get("content-length", 0))  # h11 refuses what is no number
-    if size > limit:
-        raise BadOutputError(f"the answer is over {limit} bytes")
     size = 0
+    if int(response.headers.get("content-length", 0)) > limit:  # h11 refuses what is no number
+        raise BadOutputError(f"the answer is over {limit} bytes")
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > limit:
@@ -208,11 +200,6 @@ async def _bounded(response: httpx.Response, limit: int) -> bytes:
             raise BadOutputError("the answer comes in very small pieces")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _is_json(response: httpx.Response) -> bool:
-    media_type = str(response.headers.get("content-type", "")).partition(";")[0]
-    return media_type.strip().lower() == "application/json"
 
 
 def _headers(settings: TollamaSection) -> dict[str, str]:

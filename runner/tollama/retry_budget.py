@@ -7,8 +7,8 @@ Source: gRPC proposal A6, "Throttling Retry Attempts and Hedged RPCs".
 class RetryBudget:
     """Allows retries only while more than half of the tokens are left.
 
-    A failure takes one token, a success returns ``ratio`` of one: in steady state at most that
-    share of calls is retried, and an outage stops retries after a few calls.
+    A failure takes one token, a success returns ``ratio`` of one: at most that share of calls is
+    retried in steady state, and few in an outage.
 
     >>> budget = RetryBudget(tokens=4, ratio=0.5)
     >>> budget.failed(); budget.failed(); budget.allows_retry

@@ -56,9 +56,8 @@ def encode_series(
 ) -> list[bytes | RuntimeRejectedError]:
     """Each series as a JSON object, or the reason why it may not be sent.
 
-    Its id is ``mark`` and its index. If each batch has a different mark, an answer to another batch
-    (from a connection whose answers are shifted) is recognised as wrong. Timestamps are encoded
-    once for all series on the same grid.
+    Its id is ``mark`` and its index. With a different mark for each batch, an answer to another
+    batch is recognised as wrong. Timestamps are encoded once for all series on the same grid.
     """
     grids: dict[tuple[int, float, int], orjson.Fragment] = {}
     return [_encode_one(f"{mark}{i}", series, grids) for i, series in enumerate(batch)]
@@ -69,11 +68,7 @@ def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
 
     ``timeout`` is left out on purpose: when a short one expires, tollama kills the model process.
     """
-    head: dict[str, Any] = {
-        "model": key.model,
-        "horizon": key.horizon_steps,
-        "quantiles": key.levels,
-    }
+    head = {"model": key.model, "horizon": key.horizon_steps, "quantiles": key.levels}
     if key.params:
         head["options"] = dict(key.params)
     pieces = [b","] * (2 * len(parts) + 1)
@@ -108,30 +103,17 @@ def _encode_one(
     grid = (len(series.y), series.end_ts, series.step_s)
     if grid not in grids:
         grids[grid] = orjson.Fragment(orjson.dumps(_timestamps(*grid), option=_OPTIONS))
-    try:
-        return orjson.dumps(_series_object(name, series, grids[grid]), option=_OPTIONS)
-    except orjson.JSONEncodeError:
-        return RuntimeRejectedError("a covariate's name is no valid text")
-
-
-def _series_object(
-    name: str, series: ModelSeries, timestamps: orjson.Fragment
-) -> dict[str, object]:
     item: dict[str, object] = {
         "id": name,
         "freq": pandas_frequency(series.step_s),
-        "timestamps": timestamps,
-        "target": np.ascontiguousarray(series.y),
+        "timestamps": grids[grid],
+        "target": series.y,
     }
     if series.x_past:
-        item["past_covariates"] = _plain(series.x_past)
+        item["past_covariates"] = series.x_past
     if series.x_future:
-        item["future_covariates"] = _plain(series.x_future)
-    return item
-
-
-def _plain(covariates: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    return {name: np.ascontiguousarray(values) for name, values in covariates.items()}
+        item["future_covariates"] = series.x_future
+    return orjson.dumps(item, option=_OPTIONS)
 
 
 def _timestamps(count: int, end_ts: float, step_s: int) -> Any:

@@ -292,13 +292,13 @@ def test_recorded_errors_have_the_expected_class():
 @pytest.mark.parametrize(
     ("headers", "expected_s"),
     [
-        ({}, None),
+        ({}, 0.0),
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": " 0 "}, 0.0),
-        ({"retry-after": "1.5"}, None),
-        ({"retry-after": "²"}, None),
-        ({"retry-after": "9" * 400}, None),
-        ({"retry-after": "Sun, 22 Nov 2026 07:00:09 GMT"}, None),
+        ({"retry-after": "1.5"}, 0.0),
+        ({"retry-after": "²"}, 0.0),
+        ({"retry-after": "9" * 400}, 0.0),
+        ({"retry-after": "Sun, 22 Nov 2026 07:00:09 GMT"}, 0.0),
     ],
 )
 def test_retry_after_is_read_as_seconds(headers, expected_s):

@@ -92,13 +92,6 @@ def test_series_with_a_value_that_is_not_finite_is_not_sent(where, value):
     assert "not finite" in str(error)
 
 
-def test_invalid_covariate_name_is_an_error_of_its_series_only():
-    good, error = encode_series([make_series(), make_series(x_past={"\ud800": np.zeros(3)})])
-
-    assert isinstance(good, bytes)
-    assert isinstance(error, RuntimeRejectedError)
-
-
 def answer(*forecasts):
     return json.dumps({"model": "mock", "forecasts": forecasts}).encode()
 
