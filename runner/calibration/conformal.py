@@ -1,7 +1,7 @@
 """Conformal calibration of bands: score them, learn factors from the scores, adjust later bands.
 
-Pure: every function takes a state and returns a new one. A band is split at its centre and each
-half is multiplied by a factor of its own, learned per source, segment and step:
+A band is split at its centre and each half is multiplied by a factor of its own, learned per
+source, segment and step:
 
     score  s_low = (centre - y) / (centre - q_low)     s_up = (y - centre) / (q_up - centre)
     adjust q'    = centre - f_low (centre - q)         q'   = centre + f_up (q - centre)
@@ -46,7 +46,7 @@ from runner.calibration.state import (
     StepFactors,
     tails,
 )
-from runner.config.conformal import Enough
+from runner.config.conformal import ConformalSection
 from runner.types import FloatArray
 
 _ROUNDING = 1e-12  # differences below this come from arithmetic, not from the market
@@ -85,24 +85,25 @@ def adjust(
     state: ConformalState,
     source: str,
     segments: Sequence[str],
-    enough: Enough,
+    settings: ConformalSection,
 ) -> Adjusted | None:
-    """The paths adjusted by the factors of their source, or None if it has too few outcomes.
+    """The paths adjusted by the factors of their source.
+
+    None if the source has too few outcomes, or the paths have no centre.
 
     Args:
         paths: ``(B, H, Q)`` probabilities, ordered along Q.
-        levels: ``(Q,)`` ascending in (0, 1); None is returned for paths without a centre.
+        levels: ``(Q,)`` ascending in (0, 1).
         state: the learned factors.
         source: of the paths.
         segments: in which to search, the narrowest first.
-        enough: the outcomes that every step needs.
+        settings: how many outcomes every step needs.
     """
-    found = state.find(source, segments, paths.shape[1], enough)
-    centre = _at(paths, levels, 0.5)
+    steps = paths.shape[1]
+    found, centre = state.find(source, segments, steps, settings), _at(paths, levels, 0.5)
     if found is None or centre is None:
         return None
     name, track = found
-    steps = paths.shape[1]
     factors = track.factors[:steps, (levels > 0.5).astype(int)]  # (H, Q)
     middle = centre[..., None]
     stretched = np.clip(middle + factors * (paths - middle), 0.0, 1.0)
@@ -112,16 +113,10 @@ def adjust(
 def score(
     paths: FloatArray, levels: FloatArray, actual: FloatArray, target_coverage: float
 ) -> FloatArray:
-    """The distance of outcomes below and above the centre, in halves of the band.
+    """Distances ``(B, H, 2)`` of outcomes below and above the centre, in halves of the interval.
 
-    Args:
-        paths: ``(B, H, Q)`` before any adjustment.
-        levels: ``(Q,)`` ascending in (0, 1).
-        actual: ``(B, H)`` outcomes, NaN where unknown.
-        target_coverage: of the interval that is scored.
-
-    Returns:
-        ``(B, H, 2)`` from 0 to infinity (the half has no width); NaN where something is missing.
+    ``paths`` ``(B, H, Q)`` are not adjusted, ``actual`` ``(B, H)`` is NaN where unknown. A score is
+    infinite where the half has no width, NaN where something is missing.
     """
     found = interval_of(paths, levels, target_coverage)
     return np.full((*actual.shape, 2), np.nan) if found is None else interval_scores(found, actual)
@@ -146,10 +141,7 @@ def interval_scores(found: FloatArray, actual: FloatArray) -> FloatArray:
 
 
 def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
-    """Whether a window has enough changes for its forecast to be scored.
-
-    The outcomes of a constant price say nothing about the width of a band.
-    """
+    """Whether a window has enough changes: a constant price says nothing about a width."""
     known = y_prob[np.isfinite(y_prob)]
     return int(np.count_nonzero(np.diff(known))) >= min_changes
 
@@ -157,10 +149,7 @@ def has_moved(y_prob: FloatArray, min_changes: int) -> bool:
 def fit(
     scored: Iterable[Scored], target_coverage: float, shrink_samples: int = 0
 ) -> ConformalState:
-    """A new state: split conformal over the scores of every segment.
-
-    ``shrink_samples`` is the weight of the next wider segment, in outcomes.
-    """
+    """A new state by split conformal; ``shrink_samples`` is the weight of the wider segment."""
     pools: dict[str, dict[Chain, list[FloatArray]]] = {}
     for one in scored:
         for place in range(len(one.segments)):
@@ -178,8 +167,7 @@ def fit(
 def update(state: ConformalState, scored: Iterable[Scored], rate: float) -> ConformalState:
     """The state after more outcomes, by quantile tracking.
 
-    A new segment starts from the factors of the next wider one, with no outcomes. A ``rate`` of
-    0.15 follows a threefold change in about 80 outcomes.
+    A new segment starts from the factors of the next wider one, with no outcomes.
     """
     tail, _ = tails(state.target_coverage)
     tracks: dict[str, Mapping[str, StepFactors]] = dict(state.tracks)

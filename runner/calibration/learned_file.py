@@ -14,43 +14,42 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import FailFast, Field, ValidationError
+from pydantic import FailFast, Field
 
 from runner.calibration.coverage import COLUMNS, Rolling
-from runner.calibration.online_calibrator import Learned, SegmentOf
+from runner.calibration.online_calibrator import Learned
 from runner.calibration.state import (
     MAX_COUNT,
     ConformalState,
     Name,
     StateFile,
     Strict,
-    first_fault,
     load_state,
     read_bytes,
+    read_file,
     state_body,
     write_whole,
 )
 from runner.config.conformal import ConformalSection
 from runner.errors import ConfigError
-from runner.types import FloatArray
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 def fitted_state(settings: ConformalSection, sources: Collection[str]) -> ConformalState | None:
     """The configured conformal state; None, after a warning, if its file cannot be used."""
-    file = settings.state_file
-    if file is None:
+    if settings.state_file is None:
         return None
-    load = partial(load_state, file, settings.target_coverage, sources)
-    return _usable(load, "answers leave uncalibrated")
+    try:
+        return load_state(settings.state_file, settings.target_coverage, sources)
+    except ConfigError as exc:
+        logger.warning("answers leave uncalibrated: %s", exc)
+        return None
 
 
 def initial_learned(
@@ -62,45 +61,33 @@ def initial_learned(
     """
     file, target_coverage = settings.learned_file, settings.target_coverage
     if file is not None and os.path.lexists(file):
-        load = partial(load_learned, file, target_coverage, sources, began_from)
-        learned = _usable(load, "learning starts over")
-        if learned is not None:
-            return learned
+        try:
+            return load_learned(file, target_coverage, sources, began_from)
+        except ConfigError as exc:
+            logger.warning("learning starts over: %s", exc)
     fitted = fitted_state(settings, sources)
     return Learned(fitted or ConformalState(target_coverage), {})
-
-
-def _usable(load: Callable[[], T], otherwise: str) -> T | None:
-    """The content of a file, or None after one warning."""
-    try:
-        return load()
-    except ConfigError as exc:
-        logger.warning("%s: %s", otherwise, exc)
-    except Exception:  # no fault of a file may stop the service from answering
-        logger.warning(otherwise, exc_info=True)
-    return None
 
 
 def load_learned(
     path: Path, target_coverage: float, sources: Collection[str], began_from: str | None
 ) -> Learned:
-    """The state learned before a restart.
-
-    Sources of models that were removed since are dropped.
+    """The state learned before a restart, without models that were removed since.
 
     Raises:
         ConfigError: as `load_state`, or learning started from another state file.
     """
-    try:
-        file = _LearnedFile.model_validate_json(read_bytes(path))
-    except ValidationError as exc:
-        raise ConfigError(f"{path}: {first_fault(exc)}") from exc
+    file = read_file(path, _LearnedFile)
     if file.began_from != began_from:
         raise ConfigError(f"{path} is from before the present state_file")
     known = {name: v for name, v in file.conformal.sources.items() if name in sources}
     conformal = file.conformal.model_copy(update={"sources": known})
     state = conformal.state_for(path, target_coverage, sources)
-    rolling = {one.where: one.to_rolling() for one in file.rolling if one.source in sources}
+    rolling = {
+        (row.source, row.segment): Rolling(row.points, np.array([getattr(row, c) for c in COLUMNS]))
+        for row in file.rolling
+        if row.source in sources
+    }
     return Learned(state, rolling)
 
 
@@ -148,14 +135,6 @@ class _RollingJson(Strict):
     calibrated: Sum
     calibrated_covered: Sum
     calibrated_width: Sum
-
-    @property
-    def where(self) -> SegmentOf:
-        return self.source, self.segment
-
-    def to_rolling(self) -> Rolling:
-        sums: FloatArray = np.array([getattr(self, name) for name in COLUMNS])
-        return Rolling(self.points, sums)
 
 
 class _LearnedFile(Strict):

@@ -126,7 +126,7 @@ class OnlineCalibrator:
         if interval is None:
             return None
         segments = segment_chain(settings, record.liquidity, record.freq, interval)
-        found = self._state.find(record.source, segments, len(interval), settings.enough)
+        found = self._state.find(record.source, segments, len(interval), settings)
         steps = min(len(interval), settings.max_steps)
         low, up = (int(np.abs(levels - tail).argmin()) for tail in tails(settings.target_coverage))
         return OpenForecast(
@@ -136,7 +136,7 @@ class OnlineCalibrator:
             segments=segments,
             interval=interval[:steps],
             answered=bands.y_prob[:steps, [low, up, 0, -1]],
-            factors=None if found is None else found[1].factors[:steps],
+            factors=np.full((steps, 2), np.nan) if found is None else found[1].factors[:steps],
             open=np.ones(steps, dtype=np.bool_),
         )
 
@@ -186,7 +186,7 @@ def _scores_and_outcomes(
     at = [(matched.forecasts[i], matched.step[i]) for i in numbers]
     interval = np.array([forecast.interval[h] for forecast, h in at])  # (N, 3)
     answered = np.array([forecast.answered[h] for forecast, h in at])  # (N, 4)
-    factors = np.array([_NO_FACTORS if p.factors is None else p.factors[h] for p, h in at])
+    factors = np.array([forecast.factors[h] for forecast, h in at])  # (N, 2)
     scores = interval_scores(interval, y_prob)
     known = ~np.isnan(factors[:, 0])
     width = _calibrated_width(interval, factors)
@@ -200,9 +200,6 @@ def _scores_and_outcomes(
         np.where(known, width, 0.0),
     ]
     return scores, np.column_stack(columns).astype(np.float64)
-
-
-_NO_FACTORS = np.full(2, np.nan)
 
 
 def _calibrated_width(interval: FloatArray, factors: FloatArray) -> FloatArray:

@@ -31,7 +31,7 @@ class OpenForecast:
         segments: its segments, the narrowest first.
         interval: ``(H, 3)`` lower end, centre, upper end of the target's interval, before limits.
         answered: ``(H, 4)`` as answered: the target's interval, then the outermost levels.
-        factors: ``(H, 2)`` of its calibration, also if it was not asked for; None: uncalibrated.
+        factors: ``(H, 2)`` of its calibration, also if it was not asked for; NaN: uncalibrated.
         open: ``(H,)`` True for steps that are not scored yet.
     """
 
@@ -41,7 +41,7 @@ class OpenForecast:
     segments: tuple[str, ...]
     interval: FloatArray
     answered: FloatArray
-    factors: FloatArray | None
+    factors: FloatArray
     open: NDArray[np.bool_]
 
     @property

@@ -15,13 +15,13 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from runner.config.conformal import ConformalSection, Dimension, Enough
+from runner.config.conformal import ConformalSection, Dimension
 from runner.errors import ConfigError
 from runner.types import FloatArray
 
@@ -30,6 +30,15 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0  # updates multiply: 0 and infinity
 MAX_COUNT = 2**53  # floats and JSON readers keep integers up to this exact
 _MAX_MIB = 16  # a file of 1,000 segments of 512 steps; the shipped limits make 0.4
 _MAX_DESCRIBED = 100  # pydantic describes all faults or none; a million take gigabytes
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys and numbers that are not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Strict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +68,7 @@ class ConformalState:
     tracks: Mapping[str, Mapping[str, StepFactors]] = field(default_factory=dict)
 
     def find(
-        self, source: str, segments: Sequence[str], horizon_steps: int, enough: Enough
+        self, source: str, segments: Sequence[str], horizon_steps: int, settings: ConformalSection
     ) -> tuple[str, StepFactors] | None:
         """Name and factors of the first of ``segments`` with enough outcomes at every step.
 
@@ -67,11 +76,11 @@ class ConformalState:
         """
         tracks = self.tracks.get(source, {})
         whole = tracks.get(EVERYTHING)
-        if whole is None or whole.samples(horizon_steps) < enough.of_source:
+        if whole is None or whole.samples(horizon_steps) < settings.min_samples:
             return None
         for name in segments:
             track = tracks.get(name)
-            if track is not None and track.samples(horizon_steps) >= enough.of_segment:
+            if track is not None and track.samples(horizon_steps) >= settings.min_segment_samples:
                 return name, track
         return EVERYTHING, whole
 
@@ -94,14 +103,22 @@ def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> 
     """Reads a state file.
 
     Raises:
-        ConfigError: the file is missing or no JSON, has another schema, levels of another coverage,
-            a source that is not in ``sources``, or a number out of range.
+        ConfigError: as `read_file`, or it has levels of another coverage, or a source that is not
+            in ``sources``.
+    """
+    return read_file(path, StateFile).state_for(path, target_coverage, sources)
+
+
+def read_file(path: Path, schema: type[S]) -> S:
+    """The content of a JSON file.
+
+    Raises:
+        ConfigError: the file is missing, too long or no JSON, or has another schema.
     """
     try:
-        file = StateFile.model_validate_json(read_bytes(path))
+        return schema.model_validate_json(read_bytes(path))
     except ValidationError as exc:
-        raise ConfigError(f"{path}: {first_fault(exc)}") from exc
-    return file.state_for(path, target_coverage, sources)
+        raise ConfigError(f"{path}: {_first_fault(exc)}") from exc
 
 
 def read_bytes(path: Path) -> bytes:
@@ -164,12 +181,6 @@ Name = Annotated[str, Field(max_length=500)]  # of a source or a segment
 Steps = Field(min_length=1, max_length=10_000)
 
 
-class Strict(BaseModel):
-    """Refuses unknown keys and numbers that are not finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class _TrackJson(Strict):
     sample_size: Annotated[list[Samples], Steps, FailFast()]
     lower: Annotated[list[Factor], Steps, FailFast()]
@@ -219,8 +230,7 @@ class StateFile(Strict):
         return ConformalState(self.target_coverage, tracks)
 
 
-def first_fault(exc: ValidationError) -> str:
-    """The first fault, of which there can be many."""
+def _first_fault(exc: ValidationError) -> str:
     if exc.error_count() > _MAX_DESCRIBED:
         return f"the conformal state has {exc.error_count()} faults"
     first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -233,13 +243,8 @@ def segment_chain(
 ) -> tuple[str, ...]:
     """The names of a forecast's segments, the narrowest first; the last holds every forecast.
 
-    Args:
-        settings: the dimensions of the narrowest segment, of which the first is dropped first, and
-            the edges of the ranges of widths.
-        liquidity: the caller's bucket, or None.
-        freq: step of the series.
-        interval: ``(H, 3)`` from `conformal.interval_of`, before the width limits; its width at the
-            last step counts.
+    ``interval`` is ``(H, 3)`` from `conformal.interval_of`, before the width limits; its width at
+    the last step counts.
     """
     width = None if interval is None else float(interval[-1, 2] - interval[-1, 0])
     values = {

@@ -1,7 +1,6 @@
 """The ``conformal`` section of the configuration: target and segments of calibration."""
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -17,14 +16,6 @@ class Dimension(StrEnum):
     LIQUIDITY = "liquidity"  # the caller's own bucket
     FREQ = "freq"
     WIDTH = "width"  # width of the band at its last step, before calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Enough:
-    """How many actual values each step of a calibration needs."""
-
-    of_source: int  # with fewer the source is not calibrated
-    of_segment: int  # with fewer a wider segment is used
 
 
 class ConformalSection(Section):
@@ -76,11 +67,6 @@ class ConformalSection(Section):
     """Most segments of all sources together; the one that learned longest ago is dropped."""
     max_outcomes: Count = 5000
     """Most outcomes in one POST /tsfm/outcomes."""
-
-    @property
-    def enough(self) -> Enough:
-        """How many outcomes a source and a segment need."""
-        return Enough(self.min_samples, self.min_segment_samples)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

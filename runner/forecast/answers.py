@@ -32,7 +32,7 @@ class Outbox:
     """Forecasts not yet sent to the learning actor; if it is full, the oldest are dropped."""
 
     def __init__(self, max_queued: int) -> None:
-        self._queue: deque[ForecastRecord] = deque()
+        self._queue: deque[ForecastRecord] = deque(maxlen=max_queued)
         self._max_queued = max_queued
         self.dropped = 0
 
@@ -41,10 +41,8 @@ class Outbox:
 
     def add(self, record: ForecastRecord) -> None:
         """Adds a forecast."""
+        self.dropped += len(self._queue) == self._max_queued
         self._queue.append(record)
-        if len(self._queue) > self._max_queued:
-            self._queue.popleft()
-            self.dropped += 1
 
     def take(self, most: int) -> list[ForecastRecord]:
         """Removes and returns the oldest forecasts."""
@@ -76,12 +74,10 @@ class Forecast:
     """An answer: bands, and where they come from.
 
     Attributes:
-        resolved: the request that is answered.
         model: the model call behind the bands, also if they were cached; None for the baseline.
         cache_age_s: age of a cached answer in seconds; None if it did not come from a cache.
         cache_entry: the fresh entry of the cache from which an equal request would be answered.
-        conformal_asked: whether calibrated paths are wanted beside the others.
-        conformal: those paths ``(1, H, Q)``; None also if too few outcomes are known.
+        conformal: calibrated paths ``(1, H, Q)``; None also if too few outcomes are known.
     """
 
     resolved: ResolvedRequest
@@ -232,18 +228,19 @@ class AnswerStore:
         if self._outbox is None:
             return
         request = resolved.request
-        record = ForecastRecord(
-            market_id=request.market_id,
-            freq=request.freq,
-            step_s=request.step_s,
-            as_of=request.as_of.timestamp(),
-            observed_prob=resolved.series.observed_prob,
-            levels=request.levels,
-            liquidity=request.liquidity_bucket,
-            source=source,
-            bands=bands,
+        self._outbox.add(
+            ForecastRecord(
+                market_id=request.market_id,
+                freq=request.freq,
+                step_s=request.step_s,
+                as_of=request.as_of.timestamp(),
+                observed_prob=resolved.series.observed_prob,
+                levels=request.levels,
+                liquidity=request.liquidity_bucket,
+                source=source,
+                bands=bands,
+            )
         )
-        self._outbox.add(record)
 
     def _calibrated(self, forecast: Forecast, source: str) -> Forecast:
         """The forecast with calibrated paths, if its caller wants them."""
@@ -252,19 +249,14 @@ class AnswerStore:
         if not (self._settings.enabled_by_default if wanted is None else wanted):
             return forecast
         adjusted = self._adjusted(request, source, forecast.bands)
-        missing = (UNCALIBRATED,) if adjusted is None else ()
-        warnings = (*forecast.warnings, *missing)
+        warnings = forecast.warnings if adjusted else (*forecast.warnings, UNCALIBRATED)
         return replace(forecast, conformal_asked=True, conformal=adjusted, warnings=warnings)
 
     def _adjusted(self, request: ForecastRequest, source: str, bands: Bands) -> Adjusted | None:
-        """The calibrated paths ``(1, H, Q)``, or None if too few outcomes are known.
-
-        They are made of the bands before the width limits, which is what the source has forecast
-        and what its factors were learned from.
-        """
+        """Calibrated paths, made of the bands before the width limits: factors learn from those."""
         if self._conformal is None:
             return None
         settings, levels, paths = self._settings, np.asarray(request.levels), bands.unlimited[None]
         interval = interval_of(bands.unlimited, levels, settings.target_coverage)
         segments = segment_chain(settings, request.liquidity_bucket, request.freq, interval)
-        return adjust(paths, levels, self._conformal, source, segments, settings.enough)
+        return adjust(paths, levels, self._conformal, source, segments, settings)

@@ -117,7 +117,7 @@ class Calibrator:
         self, answers: Answers, state: ConformalState, chain: Chain, rows: NDArray[np.intp]
     ) -> FloatArray:
         bands = answers.bands[rows]
-        found = adjust(bands, LEVELS, state, answers.source, chain, self.settings.enough)
+        found = adjust(bands, LEVELS, state, answers.source, chain, self.settings)
         return bands if found is None else found.paths
 
     def _scores(self, answers: Answers, actual: FloatArray) -> FloatArray:

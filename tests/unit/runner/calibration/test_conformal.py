@@ -14,12 +14,12 @@ from runner.calibration.conformal import (
     update,
 )
 from runner.calibration.state import ConformalState, StepFactors
-from runner.config.conformal import Enough
+from tests.support.learning import make_settings
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 PATH = np.array([[[0.40, 0.50, 0.70]]])  # (1, 1, 3)
 CHAIN = ("all",)
-FEW = Enough(100, 100)
+FEW = make_settings(min_samples=50, min_segment_samples=50)
 
 
 def make_state(*factors: tuple[float, float], samples: int = 500) -> ConformalState:
@@ -228,7 +228,7 @@ def test_coverage_of_the_next_outcome_is_the_target_on_exchangeable_data(
     fresh, outcomes = gaussian(rng, (50, 400), scale)
 
     state = fit([scored(score(paths, levels, y, target))], target)
-    answer = adjust(fresh, levels, state, "ewma", CHAIN, Enough(59, 59))
+    answer = adjust(fresh, levels, state, "ewma", CHAIN, FEW)
 
     assert answer is not None
     covered = inside(answer.paths, outcomes).mean(axis=0)  # by market

@@ -11,10 +11,10 @@ from tests.support.learning import START, STEP_S, make_settings
 def forecast(
     step: int = 0, steps: int = 3, step_s: int = STEP_S, source: str = "ewma"
 ) -> OpenForecast:
-    interval, answered = np.zeros((steps, 3)), np.zeros((steps, 4))
+    interval, answered, factors = (np.zeros((steps, n)) for n in (3, 4, 2))
     open_ = np.ones(steps, dtype=np.bool_)
     as_of = START + step * step_s
-    return OpenForecast(as_of, step_s, source, ("all",), interval, answered, None, open_)
+    return OpenForecast(as_of, step_s, source, ("all",), interval, answered, factors, open_)
 
 
 def window(end: float, *values: float, step_s: int = STEP_S) -> Window:

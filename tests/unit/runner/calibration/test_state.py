@@ -13,7 +13,7 @@ from runner.calibration.state import (
     segment_chain,
     state_body,
 )
-from runner.config.conformal import Dimension, Enough
+from runner.config.conformal import Dimension
 from runner.errors import ConfigError
 from tests.support.learning import make_settings
 
@@ -128,23 +128,23 @@ def test_state_for_another_coverage_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "horizon_steps", "enough", "expected"),
+    ("source", "horizon_steps", "of_source", "of_segment", "expected"),
     [
-        ("ewma", 2, Enough(250, 250), "liquidity=high"),
-        ("ewma", 2, Enough(300, 250), "liquidity=high"),
-        ("ewma", 1, Enough(251, 251), "all"),  # too few in the segment
-        ("ewma", 2, Enough(250, 301), "all"),  # the segment `all` needs only enough of the source
-        ("ewma", 2, Enough(301, 250), None),  # too few in the source
-        ("ewma", 3, Enough(1, 1), None),  # longer than the scored horizon
-        ("other", 2, Enough(1, 1), None),
+        ("ewma", 2, 300, 250, "liquidity=high"),
+        ("ewma", 1, 251, 251, "all"),  # too few in the segment
+        ("ewma", 2, 250, 301, "all"),  # the segment `all` needs only enough of the source
+        ("ewma", 2, 301, 250, None),  # too few in the source
+        ("ewma", 3, 9, 9, None),  # longer than the scored horizon
+        ("other", 2, 9, 9, None),
     ],
 )
 def test_narrowest_segment_with_enough_outcomes_is_found(
-    source: str, horizon_steps: int, enough: Enough, expected: str | None
+    source: str, horizon_steps: int, of_source: int, of_segment: int, expected: str | None
 ) -> None:
     chain = ("liquidity=high|freq=5m", "liquidity=high", "all")
+    settings = make_settings(min_samples=of_source, min_segment_samples=of_segment)
 
-    found = make_state().find(source, chain, horizon_steps, enough)
+    found = make_state().find(source, chain, horizon_steps, settings)
 
     assert (found and found[0]) == expected
 
