@@ -39,6 +39,7 @@ price is close to a martingale, so up and down must balance there; a band symmet
 shifted away from the bound and scores worse. The identity space measures moves in probability.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -141,29 +142,19 @@ class BaselineRequest:
     levels: tuple[float, ...]
     transform: Transform
 
-    @property
-    def shape(self) -> tuple[int, tuple[float, ...], Transform]:
-        """What requests must have in common to be computed together."""
-        return self.horizon_steps, self.levels, self.transform
-
 
 def baseline_bands(
     requests: Sequence[BaselineRequest], baseline: BaselineSection, limits: BandsSection
 ) -> list[Bands]:
-    """Bands for each request, in order; requests of one shape are computed together."""
+    """Bands for each request, in order; those with equal other fields are computed together."""
+    groups: defaultdict[tuple[int, tuple[float, ...], Transform], list[int]] = defaultdict(list)
+    for i, request in enumerate(requests):
+        groups[request.horizon_steps, request.levels, request.transform].append(i)
     answers: dict[int, Bands] = {}
-    for rows in _by_shape(requests):
-        first = requests[rows[0]]
-        levels = np.asarray(first.levels)
+    for (horizon_steps, quantiles, transform), rows in groups.items():
+        levels = np.asarray(quantiles)
         y_prob = pad_left([requests[i].y_prob for i in rows])
-        paths = ewma_bands(y_prob, first.horizon_steps, levels, first.transform, baseline)
+        paths = ewma_bands(y_prob, horizon_steps, levels, transform, baseline)
         sanitized = sanitize(paths, levels, limits, min_widths(y_prob, limits))
         answers.update((i, sanitized.row(b)) for b, i in enumerate(rows))
     return [answers[i] for i in range(len(requests))]
-
-
-def _by_shape(requests: Sequence[BaselineRequest]) -> list[list[int]]:
-    groups: dict[object, list[int]] = {}
-    for i, request in enumerate(requests):
-        groups.setdefault(request.shape, []).append(i)
-    return list(groups.values())

@@ -101,7 +101,7 @@ class ScaleEstimates:
     """The estimates of a batch.
 
     Attributes:
-        level: the current value of the series, model space.
+        level: the current value, model space.
         sticky: 1 if the level is the last value, 0 if it is an average, or a mixture.
         move: mean absolute one-step error about the level, model space; less if moves tend to be
             reversed.
@@ -118,31 +118,21 @@ class ScaleEstimates:
     active_later: FloatArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Increments:
-    """One-step increments ``(B, T - 1)``: the size, and 1 if it is a move, and if it is known."""
-
-    size: FloatArray
-    moved: FloatArray
-    known: FloatArray
-
-
 def estimate_scales(series: Filled, settings: BaselineSection) -> ScaleEstimates:
     """The estimates for ``(B, T)`` series in model space, two values or more in each."""
-    size = np.abs(np.diff(series.y, axis=1)) * series.weight
-    moves = _Increments(size, (size > _SAME).astype(float), (series.weight > 0).astype(float))
-    move, active_next, active_later = _pace(moves, settings)
-    ratio = _variance_ratio(series, moves)
+    size = np.abs(np.diff(series.y, axis=1)) * series.weight  # (B, T - 1)
+    move, active_next, active_later = _pace(series, size, settings)
+    ratio = _variance_ratio(series, size)
     net_move, one = move * ratio**_RATIO_POWER, np.ones_like(move)
     scales = ScaleEstimates(series.y[:, -1], one, net_move, one, active_next, active_later)
     noisy = np.flatnonzero(ratio < _REVERSED)
     if noisy.size and settings.level_alphas:
-        scales = _with_smooth_levels(scales, move, series, moves, noisy, settings.level_alphas)
+        scales = _with_smooth_levels(scales, move, series, size, noisy, settings.level_alphas)
     return scales
 
 
 def _pace(
-    moves: _Increments, settings: BaselineSection
+    series: Filled, size: FloatArray, settings: BaselineSection
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean move per step, chance of a move in the next step, chance of one in a later step.
 
@@ -152,9 +142,9 @@ def _pace(
     (credibility: Buehlmann, "Experience Rating and Credibility", ASTIN Bulletin 4(3), 1967).
     """
     half_lives_steps = np.array(settings.half_lives_steps)
-    total = decayed_sums(moves.size, half_lives_steps).T  # (K, B)
-    count = decayed_sums(moves.moved, half_lives_steps).T
-    steps = decayed_sums(moves.known, half_lives_steps).T
+    total = decayed_sums(size, half_lives_steps).T  # (K, B)
+    count = decayed_sums((size > _SAME).astype(float), half_lives_steps).T
+    steps = decayed_sums((series.weight > 0).astype(float), half_lives_steps).T
     move = total[-1] / (steps[-1] + _TINY)
     later = active = (count[-1] + 0.5) / (steps[-1] + 1)  # never 0 or 1 (Krichevsky-Trofimov)
     for own, n_moves, n_steps in zip(total[-2::-1], count[-2::-1], steps[-2::-1], strict=True):
@@ -164,7 +154,7 @@ def _pace(
     return move, active, later
 
 
-def _variance_ratio(series: Filled, moves: _Increments) -> FloatArray:
+def _variance_ratio(series: Filled, size: FloatArray) -> FloatArray:
     """Variance of 8-step increments over 8 times that of one-step ones, 1 for a random walk.
 
     Lo and MacKinlay, "Stock Market Prices Do Not Follow Random Walks", Review of Financial Studies
@@ -174,8 +164,8 @@ def _variance_ratio(series: Filled, moves: _Increments) -> FloatArray:
     if series.first.any():
         far *= np.arange(far.shape[1]) >= series.first[:, None]  # nothing starts in the padding
     pairs = np.maximum(series.y.shape[1] - _RATIO_LAG - series.first, 0)
-    steps = np.maximum(moves.known.sum(axis=1), 1)  # 0 if a window is a single step long
-    one = np.einsum("bt,bt->b", moves.size, moves.size) / steps
+    steps = np.maximum(np.count_nonzero(series.weight, axis=1), 1)  # 0 for a single value
+    one = np.einsum("bt,bt->b", size, size) / steps
     many = np.einsum("bt,bt->b", far, far) / (_RATIO_LAG * np.maximum(pairs, 1))
     ratio = np.where((pairs > 0) & (one > 0), many / (one + _TINY), 1.0)
     shrunk: FloatArray = (ratio + _RATIO_PRIOR) / (1 + _RATIO_PRIOR)
@@ -186,7 +176,7 @@ def _with_smooth_levels(
     scales: ScaleEstimates,
     move: FloatArray,
     series: Filled,
-    moves: _Increments,
+    size: FloatArray,
     rows: NDArray[np.intp],
     alphas: tuple[float, ...],
 ) -> ScaleEstimates:
@@ -197,11 +187,11 @@ def _with_smooth_levels(
     variance then grows by alpha**2 a step (Hyndman, Koehler, Ord and Snyder, "Forecasting with
     Exponential Smoothing", 2008, table 6.1).
     """
-    y, n = series.y[rows], moves.moved[rows].sum(axis=1)
+    y, n = series.y[rows], np.count_nonzero(size[rows] > _SAME, axis=1)
     paths = [smoothed(y, alpha) for alpha in alphas]
     weight = series.weight[rows]
     errors = [(np.abs(y[:, 1:] - path[:, :-1]) * weight).sum(axis=1) for path in paths]
-    ratios = np.array(errors) / moves.size[rows].sum(axis=1)  # (A, rows)
+    ratios = np.array(errors) / size[rows].sum(axis=1)  # (A, rows)
     gains = -n * np.log(ratios + _TINY) - _EVIDENCE_PER_MOVE * n - _EVIDENCE
     best = gains.max(axis=0)
     shares = np.exp(gains - best)
