@@ -10,14 +10,7 @@ fits into one runtime call (`BatchPools`).
 """
 
 import asyncio
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Hashable,
-    Iterable,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf
@@ -122,9 +115,7 @@ class Forecaster:
             result = self._use(resolved, outcome)
         if isinstance(result, Forecast):
             return result
-        if shed:
-            return self._fallback.in_process([(resolved, result)])[0]
-        return (await self._fallback.many([(resolved, result)], deadline))[0]
+        return (await self._fallback.many([(resolved, result)], None if shed else deadline))[0]
 
     async def forecast_many(
         self,
@@ -273,11 +264,8 @@ class Forecaster:
         done: list[Numbered] = []
         for part in split(failed, lambda item: item[1][0], BASELINE_CHUNK):
             await self._pacer.rest()
-            items = [item for _, item in part]
-            if self._clock() > times.baseline_service:
-                forecasts = self._fallback.in_process(items)
-            else:
-                forecasts = await self._fallback.many(items, times.deadline)
+            until = times.deadline if self._clock() <= times.baseline_service else None
+            forecasts = await self._fallback.many([item for _, item in part], until)
             done.extend(zip((number for number, _ in part), forecasts, strict=True))
         return done
 
@@ -298,20 +286,15 @@ class Fallback:
         self._clock = clock
         self._rests_until = -inf  # after a failure the service is not asked before this time
 
-    async def many(self, failed: Sequence[Failed], deadline: float) -> list[Forecast]:
-        """A forecast of the baseline for each request, in order, computed together."""
-        bands = await self._ask([resolved.for_baseline() for resolved, _ in failed], deadline)
-        return self.in_process(failed) if bands is None else self._forecasts(failed, bands, ())
+    async def many(self, failed: Sequence[Failed], deadline: float | None) -> list[Forecast]:
+        """A forecast of the baseline for each request, in order, computed together.
 
-    def in_process(self, failed: Sequence[Failed]) -> list[Forecast]:
-        """The same, computed in this process."""
+        Without a deadline the service is not asked: they are computed in this process.
+        """
         requests = [resolved.for_baseline() for resolved, _ in failed]
-        bands = baseline_bands(requests, self._config.baseline, self._config.bands)
-        return self._forecasts(failed, bands, (IN_PROCESS,))
-
-    def _forecasts(
-        self, failed: Sequence[Failed], bands: Sequence[Bands], warnings: tuple[str, ...]
-    ) -> list[Forecast]:
+        bands = None if deadline is None else await self._ask(requests, deadline)
+        warnings = (IN_PROCESS,) if bands is None else ()
+        bands = bands or baseline_bands(requests, self._config.baseline, self._config.bands)
         return [
             self._answers.from_baseline(resolved, b, reason, warnings)
             for (resolved, reason), b in zip(failed, bands, strict=True)

@@ -61,10 +61,7 @@ def regularise(
     step_s: int,
     max_steps: int,
 ) -> RegularSeries:
-    """At most ``max_steps`` steps of ``step_s`` seconds that end at the last time.
-
-    The first three arguments are those of a `ForecastRequest`; covariates are finite.
-    """
+    """At most ``max_steps`` steps of ``step_s`` seconds that end at the last time."""
     window = y_prob[-max_steps:]
     if y_ts is None and not np.isnan(window).any():  # the usual case: nothing to fill
         covariates = {name: x[-max_steps:] for name, x in x_past.items()}
@@ -115,21 +112,15 @@ class InputWarning(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolvedRequest:
-    """One request, resolved: which model, on which series, under which cache key.
-
-    Attributes:
-        ineligible_reason: why the model must not be asked, or None.
-        cache_key: equal for requests that must get the same bands.
-        warnings: values of `InputWarning`.
-    """
+    """One request, resolved: which model, on which series, under which cache key."""
 
     request: ForecastRequest
     entry: ModelEntry
     series: RegularSeries
     key: BatchKey
-    ineligible_reason: FallbackReason | None
-    cache_key: bytes
-    warnings: tuple[str, ...]
+    ineligible_reason: FallbackReason | None  # why the model must not be asked
+    cache_key: bytes  # equal for requests that must get the same bands
+    warnings: tuple[str, ...]  # values of `InputWarning`
 
     def for_model(self, budget_s: float, priority: Priority) -> ModelRequest:
         """The item for the Runner; ``budget_s`` is the time left."""
@@ -168,7 +159,7 @@ def resolve_request(
     series = regularise(
         request.y_prob, request.y_ts, request.x_past, request.step_s, max_steps=steps
     )
-    params, dropped = entry.filter_params(request.params)
+    params = entry.filter_params(request.params)
     key = BatchKey(entry.runtime_name, request.horizon_steps, request.levels, params)
     return ResolvedRequest(
         request=request,
@@ -177,7 +168,7 @@ def resolve_request(
         key=key,
         ineligible_reason=ineligible_reason(request, series, entry, config.fallback),
         cache_key=_digest(key, series, request),
-        warnings=_warnings(request, entry, series, bool(dropped)),
+        warnings=_warnings(request, entry, series, len(params) < len(request.params)),
     )
 
 
