@@ -40,12 +40,11 @@ class NumberRule(Section):
     max: float
 
     def accepts(self, value: object) -> bool:
-        """Whether ``value`` has the type and is inside the bounds; a boolean is not a number."""
+        """Whether ``value`` has the type and is inside the bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if self.type == "int" and not isinstance(value, int):
-            return False
-        return self.min <= value <= self.max
+        right_type = self.type == "float" or isinstance(value, int)
+        return right_type and self.min <= value <= self.max
 
 
 class ChoiceRule(Section):
@@ -86,14 +85,11 @@ class ModelEntry(Section):
         """Whether the model has every one of the levels."""
         return self.levels is None or set(levels) <= set(self.levels)
 
-    def filter_params(self, params: Mapping[str, Any]) -> tuple[Params, tuple[str, ...]]:
-        """``(kept, dropped)``: the allowed pairs and the names of the others, both sorted by name.
-
-        Dropped names are the caller's own text: show them only to that caller.
-        """
+    def filter_params(self, params: Mapping[str, Any]) -> Params:
+        """The allowed pairs, sorted by name."""
         rules = self.allowed_params
         kept = {k: v for k, v in params.items() if k in rules and rules[k].accepts(v)}
-        return tuple(sorted(kept.items())), tuple(sorted(params.keys() - kept.keys()))
+        return tuple(sorted(kept.items()))
 
 
 class EnvironmentRules(Section):
@@ -135,7 +131,10 @@ class Registry(Section):
             near = get_close_matches(name, [*rules.aliases, *rules.allowed_models], 1)
             raise UnknownModelError(*near)
         if entry.name not in rules.allowed_models:
-            raise ModelNotAllowedError(entry.name, environment.value, _why_not(entry))
+            why = "it is not among the environment's allowed_models"
+            if entry.license_tag is LicenseTag.RESEARCH_ONLY:
+                why = f"its licence ({entry.license}) is tagged research_only"
+            raise ModelNotAllowedError(entry.name, environment.value, why)
         return entry
 
     def served(self, environment: Environment) -> tuple[ServedModel, ...]:
@@ -177,12 +176,6 @@ def load_registry(path: str | Path) -> Registry:
         return Registry.model_validate(read_yaml(file))
     except ValidationError as exc:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
-
-
-def _why_not(entry: ModelEntry) -> str:
-    if entry.license_tag is LicenseTag.RESEARCH_ONLY:
-        return f"its licence ({entry.license}) is tagged research_only"
-    return "it is not among the environment's allowed_models"
 
 
 def _aliases_in(entry: ModelEntry, rules: EnvironmentRules) -> tuple[str, ...]:

@@ -9,11 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AnyHttpUrl
 
-_FORBIDDEN = (
-    ip_network("169.254.0.0/16"),  # RFC 3927, and the metadata service of most clouds
-    ip_network("fe80::/10"),  # RFC 4291, 2.5.6
-    ip_network("fd00:ec2::/32"),  # metadata over IPv6
-    ip_network("100.100.100.200/32"),  # metadata where it is not link-local
+_METADATA = (  # where it is not link-local
+    ip_network("fd00:ec2::/32"),
+    ip_network("100.100.100.200/32"),
 )
 _FORBIDDEN_NAMES = ("metadata", "instance-data", "metadata.goog")
 _FORBIDDEN_TREES = (".metadata.goog", "metadata.google.internal", "metadata.azure.internal")
@@ -48,7 +46,7 @@ def is_forbidden_host(host: str) -> bool:
     if address is None:
         ends = name.endswith((*_FORBIDDEN_TREES, *(f"{n}.ec2.internal" for n in _FORBIDDEN_NAMES)))
         return name in _FORBIDDEN_NAMES or ends
-    return any(address in network for network in _FORBIDDEN)
+    return address.is_link_local or any(address in network for network in _METADATA)
 
 
 def runtime_name(url: AnyHttpUrl) -> str:

@@ -119,10 +119,7 @@ def filtered(params):
 
 
 def test_allowed_params_are_kept_in_the_order_of_their_names():
-    kept, dropped = filtered({"t": 2, "n": 9, "mode": "fast"})
-
-    assert kept == (("mode", "fast"), ("n", 9), ("t", 2))
-    assert dropped == ()
+    assert filtered({"t": 2, "n": 9, "mode": "fast"}) == (("mode", "fast"), ("n", 9), ("t", 2))
 
 
 @pytest.mark.parametrize(
@@ -141,10 +138,8 @@ def test_allowed_params_are_kept_in_the_order_of_their_names():
         ("data_url", "file:///etc/hostname"),
     ],
 )
-def test_param_that_is_unknown_or_out_of_bounds_is_dropped_by_name(name, value):
-    kept, dropped = filtered({name: value})
-
-    assert (kept, dropped) == ((), (name,))
+def test_param_that_is_unknown_or_out_of_bounds_is_dropped(name, value):
+    assert filtered({name: value}) == ()
 
 
 def change(path, value):
