@@ -1,21 +1,21 @@
 import asyncio
 
-import pytest
-
 from serve_app.remote.cluster_status import CachedCall
 from tests.support.fakes import FakeClock
 
 
 class Source:
-    """Gives 1, 2, 3...; can fail or wait."""
+    """Gives 1, 2, 3...; can fail or wait; its answers are kept for 2 s."""
 
     def __init__(self) -> None:
         self.asked = 0
         self.fails = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.clock = FakeClock()
+        self.cached = CachedCall(self.ask, self.clock, kept_s=2.0, limit_s=0.01)
 
-    async def __call__(self) -> int:
+    async def ask(self) -> int:
         self.asked += 1
         await self.gate.wait()
         if self.fails:
@@ -23,59 +23,34 @@ class Source:
         return self.asked
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+async def test_answer_is_shared_and_kept_for_a_moment_and_then_fetched_again() -> None:
+    source = Source()
+    together = await asyncio.gather(*(source.cached() for _ in range(5)))
+    later = await source.cached()
+    source.clock.now += 2.0
+
+    assert [*together, later, await source.cached()] == [1] * 6 + [2]
 
 
-@pytest.fixture
-def source() -> Source:
-    return Source()
-
-
-@pytest.fixture
-def recent(source: Source, clock: FakeClock) -> CachedCall[int]:
-    return CachedCall(source, clock, kept_s=2.0, limit_s=0.01)
-
-
-async def test_answer_is_kept_for_a_moment_and_then_fetched_again(
-    recent: CachedCall[int], clock: FakeClock
-) -> None:
-    first = [await recent(), await recent()]
-    clock.now += 2.0
-
-    assert [*first, await recent()] == [1, 1, 2]
-
-
-async def test_callers_at_the_same_time_share_one_call(
-    recent: CachedCall[int], source: Source
-) -> None:
-    answers = await asyncio.gather(*(recent() for _ in range(5)))
-
-    assert (answers, source.asked) == ([1] * 5, 1)
-
-
-async def test_failed_call_is_not_repeated_at_once(
-    recent: CachedCall[int], source: Source, clock: FakeClock
-) -> None:
+async def test_failed_call_is_not_repeated_at_once() -> None:
+    source = Source()
     source.fails = True
-    failed = [await recent(), await recent()]
-    clock.now += 2.0
+    failed = [await source.cached(), await source.cached()]
+    source.clock.now += 2.0
     source.fails = False
 
-    assert [*failed, await recent()] == [None, None, 2]
+    assert [*failed, await source.cached()] == [None, None, 2]
 
 
-async def test_call_that_hangs_is_not_waited_for_and_not_repeated(
-    recent: CachedCall[int], source: Source, clock: FakeClock
-) -> None:
+async def test_call_that_hangs_is_not_waited_for_and_not_repeated() -> None:
+    source = Source()
     source.gate.clear()
-    hanging = [await recent(), await recent()]
-    clock.now += 10.0
-    hanging.append(await recent())
+    hanging = [await source.cached(), await source.cached()]
+    source.clock.now += 10.0
+    hanging.append(await source.cached())
     source.gate.set()
     await asyncio.sleep(0)  # not all_tasks: the test runner has one, which ends after this test
     await asyncio.sleep(0)
 
     assert (hanging, source.asked) == ([None] * 3, 1)
-    assert await recent() == 2
+    assert await source.cached() == 2

@@ -137,8 +137,7 @@ def test_items_of_cancelled_callers_are_withdrawn_from_all_runners() -> None:
     assert handle.broadcasts == [("forget", "ingress#1", [0])]
 
 
-def item() -> BaselineRequest:
-    return BaselineRequest(np.full(40, 0.5), 3, (0.1, 0.5, 0.9), LOGIT)
+ITEM = BaselineRequest(np.full(40, 0.5), 3, (0.1, 0.5, 0.9), LOGIT)
 
 
 async def bands_of(items: Sequence[BaselineRequest]) -> Sequence[Bands]:
@@ -149,23 +148,16 @@ async def no_bands(_: Sequence[BaselineRequest]) -> Sequence[Bands]:
     raise RayActorError
 
 
-def test_single_baselines_at_the_same_time_share_a_call() -> None:
+@pytest.mark.parametrize("asked", [[1, 1, 1], [3]], ids=["single items", "many"])
+def test_baselines_at_the_same_time_share_a_call(asked: list[int]) -> None:
     async def main() -> list[Any]:
-        return await asyncio.gather(*(baseline.forecast([item()]) for _ in range(3)))
+        return await asyncio.gather(*(baseline.forecast([ITEM] * items) for items in asked))
 
     handle: Any = FakeHandle(bands_of)
     baseline = BaselineHandle(handle, BATCHING)
-    answers = run_virtual(main())
 
-    assert [len(bands) for bands in answers] == [1, 1, 1]
+    assert [len(bands) for bands in run_virtual(main())] == asked
     assert [len(group) for group in handle.groups] == [3]
-
-
-def test_many_baselines_are_one_call() -> None:
-    handle: Any = FakeHandle(bands_of)
-    baseline = BaselineHandle(handle, BATCHING)
-
-    assert len(run_virtual(baseline.forecast([item(), item()]))) == 2
 
 
 @pytest.mark.parametrize("items", [1, 2])
@@ -174,7 +166,7 @@ def test_lost_baseline_is_an_error_of_ours(items: int) -> None:
     baseline = BaselineHandle(handle, BATCHING)
 
     with pytest.raises(BaselineUnavailableError, match="baseline"):
-        run_virtual(baseline.forecast([item()] * items))
+        run_virtual(baseline.forecast([ITEM] * items))
 
 
 def test_warm_up_makes_a_call_of_each_kind_and_asks_the_model_for_nothing() -> None:
@@ -226,35 +218,19 @@ class Actors:
         return args
 
 
-async def test_actor_is_looked_up_once_for_successful_calls() -> None:
-    actors = Actors()
+@pytest.mark.parametrize("fault", ["missing", "died", "hangs"])
+async def test_actor_is_looked_up_again_after_a_failed_call_only(fault: str) -> None:
+    hangs, died = asyncio.Event(), ConnectionError("died")
+    actors = Actors(*{"missing": [], "died": [died], "hangs": [hangs]}[fault])
+    actors.missing = died if fault == "missing" else None
     actor = ReconnectingActor(actors.look_up)
 
-    assert [await actor.call("ask", 1, "a"), await actor.call("ask")] == [(1, "a"), ()]
-    assert actors.lookups == 1
-
-
-async def test_actor_is_looked_up_again_after_a_failed_call() -> None:
-    actors = Actors(RuntimeError("died"))
-    actor = ReconnectingActor(actors.look_up)
-
-    with pytest.raises(RuntimeError, match="died"):
-        await actor.call("ask")
-
-    assert await actor.call("ask", 2) == (2,)
-    assert actors.lookups == 2
-
-
-async def test_missing_actor_is_looked_up_again() -> None:
-    actors = Actors()
-    actors.missing = ValueError("no such actor")
-    actor = ReconnectingActor(actors.look_up)
-
-    with pytest.raises(ValueError, match="no such actor"):
-        await actor.call("ask")
+    with pytest.raises(OSError):  # noqa: PT011 - a TimeoutError and a ConnectionError are OSErrors
+        await asyncio.wait_for(actor.call("ask"), 0.1)
     actors.missing = None
 
-    assert await actor.call("ask", 3) == (3,)
+    assert [await actor.call("ask", 2, "a"), await actor.call("ask")] == [(2, "a"), ()]
+    assert actors.lookups == 2
 
 
 async def test_cancelled_calls_share_one_lookup_with_the_next_call() -> None:
@@ -269,17 +245,6 @@ async def test_cancelled_calls_share_one_lookup_with_the_next_call() -> None:
 
     assert await actor.call("ask", 4) == (4,)
     assert actors.lookups == 1
-
-
-async def test_actor_is_looked_up_again_after_a_cancelled_call() -> None:
-    actors = Actors(asyncio.Event())  # never set
-    actor = ReconnectingActor(actors.look_up)
-
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(actor.call("ask"), 0.01)
-
-    assert await actor.call("ask", 5) == (5,)
-    assert actors.lookups == 2
 
 
 async def test_late_failure_does_not_discard_a_newer_handle() -> None:
