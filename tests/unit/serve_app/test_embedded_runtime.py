@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from ray.serve import Application
 
-from runner.errors import ConfigError, ModelNotInstalledError, RuntimeRejectedError
+from runner.errors import ConfigError, RuntimeRejectedError
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
@@ -53,32 +53,16 @@ async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates(runti
     assert first.shape == last.shape == (12, 5)
 
 
-async def test_other_models_are_not_installed(runtime):
-    with pytest.raises(ModelNotInstalledError):
-        await runtime.forecast(BatchKey("chronos2", 3, (0.5,)), [make_series(1)], budget_s=60)
-
-
-async def test_embedded_runtime_is_healthy_and_lists_its_model(app):
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://runtime") as client:
-        health = await client.get("/v1/health")
-        tags = await client.get("/api/tags")
-
-    assert health.status_code == 200
-    assert [model["name"] for model in tags.json()["models"]] == ["fracast-0"]
-
-
 def test_builder_binds_the_deployment_that_the_serve_config_names():
-    app = build(RuntimeArgs())
-
-    assert isinstance(app, Application)
+    assert isinstance(build(RuntimeArgs()), Application)
     assert EmbeddedRuntime.name == "EmbeddedRuntime"
 
 
-def test_builder_names_the_extra_when_torch_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+@pytest.mark.parametrize("package", ["torch", "fracast"])
+def test_builder_names_a_missing_package_and_how_to_install_it(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(ConfigError, match=r"\.\[embedded\]"):
+    with pytest.raises(ConfigError, match=rf"{package}: pip install '\.\[embedded\]'"):
         build(RuntimeArgs())
 
 

@@ -85,21 +85,15 @@ async def test_paths_are_by_level_and_the_median_is_the_mean(levels, quantiles):
     assert forecast["mean"] == [1.5, 1.5]
 
 
-async def test_covariates_are_ignored_with_a_warning():
-    body = make_body()
-    body["series"][0]["past_covariates"] = {"v": [1, 2.5]}
-    body["series"][0]["future_covariates"] = {"v": [3, 4]}
+async def test_options_are_ignored_and_covariates_with_a_warning():
+    covariates = {"past_covariates": {"v": [1, 2.5]}, "future_covariates": {"v": [3, 4]}}
+    body = make_body(options={"num_samples": 3}, timeout=0.001, **one_series(**covariates))
 
-    answer = await post(body)
+    plain, answer = (await post(make_body())).json(), (await post(body)).json()
 
-    assert answer.status_code == 200
-    assert "ignored" in answer.json()["warnings"][0]
-
-
-async def test_options_and_a_timeout_are_accepted_and_ignored():
-    with_options = await post(make_body(options={"num_samples": 3}, timeout=0.001))
-
-    assert with_options.json() == (await post(make_body())).json()
+    assert answer["forecasts"] == plain["forecasts"]
+    assert "ignored" in answer["warnings"][0]
+    assert plain["warnings"] is None
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("error_*.json")), ids=lambda file: file.stem)

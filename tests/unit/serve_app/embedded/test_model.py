@@ -1,4 +1,3 @@
-import sys
 from statistics import NormalDist
 
 import numpy as np
@@ -6,14 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import ConfigError
 from serve_app.embedded.model import (
     MIN_POINTS,
     EmbeddedModel,
     ModelFailedError,
     SeriesError,
     at_levels,
-    require_extra,
 )
 
 DECILES = tuple(q / 10 for q in range(1, 10))
@@ -70,14 +67,6 @@ def test_value_that_32_bits_cannot_hold_is_refused(model, value):
 def test_failure_inside_the_model_names_the_exception(model):
     with pytest.raises(ModelFailedError, match=r"^ValueError$"):
         model.forecast([np.zeros(20)], 0, LEVELS)
-
-
-@pytest.mark.parametrize("package", ["torch", "fracast"])
-def test_missing_extra_is_a_config_error_with_the_install_command(monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-
-    with pytest.raises(ConfigError, match=rf"{package}: pip install '\.\[embedded\]'"):
-        require_extra()
 
 
 def test_known_levels_are_unchanged_in_any_order():

@@ -46,9 +46,9 @@ class FakeActor:
 class Replica:
     """A replica's client, its outbox, and the states that its answers were calibrated by."""
 
-    def __init__(self, max_queued: int = 1000) -> None:
+    def __init__(self) -> None:
         self.actor = FakeActor()
-        self.outbox = Outbox(max_queued)
+        self.outbox = Outbox(1000)
         self.states: list[ConformalState] = []
         shared = (self.actor.call, self.states.append, INTERVAL_S, CoverageReport(0.8))
         self.learning = Learning(self.outbox, *shared)
@@ -112,17 +112,6 @@ async def test_records_of_a_lost_actor_are_kept_and_those_of_a_failed_call_are_d
     assert len(replica.states) == 1
     assert warning in caplog.records[0].getMessage()
     assert "is back" in caplog.records[1].getMessage()
-
-
-async def test_records_are_bounded_while_the_actor_is_gone() -> None:
-    replica = Replica(max_queued=2)
-    replica.actor.error = GONE
-    replica.answers("a", "b")
-    await replica.learning.exchange()
-    replica.answers("c")
-
-    assert len(replica.outbox) == 2
-    assert replica.learning.dropped_notes == 1
 
 
 @in_virtual_time
