@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import orjson
@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runner.types import FloatArray
-from serve_app.embedded.model import ModelFailedError, SeriesError
+from serve_app.embedded.model import EmbeddedModel, ModelFailedError, SeriesError
 
 MAX_BODY_BYTES = 10 * 1024 * 1024  # tollama's default
 VERSION = "0.1.0"  # of the tollama whose contract this implements
@@ -85,20 +85,7 @@ class ForecastWire(_Wire):
         return self
 
 
-class Model(Protocol):
-    """The part of ``EmbeddedModel`` that the application uses; tests have a fake."""
-
-    name: str
-    best_batch: int
-
-    def forecast(
-        self, series: Sequence[FloatArray], horizon_steps: int, levels: Sequence[float]
-    ) -> FloatArray:
-        """``(B, H, Q)`` for B series."""
-        ...
-
-
-def build_runtime_app(model: Model, clock: Callable[[], float]) -> Starlette:
+def build_runtime_app(model: EmbeddedModel, clock: Callable[[], float]) -> Starlette:
     """An application that answers like a tollama daemon with one model installed.
 
     ``clock`` gives seconds, for the timings in the answer.
@@ -132,7 +119,7 @@ class _RefusedError(Exception):
 
 
 class _Forecasts:
-    def __init__(self, model: Model, clock: Callable[[], float]) -> None:
+    def __init__(self, model: EmbeddedModel, clock: Callable[[], float]) -> None:
         self._model = model
         self._clock = clock
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-model")

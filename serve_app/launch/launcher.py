@@ -234,12 +234,10 @@ def _run(
             _say("The service answers again.")
         else:
             _say(f"\nListening on {target.url}. {target.access}")
-            open_ports = exposure_of(pid, target.port, stop.wait)
-            _say(open_ports)
-            for note in (
-                note for config in target.runtimes for note in default_model_notes(config)
-            ):
-                _say(note)
+            _say(exposure_of(pid, target.port, stop.wait))
+            for config in target.runtimes:
+                for note in default_model_notes(config):
+                    _say(note)
             _say(f"\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
 
     deaths, pause_s = 0, 0.0
@@ -333,25 +331,20 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
 
 def listeners_of(pid: int) -> list[Listener]:
     """Every listening TCP socket of a process and its descendants; psutil.Error if not allowed."""
-    sockets = [s for s in psutil.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
-    root = psutil.Process(pid)
-    names: dict[int | None, str] = {}
+    root, found = psutil.Process(pid), []
     for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.Error):  # the process has ended meanwhile
-            names[process.pid] = process.name().removeprefix("ray::")
-    return [
-        Listener(names[s.pid], s.laddr.port, s.laddr.ip)
-        for s in sockets
-        if s.laddr and s.pid in names
-    ]
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            name = process.name().removeprefix("ray::")
+            sockets = [s for s in process.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
+            found += [Listener(name, s.laddr.port, s.laddr.ip) for s in sockets]
+    return found
 
 
 def exposure(listeners: Iterable[Listener]) -> str:
     """One line about the ports beyond loopback, grouped by process."""
+    open_here = {(x.process, x.port) for x in listeners if not is_loopback(x.address)}
     ports: dict[str, str] = {}
-    for process, port in sorted(
-        {(x.process, x.port) for x in listeners if not is_loopback(x.address)}
-    ):
+    for process, port in sorted(open_here):
         ports[process] = f"{ports.get(process, process)} {port}"
     if not ports:
         return "Nothing listens beyond this machine."

@@ -349,14 +349,10 @@ async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) 
     flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
     item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
     baseline_bands([item], config.baseline, config.bands)
+    calls = runner.forecast_many([]), baseline.forecast([item])
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WARM_UP_LIMIT_S):
-            await asyncio.gather(runner.forecast_many([]), _reach(baseline, item))
-
-
-async def _reach(baseline: BaselinePort, item: BaselineRequest) -> None:
-    with contextlib.suppress(BaselineUnavailableError):
-        await baseline.forecast([item])
+            await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:

@@ -6,7 +6,7 @@ that fails or takes too long gives None: not known. While a call hangs, no secon
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -29,8 +29,8 @@ class CachedCall(Generic[T]):
         ask: Callable[[], Coroutine[Any, Any, T]],
         clock: Callable[[], float],
         *,
-        kept_s: float,
-        limit_s: float,
+        kept_s: float = 2.0,
+        limit_s: float = 1.0,
     ) -> None:
         self._ask = ask
         self._clock = clock
@@ -52,34 +52,24 @@ class CachedCall(Generic[T]):
             return None
 
 
-KEPT_S = 2.0
-LIMIT_S = 1.0
-
-
 class RayClusterStatus:
-    """Status of the other replicas of an application; ``clock`` is monotonic."""
+    """Status of the other replicas of an application; ``clock`` is monotonic.
+
+    ``runner`` is the status of any one Runner, because their breaker states agree within a second;
+    ``replicas`` are the numbers of running replicas from Serve's controller.
+    """
 
     def __init__(
         self, runner: DeploymentHandle[Any], application: str, clock: Callable[[], float]
     ) -> None:
         handle = runner.options(method_name="status")
-        self._runner = CachedCall(lambda: _runner(handle), clock, kept_s=KEPT_S, limit_s=LIMIT_S)
-        self._metrics = CachedCall(_scrape, clock, kept_s=1.0, limit_s=5 * LIMIT_S)
-        self._replicas = CachedCall(
-            lambda: asyncio.to_thread(_replicas, application), clock, kept_s=KEPT_S, limit_s=LIMIT_S
-        )
-
-    async def runner(self) -> RunnerReport | None:
-        """The status of any one Runner; their breaker states agree within a second."""
-        return await self._runner()
+        self.runner = CachedCall(lambda: _runner(handle), clock)
+        self.replicas = CachedCall(lambda: asyncio.to_thread(_replicas, application), clock)
+        self._metrics = CachedCall(_scrape, clock, kept_s=1.0, limit_s=5.0)
 
     async def metrics(self) -> bytes:
         """The metrics from Ray's agents on all nodes."""
         return await self._metrics() or exposition([], {"read": 0})
-
-    async def replicas(self) -> Mapping[str, int] | None:
-        """The numbers of running replicas from Serve's controller."""
-        return await self._replicas()
 
 
 async def _scrape() -> bytes:

@@ -6,7 +6,6 @@ import utilsforecast.losses as outside
 from serve_app.backtest.report import cost_of_limits, limited
 from serve_app.backtest.scores import (
     LEVELS,
-    Scores,
     inside,
     overall,
     real_moves,
@@ -20,40 +19,20 @@ from tests.support.markets import made_windows, rough_prices
 
 PRICES = rough_prices(40, 60)
 WINDOWS = made_windows(PRICES[:, :50], PRICES[:, 50:], platform=["a", "b"] * 20)
+FLAT_BANDS = np.tile([0.35, 0.4, 0.5, 0.6, 0.65], (1, 4, 1))
 BANDS = np.clip(PRICES[:, 49, None, None] + np.linspace(-0.1, 0.1, 5) * np.ones((1, 10, 1)), 0, 1)
 
 
-@pytest.fixture(scope="module")
-def bands() -> np.ndarray:
-    """Random, ordered, some of them with edges on the price itself."""
-    chance = np.random.default_rng(2)
-    return np.round(np.sort(chance.uniform(0, 1, (30, 12, len(LEVELS))), axis=2), 2)
-
-
-@pytest.fixture(scope="module")
-def actual() -> np.ndarray:
-    return rough_prices(30, 12)
-
-
-@pytest.fixture(scope="module")
-def scores(bands: np.ndarray, actual: np.ndarray) -> Scores:
-    return score_bands(bands, actual)
-
-
-@pytest.fixture(scope="module")
-def frame(bands: np.ndarray, actual: np.ndarray) -> pd.DataFrame:
-    """The same as utilsforecast wants it: a row for each window and step."""
-    columns = {f"q{level}": bands[..., i].ravel() for i, level in enumerate(LEVELS)}
-    ids = np.repeat(np.arange(len(actual)), actual.shape[1])
-    return pd.DataFrame({"unique_id": ids, "y": actual.ravel(), **columns}).assign(
-        **{"m-lo-80": columns["q0.1"], "m-hi-80": columns["q0.9"], "m": columns["q0.5"]},
-        **{"m-lo-90": columns["q0.05"], "m-hi-90": columns["q0.95"]},
+def test_scores_are_those_of_utilsforecast() -> None:
+    actual = rough_prices(30, 12)
+    chance = np.random.default_rng(2)  # rounded: some edges lie on the price itself
+    bands = np.round(np.sort(chance.uniform(0, 1, (30, 12, len(LEVELS))), axis=2), 2)
+    mean = {name: values.mean(axis=1) for name, values in score_bands(bands, actual).items()}
+    columns = ("m-lo-90", "m-lo-80", "m", "m-hi-80", "m-hi-90")
+    frame = pd.DataFrame(bands.reshape(-1, len(LEVELS)), columns=columns).assign(
+        unique_id=np.repeat(np.arange(30), 12), y=actual.ravel()
     )
-
-
-def test_scores_are_those_of_utilsforecast(scores: Scores, frame: pd.DataFrame) -> None:
-    levels = {"models": {"m": ["q0.1", "q0.5", "q0.9"]}, "quantiles": np.array([0.1, 0.5, 0.9])}
-    mean = {name: values.mean(axis=1) for name, values in scores.items()}
+    levels = {"models": {"m": list(columns[1:4])}, "quantiles": np.array([0.1, 0.5, 0.9])}
     pairs = [
         (mean["pinball"], outside.mqloss(frame, **levels)),
         (mean["interval_80"], outside.winkler_score(frame, models=["m"], level=80)),
@@ -67,27 +46,19 @@ def test_scores_are_those_of_utilsforecast(scores: Scores, frame: pd.DataFrame) 
         np.testing.assert_allclose(ours, theirs.sort_values("unique_id")["m"])
 
 
-def test_scores_by_hand() -> None:
-    bands = np.array([[[0.1, 0.2, 0.4, 0.5, 0.6]]])
-    scores = score_bands(bands, np.array([[0.55]]))
+def test_crps_and_width_by_hand() -> None:
+    scores = score_bands(np.array([[[0.1, 0.2, 0.4, 0.5, 0.6]]]), np.array([[0.55]]))
 
-    losses = [0.1 * 0.35, 0.5 * 0.15, 0.9 * 0.05]  # at 0.1, 0.5 and 0.9
-    assert scores["pinball"].item() == pytest.approx(np.mean(losses))
-    assert scores["interval_80"].item() == pytest.approx(0.3 + 10 * 0.05)
-    assert scores["interval_90"].item() == pytest.approx(0.5)
-    assert (scores["covered_80"].item(), scores["covered_90"].item()) == (0, 1)
+    losses = [0.05 * 0.45, 0.1 * 0.35, 0.5 * 0.15, 0.9 * 0.05, 0.05 * 0.05]  # at LEVELS
+    assert scores["crps"].item() == pytest.approx(2 / 5 * sum(losses))
     assert scores["width_80"].item() == pytest.approx(0.3)
-    assert scores["crps"].item() == pytest.approx(2 / 5 * (sum(losses) + 0.05 * 0.45 + 0.05 * 0.05))
+    assert (scores["covered_80"].item(), scores["covered_90"].item()) == (0, 1)
 
 
 def test_an_edge_belongs_to_the_band() -> None:
     edge = np.array([0.3, 0.5, 0.3 - 1e-8, 0.5 + 1e-8])
 
     assert inside(np.array(0.3), np.array(0.5), edge).tolist() == [True, True, False, False]
-
-
-def flat_bands(steps: int) -> np.ndarray:
-    return np.tile([0.35, 0.4, 0.5, 0.6, 0.65], (1, steps, 1))
 
 
 @pytest.mark.parametrize(
@@ -104,25 +75,19 @@ def flat_bands(steps: int) -> np.ndarray:
 def test_a_breach_is_real_when_the_price_stays_beyond_the_edge(
     prices: list[float], expected: list[float]
 ) -> None:
-    np.testing.assert_array_equal(real_moves(flat_bands(4), np.array([prices])), [expected])
+    np.testing.assert_array_equal(real_moves(FLAT_BANDS, np.array([prices])), [expected])
 
 
 def test_every_window_is_in_one_segment_of_each_kind() -> None:
+    past = np.vstack([PRICES[:, :50], np.ones(50)])  # a price of 1 is in the highest segment
+    windows = made_windows(past, past[:, :10], platform=["a"] * 41)
     found: dict[str, list[np.ndarray]] = {}
-    for by, _, where in segments(WINDOWS):
+    for by, _, where in segments(windows):
         found.setdefault(by, []).append(where)
 
     for by in ("platform", "price", "step"):
         assert (np.sum(found[by], axis=0) == 1).all()
-    active = np.sum(found["changes"], axis=0)
-    assert (active == (WINDOWS.changes >= 12)).all()
-
-
-def test_a_price_of_one_is_in_the_highest_segment() -> None:
-    windows = made_windows(np.ones((1, 5)), np.ones((1, 2)))
-    where = {name: part for by, name, part in segments(windows) if by == "price"}
-
-    assert where["0.95..1"].tolist() == [True]
+    assert (np.sum(found["changes"], axis=0) == (windows.changes >= 12)).all()
 
 
 def test_a_summary_is_the_mean_of_the_scores() -> None:

@@ -96,7 +96,6 @@ async def test_forecast_has_arrays_and_meta(kind: Any) -> None:
     assert (forecast.conformal, forecast.conformal_last_step) == (None, None)
     assert str(script.requests[0].url) == "http://there:1/tsfm/forecast"
     assert script.requests[0].headers["authorization"] == "Bearer " + "t" * 32
-    assert "x-request-deadline-ms" not in script.requests[0].headers
 
 
 async def test_address_and_token_come_from_the_environment(
@@ -189,29 +188,31 @@ async def test_retry_after_is_waited_for_unless_it_is_long(kind: Any) -> None:
     assert (caught.value.retry_after_s, late.pauses_s) == (60.0, [])
 
 
-async def test_attempts_end_with_the_last_failure(kind: Any) -> None:
-    script = Script(*[httpx.ConnectError("refused")] * 9)
-    with pytest.raises(UnreachableError, match=r":8000 cannot be reached: nothing listens"):
-        await kind.run(script, ask, retries=Retries(attempts=4))
+@pytest.mark.parametrize(
+    ("failure", "retries", "options", "error", "calls"),
+    [
+        ("refused", Retries(attempts=4), {}, UnreachableError, 4),
+        ("503", Retries(attempts=9, tokens=4.0, ratio=0.5), {}, ServiceFailedError, 2),
+        ("refused", Retries(first_wait_s=1.0), {"deadline_ms": 100}, UnreachableError, 1),
+    ],
+    ids=["attempts", "budget", "deadline, which is shorter than the pause"],
+)
+async def test_retries_end_with_the_last_failure(
+    kind: Any,
+    failure: str,
+    retries: Retries,
+    options: dict[str, Any],
+    error: type[Exception],
+    calls: int,
+) -> None:
+    failures = [refusal(503) if failure == "503" else httpx.ConnectError("refused")] * 9
+    script = Script(*failures)
+    with pytest.raises(error, match=r":8000 cannot be reached: nothing listens|internal_error: No"):
+        await kind.run(script, lambda c: ask(c, **options), retries=retries)
 
-    assert len(script.requests) == 4
-
-
-async def test_budget_stops_retries_during_an_outage(kind: Any) -> None:
-    script = Script(*[refusal(503)] * 9)
-    with pytest.raises(ServiceFailedError):
-        await kind.run(script, ask, retries=Retries(attempts=9, tokens=4.0, ratio=0.5))
-
-    assert len(script.requests) == 2
-
-
-async def test_deadline_is_passed_on_and_bounds_all_attempts(kind: Any) -> None:
-    script = Script(httpx.ConnectError("refused"), httpx.ConnectError("refused"))
-    with pytest.raises(UnreachableError):
-        await kind.run(script, lambda c: ask(c, deadline_ms=100), retries=Retries(first_wait_s=1.0))
-
-    assert script.requests[0].headers["x-request-deadline-ms"] == "100"
-    assert len(script.requests) == 1  # the pause alone would have been longer than the deadline
+    assert len(script.requests) == calls
+    sent = {request.headers.get("x-request-deadline-ms") for request in script.requests}
+    assert sent == ({"100"} if options else {None})
 
 
 async def test_many_are_split_over_batches_and_numbered(kind: Any) -> None:

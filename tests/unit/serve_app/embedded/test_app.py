@@ -1,5 +1,6 @@
 import json
 import threading
+from typing import Any
 
 import httpx
 import numpy as np
@@ -35,7 +36,8 @@ class FakeModel:
 
 
 def make_client(model=None):
-    app = build_runtime_app(model or FakeModel(), FakeClock())
+    fake: Any = model or FakeModel()
+    app = build_runtime_app(fake, FakeClock())
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://runtime")
 
 

@@ -13,7 +13,7 @@ class Source:
         self.gate = asyncio.Event()
         self.gate.set()
         self.clock = FakeClock()
-        self.cached = CachedCall(self.ask, self.clock, kept_s=2.0, limit_s=0.01)
+        self.cached = CachedCall(self.ask, self.clock, limit_s=0.01)
 
     async def ask(self) -> int:
         self.asked += 1

@@ -220,9 +220,11 @@ class Actors:
 
 @pytest.mark.parametrize("fault", ["missing", "died", "hangs"])
 async def test_actor_is_looked_up_again_after_a_failed_call_only(fault: str) -> None:
-    hangs, died = asyncio.Event(), ConnectionError("died")
-    actors = Actors(*{"missing": [], "died": [died], "hangs": [hangs]}[fault])
-    actors.missing = died if fault == "missing" else None
+    error = ConnectionError("died")
+    actors = Actors(asyncio.Event() if fault == "hangs" else error)
+    if fault == "missing":
+        actors = Actors()
+        actors.missing = error
     actor = ReconnectingActor(actors.look_up)
 
     with pytest.raises(OSError):  # noqa: PT011 - a TimeoutError and a ConnectionError are OSErrors
