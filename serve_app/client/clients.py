@@ -92,19 +92,20 @@ class Caller:
         self.budget = RetryBudget(retries.tokens, retries.ratio)
         self.clock = time.monotonic  # noqa: TID251 - of deadlines, which end in real time
 
-    def pause_s(self, failure: ClientError, attempts: int) -> float | None:
-        """Seconds to wait before the next attempt; None: there is none."""
+    def pause_s(self, failure: ClientError, attempts: int, left_s: float) -> float:
+        """Seconds to wait before the next attempt; raises the failure if there is none."""
         retries = self._retries
-        asked_s = getattr(failure, "retry_after_s", None)
+        asked_s: float | None = getattr(failure, "retry_after_s", None)
         if isinstance(failure, ServiceError) and failure.status not in _RETRIED_STATUS:
-            return None
+            raise failure
         if asked_s is not None and asked_s > retries.longest_wait_s:
-            return None
+            raise failure
         self.budget.failed()
-        if attempts >= retries.attempts or not self.budget.allows_retry:
-            return None
         grown_s = min(retries.longest_wait_s, retries.first_wait_s * 2 ** (attempts - 1))
-        return grown_s * (0.5 + random.random()) if asked_s is None else float(asked_s)
+        pause_s = grown_s * (0.5 + random.random()) if asked_s is None else asked_s
+        if attempts >= retries.attempts or not self.budget.allows_retry or pause_s >= left_s:
+            raise failure
+        return pause_s
 
 
 class Call(Generic[T]):
@@ -160,10 +161,7 @@ class Call(Generic[T]):
         """Seconds to wait before the next attempt; raises the failure if there is none."""
         failure = error if isinstance(error, ClientError) else _lost(self._caller.url, error)
         left_s = self._end_s - self._caller.clock()
-        pause_s = self._caller.pause_s(failure, self._attempts)
-        if pause_s is None or pause_s >= left_s:
-            raise failure
-        return pause_s
+        return self._caller.pause_s(failure, self._attempts, left_s)
 
     def _succeeded(self) -> None:
         self._caller.budget.succeeded()

@@ -17,14 +17,14 @@ NEW_OBJECTS = 5_000
 
 def set_up_replica(config: Config) -> Tracer | None:
     """Sets up garbage collection, logs and traces; returns the tracer if traces are configured."""
-    look_for_garbage_less_often()
+    set_up_garbage_collection()
     replica = serve.get_replica_context()
     context = {"deployment": replica.deployment, "replica": replica.replica_tag}
     set_up_logging(config.observability.log_level, context)
     return configured_tracer(config.observability, context)
 
 
-def look_for_garbage_less_often() -> None:
+def set_up_garbage_collection() -> None:
     """Collects the youngest generation after ``NEW_OBJECTS``; older ones as Python's default.
 
     Objects of the start, mostly modules, live until the end: a full collection that walks them

@@ -31,11 +31,15 @@ def test_times_may_be_iso_8601(tmp_path: Path) -> None:
     assert (series.start_ts, series.step_s) == (1771588800, 300)
 
 
+def parquet(folder: Path, **columns: object) -> Path:
+    file = folder / "prices.parquet"
+    pd.DataFrame(columns).to_parquet(file)
+    return file
+
+
 def test_a_parquet_file_reads_as_the_csv_does(tmp_path: Path) -> None:
-    file = tmp_path / "prices.parquet"
     times = pd.to_datetime([0, 60, 120], unit="s", utc=True)
-    frame = {"market_id": "a", "ts": times, "price": [0.1, 0.2, 0.3], "platform": "p"}
-    pd.DataFrame(frame).to_parquet(file)
+    file = parquet(tmp_path, market_id=["a"] * 3, ts=times, price=[0.1, 0.2, 0.3], platform="p")
     [series] = load_series(file)
 
     assert (series.step_s, series.labels["platform"]) == (60, "p")
@@ -43,10 +47,9 @@ def test_a_parquet_file_reads_as_the_csv_does(tmp_path: Path) -> None:
 
 
 def test_an_empty_cell_of_a_parquet_file_is_no_name(tmp_path: Path) -> None:
-    file = tmp_path / "prices.parquet"
-    pd.DataFrame(
-        {"market_id": ["a", None], "ts": [0, 60], "price": [0.1, 0.2], "event": [None, None]}
-    ).to_parquet(file)
+    file = parquet(
+        tmp_path, market_id=["a", None], ts=[0, 60], price=[0.1, 0.2], event=[None, None]
+    )
 
     with pytest.raises(ConfigError, match=r"^prices.parquet: row 2, column market_id: is empty"):
         load_series(file)
@@ -101,26 +104,27 @@ def test_a_bad_row_is_one_sentence_with_row_and_column(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("missing", ["market_id", "ts", "price"])
-def test_a_missing_column_is_named(tmp_path: Path, missing: str) -> None:
-    head = HEAD.replace(missing, "other")
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("none.csv", None, "there is no such file"),
+        ("empty.csv", "", "this is no table"),
+        ("no.parquet", "market_id", "this is no table"),
+        ("head.csv", HEAD, "the file holds no rows"),
+        ("a.csv", "other,ts,price\n", "row 1, column market_id: there is no such column"),
+        ("a.csv", "market_id,other,price\n", "row 1, column ts: there is no such column"),
+        ("a.csv", "market_id,ts,other\n", "row 1, column price: there is no such column"),
+    ],
+)
+def test_a_file_that_is_no_table_of_prices_is_refused(
+    tmp_path: Path, name: str, text: str | None, why: str
+) -> None:
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text, "utf-8")
 
-    with pytest.raises(ConfigError, match=f"row 1, column {missing}: there is no such column"):
-        load_series(csv(tmp_path, "a,0,0.1", head=head))
-
-
-def test_a_file_that_is_missing_or_empty_or_no_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.csv").write_text("", "utf-8")
-    (tmp_path / "no.parquet").write_text("market_id", "utf-8")
-
-    with pytest.raises(ConfigError, match="no such file"):
-        load_series(tmp_path / "none.csv")
-    with pytest.raises(ConfigError, match="no table"):
-        load_series(tmp_path / "empty.csv")
-    with pytest.raises(ConfigError, match="no table"):
-        load_series(tmp_path / "no.parquet")
-    with pytest.raises(ConfigError, match="holds no rows"):
-        load_series(csv(tmp_path))
+    with pytest.raises(ConfigError, match=f"{name}: .*{why}"):
+        load_series(file)
 
 
 def test_a_market_with_one_row_has_no_step_and_is_left_out(tmp_path: Path) -> None:

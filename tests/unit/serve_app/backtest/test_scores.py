@@ -26,7 +26,7 @@ BANDS = np.clip(PRICES[:, 49, None, None] + np.linspace(-0.1, 0.1, 5) * np.ones(
 def test_scores_are_those_of_utilsforecast() -> None:
     actual = rough_prices(30, 12)
     chance = np.random.default_rng(2)  # rounded: some edges lie on the price itself
-    bands = np.round(np.sort(chance.uniform(0, 1, (30, 12, len(LEVELS))), axis=2), 2)
+    bands: np.ndarray = np.round(np.sort(chance.uniform(0, 1, (30, 12, len(LEVELS))), axis=2), 2)
     mean = {name: values.mean(axis=1) for name, values in score_bands(bands, actual).items()}
     columns = ("m-lo-90", "m-lo-80", "m", "m-hi-80", "m-hi-90")
     frame = pd.DataFrame(bands.reshape(-1, len(LEVELS)), columns=columns).assign(

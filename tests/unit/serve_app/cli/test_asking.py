@@ -229,6 +229,7 @@ def test_watching_shows_the_status_again_until_an_interrupt() -> None:
 
 
 def make_forecast() -> Forecast:
+    last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
     wire = {
         "market_id": "m-1",
         "as_of_ts": "2026-02-20T12:00:00Z",
@@ -236,18 +237,16 @@ def make_forecast() -> Forecast:
         "horizon_steps": 3,
         "quantiles": [0.1, 0.9],
         "yhat_q": {"0.1": [0.3, 0.2, 0.1], "0.9": [0.5, 0.6, 0.7]},
+        "conformal_last_step": last | {"sample_size": 412, "segment": "all"},
         "meta": META,
     }
     return Forecast(wire)
 
 
 def test_terminal_shows_a_chart_and_the_calibrated_last_step() -> None:
-    last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
-    calibrated = {"conformal_last_step": last | {"sample_size": 412, "segment": "all"}}
-    forecast = Forecast({**make_forecast().wire, **calibrated})
     console = Console(width=90, force_terminal=True, no_color=True, highlight=False)
     with console.capture() as capture:
-        show_one(console, forecast, Y)
+        show_one(console, make_forecast(), Y)
 
     assert "┌" in capture.get()
     assert "0.1 to 0.8, for a coverage of 80%" in capture.get()

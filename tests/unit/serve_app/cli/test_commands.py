@@ -118,17 +118,15 @@ def test_command_outside_the_repository_names_the_folder_to_run_in(
     assert result.stderr.startswith(f"There is no {file} here: run this in the folder of TSFM")
 
 
-def test_bench_needs_the_repository(tmp_path: Path) -> None:
-    assert repository([tmp_path, ROOT]) == ROOT
-    assert repository([tmp_path]) is None
-
-
-def test_bench_passes_its_options_to_the_load_test() -> None:
+def test_bench_needs_the_repository_and_passes_its_options_to_the_load_test(
+    tmp_path: Path,
+) -> None:
     command = [sys.executable, "-m", "serve_app.cli", "bench", "--requests", "none"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert shown.returncode == 2
     assert "'none' is not a whole number" in shown.stderr
+    assert repository([tmp_path]) is None
 
 
 def test_version_is_the_one_that_is_installed() -> None:

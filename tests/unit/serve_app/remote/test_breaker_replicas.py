@@ -1,4 +1,4 @@
-"""What must hold for several replicas and their actor, with and without faults between them.
+"""Properties of several replicas and their actor, with and without faults between them.
 
 Every process has a clock of its own, and all exchange as in a running service, in virtual time.
 All times are sums of powers of two, so they are exact.
@@ -108,7 +108,7 @@ class Reliable(RuleBasedStateMachine):
     def pick(self, number: int) -> Replica:
         return self.replicas[number % len(self.replicas)]
 
-    # -- what happens ------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------
 
     @rule(parts=st.integers(1, 40))
     def time_passes(self, parts: int) -> None:
@@ -128,7 +128,7 @@ class Reliable(RuleBasedStateMachine):
             if permit.lease is not None:
                 end = self.loop.time() + self.settings.probe_lease_s
                 self.probes_out[name][permit.lease] = end
-        assert self.loop.time() - began <= 2 * LIMIT_S  # it may have to tell its breakers first
+        assert self.loop.time() - began <= 2 * LIMIT_S  # it may have to send its breakers first
 
     @rule(number=REPLICAS, which=st.integers(0, 9), result=RESULTS)
     def call_ends(self, number: int, which: int, result: CallResult) -> None:
@@ -168,7 +168,7 @@ class Reliable(RuleBasedStateMachine):
                 assert replica.client.state(name) == truth["state"]
                 assert replica.client.retry_in_s(name) == truth["retry_in_s"]
 
-    # -- what must hold ----------------------------------------------------------------------
+    # -- invariants ----------------------------------------------------------------------
 
     @invariant()
     def no_wait_is_longer_than_promised(self) -> None:
@@ -177,13 +177,13 @@ class Reliable(RuleBasedStateMachine):
                 assert 0.0 <= replica.client.retry_in_s(name) <= self.settings.cooldown_max_s
 
     @invariant()
-    def nobody_counts_more_results_than_there_were(self) -> None:
+    def no_result_is_counted_twice(self) -> None:
         for known in (self.actor.breakers(), *(r.client.known() for r in self.replicas)):
             for name, breaker in known.items():
                 assert sum(calls for _, calls, _, _ in breaker["window"]) <= self.results[name]
 
     def teardown(self) -> None:
-        """Whatever came before, a model that is well again is soon in use everywhere."""
+        """After any events, a model that works again is soon used by every replica."""
         if not hasattr(self, "replicas"):
             return
         for replica in self.replicas:
@@ -214,24 +214,24 @@ class ReliableMachine(Reliable):
 
 
 class FaultyMachine(Reliable):
-    """The actor is slow, out of reach, or forgets everything."""
+    """The actor is slow, cannot be reached, or loses its state."""
 
     @rule(delay_s=DELAYS_S)
     def actor_is_slow(self, delay_s: float) -> None:
         self.actor.delay_s = delay_s
 
     @rule(gone=st.booleans())
-    def actor_goes_or_comes_back(self, gone: bool) -> None:
+    def actor_can_be_reached_or_not(self, gone: bool) -> None:
         self.actor.gone = gone
 
     @rule()
-    def actor_restarts_with_nothing(self) -> None:
+    def actor_restarts_without_state(self) -> None:
         self.actor.restart()
 
     @rule()
     def a_second_without_faults_makes_all_agree(self) -> None:
         self.actor.gone, self.actor.delay_s = False, 0.0
-        self.sleep(1.0)  # what waits in line at a slow actor is done first
+        self.sleep(1.0)  # calls that wait at a slow actor are completed first
         super().a_second_without_faults_makes_all_agree()
 
     def teardown(self) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve_app.deployments.replica import look_for_garbage_less_often
+from serve_app.deployments.replica import set_up_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def test_collection_starts_after_the_objects_of_many_requests(
     objects: int, collected: bool
 ) -> None:
     phases: list[str] = []
-    look_for_garbage_less_often()
+    set_up_garbage_collection()
     gc.callbacks.append(lambda phase, _: phases.append(phase))
 
     kept: list[list[None]] = [[] for _ in range(objects)]
@@ -30,7 +30,7 @@ def test_collection_starts_after_the_objects_of_many_requests(
 
 def test_objects_of_the_start_are_not_walked_again() -> None:
     at_start: list[list[None]] = [[]]
-    look_for_garbage_less_often()
+    set_up_garbage_collection()
 
     later: list[list[None]] = [[]]
 
