@@ -22,29 +22,26 @@ TARGET = ROOT / "docs" / "configuration.md"
 INTRODUCTION = """\
 # Configuration
 
-Written by `make docs` from the models themselves; do not edit it by hand.
+To change a setting, edit `configs/local.yaml` or `configs/prod.yaml`; the Serve config names the
+file (`args: {config: ...}`). Or set an environment variable: `TSFM_` and the path of the key in
+capitals, with two underscores between, so `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`.
+Lists are written as JSON (`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`), nothing as `null`.
 
-A service reads one file, `configs/local.yaml` or `configs/prod.yaml`, as its Serve config says
-(`args: {config: ...}`). There are two kinds of settings:
+    tsfm check-config FILE   # what is wrong with it, before anything is started
+    tsfm config FILE         # every value in use, and where it came from
 
-- **operator**: what you decide. These keys must be in the file.
-- **expert**: they have a default, which was measured or follows from how the service is built, and
-  need not be in the file.
+- **operator** settings are what you decide. These keys must be in the file.
+- **expert** settings have a default, which was measured or follows from how the service is built.
+  They need not be in the file.
 
-Copy one of the two files and change it; there is no inheritance between files. Unknown and repeated
-keys are refused. `tsfm check-config FILE` says what is wrong before anything is started, and
-`tsfm config FILE` shows every value in force and where it came from.
+Files do not inherit from each other. Unknown and repeated keys are refused. Keys marked *secret*
+come from the environment only. Replicas read the configuration when they start. The settings of
+Serve itself, replicas and queues, are in `serve_config.yaml`. `TSFM_URL` and `TSFM_TOKEN` are for
+the `tsfm` command and the client, not for the service.
 
-Any key can be overridden by an environment variable, `TSFM_` and its path in capitals with two
-underscores between: `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists are written as JSON
-(`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`), nothing as `null`. Keys marked *secret* come from
-the environment only. Replicas read the configuration when they start.
-
-What Serve itself is told, replicas and queues, stands in `serve_config.yaml`. `TSFM_URL` and
-`TSFM_TOKEN` are for the `tsfm` command and the client, not for the service.
-
-The column `value` has the default of an expert setting, and of an operator's what the shipped files
-say: `local.yaml` first where they differ.
+The column `value` has the default of an expert setting, and of an operator setting what the
+shipped files say: `local.yaml` first where they differ. `make docs` writes this page from the
+code; do not edit it by hand.
 """
 
 
