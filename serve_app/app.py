@@ -51,7 +51,7 @@ def build(args: AppArgs) -> Application:
 
 
 def sources_of(registry: Registry) -> frozenset[str]:
-    """Names of everything that can answer, as the conformal state knows them."""
+    """Names of all sources of forecasts, as the conformal state uses them."""
     return frozenset({BASELINE_MODEL, *(e.runtime_name for e in registry.models.values())})
 
 

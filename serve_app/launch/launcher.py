@@ -116,7 +116,7 @@ class Target:
         """A sentence about access control."""
         if self.callers:
             return f"Callers need a token; {self.callers} have one."
-        return "No tokens are configured: everybody who reaches this port may call."
+        return "No tokens are configured: any caller that reaches this port is accepted."
 
     @property
     def example(self) -> str:

@@ -19,8 +19,7 @@ def bands_of(name: str, past: FloatArray, horizon_steps: int, step_s: float = 30
     return forecast(name, made_windows(past, future, step_s), CONFIG)
 
 
-def logit(p: float) -> float:
-    return float(np.log(p / (1 - p)))
+LOGIT_06 = float(np.log(0.6 / 0.4))
 
 
 def expit(y: float) -> float:
@@ -53,7 +52,7 @@ def test_the_naive_forecast_of_statsforecast_is_a_random_walk() -> None:
 
 
 def test_the_random_walk_by_hand() -> None:
-    increment = logit(0.6) ** 2  # both increments have this square, so their EWMA has it too
+    increment = LOGIT_06**2  # both increments have this square, so their EWMA has it too
     bands = bands_of("random walk", np.array([[0.5, 0.6, 0.5]]), 4)
 
     assert bands[0, 3, 1:4].tolist() == pytest.approx(
@@ -62,8 +61,8 @@ def test_the_random_walk_by_hand() -> None:
 
 
 def test_the_flat_recipe_by_hand() -> None:
-    level = 0.2 * logit(0.6)
-    sigma = np.sqrt(12 * 0.2 * logit(0.6) ** 2)
+    level = 0.2 * LOGIT_06
+    sigma = np.sqrt(12 * 0.2 * LOGIT_06**2)
     bands = bands_of(FLAT, np.array([[0.5, 0.6]]), 2)
 
     assert bands[0, 0, 1:4].tolist() == pytest.approx(

@@ -27,7 +27,7 @@ PLAIN = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"
 
 
 class FakeServe:
-    """Keeps the headers that reach it, and answers as told."""
+    """Keeps the headers that reach it; gives this answer."""
 
     def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         self.start = {"type": "http.response.start", "status": status, "headers": [*headers]}
@@ -139,7 +139,7 @@ async def test_what_is_no_request_passes() -> None:
         seen.append(scope)
 
     async def nothing(*_: Message) -> Any:
-        raise AssertionError("nobody asked")
+        raise AssertionError("not a request")
 
     await BeforeServe(behind)({"type": "lifespan"}, nothing, nothing)
 

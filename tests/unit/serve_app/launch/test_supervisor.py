@@ -93,14 +93,14 @@ def server(status: int) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.parametrize(("status", "well"), [(200, True), (404, False), (503, False)])
+@pytest.mark.parametrize(("status", "ready"), [(200, True), (404, False), (503, False)])
 def test_check_calls_the_service_itself_and_no_proxy(
-    status: int, well: bool, monkeypatch: pytest.MonkeyPatch
+    status: int, ready: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
     with server(status) as url:
-        assert answers(url) is well
+        assert answers(url) is ready
     assert answers(url) is False
 
 
