@@ -11,7 +11,7 @@ from ray.serve import Application, Deployment
 
 from runner.calibration.learned_file import fitted_state
 from runner.config.loading import load_config
-from runner.config.registry import Registry, load_registry
+from runner.config.registry import Registry, load_registry, wanted_models
 from runner.types import BASELINE_MODEL
 from serve_app.deployments.actors import breaker_actor, learning_actor
 from serve_app.deployments.baseline import Baseline
@@ -44,7 +44,7 @@ def build(args: AppArgs) -> Application:
     return ingress.bind(
         config,
         registry,
-        runner.bind(config, registry),
+        runner.bind(config, registry, wanted_models(registry, config)),
         _deployment(Baseline).bind(config),
         conformal,
     )

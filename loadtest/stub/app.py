@@ -70,6 +70,7 @@ class Runtime:
     def __init__(self, settings: Settings, fault: Fault | None = None) -> None:
         self.settings = settings
         self.records = Records()
+        self.loaded: set[str] = set()  # by the first forecast of each
         self._locks: dict[str, asyncio.Lock] = {}
         self._released = asyncio.Event()
         self.change_fault(fault)
@@ -89,6 +90,7 @@ class Runtime:
         return fault
 
     def lock_for(self, model: str) -> asyncio.Lock:
+        self.loaded.add(model)
         return self._locks.setdefault(family_of(model), asyncio.Lock())
 
     async def hold(self, fault: Fault | None, until: float) -> None:
@@ -147,6 +149,9 @@ def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
     async def tags(_: Request) -> Response:
         return _json({"models": [_tag(model) for model in settings.models if model != "*"]})
 
+    async def loaded(_: Request) -> Response:
+        return _json({"models": [_loaded(model) for model in sorted(runtime.loaded)]})
+
     async def stats(_: Request) -> Response:
         return _json({**runtime.records.as_json(), "fault": runtime.fault})
 
@@ -166,6 +171,7 @@ def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
         Route("/v1/forecast", ForecastRoute(runtime), methods=["POST"]),
         Route("/v1/health", health, methods=["GET"]),
         Route("/api/tags", tags, methods=["GET"]),
+        Route("/api/ps", loaded, methods=["GET"]),
         Route("/_stats", stats, methods=["GET"]),
         Route("/_control", control, methods=["POST"]),
         Route("/_reset", reset, methods=["POST"]),
@@ -247,6 +253,12 @@ async def _http_error(_request: Request, exc: Exception) -> Response:
     response = _json(contract.error_body(exc.status_code, exc.detail), exc.status_code)
     response.headers.update(exc.headers or {})
     return response
+
+
+def _loaded(model: str) -> dict[str, Any]:
+    sizes = {"size": 0, "size_vram": 0, "context_length": 0}
+    details = {"family": family_of(model)}
+    return {"name": model, "model": model, "expires_at": None, **sizes, "details": details}
 
 
 def _tag(model: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from runner.config.loading import complaints, read_yaml
+from runner.config.loading import Config, complaints, read_yaml
 from runner.config.sections import Count, Environment, Level, Section
-from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
+from runner.errors import ConfigError, ModelNotAllowedError, RequestError, UnknownModelError
 from runner.types import ParamValue
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -163,6 +163,24 @@ class Registry(Section):
         if found := list(_contradictions(self)):
             raise ValueError("; ".join(found))
         return self
+
+
+def wanted_models(registry: Registry, config: Config) -> frozenset[str]:
+    """Runtime names of the models that are loaded before callers ask for them.
+
+    Raises:
+        ConfigError: one is unknown, or this environment may not serve it.
+    """
+    wanted = set()
+    for key, name in (
+        ("request.model", config.request.model),
+        *(("tollama.warm_models", name) for name in config.tollama.warm_models),
+    ):
+        try:
+            wanted.add(registry.resolve(name, config.environment).runtime_name)
+        except RequestError as exc:
+            raise ConfigError(f"{key}: {name}: {exc}") from exc
+    return frozenset(wanted)
 
 
 def load_registry(path: str | Path) -> Registry:

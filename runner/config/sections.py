@@ -148,6 +148,8 @@ class TollamaSection(Section):
     """Addresses of the runtimes; each Runner replica prefers the one of its rank."""
     timeout_s: Positive
     """Time limit of one call. Only our client applies it: tollama's own limit ends the model."""
+    warm_models: tuple[str, ...] = ()
+    """Models to load before callers ask, beside `request.model`; names or aliases."""
     api_key: SecretStr | None = None
     """Sent as a bearer token; from the environment only."""
     lease_s: Positive = 10

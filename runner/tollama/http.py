@@ -1,5 +1,6 @@
 """HTTP to the runtime, only in this module: one bounded exchange; failures are ``ModelError``."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -29,6 +30,8 @@ from runner.errors import (
 _FREE_PIECES, _USUAL_PIECE = 200, 100  # bytes
 _KEEPALIVE_S = 4.0  # uvicorn, under tollama, closes idle connections after 5 s: close earlier
 
+LIST_LIMIT_S = 2.0  # of a list of models, which the runtime has in memory
+LIST_BYTES = 1_000_000  # the same; some 5,000 models
 CIRCUIT_WAIT_S = 16.0  # tollama's own breaker stays open for 15 s
 _ERRORS: dict[int, tuple[type[ModelError], str]] = {  # 429, 503 and all others: see error_for
     400: (RuntimeRejectedError, "the runtime refused the request"),
@@ -69,7 +72,8 @@ class RuntimeHttp:
         prepare: Callable[[httpx.Request], None] | None = None,
     ) -> None:
         """``prepare`` adds headers to each request; raises ConfigError for an invalid API key."""
-        self._url = f"{str(base_url).rstrip('/')}/v1/forecast"
+        self._base = str(base_url).rstrip("/")
+        self._url = f"{self._base}/v1/forecast"
         self._headers = _headers(settings)
         self._extensions = {"timeout": {"connect": settings.timeout_s}}
         self._transport = transport or _transport(settings)
@@ -95,6 +99,21 @@ class RuntimeHttp:
             raise RuntimeUnreachableError("no connection") from exc
         except httpx.HTTPError as exc:
             raise RuntimeUnreachableError("the connection broke before the answer ended") from exc
+
+    async def model_names(self, path: str) -> frozenset[str] | None:
+        """The models in one of tollama's lists, ``/api/tags`` or ``/api/ps``; None without one."""
+        request = httpx.Request(
+            "GET", self._base + path, headers=self._headers, extensions=self._extensions
+        )
+        try:
+            async with asyncio.timeout(LIST_LIMIT_S):
+                response = await self._transport.handle_async_request(request)
+                async with aclosing(response):
+                    answer = await _read(response, LIST_BYTES)
+            models = orjson.loads(answer.body)["models"]
+            return frozenset(str(model["name"]).removesuffix(":latest") for model in models)
+        except (httpx.HTTPError, TimeoutError, ModelError, ValueError, KeyError, TypeError):
+            return None
 
     async def aclose(self) -> None:
         """Closes all connections."""

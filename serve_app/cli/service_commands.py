@@ -14,11 +14,12 @@ from serve_app.cli.terminal import HERE, AsJson, Token, Url, connect, print_json
 if TYPE_CHECKING:
     from serve_app.client import Client
 
+INSTALLED = {True: "yes", False: "no", None: "not known"}
 _COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  # BreakerCommand
 
 
 def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
-    """List the available models and their licences.
+    """List the available models, whether the runtime has them, and their licences.
 
     \b
     Examples:
@@ -32,13 +33,20 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
         return
     from rich.table import Table
 
-    table = Table("model", "aliases", "licence", "may be used", "context", "note", box=None)
+    titles = ("model", "installed", "aliases", "licence", "may be used", "context", "note")
+    table = Table(*titles, box=None)
     for model in found:
         context = "any" if model.max_context is None else str(model.max_context)
         allowed = model.license_tag.replace("_", " ")
         names = ", ".join(model.aliases)
-        table.add_row(model.name, names, model.license, allowed, context, model.note or "")
+        installed = INSTALLED[model.installed]
+        table.add_row(
+            model.name, installed, names, model.license, allowed, context, model.note or ""
+        )
     screen().print(table)
+    missing = next((model.runtime_name for model in found if model.installed is False), None)
+    if missing is not None:
+        typer.echo(f"Install a model where the runtime runs: `tollama pull {missing}`.")
 
 
 def breaker(

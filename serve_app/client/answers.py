@@ -76,6 +76,7 @@ class Model(_FromWire):
     max_series_per_call: int | None
     max_context: int | None
     params: tuple[str, ...]
+    installed: bool | None  # None: not known, as no runtime answers
     note: str | None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -19,6 +19,7 @@ from runner.config.registry import Registry
 from runner.forecast.answers import ModelOutcome
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
+from runner.tollama.models import RuntimeModels
 from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.actors import BREAKER
 from serve_app.deployments.replica import set_up_replica
@@ -30,6 +31,10 @@ from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
 from serve_app.telemetry.runner_metrics import Call, QueueGauges, metered
 from serve_app.telemetry.tracing import ItemForecast, forward, traced_call, traced_item
 
+# For the first forecasts of the wanted models. It is shorter than the ingress waits for a Runner
+# (`serve_app.remote.clients.WARM_UP_LIMIT_S`); a model that takes longer loads in the background.
+READY_WITHIN_S = 4.0
+
 
 @serve.deployment
 class Runner:
@@ -39,7 +44,9 @@ class Runner:
     the dispatcher, so that no item waits for another one and every item has its own error.
     """
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    async def __init__(  # type: ignore[misc] # Serve awaits it before the replica is ready
+        self, config: Config, registry: Registry, wanted: Collection[str]
+    ) -> None:
         tracer = set_up_replica(config)
         recorder = Recorder()
         self._queues = QueueGauges(recorder)
@@ -54,9 +61,15 @@ class Runner:
             config.circuit_breaker,
             time.monotonic,
         )
-        calls = [
-            _measured(self._call(config, i, tracer), recorder, tracer) for i in range(len(runtimes))
-        ]
+        self._models: list[RuntimeModels] = []
+        calls = []
+        served = (model.entry for model in registry.served(config.environment))
+        levels = {entry.runtime_name: entry.levels or () for entry in served}
+        for i, url in enumerate(tollama.base_urls):
+            http = RuntimeHttp(tollama, url, prepare=None if tracer is None else forward)
+            runtime = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=time.monotonic)
+            self._models.append(RuntimeModels(http, runtime, levels, wanted))
+            calls.append(_measured(self._call(config, i, runtime), recorder, tracer))
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             lambda target, requests: calls[target.runtime](target.key, requests),
             queue_of=lambda route: route.queue_name,
@@ -78,6 +91,9 @@ class Runner:
         collect: Any = self._collect  # serve.batch adds its setters where no type shows them
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
+        self._watches = [asyncio.ensure_future(models.watch()) for models in self._models]
+        looked = [asyncio.ensure_future(models.looked.wait()) for models in self._models]
+        await asyncio.wait(looked, timeout=READY_WITHIN_S)
 
     async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
         """Bands or the failure of each item, with the item's number, as they become ready."""
@@ -90,12 +106,18 @@ class Runner:
         """Cancels items that no caller waits for any more."""
         self._item_tasks.forget(sender, numbers)
 
-    async def status(self) -> tuple[list[tuple[str, str, float]], int]:
-        """Name, state and seconds to the next probe of every breaker; number of queued items."""
+    async def status(self) -> tuple[list[tuple[str, str, float]], int, frozenset[str] | None]:
+        """The breakers, the number of queued items and the installed models.
+
+        Of each breaker its name, its state and the seconds to its next probe; of the models their
+        runtime names, or None while no runtime answers.
+        """
         self._start()
         known, queues = self._breakers.known(), self._dispatcher.stats()
         breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
-        return breakers, sum(queue.queued for queue in queues.values())
+        lists = [one.installed for one in self._models if one.installed is not None]
+        installed = frozenset[str]().union(*lists) if lists else None
+        return breakers, sum(queue.queued for queue in queues.values()), installed
 
     async def command(self, model: str, command: BreakerCommand) -> BreakerState:
         """Applies a command to a model's breakers of all runtimes; returns the new state."""
@@ -108,19 +130,15 @@ class Runner:
     ) -> list[dict[asyncio.Future[ModelOutcome], int]]:
         return [self._item_tasks.take(group) for group in groups]
 
-    def _call(self, config: Config, runtime: int, tracer: Tracer | None) -> BatchCall:
-        """The calls of one runtime, with its own connections and breakers."""
-        tollama, clock = config.tollama, time.monotonic
-        prepare = None if tracer is None else forward
-        http = RuntimeHttp(tollama, tollama.base_urls[runtime], prepare=prepare)
-        port = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=clock)
+    def _call(self, config: Config, number: int, runtime: TollamaRuntime) -> BatchCall:
+        """The calls of one runtime, with its own breakers."""
         return BatchCall(
-            port,
+            runtime,
             self._breakers,
-            lambda model: self._runtimes.queue_names(model)[runtime],
-            tollama,
+            lambda model: self._runtimes.queue_names(model)[number],
+            config.tollama,
             config.bands,
-            clock,
+            time.monotonic,
             self._keep_late,
         )
 

@@ -166,6 +166,9 @@ class ModelItem(Out):
     max_series_per_call: Count | None = Field(description="null: no limit.")
     max_context: Count | None = Field(description="Past points it looks at; null: no limit.")
     params: list[str] = Field(description="What `model.params` may set.")
+    installed: bool | None = Field(
+        None, description="Whether a runtime has it; null while no runtime answers."
+    )
     note: str | None
 
 
@@ -194,6 +197,9 @@ class ReadyAnswer(Out):
     status: Literal["ready"]
     breakers: dict[str, BreakerState] = Field(
         description="By runtime name, for the models asked for so far."
+    )
+    default_model_installed: bool | None = Field(
+        description="If false, requests that name no model get the baseline; null: not known."
     )
 
 

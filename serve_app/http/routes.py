@@ -22,7 +22,6 @@ from serve_app.http.breaker_endpoint import BREAKER_PATH, JSON, BreakerEndpoint
 from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
 from serve_app.http.outcomes_endpoint import OutcomesEndpoint
-from serve_app.http.responses import models_answer
 from serve_app.http.service import Dependencies
 from serve_app.http.status_endpoint import (
     ClusterStatus,
@@ -41,19 +40,13 @@ FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Ask
 
 def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
     """The ASGI app of a service; it has no lifespan events."""
-    served = service.registry.served(service.config.environment)
-    models = models_answer(served)
     document = build_document(service.config)
     forecast = ForecastEndpoint(service)
-    status = StatusEndpoint(service, cluster, models.models)
+    status = StatusEndpoint(service, cluster)
     service.request_metrics.update_gauges_with(
         lambda recorder: update_gauges(service, forecast.kept_bodies, recorder)
     )
     access = AccessControl(service.config.security, service.clock)
-
-    async def ready(_: Request) -> Response:
-        body = orjson.dumps({"status": "ready", "breakers": service.answers.breaker_states()})
-        return Response(body, media_type=JSON)
 
     def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
         middleware = [*traced(path, service.tracer), *access.gate(path)]
@@ -64,13 +57,13 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
             route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
-            route("/tsfm/models", constant(models.model_dump_json().encode())),
+            route("/tsfm/models", status.models),
             route("/tsfm/status", status.show),
             route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
             route("/metrics", status.metrics),
             route("/openapi.json", constant(orjson.dumps(document))),
             route("/healthz", constant(b'{"status":"ok"}')),
-            route("/readyz", ready),
+            route("/readyz", status.ready),
             *page_routes(access.gate),
         ],
         exception_handlers={

@@ -4,7 +4,8 @@ The console and the command line show `StatusAnswer`.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Literal, NamedTuple, Protocol
 
@@ -15,7 +16,15 @@ from starlette.responses import Response
 
 from runner.config.sections import Environment
 from runner.types import BreakerState, FallbackReason
-from serve_app.http.responses import Count, Milliseconds, ModelItem, Out
+from serve_app.http.responses import (
+    Count,
+    Milliseconds,
+    ModelItem,
+    ModelsAnswer,
+    Out,
+    ReadyAnswer,
+    models_answer,
+)
 from serve_app.http.service import Dependencies, LearningPort
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
@@ -112,14 +121,19 @@ class MetricsText(RootModel[str]):
 
 
 WINDOW_S = 300
+READY_LIMIT_S = 0.2  # an orchestrator's probe has a second by default
 DEPLOYMENTS = ("Ingress", "Runner", "Baseline")
 
 
 class RunnerReport(NamedTuple):
-    """The breakers of all models asked for so far at one Runner replica, and its queued items."""
+    """The breakers of all models asked for so far at one Runner replica, and its queued items.
+
+    ``installed`` are the runtime names of the models that its runtimes have, None if not known.
+    """
 
     breakers: Sequence[BreakerItem]
     waiting: int
+    installed: Collection[str] | None = None
 
 
 class ClusterStatus(Protocol):
@@ -138,12 +152,30 @@ class ClusterStatus(Protocol):
 class StatusEndpoint:
     """Answers with the status of this replica, and with the metrics of all."""
 
-    def __init__(
-        self, service: Dependencies, cluster: ClusterStatus, models: Sequence[ModelItem]
-    ) -> None:
+    def __init__(self, service: Dependencies, cluster: ClusterStatus) -> None:
         self._service = service
         self._cluster = cluster
-        self._models = models
+        environment = service.config.environment
+        self._models = models_answer(service.registry.served(environment)).models
+        default = service.registry.resolve(service.config.request.model, environment)
+        self._default_model = default.runtime_name
+
+    async def ready(self, _: Request) -> Response:
+        """Whether forecasts can be answered; a probe is not kept waiting by a dead Runner."""
+        runner = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_LIMIT_S):
+                runner = await self._cluster.runner()
+        answer = ReadyAnswer(
+            status="ready",
+            breakers=self._service.answers.breaker_states(),
+            default_model_installed=_has(runner, self._default_model),
+        )
+        return _json(answer)
+
+    async def models(self, _: Request) -> Response:
+        """The models that may be asked, and whether a runtime has them."""
+        return _json(ModelsAnswer(models=self._models_at(await self._cluster.runner())))
 
     async def metrics(self, _: Request) -> Response:
         """The metrics of all replicas, as text."""
@@ -172,10 +204,15 @@ class StatusEndpoint:
             breakers=self._breakers(runner),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
             coverage=_coverage(self._service.learning),
-            models=list(self._models),
+            models=self._models_at(runner),
         )
-        headers = {"cache-control": "no-store"}
-        return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+        return _json(answer)
+
+    def _models_at(self, runner: RunnerReport | None) -> list[ModelItem]:
+        return [
+            model.model_copy(update={"installed": _has(runner, model.runtime_name)})
+            for model in self._models
+        ]
 
     def _breakers(self, runner: RunnerReport | None) -> list[BreakerItem]:
         """The Runner's breaker states, else the last states that this replica received."""
@@ -183,6 +220,18 @@ class StatusEndpoint:
             return list(runner.breakers)
         last_known = self._service.answers.breaker_states()
         return [breaker_item(model, state, 0.0) for model, state in last_known.items()]
+
+
+def _json(answer: Out) -> Response:
+    headers = {"cache-control": "no-store"}
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _has(runner: RunnerReport | None, model: str) -> bool | None:
+    """Whether a runtime has the model, by its runtime name; None if that is not known."""
+    if runner is None or runner.installed is None:
+        return None
+    return model in runner.installed
 
 
 def breaker_item(model: str, state: BreakerState, retry_in_s: float) -> BreakerItem:

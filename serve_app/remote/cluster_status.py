@@ -6,7 +6,7 @@ that fails or takes too long gives None: not known. While a call hangs, no secon
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -77,10 +77,9 @@ async def _scrape() -> bytes:
 
 
 async def _runner(handle: Any) -> RunnerReport:
-    found: tuple[Sequence[tuple[str, str, float]], int] = await handle.remote()
-    breakers, waiting = found
+    breakers, waiting, installed = await handle.remote()
     items = [breaker_item(name, BreakerState(state), retry) for name, state, retry in breakers]
-    return RunnerReport(items, waiting)
+    return RunnerReport(items, waiting, installed)
 
 
 def _replicas(application: str) -> dict[str, int]:

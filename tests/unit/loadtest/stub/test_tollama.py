@@ -67,6 +67,14 @@ async def test_models_of_one_family_share_a_lock_and_others_do_not():
     assert runtime.lock_for("chronos2") is not runtime.lock_for("mock")
 
 
+async def test_a_model_is_loaded_by_its_first_forecast(stub: StubProcess):
+    call(stub)
+    async with httpx.AsyncClient(base_url=stub.url, trust_env=False) as client:
+        models = (await client.get("/api/ps")).json()["models"]
+
+    assert [model["name"] for model in models] == [REQUEST["model"]]
+
+
 async def test_a_caller_who_leaves_does_not_stop_the_inference(stub: StubProcess):
     stub.control(ms_per_call=300)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runner.config.registry import Registry, load_registry
+from runner.config.registry import Registry, load_registry, wanted_models
 from runner.config.sections import Environment
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
+from tests.support.builders import make_config, make_registry
 
 SHIPPED = Path(__file__).parents[4] / "configs" / "tsfm_models.yaml"
 
@@ -212,3 +213,16 @@ def test_shipped_aliases_resolve_to_the_documented_models(shipped, alias, dev, p
     in_prod = shipped.resolve(alias, Environment.PROD)
 
     assert (in_dev.runtime_name, in_prod.runtime_name) == (dev, prod)
+
+
+def test_models_to_load_in_advance_are_found_by_name_or_alias():
+    config = make_config(request={"model": "chronos"}, tollama={"warm_models": ["timesfm"]})
+
+    assert wanted_models(make_registry(), config) == {"fracast-0", "timesfm-2.5-200m"}
+
+
+def test_a_model_to_load_in_advance_must_be_served():
+    config = make_config(tollama={"warm_models": ["chronoss"]})
+
+    with pytest.raises(ConfigError, match=r"tollama\.warm_models: chronoss"):
+        wanted_models(make_registry(), config)

@@ -1,9 +1,11 @@
+import asyncio
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+import serve_app.http.status_endpoint as status_endpoint
 from runner.types import BreakerState, FallbackReason, ModelFailure
 from serve_app.http.status_endpoint import RunnerReport, breaker_item
 from tests.support.bench import EXAMPLE, Bench, example
@@ -35,6 +37,34 @@ async def test_status_before_the_first_request_has_nulls_not_zeros(bench: Bench)
     queue = {"in_flight": 0, "waiting": None, "shed_above": 256, "refuse_above": 768}
     assert body["queue"] == queue
     assert body["models"] == (await bench.http.get("/tsfm/models")).json()["models"]
+
+
+@pytest.mark.parametrize(
+    ("runner", "has"),
+    [
+        (None, None),
+        (RunnerReport([], 0, None), None),
+        (RunnerReport([], 0, {"fracast-0"}), True),
+        (RunnerReport([], 0, {"mock"}), False),
+    ],
+)
+async def test_models_and_readiness_say_whether_a_runtime_has_the_model(
+    bench: Bench, runner: RunnerReport | None, has: bool | None
+) -> None:
+    bench.fleet.known_runner = runner
+    models = {m["name"]: m for m in (await bench.http.get("/tsfm/models")).json()["models"]}
+    ready = (await bench.http.get("/readyz")).json()
+
+    assert (models["fracast-0"]["installed"], ready["default_model_installed"]) == (has, has)
+
+
+async def test_readiness_does_not_wait_for_a_runner_that_hangs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_endpoint, "READY_LIMIT_S", 0.01)
+    monkeypatch.setattr(bench.fleet, "runner", asyncio.Event().wait)
+
+    assert (await bench.http.get("/readyz")).json()["default_model_installed"] is None
 
 
 async def test_answers_are_counted_by_how_they_came_about(bench: Bench) -> None:

@@ -1,0 +1,80 @@
+"""Which models a runtime has, and a first forecast of the wanted ones before callers need them.
+
+The first call of a model that is not loaded takes seconds, and its callers would get the baseline.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+
+import numpy as np
+
+from runner.errors import ModelError
+from runner.tollama.client import TollamaRuntime
+from runner.tollama.http import RuntimeHttp
+from runner.types import BatchKey, ModelSeries
+
+LOOK_EVERY_S = 10.0  # a runtime that was restarted is noticed within this time
+LOOK_AGAIN_S = 1.0  # the same while it does not answer
+LOAD_LIMIT_S = 60.0  # of the first forecast: large weights are read from a disk
+LEVELS = (0.5,)  # of the first forecast, where a model has no levels of its own
+
+
+class RuntimeModels:
+    """The models of one runtime.
+
+    Attributes:
+        installed: runtime names of its models; None while it does not answer.
+        looked: set after the first look.
+    """
+
+    def __init__(
+        self,
+        http: RuntimeHttp,
+        runtime: TollamaRuntime,
+        served: Mapping[str, Collection[float]],
+        wanted: Iterable[str],
+    ) -> None:
+        """All names are runtime names.
+
+        Args:
+            http: the connections to the runtime.
+            runtime: makes the first forecasts, through ``http``.
+            served: the models that may be asked, and the levels that each has (empty: any).
+            wanted: those to be loaded in advance; others are asked once where they are loaded.
+        """
+        self.installed: frozenset[str] | None = None
+        self.looked = asyncio.Event()
+        self._http = http
+        self._runtime = runtime
+        self._served = served
+        self._wanted = frozenset(wanted)
+        self._asked: set[str] = set()
+        self._loaded: frozenset[str] = frozenset()
+
+    async def watch(self) -> None:
+        """Looks for ever."""
+        while True:
+            await self.look()
+            self.looked.set()
+            await asyncio.sleep(LOOK_AGAIN_S if self.installed is None else LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Updates ``installed``; asks models that were not asked since the runtime has them."""
+        self.installed = await self._http.model_names("/api/tags")
+        if self.installed is None:
+            self._asked.clear()
+            return
+        loaded = await self._http.model_names("/api/ps") or frozenset()
+        self._asked -= self._loaded - loaded  # the runtime was restarted, or has unloaded them
+        self._loaded = loaded
+        due = (self._wanted | loaded) & self.installed & self._served.keys()
+        for model in sorted(due - self._asked):
+            await self._ask(model)
+
+    async def _ask(self, model: str) -> None:
+        key = BatchKey(model, 1, tuple(self._served[model] or LEVELS))
+        series = ModelSeries(np.sin(np.arange(64.0)), end_ts=0.0, step_s=300)
+        self._asked.add(model)
+        with suppress(ModelError):  # what a caller gets then is the breaker's to decide
+            await self._runtime.forecast(key, [series], budget_s=LOAD_LIMIT_S)
