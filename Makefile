@@ -61,7 +61,7 @@ docs-site: setup ## build the documentation as a site, in site/; wrong links fai
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
-docs-serve: docs-site ## show the documentation on http://127.0.0.1:8003; pages follow your edits
+docs-serve: docs-site ## show the documentation on http://127.0.0.1:8003; pages in docs/ follow your edits
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve -a 127.0.0.1:8003
 
 alerts: ## test the alert rules with promtool
