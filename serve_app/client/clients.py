@@ -57,12 +57,9 @@ class Retries:
 class Caller:
     """Base class of both clients: settings, HTTP connections and retry policy.
 
-    Args:
-        url: of the service; TSFM_URL or http://127.0.0.1:8000 when it is not given.
-        token: TSFM_TOKEN when it is not given.
-        timeout_s: for one attempt of a call without a deadline.
-        transport: an httpx transport, for tests and special networks.
-        sleep: how to wait between two attempts, in seconds; a coroutine function for asyncio.
+    ``url`` and ``token`` are by default those in TSFM_URL and TSFM_TOKEN. ``timeout_s`` is for one
+    attempt of a call without a deadline; ``transport`` an httpx transport; ``sleep`` waits between
+    two attempts, in seconds, and is a coroutine function for asyncio.
     """
 
     http_type: Any

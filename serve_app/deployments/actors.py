@@ -87,10 +87,7 @@ class BreakerActor:
 class LearningActor:
     """Learns for all replicas, and saves the learned state in a file.
 
-    Args:
-        settings: the section `conformal` as JSON.
-        sources: names of all sources of answers.
-        clock: monotonic seconds.
+    ``settings`` is the section `conformal` as JSON; ``clock`` gives monotonic seconds.
     """
 
     def __init__(

@@ -314,9 +314,6 @@ class Listener:
 def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
     """One line about the ports of a process and its descendants beyond loopback.
 
-    Serve binds its own port as configured, but HAProxy's metrics and statistics and Ray's own ports
-    bind every address regardless of the configuration.
-
     Serve replaces the HAProxy process once or twice during the start, and in between its sockets
     have no owner: so the ports are read again, after a pause, until ``port`` is among them.
     """

@@ -21,11 +21,8 @@ _LOG = logging.getLogger(__name__)
 class BreakerClient:
     """Permits runtime calls and records their results, in one Runner replica.
 
-    Args:
-        copy: this replica's breakers.
-        call_actor: calls a method of the actor by name; raises while it cannot be reached.
-        settings: the interval between exchanges, and the time limit of a call to the actor.
-        clock: monotonic seconds.
+    ``call_actor`` calls a method of the actor by name, and raises while the actor cannot be
+    reached; ``clock`` gives monotonic seconds.
     """
 
     def __init__(

@@ -130,19 +130,16 @@ class _Queue(Generic[Q, A]):
 class CallCoalescer(Generic[Q, A]):
     """Takes items one by one, and sends them together.
 
-    For each key there is at most one call per interval. The first item is sent in the same turn of
-    the event loop; items that arrive within the interval after it are sent with the next call. Each
-    answer comes back when it is ready, so no item waits for another.
+    For each key there is at most one call per ``interval_s``. The first item is sent in the same
+    turn of the event loop; items that arrive within the interval after it are sent with the next
+    call. Each answer comes back when it is ready, so no item waits for another.
 
     A shared call runs in an empty context: when a caller disconnects, Serve cancels what its
     request has called, and must not cancel the call of all others.
 
-    Args:
-        send: makes one call with numbered items and gives their answers in parts, as they become
-            ready; an exception is raised for every item without an answer yet.
-        forget: called with the numbers of sent items that were abandoned; does not raise.
-        interval_s: the least time between two calls of a queue.
-        most: the largest number of items in one call.
+    ``send`` makes one call with at most ``most`` numbered items and gives their answers in parts,
+    as they become ready; what it raises is raised for every item without an answer yet. ``forget``
+    is called with the numbers of sent items that were abandoned; it does not raise.
     """
 
     def __init__(
@@ -368,11 +365,8 @@ async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:
 class ReconnectingActor:
     """Calls methods of an actor that may be restarted under a new handle.
 
-    Ray's lookup is a blocking call that may take a minute while the head node is lost: it runs in a
-    thread, and never more than one at a time.
-
-    Args:
-        look_up: returns the handle; raises while there is no such actor.
+    ``look_up`` returns the handle, and raises while there is no such actor. It may block for a
+    minute while the head node is lost: it runs in a thread, and never more than one at a time.
     """
 
     def __init__(self, look_up: Callable[[], Any]) -> None:

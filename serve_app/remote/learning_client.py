@@ -29,10 +29,7 @@ Version = tuple[int, int]  # of the learned state: actor instance, points scored
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearningReply:
-    """The actor's answer to a replica's forecast records.
-
-    ``state`` is None where the replica has this version already.
-    """
+    """The actor's answer; ``state`` is None where the replica has this version already."""
 
     version: Version
     state: ConformalState | None
@@ -50,13 +47,9 @@ class Exchange(StrEnum):
 class Learning:
     """The learning client of one replica.
 
-    Args:
-        outbox: the forecasts for the actor.
-        call_actor: calls a method of the actor by name; raises RayTaskError if the method raises,
-            other errors while the actor cannot be reached.
-        calibrate_by: sets the calibration state of further answers.
-        interval_s: time between two exchanges.
-        report: the coverage report before the first exchange.
+    ``call_actor`` calls a method of the actor by name; it raises RayTaskError if the method raises,
+    and other errors while the actor cannot be reached. ``calibrate_by`` sets the calibration state
+    of further answers; ``report`` is the coverage report before the first exchange.
     """
 
     def __init__(
