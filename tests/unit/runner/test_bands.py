@@ -11,9 +11,7 @@ from runner.bands import (
     min_widths,
     observed_tick,
     sanitize,
-    to_logit,
     to_model_space,
-    to_prob,
 )
 from runner.config.sections import BandsSection
 from runner.types import Space, Transform
@@ -28,56 +26,27 @@ def one_step(*values: float) -> SanitizedBands:
     return sanitize(np.array([[values]]), levels, LIMITS)
 
 
-def test_sound_paths_pass_unchanged_and_unnamed() -> None:
-    repaired = one_step(0.3, 0.4, 0.5)
-
-    np.testing.assert_array_equal(repaired.y_prob, [[[0.3, 0.4, 0.5]]])
-    assert repaired.row(0).corrections == ()
-
-
-def test_values_outside_are_clipped_once_by_name() -> None:
-    repaired = sanitize(
-        np.array([[[-0.1, 0.2, 0.3], [0.1, 0.2, 1.0], [-0.2, 0.2, 0.3]]]), LEVELS, LIMITS
-    )
-
-    assert repaired.y_prob.min() == 0.0
-    assert repaired.row(0).corrections == (Correction.CLIPPED,)
-
-
-def test_crossed_quantiles_are_rearranged() -> None:
-    repaired = one_step(0.5, 0.4, 0.3)
-
-    np.testing.assert_array_equal(repaired.y_prob, [[[0.3, 0.4, 0.5]]])
-    assert repaired.row(0).corrections == (Correction.REARRANGED,)
-
-
-def test_narrow_band_is_widened_about_its_middle_and_keeps_its_median() -> None:
-    repaired = one_step(0.400, 0.402, 0.404)
-
-    np.testing.assert_allclose(repaired.y_prob, [[[0.392, 0.402, 0.412]]])
-    assert repaired.row(0).corrections == (Correction.WIDENED,)
-
-
 @pytest.mark.parametrize(
-    ("flat", "expected"),
-    [(0.0, [0.0, 0.0, 0.02]), (1.0, [0.98, 1.0, 1.0]), (0.005, [0.0, 0.005, 0.02])],
+    ("values", "expected", "corrections"),
+    [
+        ([0.3, 0.4, 0.5], [0.3, 0.4, 0.5], ()),
+        ([-0.1, 0.2, 0.3], [0.0, 0.2, 0.3], (Correction.CLIPPED,)),
+        ([0.5, 0.4, 0.3], [0.3, 0.4, 0.5], (Correction.REARRANGED,)),
+        ([0.400, 0.402, 0.404], [0.392, 0.402, 0.412], (Correction.WIDENED,)),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.02], (Correction.WIDENED,)),  # shifted inside
+        ([1.0, 1.0, 1.0], [0.98, 1.0, 1.0], (Correction.WIDENED,)),
+        ([0.005, 0.005, 0.005], [0.0, 0.005, 0.02], (Correction.WIDENED,)),
+        ([0.0, 0.25, 1.0], [0.025, 0.25, 0.925], (Correction.NARROWED,)),  # about the median
+        ([0.4], [0.4], ()),  # a single level has no width
+    ],
 )
-def test_narrow_band_at_a_bound_is_shifted_inside(flat: float, expected: list[float]) -> None:
-    np.testing.assert_allclose(one_step(flat, flat, flat).y_prob[0, 0], expected)
+def test_paths_are_corrected_and_each_kind_of_correction_is_named(
+    values: list[float], expected: list[float], corrections: tuple[Correction, ...]
+) -> None:
+    bands = one_step(*values).row(0)
 
-
-def test_wide_band_shrinks_towards_the_median() -> None:
-    repaired = one_step(0.0, 0.25, 1.0)
-
-    np.testing.assert_allclose(repaired.y_prob, [[[0.025, 0.25, 0.925]]])
-    assert repaired.row(0).corrections == (Correction.NARROWED,)
-
-
-def test_single_level_has_no_width() -> None:
-    repaired = one_step(0.4)
-
-    np.testing.assert_array_equal(repaired.y_prob, [[[0.4]]])
-    assert repaired.row(0).corrections == ()
+    np.testing.assert_allclose(bands.y_prob, [expected])
+    assert bands.corrections == corrections
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -148,35 +117,14 @@ def test_each_series_of_a_batch_has_its_own_least_width() -> None:
     assert named == [(Correction.WIDENED,), (), (Correction.WIDENED,)]
 
 
-@pytest.mark.parametrize(("bound", "expected"), [(0.0, 1e-6), (1.0, 1.0 - 1e-6)])
-def test_bounds_are_kept_finite_by_eps(bound: float, expected: float) -> None:
-    y = to_prob(to_logit(np.array([bound]), 1e-6))
-
-    np.testing.assert_allclose(y, expected, rtol=1e-9)
-
-
-def test_inverse_undoes_and_keeps_shape() -> None:
+@pytest.mark.parametrize("space", Space)
+def test_inverse_undoes_the_transform_inside_the_bounds_of_eps(space: Space) -> None:
+    transform = Transform(space, 1e-6)
     y_prob = np.random.default_rng(1).uniform(1e-5, 1 - 1e-5, (3, 4, 5))
 
-    back = to_prob(to_logit(y_prob, 1e-6))
+    back = from_model_space(to_model_space(y_prob, transform), transform)
+    bounds = from_model_space(to_model_space(np.array([0.0, 1.0]), transform), transform)
 
     np.testing.assert_allclose(back, y_prob, rtol=1e-9)
-
-
-def test_missing_values_stay_missing() -> None:
-    assert np.isnan(to_logit(np.array([np.nan]), 1e-6))[0]
-
-
-def test_identity_space_changes_nothing_either_way() -> None:
-    identity = Transform(Space.IDENTITY, 1e-6)
-    y = np.array([0.0, 0.3, 1.2])
-
-    np.testing.assert_array_equal(to_model_space(y, identity), y)
-    np.testing.assert_array_equal(from_model_space(y, identity), y)
-
-
-def test_logit_space_goes_there_and_back() -> None:
-    logit = Transform(Space.LOGIT, 1e-6)
-    y = np.array([0.2, 0.7])
-
-    np.testing.assert_allclose(from_model_space(to_model_space(y, logit), logit), y)
+    eps = 1e-6 if space is Space.LOGIT else 0.0
+    np.testing.assert_allclose(bounds, [eps, 1 - eps], rtol=1e-9)

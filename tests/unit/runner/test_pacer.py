@@ -79,20 +79,3 @@ def test_batches_take_turns():
     run_virtual(main())
 
     assert {"a", "b"} == set(order[:9])
-
-
-def test_rest_of_a_slice_is_for_the_next_batch():
-    async def piece(pacer: Pacer) -> float:
-        await pacer.rest()
-        began = asyncio.get_running_loop().time()
-        work(asyncio.get_running_loop())
-        return began
-
-    async def main() -> tuple[float, float]:
-        pacer = Pacer(asyncio.get_running_loop().time, lambda: True)
-        work(asyncio.get_running_loop())
-        return await asyncio.gather(piece(pacer), piece(pacer))
-
-    began = run_virtual(main())
-
-    assert began[1] - began[0] < SLICE_S

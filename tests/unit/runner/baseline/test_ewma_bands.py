@@ -74,30 +74,6 @@ def test_the_identity_space_measures_moves_in_probability():
     np.testing.assert_allclose(high - low, 0.4, rtol=1e-9)
 
 
-def test_the_width_factor_scales_the_band():
-    twice = SETTINGS.model_copy(update={"width_factor": 1.7})
-
-    np.testing.assert_allclose(
-        width(bands(walks(8), 3, settings=twice)), 2 * width(bands(walks(8), 3)), rtol=1e-9
-    )
-
-
-def test_noise_is_centred_on_its_level_and_does_not_widen_like_a_walk():
-    y = 0.5 + 0.02 * np.random.default_rng(9).normal(size=(1, 288))
-
-    answer = bands(y)[0]
-
-    assert answer[0, 1] == pytest.approx(0.5, abs=0.015)
-    assert width(answer)[11] < 1.5 * width(answer)[0]
-
-
-def test_upper_and_lower_levels_mirror_each_other():
-    answer = bands(walks(10), 2, np.array([0.05, 0.25, 0.5, 0.75, 0.95]))
-
-    centre = answer[..., 2:3]
-    np.testing.assert_allclose(answer[..., ::-1] - centre, centre - answer, atol=1e-12)
-
-
 @pytest.mark.parametrize("moving", [1.0, 0.5, 0.2])
 def test_the_eighty_percent_band_holds_about_eighty_percent_of_a_walk(moving):
     y = walks(11, 3000, 300, moving)
@@ -161,13 +137,6 @@ def test_a_gap_at_the_end_answers_from_the_last_value_that_was_there():
     y = np.append(walks(17, 1, 50)[0], [np.nan, np.nan])
 
     np.testing.assert_array_equal(bands([y])[0, :, 1], y[49])
-
-
-def test_memories_out_of_order_are_refused():
-    with pytest.raises(ValueError, match=r"half_lives_steps\n.*must ascend"):
-        BaselineSection(
-            half_lives_steps=(24, 3), trust_moves=2.5, level_alphas=(), width_factor=1.0
-        )
 
 
 CONFIG = make_config()

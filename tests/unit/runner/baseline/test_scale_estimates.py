@@ -40,13 +40,6 @@ def test_a_short_memory_counts_as_far_as_it_holds_moves():
     assert estimate.active_next[0] == pytest.approx((1 + 2 * 0.9) / (1 + 2))
 
 
-def test_a_short_memory_without_moves_leaves_the_size_to_the_long_one():
-    estimate = past([0, 1, 2, 2], settings=SHORT_AND_LONG)
-
-    assert estimate.move[0] == pytest.approx(2 / 3)
-    assert estimate.active_next[0] < estimate.active_later[0]
-
-
 def test_rounding_is_not_a_move():
     estimate = past([0.3, 0.1 + 0.2, 0.3, 0.1 + 0.2])
 
@@ -98,23 +91,6 @@ def test_little_evidence_leaves_the_level_between_the_last_value_and_an_average(
     assert sure.growth[0] < doubtful.growth[0] < 1
 
 
-def test_no_smoothings_keep_the_last_value_even_in_noise():
-    y = noise()
-
-    estimate = past(y, settings=NEVER_SMOOTH)
-
-    assert (estimate.sticky[0], estimate.level[0]) == (1, y[-1])
-
-
-def test_a_noisy_neighbour_and_padding_change_nothing():
-    y = np.cumsum(noise(40) - 2)
-
-    alone, together = past(y), past(noise(60), [NAN] * 20 + list(y))
-
-    for name in ("level", "sticky", "move", "growth", "active_next", "active_later"):
-        np.testing.assert_allclose(getattr(together, name)[1], getattr(alone, name)[0], rtol=1e-12)
-
-
 def test_values_long_ago_are_forgotten_without_a_complaint():
     estimate = past([0, 1] + [NAN] * 5000)
 
@@ -140,12 +116,3 @@ def test_a_gap_repeats_the_value_before_it_and_its_increment_is_shared_out():
 
     np.testing.assert_array_equal(filled.y, [[1, 1, 1, 1, 5, 6]])
     np.testing.assert_array_equal(filled.weight, [[0, 0, 0, 0.5, 1]])
-
-
-@pytest.mark.parametrize("gap", [1, 3])
-def test_a_gap_at_the_end_keeps_the_last_value_that_was_there(gap):
-    filled = fill_forward(np.array([[1.0, 2.0] + [NAN] * gap]))
-
-    assert filled.last[0] == 1
-    np.testing.assert_array_equal(filled.y[0, 1:], 2.0)
-    np.testing.assert_array_equal(filled.weight[0, 1:], 0.0)

@@ -249,26 +249,6 @@ def test_jitter_changes_each_cooldown_but_not_its_growth(jitter, first_s, second
     assert breaker.retry_in_s(111.0) == pytest.approx(second_s)
 
 
-def test_an_open_breaker_refuses_until_its_cooldown_is_over():
-    breaker = make_breaker()
-    play(breaker, [(0, "FFF")])
-
-    answers = [breaker.acquire(99.5), breaker.acquire(100.0)]
-
-    assert answers == [Refusal(retry_in_s=0.5), Permit(generation=2, lease="p1")]
-
-
-def test_a_result_from_before_the_last_opening_is_dropped():
-    breaker = make_breaker()
-    late = permit_of(breaker.acquire(0.0))
-    play(breaker, [(0, "FFF"), (NOW, "S")])
-    untouched = breaker.snapshot(NOW)
-
-    breaker.record(late, FAILURE, FAST_S, NOW)
-
-    assert breaker.snapshot(NOW) == untouched
-
-
 def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends():
     breaker = make_breaker(probes=2)
     play(breaker, REACHED[HALF_OPEN])
@@ -282,19 +262,6 @@ def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends()
         Refusal(retry_in_s=0.5),
         Permit(2, "p3"),
     ]
-
-
-@pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, IGNORED, NO_INFORMATION])
-def test_the_result_of_an_expired_lease_changes_nothing(outcome):
-    breaker = make_breaker()
-    play(breaker, REACHED[HALF_OPEN])
-    lost = permit_of(breaker.acquire(NOW))
-    breaker.acquire(NOW + 5.0)
-    untouched = breaker.snapshot(NOW + 5.0)
-
-    breaker.record(lost, outcome, FAST_S, NOW + 5.0)
-
-    assert breaker.snapshot(NOW + 5.0) == untouched
 
 
 def test_a_result_after_another_probe_failed_is_dropped_but_frees_its_place():

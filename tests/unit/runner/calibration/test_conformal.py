@@ -9,7 +9,6 @@ from runner.calibration.conformal import (
     Scored,
     adjust,
     fit,
-    has_moved,
     score,
     update,
 )
@@ -41,28 +40,23 @@ def factors(state: ConformalState, segment: str = "all") -> np.ndarray:
     return state.tracks["ewma"][segment].factors
 
 
-def test_each_half_is_multiplied_by_its_own_factor() -> None:
-    answer = adjusted(PATH, make_state((2.0, 0.5)))
+@pytest.mark.parametrize(
+    ("path", "levels", "factor", "expected"),
+    [
+        ([0.40, 0.50, 0.70], [0.1, 0.5, 0.9], (2.0, 0.5), [0.30, 0.50, 0.60]),
+        # the centre is half way between 0.25 and 0.75
+        ([0.2, 0.4, 0.6, 0.9], [0.05, 0.25, 0.75, 0.95], (0.5, 1.5), [0.35, 0.45, 0.65, 1.0]),
+    ],
+)
+def test_all_levels_of_each_half_are_moved_by_the_factor_of_their_step(
+    path: list[float], levels: list[float], factor: tuple[float, float], expected: list[float]
+) -> None:
+    paths = np.tile(path, (2, 2, 1))
 
-    np.testing.assert_allclose(answer.paths, [[[0.30, 0.50, 0.60]]])
+    answer = adjusted(paths, make_state(factor, (1.0, 1.0), (9.0, 9.0)), np.array(levels))
+
+    np.testing.assert_allclose(answer.paths, np.tile([expected, path], (2, 1, 1)))
     assert (answer.target_coverage, answer.sample_size, answer.segment_used) == (0.8, 500, "all")
-
-
-def test_all_levels_are_adjusted() -> None:
-    levels = np.array([0.05, 0.25, 0.75, 0.95])
-    path = np.array([[[0.2, 0.4, 0.6, 0.9]]])  # centre 0.5, half way between 0.25 and 0.75
-
-    answer = adjusted(path, make_state((0.5, 1.5)), levels)
-
-    np.testing.assert_allclose(answer.paths, [[[0.35, 0.45, 0.65, 1.0]]])
-
-
-def test_each_step_has_its_own_factors() -> None:
-    paths = np.tile(PATH, (2, 2, 1))
-
-    answer = adjusted(paths, make_state((1.0, 1.0), (2.0, 1.0), (9.0, 9.0)))
-
-    np.testing.assert_allclose(answer.paths[1, :, 0], [0.4, 0.3])
 
 
 @pytest.mark.parametrize("levels", [[0.6, 0.7, 0.9], [0.1, 0.2, 0.3]])
@@ -71,27 +65,23 @@ def test_path_without_a_centre_is_not_adjusted(levels: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("actual", "expected"),
+    ("path", "actual", "expected"),
     [
-        (0.40, (1.0, 0.0)),  # on the edge
-        (0.35, (1.5, 0.0)),
-        (0.50, (0.0, 0.0)),
-        (0.90, (0.0, 2.0)),
-        (np.nan, (np.nan, np.nan)),
+        ([0.4, 0.5, 0.7], 0.40, (1.0, 0.0)),  # on the edge
+        ([0.4, 0.5, 0.7], 0.35, (1.5, 0.0)),
+        ([0.4, 0.5, 0.7], 0.50, (0.0, 0.0)),
+        ([0.4, 0.5, 0.7], 0.90, (0.0, 2.0)),
+        ([0.4, 0.5, 0.7], np.nan, (np.nan, np.nan)),
+        ([0.5, 0.5, 0.5], 0.5, (0.0, 0.0)),  # no width
+        ([0.5, 0.5, 0.5], 0.6, (0.0, np.inf)),
     ],
 )
 def test_score_is_the_distance_from_the_centre_in_half_widths(
-    actual: float, expected: tuple[float, float]
+    path: list[float], actual: float, expected: tuple[float, float]
 ) -> None:
-    np.testing.assert_allclose(score(PATH, LEVELS, np.array([[actual]]), 0.8)[0, 0], expected)
+    scores = score(np.array([[path]]), LEVELS, np.array([[actual]]), 0.8)
 
-
-def test_half_without_width_scores_zero_or_infinity() -> None:
-    flat = np.array([[[0.5, 0.5, 0.5]]])
-
-    scores = [score(flat, LEVELS, np.array([[y]]), 0.8)[0, 0].tolist() for y in (0.5, 0.6)]
-
-    assert scores == [[0.0, 0.0], [0.0, np.inf]]
+    np.testing.assert_allclose(scores[0, 0], expected)
 
 
 @pytest.mark.parametrize("levels", [[0.05, 0.5, 0.9], [0.1, 0.5, 0.95], [0.6, 0.7, 0.9]])
@@ -99,14 +89,6 @@ def test_missing_levels_have_no_scores(levels: list[float]) -> None:
     scores = score(PATH, np.array(levels), np.array([[0.5]]), 0.8)
 
     assert np.isnan(scores).all()
-
-
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [([0.1, 0.2, 0.2, 0.3], True), ([0.1, 0.1, 0.2], False), ([0.1, np.nan, 0.2, 0.1], True)],
-)
-def test_window_with_too_few_changes_is_not_scored(window: list[float], expected: bool) -> None:
-    assert has_moved(np.array(window), 2) is expected
 
 
 def test_fit_takes_the_corrected_rank_of_the_scores() -> None:

@@ -31,24 +31,11 @@ def store(**changes: int) -> OpenForecasts:
     return OpenForecasts(make_settings(**changes))
 
 
-def test_value_is_matched_with_the_step_of_its_time() -> None:
-    assert met((forecast(), window(2, 0.1, 0.2, 0.3))) == [(0, 0.2), (1, 0.3)]
-
-
 def test_values_before_the_forecast_and_after_its_end_are_not_matched() -> None:
     assert met((forecast(), window(5, *np.linspace(0, 1, 9)))) == [
         (0, 0.5),
         (1, 0.625),
         (2, 0.75),
-    ]
-
-
-def test_step_is_matched_once_by_several_windows() -> None:
-    waiting = forecast()
-
-    assert met((waiting, window(1, 0.4)), (waiting, window(2, 0.9, 0.5))) == [
-        (0, 0.4),
-        (1, 0.5),
     ]
 
 
@@ -87,17 +74,6 @@ def test_windows_of_another_step_are_not_used_but_single_values_are() -> None:
 
     assert waiting.awaiting("m", Window(START + 300, np.array([0.5])), 60) == []
     assert len(waiting.awaiting("m", Window(START + 300, np.array([0.5])), None)) == 1
-
-
-def test_scored_forecast_is_closed_but_still_known() -> None:
-    waiting, pending = store(), forecast()
-    waiting.add("m", pending)
-    met((pending, window(3, 0.1, 0.2, 0.3)))
-    waiting.close("m", STEP_S, START + 3 * STEP_S)
-
-    assert waiting.waiting == 0
-    assert waiting.is_known("m", pending.key)
-    assert waiting.counts[LearningEvent.MISSED] == 0
 
 
 def test_steps_without_a_value_in_any_window_are_missed() -> None:

@@ -43,12 +43,6 @@ def make_values():
     }
 
 
-def write(folder, values):
-    file = folder / "models.yaml"
-    file.write_text(yaml.safe_dump(values), "utf-8")
-    return file
-
-
 @pytest.fixture
 def registry():
     return Registry.model_validate(make_values())
@@ -68,20 +62,20 @@ def test_alias_of_an_environment_overrides_that_of_a_model(registry):
     assert (in_dev.name, in_prod.name) == ("small", "big")
 
 
-@pytest.mark.parametrize("name", ["", "Big", "nothing"])
-def test_unregistered_name_is_unknown(registry, name):
-    with pytest.raises(UnknownModelError, match="No such model"):
-        registry.resolve(name, Environment.DEV)
-
-
-def test_research_only_model_is_refused_in_prod_for_its_licence(registry):
-    with pytest.raises(ModelNotAllowedError, match=r"lab .* prod: .*CC-BY-NC-4\.0.*research_only"):
-        registry.resolve("lab", Environment.PROD)
-
-
-def test_model_outside_the_list_is_refused_with_that_reason(registry):
-    with pytest.raises(ModelNotAllowedError, match=r"spare .* dev: .*allowed_models"):
-        registry.resolve("spare", Environment.DEV)
+@pytest.mark.parametrize(
+    ("name", "environment", "error", "words"),
+    [
+        ("", "dev", UnknownModelError, "No such model"),
+        ("Big", "dev", UnknownModelError, "Did you mean big"),
+        ("lab", "prod", ModelNotAllowedError, r"lab .* prod: .*CC-BY-NC-4\.0.*research_only"),
+        ("spare", "dev", ModelNotAllowedError, r"spare .* dev: .*allowed_models"),
+    ],
+)
+def test_unknown_and_not_allowed_models_are_refused_with_the_reason(
+    registry, name, environment, error, words
+):
+    with pytest.raises(error, match=words):
+        registry.resolve(name, Environment(environment))
 
 
 def test_served_lists_allowed_models_with_the_aliases_that_hold_there(registry):
@@ -180,7 +174,8 @@ def change(path, value):
     ],
 )
 def test_contradiction_in_the_file_is_named_with_the_file(tmp_path, values, complaint):
-    file = write(tmp_path, values)
+    file = tmp_path / "models.yaml"
+    file.write_text(yaml.safe_dump(values), "utf-8")
 
     with pytest.raises(ConfigError, match=rf"(?s)models\.yaml: .*{complaint}"):
         load_registry(file)

@@ -1,7 +1,7 @@
 import pytest
-from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from runner.config.runtime_url import RuntimeUrl, runtime_name
+from runner.config.runtime_url import RuntimeUrl
 
 URL = TypeAdapter(RuntimeUrl)
 
@@ -62,9 +62,3 @@ def test_link_local_and_metadata_addresses_are_refused_in_any_spelling(host):
 def test_other_schemes_credentials_queries_and_fragments_are_refused(text, words):
     with pytest.raises(ValidationError, match=words):
         URL.validate_python(text)
-
-
-def test_runtimes_behind_one_gateway_have_different_names():
-    first, second = AnyHttpUrl("http://gateway/a/"), AnyHttpUrl("http://gateway/b")
-
-    assert (runtime_name(first), runtime_name(second)) == ("gateway:80/a", "gateway:80/b")

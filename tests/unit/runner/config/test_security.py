@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from runner.config.security import SecuritySection, TokenScope, digest_of
+from runner.config.security import SecuritySection
 
 
 def token_entry(token: str = "t" * 40, **changes: Any) -> dict[str, object]:
@@ -21,16 +21,6 @@ def make_section(*entries: dict[str, object], require_tokens: bool = False) -> S
             "refill_steps_per_s": 1.0,
         }
     )
-
-
-def test_tokens_are_kept_as_their_digests() -> None:
-    section = make_section(token_entry("a" * 40), token_entry("b" * 40, name="alerts"))
-
-    assert [bytes.fromhex(t.sha256) for t in section.tokens] == [
-        digest_of(b"a" * 40),
-        digest_of(b"b" * 40),
-    ]
-    assert section.tokens[0].scopes == (TokenScope.FORECAST,)
 
 
 PLACEHOLDERS = ("changeme", "secret", "CHANGEME", "Secret", "", "password\n", "<token>")

@@ -40,15 +40,6 @@ async def test_equal_requests_are_computed_once_and_each_is_answered() -> None:
     assert [a.resolved.request.market_id for a in answers] == ["a", "b", "a"]
 
 
-async def test_cached_answers_are_not_computed_again() -> None:
-    bench = Bench()
-    await bench.ask_many(*markets(3))
-    again = await bench.ask_many(*markets(4))
-
-    assert [len(call) for call in bench.model.calls] == [3, 1]
-    assert [a.cache_age_s is None for a in again] == [False, False, False, True]
-
-
 async def test_request_that_may_not_be_served_gets_an_error_of_its_own() -> None:
     answers = await Bench().ask_many({}, {"model_name": "unknown"}, {"y_prob": walk(40, 3)})
 

@@ -4,6 +4,7 @@ import pytest
 
 from runner.errors import TooLateError
 from runner.forecast.forecaster import SingleFlight
+from tests.unit.runner.forecast.forecasters import settle
 
 
 class Work:
@@ -22,11 +23,6 @@ class Work:
             self.cancelled += 1
             raise
         return "result"
-
-
-async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_task_is_cancelled_when_its_last_caller_is() -> None:

@@ -21,7 +21,6 @@ from runner.errors import (
     RuntimeUnreachableError,
 )
 from runner.tollama.http import (
-    CIRCUIT_WAIT_S,
     Answer,
     RuntimeHttp,
     blamed,
@@ -33,8 +32,6 @@ from tests.support.recordings import FOLDER, answer, body_of, recorded
 
 BASE = make_config().tollama
 JSON = {"content-type": "application/json"}
-
-
 URL = "http://127.0.0.1:11435"
 
 
@@ -56,34 +53,21 @@ def answering(status=200, content=b"{}", headers=JSON):
     return lambda _: httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
 
 
-async def seen_request(**changes):
-    seen = []
+@pytest.mark.parametrize(
+    ("key", "sent", "base_url"),
+    [(None, None, URL), (SecretStr("k-1"), "Bearer k-1", f"{URL}/runtime/")],
+)
+async def test_request_asks_for_plain_json_and_has_the_key_and_added_headers(key, sent, base_url):
+    requests = []
 
     def handler(request):
-        seen.append(request)
+        requests.append(request)
         return answer(200, b"{}")
 
-    await ask(handler, **changes)
-    return seen[0]
+    await ask(handler, api_key=key, base_url=base_url)
 
-
-@pytest.mark.parametrize(
-    ("base_url", "url"),
-    [
-        ("http://127.0.0.1:11435", "http://127.0.0.1:11435/v1/forecast"),
-        ("http://127.0.0.1:8000/runtime/", "http://127.0.0.1:8000/runtime/v1/forecast"),
-    ],
-)
-async def test_path_is_added_to_the_base_url(base_url, url):
-    request = await seen_request(base_url=base_url)
-
-    assert str(request.url) == url
-
-
-@pytest.mark.parametrize(("key", "sent"), [(None, None), (SecretStr("k-1"), "Bearer k-1")])
-async def test_request_asks_for_plain_json_and_has_the_key_and_added_headers(key, sent):
-    headers = (await seen_request(api_key=key)).headers
-
+    headers = requests[0].headers
+    assert str(requests[0].url) == f"{base_url.rstrip('/')}/v1/forecast"
     assert headers["content-type"] == headers["accept"] == "application/json"
     assert headers["accept-encoding"] == "identity"
     assert headers.get("authorization") == sent
@@ -135,18 +119,22 @@ async def test_only_answers_of_a_json_type_are_accepted(headers, accepted):
         assert (await ask(answering(headers=headers))).status == 200
 
 
-async def test_endless_answer_is_stopped_at_the_limit():
+@pytest.mark.parametrize(
+    ("piece", "max_bytes", "words", "most"),
+    [(b"x" * 10, 100, "over 100 bytes", 11), (b" ", 10**6, "small pieces", 300)],
+)
+async def test_endless_answer_is_stopped_and_closed(piece, max_bytes, words, most):
     sent = []
 
     async def endless():
         while True:
             sent.append(1)
-            yield b"x" * 10
+            yield piece
 
     reply = httpx.Response(200, content=endless(), headers=JSON)
-    with pytest.raises(BadOutputError, match="over 100 bytes"):
-        await ask(lambda _: reply, max_bytes=100)
-    assert len(sent) == 11
+    with pytest.raises(BadOutputError, match=words):
+        await ask(lambda _: reply, max_bytes=max_bytes)
+    assert len(sent) <= most
     assert reply.is_closed
 
 
@@ -160,22 +148,6 @@ async def test_answer_with_a_content_length_over_the_limit_is_not_read():
 
     with pytest.raises(BadOutputError, match="over 100 bytes"):
         await ask(handler, max_bytes=100)
-
-
-async def test_answer_in_very_small_pieces_is_stopped_early():
-    sent = []
-
-    async def spaces():
-        while True:
-            sent.append(1)
-            yield b" "
-
-    with pytest.raises(BadOutputError, match="small pieces"):
-        await ask(
-            lambda _: httpx.Response(200, content=spaces(), headers=JSON),
-            max_bytes=10**6,
-        )
-    assert len(sent) < 300
 
 
 async def test_many_pieces_of_a_usual_size_are_read():
@@ -241,12 +213,6 @@ def error_body(detail):
 @pytest.mark.parametrize(
     ("status", "body", "error", "counts"),
     [
-        (
-            400,
-            error_body([{"loc": ["body", "series", 0], "input": SECRET}]),
-            RuntimeRejectedError,
-            False,
-        ),
         (400, error_body({"code": "BAD_REQUEST", "message": SECRET}), RuntimeRejectedError, False),
         (400, error_body({"code": "MODEL_UNSUPPORTED"}), ModelNotInstalledError, True),
         (401, error_body(SECRET), RuntimeUnauthorizedError, True),
@@ -259,10 +225,7 @@ def error_body(detail):
         (503, error_body({"code": "DEPENDENCY_MISSING"}), RuntimeFailedError, True),
         (503, CIRCUIT_OPEN, RuntimeCircuitOpenError, False),
         (500, b"<html>", RuntimeFailedError, True),
-        (204, b"", RuntimeFailedError, True),
         (302, b"", RuntimeFailedError, True),
-        (405, error_body("Method Not Allowed"), RuntimeFailedError, True),
-        (422, error_body([]), RuntimeFailedError, True),
     ],
 )
 def test_each_status_has_its_error_without_text_of_the_runtime(status, body, error, counts):
@@ -302,19 +265,12 @@ def test_recorded_errors_have_the_expected_class():
     ],
 )
 def test_retry_after_is_read_as_seconds(headers, expected_s):
-    error = error_for(429, headers, b"")
-
-    assert isinstance(error, RuntimeOverloadedError)
-    assert error.retry_after_s == expected_s
+    assert error_for(429, headers, b"").retry_after_s == expected_s
 
 
-@pytest.mark.parametrize(("retry_after", "wait_s"), [("2", CIRCUIT_WAIT_S), ("40", 40.0)])
+@pytest.mark.parametrize(("retry_after", "wait_s"), [("2", 16.0), ("40", 40.0)])
 def test_open_circuit_of_the_runtime_is_waited_for_at_least_sixteen_seconds(retry_after, wait_s):
-    error = error_for(503, {"retry-after": retry_after}, CIRCUIT_OPEN)
-
-    assert isinstance(error, RuntimeCircuitOpenError)
-    assert error.retry_after_s == wait_s
-    assert wait_s >= 16
+    assert error_for(503, {"retry-after": retry_after}, CIRCUIT_OPEN).retry_after_s == wait_s
 
 
 @pytest.mark.parametrize(
@@ -343,7 +299,6 @@ def test_recorded_refusal_names_one_series_or_all_or_none(name, accused):
         b"[]",
         b'{"detail": "invalid frequency"}',
         error_body(["text"]),
-        error_body([{"msg": "no loc"}]),
         error_body([{"loc": "body"}]),
         error_body([{"loc": ["body", "series"]}]),
         error_body([{"loc": ["body", "series", 2]}]),

@@ -39,15 +39,6 @@ def test_invalid_series_keeps_its_error_and_is_not_sent():
     assert split.outcomes[1] is error
 
 
-def test_unnamed_bad_series_is_found_by_halving_largest_parts_first():
-    split = make_split(8)
-
-    parts = run(split, bad={5})
-
-    assert [len(p) for p in parts] == [8, 4, 4, 2, 2, 1, 1]
-    assert kinds(split) == ["ok"] * 5 + ["RuntimeRejectedError"] + ["ok"] * 2
-
-
 @given(st.integers(1, 130), st.data())
 def test_any_three_unnamed_bad_series_are_found_and_no_good_one_is_lost(count, data):
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=3))
