@@ -159,20 +159,12 @@ def test_mixed_requests_are_answered_in_order_as_if_alone() -> None:
         np.testing.assert_allclose(answer, ask(one)[0], rtol=1e-9)
 
 
-def test_flat_market_gets_the_least_width_and_says_so() -> None:
-    flat = BaselineRequest(np.full(50, 0.4), 3, (0.1, 0.5, 0.9), LOGIT)
+@pytest.mark.parametrize(("ticks", "least"), [(None, 0.02), (1.0, 0.001)])
+def test_quiet_market_gets_the_least_width_which_may_be_a_tick(ticks, least):
+    quiet = BaselineRequest(np.array([0.401, 0.402, *[0.4] * 48]), 3, (0.4, 0.5, 0.6), LOGIT)
+    limits = CONFIG.bands.model_copy(update={"min_interval_ticks": ticks})
 
-    bands = baseline_bands([flat], CONFIG.baseline, CONFIG.bands)[0]
+    (bands,) = baseline_bands([quiet], CONFIG.baseline, limits)
 
-    np.testing.assert_allclose(bands.y_prob[:, -1] - bands.y_prob[:, 0], 0.02)
-    assert "interval_widened" in bands.corrections
-
-
-def test_a_flat_market_that_trades_in_mills_may_have_a_band_of_a_mill() -> None:
-    prices = np.array([0.401, 0.402, *[0.4] * 48])
-    quiet = BaselineRequest(prices, 3, (0.4, 0.5, 0.6), LOGIT)
-    limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
-
-    bands = baseline_bands([quiet], CONFIG.baseline, limits)[0]
-
-    np.testing.assert_allclose(bands.y_prob[:, -1] - bands.y_prob[:, 0], 0.001)
+    np.testing.assert_allclose(bands.y_prob[:, -1] - bands.y_prob[:, 0], least)
+    assert bands.corrections == ("interval_widened",)

@@ -1,9 +1,8 @@
 import math
-import pickle
 
 import pytest
 
-from runner.breaker.shared import Report, SharedBreakers, SyncReply, SyncRequest
+from runner.breaker.shared import Report, SharedBreakers, SyncRequest
 from runner.breaker.state_machine import BreakerSnapshot, Permit, Refusal
 from runner.types import BreakerCommand, BreakerState
 from tests.unit.runner.breaker.breakers import (
@@ -124,47 +123,6 @@ class Actor:
 
 
 class TestSharedBreakers:
-    def test_failures_seen_by_several_replicas_open_the_breaker_for_all(self):
-        actor = Actor()
-
-        actor.sync(FAILED, FAILED)
-        reply = actor.sync(FAILED)
-
-        assert reply.breakers is not None
-        assert reply.breakers["m"]["state"] == OPEN
-        assert (reply.actor, reply.answer) == ("a", None)
-
-    @pytest.mark.parametrize("known", [None, "an earlier life"])
-    def test_a_replica_with_the_copy_of_another_actor_is_asked_for_its_breakers(self, known):
-        actor = Actor()
-
-        reply = actor.sync(FAILED, probe="m", actor=known)
-
-        assert reply == SyncReply("a", breakers=None, answer=None)
-        assert actor.sync().breakers == {}
-
-    def test_the_copy_of_a_replica_is_taken_over(self):
-        actor = Actor()
-        copy = make_breakers()
-        fail(copy, "m", 0.0)
-        request = SyncRequest(None, probe="m", copy=copy.snapshot(10.0))
-
-        reply = actor.shared.sync(pickle.loads(pickle.dumps(request)))
-
-        assert pickle.loads(pickle.dumps(reply)) == reply
-        assert reply.answer == Refusal(90.0)
-        assert reply.breakers is not None
-        assert reply.breakers["m"]["retry_in_s"] == 90.0
-
-    def test_only_one_replica_gets_the_probe(self):
-        actor = Actor()
-        actor.sync(FAILED, FAILED, FAILED)
-        actor.now += 100
-
-        answers = [actor.sync(probe="m").answer for _ in range(2)]
-
-        assert answers == [Permit(2, "a-1"), Refusal(5.0)]
-
     def test_results_sent_with_a_request_for_a_probe_count_first(self):
         actor = Actor(successes_to_close=2)
         actor.sync(FAILED, FAILED, FAILED)

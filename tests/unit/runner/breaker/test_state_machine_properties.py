@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
+from runner.breaker.state_machine import BUCKETS, Breaker, CallResult, Permit, Refusal, Verdict
 from runner.types import BreakerCommand, BreakerState
 from tests.unit.runner.breaker.breakers import FAST_S, SUCCESS, make_settings, permit_of
 
@@ -140,6 +140,12 @@ class BreakerMachine(RuleBasedStateMachine):
         leases = self.breaker.snapshot(self.now)["leases"]
         assert leases == {k: end - self.now for k, end in self.lease_ends.items()}
         assert len(leases) <= self.settings.probes
+
+    @invariant()
+    def window_is_bounded(self) -> None:
+        window = self.breaker.snapshot(self.now)["window"]
+        assert len(window) <= BUCKETS + 1
+        assert all(0 <= row[0] < self.settings.window_s for row in window)
 
     @invariant()
     def generations_only_rise(self) -> None:

@@ -18,7 +18,7 @@ from runner.calibration.learned_file import (
     save_learned,
 )
 from runner.calibration.online_calibrator import Learned, OnlineCalibrator
-from runner.calibration.state import ConformalState, load_state, save_state
+from runner.calibration.state import ConformalState, save_state
 from runner.errors import ConfigError
 from tests.support.learning import make_rolling, make_seen, make_settings, make_state
 
@@ -74,12 +74,6 @@ def test_learned_state_is_loaded_again_in_its_order(
     assert caplog.text == ""
 
 
-def test_state_in_the_file_can_be_used_as_a_state_file(files: Files) -> None:
-    files.state.write_text(json.dumps(json.loads(files.learned.read_text())["conformal"]))
-
-    assert set(load_state(files.state, 0.8, SOURCES).tracks) == {"ewma"}
-
-
 def test_removed_model_is_left_out(files: Files) -> None:
     tracks = {**LEARNED.state.tracks, "old-model": LEARNED.state.tracks["ewma"]}
     rolling = {**LEARNED.rolling, ("old-model", "all"): make_rolling(3)}
@@ -98,12 +92,10 @@ def test_removed_model_is_left_out(files: Files) -> None:
         (lambda body: body.update(schema_version=2), "schema_version"),
         (lambda body: body.update(extra=1), "extra"),
         (lambda body: body.update(conformal={}), "conformal"),
-        (lambda body: body.update(rolling=None), "rolling: Input should be"),
         (lambda body: body["rolling"][0].pop("segment"), "rolling.0.segment: Field required"),
         (lambda body: body["rolling"][1].update(weight=0), "rolling.1.weight"),
         (lambda body: body["rolling"][1].update(covered=-1), "rolling.1.covered"),
         (lambda body: body["rolling"][1].update(points=0), "rolling.1.points: .*greater"),
-        (lambda body: body["rolling"][1].update(points=10**19), "rolling.1.points: .*less"),
         (lambda body: body["rolling"][1].update(width=float("nan")), "rolling.1.width"),
         (lambda body: body["rolling"][1].update(breached=1e300), "rolling.1.breached"),
         (lambda body: body["rolling"][1].update(segment="s" * 1000), "rolling.1.segment"),
@@ -167,13 +159,10 @@ def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], object]:
 
 WRONG: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
-    "binary": lambda path: path.write_bytes(bytes(range(256)) * 100),
     "bad UTF-8": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", b"ew\xffma")),
     "lone surrogate": lambda path: path.write_bytes(path.read_bytes().replace(b"ewma", rb"\ud800")),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
     "deep": lambda path: path.write_bytes(b"[" * 1_000_000),
-    "deep inside": lambda path: path.write_bytes(b'{"conformal":' * 100_000),
-    "a million digits": lambda path: path.write_bytes(b"9" * 1_000_000),
     "1 GB": lambda path: os.truncate(path, 10**9),
     "many faults": lambda path: path.write_bytes(
         b"{" + b",".join(b'"%d":1' % i for i in range(50_000)) + b"}"

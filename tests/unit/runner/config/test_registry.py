@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import pytest
@@ -92,12 +91,6 @@ def test_batch_limit_is_the_smaller_of_model_and_service(own, most, limit):
     values["models"]["big"]["max_series_per_call"] = own
 
     assert Registry.model_validate(values).batch_limit("vendor-big-2", most) == limit
-
-
-def test_registry_can_be_pickled(registry):
-    registry.resolve("big", Environment.DEV)
-
-    assert pickle.loads(pickle.dumps(registry)) == registry
 
 
 RULES = {

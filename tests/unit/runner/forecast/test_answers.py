@@ -25,12 +25,16 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     outbox = Outbox(10)
     answers, _ = make_answers(outbox)
     model, baseline = make_answer(), make_bands()
+    gap = resolved(market_id="m-1", y_prob=np.array([0.4, np.nan, 0.5]), liquidity_bucket="high")
     answers.from_model(resolved(), model)
-    answers.from_baseline(resolved(), baseline, REASON)
+    answers.from_baseline(gap, baseline, REASON)
 
     (first, second) = outbox.take(10)
     assert (first.source, first.bands) == ("fracast-0", model.bands)
     assert (second.source, second.bands) == ("ewma", baseline)
+    assert (second.market_id, second.liquidity, second.freq) == ("m-1", "high", "5m")
+    assert (second.as_of, second.step_s) == (gap.request.as_of.timestamp(), 300)
+    np.testing.assert_array_equal(second.observed_prob, [0.4, np.nan, 0.5])
 
 
 @pytest.mark.parametrize("wait_s", [1.0, 70.0])
@@ -106,39 +110,19 @@ def filled(count: int) -> Outbox:
     return outbox
 
 
-def test_full_queue_drops_the_oldest_and_counts_it() -> None:
-    outbox = filled(5)
-
-    assert market_ids(outbox) == ["m-2", "m-3", "m-4"]
-    assert (outbox.dropped, len(outbox)) == (2, 0)
-
-
 @pytest.mark.parametrize(
     ("taken", "newer", "left"),
-    [(2, 0, ["m-0", "m-1", "m-2"]), (3, 1, ["m-1", "m-2", "x"]), (3, 3, ["x", "x", "x"])],
+    [(2, 0, ["m-1", "m-2", "m-3"]), (3, 1, ["m-2", "m-3", "x"]), (3, 3, ["x", "x", "x"])],
 )
 def test_records_put_back_are_the_first_again_and_dropped_before_newer_ones(
     taken: int, newer: int, left: list[str]
 ) -> None:
-    outbox = filled(3)
+    outbox = filled(4)
+    assert outbox.dropped == 1
     records = outbox.take(taken)
     for _ in range(newer):
         outbox.add(make_seen(0, market="x"))
     outbox.put_back(records)
 
     assert market_ids(outbox) == left
-    assert outbox.dropped == newer
-
-
-def test_record_holds_no_values_for_filled_steps() -> None:
-    outbox = Outbox(10)
-    request = resolved(
-        market_id="m-1", y_prob=np.array([0.4, np.nan, 0.5]), liquidity_bucket="high"
-    )
-    make_answers(outbox)[0].from_baseline(request, make_bands(), REASON)
-    (record,) = outbox.take(1)
-
-    np.testing.assert_array_equal(record.observed_prob, [0.4, np.nan, 0.5])
-    assert (record.market_id, record.source, record.liquidity) == ("m-1", "ewma", "high")
-    as_of = request.request.as_of.timestamp()
-    assert (record.as_of, record.step_s, record.freq) == (as_of, 300, "5m")
+    assert outbox.dropped == 1 + newer

@@ -42,13 +42,6 @@ def test_series_is_on_the_grid_that_ends_at_the_last_time_with_gaps_filled_forwa
     np.testing.assert_allclose(series.y_prob[observed], series.observed_prob[observed])
 
 
-def test_filled_steps_are_counted_and_are_not_observations() -> None:
-    series = regular([0.1, NAN, NAN, 0.4])
-
-    np.testing.assert_array_equal(series.observed_prob, [0.1, NAN, NAN, 0.4])
-    assert (series.points, series.gaps_filled) == (2, 2)
-
-
 def test_covariates_keep_their_own_values_where_the_price_is_missing() -> None:
     x = {"volume": np.array([1.0, 2.0, 3.0])}
 

@@ -240,21 +240,6 @@ async def test_retryable_failure_is_retried_once_after_a_wait(step, shortest_s, 
     assert shortest_s <= daemon.sleeps[0] <= longest_s
 
 
-async def test_waits_cover_the_whole_interval_and_grow_to_their_maximum():
-    daemon = Daemon()
-    runtime = make_runtime(daemon, max_retries=4, retry_token_ratio=1.0, timeout_s=1000)
-    for _ in range(60):
-        daemon.steps = [status(429)] * 4
-        await runtime.forecast(KEY, [make_series()], budget_s=1000)
-        for _ in range(4):
-            await runtime.forecast(KEY, [make_series()], budget_s=1000)
-    first, later = daemon.sleeps[::4], daemon.sleeps[3::4]
-
-    assert min(first) < 0.02
-    assert 0.03 < max(first) <= 0.05
-    assert 0.1 < max(later) <= 0.2
-
-
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_last_failure_is_raised_when_no_retries_are_left(retries):
     daemon = Daemon(*[REFUSED] * (retries + 1))

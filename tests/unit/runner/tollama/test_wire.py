@@ -116,21 +116,12 @@ def test_level_with_more_digits_than_the_runtime_writes_is_found():
     np.testing.assert_array_equal(paths, [[1], [2], [3]])
 
 
-def test_forecasts_in_another_order_find_their_series():
-    other = forecast(0, **{"0.1": [0.0, 0.0, 0.0]})
+def test_forecasts_in_any_order_find_their_series_and_extra_ones_and_levels_are_ignored():
+    other = forecast(0, **{"0.1": [0, 0, 0], "0.25": [9, 9, 9], "mean": [9, 9, 9]})
 
-    first, second = decode(answer(forecast(1), other), KEY, [0, 1])
+    first, second = decode(answer(forecast(1), "noise", None, forecast(99), other), KEY, [0, 1])
 
-    assert first[0, 0] == 0
-    assert second[0, 0] == 1
-
-
-def test_extra_levels_and_forecasts_are_ignored():
-    extra = forecast(0, **{"0.25": [0, 0, 0], "mean": [0, 0, 0], "std": [0, 0, 0]})
-
-    (paths,) = decode(answer(extra, forecast(99), "noise", None), KEY, [0])
-
-    np.testing.assert_array_equal(paths[0], [1, 4, 7])
+    np.testing.assert_array_equal([first[0], second[0]], [[0, 4, 7], [1, 4, 7]])
 
 
 BAD_FORECASTS: dict[str, Any] = {
