@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.forecast.answers import WARNINGS
+from runner.types import FallbackReason
 from serve_app.cli import app
+from serve_app.http.errors import STATUS_AND_CODE
 from tests.support.builders import ROOT
 
 PAGES = [
@@ -65,3 +68,11 @@ def test_page_of_the_command_names_every_command() -> None:
     names = [callback.__name__.replace("_", "-") for callback in callbacks]
 
     assert [name for name in names if f"| `tsfm {name}" not in text] == []
+
+
+def test_page_of_the_interface_names_every_reason_warning_and_code() -> None:
+    text = (ROOT / "docs/api.md").read_text("utf-8")
+    codes = [code for _, code in STATUS_AND_CODE.values()]
+    warnings = [word for word in WARNINGS if not word.startswith("fallback_")]
+
+    assert [word for word in (*FallbackReason, *warnings, *codes) if f"`{word}`" not in text] == []
