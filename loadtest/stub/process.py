@@ -33,7 +33,7 @@ class StubProcess:
         self._post("/_reset", {})
 
     def stats(self) -> dict[str, Any]:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=False) as client:
             stats: dict[str, Any] = client.get(f"{self.url}/_stats").raise_for_status().json()
         return stats
 
@@ -48,7 +48,7 @@ class StubProcess:
             self.process.stdout.close()
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=False) as client:
             client.post(f"{self.url}{path}", json=body).raise_for_status()
 
     def __enter__(self) -> Self:

@@ -22,7 +22,8 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("NO BROWSER TESTS: no Chromium here; apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers run it as root
+        # Containers run it as root. One process for all tabs compiles each script once.
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--process-per-site"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
         browser.close()
@@ -42,7 +43,7 @@ def site(whole_site: Site) -> Site:
 
 
 @pytest.fixture(scope="session")
-def profile(browser: Browser) -> Profile:
+def profile(browser: Browser, whole_site: Site) -> Profile:
     """A profile of the browser for each look, with a cache that its tests share."""
 
     @cache
@@ -51,6 +52,7 @@ def profile(browser: Browser) -> Profile:
         size: Any = {"width": width, "height": height}
         context = browser.new_context(viewport=size, has_touch=phone, **look)
         context.set_default_timeout(WAIT_MS)
+        context.new_page().goto(f"{whole_site.url}/healthz")  # it keeps that process running
         return context
 
     return of

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from loadtest.service import Service
-from tests.integration.conftest import Stack, until
+from tests.integration.conftest import Stack, client, until
 from tests.support.builders import ROOT
 
 pytestmark = [
@@ -99,7 +99,7 @@ async def scraped(stack: Stack, prometheus: str) -> AsyncIterator[Scraped]:
         await stack.meta(time.monotonic_ns() + seed)
     await stack.meta(2010, liquidity_bucket="low", y=[0.5] * 64)
     await stack.http.post("/tsfm/forecast", json={})
-    async with httpx.AsyncClient(base_url=prometheus, trust_env=False) as http:
+    async with client(prometheus) as http:
         scraped = Scraped(http)
 
         async def has_come() -> bool:

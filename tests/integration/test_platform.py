@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from serve_app.launch.launcher import is_loopback, listeners_of
-from tests.integration.conftest import Stack, assert_valid, body, until
+from tests.integration.conftest import Stack, assert_valid, body, client, until
 
 pytestmark = pytest.mark.integration
 OBEYED = {
@@ -57,7 +57,7 @@ async def test_valid_route_is_never_unknown_while_the_proxy_comes_back(stack: St
 
     async def answers() -> bool:
         try:
-            async with httpx.AsyncClient(base_url=stack.service.url, trust_env=False) as http:
+            async with client(stack.service.url) as http:
                 status = (await http.get("/readyz")).status_code
         except httpx.TransportError:
             return False

@@ -6,12 +6,11 @@ import re
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess
-from tests.integration.conftest import Stack, assert_valid, body, shipped_config, until
+from tests.integration.conftest import Stack, assert_valid, body, client, shipped_config, until
 from tests.integration.own_service.broken import BROKEN_WHILE
 
 pytestmark = pytest.mark.integration
@@ -46,7 +45,7 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
     how = {"high_throughput": False, "serve_run": True}
     with start(config, env, without=[EMBEDDED_RUNTIME], **how) as service:
         service.wait_ready()
-        async with httpx.AsyncClient(base_url=service.url, timeout=10, trust_env=False) as http:
+        async with client(service.url) as http:
             stack = Stack(service, stub, http)
 
             async def model_answers() -> bool:

@@ -17,7 +17,7 @@ import pytest
 
 from loadtest.service import free_block
 from serve_app.edge.haproxy import HEADER_LIMIT_S
-from tests.integration.conftest import until
+from tests.integration.conftest import client, until
 from tests.support.haproxy import running, write_serve_configuration
 
 pytestmark = pytest.mark.integration
@@ -68,7 +68,7 @@ async def proxy(folder: Path, with_replica: bool = True, **options: Any) -> Asyn
     ports = (block, block + 1, block + 2)
     path = write_serve_configuration(folder, ports, block + 3 if with_replica else None, **options)
     url = f"http://127.0.0.1:{block}"
-    async with server, httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http:
+    async with server, client(url, timeout_s=20.0) as http:
         with running(path) as process:
 
             async def listens() -> bool:
@@ -115,9 +115,7 @@ async def test_half_headers_end_within_ten_seconds_while_others_are_served(tmp_p
         ends = asyncio.gather(*(half_header(haproxy) for _ in range(600)))
         seconds = []
         while not ends.done():
-            async with httpx.AsyncClient(
-                base_url=haproxy.http.base_url, trust_env=False
-            ) as newcomer:
+            async with client(str(haproxy.http.base_url)) as newcomer:
                 answer = await newcomer.get("/healthz")
             seconds.append(answer.elapsed.total_seconds())
             assert answer.status_code == 200

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 import pytest
@@ -18,7 +17,14 @@ import pytest
 from loadtest.payloads import forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess, start_stub
-from tests.integration.conftest import SHAPE, STUB_MODELS, assert_valid, shipped_config, until
+from tests.integration.conftest import (
+    SHAPE,
+    STUB_MODELS,
+    assert_valid,
+    client,
+    shipped_config,
+    until,
+)
 
 pytestmark = pytest.mark.integration
 REPLICAS = 2
@@ -75,7 +81,7 @@ async def hits(url: str, bodies: list[bytes]) -> int:
 
 async def ask(url: str, body: bytes) -> dict[str, Any]:
     """A forecast over a connection of its own, so that replicas take turns."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+    async with client(url) as http:
         response = await http.post("/tsfm/forecast", content=body)
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
@@ -95,7 +101,7 @@ def request(step: int, **changes: Any) -> bytes:
 
 async def samples(url: str) -> dict[tuple[str, str], int]:
     """Outcomes by source and segment, as one of the replicas knows them."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+    async with client(url) as http:
         items = (await http.get("/tsfm/status")).json()["coverage"]
     return {(item["source"], item["segment"]): item["samples"] for item in items}
 
@@ -127,7 +133,7 @@ async def ask_and_send(url: str) -> int:
         {"market_id": market, "ts": (BEGAN + STEPS * STEP).isoformat(), "value": 0.5}
         for market in ("m-1", "never-asked")
     ]
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+    async with client(url) as http:
         response = await http.post("/tsfm/outcomes", json={"outcomes": sent})
     assert response.json() == {"accepted": 2, "scored": 1, "unknown": 1, "points": HORIZON}
     await scored_points(url, in_stream + HORIZON)
@@ -193,7 +199,7 @@ def test_learning_is_shared_by_replicas_and_survives_a_crash(
 
 async def by_runtime(url: str, bodies: list[bytes]) -> Counter[str]:
     """Number of answers by runtime, of requests at a steady rate; every answer must be valid."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+    async with client(url) as http:
 
         async def forecast(after_s: float, body: bytes) -> str:
             await asyncio.sleep(after_s)  # the rate of the load

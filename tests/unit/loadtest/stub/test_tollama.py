@@ -35,13 +35,15 @@ def stub(process: StubProcess) -> StubProcess:
 
 def call(stub: StubProcess, **options: Any) -> httpx.Response:
     timeout = options.pop("timeout", 10)
-    with httpx.Client(base_url=stub.url, trust_env=False, timeout=timeout) as client:
+    with httpx.Client(base_url=stub.url, trust_env=False, verify=False, timeout=timeout) as client:
         return client.post("/v1/forecast", json=REQUEST, **options)
 
 
 async def seconds_for(stub: StubProcess, *requests: dict[str, Any]) -> float:
     started = perf_counter()
-    async with httpx.AsyncClient(base_url=stub.url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(
+        base_url=stub.url, trust_env=False, verify=False, timeout=10
+    ) as client:
         calls = [client.post("/v1/forecast", json=request) for request in requests]
         for response in await asyncio.gather(*calls):
             response.raise_for_status()
@@ -136,7 +138,7 @@ def test_an_answer_that_comes_twice_is_there_before_the_next_request(stub: StubP
 def test_endless_chunks_end_only_when_the_caller_leaves(stub: StubProcess):
     stub.control(fault="endless_chunks")
     with (
-        httpx.Client(base_url=stub.url, trust_env=False) as client,
+        httpx.Client(base_url=stub.url, trust_env=False, verify=False) as client,
         client.stream("POST", "/v1/forecast", json=REQUEST) as response,
     ):
         pieces = response.iter_raw()
@@ -202,7 +204,7 @@ def test_a_huge_answer_is_streamed_without_a_length(stub: StubProcess):
 def test_a_gzip_bomb_is_small_on_the_wire(stub: StubProcess):
     stub.control(fault="gzip_bomb=64")
     with (
-        httpx.Client(trust_env=False) as client,
+        httpx.Client(trust_env=False, verify=False) as client,
         client.stream("POST", f"{stub.url}/v1/forecast", json=REQUEST) as response,
     ):
         wire = b"".join(response.iter_raw())
