@@ -115,6 +115,7 @@ class ForecastRequest:
     liquidity_bucket: str | None
     max_gap_minutes: float
     conformal: bool | None = None  # calibrated bands wanted; None: as configured
+    observe: bool = True  # False: not learned from, and counted apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -225,9 +225,9 @@ class AnswerStore:
         )
 
     def _note(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
-        if self._outbox is None:
-            return
         request = resolved.request
+        if self._outbox is None or not request.observe:
+            return
         self._outbox.add(
             ForecastRecord(
                 market_id=request.market_id,

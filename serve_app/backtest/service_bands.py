@@ -101,6 +101,7 @@ def _request(windows: Windows, b: int, model: str) -> dict[str, Any]:
         levels=LEVELS.tolist(),
         model=model,
         conformal=True,
+        observe=False,
     )
     if liquidity := str(windows.labels["liquidity"][b]):
         options["liquidity_bucket"] = liquidity

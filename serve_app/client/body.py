@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     levels: Iterable[float]
     model: str
     conformal: bool
+    observe: bool
     liquidity_bucket: str
     max_gap_minutes: float
     x_past: Mapping[str, Any]
@@ -41,7 +42,7 @@ class Options(TypedDict, total=False):
 
 
 _WIRE_NAMES = {"quantiles": "levels", "as_of_ts": "as_of", "y_ts": "times"}
-_AS_IT_IS = ("freq", "horizon_steps", "conformal", "liquidity_bucket", "max_gap_minutes")
+_AS_IT_IS = ("freq", "horizon_steps", "conformal", "observe", "liquidity_bucket", "max_gap_minutes")
 
 
 def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class ForecastEndpoint:
         )
         answered = self._clock()
         head = encode(forecast)
-        if forecast.cache_entry is not None and not forecast.cache_stale:
+        if request.observe and forecast.cache_entry is not None and not forecast.cache_stale:
             kept = _Kept(head, forecast.resolved.key.model, steps, forecast.cache_entry)
             self._kept.put(digest, kept, self._clock())
         now, age_s = self._clock(), forecast.cache_age_s

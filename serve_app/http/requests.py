@@ -102,6 +102,9 @@ class ForecastBody(StrictBody):
     conformal: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Whether calibrated paths come with the answer; null: as configured."
     )
+    observe: Annotated[bool, Field(strict=True)] = Field(
+        True, description="false for tests and replays: not learned from, and counted apart."
+    )
 
 
 class BatchBody(StrictBody):
@@ -145,6 +148,7 @@ def to_request(
         liquidity_bucket=wire.liquidity_bucket,
         max_gap_minutes=limits.max_gap_minutes if max_gap_minutes is None else max_gap_minutes,
         conformal=wire.conformal,
+        observe=wire.observe,
     )
 
 

@@ -60,8 +60,9 @@ _ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 REQUESTS = _counter(
     "tsfm_requests_total",
-    "Forecasts by outcome (answered, refused: the caller's error, overloaded, failed: our fault) "
-    "and source (tollama, baseline, none); items of batches count one by one.",
+    "Forecasts by outcome (answered, refused: the caller's error, overloaded, failed: our fault, "
+    "unobserved: a caller's test) and source (tollama, baseline, none); items of batches count one "
+    "by one.",
     ("route", "outcome", "source"),
 )
 LATENCY = _histogram(

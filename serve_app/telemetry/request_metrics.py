@@ -91,6 +91,9 @@ class RequestMetrics:
         request_id: Callable[[], str],
     ) -> None:
         """Counts a forecast at ``now``; times in a batch are not counted in the percentiles."""
+        if not forecast.resolved.request.observe:
+            self._recorder.counter(metrics.REQUESTS, route, "unobserved", forecast.source).inc()
+            return
         cached, reason = forecast.cache_age_s is not None, forecast.fallback_reason
         total_ms = timings["total"] if route is Route.FORECAST else None
         self.history.answered(now, total_ms, reason, cached=cached)

@@ -60,7 +60,7 @@ const ask = (request) => call("tsfm/forecast", {
 /** The baseline's bands for the same series: a bucket that only it serves is how one asks for them. */
 async function compared(request) {
   if (!byId("baseline").checked || !defaults?.baselineBucket) return null;
-  return ask({ ...request, liquidity_bucket: defaults.baselineBucket }).catch(() => null);
+  return ask({ ...request, liquidity_bucket: defaults.baselineBucket, observe: false }).catch(() => null);
 }
 
 function said(error) {

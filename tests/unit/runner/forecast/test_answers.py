@@ -37,6 +37,14 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     np.testing.assert_array_equal(second.observed_prob, [0.4, np.nan, 0.5])
 
 
+def test_answers_to_requests_that_are_not_observed_are_not_noted() -> None:
+    outbox = Outbox(10)
+    answers, _ = make_answers(outbox)
+    answers.from_model(resolved(observe=False), make_answer())
+
+    assert len(outbox) == 0
+
+
 @pytest.mark.parametrize("wait_s", [1.0, 70.0])
 def test_cached_answers_are_not_noted_again(wait_s: float) -> None:
     outbox = Outbox(10)

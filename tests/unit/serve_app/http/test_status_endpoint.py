@@ -87,6 +87,20 @@ async def test_answers_are_counted_by_how_they_came_about(bench: Bench) -> None:
     assert body["uptime_s"] == 10.0
 
 
+async def test_requests_that_are_not_to_be_observed_are_counted_apart(bench: Bench) -> None:
+    for _ in range(2):
+        await bench.post(example(liquidity_bucket="low", observe=False))
+    await bench.post(example(observe=False))
+
+    assert (await status(bench))["requests"]["total"] == 0
+    counted = {(c.metric.name, *c.tags.values()): c.value for c in bench.recorder.changes()}
+    assert {labels: n for labels, n in counted.items() if labels[1:2] == ("forecast",)} == {
+        ("tsfm_requests_total", "forecast", "unobserved", "baseline"): 2,
+        ("tsfm_requests_total", "forecast", "unobserved", "tollama"): 1,
+    }
+    assert not [labels for labels in counted if labels[0] == "tsfm_fallbacks_total"]
+
+
 async def test_replicas_and_breakers_are_shown_as_they_were_found(bench: Bench) -> None:
     bench.fleet.known_replicas = {"Ingress": 1, "Runner": 2}
     open_one = breaker_item("fracast-0", BreakerState.OPEN, 12.3456)
