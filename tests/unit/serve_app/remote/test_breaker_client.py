@@ -98,6 +98,20 @@ class TestOrdinaryCalls:
         assert (before, states(one, two)) == ([CLOSED, CLOSED], [OPEN, OPEN])
 
     @in_virtual_time
+    async def test_replicas_agree_within_a_second_through_a_slow_actor(self):
+        actor = FakeActor(clock)
+        actor.delay_s = 0.09  # two requests that wait in line take almost too long
+        one, two = await started(actor, "r1-", "r2-")
+
+        for _ in range(20):
+            await one.command(["m"], BreakerCommand.RESET)
+            await asyncio.sleep(1.07)
+            assert states(one, two) == [CLOSED, CLOSED]
+            await opened(one)
+            await asyncio.sleep(1.0)
+            assert states(one, two) == [OPEN, OPEN]
+
+    @in_virtual_time
     async def test_results_recorded_during_an_exchange_are_kept(self):
         actor = FakeActor(clock)
         (client,) = await started(actor, "r1-")
