@@ -9,26 +9,23 @@ alone, and an empty ``broken`` is a pass.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import math
 import socket
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import cycle, islice
 from time import perf_counter
 from typing import Any
 
 from loadtest.drills.harness import (
-    FORECAST,
     Client,
     Sample,
     closed_loop,
     early_end,
     exit_code,
     last_line,
+    options,
     percentiles_ms,
     problems_of,
     say,
@@ -41,93 +38,74 @@ WARM_UP_SEED = 1_000_003  # other markets than those measured: the cache must no
 TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """The limits of a run."""
-
-    p95_ms: float
-    cycle_s: float
-    fallback_fraction: float
+def address(text: str) -> str:
+    """Raises ValueError where ``text`` is no address of a service."""
+    endpoint(text, "/")
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A run in numbers; latencies are those of every request, good or bad."""
-
-    samples: Sequence[Sample]
-    elapsed_s: float
-
-    @property
-    def problems(self) -> Counter[str]:
-        return problems_of(self.samples)
-
-    def numbers(self) -> dict[str, float]:
-        """By the name they have for programs; NaN where nothing was measured."""
-        count, many = len(self.samples), max(1, len(self.samples))
-        p50_ms, p95_ms, p99_ms = percentiles_ms(self.samples, 50, 95, 99)
-        return {
-            "requests": count,
-            "elapsed_s": self.elapsed_s,
-            "per_second": count / self.elapsed_s if self.elapsed_s else 0.0,
-            "p50_ms": p50_ms,
-            "p95_ms": p95_ms,
-            "p99_ms": p99_ms,
-            "cache_hit_share": sum(sample.cached for sample in self.samples) / many,
-            "fallback_share": sum(sample.fallback for sample in self.samples) / many,
-        }
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "--requests": (200, "how many are sent"),
+    "--unique": (20, "how many markets they are about"),
+    "--concurrency": (32, "connections, one request on each"),
+    "--adapter-latency-ms": (15.0, "the stand-in's time for a call"),
+    "--budget-p95-ms": (300.0, "for every request, good or bad"),
+    "--budget-cycle-s": (60.0, "for the whole run"),
+    "--budget-fallback-fraction": (0.05, "0 to 1"),
+    "--url": (address, "measure this running service instead of starting one"),
+    "--points": (288, "of each series"),
+    "--horizon": (12, "steps"),
+    "--model": ("chronos2", "the name in the requests"),
+    "--warm-up": (20, "requests before the measured ones"),
+    "--seed": (0, "of the markets"),
+    "--json": (False, "print JSON for programs"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    early: list[str] = []
-    summary = None
-    with early_end(early):
-        if args.url and not listens(args.url):
-            where = "nothing listens there, or the name is unknown"
-            print(last_line("SLO", [f"The service at {args.url} cannot be reached: {where}."]))
-            return 2
-        with _service(args) as url:
-            summary = asyncio.run(measure(url, args))
-    if summary is None or early:
-        print(last_line("SLO", early))
-        return exit_code(early)
-    return _told(summary, args)
-
-
-def _told(summary: Summary, args: argparse.Namespace) -> int:
-    budgets = Budgets(args.budget_p95_ms, args.budget_cycle_s, args.budget_fallback_fraction)
-    broken = failures(summary, budgets)
-    if args.json:
-        print(json.dumps(for_programs(summary, broken), indent=2))
-    else:
-        print(table(summary), last_line("SLO", broken), sep="\n")
+    args = options("bench", __doc__, argv, OPTIONS)
+    if args.url and not listens(args.url):
+        where = "nothing listens there, or the name is unknown"
+        print(last_line("SLO", [f"The service at {args.url} cannot be reached: {where}."]))
+        return 2
+    broken, texts = list[str](), list[str]()
+    with early_end(broken):
+        if args.url:
+            samples, elapsed_s = asyncio.run(measure(args.url, args))
+        else:
+            with standing(args.adapter_latency_ms, 0.0) as stand:
+                samples, elapsed_s = asyncio.run(measure(stand.url, args))
+        numbers = numbers_of(samples, elapsed_s)
+        broken += failures(samples, numbers, args)
+        texts.append(for_programs(samples, numbers, broken) if args.json else table(numbers))
+    if not (args.json and texts):
+        texts.append(last_line("SLO", broken))
+    print(*texts, sep="\n")
     return exit_code(broken)
 
 
-async def measure(url: str, args: argparse.Namespace) -> Summary:
-    """Warms the service up, then measures it."""
+async def measure(url: str, args: argparse.Namespace) -> tuple[list[Sample], float]:
+    """Warms the service up, then measures it; the samples and the seconds they took."""
     shape = Shape(points=args.points, horizon=args.horizon, model=args.model)
-    target = endpoint(url, FORECAST)
-    warm, client = Client(target, shape, TIMEOUT_S), Client(target, shape, TIMEOUT_S)
+    warm, client = Client(url, shape, TIMEOUT_S), Client(url, shape, TIMEOUT_S)
     await closed_loop(
         warm.send, forecast_bodies(args.warm_up, shape, WARM_UP_SEED), args.concurrency
     )
     bodies = list(islice(cycle(forecast_bodies(args.unique, shape, args.seed)), args.requests))
+    watching = asyncio.create_task(_progress(client, len(bodies)))
     began = perf_counter()
-    watching = asyncio.create_task(_progress(client, len(bodies), began))
     samples = await closed_loop(client.send, bodies, args.concurrency)
     elapsed_s = perf_counter() - began
     watching.cancel()
     warm.close()
     client.close()
-    return Summary(samples, elapsed_s)
+    return samples, elapsed_s
 
 
-async def _progress(client: Client, total: int, began: float) -> None:
+async def _progress(client: Client, total: int) -> None:
     while True:
         await asyncio.sleep(1)
-        done = len(client.samples)
-        say(f"{done}/{total} requests, {done / (perf_counter() - began):.0f} /s")
+        say(f"{len(client.samples)}/{total} requests")
 
 
 def listens(url: str) -> bool:
@@ -140,93 +118,67 @@ def listens(url: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _service(args: argparse.Namespace) -> Iterator[str]:
-    """The address to measure; a service started for the run is stopped at the end."""
-    if args.url:
-        yield args.url
-    else:
-        with standing(args.adapter_latency_ms, 0.0) as stand:
-            yield stand.url
+def numbers_of(samples: Sequence[Sample], elapsed_s: float) -> dict[str, float]:
+    """The run in numbers by the name they have for programs; NaN where nothing was measured."""
+    count, many = len(samples), max(1, len(samples))
+    p50_ms, p95_ms, p99_ms = percentiles_ms(samples, 50, 95, 99)
+    return {
+        "requests": count,
+        "elapsed_s": elapsed_s,
+        "per_second": count / elapsed_s,
+        "p50_ms": p50_ms,
+        "p95_ms": p95_ms,
+        "p99_ms": p99_ms,
+        "cache_hit_share": sum(sample.cached for sample in samples) / many,
+        "fallback_share": sum(sample.fallback for sample in samples) / many,
+        "bad_answers": problems_of(samples).total(),
+    }
 
 
-def failures(summary: Summary, budgets: Budgets) -> list[str]:
-    """Every promise the run broke, in words."""
-    broken, numbers = [], summary.numbers()
-    if problems := summary.problems:
+def failures(
+    samples: Sequence[Sample], numbers: dict[str, float], budgets: argparse.Namespace
+) -> list[str]:
+    """Every promise the run broke, in words; ``budgets`` are the options."""
+    broken = []
+    if problems := problems_of(samples):
         worst, count = problems.most_common(1)[0]
-        of = f"{problems.total()} of {len(summary.samples)}"
+        of = f"{problems.total()} of {len(samples)}"
         broken.append(f"{of} answers are bad ({count}x {worst})")
-    if not numbers["p95_ms"] <= budgets.p95_ms:
-        broken.append(f"p95 {numbers['p95_ms']:.1f} ms is over {budgets.p95_ms:g} ms")
-    if not summary.elapsed_s <= budgets.cycle_s:
-        broken.append(f"the cycle took {summary.elapsed_s:.1f} s of {budgets.cycle_s:g} s")
-    if numbers["fallback_share"] > budgets.fallback_fraction:
-        share = f"{numbers['fallback_share']:.1%} of {budgets.fallback_fraction:.1%}"
+    if not numbers["p95_ms"] <= budgets.budget_p95_ms:
+        broken.append(f"p95 {numbers['p95_ms']:.1f} ms is over {budgets.budget_p95_ms:g} ms")
+    if numbers["elapsed_s"] > budgets.budget_cycle_s:
+        broken.append(
+            f"the cycle took {numbers['elapsed_s']:.1f} s of {budgets.budget_cycle_s:g} s"
+        )
+    if numbers["fallback_share"] > budgets.budget_fallback_fraction:
+        share = f"{numbers['fallback_share']:.1%} of {budgets.budget_fallback_fraction:.1%}"
         broken.append(f"too many answers came from the fallback ({share})")
     return broken
 
 
-def table(summary: Summary) -> str:
+def table(numbers: dict[str, float]) -> str:
     """The numbers for people."""
-    formats = ("{:.0f}", "{:.2f} s", "{:.1f} /s", *["{:.1f} ms"] * 3, "{:.1%}", "{:.1%}")
-    names = ("requests", "elapsed", "throughput", "p50", "p95", "p99", "cache hits", "fallbacks")
-    values = map(str.format, formats, summary.numbers().values())
-    lines = [*zip(names, values, strict=True), ("bad answers", str(summary.problems.total()))]
-    return "\n".join(f"{name:<12}{value:>12}" for name, value in lines)
+    rows = {
+        "requests": "{requests:.0f}",
+        "elapsed": "{elapsed_s:.2f} s",
+        "throughput": "{per_second:.1f} /s",
+        "p50": "{p50_ms:.1f} ms",
+        "p95": "{p95_ms:.1f} ms",
+        "p99": "{p99_ms:.1f} ms",
+        "cache hits": "{cache_hit_share:.1%}",
+        "fallbacks": "{fallback_share:.1%}",
+        "bad answers": "{bad_answers:.0f}",
+    }
+    return "\n".join(f"{name:<12}{row.format(**numbers):>12}" for name, row in rows.items())
 
 
-def for_programs(summary: Summary, broken: Sequence[str]) -> dict[str, Any]:
+def for_programs(
+    samples: Sequence[Sample], numbers: dict[str, float], broken: Sequence[str]
+) -> str:
     """The same as JSON; values without a measurement are null."""
-    numbers = summary.numbers().items()
-    known = {name: None if math.isnan(one) else round(one, 4) for name, one in numbers}
-    return known | {"bad_answers": dict(summary.problems), "broken": list(broken)}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.bench", description="Does the service keep its promises?"
-    )
-    add = parser.add_argument
-    add("--requests", type=_count, default=200, help="how many are sent")
-    add("--unique", type=_count, default=20, help="how many markets they are about")
-    add("--concurrency", type=_count, default=32, help="connections, one request on each")
-    add("--adapter-latency-ms", type=_amount, default=15.0, help="the stand-in's time for a call")
-    add("--budget-p95-ms", type=_amount, default=300.0)
-    add("--budget-cycle-s", type=_amount, default=60.0, help="for the whole run")
-    add("--budget-fallback-fraction", type=_amount, default=0.05, help="0 to 1")
-    add("--url", type=_url, help="measure this running service instead of starting one")
-    add("--points", type=_count, default=288)
-    add("--horizon", type=_count, default=12)
-    add("--model", default="chronos2", help="the name in the requests")
-    add("--warm-up", type=int, default=20, help="requests before the measured ones")
-    add("--seed", type=int, default=0)
-    add("--json", action="store_true", help="print JSON for programs")
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number over 0")
-    return int(text)
-
-
-def _amount(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from exc
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return number
-
-
-def _url(text: str) -> str:
-    try:
-        endpoint(text, "/")
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    return text
+    known = {name: None if math.isnan(n) else round(n, 4) for name, n in numbers.items()}
+    problems = dict(problems_of(samples))
+    return json.dumps(known | {"bad_answers": problems, "broken": list(broken)}, indent=2)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import httpx
 
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import read_config
 from loadtest.stub.process import StubProcess, start_stub
@@ -78,7 +77,7 @@ class Seen:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("autoscale", __doc__, argv, OPTIONS)
+    args = harness.options("drills.autoscale", __doc__, argv, OPTIONS)
     seen = Seen()
     return harness.judged("AUTOSCALE", partial(_measure, args, seen), partial(report, seen))
 
@@ -182,7 +181,7 @@ class Callers:
     """Each sends a request for a new market after each answer; their number can change."""
 
     def __init__(self, url: str, shape: Shape) -> None:
-        self._client = Client(endpoint(url, harness.FORECAST), shape)
+        self._client = Client(url, shape)
         self._bodies = (encode(next(windows(number, shape)), shape) for number in count())
         self._tasks: list[asyncio.Task[None]] = []
         self._wanted = 0

@@ -14,17 +14,15 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
 from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS, Kind
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, read_config
 from loadtest.stub.process import StubProcess, start_stub
@@ -46,7 +44,6 @@ WINDOW_S = 12.0  # of requests around each blow
 PAUSE_S = 4.0  # until a stopped process continues
 RETRY_AFTER_S = 15.0  # until a client retries after a broken connection
 REPLACE_LIMIT_S = 120.0
-POLL_SEED = 2_000_003
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--rate": (50.0, "requests a second, sent without waiting for answers"),
     "--only": (list[str](), "run only the blows whose name contains this"),
@@ -126,18 +123,6 @@ class Field:
         self.stub = start_stub(*STUB, "--port", str(port))
 
 
-async def seconds_until(
-    holds: Callable[[], bool], limit_s: float, now_s: Callable[[], float]
-) -> float | None:
-    """Seconds until ``holds`` returned True; None if it did not within the limit."""
-    began = now_s()
-    while not await asyncio.to_thread(holds):
-        if now_s() - began > limit_s:
-            return None
-        await asyncio.sleep(0.2)
-    return now_s() - began
-
-
 # One blow: requests before, during and after it
 
 
@@ -160,75 +145,54 @@ def is_away(sample: Sample) -> bool:
     return sample.lost or (sample.problem or "").endswith(harness.OF_THE_PROXY)
 
 
-class Callers:
-    """Send requests at a steady rate, and retry lost ones once when the service is ``whole``."""
-
-    def __init__(self, scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> None:
-        target = endpoint(scene.service.url, harness.FORECAST)
-        # Clients of a stopped process give up at the deadline and retry. For other processes the
-        # client waits longer, to measure how late an answer is.
-        patience_s = harness.TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
-        self.first = Client(target, SHAPE, args.deadline_ms / 1e3 + patience_s)
-        self.second = Client(target, SHAPE, RETRY_TIMEOUT_S)
-        self.whole = asyncio.Event()
-        self.attempts: list[Attempt] = []
-        self._args = args
-        self._seed = seed
-
-    async def ask(self) -> None:
-        bodies = forecast_bodies(int(self._args.rate * WINDOW_S), SHAPE, self._seed)
-        await harness.at_rate(
-            self._args.rate, lambda n: self._attempt(bodies[n]), lambda n: n < len(bodies)
-        )
-
-    async def _attempt(self, body: bytes) -> None:
-        first, retry = await self.first.send(body), None
-        if is_lost(first):
-            await self.whole.wait()  # during a restart of everything there is no answer
-            await asyncio.sleep(RETRY_AFTER_S if is_away(first) else 0)
-            retry = await self.second.send(body)
-        self.attempts.append(Attempt(first, retry))
-
-    async def wait_model(self) -> None:
-        """Waits for five model answers in a row, so that a blow does not affect the next row."""
-        until, row = self.second.now_s() + REPLACE_LIMIT_S, 0
-        for number in count():
-            seed = POLL_SEED + 10_000 * self._seed + number
-            sample = await self.second.send(forecast_bodies(1, SHAPE, seed)[0])
-            row = row + 1 if sample.source == "model" else 0
-            if row == 5 or self.second.now_s() > until:
-                return
-            await asyncio.sleep(0.1)
-
-    def close(self) -> None:
-        self.first.close()
-        self.second.close()
-
-
 async def run_blow(scene: Field, blow: Blow, args: argparse.Namespace, seed: int) -> "Row":
-    """Sends requests at a steady rate, strikes, and waits until the service has recovered."""
-    callers = Callers(scene, blow, args, seed)
+    """Sends requests at a steady rate, strikes, and waits until the service has recovered.
+
+    Lost requests are retried once; in a restart of everything that is when it is over.
+    """
+    # Clients of a stopped process give up at the deadline and retry. For other processes the
+    # client waits longer, to measure how late an answer is.
+    patience_s = harness.TOLERANCE_MS / 1e3 if blow.target.carries else LATE_S
+    first = Client(scene.service.url, SHAPE, args.deadline_ms / 1e3 + patience_s)
+    second = Client(scene.service.url, SHAPE, RETRY_TIMEOUT_S)
+    bodies = forecast_bodies(int(args.rate * WINDOW_S), SHAPE, seed)
+    whole, attempts = asyncio.Event(), list[Attempt]()
+
+    async def attempt(number: int) -> None:
+        sample, retry = await first.send(bodies[number]), None
+        if is_lost(sample):
+            await whole.wait()
+            await asyncio.sleep(RETRY_AFTER_S if is_away(sample) else 0)
+            retry = await second.send(bodies[number])
+        attempts.append(Attempt(sample, retry))
+
     before = len(await asyncio.to_thread(scene.processes, blow.target))
     if not blow.target.restarts:
-        callers.whole.set()
+        whole.set()
     try:
         if blow.target.model_down:
             scene.stub.control(fault="503")
-        asking = asyncio.create_task(callers.ask())
+        asking = asyncio.create_task(
+            harness.at_rate(args.rate, attempt, lambda number: number < len(bodies))
+        )
         await asyncio.sleep(min(2.0, WINDOW_S / 4))
-        blow_s = callers.first.now_s()
+        blow_s = first.now_s()
         victim = await scene.strike(blow.target, blow.signal)
-        replaced = partial(_is_replaced, scene, blow, victim, before)
-        waited_s = await seconds_until(replaced, REPLACE_LIMIT_S, callers.first.now_s)
-        took_s = None if waited_s is None else callers.first.now_s() - blow_s
-        callers.whole.set()
+        until_s, took_s = first.now_s() + REPLACE_LIMIT_S, None
+        while took_s is None and first.now_s() < until_s:
+            if await asyncio.to_thread(_is_replaced, scene, blow, victim, before):
+                took_s = first.now_s() - blow_s
+            else:
+                await asyncio.sleep(0.2)
+        whole.set()
         await asking
         scene.stub.reset()
-        await callers.wait_model()
+        await harness.model_back(second, seed, REPLACE_LIMIT_S, in_a_row=5)
     finally:
         scene.resume()
-        callers.close()
-    return Row(blow.name, callers.attempts, blow_s, took_s, blow.target.carries)
+        first.close()
+        second.close()
+    return Row(blow.name, attempts, blow_s, took_s, blow.target.carries)
 
 
 def _is_replaced(scene: Field, blow: Blow, victim: int, before: int) -> bool:
@@ -326,7 +290,7 @@ def cells(row: Row) -> list[object]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("chaos", __doc__, argv, OPTIONS)
+    args = harness.options("drills.chaos", __doc__, argv, OPTIONS)
     blows, rows = harness.selected("CHAOS", BLOWS, args.only), list[Row]()
     return harness.judged(
         "CHAOS",

@@ -42,7 +42,6 @@ from loadtest.drills.parts.nodes import (
     start_runtime,
     wait_for,
 )
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 
 SHAPE = Shape(model="mock", points=96)
@@ -179,9 +178,7 @@ class Traffic:
 
     def __init__(self, workers: Iterable[int], per_second: float, seed: int) -> None:
         urls = [f"http://{Place(number).ip}:{PORT}" for number in workers]
-        self._clients = {
-            url: Client(endpoint(url, harness.FORECAST), SHAPE, TIMEOUT_S) for url in urls
-        }
+        self._clients = {url: Client(url, SHAPE, TIMEOUT_S) for url in urls}
         self._healthy: list[str] = []
         self._per_second = per_second
         self._seed = seed
@@ -249,7 +246,7 @@ class Traffic:
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
-    args = harness.options("cluster", __doc__, given, OPTIONS)
+    args = harness.options("drills.cluster", __doc__, given, OPTIONS)
     drills, rows = harness.selected("CLUSTER", DRILLS, args.only), list[Row]()
     redis = shutil.which("redis-server") is not None
     possible = [drill for drill in drills if redis or not drill.needs_redis]

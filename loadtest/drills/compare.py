@@ -44,7 +44,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("compare", __doc__, argv, OPTIONS)
+    args = harness.options("drills.compare", __doc__, argv, OPTIONS)
     rounds: list[dict[str, float]] = []
     early: list[str] = []
     with harness.early_end(early):

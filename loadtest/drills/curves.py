@@ -67,7 +67,7 @@ class Curve:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("curves", __doc__, argv, OPTIONS)
+    args = harness.options("drills.curves", __doc__, argv, OPTIONS)
     curves: list[Curve] = []
     early: list[str] = []
     with harness.early_end(early), harness.standing(1.0, 0.0) as stand:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from typing import Any
 
 import orjson
@@ -23,7 +22,6 @@ import orjson
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
 from loadtest.fault_proxy import ProxyProcess, start_proxy
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.stub.process import StubProcess, start_stub
 
@@ -34,9 +32,9 @@ SETTINGS = {  # short, so that a run of all faults takes minutes
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
     "TSFM_CACHE__TTL_S": "2",
 }
-KNOWN_SEED, POLL_SEED = 1_000_001, 1_000_002
+KNOWN_SEED = 1_000_001
 BACK_LIMIT_S = 45.0  # a call that hangs for ever holds its slot until its lease ends
-POISON = 0.99999
+POISON = 0.99999  # 11.5 in log-odds; prices in cents stay under 4.6
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--requests": (60, "for each fault"),
     "--rate": (20.0, "requests a second, sent without waiting for answers"),
@@ -52,21 +50,17 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 class Case:
     """One fault.
 
-    ``order`` goes to the stand-in and ``toxics`` to the proxy. ``poison_every`` makes every n-th
+    ``fault`` is of the stand-in, ``toxics`` of the proxy. ``poison_every`` makes every n-th
     request one the runtime refuses; ``known`` asks for markets whose answers have expired, and
     ``at_once`` for all at the same moment.
     """
 
     name: str
-    order: Mapping[str, Any] = field(default_factory=dict)
+    fault: str | None = None  # KIND or KIND=ARG
     toxics: Mapping[str, Any] = field(default_factory=dict)
     poison_every: int | None = None
     known: bool = False
     at_once: bool = False
-
-
-def _stub(name: str, kind: str, arg: str | float | None = None) -> Case:
-    return Case(name, {"fault": kind} | ({} if arg is None else {"arg": arg}))
 
 
 def _tcp(name: str, **toxics: Any) -> Case:
@@ -74,16 +68,14 @@ def _tcp(name: str, **toxics: Any) -> Case:
 
 
 NONE = Case("no fault")
-POISON_LIMIT = 9.0  # in log-odds: prices in cents stay under 4.6, a price of 0.99999 is over
-
 CASES: tuple[Case, ...] = (
     NONE,
-    _stub("latency 0.5 s", "latency", 500),
-    _stub("latency 2 s", "latency", 2000),
-    _stub("jitter to 1.5 s", "jitter", 1500),
-    _stub("hang", "hang", 60),
-    _stub("slow drip", "slow_drip", 10),
-    _stub("reset mid-body", "reset_mid_body"),
+    Case("latency 0.5 s", "latency=500"),
+    Case("latency 2 s", "latency=2000"),
+    Case("jitter to 1.5 s", "jitter=1500"),
+    Case("hang", "hang=60"),
+    Case("slow drip", "slow_drip=10"),
+    Case("reset mid-body", "reset_mid_body"),
     _tcp("refused", down=True),
     _tcp("half-closed", half_close=True),
     _tcp("reset after 20 ms", reset_peer_ms=20),
@@ -91,46 +83,42 @@ CASES: tuple[Case, ...] = (
     _tcp("drip of bytes", slice_bytes=1, slice_delay_ms=5),
     _tcp("1 kB/s", slice_bytes=50, slice_delay_ms=50),
     _tcp("latency 0.3 to 0.6 s", latency_ms=300, jitter_ms=300),
-    _stub("wrong content type", "wrong_content_type"),
-    _stub("truncated JSON", "truncated_json"),
-    _stub("null values", "nan_values", "null"),
-    _stub("NaN literal", "nan_values", "literal"),
-    _stub("1e999", "nan_values", "infinity"),
-    _stub("400 digits", "nan_values", "digits"),
-    _stub("bad UTF-8", "bad_utf8"),
-    _stub("missing quantile", "missing_quantile"),
-    _stub("quantiles null", "quantiles_null"),
-    _stub("horizon too short", "wrong_horizon", -1),
-    _stub("horizon too long", "wrong_horizon", 1),
-    _stub("crossed", "crossed"),
-    _stub("swapped ids", "swapped_ids"),
-    _stub("missing id", "missing_id"),
-    _stub("duplicate ids", "duplicate_ids"),
-    _stub("missing series", "missing_series"),
-    Case("poisoned batch", {"fault": "poisoned", "arg": POISON_LIMIT}, poison_every=10),
-    Case(
-        "poisoned, unnamed",
-        {"fault": "poisoned_blind", "arg": POISON_LIMIT},
-        poison_every=10,
-    ),
-    _stub("401", "401"),
-    _stub("403", "403"),
-    _stub("404", "404"),
-    _stub("413", "413"),
-    _stub("429", "429"),
-    _stub("429, Retry-After 1", "429", 1),
-    _stub("500", "500"),
-    _stub("502", "502"),
-    _stub("503", "503"),
-    Case("503, known markets", {"fault": "503"}, known=True),
-    _stub("its breaker open", "circuit_open"),
-    _stub("redirect", "redirect"),
-    _stub("gzip bomb 1.1 GB", "gzip_bomb", 1100),
-    _stub("100 MB answer", "huge_answer", 100),
-    Case("33 MB answer, all at once", {"fault": "huge_answer", "arg": 33}, at_once=True),
-    _stub("endless chunks", "endless_chunks"),
-    _stub("answered twice", "answered_twice"),
-    _stub("flapping", "flapping", 5),
+    Case("wrong content type", "wrong_content_type"),
+    Case("truncated JSON", "truncated_json"),
+    Case("null values", "nan_values=null"),
+    Case("NaN literal", "nan_values=literal"),
+    Case("1e999", "nan_values=infinity"),
+    Case("400 digits", "nan_values=digits"),
+    Case("bad UTF-8", "bad_utf8"),
+    Case("missing quantile", "missing_quantile"),
+    Case("quantiles null", "quantiles_null"),
+    Case("horizon too short", "wrong_horizon=-1"),
+    Case("horizon too long", "wrong_horizon=1"),
+    Case("crossed", "crossed"),
+    Case("swapped ids", "swapped_ids"),
+    Case("missing id", "missing_id"),
+    Case("duplicate ids", "duplicate_ids"),
+    Case("missing series", "missing_series"),
+    Case("poisoned batch", "poisoned=9", poison_every=10),
+    Case("poisoned, unnamed", "poisoned_blind=9", poison_every=10),
+    Case("401", "401"),
+    Case("403", "403"),
+    Case("404", "404"),
+    Case("413", "413"),
+    Case("429", "429"),
+    Case("429, Retry-After 1", "429=1"),
+    Case("500", "500"),
+    Case("502", "502"),
+    Case("503", "503"),
+    Case("503, known markets", "503", known=True),
+    Case("its breaker open", "circuit_open"),
+    Case("redirect", "redirect"),
+    Case("gzip bomb 1.1 GB", "gzip_bomb=1100"),
+    Case("100 MB answer", "huge_answer=100"),
+    Case("33 MB answer, all at once", "huge_answer=33", at_once=True),
+    Case("endless chunks", "endless_chunks"),
+    Case("answered twice", "answered_twice"),
+    Case("flapping", "flapping=5"),
     _tcp("black hole", black_hole=True),  # last: a slot lost to it is lost for the whole lease
 )
 
@@ -138,19 +126,8 @@ CASES: tuple[Case, ...] = (
 # One fault after the other
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The processes and options of a run."""
-
-    client: Client
-    stub: StubProcess
-    proxy: ProxyProcess
-    requests: int
-    per_second: float
-
-
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("faults", __doc__, argv, OPTIONS)
+    args = harness.options("drills.faults", __doc__, argv, OPTIONS)
     cases, rows = harness.selected("FAULTS", CASES, args.only), list[Row]()
     return harness.judged(
         "FAULTS",
@@ -168,36 +145,41 @@ def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> 
         start_proxy(stub.url) as proxy,
         harness.service_on([proxy.url], SETTINGS, log_lines=5) as service,
     ):
-        target = endpoint(service.url, harness.FORECAST)
-
-        async def run() -> None:
-            for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
-                bench = Bench(Client(target, SHAPE), stub, proxy, args.requests, args.rate)
-                found = await _one(bench, case, seed)
-                rows.extend([found] if seed else [])
-                harness.say(f"{seed}/{len(cases)} {harness.table_line(cells(found))}")
-                bench.client.close()
-
-        asyncio.run(run())
+        for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
+            found = asyncio.run(_one(case, seed, service.url, stub, proxy, args))
+            rows.extend([found] if seed else [])
+            harness.say(f"{seed}/{len(cases)} {harness.table_line(cells(found))}")
 
 
-async def _one(bench: Bench, case: Case, seed: int) -> "Row":
+async def _one(
+    case: Case,
+    seed: int,
+    url: str,
+    stub: StubProcess,
+    proxy: ProxyProcess,
+    args: argparse.Namespace,
+) -> "Row":
     """Asks under one fault, ends it, and waits until the model answers again."""
-    client, bodies = bench.client, bodies_of(case, bench.requests, seed)
+    client, bodies = Client(url, SHAPE), bodies_of(case, args.requests, seed)
     if case.known:
-        await _make_known(client, bodies, bench.per_second)
-    before = bench.proxy.connections()
-    if case.order:
-        bench.stub.control(**case.order)
+        await _make_known(client, bodies, args.rate)
+    before = proxy.connections()
+    if case.fault:
+        stub.control(fault=case.fault)
     if case.toxics:
-        bench.proxy.set(**case.toxics)
-    samples = await harness.open_loop(
-        client, bodies, math.inf if case.at_once else bench.per_second
-    )
-    strikes = _strikes(bench, case, samples, before)
-    bench.stub.reset()
-    bench.proxy.clear()
-    return Row(case.name, samples, strikes, await _wait_back(client, seed))
+        proxy.set(**case.toxics)
+    samples = await harness.open_loop(client, bodies, math.inf if case.at_once else args.rate)
+    strikes = len(samples)
+    if case.fault:
+        strikes = sum(stub.stats()["faults"].values())
+    elif case.toxics:
+        fallbacks = sum(sample.source != "model" for sample in samples)
+        strikes = max(fallbacks, proxy.connections() - before)
+    stub.reset()
+    proxy.clear()
+    back_s = await harness.model_back(client, seed, BACK_LIMIT_S)
+    client.close()
+    return Row(case.name, samples, strikes, back_s)
 
 
 def bodies_of(case: Case, requests: int, seed: int) -> list[bytes]:
@@ -219,30 +201,6 @@ async def _make_known(client: Client, bodies: list[bytes], per_second: float) ->
     await harness.open_loop(client, bodies, per_second)
     while (await client.send(bodies[-1])).cached:  # noqa: ASYNC110 - it expires elsewhere
         await asyncio.sleep(0.1)
-
-
-def _strikes(bench: Bench, case: Case, samples: Sequence[Sample], connections_before: int) -> int:
-    """How often the fault took effect."""
-    if case == NONE:
-        return len(samples)
-    if case.order:
-        return sum(bench.stub.stats()["faults"].values())
-    fallbacks = sum(sample.source != "model" for sample in samples)
-    return max(fallbacks, bench.proxy.connections() - connections_before)
-
-
-async def _wait_back(client: Client, seed: int) -> float | None:
-    """Seconds until the model answers a market it has not seen, with its breaker closed."""
-    began = client.now_s()
-    for number in count():
-        body = forecast_bodies(1, SHAPE, POLL_SEED + 1000 * seed + number)[0]
-        sample = await client.send(body)
-        if sample.source == "model" and sample.breaker == "closed":
-            return sample.done_s - began
-        if client.now_s() - began > BACK_LIMIT_S:
-            return None
-        await asyncio.sleep(0.1)
-    return None
 
 
 # From samples to a row of the table, and to pass or fail

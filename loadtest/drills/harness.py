@@ -16,7 +16,8 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, groupby
 from pathlib import Path
 from time import perf_counter
@@ -24,17 +25,19 @@ from typing import Any, TypeVar
 
 import httpx
 
-from loadtest.http_client import Answer, Endpoint, Pool
-from loadtest.payloads import Shape, problem_of, read
+from loadtest.http_client import Answer, Pool, endpoint
+from loadtest.payloads import Shape, forecast_bodies, problem_of, read, read_lines
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
 from loadtest.stub.process import StubProcess, start_stub
 
 FORECAST, FORECAST_BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
+JSON, NDJSON = "application/json", "application/x-ndjson"
 INTERRUPTED = "interrupted"
 UNAVAILABLE = "unavailable"  # the code with which HAProxy and Serve answer themselves
 OF_THE_PROXY = "of the proxy"  # how a problem ends when the answer was not the service's own
 TOLERANCE_MS = 50.0  # over a deadline: for the way there and back
 TIMEOUT_S = 10.0  # of the client: far over the deadline, so that a broken promise is seen whole
+POLL_SEED = 2_000_003  # no drill sends these markets
 T = TypeVar("T")
 _EXIT_INTERRUPTED = 130  # as shells say it
 _REPORTED = (RuntimeError, OSError, ValueError, httpx.HTTPError, subprocess.SubprocessError)
@@ -46,13 +49,13 @@ _REPORTED = (RuntimeError, OSError, ValueError, httpx.HTTPError, subprocess.Subp
 def options(
     name: str, about: str | None, argv: Sequence[str] | None, known: Mapping[str, tuple[Any, str]]
 ) -> argparse.Namespace:
-    """The command line of a drill.
+    """The command line of ``python -m loadtest.NAME``; ``known`` are the options.
 
     An option has a default, or its type where it has none, and a text. The default ``False`` makes
-    a switch, a list an option that may be given several times.
+    a switch, a list an option that may be given several times. Numbers are from 0 on.
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m loadtest.drills.{name}",
+        prog=f"python -m loadtest.{name}",
         description=(about or "").partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -61,11 +64,21 @@ def options(
             parser.add_argument(option, action="store_true", help=text)
         elif isinstance(default, list):
             parser.add_argument(option, action="append", default=default, metavar="X", help=text)
-        elif isinstance(default, type):
-            parser.add_argument(option, type=default, help=text)
         else:
-            parser.add_argument(option, type=type(default), default=default, help=text)
+            kind, value = (default, None) if callable(default) else (type(default), default)
+            read = partial(_number, kind) if kind in (int, float) else kind
+            parser.add_argument(option, type=read, default=value, help=text)
     return parser.parse_args(argv)
+
+
+def _number(kind: Callable[[str], float], text: str) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return number
 
 
 def selected(word: str, parts: Sequence[Any], only: Sequence[str]) -> list[Any]:
@@ -240,7 +253,10 @@ def with_deployments(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One attempt: when it was sent and answered (seconds since the run began), and the result."""
+    """One forecast: when it was sent and answered (seconds since the run began), and the result.
+
+    An item of a batch takes as long as its batch.
+    """
 
     sent_s: float
     done_s: float
@@ -252,6 +268,8 @@ class Sample:
     cached: bool = False
     fallback: bool = False  # the service says that the model did not answer now
     inside_ms: float = 0.0  # as the service measured it: the rest is the way there and back
+    retry_after: bool = False  # of an answer with another status than 200
+    kind: str = ""  # what the drill calls the request
 
     @property
     def latency_ms(self) -> float:
@@ -259,11 +277,13 @@ class Sample:
 
 
 class Client:
-    """Sends requests for single forecasts and keeps a sample of each, in the order of answers."""
+    """Sends requests and keeps a sample of each forecast, in the order of answers."""
 
-    def __init__(self, target: Endpoint, shape: Shape, timeout_s: float = TIMEOUT_S) -> None:
-        self._pool = Pool(target, timeout_s)
-        self._shape = shape
+    def __init__(self, url: str, shape: Shape, timeout_s: float = TIMEOUT_S) -> None:
+        self._url = url
+        self.shape = shape
+        self._timeout_s = timeout_s
+        self._pools: dict[tuple[str, str], Pool] = {}
         self._began = perf_counter()
         self.samples: list[Sample] = []
 
@@ -271,47 +291,78 @@ class Client:
         return perf_counter() - self._began
 
     async def send(self, body: bytes) -> Sample:
-        sent = self.now_s()
+        """Sends a request for one forecast."""
+        return (await self.send_any(body))[0]
+
+    async def send_any(
+        self,
+        body: bytes,
+        kind: str = "",
+        items: int | None = None,
+        accept: str = JSON,
+        due_s: float | None = None,
+    ) -> list[Sample]:
+        """Sends a forecast, or a batch of so many ``items``; latency counts from ``due_s``."""
+        pool = self._pool(FORECAST if items is None else FORECAST_BATCH, accept)
+        sent_s, many = self.now_s() if due_s is None else due_s, items or 1
         try:
-            answer = await self._pool.ask(body)
+            answer = await pool.ask(body)
         except OSError as exc:
-            timed_out = isinstance(exc, TimeoutError)
-            sample = Sample(sent, self.now_s(), type(exc).__name__, lost=not timed_out)
+            lost, problem = not isinstance(exc, TimeoutError), type(exc).__name__
+            found = [Sample(sent_s, self.now_s(), problem, lost=lost, kind=kind)] * many
         else:
-            done = self.now_s()
-            sample = judge(sent, done, answer.status, read(answer.body), self._shape)
-        self.samples.append(sample)
-        return sample
+            done_s = self.now_s()
+            content = read_lines(answer.body) if accept == NDJSON else read(answer.body)
+            parts = [content] * many if answer.status != 200 else _parts(content, items)
+            extra = {"kind": kind, "retry_after": answer.retry_after}
+            found_in = (judge(sent_s, done_s, answer.status, part, self.shape) for part in parts)
+            found = [replace(sample, **extra) for sample in found_in]
+        self.samples += found
+        return found
+
+    def _pool(self, path: str, accept: str) -> Pool:
+        if (path, accept) not in self._pools:
+            target = endpoint(self._url, path, accept)
+            self._pools[path, accept] = Pool(target, self._timeout_s)
+        return self._pools[path, accept]
 
     def close(self) -> None:
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
+
+
+def _parts(answer: Any, items: int | None) -> list[Any]:
+    """The forecasts in an answer; None for each where their number is wrong."""
+    if items is None:
+        return [answer]
+    results = answer.get("results") if isinstance(answer, Mapping) else None
+    if not isinstance(results, list) or len(results) != items:
+        return [None] * items
+    return [result.get("ok") for result in results]
 
 
 def judge(sent_s: float, done_s: float, status: int, answer: Any, shape: Shape) -> Sample:
-    """The sample of a request that was answered."""
+    """The sample of a forecast that was answered."""
     if status != 200:
         error = answer.get("error") if isinstance(answer, Mapping) else None
-        ours = isinstance(error, Mapping) and error.get("code") != UNAVAILABLE
-        return Sample(sent_s, done_s, f"status {status}" + ("" if ours else f" {OF_THE_PROXY}"))
+        code = error.get("code") if isinstance(error, Mapping) else None
+        ours = isinstance(code, str) and code != UNAVAILABLE
+        problem = f"status {status}" + ("" if ours else f" {OF_THE_PROXY}")
+        return Sample(sent_s, done_s, problem)
     if problem := problem_of(answer, shape.horizon, shape.levels):
         return Sample(sent_s, done_s, problem)
     meta = answer["meta"]
+    source = "model" if meta.get("runtime") == "tollama" else "baseline"
     return Sample(
         sent_s,
         done_s,
-        source=_source(meta),
+        source="stale" if meta.get("cache_stale") else source,
         reason=meta.get("fallback_reason"),
         breaker=str(meta.get("circuit_breaker_state", "")),
         cached=bool(meta.get("cache_hit")),
         fallback=bool(meta.get("fallback_used")),
         inside_ms=float(meta.get("latency_ms", 0.0)),
     )
-
-
-def _source(meta: Mapping[str, Any]) -> str:
-    if meta.get("cache_stale"):
-        return "stale"
-    return "model" if meta.get("runtime") == "tollama" else "baseline"
 
 
 async def at_rate(
@@ -334,6 +385,24 @@ async def open_loop(client: Client, bodies: Sequence[bytes], per_second: float) 
     first = len(client.samples)
     await at_rate(per_second, lambda n: client.send(bodies[n]), lambda n: n < len(bodies))
     return client.samples[first:]
+
+
+async def model_back(client: Client, seed: int, limit_s: float, in_a_row: int = 1) -> float | None:
+    """Seconds until the model answered so many new markets in a row, with its breaker closed.
+
+    None if it did not within the limit.
+    """
+    began_s, row = client.now_s(), 0
+    for number in count():
+        body = forecast_bodies(1, client.shape, POLL_SEED + 10_000 * seed + number)[0]
+        sample = await client.send(body)
+        row = row + 1 if sample.source == "model" and sample.breaker == "closed" else 0
+        if row == in_a_row:
+            return sample.done_s - began_s
+        if client.now_s() - began_s > limit_s:
+            break
+        await asyncio.sleep(0.1)
+    return None
 
 
 async def closed_loop(

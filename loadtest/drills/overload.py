@@ -14,20 +14,17 @@ while none gets the baseline.
 
 import argparse
 import asyncio
-import heapq
 import math
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
-from time import perf_counter
+from itertools import count, islice
 from typing import Any
 
 from loadtest.drills import harness
-from loadtest.drills.harness import Sample
-from loadtest.http_client import Pool, endpoint
-from loadtest.payloads import Shape, batch_body, encode, read, windows
+from loadtest.drills.harness import Client, Sample
+from loadtest.payloads import Shape, batch_body, encode, windows
 
 SHAPE = Shape(model="mock", points=96)
 INTERACTIVE, BATCH = "interactive", "batch"
@@ -63,101 +60,59 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """One request and when it leaves, in seconds."""
-
-    at_s: float
-    kind: str
-    items: int
-
-
-def load(per_second: float, seconds: float, batch_share: float, items: int) -> list[Departure]:
-    """Forecasts at a rate, a share of them in batches; both kinds evenly spaced."""
-    single = _evenly(INTERACTIVE, per_second * (1 - batch_share), seconds, 1)
-    batches = _evenly(BATCH, per_second * batch_share / items, seconds, items)
-    return list(heapq.merge(single, batches, key=lambda departure: departure.at_s))
-
-
-def crowd(per_second: float, seconds: float, batches: int, items: int) -> list[Departure]:
-    """Single requests evenly spaced, and after a second all ``batches`` at once."""
-    single = _evenly(INTERACTIVE, per_second, seconds, 1)
-    at_once = [Departure(1.0, BATCH, items)] * batches
-    return list(heapq.merge(single, at_once, key=lambda departure: departure.at_s))
-
-
-def _evenly(kind: str, per_second: float, seconds: float, items: int) -> Iterator[Departure]:
-    for number in range(int(per_second * seconds)):
-        yield Departure(number / per_second, kind, items)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The result of one forecast; an item of a batch takes as long as its batch."""
+class Flow:
+    """Requests of one kind, evenly spaced, with so many forecasts in each."""
 
     kind: str
-    sample: Sample
-    retry_after: bool = False
+    per_second: float
+    requests: int
+    items: int = 1
+    after_s: float = 0.0
 
-    @property
-    def refused(self) -> bool:
-        return (self.sample.problem or "").startswith(REFUSALS)
+    def due_s(self, number: int) -> float:
+        return self.after_s + number / self.per_second
 
 
-class Offerer:
-    """Sends loads without waiting for answers; no two series are the same."""
+def load(per_second: float, seconds: float, batch_share: float, items: int) -> list[Flow]:
+    """Forecasts at a rate, a share of them in batches."""
+    single, batches = per_second * (1 - batch_share), per_second * batch_share / items
+    return [
+        Flow(INTERACTIVE, single, int(single * seconds)),
+        Flow(BATCH, batches, int(batches * seconds), items),
+    ]
 
-    def __init__(self, url: str, shape: Shape) -> None:
-        paths = {INTERACTIVE: harness.FORECAST, BATCH: harness.FORECAST_BATCH}
-        self._pools = {k: Pool(endpoint(url, path), TIMEOUT_S) for k, path in paths.items()}
-        self._shape = shape
-        self._numbers = count()
 
-    async def offer(
-        self, requests: Sequence[Departure], seconds: float
-    ) -> tuple[list[Seen], float]:
-        """Sends a load; returns all results, and when the load was over."""
-        leaving = [(one, self._body(one)) for one in requests]
-        began = perf_counter()
-        tasks = []
-        for departure, body in leaving:
-            await asyncio.sleep(max(0.0, began + departure.at_s - perf_counter()))
+def crowd(per_second: float, seconds: float, batches: int, items: int) -> list[Flow]:
+    """Single requests, and after a second all ``batches`` at once."""
+    single = Flow(INTERACTIVE, per_second, int(per_second * seconds))
+    return [single, Flow(BATCH, math.inf, batches, items, after_s=1.0)]
+
+
+async def offer(client: Client, flows: Sequence[Flow], numbers: Iterator[int]) -> list[Sample]:
+    """Sends a load without waiting for answers; ``numbers`` are of markets not asked about yet."""
+    first = len(client.samples)
+    bodies = [[_body(flow, numbers) for _ in range(flow.requests)] for flow in flows]
+    began_s = client.now_s()
+
+    async def send(flow: Flow, ready: Sequence[bytes]) -> None:
+        items = None if flow.kind == INTERACTIVE else flow.items
+
+        async def start(number: int) -> None:
             # a delay in the generator counts as latency too
-            due = began + departure.at_s
-            tasks.append(asyncio.create_task(self._one(departure, body, due)))
-        return [one for task in tasks for one in await task], began + seconds
+            due_s = began_s + flow.due_s(number)
+            await client.send_any(ready[number], flow.kind, items, due_s=due_s)
 
-    def _body(self, departure: Departure) -> bytes:
-        numbers = (next(self._numbers) for _ in range(departure.items))
-        bodies = [encode(next(windows(number, self._shape)), self._shape) for number in numbers]
-        return bodies[0] if departure.kind == INTERACTIVE else batch_body(bodies)
+        await asyncio.sleep(flow.after_s)
+        await harness.at_rate(flow.per_second, start, lambda number: number < flow.requests)
 
-    async def _one(self, departure: Departure, body: bytes, due: float) -> list[Seen]:
-        kind = departure.kind
-        try:
-            answer = await self._pools[kind].ask(body)
-        except OSError as exc:
-            lost = Sample(due, perf_counter(), type(exc).__name__, lost=True)
-            return [Seen(kind, lost)] * departure.items
-        done, content = perf_counter(), read(answer.body)
-        parts = _parts(content, departure) if answer.status == 200 else []
-        if not parts:
-            sample = harness.judge(due, done, answer.status, content, self._shape)
-            return [Seen(kind, sample, answer.retry_after)] * departure.items
-        return [Seen(kind, harness.judge(due, done, 200, part, self._shape)) for part in parts]
-
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+    await asyncio.gather(*map(send, flows, bodies))
+    return client.samples[first:]
 
 
-def _parts(answer: object, departure: Departure) -> Sequence[object]:
-    """The forecasts in an answer; none if their number is wrong."""
-    if departure.kind == INTERACTIVE:
-        return [answer]
-    results = answer.get("results") if isinstance(answer, dict) else None
-    if not isinstance(results, list) or len(results) != departure.items:
-        return []
-    return [result.get("ok") for result in results]
+def _body(flow: Flow, numbers: Iterator[int]) -> bytes:
+    fresh = (next(windows(number, SHAPE)) for number in islice(numbers, flow.items))
+    bodies = [encode(window, SHAPE) for window in fresh]
+    return bodies[0] if flow.kind == INTERACTIVE else batch_body(bodies)
 
 
 # From results to rows of the table, and to pass or fail
@@ -175,16 +130,16 @@ class Row:
 
     load: str
     kind: str
-    seen: Sequence[Seen]
+    samples: Sequence[Sample]
     over_s: float = math.inf
 
     @property
-    def refused(self) -> list[Seen]:
-        return [one for one in self.seen if one.refused]
+    def refused(self) -> list[Sample]:
+        return [one for one in self.samples if (one.problem or "").startswith(REFUSALS)]
 
     @property
     def admitted(self) -> list[Sample]:
-        return [one.sample for one in self.seen if not one.refused]
+        return [one for one in self.samples if not (one.problem or "").startswith(REFUSALS)]
 
     @property
     def problems(self) -> Counter[str]:
@@ -207,16 +162,16 @@ class Row:
     @property
     def shed_share(self) -> float:
         """Share of the offered forecasts that the model did not answer while the load lasted."""
-        return 1 - self.served / len(self.seen) if self.seen else 0.0
+        return 1 - self.served / len(self.samples) if self.samples else 0.0
 
     def ms(self, *percents: float) -> list[float]:
         """Percentiles of the latency of admitted forecasts."""
         return harness.percentiles_ms(self.admitted, *percents)
 
 
-def rows_of(name: str, seen: Sequence[Seen], over_s: float = math.inf) -> list[Row]:
+def rows_of(name: str, samples: Sequence[Sample], over_s: float = math.inf) -> list[Row]:
     kinds = (INTERACTIVE, BATCH)
-    return [Row(name, kind, [s for s in seen if s.kind == kind], over_s) for kind in kinds]
+    return [Row(name, kind, [s for s in samples if s.kind == kind], over_s) for kind in kinds]
 
 
 def is_sustained(rows: Sequence[Row], seconds: float) -> bool:
@@ -226,7 +181,7 @@ def is_sustained(rows: Sequence[Row], seconds: float) -> bool:
     """
     interactive, batch = rows
     answered = all(
-        len(row.by_model) >= MODEL_SHARE * len(row.seen) and not (row.problems or row.refused)
+        len(row.by_model) >= MODEL_SHARE * len(row.samples) and not (row.problems or row.refused)
         for row in rows
     )
     late = interactive.ms(95)[0] > P95_MS or batch.ms(95)[0] > seconds * 1e3 / 3
@@ -275,7 +230,7 @@ def cells(row: Row) -> list[object]:
     return [
         row.load,
         row.kind,
-        *(len(row.seen), len(row.by_model), row.served, stale),
+        *(len(row.samples), len(row.by_model), row.served, stale),
         *(overloaded, row.reasons.total() - overloaded),
         *(len(row.refused), sum(one.retry_after for one in row.refused)),
         harness.valid_share(row.admitted),
@@ -288,55 +243,52 @@ def cells(row: Row) -> list[object]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("overload", __doc__, argv, OPTIONS)
+    args = harness.options("drills.overload", __doc__, argv, OPTIONS)
     rows: list[Row] = []
     broken: list[str] = []
 
     def drill() -> None:
         speed = (args.ms_per_call, args.ms_per_series)
         with harness.standing(*speed, SETTINGS, log_lines=5) as stand:
-            asyncio.run(_drill(Offerer(stand.url, SHAPE), args, rows, broken))
+            asyncio.run(_drill(stand.url, args, rows, broken))
 
     return harness.judged(
         "OVERLOAD", drill, lambda: (harness.table(HEAD, map(cells, rows)), broken)
     )
 
 
-async def _drill(
-    offerer: Offerer, args: argparse.Namespace, rows: list[Row], broken: list[str]
-) -> None:
-    async def offered(name: str, per_second: float, seconds: float = SECONDS) -> list[Row]:
-        requests = load(per_second, seconds, BATCH_SHARE, BATCH_ITEMS)
-        return await _offered(offerer, f"{name}, {per_second:.0f}/s", requests, seconds)
+async def _drill(url: str, args: argparse.Namespace, rows: list[Row], broken: list[str]) -> None:
+    client, numbers = Client(url, SHAPE, TIMEOUT_S), count()
+
+    async def offered(name: str, flows: list[Flow], seconds: float = SECONDS) -> list[Row]:
+        samples = await offer(client, flows, numbers)
+        over_s = min(sample.sent_s for sample in samples) + seconds
+        found = rows_of(name, samples, over_s)
+        harness.say("\n".join(harness.table_line(cells(row)) for row in found))
+        return found
+
+    async def at(name: str, per_second: float, seconds: float = SECONDS) -> list[Row]:
+        flows = load(per_second, seconds, BATCH_SHARE, BATCH_ITEMS)
+        return await offered(f"{name}, {per_second:.0f}/s", flows, seconds)
 
     async def is_fine(per_second: float) -> bool:
-        return is_sustained(await offered("search", per_second, STEP_S), STEP_S)
+        return is_sustained(await at("search", per_second, STEP_S), STEP_S)
 
-    await offered("warm-up", START_RATE, STEP_S)
+    await at("warm-up", START_RATE, STEP_S)
     rate = args.rate or await sustainable(is_fine, START_RATE)
     if not rate:
         broken.append(f"not even {START_RATE:g} forecasts a second are sustained")
         return
     for times in (1.0, *map(float, args.times or [3.0])):
-        rows += await offered(f"{times:g}x", rate * times)
+        rows += await at(f"{times:g}x", rate * times)
         broken += failures(rows[-2:])
     await asyncio.sleep(CALM_S)
-    rows += await offered("1x, after", rate)
+    rows += await at("1x, after", rate)
     broken += [] if is_sustained(rows[-2:], SECONDS) else ["not as before afterwards"]
-    many = crowd(args.crowd_rate, SECONDS, args.crowd, args.crowd_items)
-    name = f"{args.crowd} batches of {args.crowd_items} at once"
-    rows += await _offered(offerer, name, many, SECONDS)
+    flows = crowd(args.crowd_rate, SECONDS, args.crowd, args.crowd_items)
+    rows += await offered(f"{args.crowd} batches of {args.crowd_items} at once", flows)
     broken += failures(rows[-2:])
-    offerer.close()
-
-
-async def _offered(
-    offerer: Offerer, name: str, requests: Sequence[Departure], seconds: float
-) -> list[Row]:
-    seen, over_s = await offerer.offer(requests, seconds)
-    found = rows_of(name, seen, over_s)
-    harness.say("\n".join(harness.table_line(cells(row)) for row in found))
-    return found
+    client.close()
 
 
 async def sustainable(is_sustained: Callable[[float], Awaitable[bool]], start: float) -> float:

@@ -357,7 +357,7 @@ def points_of(found: Sequence[Cost]) -> list[Point]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = options("scale", __doc__, argv, OPTIONS)
+    args = options("drills.scale", __doc__, argv, OPTIONS)
     found: list[Cost] = []
     return judged("SCALE", partial(_measure, args, found), partial(report, args, found))
 

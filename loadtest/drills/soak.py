@@ -23,8 +23,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.drills import harness
+from loadtest.drills.harness import Sample
 from loadtest.drills.parts.processes import OURS, Reading, readings_of
-from loadtest.drills.parts.soak_traffic import Callers, Mix, Tally, asks
+from loadtest.drills.parts.soak_traffic import Callers, Mix, asks
 from loadtest.payloads import Shape
 from loadtest.service import Service
 
@@ -66,13 +67,14 @@ class Look:
 class Found:
     """The measurements of a run; ``in_flight`` is the number of requests left at the end."""
 
-    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    left: Counter[str] = field(default_factory=Counter)
     looks: list[Look] = field(default_factory=list)
     in_flight: int | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = harness.options("soak", __doc__, argv, OPTIONS)
+    args = harness.options("drills.soak", __doc__, argv, OPTIONS)
     found = Found()
     return harness.judged("SOAK", partial(_run, args, found), partial(report, found, args.minutes))
 
@@ -84,7 +86,7 @@ def _run(args: argparse.Namespace, found: Found) -> None:
 
 async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found) -> None:
     callers = Callers(service.url, SHAPE)
-    found.tallies = callers.tallies
+    found.samples, found.left = callers.samples, callers.left
     requests = asks(Mix(SHAPE, MARKETS, BATCH_ITEMS, args.leave))
     last = int(args.rate * args.minutes * 60)
     looking = asyncio.create_task(_look_every(service, found))
@@ -102,11 +104,10 @@ async def _look_every(service: Service, found: Found) -> None:
         at_s = perf_counter() - began
         look = await asyncio.to_thread(_look, service, at_s)
         found.looks.append(look)
-        tallies, total_mb = found.tallies.values(), sum(r.pss_mb for r in look.readings.values())
+        total_mb = sum(reading.pss_mb for reading in look.readings.values())
         harness.say(
-            f"{at_s:5.0f} s: {sum(t.requests for t in tallies)} requests, "
-            f"{sum(t.invalid for t in tallies)} invalid, {len(look.readings)} processes, "
-            f"{total_mb:.0f} MB"
+            f"{at_s:5.0f} s: {sum(map(len, found.samples.values()))} answers, "
+            f"{len(look.readings)} processes, {total_mb:.0f} MB"
         )
         await asyncio.sleep(max(0.0, at_s + EVERY_S - (perf_counter() - began)))
 
@@ -223,8 +224,11 @@ def report(found: Found, minutes: float) -> tuple[str, list[str]]:
     processes = "process | PSS MB | own MB | own MB/h | open files | threads"
     texts = [
         harness.table(
-            "kind | requests | valid | invalid | left | p50 ms | p95 ms | p99 ms | max ms",
-            (_traffic_cells(kind, tally) for kind, tally in sorted(found.tallies.items())),
+            "kind | forecasts | valid | invalid | left | p50 ms | p95 ms | p99 ms | max ms",
+            (
+                _cells_of(kind, found.samples.get(kind, []), found.left[kind])
+                for kind in _kinds(found)
+            ),
         ),
         harness.table(processes, map(_cells, rows_of(looks))),
         harness.table("of all replicas of a deployment | start | end", gauges),
@@ -240,7 +244,7 @@ def failures(looks: Sequence[Look], found: Found) -> list[str]:
     broken = replaced(looks)
     broken += [words for row in rows_of(looks) if row.ours for words in _growth(row)]
     broken += _gauge_growth(gauge_rows(looks))
-    broken += [words for kind, tally in found.tallies.items() for words in _bad(kind, tally)]
+    broken += [words for kind in _kinds(found) for words in _bad(kind, found.samples.get(kind, []))]
     if found.in_flight != 0:
         left = "unknown" if found.in_flight is None else found.in_flight
         broken.append(f"requests still under way when all had gone: {left}")
@@ -268,10 +272,15 @@ def _rise(what: str, ends: tuple[float, float], limit: int) -> list[str]:
     return [f"{what} rose from {first:.0f} to {last:.0f}"] if last - first > limit else []
 
 
-def _bad(kind: str, tally: Tally) -> list[str]:
-    if not tally.valid:
-        return [f"{kind}: nothing valid of {tally.requests}"]
-    return [f"{kind}: {words}" for words in harness.bad_answers(tally.problems, tally.requests)]
+def _kinds(found: Found) -> list[str]:
+    return sorted({*found.samples, *found.left})
+
+
+def _bad(kind: str, samples: Sequence[Sample]) -> list[str]:
+    problems = harness.problems_of(samples)
+    if len(samples) == problems.total():
+        return [f"{kind}: nothing valid of {len(samples)}"]
+    return [f"{kind}: {words}" for words in harness.bad_answers(problems, len(samples))]
 
 
 def _cells(row: Row) -> list[str]:
@@ -280,11 +289,11 @@ def _cells(row: Row) -> list[str]:
     return [row.name, *memory, f"{row.mb_per_hour:+.1f}", *counts]
 
 
-def _traffic_cells(kind: str, tally: Tally) -> list[object]:
+def _cells_of(kind: str, samples: Sequence[Sample], left: int) -> list[object]:
     """Times are of those who waited."""
-    latencies = sorted(tally.latencies_ms)
-    times = [f"{harness.percentile(latencies, percent):.0f}" for percent in (50, 95, 99, 100)]
-    return [kind, tally.requests, tally.valid, tally.invalid, tally.left, *times]
+    invalid = harness.problems_of(samples).total()
+    times = [f"{ms:.0f}" for ms in harness.percentiles_ms(samples, 50, 95, 99, 100)]
+    return [kind, len(samples), len(samples) - invalid, invalid, left, *times]
 
 
 def _note(looks: Sequence[Look]) -> str:

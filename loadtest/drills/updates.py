@@ -35,7 +35,6 @@ from loadtest.drills.parts.nodes import (
     start_runtime,
     wait_for,
 )
-from loadtest.http_client import endpoint
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import ROOT
 
@@ -201,7 +200,7 @@ class Look:
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
-    args = harness.options("updates", __doc__, given, OPTIONS)
+    args = harness.options("drills.updates", __doc__, given, OPTIONS)
     chosen, rows = harness.selected("UPDATES", UPDATES, args.only), list[Row]()
     return run_in_sandbox(
         "updates",
@@ -248,7 +247,7 @@ def _changed(folder: Path) -> Path:
 async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
     """Traffic before, during and after an update; the breaker of one model is forced before."""
     going, looks = True, list[Look]()
-    client = Client(endpoint(stage.url, harness.FORECAST), SHAPE)
+    client = Client(stage.url, SHAPE)
     turns_each = int(RATE * ADVANCE_S)
 
     async def ask(turn: int) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench import Budgets, Summary, failures, for_programs
-from loadtest.drills.harness import Sample
+from loadtest.bench import OPTIONS, failures, for_programs, numbers_of
+from loadtest.drills.harness import Sample, options
 from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
-BUDGETS = Budgets(p95_ms=100, cycle_s=60, fallback_fraction=0.05)
+BUDGETS = options("bench", "", ["--budget-p95-ms", "100"], OPTIONS)
 
 
 def took(ms: float, problem: str | None = None, **seen: bool) -> Sample:
@@ -23,13 +23,9 @@ def took(ms: float, problem: str | None = None, **seen: bool) -> Sample:
 FAST = took(10)
 
 
-def broken(samples: list[Sample], elapsed_s: float = 1.0) -> str:
-    return "; ".join(failures(Summary(samples, elapsed_s), BUDGETS))
-
-
 def test_the_numbers_of_a_run():
     samples = [took(ms, cached=ms > 50, fallback=ms == 1) for ms in range(1, 101)]
-    found = Summary(samples, 4.0).numbers()
+    found = numbers_of(samples, 4.0)
 
     assert [found[name] for name in ("p50_ms", "p95_ms", "p99_ms")] == [50.0, 95.0, 99.0]
     assert (found["cache_hit_share"], found["fallback_share"]) == (0.5, 0.01)
@@ -48,7 +44,7 @@ def test_the_numbers_of_a_run():
     ],
 )
 def test_a_broken_promise_is_named(samples: list[Sample], elapsed_s: float, words: str):
-    found = broken(samples, elapsed_s)
+    found = "; ".join(failures(samples, numbers_of(samples, elapsed_s), BUDGETS))
 
     assert words in found
     assert bool(found) == bool(words)
@@ -101,7 +97,7 @@ async def test_progress_is_shown_while_it_runs():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--nope"], ["--requests", "0"], ["--budget-p95-ms", "nan"], ["--url", "nowhere"]],
+    [["--nope"], ["--requests", "-1"], ["--budget-p95-ms", "nan"], ["--url", "nowhere"]],
 )
 async def test_a_flag_it_does_not_know_gets_a_usage_line(arguments: list[str]):
     code, _, err = await bench(*arguments)
@@ -128,4 +124,4 @@ async def test_numbers_for_programs_say_what_was_broken():
 
 
 def test_a_number_that_was_not_measured_is_null():
-    assert for_programs(Summary([], 1.0), [])["p95_ms"] is None
+    assert json.loads(for_programs([], numbers_of([], 1.0), []))["p95_ms"] is None

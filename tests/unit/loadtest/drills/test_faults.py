@@ -7,7 +7,6 @@ import pytest
 
 from loadtest.drills.faults import (
     CASES,
-    POISON_LIMIT,
     Case,
     Row,
     bodies_of,
@@ -32,20 +31,18 @@ def broken(found: Row) -> str:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case_is_an_order_that_is_understood(case: Case):
     runtime = Runtime(Settings())
-    if case.order:
-        runtime.control(case.order)
+    runtime.control({"fault": case.fault})
 
-    assert (runtime.fault is not None) == bool(case.order)
+    assert (runtime.fault is not None) == bool(case.fault)
     assert Toxics(**case.toxics) is not None
-    assert not (case.order and case.toxics)
+    assert not (case.fault and case.toxics)
 
 
-def test_poisoned_markets_are_as_many_as_asked_and_past_the_limit():
+def test_poisoned_markets_are_as_many_as_asked():
     bodies = bodies_of(Case("poisoned", poison_every=10), 20, seed=3)
     tails = [orjson.loads(body)["y"][-1] for body in bodies]
 
     assert [index for index, tail in enumerate(tails) if tail > 0.99] == [0, 10]
-    assert POISON_LIMIT < 11.5  # the log-odds of 0.99999
     assert len(set(bodies)) == 20
 
 

@@ -127,7 +127,7 @@ def test_a_status_or_bad_bands_are_a_problem() -> None:
     bad = forecast(BODY)
     bad["yhat_q"]["0.1"][0] = 2.0
 
-    assert judge(0, 1, 500, {"error": {}}, SHAPE).problem == "status 500"
+    assert judge(0, 1, 500, {"error": {"code": "internal"}}, SHAPE).problem == "status 500"
     assert judge(0, 1, 500, None, SHAPE).problem == "status 500 of the proxy"
     assert judge(0, 1, 200, bad, SHAPE).problem == "a value is not a probability"
 
@@ -138,7 +138,7 @@ async def test_every_body_is_sent_and_a_connection_that_breaks_is_lost() -> None
         return b"" if broken else answer(forecast(body, runtime="tollama"))
 
     async with serving(handler) as url:
-        client = Client(endpoint(url, "/tsfm/forecast"), SHAPE)
+        client = Client(url, SHAPE)
         samples = await open_loop(client, forecast_bodies(5, SHAPE), 1000)
         client.close()
 
@@ -151,7 +151,7 @@ async def test_an_answer_that_does_not_come_is_a_problem_but_not_a_lost_connecti
         return b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
 
     async with serving(silent) as url:
-        client = Client(endpoint(url, "/tsfm/forecast"), SHAPE, timeout_s=0.01)
+        client = Client(url, SHAPE, timeout_s=0.01)
         sample = await client.send(BODY)
 
     assert (sample.problem, sample.lost) == ("TimeoutError", False)

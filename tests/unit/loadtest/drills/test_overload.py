@@ -1,28 +1,29 @@
 """The overload: when requests leave, how the rate is found, the order of shedding, pass or fail."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import count
 
 import orjson
 import pytest
 
-from loadtest.drills.harness import Sample
+from loadtest.drills.harness import Client, Sample
 from loadtest.drills.overload import (
     BATCH,
     INTERACTIVE,
-    Offerer,
+    SHAPE,
+    Flow,
     Row,
-    Seen,
     crowd,
     failures,
     is_sustained,
     load,
+    offer,
     rows_of,
     sustainable,
 )
-from loadtest.payloads import Shape
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
-SHAPE = Shape(points=40)
 MODEL = Sample(0.0, 0.1, source="model")
 SHED = Sample(0.0, 0.01, source="baseline", reason="overloaded")
 LATE = Sample(0.0, 1.4, source="baseline", reason="deadline_exceeded")
@@ -31,29 +32,25 @@ REFUSED = Sample(0.0, 0.01, "status 429")
 
 def rows(interactive: list[Sample], batch: list[Sample], *, retry_after: bool = True) -> list[Row]:
     kinds = [(INTERACTIVE, s) for s in interactive] + [(BATCH, s) for s in batch]
-    return rows_of("3x", [Seen(kind, sample, retry_after) for kind, sample in kinds])
+    return rows_of("3x", [replace(s, kind=kind, retry_after=retry_after) for kind, s in kinds])
 
 
 def broken(found: list[Row]) -> str:
     return "; ".join(failures(found))
 
 
-def test_both_kinds_leave_evenly_and_in_order():
-    leaving = load(per_second=10, seconds=2, batch_share=0.4, items=4)
-    times = [one.at_s for one in leaving]
+def test_both_kinds_leave_evenly():
+    single, batches = load(per_second=10, seconds=2, batch_share=0.4, items=4)
 
-    assert times == sorted(times)
-    assert [one.at_s for one in leaving if one.kind == BATCH] == [0.0, 1.0]
-    assert sum(one.items for one in leaving) == 20
-    assert sum(one.kind == INTERACTIVE for one in leaving) == 12
+    assert (single.requests, batches.requests * batches.items) == (12, 8)
+    assert [flow.due_s(1) for flow in (single, batches)] == [pytest.approx(1 / 6), 1.0]
 
 
 def test_a_crowd_comes_at_once_beside_single_requests():
-    leaving = crowd(per_second=4, seconds=2, batches=3, items=10)
+    single, batches = crowd(per_second=4, seconds=2, batches=3, items=10)
 
-    assert [one.at_s for one in leaving if one.kind == BATCH] == [1.0] * 3
-    assert sum(one.kind == INTERACTIVE for one in leaving) == 8
-    assert [one.at_s for one in leaving] == sorted(one.at_s for one in leaving)
+    assert [batches.due_s(number) for number in range(3)] == [1.0] * 3
+    assert (single.requests, batches.requests, batches.items) == (8, 3, 10)
 
 
 @pytest.mark.parametrize(
@@ -77,17 +74,17 @@ def test_rows_count_who_answered_and_why_not_the_model():
     stale = Sample(0.0, 0.1, source="stale", reason="overloaded")
     interactive, batch = rows([MODEL, MODEL, SHED, LATE, stale, REFUSED], [SHED])
 
-    counts = (len(interactive.seen), len(interactive.admitted), len(interactive.refused))
+    counts = (len(interactive.samples), len(interactive.admitted), len(interactive.refused))
     assert counts == (6, 5, 1)
     assert len(interactive.by_model) == 2
     assert interactive.reasons == {"overloaded": 1, "deadline_exceeded": 1}
     assert interactive.ms(100) == [1400.0]
-    assert (len(batch.seen), batch.shed_share) == (1, 1.0)
+    assert (len(batch.samples), batch.shed_share) == (1, 1.0)
 
 
 def test_what_the_model_answers_once_the_load_is_over_was_put_off():
-    seen = [Seen(BATCH, MODEL), Seen(BATCH, Sample(0.0, 9.0, source="model"))]
-    (_, batch) = rows_of("3x", seen, over_s=5.0)
+    late = Sample(0.0, 9.0, source="model", kind=BATCH)
+    (_, batch) = rows_of("3x", [replace(MODEL, kind=BATCH), late], over_s=5.0)
 
     assert (len(batch.by_model), batch.served, batch.shed_share) == (2, 1, 0.5)
 
@@ -157,12 +154,12 @@ async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
         return answer(forecast(body, runtime="tollama"))
 
     async with serving(handler) as url:
-        offerer = Offerer(url, SHAPE)
-        seen, _ = await offerer.offer(load(400, 0.02, 0.5, 2), 0.02)
-        offerer.close()
+        client = Client(url, SHAPE)
+        found = await offer(client, load(400, 0.02, 0.5, 2), count())
+        client.close()
 
-    interactive, batch = rows_of("1x", seen)
-    assert [len(x) for x in (interactive.seen, batch.seen, batch.by_model)] == [4, 4, 4]
+    interactive, batch = rows_of("1x", found)
+    assert [len(x) for x in (interactive.samples, batch.samples, batch.by_model)] == [4, 4, 4]
     assert [one.retry_after for one in interactive.refused] == [True]
     assert not interactive.problems
 
@@ -181,8 +178,8 @@ async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, pro
         return reply
 
     async with serving(handler) as url:
-        offerer = Offerer(url, SHAPE)
-        seen, _ = await offerer.offer(load(4, 1, 1.0, 4), 1)
-        offerer.close()
+        client = Client(url, SHAPE)
+        found = await offer(client, [Flow(BATCH, 4, 1, items=4)], count())
+        client.close()
 
-    assert [one.sample.problem for one in seen] == [problem] * 4
+    assert [sample.problem for sample in found] == [problem] * 4
