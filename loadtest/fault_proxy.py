@@ -3,16 +3,15 @@
     async with FaultProxy("127.0.0.1", port) as proxy:
         await proxy.set(Toxics(latency_ms=200))
 
-``start_proxy`` runs it in a process of its own.
+``ProxyThread`` runs it in a thread.
 """
 
 import asyncio
 import contextlib
 import random
+import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -148,67 +147,42 @@ class FaultProxy:
             await asyncio.sleep(toxics.slice_delay_ms / 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyProcess:
-    """A proxy in a process of its own, so that it takes no CPU time from its client.
+class ProxyThread:
+    """A proxy in a thread of its own, for callers without an event loop; ``with`` stops it."""
 
-    Leaving the ``with`` block stops it.
-    """
+    def __init__(self, upstream_url: str) -> None:
+        upstream = urlsplit(upstream_url)
+        self._proxy = FaultProxy(str(upstream.hostname), upstream.port or 80)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
 
-    url: str
-    _orders: Connection
-    _process: SpawnProcess
+    @property
+    def url(self) -> str:
+        return self._proxy.url
 
     def set(self, **toxics: Any) -> None:
         """Applies toxics and resets open connections, because some toxics act on new ones only."""
-        self._order(Toxics(down=True))
-        self._order(Toxics(**toxics))
+        self._run(self._proxy.set(Toxics(down=True)))
+        self._run(self._proxy.set(Toxics(**toxics)))
 
     def clear(self) -> None:
         """No toxics; connections that are open stay open."""
-        self._order(Toxics())
+        self._run(self._proxy.set(Toxics()))
 
     def connections(self) -> int:
         """How many it has accepted so far."""
-        return self._order(None)
+        return self._proxy.connections
 
-    def _order(self, toxics: Toxics | None) -> int:
-        self._orders.send(toxics)
-        connections: int = self._orders.recv()
-        return connections
+    def _run(self, order: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(order, self._loop).result()
 
     def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._proxy.__aenter__())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._orders.close()  # the process ends at the end of its orders
-        self._process.join()
-
-
-def start_proxy(upstream_url: str) -> ProxyProcess:
-    """Starts a proxy in front of a server on this machine and returns once it listens."""
-    context = get_context("spawn")
-    orders, theirs = context.Pipe()
-    upstream = urlsplit(upstream_url)
-    process = context.Process(
-        target=_run, args=(upstream.hostname, upstream.port, theirs), daemon=True
-    )
-    process.start()
-    theirs.close()
-    return ProxyProcess(orders.recv(), orders, process)
-
-
-def _run(host: str, port: int, orders: Connection) -> None:
-    asyncio.run(_follow(host, port, orders))
-
-
-async def _follow(host: str, port: int, orders: Connection) -> None:
-    """Sends the address; then answers each order with the number of connections so far."""
-    async with FaultProxy(host, port) as proxy:
-        orders.send(proxy.url)
-        with contextlib.suppress(EOFError):
-            while True:
-                toxics = await asyncio.to_thread(orders.recv)
-                if toxics is not None:
-                    await proxy.set(toxics)
-                orders.send(proxy.connections)
+        self._run(self._proxy.__aexit__())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -2,7 +2,7 @@
 
 The empty applications run beside the service in the same Serve, with the same settings; a round
 measures both sides of a comparison one after the other, so that a slower machine slows both. The
-last line is ``COMPARE_OK`` or ``COMPARE_SHORT: what``: it informs and fails no run.
+table says which limits are kept; a missed one fails no run, since machines differ.
 """
 
 import argparse
@@ -46,17 +46,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 def main(argv: list[str] | None = None) -> int:
     args = harness.options("drills.compare", __doc__, argv, OPTIONS)
     rounds: list[dict[str, float]] = []
-    early: list[str] = []
-    with harness.early_end(early):
+
+    def drill() -> None:
         _measure(args, rounds)
-    if early:
-        print(f"COMPARE_FAIL: {early[0]}")
-        return harness.exit_code(early)
-    rows = [cells(row, values) for row, values in measured(rounds)]
-    harness.publish(f"{_circumstances(args)}\n\n{harness.table(HEAD, rows)}\n", args.write, "bench")
-    short = missed(rounds)
-    print(f"COMPARE_SHORT: {'; '.join(short)}" if short else "COMPARE_OK")
-    return 0  # machines differ
+        harness.publish(f"{_circumstances(args)}\n\n{table_of(rounds)}\n", args.write, "bench")
+
+    return harness.judged("COMPARE", drill, lambda: (table_of(rounds), []))  # machines differ
 
 
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
@@ -132,65 +127,53 @@ class Field:
 
     def runtime(self, series: int, times: int) -> Awaitable[Drive]:
         """The runtime by itself, one call after the other."""
-        return drive(self.stub.url, "/v1/forecast", [runtime_call(series, SHAPE)] * times, 1)
+        return drive(self.stub.url, "/v1/forecast", [runtime_call(series)] * times, 1)
 
 
-async def drive(url: str, path: str, bodies: Sequence[bytes], connections: int) -> Drive:
-    """Every body once, each connection one at a time.
+async def drive(
+    url: str, path: str, bodies: Sequence[bytes], connections: int = 0, per_second: float = 0.0
+) -> Drive:
+    """Every body once: each of ``connections`` one at a time, or at a rate, where late is slow.
 
     Raises:
         RuntimeError: an answer has another status than 200.
     """
-    pool = Pool(endpoint(url, path), TIMEOUT_S)
+    pool, found, began = Pool(endpoint(url, path), TIMEOUT_S), list[float](), perf_counter()
 
-    async def timed(body: bytes) -> float:
-        began = perf_counter()
-        await harness.expect_200(pool, body)
-        return (perf_counter() - began) * 1e3
+    async def timed(body: bytes, due: float | None = None) -> None:
+        sent = perf_counter() if due is None else due
+        answer = await pool.ask(body)
+        if answer.status != 200:
+            raise RuntimeError(f"status {answer.status}: {answer.body[:200]!r}")
+        found.append((perf_counter() - sent) * 1e3)
 
-    began = perf_counter()
     try:
-        found = await harness.closed_loop(timed, bodies, connections)
+        if connections:
+            await harness.closed_loop(timed, bodies, connections)
+        else:
+            await harness.at_rate(
+                per_second,
+                lambda number: timed(bodies[number], began + number / per_second),
+                lambda number: number < len(bodies),
+            )
     finally:
         pool.close()
-    return _drive(found, perf_counter() - began)
+    rate = len(found) / (perf_counter() - began)
+    found.sort()
+    return Drive(rate, harness.percentile(found, 50), harness.percentile(found, 95))
 
 
-async def drive_at(url: str, path: str, bodies: Sequence[bytes], per_second: float) -> Drive:
-    """Every body at its time, whether the ones before are answered or not; late counts as slow."""
-    pool, found = Pool(endpoint(url, path), TIMEOUT_S), list[float]()
-    began = perf_counter()
-
-    async def timed(number: int) -> None:
-        await harness.expect_200(pool, bodies[number])
-        found.append((perf_counter() - began - number / per_second) * 1e3)
-
-    await harness.at_rate(per_second, timed, lambda number: number < len(bodies))
-    pool.close()
-    return _drive(found, perf_counter() - began)
-
-
-def _drive(latencies: list[float], elapsed_s: float) -> Drive:
-    ascending = sorted(latencies)
-    per_second = len(latencies) / elapsed_s
-    return Drive(per_second, harness.percentile(ascending, 50), harness.percentile(ascending, 95))
-
-
-def runtime_call(series: int, shape: Shape) -> bytes:
+def runtime_call(series: int) -> bytes:
     """One call of tollama's ``/v1/forecast`` with ``series`` series in log-odds."""
-    end, points = datetime(2026, 2, 20, 12, tzinfo=UTC), range(shape.points)
-    ages = [timedelta(minutes=shape.step_minutes * age) for age in reversed(points)]
+    end, points = datetime(2026, 2, 20, 12, tzinfo=UTC), range(SHAPE.points)
+    ages = [timedelta(minutes=SHAPE.step_minutes * age) for age in reversed(points)]
     times = [(end - age).strftime("%Y-%m-%dT%H:%M:%SZ") for age in ages]
+    targets = [[((s * 7 + i * 3) % 50) / 50 - 0.5 for i in points] for s in range(series)]
     many = [
-        {
-            "id": f"s{s}",
-            "freq": "5min",
-            "timestamps": times,
-            "target": [((s * 7 + i * 3) % 50) / 50 - 0.5 for i in points],
-        }
-        for s in range(series)
+        {"id": f"s{s}", "freq": "5min", "timestamps": times, "target": target}
+        for s, target in enumerate(targets)
     ]
-    head = {"model": shape.model, "horizon": shape.horizon, "quantiles": shape.levels}
+    head = {"model": SHAPE.model, "horizon": SHAPE.horizon, "quantiles": SHAPE.levels}
     return orjson.dumps(head | {"series": many})
 
 
@@ -231,7 +214,8 @@ async def outage_round(field: Field) -> dict[str, float]:
     """An open breaker, against two empty deployments with a call between them."""
     two = await drive(field.url, "/noop2/", [b"{}"] * field.many(2000), 32)
     fallback = await field.forecasts(field.fresh(field.many(2000)), 32)
-    steady = await drive_at(field.url, harness.FORECAST, field.fresh(field.many(1000)), 200.0)
+    bodies = field.fresh(field.many(1000))
+    steady = await drive(field.url, harness.FORECAST, bodies, per_second=200.0)
     return {
         "noop2_rate": two.per_second,
         "fallback_rate": fallback.per_second,
@@ -289,10 +273,9 @@ ROWS = (
 )
 
 
-def measured(rounds: Sequence[dict[str, float]]) -> Iterator[tuple[Row, list[float]]]:
-    for row in ROWS:
-        if values := [one[row.name] for one in rounds if row.name in one]:
-            yield row, values
+def table_of(rounds: Sequence[dict[str, float]]) -> str:
+    values = [(row, [one[row.name] for one in rounds if row.name in one]) for row in ROWS]
+    return harness.table(HEAD, (cells(row, found) for row, found in values if found))
 
 
 def cells(row: Row, values: Sequence[float]) -> list[str]:
@@ -301,12 +284,6 @@ def cells(row: Row, values: Sequence[float]) -> list[str]:
     middle = statistics.median(values)
     verdict = "" if not row.asked else "yes" if row.holds(middle) else "**no**"
     return [row.meaning, row.asked, *map(write, (middle, min(values), max(values))), verdict]
-
-
-def missed(rounds: Sequence[dict[str, float]]) -> list[str]:
-    """The meanings of the rows whose median is not what was asked."""
-    found = measured(rounds)
-    return [row.meaning for row, values in found if not row.holds(statistics.median(values))]
 
 
 def _circumstances(args: argparse.Namespace) -> str:

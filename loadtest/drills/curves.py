@@ -3,7 +3,7 @@
 One connection, fresh markets, a stand-in runtime without inference time (it still reads and
 writes JSON). The median answer time of each size, for the model's path and the
 baseline's; a curve bends when the answer time grows faster than the size does. The last line is
-``CURVES_LINEAR`` or ``CURVES_BEND: which``; the exit code says the same.
+``CURVES_PASS`` or ``CURVES_FAIL: which`` bend.
 """
 
 import asyncio
@@ -69,15 +69,14 @@ class Curve:
 def main(argv: list[str] | None = None) -> int:
     args = harness.options("drills.curves", __doc__, argv, OPTIONS)
     curves: list[Curve] = []
-    early: list[str] = []
-    with harness.early_end(early), harness.standing(1.0, 0.0) as stand:
-        curves = asyncio.run(_measure(stand.url, args.requests))
-    if curves:
-        harness.publish(harness.table(HEAD, map(cells, curves)), args.write, "curves")
-    bent = early or [curve.name for curve in curves if curve.bends()]
-    word = "CURVES_FAIL" if early else "CURVES_BEND"
-    print(f"{word}: {'; '.join(bent)}" if bent else "CURVES_LINEAR")
-    return harness.exit_code(bent)
+
+    def drill() -> None:
+        with harness.standing(1.0, 0.0) as stand:
+            curves.extend(asyncio.run(_measure(stand.url, args.requests)))
+        harness.publish(table_of(curves), args.write, "curves")
+
+    bent = (curve.name for curve in curves if curve.bends())
+    return harness.judged("CURVES", drill, lambda: (table_of(curves), [*bent]))
 
 
 async def _measure(url: str, requests: int) -> list[Curve]:
@@ -105,7 +104,11 @@ async def _measure(url: str, requests: int) -> list[Curve]:
     return curves
 
 
-def cells(curve: Curve) -> list[str]:
+def table_of(curves: Sequence[Curve]) -> str:
+    return harness.table(HEAD, map(_cells, curves))
+
+
+def _cells(curve: Curve) -> list[str]:
     sizes = ", ".join(f"{s:,}: {ms:.1f}" for s, ms in zip(curve.sizes, curve.ms, strict=True))
     units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
     return [curve.name, sizes, units, f"{curve.exponent():.2f}"]

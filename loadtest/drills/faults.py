@@ -21,7 +21,7 @@ import orjson
 
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
-from loadtest.fault_proxy import ProxyProcess, start_proxy
+from loadtest.fault_proxy import ProxyThread
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.stub.process import StubProcess, start_stub
 
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> None:
     with (
         start_stub(*STUB) as stub,
-        start_proxy(stub.url) as proxy,
+        ProxyThread(stub.url) as proxy,
         harness.service_on([proxy.url], SETTINGS, log_lines=5) as service,
     ):
         for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
@@ -156,7 +156,7 @@ async def _one(
     seed: int,
     url: str,
     stub: StubProcess,
-    proxy: ProxyProcess,
+    proxy: ProxyThread,
     args: argparse.Namespace,
 ) -> "Row":
     """Asks under one fault, ends it, and waits until the model answers again."""

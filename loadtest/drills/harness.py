@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from loadtest.http_client import Answer, Pool, endpoint
+from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, forecast_bodies, problem_of, read, read_lines
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
 from loadtest.stub.process import StubProcess, start_stub
@@ -160,21 +161,11 @@ def table_line(row: Iterable[object]) -> str:
 
 
 def publish(text: str, page: Path | None, name: str) -> None:
-    """Prints a table, and puts it on a page between the marks of that name."""
-    print(text)
+    """Puts a text on a page, between ``<!-- name -->`` and ``<!-- /name -->``."""
     if page:
-        page.write_text(placed(page.read_text("utf-8"), text, name), "utf-8")
-
-
-def placed(page: str, text: str, name: str) -> str:
-    """The page with ``text`` between its two marks.
-
-    >>> placed("a\\n<!-- x -->old<!-- /x -->", "new", "x")
-    'a\\n<!-- x -->\\nnew\\n<!-- /x -->'
-    """
-    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, _, rest = page.partition(first)
-    return f"{before}{first}\n{text}\n{last}{rest.partition(last)[2]}"
+        marks = re.compile(f"(<!-- {name} -->).*(<!-- /{name} -->)", re.DOTALL)
+        old = page.read_text("utf-8")
+        page.write_text(marks.sub(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", old), "utf-8")
 
 
 # The service
@@ -314,9 +305,8 @@ class Client:
             done_s = self.now_s()
             content = read_lines(answer.body) if accept == NDJSON else read(answer.body)
             parts = [content] * many if answer.status != 200 else _parts(content, items)
-            extra = {"kind": kind, "retry_after": answer.retry_after}
-            found_in = (judge(sent_s, done_s, answer.status, part, self.shape) for part in parts)
-            found = [replace(sample, **extra) for sample in found_in]
+            samples = (judge(sent_s, done_s, answer.status, part, self.shape) for part in parts)
+            found = [replace(one, kind=kind, retry_after=answer.retry_after) for one in samples]
         self.samples += found
         return found
 
@@ -347,8 +337,7 @@ def judge(sent_s: float, done_s: float, status: int, answer: Any, shape: Shape) 
         error = answer.get("error") if isinstance(answer, Mapping) else None
         code = error.get("code") if isinstance(error, Mapping) else None
         ours = isinstance(code, str) and code != UNAVAILABLE
-        problem = f"status {status}" + ("" if ours else f" {OF_THE_PROXY}")
-        return Sample(sent_s, done_s, problem)
+        return Sample(sent_s, done_s, f"status {status}" + ("" if ours else f" {OF_THE_PROXY}"))
     if problem := problem_of(answer, shape.horizon, shape.levels):
         return Sample(sent_s, done_s, problem)
     meta = answer["meta"]
@@ -417,18 +406,6 @@ async def closed_loop(
 
     await asyncio.gather(*(work() for _ in range(min(at_once, len(bodies)))))
     return found
-
-
-async def expect_200(pool: Pool, body: bytes) -> Answer:
-    """The answer.
-
-    Raises:
-        RuntimeError: its status is another one.
-    """
-    answer = await pool.ask(body)
-    if answer.status != 200:
-        raise RuntimeError(f"status {answer.status}: {answer.body[:200]!r}")
-    return answer
 
 
 # Statistics of samples

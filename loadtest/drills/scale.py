@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
-from loadtest.drills.compare import Drive, Field, drive
+from loadtest.drills.compare import Field, drive
 from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, standing, table
 from loadtest.drills.parts.processes import TARGETS, name_of
 from loadtest.payloads import batch_body
@@ -147,19 +147,6 @@ def _cores(load: Load, costs: Costs) -> tuple[float, float, float]:
     return ingress_ms / 1e3, runner_ms / 1e3, load.per_second * costs.proxy_ms / 1e3
 
 
-def limits(costs: Costs, runtime: Runtime) -> Iterator[tuple[str, float, str, str]]:
-    """What ends first as a deployment grows: the part, at how many of what, and what helps."""
-    best = runtime.per_second(runtime.most)
-    yield "a runtime", best, "new forecasts/s", "another one, and a Runner for it"
-    yield "an ingress", 1e3 / costs.ingress_ms, "new forecasts/s", "another one"
-    yield "a Runner", 1e3 / costs.runner_ms, "new forecasts/s", "another one"
-    if costs.proxy_ms:  # Serve's plain mode has no HAProxy
-        yield "HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node"
-    replicas, runners = 1e3 / CONTROLLER_MS_EACH, 1e3 / BREAKER_MS_EACH
-    yield "Serve's controller", replicas, "replicas or more", "a second cluster"
-    yield "the breaker actor", runners, "Runners or more", "circuit_breaker.sync_interval_s"
-
-
 @dataclass(frozen=True, slots=True)
 class Point:
     """A rate that was measured on one machine with one of each process, under a load that fills it.
@@ -217,7 +204,7 @@ CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
 UNIQUE, SLOW = "unique, 128 at once", "unique, 128 at once, runtime four times as slow"
-NEW_BATCH = "a batch of 1,000 new markets"
+WARM_UP, NEW_BATCH = "warm up", "a batch of 1,000 new markets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +223,7 @@ class Cost:
     cpu_ms: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(NamedTuple):
     """Requests of one kind, and how many forecasts each of them asks for."""
 
     name: str
@@ -245,50 +231,49 @@ class Requests:
     connections: int
     each: int = 1
 
-    def drive(self, url: str) -> Any:
-        return drive(
-            url, FORECAST if self.each == 1 else FORECAST_BATCH, self.bodies, self.connections
-        )
-
 
 async def measured_costs(field: Field, service: Service) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
+    found = [await _cost(field, service, requests) for requests in _requests(field)]
+    return [cost for cost in found if cost.name != WARM_UP]
+
+
+def _requests(field: Field) -> Iterator[Requests]:
+    """The first three only warm up what the others need."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
-    await field.forecasts([*known, *field.fresh(field.many(300))], 32)
-    await drive(field.url, FORECAST_BATCH, batches, 1)
-    found = [await _cost(field, service, one) for one in _requests(field, known, batches)]
-    field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
-    slow = Requests(SLOW, field.fresh(field.many(1500)), 128)
-    return [*found, await _cost(field, service, slow)]
-
-
-def _requests(field: Field, known: list[bytes], batches: list[bytes]) -> Iterator[Requests]:
+    illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
+    times = max(2, int(4 * field.scale))
+    yield Requests(WARM_UP, field.fresh(field.many(300)), 32)
+    yield Requests(WARM_UP, known, 32)
+    yield Requests(WARM_UP, batches, 1, MARKETS)
     yield Requests("unique, one at a time", field.fresh(60), 1)
     yield Requests(UNIQUE, field.fresh(field.many(4000)), 128)
     yield Requests("unique, 32 at once", field.fresh(field.many(2000)), 32)
     yield Requests("known, 32 at once", known * max(1, field.many(5000) // 50), 32)
-    illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
     yield Requests("baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32)
-    times = max(2, int(4 * field.scale))
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
     yield Requests(NEW_BATCH, new, 1, MARKETS)
     yield Requests("a batch of 1,000 known markets", batches * times, 1, MARKETS)
+    field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
+    yield Requests(SLOW, field.fresh(field.many(1500)), 128)
 
 
 async def _cost(field: Field, service: Service, requests: Requests) -> Cost:
+    name, bodies, connections, each = requests
     await asyncio.to_thread(field.stub.reset)
     names = await asyncio.to_thread(service.processes)
     before, machine_before, began = _cpu_s(names, field.stub.pid), _machine_s(), perf_counter()
-    found: Drive = await requests.drive(field.url)
+    path = FORECAST if each == 1 else FORECAST_BATCH
+    found = await drive(field.url, path, bodies, connections)
     took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
     after = _cpu_s(names, field.stub.pid)
     spent_s = {stage: after[stage] - before[stage] for stage in STAGES}
     work_s = sum(seconds for stage, seconds in spent_s.items() if stage not in CONSTANT)
     sizes = (await asyncio.to_thread(field.stub.stats))["series_per_call"]
-    forecasts = len(requests.bodies) * requests.each
+    forecasts = len(bodies) * each
     return Cost(
-        requests.name,
-        found.per_second * requests.each,
+        name,
+        found.per_second * each,
         found.p95_ms,
         sum(sizes) / max(1, len(sizes)),
         elsewhere=(machine_s - work_s) / took_s,
@@ -339,17 +324,11 @@ def costs_of(found: Sequence[Cost]) -> Costs:
 
 def points_of(found: Sequence[Cost]) -> list[Point]:
     """The rates that the rule is held against: those of the loads that fill the machine."""
-    slow, usual = Runtime(4 * A_MS, 4 * B_MS), Runtime()
+    runtimes = {UNIQUE: Runtime(), NEW_BATCH: Runtime(), SLOW: Runtime(4 * A_MS, 4 * B_MS)}
     return [
-        Point(
-            cost.name,
-            cost.per_second,
-            cost.elsewhere,
-            bulk=cost.name == NEW_BATCH,
-            runtime=slow if cost.name == SLOW else usual,
-        )
-        for cost in found
-        if cost.name in (UNIQUE, SLOW, NEW_BATCH)
+        Point(one.name, one.per_second, one.elsewhere, one.name == NEW_BATCH, runtimes[one.name])
+        for one in found
+        if one.name in runtimes
     ]
 
 
@@ -432,8 +411,22 @@ def size_table(loads: Iterable[Load], costs: Costs, runtime: Runtime, cores_each
 
 
 def limit_table(costs: Costs, runtime: Runtime) -> str:
-    rows = ((p, f"{at:,.0f}", unit, then) for p, at, unit, then in limits(costs, runtime))
-    return table("part | full at | | what helps then", rows)
+    """What ends first as a deployment grows: the part, at how many of what, and what helps."""
+    another, best = "another one, and a Runner for it", runtime.per_second(runtime.most)
+    sync = "circuit_breaker.sync_interval_s"
+    rows = [
+        ("a runtime", best, "new forecasts/s", another),
+        ("an ingress", 1e3 / costs.ingress_ms, "new forecasts/s", "another one"),
+        ("a Runner", 1e3 / costs.runner_ms, "new forecasts/s", "another one"),
+        ("Serve's controller", 1e3 / CONTROLLER_MS_EACH, "replicas or more", "a second cluster"),
+        ("the breaker actor", 1e3 / BREAKER_MS_EACH, "Runners or more", sync),
+    ]
+    if costs.proxy_ms:  # Serve's plain mode has no HAProxy
+        rows.insert(
+            3, ("HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node")
+        )
+    written = ((part, f"{at:,.0f}", unit, then) for part, at, unit, then in rows)
+    return table("part | full at | | what helps then", written)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loadtest.fault_proxy import FaultProxy, ProxyProcess, Toxics, start_proxy
+from loadtest.fault_proxy import FaultProxy, ProxyThread, Toxics
 from loadtest.http_client import Pool, endpoint
 from tests.unit.loadtest.fake_service import answer, serving
 
@@ -27,7 +27,7 @@ async def proxied(toxics: Toxics) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-async def fetch(proxy: FaultProxy | ProxyProcess, timeout_s: float = 10.0) -> bytes:
+async def fetch(proxy: FaultProxy | ProxyThread, timeout_s: float = 10.0) -> bytes:
     pool = Pool(endpoint(proxy.url, "/"), timeout_s)
     body = (await pool.ask(b"question")).body
     pool.close()
@@ -107,12 +107,12 @@ async def test_an_upstream_that_is_not_there_is_a_broken_connection():
             await fetch(proxy)
 
 
-async def test_a_proxy_in_its_own_process_follows_orders_and_counts_connections():
+async def test_a_proxy_in_its_own_thread_follows_orders_and_counts_connections():
     async def reply(_body: bytes) -> bytes:
         return answer(BODY)
 
     async with serving(reply) as url:
-        with await asyncio.to_thread(start_proxy, url) as proxy:
+        with ProxyThread(url) as proxy:
             before = await fetch(proxy)
             await asyncio.to_thread(proxy.set, down=True)
             with pytest.raises(ConnectionRefusedError):

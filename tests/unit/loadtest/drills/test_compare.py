@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.drills.compare import SHAPE, Row, drive, drive_at, missed, runtime_call
+from loadtest.drills.compare import Row, drive, runtime_call, table_of
 from tests.unit.loadtest.fake_service import answer, serving
 
 
@@ -11,7 +11,7 @@ async def echo(_body: bytes) -> bytes:
 async def test_both_ways_to_send_measure_rate_and_latency() -> None:
     async with serving(echo) as url:
         fast = await drive(url, "/x", [b"a"] * 4, connections=2)
-        steady = await drive_at(url, "/x", [b"a"] * 10, per_second=200.0)
+        steady = await drive(url, "/x", [b"a"] * 10, per_second=200.0)
 
     assert fast.per_second > 0
     assert fast.p50_ms <= fast.p95_ms
@@ -19,14 +19,23 @@ async def test_both_ways_to_send_measure_rate_and_latency() -> None:
 
 
 def test_runtime_call_holds_as_many_series_as_asked() -> None:
-    assert runtime_call(3, SHAPE).count(b'"id"') == 3
+    assert runtime_call(3).count(b'"id"') == 3
 
 
-def test_limits_are_held_or_missed_by_the_median() -> None:
-    rounds = [{"hit_share": 0.6}, {"hit_share": 0.8}, {"hit_share": 0.75}]
+@pytest.mark.parametrize(("least", "verdict"), [(0.8, "yes"), (0.65, "**no**")])
+def test_limits_are_kept_or_missed_by_the_median(least: float, verdict: str) -> None:
+    text = table_of([{"hit_share": 0.6}, {"hit_share": least}, {"hit_share": 0.9}])
 
-    assert missed(rounds) == []
-    assert missed([{"hit_share": 0.6}]) == ["cache hits as a share of the empty ingress"]
+    assert text.splitlines()[-1].endswith(f"| {least:.2f} | 0.60 | 0.90 | {verdict} |")
+
+
+async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
+    async def refuse(_body: bytes) -> bytes:
+        return answer({}, 503)
+
+    async with serving(refuse) as url:
+        with pytest.raises(RuntimeError, match="status 503"):
+            await drive(url, "/x", [b"a"], connections=1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from loadtest.drills.harness import (
     closed_loop,
     early_end,
     exit_code,
-    expect_200,
     judge,
     judged,
     open_loop,
@@ -26,7 +25,6 @@ from loadtest.drills.harness import (
     publish,
     selected,
 )
-from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, forecast_bodies
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
@@ -187,14 +185,3 @@ async def test_so_many_are_under_way_and_no_more() -> None:
 
     assert sorted(found) == [b"a", b"b", b"c", b"d"]
     assert most == 2
-
-
-async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
-    async def refuse(_body: bytes) -> bytes:
-        return answer({}, 503)
-
-    async with serving(refuse) as url:
-        pool = Pool(endpoint(url, "/x"), 5)
-        with pytest.raises(RuntimeError, match="status 503"):
-            await expect_200(pool, b"a")
-        pool.close()
