@@ -8,7 +8,7 @@ import pytest
 from runner.forecast.answers import WARNINGS
 from runner.types import FallbackReason
 from serve_app.cli import app
-from serve_app.http.errors import STATUS_AND_CODE
+from serve_app.http.errors import CODES
 from tests.support.builders import ROOT
 
 PAGES = [
@@ -72,7 +72,6 @@ def test_page_of_the_command_names_every_command() -> None:
 
 def test_page_of_the_interface_names_every_reason_warning_and_code() -> None:
     text = (ROOT / "docs/api.md").read_text("utf-8")
-    codes = [code for _, code in STATUS_AND_CODE.values()]
     warnings = [word for word in WARNINGS if not word.startswith("fallback_")]
 
-    assert [word for word in (*FallbackReason, *warnings, *codes) if f"`{word}`" not in text] == []
+    assert [word for word in (*FallbackReason, *warnings, *CODES) if f"`{word}`" not in text] == []
