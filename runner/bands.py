@@ -11,7 +11,7 @@ crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -33,6 +33,9 @@ class Correction(StrEnum):
     NARROWED = "interval_narrowed"
 
 
+_OF_LIMITS = (Correction.WIDENED, Correction.NARROWED)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SanitizedBands:
     """Corrected paths ``(B, H, Q)`` and, per kind of correction, which of the B rows had it."""
@@ -45,7 +48,7 @@ class SanitizedBands:
     def row(self, b: int) -> Bands:
         """The bands of one series with the names of their corrections."""
         kinds = [kind for kind, rows in self.changed.items() if rows[b]]
-        limited = Correction.WIDENED in kinds or Correction.NARROWED in kinds
+        limited = any(kind in _OF_LIMITS for kind in kinds)
         names = tuple(kind.value for kind in kinds)
         return Bands(self.y_prob[b], names, self.before_limits[b] if limited else None)
 
@@ -87,6 +90,14 @@ def sanitize(
     if wide.any():
         ordered[wide] = _narrow(ordered[wide], levels, limits.max_interval_width)
     return SanitizedBands(ordered, usable, changed, before_limits)
+
+
+def relimited(bands: Bands, levels: FloatArray, limits: BandsSection, y_prob: FloatArray) -> Bands:
+    """The bands with other width limits, of the series ``y_prob`` ``(T,)``."""
+    least = min_widths([y_prob], limits)
+    again = sanitize(bands.unlimited[None], levels, limits, least).row(0)
+    kept = [name for name in bands.corrections if name not in _OF_LIMITS]
+    return replace(again, corrections=(*kept, *again.corrections))
 
 
 def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:

@@ -115,6 +115,7 @@ class ForecastRequest:
     liquidity_bucket: str | None
     max_gap_minutes: float
     conformal: bool | None = None  # calibrated bands wanted; None: as configured
+    width_limits: Mapping[str, float] = field(default_factory=dict)  # instead of those in `bands`
     observe: bool = True  # False: not learned from, and counted apart
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from runner.answer_cache import AnswerCache, Entry
-from runner.bands import Correction
+from runner.bands import Correction, relimited
 from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord
 from runner.calibration.state import ConformalState, segment_chain
@@ -117,6 +117,7 @@ class AnswerStore:
         outbox: Outbox | None = None,
     ) -> None:
         self._settings = config.conformal
+        self._bands = config.bands
         self._conformal = conformal
         self._outbox = outbox
         self._memory_s = config.circuit_breaker.ingress_memory_s
@@ -194,6 +195,7 @@ class AnswerStore:
     ) -> Forecast:
         """The forecast of baseline bands, with the reason and further warnings."""
         self._note(resolved, BASELINE_MODEL, bands)
+        bands = self._limited(resolved, bands)
         forecast = Forecast(
             resolved=resolved,
             bands=bands,
@@ -205,12 +207,13 @@ class AnswerStore:
         return self._calibrated(forecast, BASELINE_MODEL)
 
     def _of_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
+        bands = self._limited(resolved, answer.bands)
         forecast = Forecast(
             resolved=resolved,
-            bands=answer.bands,
+            bands=bands,
             source=Source.MODEL,
             breaker_state=answer.breaker_state,
-            warnings=(*resolved.warnings, *answer.bands.corrections),
+            warnings=(*resolved.warnings, *bands.corrections),
             model=answer,
             cache_age_s=answer.age_s,
             cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),
@@ -223,6 +226,14 @@ class AnswerStore:
             breaker_state=self.breaker_state(resolved.key.model),
             cache_age_s=self._clock() - entry.stored_at,
         )
+
+    def _limited(self, resolved: ResolvedRequest, bands: Bands) -> Bands:
+        """The bands within the width limits of the request, if it has its own."""
+        own = resolved.request.width_limits
+        if not own:
+            return bands
+        limits = self._bands.model_copy(update=dict(own))
+        return relimited(bands, np.asarray(resolved.key.levels), limits, resolved.series.y_prob)
 
     def _note(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
         request = resolved.request

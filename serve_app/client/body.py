@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     model: str
     conformal: bool
     observe: bool
+    bands: Mapping[str, float]
     liquidity_bucket: str
     max_gap_minutes: float
     x_past: Mapping[str, Any]
@@ -42,7 +43,8 @@ class Options(TypedDict, total=False):
 
 
 _WIRE_NAMES = {"quantiles": "levels", "as_of_ts": "as_of", "y_ts": "times"}
-_AS_IT_IS = ("freq", "horizon_steps", "conformal", "observe", "liquidity_bucket", "max_gap_minutes")
+_SCALARS = ("freq", "horizon_steps", "conformal", "observe", "liquidity_bucket", "max_gap_minutes")
+_AS_IT_IS = (*_SCALARS, "bands")
 
 
 def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str, Any]:

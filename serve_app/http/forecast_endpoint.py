@@ -115,7 +115,7 @@ class ForecastEndpoint:
             await asyncio.sleep(0)
         steps = max(series_steps(wire, config.request), body_steps(body))
         rate_limit.spend(steps - body_steps(body))
-        request = to_request(wire, config.request, config.transform)
+        request = to_request(wire, config)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
         admitted = self._clock()
         forecast = await self._service.forecaster.forecast(

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from runner.config.sections import RequestSection, TransformSection
+from runner.config.loading import Config
+from runner.config.sections import BandsSection, RequestSection
 from runner.errors import InvalidRequestError
 from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
 
@@ -70,6 +71,17 @@ class ModelBody(StrictBody):
     )
 
 
+class BandsBody(StrictBody):
+    """Limits of the band's width for this request."""
+
+    min_interval_width: Annotated[float, Field(ge=0, strict=True)] | None = Field(
+        None, description="Least distance between the outermost levels."
+    )
+    min_interval_ticks: Annotated[float, Field(gt=0, strict=True)] | None = Field(
+        None, description="The same in ticks of the series, where that is less."
+    )
+
+
 class ForecastBody(StrictBody):
     """A market's recent probabilities, and what to forecast from them."""
 
@@ -102,6 +114,7 @@ class ForecastBody(StrictBody):
     conformal: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Whether calibrated paths come with the answer; null: as configured."
     )
+    bands: BandsBody | None = None
     observe: Annotated[bool, Field(strict=True)] = Field(
         True, description="false for tests and replays: not learned from, and counted apart."
     )
@@ -116,14 +129,13 @@ class BatchBody(StrictBody):
     )
 
 
-def to_request(
-    wire: ForecastBody, limits: RequestSection, transform: TransformSection
-) -> ForecastRequest:
+def to_request(wire: ForecastBody, config: Config) -> ForecastRequest:
     """The request in the types of `runner`, with defaults filled in and every limit checked.
 
     Raises:
         InvalidRequestError: a limit of the configuration, or of two fields together, is exceeded.
     """
+    limits, transform = config.request, config.transform
     horizon_steps, freq = wire.horizon_steps or limits.horizon_steps, wire.freq or limits.freq
     step_s = parse_freq(freq)
     y_prob = _probabilities(wire.y, limits)
@@ -148,8 +160,18 @@ def to_request(
         liquidity_bucket=wire.liquidity_bucket,
         max_gap_minutes=limits.max_gap_minutes if max_gap_minutes is None else max_gap_minutes,
         conformal=wire.conformal,
+        width_limits=_width_limits(wire.bands, config.bands),
         observe=wire.observe,
     )
+
+
+def _width_limits(wire: BandsBody | None, bands: BandsSection) -> dict[str, float]:
+    if wire is None:
+        return {}
+    if (wire.min_interval_width or 0.0) > bands.max_interval_width:
+        most = f"Send at most {bands.max_interval_width:g}, the greatest width."
+        raise InvalidRequestError("bands.min_interval_width", most)
+    return wire.model_dump(exclude_none=True)
 
 
 def series_steps(wire: ForecastBody, limits: RequestSection) -> int:

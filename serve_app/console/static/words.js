@@ -27,7 +27,7 @@ export const WARNINGS = {
   model_version_not_selectable: "The version asked for cannot be chosen; the one installed answered.",
   values_clipped: "Values outside 0 to 1 were moved to the edge.",
   quantiles_rearranged: "Levels that crossed each other were put in order.",
-  interval_widened: "The band was narrower than allowed, and was widened.",
+  interval_widened: "The band was narrower than bands.min_interval_width, and was widened; a request can set a smaller one.",
   interval_narrowed: "The band was wider than allowed, and was narrowed.",
   conformal_uncalibrated: "No calibration is there yet for this kind of forecast.",
 };

@@ -45,7 +45,7 @@ async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
             await pacer.rest()
             if wire.deadline_ms is not None:
                 raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
-            items.append(to_request(wire, limits, config.transform))
+            items.append(to_request(wire, config))
         except (RequestError, ValidationError) as error:
             described = describe(error)
             if described.code == INVALID_JSON[1]:  # then the whole body is not JSON

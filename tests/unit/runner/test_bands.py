@@ -10,6 +10,7 @@ from runner.bands import (
     from_model_space,
     min_widths,
     observed_tick,
+    relimited,
     sanitize,
     to_model_space,
 )
@@ -88,6 +89,19 @@ def test_bands_remember_what_they_were_before_the_width_limits() -> None:
     np.testing.assert_array_equal(narrowed.unlimited, [[0.01, 0.5, 0.99]])
     assert sound.before_limits is None
     np.testing.assert_array_equal(sound.unlimited, sound.y_prob)
+
+
+def test_bands_get_other_width_limits_from_what_they_were_before() -> None:
+    bands = one_step(0.400, 0.402, -0.1).row(0)
+    series = np.array([0.40, 0.401, 0.402])
+
+    tight = relimited(bands, LEVELS, LIMITS.model_copy(update={"min_interval_width": 0.0}), series)
+    in_ticks = relimited(one_step(0.4, 0.4, 0.4).row(0), LEVELS, TICKS, series)
+
+    assert tight.y_prob.tolist() == bands.unlimited.tolist()
+    assert tight.corrections == (Correction.CLIPPED, Correction.REARRANGED)
+    assert np.ptp(in_ticks.y_prob) == pytest.approx(0.002)
+    assert in_ticks.corrections == (Correction.WIDENED,)
 
 
 def test_a_series_tick_is_the_least_distance_of_its_prices() -> None:

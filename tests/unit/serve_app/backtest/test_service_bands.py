@@ -41,7 +41,7 @@ def test_requests_are_accepted_by_the_service() -> None:
     windows = made_windows(PRICES[:2, :13], PRICES[:2, 13:], liquidity=["high", ""])
     body = orjson.dumps({"requests": requests(windows, "chronos")})
     batch, config = BatchBody.model_validate_json(body), make_config()
-    first, second = (to_request(one, config.request, config.transform) for one in batch.requests)
+    first, second = (to_request(one, config) for one in batch.requests)
 
     assert first.y_prob.tolist() == WINDOWS.past[0].tolist()
     assert (first.freq, first.horizon_steps, first.conformal) == ("5m", 3, True)

@@ -37,6 +37,16 @@ async def test_warm_up_answers_a_batch_by_the_baseline_alone(bench: Bench) -> No
     assert not bench.model.requests
 
 
+async def test_equal_requests_may_have_width_limits_of_their_own(bench: Bench) -> None:
+    requests = [market(0, bands={"min_interval_width": width}) for width in (0.0, 0.4)]
+    answers = [r["ok"] for r in (await post(bench, {"requests": requests})).json()["results"]]
+
+    widths = [answer["yhat_q"]["0.9"][0] - answer["yhat_q"]["0.1"][0] for answer in answers]
+    assert widths == pytest.approx([0.3, 0.4])
+    assert ["interval_widened" in a["meta"]["warnings"] for a in answers] == [False, True]
+    assert len(bench.model.requests) == 1
+
+
 async def test_bad_items_are_errors_for_themselves_alone(bench: Bench) -> None:
     requests: list[Any] = [
         market(0),

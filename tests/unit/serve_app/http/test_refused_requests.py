@@ -116,6 +116,8 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"model": {"provider": "tollama", "params": {"a": [1]}}}, "model.params.a"),
     ({"max_gap_minutes": -1}, "max_gap_minutes"),
     ({"deadline_ms": 0}, "deadline_ms"),
+    ({"bands": {"min_interval_width": 0.95}}, "bands.min_interval_width"),
+    ({"bands": {"min_interval_ticks": 0}}, "bands.min_interval_ticks"),
     ({"unknown_field": 1}, "unknown_field"),
     ({"transform": {"space": "logit", "epsilon": 1}}, "transform.epsilon"),
 ]
