@@ -9,7 +9,7 @@ import pytest
 from runner.errors import ConfigError
 from serve_app.backtest.band_store import CHUNK, Store
 from serve_app.backtest.scores import LEVELS
-from serve_app.backtest.service_bands import BATCH, Served, ask_all, requests
+from serve_app.backtest.service_bands import BATCH, RETRIES, Served, ask_all, requests
 from serve_app.client import Client, RequestRefusedError
 from serve_app.http.requests import BatchBody, to_request
 from tests.support.builders import make_config
@@ -21,18 +21,22 @@ WINDOWS = made_windows(PRICES[:, :13], PRICES[:, 13:])
 
 
 class FakeService:
-    """Answers batches, or refuses all of them."""
+    """Answers batches; the first responses are ``refusals``."""
 
-    def __init__(self, refusal: httpx.Response | None = None) -> None:
+    def __init__(self, *refusals: httpx.Response) -> None:
         self.batch_sizes: list[int] = []
-        self._refusal = refusal
+        self.pauses: list[float] = []
+        self._refusals = list(refusals)
 
     def client(self) -> Client:
-        return Client("http://service", transport=httpx.MockTransport(self._answer))
+        transport = httpx.MockTransport(self._answer)
+        return Client(
+            "http://service", transport=transport, sleep=self.pauses.append, retries=RETRIES
+        )
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        if self._refusal:
-            return self._refusal
+        if self._refusals:
+            return self._refusals.pop(0)
         self.batch_sizes.append(len(orjson.loads(request.content)["requests"]))
         return answer_to(request)
 
@@ -72,6 +76,14 @@ def test_answers_are_stored_in_the_order_of_the_windows_and_not_requested_again(
     assert found["bands"].shape == (BATCH + 3, 2, 5)
     assert np.isnan(found["conformal"]).all()
     assert set(found["reason"]) == {"too_few_points"}
+
+
+def test_a_busy_service_is_called_again_after_retry_after(tmp_path: Path) -> None:
+    busy = {"error": {"code": "overloaded", "message": "Busy."}}
+    service = FakeService(httpx.Response(429, headers={"retry-after": "7"}, json=busy))
+    ask_all(service.client(), "m", WINDOWS.take(slice(0, 2)), Store(tmp_path), lambda *_: None)
+
+    assert (service.batch_sizes, service.pauses) == ([2], [7.0])
 
 
 @pytest.mark.parametrize("in_batch", [False, True])
