@@ -26,7 +26,7 @@ test: setup unit integration ## run every test, with coverage and the doctests
 	else echo "NO BROWSER TESTS: there is no Chromium on this machine; apt-get install chromium-headless-shell"; fi
 
 unit: setup # a process for each core, four at most
-	$(BIN)/python -m pytest tests/unit runner serve_app loadtest/drills --doctest-modules -q $(PARALLEL) worksteal --cov --cov-report=
+	$(BIN)/python -m pytest tests/unit runner serve_app tsfm_client loadtest/drills --doctest-modules -q $(PARALLEL) worksteal --cov --cov-report=
 	$(BIN)/coverage report --include='runner/*' --fail-under=100 --show-missing --skip-covered
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 

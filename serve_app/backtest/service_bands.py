@@ -20,7 +20,7 @@ from serve_app.backtest.band_store import Finished, Store, chunks
 from serve_app.backtest.calibration import Answers
 from serve_app.backtest.scores import LEVELS, Summary
 from serve_app.backtest.windows import Windows, freq
-from serve_app.client import Client, Forecast, Options, Retries, ServiceError, request_body
+from tsfm_client import Client, Forecast, Options, Retries, ServiceError, request_body
 
 BATCH = 64  # requests in one body: slow models meet the batch deadline with as many
 TIMEOUT_S = 120.0

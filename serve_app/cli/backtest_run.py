@@ -37,7 +37,7 @@ from serve_app.backtest.windows import (
     split_time,
 )
 from serve_app.cli.terminal import note, screen
-from serve_app.client import Client
+from tsfm_client import Client
 
 _NOT_REPORTED = ("token", "work", "processes", "shape", "data")
 _LIBRARIES = ("pandas", "pyarrow", "scoringrules", "jinja2", "matplotlib")

@@ -22,7 +22,7 @@ from serve_app.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from serve_app.client import Client, Forecast, ServiceError
+    from tsfm_client import Client, Forecast, ServiceError
 
     Result = Forecast | ServiceError
 
@@ -117,7 +117,7 @@ def _ask(
 
 def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: bool) -> None:
     from serve_app.cli.views import show_many, show_one
-    from serve_app.client import Forecast
+    from tsfm_client import Forecast
 
     pairs = list(zip(bodies, results, strict=True))
     answered = [(r, body["y"]) for body, r in pairs if isinstance(r, Forecast)]
@@ -136,7 +136,7 @@ def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: boo
 
 
 def _items(results: "list[Result]") -> list[dict[str, Any]]:
-    from serve_app.client import Forecast
+    from tsfm_client import Forecast
 
     return [
         {"ok": r.wire}
@@ -147,7 +147,7 @@ def _items(results: "list[Result]") -> list[dict[str, Any]]:
 
 
 def _write(out: Path, results: "list[Result]") -> None:
-    from serve_app.client import Forecast
+    from tsfm_client import Forecast
 
     try:
         with out.open("w", encoding="utf-8", newline="") as file:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.cli.terminal import InputError
-from serve_app.client.body import request_body, to_moment
+from tsfm_client.body import request_body, to_moment
 
 TIME_NAMES = ("ts", "time", "timestamp", "datetime", "date")
 VALUE_NAMES = ("price", "value", "y", "probability", "prob", "close")

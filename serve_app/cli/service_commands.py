@@ -12,7 +12,7 @@ import typer
 from serve_app.cli.terminal import HERE, AsJson, Token, Url, connect, print_json, screen
 
 if TYPE_CHECKING:
-    from serve_app.client import Client
+    from tsfm_client import Client
 
 INSTALLED = {True: "yes", False: "no", None: "not known"}
 _COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  # BreakerCommand

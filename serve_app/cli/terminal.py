@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from serve_app.client import Client
+    from tsfm_client import Client
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
@@ -56,7 +56,7 @@ def found_here(file: Path) -> Path:
 
 def connect(url: str, token: str | None) -> "Client":
     """A client of the service; InputError if the address is not valid."""
-    from serve_app.client import Client
+    from tsfm_client import Client
 
     try:
         return Client(url, token)
@@ -79,14 +79,14 @@ class Commands(TyperGroup):
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     from runner.errors import ConfigError
-    from serve_app.client import ClientError
+    from tsfm_client import ClientError
 
     return InputError, ConfigError, ClientError
 
 
 def exit_code_of(error: BaseException) -> int:
     """The exit code of an error: invalid input or service."""
-    from serve_app.client import ServiceError
+    from tsfm_client import ServiceError
 
     if isinstance(error, ServiceError) and error.code not in OF_THE_INPUT:
         return SERVICE_FAILED

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serve_app.client import Forecast
+from tsfm_client import Forecast
 
 CHART_POINTS = 72  # past points in the chart
 _CHART_HEIGHT = 16

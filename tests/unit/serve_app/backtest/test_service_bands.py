@@ -10,11 +10,11 @@ from runner.errors import ConfigError
 from serve_app.backtest.band_store import CHUNK, Store
 from serve_app.backtest.scores import LEVELS
 from serve_app.backtest.service_bands import BATCH, RETRIES, Served, ask_all, requests
-from serve_app.client import Client, RequestRefusedError
 from serve_app.http.requests import BatchBody, to_request
 from tests.support.builders import make_config
 from tests.support.client_service import answer_to
 from tests.support.markets import made_windows, rough_prices
+from tsfm_client import Client, RequestRefusedError
 
 PRICES = rough_prices(BATCH + 3, 16)
 WINDOWS = made_windows(PRICES[:, :13], PRICES[:, 13:])

@@ -16,11 +16,11 @@ from serve_app.cli import app
 from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
 from serve_app.cli.views import chart, show_one, status_view
-from serve_app.client import Forecast
-from serve_app.client.answers import service_error
 from tests.support.client_service import META
 from tests.support.site import running_site
 from tests.support.status import make_status
+from tsfm_client import Forecast
+from tsfm_client.answers import service_error
 
 Y = [0.4, 0.41, 0.42, 0.43] * 10
 

@@ -125,7 +125,7 @@ def test_bench_needs_the_repository_and_passes_its_options_to_the_load_test(
     shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert shown.returncode == 2
-    assert "'none' is not a whole number" in shown.stderr
+    assert "'none' is not a number" in shown.stderr
     assert repository([tmp_path]) is None
 
 

@@ -14,11 +14,11 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from serve_app.client import Forecast
 from tests.contract import RELEASES, of_answers, of_requests
 from tests.support.bench import Bench
 from tests.support.builders import make_answer, make_bands
 from tests.support.openapi import DOCUMENT
+from tsfm_client import Forecast
 
 FILES = sorted(RELEASES.glob("*.json"))
 Document = dict[str, Any]

@@ -9,7 +9,10 @@ import httpx
 import orjson
 import pytest
 
-from serve_app.client import (
+from tests.support.bench import Bench
+from tests.support.builders import ROOT
+from tests.support.client_service import answer_to
+from tsfm_client import (
     AsyncClient,
     Client,
     Forecast,
@@ -19,10 +22,7 @@ from serve_app.client import (
     ServiceFailedError,
     UnreachableError,
 )
-from serve_app.client.clients import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
-from tests.support.bench import Bench
-from tests.support.builders import ROOT
-from tests.support.client_service import answer_to
+from tsfm_client.clients import MAX_BATCH_BYTES, MAX_BATCH_REQUESTS, parts
 
 AS_OF = "2026-02-20T12:00:00+00:00"
 Y = [0.41, 0.42, 0.43]
@@ -324,7 +324,7 @@ async def test_real_answers_of_the_service_are_read(bench: Bench) -> None:
 
 def test_client_loads_neither_ray_nor_a_server() -> None:
     script = (
-        "import sys, serve_app.client\n"
+        "import sys, tsfm_client\n"
         "heavy = {'ray', 'starlette', 'pandas', 'pydantic', 'uvicorn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serve_app.client import Forecast, request_body
 from tests.support.client_service import META
+from tsfm_client import Forecast, request_body
 
 AS_OF = "2026-02-20T12:00:00+00:00"
 

@@ -14,7 +14,7 @@ import orjson
 
 from runner.tollama.retry_budget import RetryBudget
 from runner.types import BreakerCommand
-from serve_app.client.answers import (
+from tsfm_client.answers import (
     ClientError,
     Forecast,
     Model,
@@ -22,7 +22,7 @@ from serve_app.client.answers import (
     UnreachableError,
     service_error,
 )
-from serve_app.client.body import Options, request_body
+from tsfm_client.body import Options, request_body
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 # requests to this machine do not use a proxy of the environment

@@ -1,0 +1,17 @@
+"""A Python client of the service: typed, sync or async, without Ray; see docs/client.md."""
+
+from runner.types import BreakerCommand as BreakerCommand
+from tsfm_client.answers import ClientError as ClientError
+from tsfm_client.answers import Forecast as Forecast
+from tsfm_client.answers import LastStep as LastStep
+from tsfm_client.answers import Meta as Meta
+from tsfm_client.answers import Model as Model
+from tsfm_client.answers import RequestRefusedError as RequestRefusedError
+from tsfm_client.answers import ServiceError as ServiceError
+from tsfm_client.answers import ServiceFailedError as ServiceFailedError
+from tsfm_client.answers import UnreachableError as UnreachableError
+from tsfm_client.body import Options as Options
+from tsfm_client.body import request_body as request_body
+from tsfm_client.clients import AsyncClient as AsyncClient
+from tsfm_client.clients import Client as Client
+from tsfm_client.clients import Retries as Retries
