@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from runner.errors import InvalidRequestError
 from runner.types import BreakerCommand
-from serve_app.http.body import read_body
-from serve_app.http.requests import StrictBody
+from serve_app.http.requests import StrictBody, read_body
 from serve_app.http.responses import BreakerAnswer
 from serve_app.http.service import Dependencies
 

@@ -14,10 +14,16 @@ from runner.pacer import Pacer
 from runner.types import ModelAnswer
 from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of
 from serve_app.http.bodies.forecast import parse_forecast
-from serve_app.http.body import AT_ONCE_BYTES, deadline_ms, header_deadline_ms, read_body
 from serve_app.http.encoding import encode, render
 from serve_app.http.errors import request_id
-from serve_app.http.requests import series_steps, to_request
+from serve_app.http.requests import (
+    AT_ONCE_BYTES,
+    deadline_ms,
+    header_deadline_ms,
+    read_body,
+    series_steps,
+    to_request,
+)
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timing_header, timings_of
 

@@ -13,9 +13,8 @@ from runner.errors import InvalidRequestError
 from runner.pacer import Pacer
 from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.bodies.json_items import cut_body
-from serve_app.http.body import AT_ONCE_BYTES, read_body
 from serve_app.http.errors import of_part
-from serve_app.http.requests import Name, StrictBody, Timestamp
+from serve_app.http.requests import AT_ONCE_BYTES, Name, StrictBody, Timestamp, read_body
 from serve_app.http.responses import Count, Out
 from serve_app.http.service import Dependencies
 

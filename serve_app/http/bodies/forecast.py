@@ -17,9 +17,15 @@ from runner.config.sections import RequestSection
 from runner.errors import InvalidRequestError
 from runner.pacer import Pacer
 from serve_app.http.bodies.json_items import WINDOW_BYTES, Brackets
-from serve_app.http.body import AT_ONCE_BYTES
 from serve_app.http.errors import of_part
-from serve_app.http.requests import ForecastBody, Numbers, Observed, Times, field_path
+from serve_app.http.requests import (
+    AT_ONCE_BYTES,
+    ForecastBody,
+    Numbers,
+    Observed,
+    Times,
+    field_path,
+)
 
 LONG_LIST_BYTES = 1024
 PART_BYTES = 16 * 1024

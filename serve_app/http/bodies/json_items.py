@@ -19,8 +19,7 @@ from pydantic_core import from_json
 
 from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestError
 from runner.pacer import Pacer
-from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import StrictBody
+from serve_app.http.requests import AT_ONCE_BYTES, StrictBody
 
 WINDOW_BYTES = 64 * 1024  # 0.1 ms of work, 3 ms where every byte is a bracket
 _IS_SEEN = bytes(byte in b'"{}[]' for byte in range(256))

@@ -22,7 +22,6 @@ from serve_app.auth.access import ANY, NEEDS
 from serve_app.http import responses as out
 from serve_app.http.batch_admission import RETRY_AFTER_S as BATCH_RETRY_AFTER_S
 from serve_app.http.batch_endpoint import NDJSON
-from serve_app.http.body import DEADLINE_HEADER
 from serve_app.http.breaker_endpoint import (
     BREAKER_PATH,
     JSON,
@@ -41,7 +40,7 @@ from serve_app.http.errors import (
 )
 from serve_app.http.openapi.examples import EXAMPLES
 from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
-from serve_app.http.requests import MIN_LEVEL, BatchBody, ForecastBody
+from serve_app.http.requests import DEADLINE_HEADER, MIN_LEVEL, BatchBody, ForecastBody
 from serve_app.http.status_endpoint import MetricsText, StatusAnswer
 from serve_app.platform_errors import RETRY_AFTER_S
 from serve_app.telemetry.request_metrics import timing_header

@@ -10,8 +10,7 @@ from runner.errors import InvalidJsonError, InvalidRequestError
 from runner.pacer import Pacer
 from serve_app.http.bodies import forecast as forecast_body
 from serve_app.http.bodies.forecast import parse_forecast
-from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import ForecastBody
+from serve_app.http.requests import AT_ONCE_BYTES, ForecastBody
 from tests.support.bench import example
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock

@@ -12,8 +12,7 @@ from runner.errors import BatchTooLongError, InvalidJsonError, InvalidRequestErr
 from runner.pacer import Pacer
 from serve_app.http.bodies import json_items
 from serve_app.http.bodies.json_items import cut_body
-from serve_app.http.body import AT_ONCE_BYTES
-from serve_app.http.requests import BatchBody
+from serve_app.http.requests import AT_ONCE_BYTES, BatchBody
 from tests.support.fakes import FakeClock
 
 _TEXT = st.text('{}[]",:\\ anu\u00e9', max_size=8)
