@@ -34,22 +34,17 @@ class BreakerCommandBody(StrictBody):
     )
 
 
-class BreakerEndpoint:
-    """Passes a command on; raises RequestError and ValidationError for the handlers."""
-
-    def __init__(self, service: Dependencies) -> None:
-        self._service = service
-
-    async def order(self, request: Request) -> Response:
-        """Applies one command; answers with the new state."""
-        config, registry = self._service.config, self._service.registry
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            raise InvalidRequestError(*NOT_JSON)
-        body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
-        action = BreakerCommandBody.model_validate_json(body).action
-        model = registry.resolve(request.path_params["model"], config.environment).runtime_name
-        state = await self._service.operator.command(model, action)
-        self._service.answers.set_breaker_state(model, state)
-        logger.warning("an operator ordered %s for the breaker of %s", action, model)
-        answer = BreakerAnswer(model=model, state=state)
-        return Response(answer.model_dump_json(), media_type=JSON)
+async def command_breaker(service: Dependencies, request: Request) -> Response:
+    """Applies one command, answers with the new state; raises RequestError and ValidationError."""
+    config = service.config
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise InvalidRequestError(*NOT_JSON)
+    body = await read_body(request.receive, MAX_BODY_BYTES, config.request.body_timeout_s)
+    action = BreakerCommandBody.model_validate_json(body).action
+    asked = request.path_params["model"]
+    model = service.registry.resolve(asked, config.environment).runtime_name
+    state = await service.operator.command(model, action)
+    service.answers.set_breaker_state(model, state)
+    logger.warning("an operator ordered %s for the breaker of %s", action, model)
+    answer = BreakerAnswer(model=model, state=state)
+    return Response(answer.model_dump_json(), media_type=JSON)

@@ -51,22 +51,16 @@ class OutcomesAnswer(Out):
 SWITCHED_OFF = "This service does not learn from outcomes: conformal.online is switched off."
 
 
-class OutcomesEndpoint:
-    """Takes a list of outcomes: all of them or none."""
-
-    def __init__(self, service: Dependencies) -> None:
-        self._service = service
-
-    async def take(self, request: Request) -> Response:
-        """One list; raises RequestError and ValidationError for the handlers."""
-        limits, most = self._service.config.request, self._service.config.conformal.max_outcomes
-        body = await read_body(request.receive, limits.max_body_bytes, limits.body_timeout_s)
-        rate_limit_of(request.scope).admit(body_steps(body))
-        outcomes = await _read(body, most, Pacer(self._service.clock))
-        if self._service.learning is None:
-            raise InvalidRequestError("", SWITCHED_OFF)
-        counts = await self._service.learning.outcomes(outcomes)
-        return Response(orjson.dumps(asdict(counts)), media_type="application/json")
+async def take_outcomes(service: Dependencies, request: Request) -> Response:
+    """Takes all outcomes of a list or none; raises RequestError and ValidationError."""
+    limits, most = service.config.request, service.config.conformal.max_outcomes
+    body = await read_body(request.receive, limits.max_body_bytes, limits.body_timeout_s)
+    rate_limit_of(request.scope).admit(body_steps(body))
+    outcomes = await _read(body, most, Pacer(service.clock))
+    if service.learning is None:
+        raise InvalidRequestError("", SWITCHED_OFF)
+    counts = await service.learning.outcomes(outcomes)
+    return Response(orjson.dumps(asdict(counts)), media_type="application/json")
 
 
 async def _read(body: bytes, most: int, pacer: Pacer) -> list[Actual]:

@@ -1,10 +1,10 @@
 """The Starlette application: routes and error handlers."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
-from opentelemetry.trace import Tracer
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,16 +18,12 @@ from serve_app.auth.access import AccessControl
 from serve_app.console.pages import page_routes
 from serve_app.http import errors
 from serve_app.http.batch_endpoint import BatchEndpoint
-from serve_app.http.breaker_endpoint import BREAKER_PATH, JSON, BreakerEndpoint
+from serve_app.http.breaker_endpoint import BREAKER_PATH, JSON, command_breaker
 from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
-from serve_app.http.outcomes_endpoint import OutcomesEndpoint
+from serve_app.http.outcomes_endpoint import take_outcomes
 from serve_app.http.service import Dependencies
-from serve_app.http.status_endpoint import (
-    ClusterStatus,
-    StatusEndpoint,
-    update_gauges,
-)
+from serve_app.http.status_endpoint import ClusterStatus, StatusEndpoint, update_gauges
 from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
 from serve_app.telemetry.tracing import traced_app
@@ -49,17 +45,19 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
     access = AccessControl(service.config.security, service.clock)
 
     def route(path: str, endpoint: Callable[..., Any], method: str = "GET") -> Route:
-        middleware = [*traced(path, service.tracer), *access.gate(path)]
+        middleware = access.gate(path)
+        if service.tracer is not None and path in FORECAST_ROUTES:
+            middleware.insert(0, Middleware(traced_app, service.tracer, path))
         return Route(path, endpoint, methods=[method], middleware=middleware)
 
     app = Starlette(
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
-            route("/tsfm/outcomes", OutcomesEndpoint(service).take, "POST"),
+            route("/tsfm/outcomes", partial(take_outcomes, service), "POST"),
             route("/tsfm/models", status.models),
             route("/tsfm/status", status.show),
-            route(BREAKER_PATH, BreakerEndpoint(service).order, "POST"),
+            route(BREAKER_PATH, partial(command_breaker, service), "POST"),
             route("/metrics", status.metrics),
             route("/openapi.json", constant(orjson.dumps(document))),
             route("/healthz", constant(b'{"status":"ok"}')),
@@ -87,13 +85,6 @@ def constant(body: bytes) -> AsyncEndpoint:
     return show
 
 
-def traced(path: str, tracer: Tracer | None) -> list[Middleware]:
-    """The middleware that traces requests on forecast routes; none while tracing is off."""
-    if tracer is None or path not in FORECAST_ROUTES:
-        return []
-    return [Middleware(traced_app, tracer, path)]
-
-
 def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:
     """An error handler that also counts the error by its outcome on forecast routes.
 
@@ -104,14 +95,8 @@ def counted(handler: Handler, watch: RequestMetrics) -> AsyncHandler:
         response = handler(request, exc)
         asked = FORECAST_ROUTES.get(request.scope["path"])
         if asked is not None:
-            watch.refused(asked, outcome_of(exc, response.status_code))
+            outcome = "failed" if response.status_code >= 500 else "refused"
+            watch.refused(asked, "overloaded" if isinstance(exc, OverloadedError) else outcome)
         return response
 
     return handle
-
-
-def outcome_of(error: Exception, status: int) -> str:
-    """The metric's outcome of a request without a forecast."""
-    if isinstance(error, OverloadedError):
-        return "overloaded"
-    return "failed" if status >= 500 else "refused"
