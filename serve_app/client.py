@@ -1,7 +1,7 @@
 """The earlier import path of the client, which is a package of its own: ``tsfm_client``."""
 
+from runner.types import BreakerCommand as BreakerCommand
 from tsfm_client import AsyncClient as AsyncClient
-from tsfm_client import BreakerCommand as BreakerCommand
 from tsfm_client import Client as Client
 from tsfm_client import ClientError as ClientError
 from tsfm_client import Forecast as Forecast

@@ -1,6 +1,5 @@
 """A Python client of the service: typed, sync or async, without Ray; see docs/client.md."""
 
-from runner.types import BreakerCommand as BreakerCommand
 from tsfm_client.answers import ClientError as ClientError
 from tsfm_client.answers import Forecast as Forecast
 from tsfm_client.answers import LastStep as LastStep

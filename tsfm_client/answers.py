@@ -112,6 +112,11 @@ class Forecast:
         path: FloatArray = self.paths[:, self.levels.index(level)]
         return path
 
+    def __repr__(self) -> str:
+        source = self.meta.fallback_reason or self.meta.runtime
+        steps, levels = self.paths.shape
+        return f"<Forecast {self.market_id}: {steps} steps, {levels} levels, {source}>"
+
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each step, a column for each level; pandas has to be installed."""
         import pandas as pd

@@ -12,8 +12,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 import httpx
 import orjson
 
-from runner.tollama.retry_budget import RetryBudget
-from runner.types import BreakerCommand
 from tsfm_client.answers import (
     ClientError,
     Forecast,
@@ -86,7 +84,7 @@ class Caller:
         self.http = self.http_type(**settings, transport=transport)
         self.sleep = sleep or self.own_sleep
         self.timeout_s, self._retries = timeout_s, retries
-        self.budget = RetryBudget(retries.tokens, retries.ratio)
+        self._tokens = retries.tokens
         self.clock = time.monotonic  # noqa: TID251 - of deadlines, which end in real time
 
     def pause_s(self, failure: ClientError, attempts: int, left_s: float) -> float:
@@ -97,12 +95,17 @@ class Caller:
             raise failure
         if asked_s is not None and asked_s > retries.longest_wait_s:
             raise failure
-        self.budget.failed()
+        self._tokens = max(0.0, self._tokens - 1.0)
         grown_s = min(retries.longest_wait_s, retries.first_wait_s * 2 ** (attempts - 1))
         pause_s = grown_s * (0.5 + random.random()) if asked_s is None else asked_s
-        if attempts >= retries.attempts or not self.budget.allows_retry or pause_s >= left_s:
+        is_spent = self._tokens <= retries.tokens / 2
+        if attempts >= retries.attempts or is_spent or pause_s >= left_s:
             raise failure
         return pause_s
+
+    def succeeded(self) -> None:
+        """A call has succeeded: it gives a part of a token back."""
+        self._tokens = min(self._retries.tokens, self._tokens + self._retries.ratio)
 
 
 class Call(Generic[T]):
@@ -161,7 +164,7 @@ class Call(Generic[T]):
         return self._caller.pause_s(failure, self._attempts, left_s)
 
     def _succeeded(self) -> None:
-        self._caller.budget.succeeded()
+        self._caller.succeeded()
         self.done = True
 
 
@@ -283,8 +286,8 @@ class Client(Caller):
         return self._ask(Call(self, "/tsfm/status", dict))
 
     def order_breaker(self, model: str, action: str) -> str:
-        """Sends a `BreakerCommand` for a model; returns the breaker's new state."""
-        path, body = f"/tsfm/admin/breakers/{model}", {"action": BreakerCommand(action)}
+        """Sends `force_open`, `force_closed` or `reset` for a model; returns the new state."""
+        path, body = f"/tsfm/admin/breakers/{model}", {"action": action}
         return self._ask(Call(self, path, lambda value: str(value["state"]), body))
 
     def close(self) -> None:
