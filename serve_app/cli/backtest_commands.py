@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from serve_app.cli.terminal import HERE, AsJson, Token, Url, found_here, note, print_json
+from serve_app.cli.terminal import HERE, AsJson, Token, Url, found_config, note, print_json
 
 Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
 Points = Annotated[int, typer.Option(min=2, help="Past steps of a forecast.")]
@@ -86,7 +86,7 @@ def backtest(
         processes=processes,
         work=work,
     )
-    result = backtest_of(job, load_config(found_here(config)))
+    result = backtest_of(job, load_config(found_config(config)))
     if as_json:
         print_json(result)
     else:
@@ -151,7 +151,7 @@ def calibrate(
         processes=processes,
         work=work,
     )
-    settings = load_config(found_here(config))
+    settings = load_config(found_config(config))
     state, check = calibration_of(job, settings, out, keep_held_out=keep_held_out)
     rows = sample_sizes(state)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from serve_app.cli.terminal import WRONG_INPUT, AsJson, fail, found_here, print_json
+from serve_app.cli.terminal import WRONG_INPUT, AsJson, fail, found_config, found_here, print_json
 
 PROD = Path("deploy/serve_config.prod.yaml")
 
@@ -99,7 +99,7 @@ def config(
     """
     from runner.config.loading import effective_settings
 
-    settings = list(effective_settings(found_here(file)))
+    settings = list(effective_settings(found_config(file)))
     if as_json:
         print_json({s.key: {"value": s.value, "origin": s.origin} for s in settings})
         return

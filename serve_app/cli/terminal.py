@@ -41,17 +41,26 @@ Token = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+CHECKOUT = Path(__file__).resolve().parents[2]  # of an editable installation
+
+
 class InputError(Exception):
     """An invalid file or value; the text names it and the reason."""
 
 
 def found_here(file: Path) -> Path:
-    """Returns the file, perhaps a default of the repository; InputError if it does not exist."""
+    """The file, perhaps a default of the repository; InputError if it does not exist."""
     if not file.exists():
         raise InputError(
             f"There is no {file} here: run this in the folder of TSFM Runner, or name another."
         )
     return file
+
+
+def found_config(file: Path) -> Path:
+    """The same; a file that is not here is also looked for in the checkout of this program."""
+    own = CHECKOUT / file
+    return own if own.exists() and not file.exists() else found_here(file)
 
 
 def connect(url: str, token: str | None) -> "Client":

@@ -103,9 +103,6 @@ def test_invalid_file_means_exit_code_2(tmp_path: Path, command: list[str], word
     [
         (["serve"], "serve_config.yaml"),
         (["serve", "--prod"], "deploy/serve_config.prod.yaml"),
-        (["config"], "configs/local.yaml"),
-        (["backtest", "prices.csv"], "configs/local.yaml"),
-        (["calibrate", "prices.csv", "--out", "state.json"], "configs/local.yaml"),
     ],
 )
 def test_command_outside_the_repository_names_the_folder_to_run_in(
@@ -116,6 +113,15 @@ def test_command_outside_the_repository_names_the_folder_to_run_in(
 
     assert result.exit_code == 2
     assert result.stderr.startswith(f"There is no {file} here: run this in the folder of TSFM")
+
+
+def test_settings_outside_the_repository_are_those_of_the_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inside = terminal.invoke(app, ["config"]).stdout
+    monkeypatch.chdir(tmp_path)
+
+    assert terminal.invoke(app, ["config"]).stdout == inside
 
 
 def test_bench_needs_the_repository_and_passes_its_options_to_the_load_test(
