@@ -317,7 +317,7 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
     Serve replaces the HAProxy process once or twice during the start, and in between its sockets
     have no owner: so the ports are read again, after a pause, until ``port`` is among them.
     """
-    with suppress(psutil.Error):  # macOS shows this to root only
+    with suppress(psutil.Error):  # the process has ended
         for _ in range(PORT_READS):
             found = listeners_of(pid)
             if port in {listener.port for listener in found}:
@@ -327,10 +327,10 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
 
 
 def listeners_of(pid: int) -> list[Listener]:
-    """Every listening TCP socket of a process and its descendants; psutil.Error if not allowed."""
+    """Listening TCP sockets of a process and its descendants; psutil.Error if it has ended."""
     root, found = psutil.Process(pid), []
     for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+        with suppress(psutil.Error):  # it has ended meanwhile, or belongs to another user
             name = process.name().removeprefix("ray::")
             sockets = [s for s in process.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
             found += [Listener(name, s.laddr.port, s.laddr.ip) for s in sockets]

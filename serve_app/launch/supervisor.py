@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
+from urllib.request import ProxyHandler, build_opener
 
-import httpx
 import psutil
 
 VITAL = ("raylet", "gcs_server")  # Ray does not restart these; a dead agent ends its raylet too
@@ -26,6 +26,8 @@ HEALTHY_S = 30.0  # after answers for this long the count of deaths starts again
 CHECK_TIMEOUT_S = 2.0
 KILL_LIMIT_S = 10.0
 POLL_S = 0.1
+# Ignores http_proxy: the service is local. 1 ms of CPU for each check, where httpx.get takes 35.
+_OPENER = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,11 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether the URL answers with 200 in time; a proxy of the environment is not used."""
+    """Whether the URL answers with 200 in time."""
     try:
-        return httpx.get(url, timeout=CHECK_TIMEOUT_S, trust_env=False).status_code == 200
-    except httpx.HTTPError:
+        with _OPENER.open(url, timeout=CHECK_TIMEOUT_S) as response:
+            return bool(response.status == 200)
+    except (OSError, ValueError):  # URLError is an OSError
         return False
 
 
