@@ -48,6 +48,7 @@ LEFT_OUT = Path(__file__).with_name("left_out")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",  # programs read the log lines that Ray passes on
     # Serve notices a dead process of its own sooner, and retries a request whose replica died
     # before it answered; with its defaults the first takes tens of seconds, and the request fails.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
@@ -238,7 +239,7 @@ def _run(
             for config in target.runtimes:
                 for note in default_model_notes(config):
                     _say(note)
-            _say(f"\nOpen {target.url} in a browser, or try:\n\n{target.example}\n")
+            _say(f"\n{target.example}\n\nOpen {target.url} in a browser, or send this request.")
 
     deaths, pause_s = 0, 0.0
     while not stop.wait(pause_s):
@@ -283,7 +284,7 @@ def _live(
 def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
     """Ends a running cluster by SIGTERM; kills a dead one, and processes that take too long."""
     if not at_once:
-        _say("\nStopping; lines of Ray about SIGTERM are no errors.")
+        _say("\nStopping.")
         child.terminate()
         with suppress(subprocess.TimeoutExpired):
             child.wait(STOP_LIMIT_S)
@@ -302,11 +303,10 @@ def _say(text: str) -> None:
         sys.stdout.flush()
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A port on which a process of the service accepts connections."""
 
-    process: str
     port: int
     address: str
 
@@ -331,23 +331,19 @@ def listeners_of(pid: int) -> list[Listener]:
     root, found = psutil.Process(pid), []
     for process in (root, *root.children(recursive=True)):
         with suppress(psutil.Error):  # it has ended meanwhile, or belongs to another user
-            name = process.name().removeprefix("ray::")
             sockets = [s for s in process.net_connections("tcp") if s.status == psutil.CONN_LISTEN]
-            found += [Listener(name, s.laddr.port, s.laddr.ip) for s in sockets]
+            found += [Listener(s.laddr.port, s.laddr.ip) for s in sockets]
     return found
 
 
 def exposure(listeners: Iterable[Listener]) -> str:
-    """One line about the ports beyond loopback, grouped by process."""
-    open_here = {(x.process, x.port) for x in listeners if not is_loopback(x.address)}
-    ports: dict[str, str] = {}
-    for process, port in sorted(open_here):
-        ports[process] = f"{ports.get(process, process)} {port}"
+    """One line about the ports beyond loopback."""
+    ports = {one.port for one in listeners if not is_loopback(one.address)}
     if not ports:
         return "Nothing listens beyond this machine."
     return (
-        f"Reachable from other machines: {', '.join(ports.values())}. "
-        "Keep a firewall in front: docs/security.md."
+        f"Other machines reach {len(ports)} ports of Ray and Serve; "
+        "keep a firewall in front: docs/security.md."
     )
 
 

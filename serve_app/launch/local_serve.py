@@ -4,6 +4,7 @@ The launcher's child process: ``python -m serve_app.launch.local_serve serve_con
 docs/performance.md has the savings.
 """
 
+import signal
 import sys
 
 import ray
@@ -11,4 +12,6 @@ from ray.serve.scripts import cli
 
 if __name__ == "__main__":
     ray.init(namespace="serve", include_dashboard=False)  # Serve's own commands use this namespace
+    # Ray's own handler writes the stack of all threads at each clean stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     cli(["run", *sys.argv[1:]])
