@@ -251,6 +251,8 @@ def main(argv: list[str] | None = None) -> int:
     redis = shutil.which("redis-server") is not None
     possible = [drill for drill in drills if redis or not drill.needs_redis]
     untried = [f"not tried without redis-server: {d.name}" for d in drills if d not in possible]
+    if untried:
+        harness.say("; ".join(untried) + " (apt-get install redis-server)")
     return run_in_sandbox(
         "cluster",
         given,
