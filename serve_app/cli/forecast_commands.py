@@ -14,6 +14,7 @@ from serve_app.cli.terminal import (
     InputError,
     Token,
     Url,
+    check_folder,
     connect,
     exit_code_of,
     note,
@@ -67,6 +68,7 @@ def forecast(
 
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: end the name in .csv or .json")
+    check_folder("--out", out)
     options = {
         "model": {"model_name": model} if model else None,
         "horizon_steps": horizon,

@@ -11,6 +11,7 @@ code   when
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -55,6 +56,12 @@ def found_here(file: Path) -> Path:
             f"There is no {file} here: run this in the folder of TSFM Runner, or name another."
         )
     return file
+
+
+def check_folder(option: str, file: Path | None) -> None:
+    """InputError if the file of an option could not be written at the end of the work."""
+    if file is not None and not os.access(file.parent, os.W_OK):
+        raise InputError(f"{option} {file}: cannot be written; is there a folder {file.parent}?")
 
 
 def found_config(file: Path) -> Path:

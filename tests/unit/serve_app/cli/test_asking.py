@@ -137,7 +137,10 @@ def test_exit_code_2_is_for_input_that_the_caller_can_change(code: str, exit_cod
         (["--horizon", "9999"], "invalid_request: horizon_steps: Ask for at most 512"),
         (["--levels", "a,b"], "--levels a,b: write numbers"),
         (["--out", "x.txt"], "--out x.txt: end the name in .csv or .json"),
-        (["--out", "/nowhere/x.csv"], "--out /nowhere/x.csv: cannot be written"),
+        (
+            ["--out", "/nowhere/x.csv"],
+            "--out /nowhere/x.csv: cannot be written; is there a folder /nowhere?",
+        ),
         (["--url", "hallo"], "--url: 'hallo' is no address"),
         (["--horizon", "soon"], "Invalid value for '--horizon'"),
         (["--market", "ugly"], "contains none of the requested markets"),
