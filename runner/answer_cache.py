@@ -50,12 +50,7 @@ class AnswerCache(Generic[V]):
     def stale(self, key: Hashable, now: float) -> Entry[V] | None:
         """The entry of ``key``, if it may still be used for a model that fails."""
         entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if now >= entry.stale_until:
-            del self._entries[key]
-            return None
-        return entry
+        return entry if entry is not None and now < entry.stale_until else None
 
     def put(self, key: Hashable, value: V, stored_at: float) -> Entry[V]:
         """Caches ``value``, computed at ``stored_at``; drops the least recently used entries."""

@@ -34,16 +34,6 @@ def test_expired_answer_may_stand_in_for_a_while(age_s: float, found: bool) -> N
     assert (cache.stale("k", age_s) is not None) is found
 
 
-def test_answer_beyond_use_is_forgotten() -> None:
-    cache = make_cache()
-    cache.put("k", "v", 0.0)
-    cache.stale("k", 180.0)
-
-    assert len(cache) == 0
-    assert cache.fresh("k", 0.0) is None
-    assert cache.stale("k", 0.0) is None
-
-
 def test_least_recently_used_goes_first() -> None:
     cache = make_cache()
     for key in "abc":
