@@ -47,6 +47,7 @@ def test_paths_are_corrected_and_each_kind_of_correction_is_named(
     bands = one_step(*values).row(0)
 
     np.testing.assert_allclose(bands.y_prob, [expected])
+    np.testing.assert_allclose(bands.unlimited, [np.sort(np.clip(values, 0, 1))])
     assert bands.corrections == corrections
 
 
@@ -78,17 +79,6 @@ def test_whatever_comes_in_leaves_ordered_bounded_and_within_widths(paths: np.nd
         width = y[..., -1] - y[..., 0]
         assert (width >= LIMITS.min_interval_width - 1e-12).all()
         assert (width <= LIMITS.max_interval_width + 1e-12).all()
-
-
-def test_bands_remember_what_they_were_before_the_width_limits() -> None:
-    widened = one_step(0.500, 0.501, 0.502).row(0)
-    narrowed = one_step(0.01, 0.5, 0.99).row(0)
-    sound = one_step(0.4, 0.5, 0.6).row(0)
-
-    np.testing.assert_array_equal(widened.unlimited, [[0.500, 0.501, 0.502]])
-    np.testing.assert_array_equal(narrowed.unlimited, [[0.01, 0.5, 0.99]])
-    assert sound.before_limits is None
-    np.testing.assert_array_equal(sound.unlimited, sound.y_prob)
 
 
 def test_bands_get_other_width_limits_from_what_they_were_before() -> None:

@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from runner import errors
-from runner.errors import ModelError, TsfmError
+from runner.errors import TsfmError
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, TsfmError)]
 ARGUMENTS: dict[type[TsfmError], tuple[object, ...]] = {
@@ -36,12 +36,3 @@ def test_error_survives_a_process_boundary_and_has_a_text(cls: type[TsfmError]) 
     assert vars(back) == vars(error)
     assert str(back) == str(error)
     assert str(error).strip() or cls in (TsfmError, errors.RequestError)
-
-
-def test_model_errors_name_their_reason_with_and_without_a_note() -> None:
-    assert str(ModelError()) == "runtime_error"
-    assert str(ModelError("odd")) == "runtime_error: odd"
-
-
-def test_invalid_request_without_a_path_is_its_message() -> None:
-    assert str(errors.InvalidRequestError("", "Do this.")) == "Do this."

@@ -89,16 +89,6 @@ def test_steps_without_a_value_in_any_window_are_missed() -> None:
     assert waiting.counts[LearningEvent.MISSED] == 1
 
 
-def test_same_forecast_is_known_and_another_source_or_time_is_not() -> None:
-    waiting = store()
-    waiting.add("m", forecast())
-
-    assert waiting.is_known("m", forecast().key)
-    assert not waiting.is_known("m", forecast(source="fracast-0").key)
-    assert not waiting.is_known("m", forecast(step=1).key)
-    assert not waiting.is_known("other", forecast().key)
-
-
 def test_market_with_too_many_forecasts_drops_the_earliest_and_takes_none_from_before() -> None:
     waiting = store(max_pending_per_market=2)
     for step in (5, 6, 7):

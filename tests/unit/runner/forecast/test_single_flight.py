@@ -64,15 +64,3 @@ async def test_new_caller_does_not_join_a_cancelled_task() -> None:
 
     assert isinstance(joined[0], asyncio.CancelledError)
     assert joined[1] == "result"
-
-
-async def test_failure_reaches_every_caller() -> None:
-    async def fail() -> str:
-        raise ValueError("no")
-
-    flights = SingleFlight[str]()
-    results = await asyncio.gather(
-        flights.join("k", fail, 10), flights.join("k", fail, 10), return_exceptions=True
-    )
-
-    assert [str(r) for r in results] == ["no", "no"]
