@@ -11,7 +11,6 @@ A file with any other content is refused: named in one warning, and the service 
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Collection
@@ -33,7 +32,7 @@ from runner.calibration.state import (
     read_bytes,
     read_file,
     state_body,
-    write_whole,
+    write_json,
 )
 from runner.config.conformal import ConformalSection
 from runner.errors import ConfigError
@@ -55,10 +54,7 @@ def fitted_state(settings: ConformalSection, sources: Collection[str]) -> Confor
 def initial_learned(
     settings: ConformalSection, sources: Collection[str], began_from: str | None
 ) -> Learned:
-    """The state learned before a restart, else the fitted state, else an empty one.
-
-    ``began_from`` is the digest of the current state file.
-    """
+    """The state learned before a restart, else the fitted state, else an empty one."""
     file, target_coverage = settings.learned_file, settings.target_coverage
     if file is not None and os.path.lexists(file):
         try:
@@ -110,7 +106,7 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
         "rolling": rolling,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(body, allow_nan=False))
+    write_json(path, body)
 
 
 def digest_of_file(path: Path | None) -> str | None:

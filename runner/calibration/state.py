@@ -43,15 +43,10 @@ S = TypeVar("S", bound=Strict)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepFactors:
-    """The factors of one segment of one source.
+    """The factors of one segment of one source."""
 
-    Attributes:
-        factors: ``(H, 2)`` for the lower and the upper half of the band.
-        sample_size: ``(H,)`` number of outcomes of each step.
-    """
-
-    factors: FloatArray
-    sample_size: NDArray[np.int64]
+    factors: FloatArray  # (H, 2) for the lower and the upper half of the band
+    sample_size: NDArray[np.int64]  # (H,) number of outcomes of each step
 
     def samples(self, horizon_steps: int) -> int:
         """The least number of outcomes among the first steps; 0 if the horizon is longer."""
@@ -141,11 +136,12 @@ def read_bytes(path: Path) -> bytes:
 
 def save_state(path: Path, state: ConformalState) -> None:
     """Replaces the file as a whole."""
-    write_whole(path, json.dumps(state_body(state), allow_nan=False))
+    write_json(path, state_body(state))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_json(path: Path, body: Mapping[str, Any]) -> None:
     """Replaces a file: readers get the old content or the new one, never a part."""
+    text = json.dumps(body, allow_nan=False)
     draft = path.with_name(f".{path.name}.{os.getpid()}")  # the same folder: a rename is atomic
     try:
         with draft.open("w", encoding="utf-8") as file:
@@ -246,17 +242,10 @@ def segment_chain(
     ``interval`` is ``(H, 3)`` from `conformal.interval_of`, before the width limits; its width at
     the last step counts.
     """
-    width = None if interval is None else float(interval[-1, 2] - interval[-1, 0])
-    values = {
-        Dimension.LIQUIDITY: liquidity,
-        Dimension.FREQ: freq,
-        Dimension.WIDTH: None if width is None else _range(width, settings.width_edges),
-    }
+    values = {Dimension.LIQUIDITY: liquidity, Dimension.FREQ: freq, Dimension.WIDTH: None}
+    if interval is not None:
+        bounds = (0.0, *settings.width_edges, 1.0)
+        above = bisect_right(settings.width_edges, float(interval[-1, 2] - interval[-1, 0]))
+        values[Dimension.WIDTH] = f"{bounds[above]:g}..{bounds[above + 1]:g}"
     parts = [f"{name}={values[name]}" for name in settings.segments if values[name] is not None]
     return (*("|".join(parts[i:]) for i in range(len(parts))), EVERYTHING)
-
-
-def _range(width: float, edges: Sequence[float]) -> str:
-    bounds = (0.0, *edges, 1.0)
-    above = bisect_right(edges, width)
-    return f"{bounds[above]:g}..{bounds[above + 1]:g}"
