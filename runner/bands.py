@@ -63,12 +63,9 @@ def sanitize(
 
     Args:
         y_prob: ``(B, H, Q)`` in probability, possibly out of range, crossed or not finite.
-        levels: ``(Q,)`` ascending in (0, 1).
-        limits: width limits between the outermost levels; a single level has no width.
+        levels: ``(Q,)`` ascending in (0, 1); a single level has no width.
+        limits: of the width between the outermost levels.
         min_width: ``(B,)`` from `min_widths`; None: ``limits.min_interval_width`` for all.
-
-    Returns:
-        The corrected paths; rows with a value that is not finite are marked as not usable.
     """
     usable = ~_any(~np.isfinite(y_prob))
     clipped = np.clip(np.where(usable[:, None, None], y_prob, 0.5), 0.0, 1.0)
@@ -103,13 +100,9 @@ def relimited(bands: Bands, levels: FloatArray, limits: BandsSection, y_prob: Fl
 def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:
     """The least width of each series ``(B,)``, or None where all have the configured one.
 
-    A width of 0.02 is far more than a market that trades in tenths of a cent moves. With
-    ``min_interval_ticks`` the least width is that number of the market's own ticks, if it is less.
-    A market with a single price has no tick.
-
-    Args:
-        series: the input of each forecast, ``(T,)`` probabilities; NaN where nothing was observed.
-        limits: the configured limits.
+    It is ``min_interval_ticks`` of the market's own ticks, where that is less: a width of 0.02 is
+    far more than a market moves that trades in tenths of a cent. ``series`` are ``(T,)``
+    probabilities, NaN where nothing was observed.
     """
     ticks = limits.min_interval_ticks
     if ticks is None:
@@ -133,11 +126,7 @@ def _any(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _widen(paths: FloatArray, width: FloatArray) -> FloatArray:
-    """Moves the outermost levels apart about their middle, shifted if they pass 0 or 1.
-
-    ``paths`` ``(N, Q)`` are steps that are too narrow, ``width`` ``(N,)`` is the width they need.
-    Inner levels stay: they lie between the old outer ones, hence between the new ones.
-    """
+    """Moves the outermost of ``(N, Q)`` levels apart about their middle, but inside [0, 1]."""
     low = (paths[:, 0] + paths[:, -1] - width) / 2
     low = np.clip(low, 0.0, 1.0 - width)
     paths[:, 0] = np.minimum(low, paths[:, 0])

@@ -89,25 +89,18 @@ class Transform:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastRequest:
-    """A caller's request, checked, with all defaults.
-
-    Attributes:
-        y_prob: ``(N,)`` in [0, 1], NaN where the caller had no value; two or more are finite.
-        y_ts: ``(N,)`` strictly increasing POSIX seconds ending at ``as_of``, or None.
-        levels: quantile levels, ascending inside (0, 1).
-        x_past: covariates, each ``(N,)``; ``x_future`` each ``(H,)``.
-    """
+    """A caller's request, checked, with all defaults."""
 
     market_id: str
     as_of: datetime
     freq: str
     step_s: int
     horizon_steps: int
-    levels: tuple[float, ...]
-    y_prob: FloatArray
-    y_ts: FloatArray | None
-    x_past: Mapping[str, FloatArray]
-    x_future: Mapping[str, FloatArray]
+    levels: tuple[float, ...]  # ascending inside (0, 1)
+    y_prob: FloatArray  # (N,) in [0, 1], NaN where there is no value; two or more are finite
+    y_ts: FloatArray | None  # (N,) strictly increasing POSIX seconds ending at as_of
+    x_past: Mapping[str, FloatArray]  # covariates, each (N,)
+    x_future: Mapping[str, FloatArray]  # each (H,); every name is also in x_past
     transform: Transform
     model_name: str
     model_version: str | None
@@ -121,52 +114,36 @@ class ForecastRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSeries:
-    """One series for the runtime: on a regular grid, gaps filled.
+    """One series for the runtime: on a regular grid, gaps filled."""
 
-    Attributes:
-        y: ``(T,)`` finite values in model space (log-odds or probability).
-        end_ts: time of the last value.
-        x_past: covariates, each ``(T,)``.
-        x_future: covariates known ahead, each ``(H,)``; every name is also in ``x_past``.
-    """
-
-    y: FloatArray
-    end_ts: float
+    y: FloatArray  # (T,) finite values in model space (log-odds or probability)
+    end_ts: float  # time of the last value
     step_s: int
-    x_past: Mapping[str, FloatArray] = field(default_factory=dict)
-    x_future: Mapping[str, FloatArray] = field(default_factory=dict)
+    x_past: Mapping[str, FloatArray] = field(default_factory=dict)  # covariates, each (T,)
+    x_future: Mapping[str, FloatArray] = field(default_factory=dict)  # known ahead, each (H,)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What series must have in common to share a runtime call.
+    """What series must have in common to share a runtime call."""
 
-    ``model`` is the runtime's name of it, ``levels`` ascend inside (0, 1), ``params`` are the
-    allowed model options, sorted by name.
-    """
-
-    model: str
+    model: str  # its name in the runtime
     horizon_steps: int
-    levels: tuple[float, ...]
-    params: tuple[tuple[str, ParamValue], ...] = ()
+    levels: tuple[float, ...]  # ascending inside (0, 1)
+    params: tuple[tuple[str, ParamValue], ...] = ()  # allowed model options, sorted by name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRequest:
-    """One item for the model: what to forecast and how long it may take.
-
-    ``y_prob`` is ``(T,)``, finite, in [0, 1]. ``budget_s`` is the time left until the caller's
-    deadline, from the moment the item is sent: clocks differ between machines.
-    ``cache_key`` is equal for requests that must get the same bands.
-    """
+    """One item for the model: what to forecast and how long it may take."""
 
     key: BatchKey
-    y_prob: FloatArray
+    y_prob: FloatArray  # (T,), finite, in [0, 1]
     transform: Transform
     end_ts: float
     step_s: int
-    budget_s: float
-    cache_key: bytes
+    budget_s: float  # until the deadline, from the moment of sending: clocks of machines differ
+    cache_key: bytes  # equal for requests that must get the same bands
     priority: Priority = Priority.INTERACTIVE
     x_past: Mapping[str, FloatArray] = field(default_factory=dict)
     x_future: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -175,15 +152,11 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bands:
-    """Quantile paths ``(H, Q)`` that can be sent: finite, ordered, in [0, 1].
-
-    ``corrections`` names each kind of change. ``before_limits`` is ``(H, Q)`` before the width
-    limits, None if these changed nothing.
-    """
+    """Quantile paths ``(H, Q)`` that can be sent: finite, ordered, in [0, 1]."""
 
     y_prob: FloatArray
-    corrections: tuple[str, ...] = ()
-    before_limits: FloatArray | None = None
+    corrections: tuple[str, ...] = ()  # the name of each kind of change
+    before_limits: FloatArray | None = None  # (H, Q); None: the width limits changed nothing
 
     @property
     def unlimited(self) -> FloatArray:

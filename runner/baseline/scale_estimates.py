@@ -19,18 +19,14 @@ _NEGLIGIBLE = 1e-12  # a smaller weight does not change the result visibly
 class Filled:
     """Series without gaps: a missing value repeats the one before it, or the first one.
 
-    Attributes:
-        y: ``(B, T)`` finite values.
-        weight: ``(B, T - 1)``, of each increment: 1 over the root of the steps it bridges, so that
-            a weighted increment is worth one step; 0 where it ends in a missing value.
-        first: ``(B,)`` column of the first value that is not missing.
-        last: ``(B,)`` column of the last one.
+    ``weight`` of an increment is 1 over the root of the steps it bridges, so that a weighted one is
+    worth one step; 0 where it ends in a missing value.
     """
 
-    y: FloatArray
-    weight: FloatArray
-    first: NDArray[np.intp]
-    last: NDArray[np.intp]
+    y: FloatArray  # (B, T), finite
+    weight: FloatArray  # (B, T - 1)
+    first: NDArray[np.intp]  # (B,) column of the first value that is not missing
+    last: NDArray[np.intp]  # (B,) column of the last one
 
 
 def fill_forward(y: FloatArray) -> Filled:
@@ -98,24 +94,14 @@ _EVIDENCE_PER_MOVE = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScaleEstimates:
-    """The estimates of a batch.
+    """The estimates of a batch; ``move`` is less if moves tend to be reversed."""
 
-    Attributes:
-        level: the current value, model space.
-        sticky: 1 if the level is the last value, 0 if it is an average, or a mixture.
-        move: mean absolute one-step error about the level, model space; less if moves tend to be
-            reversed.
-        growth: share of the one-step variance that each further step adds, 1 for a random walk.
-        active_next: chance that the next step moves, inside (0, 1).
-        active_later: the same for any later step.
-    """
-
-    level: FloatArray
-    sticky: FloatArray
-    move: FloatArray
-    growth: FloatArray
-    active_next: FloatArray
-    active_later: FloatArray
+    level: FloatArray  # the current value, model space
+    sticky: FloatArray  # 1: the level is the last value, 0: an average, between: a mixture
+    move: FloatArray  # mean absolute one-step error about the level, model space
+    growth: FloatArray  # share of the one-step variance added by each further step, 1: random walk
+    active_next: FloatArray  # chance that the next step moves, inside (0, 1)
+    active_later: FloatArray  # the same for any later step
 
 
 def estimate_scales(series: Filled, settings: BaselineSection) -> ScaleEstimates:

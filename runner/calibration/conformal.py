@@ -7,31 +7,21 @@ source, segment and step:
     adjust q'    = centre - f_low (centre - q)         q'   = centre + f_up (q - centre)
 
 so a score over 1 is an outcome outside the band, and ``f`` covers every outcome with a score of at
-most ``f``. In units of the band's own half-width all markets are comparable, a cent at 0.97 and ten
-at 0.40. Every level of a path is moved, in order; the centre stays. An outcome on the other side of
-the centre has score 0, so that each side has half of the misses: markets fall and rise differently.
+most ``f``. Every level of a path is moved, in order; the centre stays. An outcome on the other side
+of the centre has score 0. docs/calibration.md has the reasons and what is guaranteed.
 
 * Fit, split conformal: ``f`` is the k-th smallest of n scores, k = ceil((n + 1) (1 - a)), with
-  a = (1 - coverage) / 2 on each side. On exchangeable data the next outcome is then inside with at
-  least the target coverage. Romano, Patterson, Candes, "Conformalized Quantile Regression", NeurIPS
-  2019, theorem 2 (two sides apart); in units of the half-width: Sesia, Candes, "A comparison of
+  a = (1 - coverage) / 2 on each side. Romano, Patterson, Candes, "Conformalized Quantile
+  Regression", NeurIPS 2019, theorem 2; in units of the half-width: Sesia, Candes, "A comparison of
   some conformal quantile regression methods", Stat 9(1), 2020 (CQR-r).
-* Update, quantile tracking: f <- f exp(rate (missed - a)) after each outcome. The sum telescopes:
-  over T outcomes the share missed is ``a`` up to log(20 / 0.05) / (rate T), whatever the data do,
-  as long as f does not stay at one of these limits. Gibbs, Candes, "Adaptive Conformal Inference
-  Under Distribution Shift", NeurIPS 2021; Angelopoulos, Candes, Tibshirani, "Conformal PID Control
-  for Time Series Prediction", NeurIPS 2023, section 2; on a log scale here: factors are ratios.
-* Segments: each category has its own calibration (Mondrian), and one with too few outcomes uses
-  that of a wider one. Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
-  section 4.5. One of the categories is how wide the band is itself: Bostrom, Johansson, "Mondrian
-  conformal regressors", COPA 2020.
-* Shrinking: fitted factors are shrunk towards the next wider segment's, which counts as
-  ``shrink_samples`` outcomes: log f <- w log f + (1 - w) log f_wider, w = n / (n + shrink_samples);
-  those of ``all`` stay. Few outcomes then have a small effect. Efron, Morris, "Data analysis
-  using Stein's estimator and its generalizations", JASA 70(350), 1975.
-
-In a market that stays constant more often than the target coverage, a band with its last price
-cannot cover less: calibration then covers more than the target. See docs/calibration.md.
+* Update, quantile tracking: f <- f exp(rate (missed - a)) after each outcome. Gibbs, Candes,
+  "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021; Angelopoulos, Candes,
+  Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS 2023, section 2.
+* Segments: each category has its own factors. Vovk, Gammerman, Shafer, "Algorithmic Learning in a
+  Random World", 2005, section 4.5; Bostrom, Johansson, "Mondrian conformal regressors", COPA 2020.
+* Shrinking of fitted factors towards the next wider segment's: log f <- w log f + (1 - w)
+  log f_wider, w = n / (n + shrink_samples). Efron, Morris, "Data analysis using Stein's estimator
+  and its generalizations", JASA 70(350), 1975.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,15 +45,11 @@ _DIGITS = 1e6  # factors are rounded up: outcomes repeat on ticks, and an equal 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adjusted:
-    """Calibrated paths ``(B, H, Q)``, and their basis.
-
-    ``sample_size`` is the number of outcomes of the last step, ``segment_used`` is their segment.
-    A level at 0.5 is unchanged.
-    """
+    """Calibrated paths ``(B, H, Q)``, and their basis."""
 
     paths: FloatArray
     target_coverage: float
-    sample_size: int
+    sample_size: int  # number of outcomes of the last step
     segment_used: str
 
 

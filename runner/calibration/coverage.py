@@ -3,9 +3,8 @@
 Replicas send forecast records pickled to the learning actor, so they hold plain values only.
 
 Two bands are scored. The *answered* one is ``yhat_q`` after its width limits; an outcome outside
-its outermost levels is a *breach*, on which alerts are based. The *calibrated* one is
-``yhat_q_conformal``, also if the caller did not ask for it. Coverage and
-width are of the interval whose coverage is calibrated (`target_coverage`).
+its outermost levels is a *breach*. The *calibrated* one is ``yhat_q_conformal``, also if the caller
+did not ask for it. Coverage and width are of the interval of the `target_coverage`.
 
 Each new outcome lowers the weight of the earlier ones by 1/N, so that the figures describe about
 the last N outcomes (`rolling_points`) without a list of them.
@@ -22,22 +21,16 @@ from runner.types import Bands, FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastRecord:
-    """One answered request.
-
-    Attributes:
-        as_of: time of the last value, POSIX seconds.
-        observed_prob: ``(T,)`` on the grid that ends at ``as_of``, NaN where nothing was observed.
-        source: of the bands: a model's runtime name, or ``ewma``.
-    """
+    """One answered request."""
 
     market_id: str
     freq: str
     step_s: int
-    as_of: float
-    observed_prob: FloatArray
+    as_of: float  # time of the last value, POSIX seconds
+    observed_prob: FloatArray  # (T,) on the grid that ends at as_of, NaN: nothing was observed
     levels: tuple[float, ...]
     liquidity: str | None
-    source: str
+    source: str  # of the bands: a model's runtime name, or ``ewma``
     bands: Bands
 
 
@@ -93,12 +86,9 @@ class LearningEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rolling:
-    """Sums over the outcomes of one segment, ``(7,)`` in the order of `COLUMNS`.
+    """Sums over the outcomes of one segment, ``(7,)`` in the order of `COLUMNS`."""
 
-    ``points`` is the number of all outcomes.
-    """
-
-    points: int = 0
+    points: int = 0  # number of all outcomes
     sums: FloatArray = field(default_factory=lambda: np.zeros(len(COLUMNS)))
 
     def after(self, outcomes: FloatArray, memory_points: int) -> "Rolling":
@@ -111,24 +101,15 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True)
 class CoverageRow:
-    """One segment of one source.
-
-    Attributes:
-        points: number of outcomes since the start; each step of a forecast is one.
-        coverage: share of outcomes inside the answered interval, 0 to 1.
-        mean_width: of that interval, in probability.
-        breach_rate: share of outcomes outside the outermost answered levels.
-        calibrated_coverage: like ``coverage`` for the calibrated interval; None if there was none.
-        calibrated_mean_width: likewise.
-    """
+    """One segment of one source; shares are 0 to 1, widths are in probability."""
 
     source: str
     segment: str
-    points: int
-    coverage: float
+    points: int  # outcomes since the start; each step of a forecast is one
+    coverage: float  # share of outcomes inside the answered interval
     mean_width: float
-    breach_rate: float
-    calibrated_coverage: float | None
+    breach_rate: float  # share of outcomes outside the outermost answered levels
+    calibrated_coverage: float | None  # None if there was no calibrated interval
     calibrated_mean_width: float | None
 
 

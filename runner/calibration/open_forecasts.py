@@ -25,24 +25,16 @@ Key = tuple[float, int, str]  # as_of, step_s, source
 
 @dataclass(slots=True, eq=False)
 class OpenForecast:
-    """One forecast with unknown outcomes.
-
-    Attributes:
-        segments: its segments, the narrowest first.
-        interval: ``(H, 3)`` lower end, centre, upper end of the target's interval, before limits.
-        answered: ``(H, 4)`` as answered: the target's interval, then the outermost levels.
-        factors: ``(H, 2)`` of its calibration, also if it was not asked for; NaN: uncalibrated.
-        open: ``(H,)`` True for steps that are not scored yet.
-    """
+    """One forecast with unknown outcomes."""
 
     as_of: float
     step_s: int
     source: str
-    segments: tuple[str, ...]
-    interval: FloatArray
-    answered: FloatArray
-    factors: FloatArray
-    open: NDArray[np.bool_]
+    segments: tuple[str, ...]  # the narrowest first
+    interval: FloatArray  # (H, 3): lower end, centre, upper end of the target's, before limits
+    answered: FloatArray  # (H, 4): the target's interval as answered, then the outermost levels
+    factors: FloatArray  # (H, 2) of its calibration, also if not asked for; NaN: uncalibrated
+    open: NDArray[np.bool_]  # (H,) True for steps that are not scored yet
 
     @property
     def key(self) -> Key:
@@ -65,19 +57,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchedActuals:
-    """N steps of forecasts with their outcomes.
+    """N steps of forecasts with their outcomes."""
 
-    Attributes:
-        forecasts: one for each step; a forecast can be in it several times.
-        pair: ``(N,)`` number of the pair of forecast and window.
-        step: ``(N,)`` number of the step, from 0.
-        y_prob: ``(N,)`` outcomes.
-    """
-
-    forecasts: Sequence[OpenForecast]
-    pair: NDArray[np.int64]
-    step: NDArray[np.int64]
-    y_prob: FloatArray
+    forecasts: Sequence[OpenForecast]  # one for each step; a forecast can be in it several times
+    pair: NDArray[np.int64]  # (N,) number of the pair of forecast and window
+    step: NDArray[np.int64]  # (N,) number of the step, from 0
+    y_prob: FloatArray  # (N,) outcomes
 
 
 @dataclass(slots=True)

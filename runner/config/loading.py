@@ -135,11 +135,7 @@ class EffectiveSetting:
 
 
 def effective_settings(path: str | Path) -> Iterator[EffectiveSetting]:
-    """Every setting of a service with this file and environment, secrets hidden.
-
-    Raises:
-        ConfigError: as ``load_config``.
-    """
+    """Every setting of a service with this file and environment, secrets hidden."""
     config, file = load_config(path), read_yaml(Path(path))
     environment = EnvSettingsSource(Config)()
     for name, value in config.model_dump(mode="json").items():
@@ -169,11 +165,7 @@ def _without_secrets(key: str, value: Any) -> Any:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: as ``read_documents``, or the file is not a mapping.
-    """
+    """The mapping in a YAML file; raises ConfigError also if it is another value."""
     match read_documents(file):
         case [dict() as values]:
             return values
@@ -181,11 +173,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def read_documents(file: Path) -> list[Any]:
-    """Every document in a YAML file, without the empty ones.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or repeats a key.
-    """
+    """Every document in a YAML file; raises ConfigError also if it cannot be read."""
     try:
         return parse_documents(file.read_text("utf-8"), str(file))
     except OSError as exc:
@@ -195,7 +183,7 @@ def read_documents(file: Path) -> list[Any]:
 
 
 def parse_documents(text: str, place: str) -> list[Any]:
-    """Every document in a YAML text; error messages name it ``place``.
+    """Every document in a YAML text, without the empty ones; error messages name it ``place``.
 
     Raises:
         ConfigError: the text is not YAML, or repeats a key.

@@ -71,14 +71,7 @@ WARNINGS = (  # every warning that an answer can carry; documented in docs/api.m
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
-    """An answer: bands, and where they come from.
-
-    Attributes:
-        model: the model call behind the bands, also if they were cached; None for the baseline.
-        cache_age_s: age of a cached answer in seconds; None if it did not come from a cache.
-        cache_entry: the fresh entry of the cache from which an equal request would be answered.
-        conformal: calibrated paths ``(1, H, Q)``; None also if too few outcomes are known.
-    """
+    """An answer: bands, and where they come from."""
 
     resolved: ResolvedRequest
     bands: Bands
@@ -86,12 +79,12 @@ class Forecast:
     breaker_state: BreakerState
     warnings: tuple[str, ...]
     fallback_reason: FallbackReason | None = None
-    model: ModelAnswer | None = None
+    model: ModelAnswer | None = None  # also behind cached bands; None for the baseline
     cache_stale: bool = False
-    cache_age_s: float | None = None
-    cache_entry: Entry[ModelAnswer] | None = None
+    cache_age_s: float | None = None  # None if it did not come from a cache
+    cache_entry: Entry[ModelAnswer] | None = None  # fresh: would answer an equal request
     conformal_asked: bool = False
-    conformal: Adjusted | None = None
+    conformal: Adjusted | None = None  # paths (1, H, Q); None also if too few outcomes are known
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,21 +32,13 @@ _TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegularSeries:
-    """The last T steps of a market, one value a step.
+    """The last T steps of a market, one value a step."""
 
-    Attributes:
-        y_prob: ``(T,)`` with the last known value carried forward over gaps; finite.
-        observed_prob: ``(T,)`` with NaN where a step has no observation.
-        x_past: covariates on the same grid, each ``(T,)``.
-        points: number of steps with an observation.
-        longest_gap_minutes: the longest stretch of steps without an observation.
-    """
-
-    y_prob: FloatArray
-    observed_prob: FloatArray
-    x_past: Mapping[str, FloatArray]
-    points: int
-    longest_gap_minutes: float
+    y_prob: FloatArray  # (T,), finite: the last known value is carried forward over gaps
+    observed_prob: FloatArray  # (T,), NaN where a step has no observation
+    x_past: Mapping[str, FloatArray]  # covariates on the same grid, each (T,)
+    points: int  # number of steps with an observation
+    longest_gap_minutes: float  # the longest stretch of steps without an observation
 
     @property
     def gaps_filled(self) -> int:
