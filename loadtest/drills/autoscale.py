@@ -35,9 +35,6 @@ LEAST_SHARE = 0.9  # of the model's rate before
 DOWNSCALE_DELAY_S = 20.0  # 300 is shipped
 BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
 OUT, LOW = "step, scaled out", "low again"
-HEAD = (
-    "phase | Runners | callers | s | answers/s | from the model | p50 ms | p95 ms | series a call"
-)
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--callers": (120, "callers from the step on"),
     "--target": (40, "items in progress for each Runner"),
@@ -216,7 +213,7 @@ def report(seen: Seen) -> tuple[str, list[str]]:
         "scaled in after": seen.back_s,
     }
     words = (f"{what} {'never' if s is None else f'{s:.0f} s'}" for what, s in times.items())
-    return f"{harness.table(HEAD, map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
+    return f"{harness.table(map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
 
 
 def failures(seen: Seen) -> list[str]:
@@ -234,18 +231,18 @@ def failures(seen: Seen) -> list[str]:
     return found
 
 
-def _cells(phase: Phase) -> list[object]:
+def _cells(phase: Phase) -> dict[str, object]:
     answers = len(phase.samples)
-    return [
-        phase.name,
-        phase.runners,
-        phase.callers,
-        f"{phase.seconds:.0f}",
-        f"{phase.per_second(answers):.0f}",
-        f"{phase.by_model / max(1, answers):.1%}",
-        *(f"{ms:.0f}" for ms in harness.percentiles_ms(phase.samples, 50, 95)),
-        f"{sum(phase.sizes) / max(1, len(phase.sizes)):.1f}",
-    ]
+    return {
+        "phase": phase.name,
+        "Runners": phase.runners,
+        "callers": phase.callers,
+        "s": f"{phase.seconds:.0f}",
+        "answers/s": f"{phase.per_second(answers):.0f}",
+        "from the model": f"{phase.by_model / max(1, answers):.1%}",
+        **harness.times(phase.samples, 50, 95),
+        "series a call": f"{sum(phase.sizes) / max(1, len(phase.sizes)):.1f}",
+    }
 
 
 if __name__ == "__main__":

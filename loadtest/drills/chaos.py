@@ -204,11 +204,6 @@ def _is_replaced(scene: Field, blow: Blow, victim: int, before: int) -> bool:
 
 # From attempts to a row of the table, and to pass or fail
 
-HEAD = (
-    "blow | requests | valid at once | lost | recovered by one retry | from the model "
-    "| p99 ms | max ms | max inside ms | hurt for s | replaced after s | reasons"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -242,9 +237,9 @@ class Row:
         hurt = [a.retry or a.first for a in self.attempts if a.first.source != "model"]
         return max((sample.done_s - self.blow_s for sample in hurt), default=0.0)
 
-    def ms(self, *percents: float) -> list[float]:
-        """Percentiles of the latency of first tries that were answered."""
-        return harness.percentiles_ms([s for s in self.firsts if not is_lost(s)], *percents)
+    @property
+    def answered(self) -> list[Sample]:
+        return [sample for sample in self.firsts if not is_lost(sample)]
 
 
 def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
@@ -262,7 +257,7 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
     if missing := lost - row.recovered:
         why = harness.counted(harness.problems_of(a.retry for a in row.lost if a.retry))
         found.append(f"{missing} of {lost} lost requests not recovered ({why})")
-    (most_ms,) = row.ms(100)
+    (most_ms,) = harness.percentiles_ms(row.answered, 100)
     if most_ms > limit_ms and not row.carries:  # otherwise its clients gave up
         found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
     if row.replaced_s is None:
@@ -270,20 +265,23 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
     return found
 
 
-def cells(row: Row) -> list[object]:
+def cells(row: Row) -> dict[str, object]:
     """``max inside`` is the longest by the service's own clock."""
     firsts, reasons = row.firsts, Counter(s.reason for s in row.firsts if s.reason)
-    valid = len(firsts) - harness.problems_of(firsts).total()
     inside_ms = max((sample.inside_ms for sample in firsts), default=0.0)
-    return [
-        row.name,
-        *(len(firsts), valid, len(row.lost), row.recovered),
-        sum(sample.source == "model" for sample in firsts),
-        *(f"{ms:.0f}" for ms in (*row.ms(99, 100), inside_ms)),
-        f"{max(0.0, row.hurt_s):.1f}",
-        "-" if row.replaced_s is None else f"{row.replaced_s:.1f}",
-        harness.counted(reasons) or "-",
-    ]
+    return {
+        "blow": row.name,
+        "requests": len(firsts),
+        "valid at once": len(firsts) - harness.problems_of(firsts).total(),
+        "lost": len(row.lost),
+        "recovered by one retry": row.recovered,
+        "from the model": harness.sources(firsts)["model"],
+        **harness.times(row.answered, 99, 100),
+        "max inside ms": f"{inside_ms:.0f}",
+        "hurt for s": f"{max(0.0, row.hurt_s):.1f}",
+        "replaced after s": "-" if row.replaced_s is None else f"{row.replaced_s:.1f}",
+        "reasons": harness.counted(reasons) or "-",
+    }
 
 
 # The command
@@ -295,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     return harness.judged(
         "CHAOS",
         partial(_run, args, blows, rows),
-        lambda: (harness.table(HEAD, map(cells, rows)), failures(rows, args.deadline_ms)),
+        lambda: (harness.table(map(cells, rows)), failures(rows, args.deadline_ms)),
     )
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.drills import harness
-from loadtest.drills.chaos import HEAD as HEAD_OF_TABLE
 from loadtest.drills.chaos import Attempt, Row, cells, failures, is_lost
 from loadtest.drills.harness import Client
 from loadtest.drills.parts.nodes import (
@@ -258,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         given,
         partial(_run, redis=redis, drills=possible, args=args, rows=rows),
         lambda: (
-            harness.table(HEAD_OF_TABLE, map(cells, rows)),
+            harness.table(map(cells, rows)),
             untried + failures(rows, NO_LIMIT_MS),
         ),
     )

@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -226,8 +226,6 @@ async def outage_round(field: Field) -> dict[str, float]:
 
 # The table
 
-HEAD = "what | asked | median | least | most | "
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -275,15 +273,15 @@ ROWS = (
 
 def table_of(rounds: Sequence[dict[str, float]]) -> str:
     values = [(row, [one[row.name] for one in rounds if row.name in one]) for row in ROWS]
-    return harness.table(HEAD, (cells(row, found) for row, found in values if found))
+    return harness.table(cells(row, found) for row, found in values if found)
 
 
-def cells(row: Row, values: Sequence[float]) -> list[str]:
+def cells(row: Row, values: Sequence[float]) -> dict[str, object]:
     """The cells of a row, with the median, least and most of its values."""
-    write: Callable[[float], str] = f"{{:,.{row.digits}f}}".format
-    middle = statistics.median(values)
-    verdict = "" if not row.asked else "yes" if row.holds(middle) else "**no**"
-    return [row.meaning, row.asked, *map(write, (middle, min(values), max(values))), verdict]
+    numbers = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+    written = {name: f"{value:,.{row.digits}f}" for name, value in numbers.items()}
+    verdict = "" if not row.asked else "yes" if row.holds(numbers["median"]) else "**no**"
+    return {"what": row.meaning, "asked": row.asked, **written, "": verdict}
 
 
 def _circumstances(args: argparse.Namespace) -> str:

@@ -28,7 +28,6 @@ BASELINE = replace(MODEL, liquidity="low")
 POINTS = (288, 1_000, 3_000, 10_000, 20_000)
 HORIZONS = (12, 48, 128, 512)
 SERIES = (1, 8, 32, 128, 512)
-HEAD = "what grows | median ms by size | µs per further unit | linear"
 BEND = 1.2  # the exponent of a curve's end; 1 is linear, the rest is for the machine's noise
 
 
@@ -75,8 +74,10 @@ def main(argv: list[str] | None = None) -> int:
             curves.extend(asyncio.run(_measure(stand.url, args.requests)))
         harness.publish(table_of(curves), args.write, "curves")
 
-    bent = (curve.name for curve in curves if curve.bends())
-    return harness.judged("CURVES", drill, lambda: (table_of(curves), [*bent]))
+    def report() -> tuple[str, list[str]]:
+        return table_of(curves), [curve.name for curve in curves if curve.bends()]
+
+    return harness.judged("CURVES", drill, report)
 
 
 async def _measure(url: str, requests: int) -> list[Curve]:
@@ -105,13 +106,17 @@ async def _measure(url: str, requests: int) -> list[Curve]:
 
 
 def table_of(curves: Sequence[Curve]) -> str:
-    return harness.table(HEAD, map(_cells, curves))
+    return harness.table(map(_cells, curves))
 
 
-def _cells(curve: Curve) -> list[str]:
-    sizes = ", ".join(f"{s:,}: {ms:.1f}" for s, ms in zip(curve.sizes, curve.ms, strict=True))
-    units = ", ".join(f"{unit * 1e3:,.1f}" for unit in curve.per_unit_ms())
-    return [curve.name, sizes, units, f"{curve.exponent():.2f}"]
+def _cells(curve: Curve) -> dict[str, object]:
+    sizes = zip(curve.sizes, curve.ms, strict=True)
+    return {
+        "what grows": curve.name,
+        "median ms by size": ", ".join(f"{size:,}: {ms:.1f}" for size, ms in sizes),
+        "µs per further unit": ", ".join(f"{u * 1e3:,.1f}" for u in curve.per_unit_ms()),
+        "linear": f"{curve.exponent():.2f}",
+    }
 
 
 if __name__ == "__main__":

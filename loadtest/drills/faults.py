@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         "FAULTS",
         partial(_run, args, cases, rows),
         lambda: (
-            f"{harness.table(HEAD, map(cells, rows))}\n\n{NOTE}",
+            f"{harness.table(map(cells, rows))}\n\n{NOTE}",
             failures(rows, args.deadline_ms),
         ),
     )
@@ -209,10 +209,6 @@ NOTE = (
     "Swapped ids cannot be detected: both ids are known and both forecasts are valid. A single "
     "series with an unknown id is bad output."
 )
-HEAD = (
-    "fault | requests | valid | model | baseline | stale | p50 ms | p95 ms | p99 ms | max ms "
-    "| max inside ms | back after s | reasons | breaker"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,22 +242,21 @@ def _failures(row: Row, limit_ms: float) -> list[str]:
     return [f"{row.name}: {words}" for words in found]
 
 
-def cells(row: Row) -> list[object]:
+def cells(row: Row) -> dict[str, object]:
     """``max inside`` is the longest by the service's own clock."""
-    sources = Counter(sample.source for sample in row.samples)
     reasons = Counter(sample.reason for sample in row.samples if sample.reason)
     inside_ms = max((sample.inside_ms for sample in row.samples), default=0.0)
-    times = [*harness.percentiles_ms(row.samples, 50, 95, 99, 100), inside_ms]
-    return [
-        row.name,
-        len(row.samples),
-        harness.valid_share(row.samples),
-        *(sources[name] for name in ("model", "baseline", "stale")),
-        *(f"{ms:.0f}" for ms in times),
-        "-" if row.back_s is None else f"{row.back_s:.1f}",
-        harness.counted(reasons) or "-",
-        harness.breaker_path(row.samples),
-    ]
+    return {
+        "fault": row.name,
+        "requests": len(row.samples),
+        "valid": harness.valid_share(row.samples),
+        **harness.sources(row.samples),
+        **harness.times(row.samples, 50, 95, 99, 100),
+        "max inside ms": f"{inside_ms:.0f}",
+        "back after s": "-" if row.back_s is None else f"{row.back_s:.1f}",
+        "reasons": harness.counted(reasons) or "-",
+        "breaker": harness.breaker_path(row.samples),
+    }
 
 
 if __name__ == "__main__":

@@ -151,13 +151,23 @@ def exit_code(broken: Sequence[str]) -> int:
     return 1 if broken else 0
 
 
-def table(head: str, rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; ``head`` names the columns, with bars between them."""
-    return "\n".join([f"| {head} |", "|---|" + "---:|" * head.count("|"), *map(table_line, rows)])
+def table(rows: Iterable[Mapping[str, object]]) -> str:
+    """A Markdown table; the keys of a row are the names of the columns.
+
+    >>> print(table([{"load": "1x", "p50 ms": 3}]))
+    | load | p50 ms |
+    |---|---:|
+    | 1x | 3 |
+    """
+    lines = list(rows)
+    head = [table_line(dict(zip(row, row, strict=True))) for row in lines[:1]]
+    return "\n".join(
+        [*head, *("|---|" + "---:|" * (len(row) - 1) for row in lines[:1]), *map(table_line, lines)]
+    )
 
 
-def table_line(row: Iterable[object]) -> str:
-    return "| " + " | ".join(map(str, row)) + " |"
+def table_line(row: Mapping[str, object]) -> str:
+    return "| " + " | ".join(map(str, row.values())) + " |"
 
 
 def publish(text: str, page: Path | None, name: str) -> None:
@@ -426,6 +436,19 @@ def percentiles_ms(samples: Iterable[Sample], *percents: float) -> list[float]:
     """Of the latencies."""
     ascending = sorted(sample.latency_ms for sample in samples)
     return [percentile(ascending, percent) for percent in percents]
+
+
+def times(samples: Iterable[Sample], *percents: int) -> dict[str, object]:
+    """Cells with percentiles of the latencies."""
+    names = ["max ms" if percent == 100 else f"p{percent} ms" for percent in percents]
+    values = [f"{ms:.0f}" for ms in percentiles_ms(samples, *percents)]
+    return dict(zip(names, values, strict=True))
+
+
+def sources(samples: Iterable[Sample]) -> dict[str, object]:
+    """Cells with the number of answers from each source."""
+    counts = Counter(sample.source for sample in samples)
+    return {name: counts[name] for name in ("model", "baseline", "stale")}
 
 
 def problems_of(samples: Iterable[Sample]) -> Counter[str]:

@@ -117,12 +117,6 @@ def _body(flow: Flow, numbers: Iterator[int]) -> bytes:
 
 # From results to rows of the table, and to pass or fail
 
-HEAD = (
-    "load | kind | offered | model | of it in the load | stale | baseline, overloaded "
-    "| baseline, other | refused | with Retry-After | valid of admitted "
-    "| p50 ms | p95 ms | p99 ms | max ms | other reasons"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -223,20 +217,24 @@ def _late(row: Row) -> list[str]:
     return found
 
 
-def cells(row: Row) -> list[object]:
+def cells(row: Row) -> dict[str, object]:
     overloaded = row.reasons[OVERLOADED]
     other = Counter({r: n for r, n in row.reasons.items() if r != OVERLOADED}) + row.problems
-    stale = sum(sample.source == "stale" for sample in row.admitted)
-    return [
-        row.load,
-        row.kind,
-        *(len(row.samples), len(row.by_model), row.served, stale),
-        *(overloaded, row.reasons.total() - overloaded),
-        *(len(row.refused), sum(one.retry_after for one in row.refused)),
-        harness.valid_share(row.admitted),
-        *(f"{ms:.0f}" for ms in row.ms(50, 95, 99, 100)),
-        harness.counted(other) or "-",
-    ]
+    return {
+        "load": row.load,
+        "kind": row.kind,
+        "offered": len(row.samples),
+        "model": len(row.by_model),
+        "of it in the load": row.served,
+        "stale": harness.sources(row.admitted)["stale"],
+        "baseline, overloaded": overloaded,
+        "baseline, other": row.reasons.total() - overloaded,
+        "refused": len(row.refused),
+        "with Retry-After": sum(one.retry_after for one in row.refused),
+        "valid of admitted": harness.valid_share(row.admitted),
+        **harness.times(row.admitted, 50, 95, 99, 100),
+        "other reasons": harness.counted(other) or "-",
+    }
 
 
 # The command
@@ -252,9 +250,7 @@ def main(argv: list[str] | None = None) -> int:
         with harness.standing(*speed, SETTINGS, log_lines=5) as stand:
             asyncio.run(_drill(stand.url, args, rows, broken))
 
-    return harness.judged(
-        "OVERLOAD", drill, lambda: (harness.table(HEAD, map(cells, rows)), broken)
-    )
+    return harness.judged("OVERLOAD", drill, lambda: (harness.table(map(cells, rows)), broken))
 
 
 async def _drill(url: str, args: argparse.Namespace, rows: list[Row], broken: list[str]) -> None:

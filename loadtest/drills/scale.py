@@ -375,39 +375,48 @@ def failures(points: Iterable[Point], costs: Costs, cores: int) -> list[str]:
 def cost_table(found: Sequence[Cost]) -> str:
     """Milliseconds of CPU for each forecast by process."""
     used = [stage for stage in STAGES if any(cost.cpu_ms[stage] > 0.005 for cost in found)]
-    head = ["load", "forecasts/s", "p95 ms", "series a call", "CPU ms each", *used]
-    rows = (
-        [
-            cost.name,
-            *(f"{n:.0f}" for n in (cost.per_second, cost.p95_ms, cost.series_per_call)),
-            *(f"{ms:.2f}" for ms in (sum(cost.cpu_ms.values()), *(cost.cpu_ms[s] for s in used))),
-        ]
+    return table(
+        {
+            "load": cost.name,
+            "forecasts/s": f"{cost.per_second:.0f}",
+            "p95 ms": f"{cost.p95_ms:.0f}",
+            "series a call": f"{cost.series_per_call:.0f}",
+            "CPU ms each": f"{sum(cost.cpu_ms.values()):.2f}",
+            **{stage: f"{cost.cpu_ms[stage]:.2f}" for stage in used},
+        }
         for cost in found
     )
-    return table(" | ".join(head), rows)
 
 
 def point_table(points: Iterable[Point], costs: Costs, cores: int) -> str:
-    head = "one machine | cores busy elsewhere | measured, forecasts/s | by the rule | off by"
-    rows = []
-    for point in points:
-        rate, expected = point.per_second, point.expected(costs, cores)
-        numbers = (f"{rate:.0f}", f"{expected:.0f}", f"{expected / rate - 1:+.0%}")
-        rows.append([point.name, f"{point.elsewhere:.1f}", *numbers])
-    return table(head, rows)
+    return table(
+        {
+            "one machine": point.name,
+            "cores busy elsewhere": f"{point.elsewhere:.1f}",
+            "measured, forecasts/s": f"{point.per_second:.0f}",
+            "by the rule": f"{point.expected(costs, cores):.0f}",
+            "off by": f"{point.expected(costs, cores) / point.per_second - 1:+.0%}",
+        }
+        for point in points
+    )
 
 
 def size_table(loads: Iterable[Load], costs: Costs, runtime: Runtime, cores_each: float) -> str:
-    head = "singles/s | markets a cycle | runtimes | Runners | ingresses | nodes "
-    head += "| runtime busy | Runner busy | ingress busy"
-    rows = []
-    for load in loads:
-        size = size_for(load, costs, runtime, cores_each)
-        counts = (load.per_second, load.markets, size.runtimes, size.runners, size.ingresses)
-        busy = (size.runtime_busy, size.runner_busy, size.ingress_busy)
-        nodes = f"{size.nodes} of {cores_each:.0f} cores"
-        rows.append([*(f"{n:,.0f}" for n in counts), nodes, *(f"{b:.0%}" for b in busy)])
-    return table(head, rows)
+    sizes = [(load, size_for(load, costs, runtime, cores_each)) for load in loads]
+    return table(
+        {
+            "singles/s": f"{load.per_second:,.0f}",
+            "markets a cycle": f"{load.markets:,}",
+            "runtimes": size.runtimes,
+            "Runners": size.runners,
+            "ingresses": size.ingresses,
+            "nodes": f"{size.nodes} of {cores_each:.0f} cores",
+            "runtime busy": f"{size.runtime_busy:.0%}",
+            "Runner busy": f"{size.runner_busy:.0%}",
+            "ingress busy": f"{size.ingress_busy:.0%}",
+        }
+        for load, size in sizes
+    )
 
 
 def limit_table(costs: Costs, runtime: Runtime) -> str:
@@ -422,11 +431,12 @@ def limit_table(costs: Costs, runtime: Runtime) -> str:
         ("the breaker actor", 1e3 / BREAKER_MS_EACH, "Runners or more", sync),
     ]
     if costs.proxy_ms:  # Serve's plain mode has no HAProxy
-        rows.insert(
-            3, ("HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node")
-        )
-    written = ((part, f"{at:,.0f}", unit, then) for part, at, unit, then in rows)
-    return table("part | full at | | what helps then", written)
+        proxy = ("HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node")
+        rows.insert(3, proxy)
+    return table(
+        {"part": part, "full at": f"{at:,.0f}", "": unit, "what helps then": then}
+        for part, at, unit, then in rows
+    )
 
 
 if __name__ == "__main__":

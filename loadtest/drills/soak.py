@@ -39,6 +39,7 @@ SETTINGS = {  # what is kept up to a number is full within the warm-up: a slope 
 SHAPE = Shape(model="mock", points=96)
 CALM_S = 10.0  # for what is under way to end once nobody asks any more
 FEWEST_LOOKS = 5
+MEASURED = {"pss_mb": "PSS MB", "own_mb": "own MB", "fds": "open files", "threads": "threads"}
 GAUGES = ("tsfm_tasks", "tsfm_kept_answers", "tsfm_in_flight", "tsfm_queued_items")
 MARKETS, BATCH_ITEMS = 40, 8  # so few markets that each is known after the warm-up
 EVERY_S = 5.0  # between two looks at the processes
@@ -149,14 +150,11 @@ async def _in_flight_at_the_end(url: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process over the window; starts and ends are medians of the first and last fifth."""
+    """One process over the window; ``ends`` has the start and the end of each reading."""
 
     name: str
-    pss_mb: tuple[float, float]
-    own_mb: tuple[float, float]
+    ends: Mapping[str, tuple[float, float]]
     mb_per_hour: float  # of its own memory
-    fds: tuple[float, float]
-    threads: tuple[float, float]
 
     @property
     def ours(self) -> bool:
@@ -190,15 +188,10 @@ def _always_there(looks: Sequence[Look]) -> set[int]:
 
 def _row(looks: Sequence[Look], pid: int) -> Row:
     readings = [look.readings[pid] for look in looks]
-    own = [reading.own_mb for reading in readings]
-    return Row(
-        readings[-1].name,
-        _ends([reading.pss_mb for reading in readings]),
-        _ends(own),
-        slope_per_hour([look.at_s for look in looks], own) if len(looks) > 1 else 0.0,
-        _ends([reading.fds for reading in readings]),
-        _ends([reading.threads for reading in readings]),
-    )
+    ends = {what: _ends([getattr(one, what) for one in readings]) for what in MEASURED}
+    own_mb = [reading.own_mb for reading in readings]
+    slope = slope_per_hour([look.at_s for look in looks], own_mb) if len(looks) > 1 else 0.0
+    return Row(readings[-1].name, ends, slope)
 
 
 def gauge_rows(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:
@@ -220,18 +213,11 @@ def report(found: Found, minutes: float) -> tuple[str, list[str]]:
     """The tables of the traffic, the processes and the gauges, and every broken promise."""
     first_s = min(300.0, minutes * 20)  # the warm-up is a third of the run, five minutes at most
     looks = [look for look in found.looks if look.at_s >= first_s]
-    gauges = [(n, f"{a:.0f}", f"{b:.0f}") for n, (a, b) in gauge_rows(looks).items()]
-    processes = "process | PSS MB | own MB | own MB/h | open files | threads"
+    gauges = gauge_rows(looks).items()
     texts = [
-        harness.table(
-            "kind | forecasts | valid | invalid | left | p50 ms | p95 ms | p99 ms | max ms",
-            (
-                _cells_of(kind, found.samples.get(kind, []), found.left[kind])
-                for kind in _kinds(found)
-            ),
-        ),
-        harness.table(processes, map(_cells, rows_of(looks))),
-        harness.table("of all replicas of a deployment | start | end", gauges),
+        harness.table(_traffic(k, found.samples.get(k, []), found.left[k]) for k in _kinds(found)),
+        harness.table(map(_cells, rows_of(looks))),
+        harness.table({"gauge": name, "start, end": _pair(ends)} for name, ends in gauges),
         _note(looks),
     ]
     return "\n\n".join(texts), failures(looks, found)
@@ -252,13 +238,13 @@ def failures(looks: Sequence[Look], found: Found) -> list[str]:
 
 
 def _growth(row: Row) -> list[str]:
-    found, (first_mb, last_mb) = [], row.own_mb
+    found, (first_mb, last_mb) = [], row.ends["own_mb"]
     # growth under NOISE_MB in the whole window is not told from noise
     if row.mb_per_hour > LIMIT_MB_PER_HOUR and last_mb - first_mb > NOISE_MB:
         allowed = f"{LIMIT_MB_PER_HOUR:g} allowed"
         found.append(f"{row.name}: grows {row.mb_per_hour:.0f} MB/h, {allowed}")
-    found += _rise(f"{row.name}: open files", row.fds, LIMIT_FDS)
-    return found + _rise(f"{row.name}: threads", row.threads, LIMIT_THREADS)
+    found += _rise(f"{row.name}: open files", row.ends["fds"], LIMIT_FDS)
+    return found + _rise(f"{row.name}: threads", row.ends["threads"], LIMIT_THREADS)
 
 
 def _gauge_growth(found: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -283,17 +269,20 @@ def _bad(kind: str, samples: Sequence[Sample]) -> list[str]:
     return [f"{kind}: {words}" for words in harness.bad_answers(problems, len(samples))]
 
 
-def _cells(row: Row) -> list[str]:
-    memory = [f"{first:.1f} > {last:.1f}" for first, last in (row.pss_mb, row.own_mb)]
-    counts = [f"{first:.0f} > {last:.0f}" for first, last in (row.fds, row.threads)]
-    return [row.name, *memory, f"{row.mb_per_hour:+.1f}", *counts]
+def _pair(ends: tuple[float, float]) -> str:
+    return "{:.1f} > {:.1f}".format(*ends)
 
 
-def _cells_of(kind: str, samples: Sequence[Sample], left: int) -> list[object]:
+def _cells(row: Row) -> dict[str, object]:
+    readings = {name: _pair(row.ends[what]) for what, name in MEASURED.items()}
+    return {"process": row.name, **readings, "own MB/h": f"{row.mb_per_hour:+.1f}"}
+
+
+def _traffic(kind: str, samples: Sequence[Sample], left: int) -> dict[str, object]:
     """Times are of those who waited."""
     invalid = harness.problems_of(samples).total()
-    times = [f"{ms:.0f}" for ms in harness.percentiles_ms(samples, 50, 95, 99, 100)]
-    return [kind, len(samples), len(samples) - invalid, invalid, left, *times]
+    counts = {"forecasts": len(samples), "valid": len(samples) - invalid, "invalid": invalid}
+    return {"kind": kind, **counts, "left": left, **harness.times(samples, 50, 95, 99, 100)}
 
 
 def _note(looks: Sequence[Look]) -> str:

@@ -10,12 +10,11 @@ this one, and the roll-back goes there again.
 """
 
 import asyncio
+import contextlib
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,18 +79,14 @@ class Version:
         deployments = self.config["applications"][0]["deployments"]
         return {deployment["name"]: deployment["num_replicas"] for deployment in deployments}
 
-    def copy(self, code: Path | None = None, **variables: str) -> "Version":
-        """A version of its own, with other variables or other code."""
-        made = Version(deepcopy(self.config), code or self.code)
+    def copy(
+        self, code: Path | None = None, runners: int | None = None, **variables: str
+    ) -> "Version":
+        """A version of its own, with other code, another number of Runners or other variables."""
+        runner = {"num_replicas": runners or self.replicas()["Runner"]}
+        config = harness.with_deployments(self.config, {"Runner": runner})
+        made = Version(config, code or self.code)
         made.variables().update(variables)
-        return made
-
-    def scaled(self, name: str, replicas: int) -> "Version":
-        """A version of its own, with so many replicas of a deployment."""
-        made = self.copy()
-        for deployment in made.config["applications"][0]["deployments"]:
-            if deployment["name"] == name:
-                deployment["num_replicas"] = replicas
         return made
 
 
@@ -106,7 +101,7 @@ class Stage:
     live: Path
     changed: Path
     now: Version
-    before: list[Version] = field(default_factory=list)
+    before: Version
 
     @property
     def url(self) -> str:
@@ -117,13 +112,12 @@ class Stage:
         for name in CODE:
             shutil.copytree(version.code / name, self.live / name, dirs_exist_ok=True)
         self.cluster.deploy(version.config)
+        self.before, self.now = self.now, version
 
     def go_to(self, version: Version, *, replaces: bool = True) -> None:
         """Deploys a version and waits until it is all that runs."""
         old = set(self.cluster.replica_ids()) if replaces else set()
-        self.before.append(self.now)
         self.deploy(version)
-        self.now = version
         wait_for(lambda: self._is_all_there_is(old), LIMIT_S, "all replicas of the update")
 
     def _is_all_there_is(self, old: set[str]) -> bool:
@@ -143,28 +137,16 @@ class Update:
     expected: str
 
 
-def _scale(stage: Stage) -> None:
-    stage.go_to(stage.now.scaled("Runner", 3), replaces=False)
-
-
-def _set(stage: Stage) -> None:
-    stage.go_to(stage.now.copy(TSFM_REQUEST__DEADLINE_MS="3100"))
-
-
 def _change_code(stage: Stage) -> None:
     number = int(stage.now.variables()["TSFM_REVISION"]) + 1
     stage.go_to(stage.now.copy(stage.changed, TSFM_REVISION=str(number)))
 
 
-def _go_back(stage: Stage) -> None:
-    stage.go_to(stage.before[-1])
-
-
 UPDATES = (
-    Update("one Runner more", _scale, CARRIED),
-    Update("a setting", _set, RESET),
+    Update("one Runner more", lambda s: s.go_to(s.now.copy(runners=3), replaces=False), CARRIED),
+    Update("a setting", lambda s: s.go_to(s.now.copy(TSFM_REQUEST__DEADLINE_MS="3100")), RESET),
     Update("the code", _change_code, RESET),
-    Update("back to the code before", _go_back, RESET),
+    Update("back to the code before", lambda s: s.go_to(s.before), RESET),
 )
 
 
@@ -187,14 +169,6 @@ class Markets:
         return self._bodies[turn % len(self._bodies)]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Actual values that calibration has learned from at one moment."""
-
-    at_s: float
-    outcomes: int | None  # None: the status could not be read
-
-
 # The command
 
 
@@ -206,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         "updates",
         given,
         partial(_run, updates=chosen, before=args.before, rows=rows),
-        lambda: (harness.table(HEAD_OF_TABLE, map(cells, rows)), failures(rows)),
+        lambda: (harness.table(map(cells, rows)), failures(rows)),
     )
 
 
@@ -232,7 +206,8 @@ def _stage(folder: Path, runtime_url: str, before: Path | None) -> Stage:
     live = folder / "live"
     live.mkdir()
     changed = ROOT if before else _changed(folder / "changed")
-    return Stage(Cluster(folder, redis=False, env={}, code=live), live, changed, first)
+    cluster = Cluster(folder, redis=False, env={}, code=live)
+    return Stage(cluster, live, changed, now=first, before=first)
 
 
 def _changed(folder: Path) -> Path:
@@ -246,7 +221,7 @@ def _changed(folder: Path) -> Path:
 
 async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
     """Traffic before, during and after an update; the breaker of one model is forced before."""
-    going, looks = True, list[Look]()
+    going, outcomes = True, list[tuple[float, int]]()
     client = Client(stage.url, SHAPE)
     turns_each = int(RATE * ADVANCE_S)
 
@@ -258,7 +233,7 @@ async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
     async with httpx.AsyncClient(base_url=stage.url, timeout=5, trust_env=False) as http:
         route = f"/tsfm/admin/breakers/{FORCED}"
         (await http.post(route, json={"action": "force_open"})).raise_for_status()
-        looking = asyncio.create_task(_look(http, client, looks))
+        looking = asyncio.create_task(_look(http, client, outcomes))
         asking = asyncio.create_task(harness.at_rate(RATE, ask, lambda _: going))
         try:
             await asyncio.sleep(LEAD_S)
@@ -272,17 +247,14 @@ async def _watch(stage: Stage, update: Update, markets: Markets) -> "Row":
             looking.cancel()
             client.close()
         after = await _state(http)
-    return Row(update.name, update.expected, client.samples, looks, began_s, took_s, after)
+    return Row(update.name, update.expected, client.samples, outcomes, began_s, took_s, after)
 
 
-async def _look(http: httpx.AsyncClient, client: Client, looks: list[Look]) -> None:
+async def _look(http: httpx.AsyncClient, client: Client, outcomes: list[tuple[float, int]]) -> None:
     while True:
-        try:
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
             coverage = (await http.get("/tsfm/status")).json()["coverage"]
-            outcomes = sum(item["samples"] for item in coverage)
-        except (httpx.HTTPError, ValueError, KeyError):
-            outcomes = None
-        looks.append(Look(client.now_s(), outcomes))
+            outcomes.append((client.now_s(), sum(item["samples"] for item in coverage)))
         await asyncio.sleep(1.0)
 
 
@@ -295,24 +267,20 @@ async def _state(http: httpx.AsyncClient) -> tuple[str, str]:
 
 # From what was seen to a row of the table, and to pass or fail
 
-HEAD_OF_TABLE = (
-    "update | requests | failed | model | baseline | stale | p95 ms | max ms | took s "
-    "| hits before, least | forced breaker | outcomes learned | version"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What was seen around one update, which began at ``began_s``.
 
-    ``expected`` is what must become of a breaker that was forced open before. ``after`` are its
-    state and the service's version after the update.
+    ``learned`` are actual values that calibration has learned from, by time. ``expected`` is what
+    must become of a breaker that was forced open before. ``after`` are its state and the service's
+    version after the update.
     """
 
     name: str
     expected: str
     samples: Sequence[Sample]
-    looks: Sequence[Look]
+    learned: Sequence[tuple[float, int]]
     began_s: float
     took_s: float
     after: tuple[str, str]
@@ -331,12 +299,8 @@ class Row:
     @property
     def outcomes(self) -> tuple[int, int]:
         """How many actual values calibration had learned from: before, and at the end."""
-        before = [look for look in self.looks if look.at_s <= self.began_s]
-        return _last_known(before), _last_known(self.looks)
-
-
-def _last_known(looks: Sequence[Look]) -> int:
-    return next((look.outcomes for look in reversed(looks) if look.outcomes is not None), 0)
+        before = [number for at_s, number in self.learned if at_s <= self.began_s]
+        return [0, *before][-1], [0, *(number for _, number in self.learned)][-1]
 
 
 def _hits(samples: Sequence[Sample]) -> float:
@@ -370,20 +334,19 @@ def _failures(row: Row) -> list[str]:
     return found
 
 
-def cells(row: Row) -> list[object]:
-    sources = Counter(sample.source for sample in row.samples)
-    return [
-        row.name,
-        len(row.samples),
-        harness.problems_of(row.samples).total(),
-        *(sources[name] for name in ("model", "baseline", "stale")),
-        *(f"{ms:.0f}" for ms in harness.percentiles_ms(row.samples, 95, 100)),
-        f"{row.took_s:.0f}",
-        ", ".join(f"{share:.0%}" for share in row.hits),
-        row.breaker,
-        f"{row.outcomes[0]} > {row.outcomes[1]}",
-        row.after[1],
-    ]
+def cells(row: Row) -> dict[str, object]:
+    return {
+        "update": row.name,
+        "requests": len(row.samples),
+        "failed": harness.problems_of(row.samples).total(),
+        **harness.sources(row.samples),
+        **harness.times(row.samples, 95, 100),
+        "took s": f"{row.took_s:.0f}",
+        "hits before, least": ", ".join(f"{share:.0%}" for share in row.hits),
+        "forced breaker": row.breaker,
+        "outcomes learned": f"{row.outcomes[0]} > {row.outcomes[1]}",
+        "version": row.after[1],
+    }
 
 
 if __name__ == "__main__":

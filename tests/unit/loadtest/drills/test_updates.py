@@ -11,14 +11,13 @@ from loadtest.drills.parts.nodes import application
 from loadtest.drills.updates import (
     OPEN,
     RESET,
-    Look,
     Markets,
     Row,
     Version,
     failures,
 )
 
-LOOKS = [Look(float(at), 100 + at) for at in range(31)]
+LEARNED = [(float(at), 100 + at) for at in range(31)]
 
 
 def sample(at_s: float, *, cached: bool = True, problem: str | None = None) -> Sample:
@@ -30,7 +29,7 @@ COLD = [sample(at, cached=not 20 <= at < 30) for at in range(38)]
 
 def row(**changes: object) -> Row:
     samples = [sample(at / 2, cached=at % 4 != 0) for at in range(60)]
-    whole = Row("a setting", RESET, samples, LOOKS, 10.0, 15.0, ("closed", "0.1.0"))
+    whole = Row("a setting", RESET, samples, LEARNED, 10.0, 15.0, ("closed", "0.1.0"))
     return replace(whole, **changes)  # type: ignore[arg-type]  # fields of a Row
 
 
@@ -45,7 +44,7 @@ def test_actual_values_are_counted_before_the_update_and_at_the_end() -> None:
         ({"samples": [sample(1), sample(2, problem="status 500")]}, "1 of 2 bad (1 status 500)"),
         ({"samples": COLD}, "cold caches: 0% cache hits, 100% before"),
         ({"after": (OPEN, "1")}, "the breaker was carried, not reset"),
-        ({"looks": [Look(1, 500), Look(30, 20)]}, "fell from 500 outcomes to 20"),
+        ({"learned": [(1, 500), (30, 20)]}, "fell from 500 outcomes to 20"),
     ],
 )
 def test_each_broken_promise_fails(changes: dict[str, object], words: str) -> None:
@@ -70,7 +69,7 @@ def test_markets_come_again_until_their_prices_change() -> None:
 def test_version_made_from_another_leaves_that_as_it_was(tmp_path: Path) -> None:
     first = Version(application([], scales=False), tmp_path)
 
-    changed = first.copy(tmp_path / "new", TSFM_REVISION="2").scaled("Runner", 3)
+    changed = first.copy(tmp_path / "new", runners=3, TSFM_REVISION="2")
 
     assert first.variables()["TSFM_REVISION"] == "1"
     assert (changed.code, changed.variables()["TSFM_REVISION"]) == (tmp_path / "new", "2")
