@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
@@ -76,7 +75,7 @@ BLOWS = (  # kills of all processes, and stops of those that handle requests
 
 @dataclass(slots=True)
 class Field:
-    """The service and its runtime; a killed runtime is replaced by a new process."""
+    """The service and its runtime."""
 
     service: Service
     stub: StubProcess
@@ -108,7 +107,8 @@ class Field:
             self.resume()
         elif target.name == RUNTIME:
             await asyncio.sleep(PAUSE_S)
-            await asyncio.to_thread(self._restart_runtime)
+            await asyncio.to_thread(self.stub.stop)
+            await asyncio.to_thread(self.stub.start_again)
         return victim
 
     def resume(self) -> None:
@@ -116,11 +116,6 @@ class Field:
         while self.stopped:
             with contextlib.suppress(ProcessLookupError):  # Serve may have replaced it meanwhile
                 os.kill(self.stopped.pop(), signal.SIGCONT)
-
-    def _restart_runtime(self) -> None:
-        port = urlsplit(self.stub.url).port
-        self.stub.stop()
-        self.stub = start_stub(*STUB, "--port", str(port))
 
 
 # One blow: requests before, during and after it
@@ -301,12 +296,9 @@ def _run(args: argparse.Namespace, blows: Sequence[Blow], rows: list[Row]) -> No
     config = harness.with_deployments(read_config(), REPLICATED)
     with start_stub(*STUB) as stub, harness.service_on([stub.url], SETTINGS, config, 5) as service:
         scene = Field(service, stub)
-        try:
-            for number, blow in enumerate(blows, 1):
-                rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))
-                harness.say(f"{number}/{len(blows)} {harness.table_line(cells(rows[-1]))}")
-        finally:
-            scene.stub.stop()  # the current process: the first one may have been killed
+        for number, blow in enumerate(blows, 1):
+            rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))
+            harness.say(f"{number}/{len(blows)} {harness.table_line(cells(rows[-1]))}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m loadtest.drills.faults
     python -m loadtest.drills.faults --only hang --only "tcp: refused"
 
-The stand-in, a TCP proxy before it, the service, and every fault in turn. The last line is
+The stand-in, the service, and every fault in turn. The last line is
 ``FAULTS_PASS`` or ``FAULTS_FAIL: why``.
 """
 
@@ -12,8 +12,8 @@ import asyncio
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,6 @@ import orjson
 
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
-from loadtest.fault_proxy import ProxyThread
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.stub.process import StubProcess, start_stub
 
@@ -43,28 +42,23 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-# The faults, each as an order to the stand-in or to the TCP proxy in front of it
+# The faults
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fault.
+    """One fault of the stand-in; ``down`` stops it.
 
-    ``fault`` is of the stand-in, ``toxics`` of the proxy. ``poison_every`` makes every n-th
-    request one the runtime refuses; ``known`` asks for markets whose answers have expired, and
-    ``at_once`` for all at the same moment.
+    ``poison_every`` makes every n-th request one the runtime refuses; ``known`` asks for markets
+    whose answers have expired, and ``at_once`` for all at the same moment.
     """
 
     name: str
     fault: str | None = None  # KIND or KIND=ARG
-    toxics: Mapping[str, Any] = field(default_factory=dict)
+    down: bool = False
     poison_every: int | None = None
     known: bool = False
     at_once: bool = False
-
-
-def _tcp(name: str, **toxics: Any) -> Case:
-    return Case(f"tcp: {name}", toxics=toxics)
 
 
 NONE = Case("no fault")
@@ -76,13 +70,13 @@ CASES: tuple[Case, ...] = (
     Case("hang", "hang=60"),
     Case("slow drip", "slow_drip=10"),
     Case("reset mid-body", "reset_mid_body"),
-    _tcp("refused", down=True),
-    _tcp("half-closed", half_close=True),
-    _tcp("reset after 20 ms", reset_peer_ms=20),
-    _tcp("cut at 200 bytes", limit_bytes=200),
-    _tcp("drip of bytes", slice_bytes=1, slice_delay_ms=5),
-    _tcp("1 kB/s", slice_bytes=50, slice_delay_ms=50),
-    _tcp("latency 0.3 to 0.6 s", latency_ms=300, jitter_ms=300),
+    Case("tcp: refused", down=True),
+    Case("tcp: half-closed", "half_close"),
+    Case("tcp: reset after 20 ms", "reset_first=20"),
+    Case("tcp: cut at 200 bytes", "cut=200"),
+    Case("tcp: drip of bytes", "byte_drip=5"),
+    Case("tcp: 1 kB/s", "byte_drip=1"),
+    Case("tcp: latency 0.3 to 0.6 s", "late_answer=300"),
     Case("wrong content type", "wrong_content_type"),
     Case("truncated JSON", "truncated_json"),
     Case("null values", "nan_values=null"),
@@ -119,7 +113,7 @@ CASES: tuple[Case, ...] = (
     Case("endless chunks", "endless_chunks"),
     Case("answered twice", "answered_twice"),
     Case("flapping", "flapping=5"),
-    _tcp("black hole", black_hole=True),  # last: a slot lost to it is lost for the whole lease
+    Case("tcp: black hole", "black_hole"),  # last: a slot lost to it is lost for the whole lease
 )
 
 
@@ -142,41 +136,33 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> None:
     with (
         start_stub(*STUB) as stub,
-        ProxyThread(stub.url) as proxy,
-        harness.service_on([proxy.url], SETTINGS, log_lines=5) as service,
+        harness.service_on([stub.url], SETTINGS, log_lines=5) as service,
     ):
         for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
-            found = asyncio.run(_one(case, seed, service.url, stub, proxy, args))
+            found = asyncio.run(_one(case, seed, service.url, stub, args))
             rows.extend([found] if seed else [])
             harness.say(f"{seed}/{len(cases)} {harness.table_line(cells(found))}")
 
 
 async def _one(
-    case: Case,
-    seed: int,
-    url: str,
-    stub: StubProcess,
-    proxy: ProxyThread,
-    args: argparse.Namespace,
+    case: Case, seed: int, url: str, stub: StubProcess, args: argparse.Namespace
 ) -> "Row":
     """Asks under one fault, ends it, and waits until the model answers again."""
     client, bodies = Client(url, SHAPE), bodies_of(case, args.requests, seed)
     if case.known:
         await _make_known(client, bodies, args.rate)
-    before = proxy.connections()
     if case.fault:
         stub.control(fault=case.fault)
-    if case.toxics:
-        proxy.set(**case.toxics)
+    if case.down:
+        stub.stop()
     samples = await harness.open_loop(client, bodies, math.inf if case.at_once else args.rate)
     strikes = len(samples)
+    if case.down:
+        stub.start_again()
+        strikes = sum(sample.source != "model" for sample in samples)
     if case.fault:
         strikes = sum(stub.stats()["faults"].values())
-    elif case.toxics:
-        fallbacks = sum(sample.source != "model" for sample in samples)
-        strikes = max(fallbacks, proxy.connections() - before)
     stub.reset()
-    proxy.clear()
     back_s = await harness.model_back(client, seed, BACK_LIMIT_S)
     client.close()
     return Row(case.name, samples, strikes, back_s)

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from loadtest.stub import contract
 from loadtest.stub.faults import (
     DELAYS,
+    EARLY,
     POISONED,
     Fault,
     Reply,
@@ -202,6 +203,8 @@ class ForecastRoute:
             if fault is not None:
                 self._runtime.records.faults[fault.kind] += 1
                 refuse_by_status(fault)
+                if fault.kind in EARLY:
+                    return Reply(200, b"")
             contract.require_size(headers.get("content-length"))
             body = await request.body()
             # a task of its own, so that a caller that disconnects does not stop the inference

@@ -7,6 +7,7 @@ on the wire        ``WAYS`` of sending it
 """
 
 import asyncio
+import random
 import socket
 import struct
 import zlib
@@ -231,11 +232,10 @@ async def _streamed(
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _drops(body: bytes, seconds: float, count: int = 100) -> AsyncIterator[bytes]:
-    size = max(1, -(-len(body) // count))
+async def _drops(body: bytes, size: int, pause_s: float) -> AsyncIterator[bytes]:
     for at in range(0, len(body), size):
         yield body[at : at + size]
-        await asyncio.sleep(seconds / count)
+        await asyncio.sleep(pause_s)
 
 
 async def _flood(size_mb: int) -> AsyncIterator[bytes]:
@@ -255,7 +255,18 @@ async def _bomb(_reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
 
 
 async def _drip(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
-    await _streamed(reply, _drops(reply.body, fault.number(10)), send, len(reply.body))
+    size, pause_s = -(-len(reply.body) // 100), fault.number(10) / 100
+    await _streamed(reply, _drops(reply.body, size, pause_s), send, len(reply.body))
+
+
+async def _bytes(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
+    pieces = _drops(reply.body, 1, fault.number(5) / 1000)
+    await _streamed(reply, pieces, send, len(reply.body))
+
+
+async def _late(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
+    await asyncio.sleep(random.uniform(1, 2) * fault.number(300) / 1000)
+    await _whole(reply, send)
 
 
 async def _huge(reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:
@@ -278,11 +289,42 @@ async def _twice(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
 
 
 async def _reset(reply: Reply, _fault: Fault, scope: Scope, send: Send) -> None:
-    half = reply.body[: len(reply.body) // 2]
-    await _start(reply, send, len(reply.body))
-    await send({"type": "http.response.body", "body": half, "more_body": True})
-    await asyncio.sleep(0.02)  # let the first half leave: a reset throws away what is queued
+    await _begun(reply, send, len(reply.body) // 2)
     reset(TRANSPORTS[scope["client"]])
+    await _until_closed(scope)
+
+
+async def _cut(reply: Reply, fault: Fault, scope: Scope, send: Send) -> None:
+    await _begun(reply, send, int(fault.number(200)))
+    TRANSPORTS[scope["client"]].close()
+    await _until_closed(scope)
+
+
+async def _begun(reply: Reply, send: Send, size: int) -> None:
+    """The head and the first bytes of the body."""
+    await _start(reply, send, len(reply.body))
+    await send({"type": "http.response.body", "body": reply.body[:size], "more_body": True})
+    await asyncio.sleep(0.02)  # let them leave: a reset throws away what is queued
+
+
+async def _reset_first(_reply: Reply, fault: Fault, scope: Scope, _send: Send) -> None:
+    await asyncio.sleep(fault.number(20) / 1000)
+    reset(TRANSPORTS[scope["client"]])
+    await _until_closed(scope)
+
+
+async def _half_close(_reply: Reply, _fault: Fault, scope: Scope, _send: Send) -> None:
+    TRANSPORTS[scope["client"]].write_eof()
+    await _until_closed(scope)
+
+
+async def _black_hole(_reply: Reply, _fault: Fault, scope: Scope, _send: Send) -> None:
+    await _until_closed(scope)
+
+
+async def _until_closed(scope: Scope) -> None:
+    while scope["client"] in TRANSPORTS:  # noqa: ASYNC110 - the protocol removes it
+        await asyncio.sleep(0.01)
 
 
 WAYS: Mapping[str, Callable[[Reply, Fault, Scope, Send], Awaitable[None]]] = {
@@ -293,7 +335,14 @@ WAYS: Mapping[str, Callable[[Reply, Fault, Scope, Send], Awaitable[None]]] = {
     "endless_chunks": _endless,  # of one byte each
     "answered_twice": _twice,  # the next request on the connection finds this answer
     "reset_mid_body": _reset,  # half the body, then RST
+    "reset_first": _reset_first,  # RST after ARG ms (20), before any data
+    "cut": _cut,  # the connection is closed after ARG bytes of the body (200)
+    "half_close": _half_close,  # the end of the data is sent before any data
+    "black_hole": _black_hole,  # no data, and the connection stays open
+    "byte_drip": _bytes,  # one byte of the body each ARG ms (5)
+    "late_answer": _late,  # ARG to twice ARG ms after the model (300), which others may use
 }
+EARLY = {"reset_first", "half_close", "black_hole"}  # before the model
 KINDS = {*REFUSALS, *DELAYS, *POISONED, *SPOILERS, *BYTES, *WAYS}
 
 

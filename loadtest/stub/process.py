@@ -4,28 +4,47 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True, slots=True)
 class StubProcess:
     """A running stand-in; leaving the ``with`` block stops it."""
 
-    url: str
-    process: subprocess.Popen[bytes]
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        self.start()
+
+    def start(self, *more: str) -> None:
+        """Starts ``python -m loadtest.stub_tollama`` and returns once it listens.
+
+        Raises:
+            RuntimeError: it ended before that; its own words are on stderr.
+        """
+        command = [sys.executable, "-m", "loadtest.stub_tollama", *self._arguments, *more]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()  # empty when the process has ended
+        if not line:
+            self.process.stdout.close()
+            raise RuntimeError(f"the stand-in runtime ended with code {self.process.wait()}")
+        self.url: str = json.loads(line)["url"]
+
+    def start_again(self) -> None:
+        """Starts it on the port where it was stopped."""
+        self.start("--port", str(urlsplit(self.url).port))
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     def control(self, **order: Any) -> None:
-        """``fault``, ``arg``, ``share``, ``count``, ``items``, ``ms_per_call``, ..."""
+        """``fault``, ``arg``, ``ms_per_call``, ``ms_per_series``."""
         self._post("/_control", order)
 
     def reset(self) -> None:
@@ -33,7 +52,7 @@ class StubProcess:
         self._post("/_reset", {})
 
     def stats(self) -> dict[str, Any]:
-        with httpx.Client(trust_env=False, verify=False) as client:
+        with httpx.Client(trust_env=False) as client:
             stats: dict[str, Any] = client.get(f"{self.url}/_stats").raise_for_status().json()
         return stats
 
@@ -48,7 +67,7 @@ class StubProcess:
             self.process.stdout.close()
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        with httpx.Client(trust_env=False, verify=False) as client:
+        with httpx.Client(trust_env=False) as client:
             client.post(f"{self.url}{path}", json=body).raise_for_status()
 
     def __enter__(self) -> Self:
@@ -58,17 +77,4 @@ class StubProcess:
         self.stop()
 
 
-def start_stub(*arguments: str) -> StubProcess:
-    """Starts ``python -m loadtest.stub_tollama`` and returns once it listens.
-
-    Raises:
-        RuntimeError: it ended before that; its own words are on stderr.
-    """
-    command = [sys.executable, "-m", "loadtest.stub_tollama", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    line = process.stdout.readline()  # empty when the process has ended
-    if not line:
-        process.stdout.close()
-        raise RuntimeError(f"the stand-in runtime ended with code {process.wait()}")
-    return StubProcess(json.loads(line)["url"], process)
+start_stub = StubProcess

@@ -108,11 +108,33 @@ async def test_hanging_calls_are_let_go_when_the_fault_is_lifted(stub: StubProce
     assert await seconds_for(stub, REQUEST) < 5
 
 
-def test_a_reset_comes_in_the_middle_of_the_body(stub: StubProcess):
-    stub.control(fault="reset_mid_body")
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("reset_mid_body", httpx.ReadError),
+        ("reset_first", httpx.ReadError),
+        ("cut=20", httpx.RemoteProtocolError),
+        ("half_close", httpx.RemoteProtocolError),
+        ("black_hole", httpx.ReadTimeout),
+    ],
+)
+def test_connection_that_fails_is_an_error_for_the_caller(
+    stub: StubProcess, fault: str, error: type[Exception]
+):
+    stub.control(fault=fault)
 
-    with pytest.raises(httpx.ReadError):
-        call(stub)
+    with pytest.raises(error):
+        call(stub, timeout=1)
+
+
+def test_stopped_runtime_refuses_and_answers_again_on_its_port():
+    with start_stub("--ms-per-call", "0") as stub:
+        stub.stop()
+        with pytest.raises(httpx.ConnectError):
+            call(stub)
+        stub.start_again()
+
+        assert call(stub).status_code == 200
 
 
 def test_a_web_page_with_status_200_is_not_json(stub: StubProcess):
@@ -176,7 +198,10 @@ def test_last_value_of_a_path_is_no_number(stub: StubProcess, arg: str, text: st
     assert text in call(stub).text
 
 
-@pytest.mark.parametrize(("fault", "least_s"), [("latency=200", 0.2), ("slow_drip=0.3", 0.25)])
+@pytest.mark.parametrize(
+    ("fault", "least_s"),
+    [("latency=200", 0.2), ("slow_drip=0.3", 0.25), ("byte_drip=1", 0.3), ("late_answer=200", 0.2)],
+)
 def test_slow_answer_is_complete_but_late(stub: StubProcess, fault: str, least_s: float):
     stub.control(fault=fault)
     started = perf_counter()
