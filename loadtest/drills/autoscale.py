@@ -33,7 +33,7 @@ HOLD_S = 15.0  # length of the loads that wait for no change
 LIMIT_S = 90.0  # longest wait for new Runners
 LEAST_SHARE = 0.9  # of the model's rate before
 DOWNSCALE_DELAY_S = 20.0  # 300 is shipped
-BEFORE, STEP, WAY = "before", "step, not scaled yet", "step, scaling out"
+BEFORE, STEP = "before", "step, not scaled yet"
 OUT, LOW = "step, scaled out", "low again"
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--callers": (120, "callers from the step on"),
@@ -65,11 +65,10 @@ class Phase:
 
 @dataclass(slots=True)
 class Seen:
-    """The phases so far, and seconds from the step until replicas ran."""
+    """The phases so far, and seconds until the new Runner ran, and until it had ended again."""
 
     phases: list[Phase] = field(default_factory=list)
-    first_s: float | None = None
-    all_s: float | None = None
+    out_s: float | None = None
     back_s: float | None = None
 
 
@@ -99,27 +98,14 @@ def scaling_config(config: Mapping[str, Any], target: int) -> dict[str, Any]:
     return harness.with_deployments(config, {"Runner": {"autoscaling_config": scaling}})
 
 
-def runners_for(callers: int, target: float, most: int) -> int:
-    """How many Runners a number of waiting callers should lead to.
-
-    >>> runners_for(120, 40, 4), runners_for(8, 40, 4), runners_for(900, 40, 4)
-    (3, 1, 4)
-    """
-    return min(most, max(1, -(-callers // int(target))))
-
-
 async def _take_steps(
     url: str, stubs: Sequence[StubProcess], args: argparse.Namespace, seen: Seen
 ) -> None:
-    wanted = runners_for(args.callers, args.target, MOST)
     async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
         steps = _Steps(http, stubs, Callers(url, SHAPE), seen.phases)
         try:
             await steps.phase(BEFORE, FEW, least_s=HOLD_S)
-            seen.first_s = await steps.phase(STEP, args.callers, lambda n: n > 1, LIMIT_S)
-            on_s = await steps.phase(WAY, args.callers, lambda n: n >= wanted, LIMIT_S)
-            if seen.first_s is not None and on_s is not None:
-                seen.all_s = seen.first_s + on_s
+            seen.out_s = await steps.phase(STEP, args.callers, lambda n: n == MOST, LIMIT_S)
             await steps.phase(OUT, args.callers, least_s=HOLD_S)
             seen.back_s = await steps.phase(LOW, FEW, lambda n: n == 1, 2 * LIMIT_S)
         finally:
@@ -144,11 +130,8 @@ class _Steps:
     ) -> float | None:
         """Lasts ``least_s`` and until the number of Runners is right; the seconds it took.
 
-        None when the number was not right within the limit. Where there is nothing to wait for,
-        there is no phase.
+        None when the number was not right within the limit.
         """
-        if not least_s and until(self.runners):
-            return 0.0
         for stub in self.stubs:
             await asyncio.to_thread(stub.reset)
         before, first, began = self.runners, len(self.callers.samples), perf_counter()
@@ -207,11 +190,7 @@ class Callers:
 
 def report(seen: Seen) -> tuple[str, list[str]]:
     """The tables, and every broken promise."""
-    times = {
-        "the first new Runner after": seen.first_s,
-        "all of them after": seen.all_s,
-        "scaled in after": seen.back_s,
-    }
+    times = {"scaled out after": seen.out_s, "scaled in after": seen.back_s}
     words = (f"{what} {'never' if s is None else f'{s:.0f} s'}" for what, s in times.items())
     return f"{harness.table(map(_cells, seen.phases))}\n{', '.join(words)}", failures(seen)
 
@@ -221,7 +200,7 @@ def failures(seen: Seen) -> list[str]:
     for phase in seen.phases:
         bad = harness.bad_answers(harness.problems_of(phase.samples), len(phase.samples))
         found += [f"{phase.name}: {words}" for words in bad]
-    for what, took_s in (("out", seen.all_s), ("in again", seen.back_s)):
+    for what, took_s in (("out", seen.out_s), ("in again", seen.back_s)):
         if took_s is None:
             found.append(f"the Runner was not scaled {what} while we waited")
     rates = {phase.name: phase.per_second(phase.by_model) for phase in seen.phases}

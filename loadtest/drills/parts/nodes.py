@@ -68,11 +68,6 @@ class Place:
     def ip(self) -> str:
         return f"10.88.0.{10 + self.number}"
 
-    @property
-    def within(self) -> list[str]:
-        """The first words of a command that runs there."""
-        return ["ip", "netns", "exec", self.name]
-
     def machine(self, disk: Path, at: Path) -> list[str]:
         """What a command starts with to run there as on a machine of its own.
 
@@ -81,7 +76,7 @@ class Place:
         """
         alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         shell = ["sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', str(disk), str(at)]
-        return [*self.within, *alone, *shell]
+        return ["ip", "netns", "exec", self.name, *alone, *shell]
 
     def pids(self) -> list[int]:
         """Every process there."""
@@ -122,15 +117,11 @@ class Cluster:
         """Of a new node; the number of a node that ended is not used again."""
         return max(self.commands, default=HEAD) + 1
 
-    def disk(self, number: int) -> Path:
-        """Where Ray's files of a node are, seen from outside."""
-        return self.folder / f"disk{number}"
-
     def start_node(self, number: int) -> None:
         """Starts a node; the head has number 0. It is up some seconds later."""
         place = self.places.get(number) or make_place(number)
         self.places[number] = place
-        disk, at = self.disk(number), self.folder / "disk"
+        disk, at = self.folder / f"disk{number}", self.folder / "disk"
         for folder in (disk, at):
             folder.mkdir(exist_ok=True)
         start = [str(_BIN / "ray"), "start", f"--node-ip-address={place.ip}"]
@@ -163,6 +154,8 @@ class Cluster:
         """SIGKILL to everything on it, at once: the kernel ends the rest with its first process."""
         self.commands[number].kill()
         self.commands[number].wait()
+        if number != HEAD:  # the head comes back
+            del self.places[number]
 
     def deploy(self, config: Mapping[str, Any]) -> None:
         """`serve deploy`, which only hands the config over."""

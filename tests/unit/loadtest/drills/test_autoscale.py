@@ -29,7 +29,7 @@ def phase(name: str, samples: Sequence[Sample], seconds: float = 1.0) -> Phase:
 
 
 def seen(*phases: Phase, **times: float | None) -> Seen:
-    return Seen(list(phases), **({"first_s": 30.0, "all_s": 41.0, "back_s": 75.0} | times))
+    return Seen(list(phases), **({"out_s": 41.0, "back_s": 75.0} | times))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def seen(*phases: Phase, **times: float | None) -> Seen:
         ([GOOD] * 80, {}, "the model answered 100 a second and then 80"),
         ([GOOD] * 80 + [BASELINE] * 99, {}, "the model answered 100 a second and then 80"),
         ([GOOD] * 99 + [Sample(0, 1, "status 500")], {}, "1 of 100 bad (1 status 500)"),
-        ([GOOD] * 100, {"all_s": None}, "not scaled out while"),
+        ([GOOD] * 100, {"out_s": None}, "not scaled out while"),
         ([GOOD] * 100, {"back_s": None}, "not scaled in again"),
     ],
 )

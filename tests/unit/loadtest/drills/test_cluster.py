@@ -98,16 +98,6 @@ async def test_traffic_waits_for_a_worker_and_gives_up_with_words() -> None:
         await traffic.find(0)
 
 
-def test_node_sees_its_own_files_at_the_path_where_every_node_has_them(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path, redis=True, env={})
-    shown = [Place(n).machine(cluster.disk(n), tmp_path / "disk") for n in (HEAD, 1)]
-
-    assert [command[-2:] for command in shown] == [
-        [str(tmp_path / "disk0"), str(tmp_path / "disk")],
-        [str(tmp_path / "disk1"), str(tmp_path / "disk")],
-    ]
-
-
 def test_node_that_comes_never_gets_the_number_of_one_that_went(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, redis=True, env={})
     first = cluster.next_number
