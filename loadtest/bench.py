@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.url:
             samples, elapsed_s = asyncio.run(measure(args.url, args))
         else:
-            with standing(args.adapter_latency_ms, 0.0) as stand:
-                samples, elapsed_s = asyncio.run(measure(stand.url, args))
+            with standing(args.adapter_latency_ms, 0.0) as (service, _):
+                samples, elapsed_s = asyncio.run(measure(service.url, args))
         numbers = numbers_of(samples, elapsed_s)
         broken += failures(samples, numbers, args)
         texts.append(for_programs(samples, numbers, broken) if args.json else table(numbers))
@@ -94,12 +94,12 @@ async def measure(url: str, args: argparse.Namespace) -> tuple[list[Sample], flo
     bodies = list(islice(cycle(forecast_bodies(args.unique, shape, args.seed)), args.requests))
     watching = asyncio.create_task(_progress(client, len(bodies)))
     began = perf_counter()
-    samples = await closed_loop(client.send, bodies, args.concurrency)
+    await closed_loop(client.send, bodies, args.concurrency)
     elapsed_s = perf_counter() - began
     watching.cancel()
     warm.close()
     client.close()
-    return samples, elapsed_s
+    return client.samples, elapsed_s
 
 
 async def _progress(client: Client, total: int) -> None:

@@ -60,8 +60,7 @@ class TrackedProtocol(HttpToolsProtocol):
 
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    models = tuple(args.model or ["mock"])
-    settings = Settings(args.ms_per_call, args.ms_per_series, models, args.api_key)
+    settings = Settings(args.ms_per_call, args.ms_per_series, tuple(args.model or ["mock"]))
     app = build_app(settings, args.fault)
     server = Server(app, _announce, host=args.host, port=args.port, http=TrackedProtocol)
     asyncio.run(server.serve_and_leave())
@@ -83,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--ms-per-call", type=float, default=37.0, help="fixed inference time of a call")
     add("--ms-per-series", type=float, default=0.9, help="inference time per series on top")
     add("--model", action="append", help="an installed model (mock); * for any")
-    add("--api-key", help="refuse calls without this bearer token")
     add("--fault", type=_fault_argument, metavar="KIND[=ARG]")
     return parser
 

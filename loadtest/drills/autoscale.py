@@ -198,8 +198,7 @@ def report(seen: Seen) -> tuple[str, list[str]]:
 def failures(seen: Seen) -> list[str]:
     found = []
     for phase in seen.phases:
-        bad = harness.bad_answers(harness.problems_of(phase.samples), len(phase.samples))
-        found += [f"{phase.name}: {words}" for words in bad]
+        found += [f"{phase.name}: {words}" for words in harness.bad_answers(phase.samples)]
     for what, took_s in (("out", seen.out_s), ("in again", seen.back_s)):
         if took_s is None:
             found.append(f"the Runner was not scaled {what} while we waited")

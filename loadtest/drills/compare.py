@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -23,7 +23,6 @@ from typing import Any
 import orjson
 
 from loadtest.drills import harness
-from loadtest.drills.harness import Stand
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from loadtest.service import read_config
@@ -57,10 +56,10 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
     config, fast = with_noops(read_config()), not args.plain
     speed = (args.ms_per_call, args.ms_per_series)
-    with harness.standing(*speed, config=config, high_throughput=fast) as stand:
+    with harness.standing(*speed, config=config, high_throughput=fast) as (service, stub):
         for path in ("/noop/", "/noop2/"):
-            stand.service.wait_ready(240.0, path)
-        asyncio.run(_rounds(stand, args, rounds))
+            service.wait_ready(240.0, path)
+        asyncio.run(_rounds(Field(service.url, stub, args.scale), args.rounds, rounds))
 
 
 def with_noops(config: dict[str, Any]) -> dict[str, Any]:
@@ -81,16 +80,15 @@ def with_noops(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "applications": [*config["applications"], *empty]}
 
 
-async def _rounds(stand: Stand, args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
-    field = Field(stand.url, stand.stub, args.scale)
-    await model_round(Field(stand.url, stand.stub, 0.1, field.seeds))  # warm up
-    for number in range(1, args.rounds + 1):
-        harness.say(f"round {number} of {args.rounds}, the model")
+async def _rounds(field: "Field", number: int, rounds: list[dict[str, float]]) -> None:
+    await model_round(replace(field, scale=0.1))  # warm up
+    for at in range(1, number + 1):
+        harness.say(f"round {at} of {number}, the model")
         rounds.append(await model_round(field))
-    stand.stub.control(fault="503")
+    field.stub.control(fault="503")
     await field.forecasts(field.fresh(12), 1)  # the breaker opens
-    for number in range(1, args.rounds + 1):
-        harness.say(f"round {number} of {args.rounds}, the outage")
+    for at in range(1, number + 1):
+        harness.say(f"round {at} of {number}, the outage")
         rounds.append(await outage_round(field))
 
 

@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     curves: list[Curve] = []
 
     def drill() -> None:
-        with harness.standing(1.0, 0.0) as stand:
-            curves.extend(asyncio.run(_measure(stand.url, args.requests)))
+        with harness.standing(1.0, 0.0) as (service, _):
+            curves.extend(asyncio.run(_measure(service.url, args.requests)))
         harness.publish(table_of(curves), args.write, "curves")
 
     def report() -> tuple[str, list[str]]:

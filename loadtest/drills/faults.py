@@ -217,7 +217,7 @@ def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
 
 
 def _failures(row: Row, limit_ms: float) -> list[str]:
-    found = harness.bad_answers(harness.problems_of(row.samples), len(row.samples))
+    found = harness.bad_answers(row.samples)
     (most_ms,) = harness.percentiles_ms(row.samples, 100)
     if not most_ms <= limit_ms:
         found.append(f"max {most_ms:.0f} ms is over {limit_ms:.0f} ms")
@@ -235,13 +235,12 @@ def cells(row: Row) -> dict[str, object]:
     return {
         "fault": row.name,
         "requests": len(row.samples),
-        "valid": harness.valid_share(row.samples),
+        "valid": len(row.samples) - harness.problems_of(row.samples).total(),
         **harness.sources(row.samples),
         **harness.times(row.samples, 50, 95, 99, 100),
         "max inside ms": f"{inside_ms:.0f}",
         "back after s": "-" if row.back_s is None else f"{row.back_s:.1f}",
         "reasons": harness.counted(reasons) or "-",
-        "breaker": harness.breaker_path(row.samples),
     }
 
 

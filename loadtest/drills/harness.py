@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, groupby
+from itertools import count
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -39,7 +39,6 @@ OF_THE_PROXY = "of the proxy"  # how a problem ends when the answer was not the 
 TOLERANCE_MS = 50.0  # over a deadline: for the way there and back
 TIMEOUT_S = 10.0  # of the client: far over the deadline, so that a broken promise is seen whole
 POLL_SEED = 2_000_003  # no drill sends these markets
-T = TypeVar("T")
 _EXIT_INTERRUPTED = 130  # as shells say it
 _REPORTED = (RuntimeError, OSError, ValueError, httpx.HTTPError, subprocess.SubprocessError)
 
@@ -181,18 +180,6 @@ def publish(text: str, page: Path | None, name: str) -> None:
 # The service
 
 
-@dataclass(frozen=True, slots=True)
-class Stand:
-    """A service that is ready, and the runtime behind it."""
-
-    service: Service
-    stub: StubProcess
-
-    @property
-    def url(self) -> str:
-        return self.service.url
-
-
 @contextlib.contextmanager
 def standing(
     ms_per_call: float,
@@ -200,14 +187,14 @@ def standing(
     env: Mapping[str, str] | None = None,
     config: Path | Mapping[str, Any] = SHIPPED,
     **how: Any,
-) -> Iterator[Stand]:
+) -> Iterator[tuple[Service, StubProcess]]:
     """A service on a stand-in of that speed which has every model; ``how`` as ``service_on``."""
     speed = ("--ms-per-call", str(ms_per_call), "--ms-per-series", str(ms_per_series))
     with (
         start_stub("--model", "*", *speed) as stub,
         service_on([stub.url], env or {}, config, **how) as service,
     ):
-        yield Stand(service, stub)
+        yield service, stub
 
 
 @contextlib.contextmanager
@@ -405,17 +392,16 @@ async def model_back(client: Client, seed: int, limit_s: float, in_a_row: int = 
 
 
 async def closed_loop(
-    ask: Callable[[bytes], Awaitable[T]], bodies: Sequence[bytes], at_once: int
-) -> list[T]:
-    """Sends every body once, ``at_once`` at any time; returns the results in no order."""
-    waiting, found = iter(bodies), list[T]()
+    ask: Callable[[bytes], Awaitable[object]], bodies: Sequence[bytes], at_once: int
+) -> None:
+    """Sends every body once, ``at_once`` at any time."""
+    waiting = iter(bodies)
 
     async def work() -> None:
         for body in waiting:
-            found.append(await ask(body))
+            await ask(body)
 
     await asyncio.gather(*(work() for _ in range(min(at_once, len(bodies)))))
-    return found
 
 
 # Statistics of samples
@@ -455,20 +441,10 @@ def problems_of(samples: Iterable[Sample]) -> Counter[str]:
     return Counter(sample.problem for sample in samples if sample.problem)
 
 
-def valid_share(samples: Sequence[Sample]) -> str:
-    """A share that is not whole never reads as whole."""
-    bad = problems_of(samples).total()
-    share = 100 * (1 - bad / max(1, len(samples)))
-    return f"{min(share, 99.9):.1f} %" if bad else "100 %"
-
-
-def bad_answers(problems: Counter[str], requests: int) -> list[str]:
-    """The broken promise of invalid answers, if there are any.
-
-    >>> bad_answers(Counter({"status 500": 2}), 9), bad_answers(Counter(), 9)
-    (['2 of 9 bad (2 status 500)'], [])
-    """
-    return [f"{problems.total()} of {requests} bad ({counted(problems)})"] if problems else []
+def bad_answers(samples: Sequence[Sample]) -> list[str]:
+    """The broken promise of invalid answers, if there are any."""
+    problems = problems_of(samples)
+    return [f"{problems.total()} of {len(samples)} bad ({counted(problems)})"] if problems else []
 
 
 def counted(counts: Counter[str]) -> str:
@@ -478,10 +454,3 @@ def counted(counts: Counter[str]) -> str:
     '2 quantiles cross, 1 status 500'
     """
     return ", ".join(f"{number} {name}" for name, number in counts.most_common())
-
-
-def breaker_path(samples: Sequence[Sample], most: int = 6) -> str:
-    """The breaker's states in the order they were seen, repeats left out."""
-    seen = [state for state, _ in groupby(s.breaker for s in samples if s.breaker)]
-    more = f" (+{len(seen) - most})" if len(seen) > most else ""
-    return " > ".join(seen[:most]) + more

@@ -198,9 +198,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _bad(row: Row) -> list[str]:
-    found = [
-        f"{row.kind}: {words}" for words in harness.bad_answers(row.problems, len(row.admitted))
-    ]
+    found = [f"{row.kind}: {words}" for words in harness.bad_answers(row.admitted)]
     if missing := sum(not one.retry_after for one in row.refused):
         of = f"{missing} of {len(row.refused)}"
         found.append(f"{row.kind}: {of} refused without Retry-After")
@@ -231,7 +229,7 @@ def cells(row: Row) -> dict[str, object]:
         "baseline, other": row.reasons.total() - overloaded,
         "refused": len(row.refused),
         "with Retry-After": sum(one.retry_after for one in row.refused),
-        "valid of admitted": harness.valid_share(row.admitted),
+        "valid of admitted": len(row.admitted) - row.problems.total(),
         **harness.times(row.admitted, 50, 95, 99, 100),
         "other reasons": harness.counted(other) or "-",
     }
@@ -247,8 +245,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def drill() -> None:
         speed = (args.ms_per_call, args.ms_per_series)
-        with harness.standing(*speed, SETTINGS, log_lines=5) as stand:
-            asyncio.run(_drill(stand.url, args, rows, broken))
+        with harness.standing(*speed, SETTINGS, log_lines=5) as (service, _):
+            asyncio.run(_drill(service.url, args, rows, broken))
 
     return harness.judged("OVERLOAD", drill, lambda: (harness.table(map(cells, rows)), broken))
 

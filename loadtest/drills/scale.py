@@ -343,9 +343,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(args: argparse.Namespace, found: list[Cost]) -> None:
     if args.measure:
-        with standing(A_MS, B_MS, {"TSFM_SECURITY__BURST_STEPS": "100000000"}) as stand:
-            field = Field(stand.url, stand.stub, args.scale)
-            found += asyncio.run(measured_costs(field, stand.service))
+        with standing(A_MS, B_MS, {"TSFM_SECURITY__BURST_STEPS": "100000000"}) as (service, stub):
+            field = Field(service.url, stub, args.scale)
+            found += asyncio.run(measured_costs(field, service))
 
 
 def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[str]]:

@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, found: Found) -> None:
-    with harness.standing(37.0, 0.9, SETTINGS, log_lines=5) as stand:
-        asyncio.run(_ask_and_look(stand.service, args, found))
+    with harness.standing(37.0, 0.9, SETTINGS, log_lines=5) as (service, _):
+        asyncio.run(_ask_and_look(service, args, found))
 
 
 async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found) -> None:
@@ -263,10 +263,9 @@ def _kinds(found: Found) -> list[str]:
 
 
 def _bad(kind: str, samples: Sequence[Sample]) -> list[str]:
-    problems = harness.problems_of(samples)
-    if len(samples) == problems.total():
+    if all(sample.problem for sample in samples):
         return [f"{kind}: nothing valid of {len(samples)}"]
-    return [f"{kind}: {words}" for words in harness.bad_answers(problems, len(samples))]
+    return [f"{kind}: {words}" for words in harness.bad_answers(samples)]
 
 
 def _pair(ends: tuple[float, float]) -> str:

@@ -322,7 +322,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _failures(row: Row) -> list[str]:
-    found = harness.bad_answers(harness.problems_of(row.samples), len(row.samples))
+    found = harness.bad_answers(row.samples)
     before, least = row.hits
     if least < LEAST_HITS * before:
         words = f"{least:.0%} cache hits, {before:.0%} before"

@@ -53,18 +53,6 @@ def require_size(content_length: str | None) -> None:
         raise RefusedError(413, f"request body too large: {length} bytes exceeds 10 MB limit")
 
 
-def require_key(authorization: str | None, api_key: str | None) -> None:
-    """401 without the right key, where one is configured."""
-    if api_key is None:
-        return
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme != "Bearer" or not token.strip():
-        reason = "missing bearer token" if scheme in ("", "Bearer") else "scheme must be Bearer"
-        raise RefusedError(401, reason, {"WWW-Authenticate": "Bearer"})
-    if token.strip() != api_key:
-        raise RefusedError(401, "invalid api key", {"WWW-Authenticate": "Bearer"})
-
-
 def parse(body: bytes, content_type: str) -> Any:
     """The JSON value in ``body``; without a JSON content type the body stays one long string."""
     essence = content_type.partition(";")[0].strip().lower()

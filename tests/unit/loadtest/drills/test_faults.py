@@ -1,7 +1,5 @@
 """The fault suite: cases the stand-in and the proxy know, rows, and pass or fail."""
 
-import dataclasses
-
 import orjson
 import pytest
 
@@ -12,7 +10,7 @@ from loadtest.drills.faults import (
     bodies_of,
     failures,
 )
-from loadtest.drills.harness import Sample, valid_share
+from loadtest.drills.harness import Sample
 from loadtest.stub.app import Runtime, Settings
 
 GOOD = Sample(0.0, 0.1, source="model", breaker="closed")
@@ -57,10 +55,3 @@ def test_poisoned_markets_are_as_many_as_asked():
 )
 def test_each_broken_promise_is_named(found: Row, words: str):
     assert words in broken(found) if words else not broken(found)
-
-
-def test_a_share_that_is_not_whole_never_reads_as_whole():
-    bad = dataclasses.replace(GOOD, problem="status 500")
-
-    assert valid_share([GOOD] * 9999 + [bad]) == "99.9 %"
-    assert valid_share([GOOD]) == "100 %"
