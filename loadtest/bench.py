@@ -109,7 +109,6 @@ async def _progress(client: Client, total: int) -> None:
 
 
 def listens(url: str) -> bool:
-    """Whether anybody takes connections there."""
     place = endpoint(url, "/")
     try:
         socket.create_connection((place.host, place.port), timeout=5).close()
@@ -157,7 +156,6 @@ def failures(
 
 
 def table(numbers: dict[str, float]) -> str:
-    """The numbers for people."""
     rows = {
         "requests": "{requests:.0f}",
         "elapsed": "{elapsed_s:.2f} s",

@@ -30,8 +30,6 @@ def rate_at(name: str, rate: float, peak_rate: float, done: float) -> float | No
 
 
 class Entry(NamedTuple):
-    """Measurements of one kind of traffic."""
-
     requests: int
     failures: int
     p95_ms: float

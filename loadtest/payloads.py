@@ -23,8 +23,6 @@ _NUMBER_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The properties that all requests of a run share."""
-
     points: int = 288
     horizon: int = 12
     levels: tuple[float, ...] = (0.1, 0.5, 0.9)

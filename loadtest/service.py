@@ -72,11 +72,9 @@ class Service:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        """Whether ``/readyz`` answers 200 now."""
         return _answers(f"{self.url}/readyz")
 
     def log(self, lines: int = 40) -> str:
-        """The end of its log."""
         text = (self.folder / "service.log").read_text("utf-8", "replace").splitlines()
         return "\n| ".join(["", *text[-lines:]])
 
@@ -157,7 +155,6 @@ def start(
 
 
 def read_config(path: str | Path = SHIPPED) -> dict[str, Any]:
-    """A Serve config as it stands in a file."""
     values: dict[str, Any] = yaml.safe_load(Path(path).read_text("utf-8"))
     return values
 

@@ -9,8 +9,9 @@ and may have two. The last line is ``AUTOSCALE_PASS`` or ``AUTOSCALE_FAIL: why``
 
 import argparse
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,60 +102,43 @@ def scaling_config(config: Mapping[str, Any], target: int) -> dict[str, Any]:
 async def _take_steps(
     url: str, stubs: Sequence[StubProcess], args: argparse.Namespace, seen: Seen
 ) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
-        steps = _Steps(http, stubs, Callers(url, SHAPE), seen.phases)
-        try:
-            await steps.phase(BEFORE, FEW, least_s=HOLD_S)
-            seen.out_s = await steps.phase(STEP, args.callers, lambda n: n == MOST, LIMIT_S)
-            await steps.phase(OUT, args.callers, least_s=HOLD_S)
-            seen.back_s = await steps.phase(LOW, FEW, lambda n: n == 1, 2 * LIMIT_S)
-        finally:
-            await steps.callers.stop()
-
-
-@dataclass(slots=True)
-class _Steps:
-    http: httpx.AsyncClient
-    stubs: Sequence[StubProcess]
-    callers: "Callers"
-    phases: list[Phase]
-    runners: int = 1
+    callers = Callers(url, SHAPE)
 
     async def phase(
-        self,
-        name: str,
-        callers: int,
-        until: Callable[[int], bool] = lambda _: True,
-        limit_s: float = 0.0,
-        least_s: float = 0.0,
+        name: str, number: int, least_s: float, runners: int | None = None, limit_s: float = 0.0
     ) -> float | None:
-        """Lasts ``least_s`` and until the number of Runners is right; the seconds it took.
-
-        None when the number was not right within the limit.
-        """
-        for stub in self.stubs:
+        """Lasts ``least_s``, and until so many Runners run; the seconds, None over the limit."""
+        for stub in stubs:
             await asyncio.to_thread(stub.reset)
-        before, first, began = self.runners, len(self.callers.samples), perf_counter()
-        self.callers.set_number(callers)
+        before, first, began = await _runners(url), len(callers.samples), perf_counter()
+        callers.set_number(number)
         await asyncio.sleep(least_s)
-        while not until(self.runners) and perf_counter() - began < limit_s:
+        now = await _runners(url)
+        while runners is not None and now != runners and perf_counter() - began < limit_s:
             await asyncio.sleep(0.5)
-            await self._count()
+            now = await _runners(url)
         seconds = perf_counter() - began
-        stats = [await asyncio.to_thread(stub.stats) for stub in self.stubs]
-        runners = f"{before}" if before == self.runners else f"{before} to {self.runners}"
-        samples = self.callers.samples[first:]
+        stats = [await asyncio.to_thread(stub.stats) for stub in stubs]
         sizes = [size for one in stats for size in one["series_per_call"]]
-        self.phases.append(Phase(name, callers, runners, seconds, samples, sizes))
-        return seconds if until(self.runners) else None
+        samples = callers.samples[first:]
+        seen.phases.append(Phase(name, number, f"{before} to {now}", seconds, samples, sizes))
+        return seconds if runners in (None, now) else None
 
-    async def _count(self) -> None:
-        """How many Runners run; unchanged where the status cannot be read."""
-        try:
-            number = (await self.http.get("/tsfm/status")).json()["replicas"].get("Runner")
-        except (httpx.HTTPError, ValueError, KeyError):
-            return
-        self.runners = number or self.runners
+    try:
+        await phase(BEFORE, FEW, HOLD_S)
+        seen.out_s = await phase(STEP, args.callers, 0.0, MOST, LIMIT_S)
+        await phase(OUT, args.callers, HOLD_S)
+        seen.back_s = await phase(LOW, FEW, 0.0, 1, 2 * LIMIT_S)
+    finally:
+        await callers.stop()
+
+
+async def _runners(url: str) -> int:
+    """How many Runners run; 0 where the status cannot be read."""
+    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+            return int((await http.get("/tsfm/status")).json()["replicas"].get("Runner") or 0)
+    return 0
 
 
 class Callers:

@@ -55,8 +55,6 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One signal to one kind of process."""
-
     target: Kind
     signal: signal.Signals
 
@@ -75,14 +73,11 @@ BLOWS = (  # kills of all processes, and stops of those that handle requests
 
 @dataclass(slots=True)
 class Field:
-    """The service and its runtime."""
-
     service: Service
     stub: StubProcess
     stopped: set[int] = field(default_factory=set)
 
     def processes(self, target: Kind) -> list[int]:
-        """The ids of the target's living processes."""
         if target.name == RUNTIME:
             return [self.stub.pid] if self.stub.process.poll() is None else []
         return target.found_in(self.service.processes())
@@ -238,7 +233,6 @@ class Row:
 
 
 def failures(rows: Sequence[Row], deadline_ms: float) -> list[str]:
-    """Every broken promise, in words."""
     limit_ms = deadline_ms + harness.TOLERANCE_MS
     return [f"{row.name}: {words}" for row in rows for words in _failures(row, limit_ms)]
 

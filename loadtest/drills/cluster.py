@@ -51,7 +51,6 @@ LEAD_S, TAIL_S = 3.0, 3.0
 RETRY_AFTER_S, LOOK_AGAIN_S = 1.0, 0.3
 TIMEOUT_S = 10.0
 NO_LIMIT_MS = 1e9  # lateness is shown and not judged: all nodes share the cores of one machine
-LOG_END = 6000  # letters
 OPTIONS: dict[str, tuple[Any, str]] = {
     "--rate": (50.0, "requests a second: nodes share the cores"),
     "--only": (list[str](), "run only the drills whose name contains this"),
@@ -272,7 +271,6 @@ def _run(
             rows.append(asyncio.run(_drill(cluster, drill, args.rate, number)))
     except BaseException:
         harness.say(cluster.account())
-        _print_logs(folder)
         raise
 
 
@@ -309,12 +307,6 @@ def _start_redis(folder: Path) -> None:
     command = ["redis-server", "--bind", GATEWAY, "--port", str(REDIS_PORT), "--dir", str(folder)]
     with (folder / "redis.log").open("wb") as log:
         subprocess.Popen([*command, "--save", "", "--requirepass", REDIS_PASSWORD], stdout=log)
-
-
-def _print_logs(folder: Path) -> None:
-    controllers = folder.glob("disk*/ray/session_2*/logs/serve/controller_*.log")
-    for path in [*sorted(folder.glob("*.log")), *controllers]:
-        harness.say(f"the end of {path.name}:\n{path.read_text(errors='replace')[-LOG_END:]}")
 
 
 if __name__ == "__main__":

@@ -97,8 +97,6 @@ async def _rounds(field: "Field", number: int, rounds: list[dict[str, float]]) -
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """What a run took."""
-
     per_second: float
     p50_ms: float
     p95_ms: float

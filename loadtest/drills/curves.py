@@ -40,20 +40,12 @@ class Curve:
     ms: Sequence[float]
 
     def per_unit_ms(self) -> list[float]:
-        """What a further unit costs between neighbouring sizes.
-
-        >>> Curve("points", (1, 2, 4), (10.0, 11.0, 15.0)).per_unit_ms()
-        [1.0, 2.0]
-        """
+        """What a further unit costs between neighbouring sizes."""
         ends = zip(self.sizes[1:], self.sizes, self.ms[1:], self.ms, strict=False)
         return [(b - a) / (m - n) for m, n, b, a in ends]
 
     def exponent(self) -> float:
-        """Of the growth over the last stretch: 1 is linear, under 1 the fixed part still counts.
-
-        >>> Curve("x", (1, 10, 100), (1.0, 5.0, 50.0)).exponent()
-        1.0
-        """
+        """Of the growth over the last stretch: 1 is linear, under 1 the fixed part still counts."""
         return log(self.ms[-1] / self.ms[-2]) / log(self.sizes[-1] / self.sizes[-2])
 
     def bends(self) -> bool:

@@ -110,23 +110,12 @@ class Load:
         return self.markets / self.cycle_s
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much there is of everything, and how busy each is while a cycle runs, 0 to 1."""
-
-    ingresses: int
-    runners: int
-    runtimes: int
-    nodes: int
-    ingress_busy: float
-    runner_busy: float
-    runtime_busy: float
-
-
-def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> Size:
+def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> dict[str, float]:
     """The least that carries a load with room to spare, two of each process at least.
 
-    >>> size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8).runtimes
+    How much there is of everything, and how busy each is while a cycle runs, 0 to 1.
+
+    >>> size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8)["runtimes"]
     24
     """
     series, best = load.per_second + load.bulk, runtime.per_second(runtime.most)
@@ -135,9 +124,17 @@ def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> S
     ingresses = max(2, math.ceil(ingress_s / FULL))
     runners = max(2, runtimes, math.ceil(runner_s / FULL))
     wanted = ingresses + runners + proxy_s / FULL
-    nodes = max(2, math.ceil(wanted / (cores_each - costs.background)))
-    busy = (ingress_s / ingresses, runner_s / runners, series / best / runtimes)
-    return Size(ingresses, runners, runtimes, nodes, *busy)
+    return {
+        "runtimes": runtimes,
+        "Runners": runners,
+        "ingresses": ingresses,
+        f"nodes of {cores_each:.0f} cores": max(
+            2, math.ceil(wanted / (cores_each - costs.background))
+        ),
+        "runtime busy": series / best / runtimes,
+        "Runner busy": runner_s / runners,
+        "ingress busy": ingress_s / ingresses,
+    }
 
 
 def _cores(load: Load, costs: Costs) -> tuple[float, float, float]:
@@ -402,21 +399,13 @@ def point_table(points: Iterable[Point], costs: Costs, cores: int) -> str:
 
 
 def size_table(loads: Iterable[Load], costs: Costs, runtime: Runtime, cores_each: float) -> str:
-    sizes = [(load, size_for(load, costs, runtime, cores_each)) for load in loads]
-    return table(
-        {
-            "singles/s": f"{load.per_second:,.0f}",
-            "markets a cycle": f"{load.markets:,}",
-            "runtimes": size.runtimes,
-            "Runners": size.runners,
-            "ingresses": size.ingresses,
-            "nodes": f"{size.nodes} of {cores_each:.0f} cores",
-            "runtime busy": f"{size.runtime_busy:.0%}",
-            "Runner busy": f"{size.runner_busy:.0%}",
-            "ingress busy": f"{size.ingress_busy:.0%}",
-        }
-        for load, size in sizes
-    )
+    rows = []
+    for load in loads:
+        size = size_for(load, costs, runtime, cores_each)
+        written = {name: f"{n:.0%}" if "busy" in name else f"{n:,}" for name, n in size.items()}
+        asked = {"singles/s": f"{load.per_second:,.0f}", "markets a cycle": f"{load.markets:,}"}
+        rows.append(asked | written)
+    return table(rows)
 
 
 def limit_table(costs: Costs, runtime: Runtime) -> str:

@@ -224,7 +224,6 @@ def report(found: Found, minutes: float) -> tuple[str, list[str]]:
 
 
 def failures(looks: Sequence[Look], found: Found) -> list[str]:
-    """Every broken promise, in words."""
     if len(looks) < FEWEST_LOOKS:
         return [f"only {len(looks)} looks after the warm-up: run longer"]
     broken = replaced(looks)

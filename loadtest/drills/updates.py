@@ -317,7 +317,6 @@ def _stretches(samples: Sequence[Sample], seconds: float = 10.0) -> list[list[Sa
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
-    """Every promise that was broken, in words."""
     return [f"{row.name}: {words}" for row in rows for words in _failures(row)]
 
 

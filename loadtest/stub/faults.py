@@ -60,8 +60,6 @@ POISONED = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The fault in force: its name and argument."""
-
     kind: str
     arg: str | None = None
 
@@ -170,8 +168,6 @@ def spoil(fault: Fault | None, answer: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A response before it is sent."""
-
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)

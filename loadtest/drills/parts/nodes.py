@@ -79,11 +79,9 @@ class Place:
         return ["ip", "netns", "exec", self.name, *alone, *shell]
 
     def pids(self) -> list[int]:
-        """Every process there."""
         return [int(pid) for pid in _run("ip", "netns", "pids", self.name).split()]
 
     def unplug(self) -> None:
-        """Ends its network connection."""
         _run("ip", "link", "set", f"v{self.number}", "down")
 
 
@@ -200,7 +198,6 @@ class Cluster:
         return {replica.get("node_ip") for _, replica in _replicas(self._application())}
 
     def replica_ids(self) -> list[str]:
-        """Every replica there is, whatever its state."""
         return [replica["replica_id"] for _, replica in _replicas(self._application())]
 
     def _application(self) -> dict[str, Any]:
@@ -278,7 +275,6 @@ def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> float:
 
 
 def controllers() -> list[int]:
-    """The ids of processes of Serve's controller."""
     found = psutil.process_iter(["cmdline"])
     return [p.pid for p in found if "ray::ServeController" in " ".join(p.info["cmdline"] or ())]
 
@@ -299,7 +295,6 @@ def run_in_sandbox(
 
 
 def start_runtime() -> StubProcess:
-    """A stand-in runtime that the nodes can reach."""
     speed = ("--ms-per-call", "20", "--ms-per-series", "0.5")
     return start_stub("--host", GATEWAY, "--model", "mock", *speed)
 

@@ -47,8 +47,6 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """The properties of all requests of a run."""
-
     shape: Shape
     markets: int
     batch_items: int
