@@ -28,7 +28,6 @@ from loadtest.drills.harness import (
     options,
     percentiles_ms,
     problems_of,
-    say,
     standing,
 )
 from loadtest.http_client import endpoint
@@ -88,24 +87,15 @@ async def measure(url: str, args: argparse.Namespace) -> tuple[list[Sample], flo
     """Warms the service up, then measures it; the samples and the seconds they took."""
     shape = Shape(points=args.points, horizon=args.horizon, model=args.model)
     warm, client = Client(url, shape, TIMEOUT_S), Client(url, shape, TIMEOUT_S)
-    await closed_loop(
-        warm.send, forecast_bodies(args.warm_up, shape, WARM_UP_SEED), args.concurrency
-    )
+    known = forecast_bodies(args.warm_up, shape, WARM_UP_SEED)
+    await closed_loop(warm.send, known, args.concurrency)
     bodies = list(islice(cycle(forecast_bodies(args.unique, shape, args.seed)), args.requests))
-    watching = asyncio.create_task(_progress(client, len(bodies)))
     began = perf_counter()
     await closed_loop(client.send, bodies, args.concurrency)
     elapsed_s = perf_counter() - began
-    watching.cancel()
     warm.close()
     client.close()
     return client.samples, elapsed_s
-
-
-async def _progress(client: Client, total: int) -> None:
-    while True:
-        await asyncio.sleep(1)
-        say(f"{len(client.samples)}/{total} requests")
 
 
 def listens(url: str) -> bool:

@@ -11,9 +11,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -23,25 +21,10 @@ from loadtest.stub.faults import KINDS, TRANSPORTS, Fault, parse_fault
 
 
 class Server(uvicorn.Server):
-    """Leaves at the first signal. ``announce`` gets the address; ``options`` go to uvicorn."""
-
-    def __init__(self, app: Any, announce: Callable[[str], None], **options: Any) -> None:
-        quiet = {"log_level": "error", "access_log": False, "lifespan": "off"}
-        super().__init__(uvicorn.Config(app, **{**quiet, **options}))
-        self._announce = announce
+    """Ends the process at the first signal, with calls that hang under way."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = self.force_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        self._announce(f"http://{host}:{port}")
-
-    async def serve_and_leave(self) -> NoReturn:
-        """Serves until a signal comes, then ends the process."""
-        await self.serve()
-        os._exit(0)  # calls that hang would only be cancelled, and each cancellation logged
+        os._exit(0)
 
 
 class TrackedProtocol(HttpToolsProtocol):
@@ -62,12 +45,13 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     settings = Settings(args.ms_per_call, args.ms_per_series, tuple(args.model or ["mock"]))
     app = build_app(settings, args.fault)
-    server = Server(app, _announce, host=args.host, port=args.port, http=TrackedProtocol)
-    asyncio.run(server.serve_and_leave())
-
-
-def _announce(url: str) -> None:
-    print(json.dumps({"url": url}), flush=True)
+    config = uvicorn.Config(
+        app, http=TrackedProtocol, log_level="error", access_log=False, lifespan="off"
+    )
+    listener = socket.create_server((args.host, args.port))
+    host, port = listener.getsockname()
+    print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
+    Server(config).run(sockets=[listener])
 
 
 def _parser() -> argparse.ArgumentParser:

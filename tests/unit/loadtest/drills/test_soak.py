@@ -11,8 +11,20 @@ import pytest
 
 from loadtest.drills.harness import OF_THE_PROXY, Sample, at_rate
 from loadtest.drills.parts.processes import Reading, name_of, readings_of
-from loadtest.drills.parts.soak_traffic import WEIGHTS, Ask, Callers, Mix, asks, refusal
-from loadtest.drills.soak import Found, Look, failures, gauges_of, replaced, rows_of
+from loadtest.drills.soak import (
+    WEIGHTS,
+    Ask,
+    Callers,
+    Found,
+    Look,
+    Mix,
+    asks,
+    failures,
+    gauges_of,
+    refusal,
+    replaced,
+    rows_of,
+)
 from loadtest.payloads import Shape
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
