@@ -86,14 +86,16 @@ def main(argv: list[str] | None = None) -> int:
 async def measure(url: str, args: argparse.Namespace) -> tuple[list[Sample], float]:
     """Warms the service up, then measures it; the samples and the seconds they took."""
     shape = Shape(points=args.points, horizon=args.horizon, model=args.model)
-    warm, client = Client(url, shape, TIMEOUT_S), Client(url, shape, TIMEOUT_S)
-    known = forecast_bodies(args.warm_up, shape, WARM_UP_SEED)
-    await closed_loop(warm.send, known, args.concurrency)
+    client, others = (
+        Client(url, shape, TIMEOUT_S),
+        forecast_bodies(args.warm_up, shape, WARM_UP_SEED),
+    )
+    await closed_loop(client.send, others, args.concurrency)
+    client.samples.clear()
     bodies = list(islice(cycle(forecast_bodies(args.unique, shape, args.seed)), args.requests))
     began = perf_counter()
     await closed_loop(client.send, bodies, args.concurrency)
     elapsed_s = perf_counter() - began
-    warm.close()
     client.close()
     return client.samples, elapsed_s
 

@@ -9,7 +9,7 @@ Limits on latency are for single forecasts. A batch has its own: the cycle it mu
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 BATCH = "batch"
 INVALID = "invalid body"  # how a failure begins when the status was 200 and the bands were bad
@@ -29,13 +29,6 @@ def rate_at(name: str, rate: float, peak_rate: float, done: float) -> float | No
     return CURVES[name](rate, peak_rate, done) if 0 <= done < 1 else None
 
 
-class Entry(NamedTuple):
-    requests: int
-    failures: int
-    p95_ms: float
-    max_ms: float
-
-
 def add_options(parser: Any) -> None:
     """The limits as options of the ``locust`` command."""
     add = parser.add_argument
@@ -45,44 +38,39 @@ def add_options(parser: Any) -> None:
     add("--limit-cycle-s", type=float, default=60.0, help="for the slowest batch")
 
 
-def broken(entries: Mapping[str, Entry], invalid_bodies: int, limits: Any) -> list[str]:
-    """Every limit that was passed, in words; ``limits`` are the parsed options.
+def broken(entries: Mapping[str, Any], invalid_bodies: int, limits: Any) -> list[str]:
+    """Every limit that was passed, in words.
 
-    A run without a request passed none of its tests.
+    Args:
+        entries: locust's statistics by kind of traffic. A run without a request passes nothing.
+        invalid_bodies: answers with status 200 and bad bands.
+        limits: the parsed options.
     """
-    requests = sum(entry.requests for entry in entries.values())
+    requests = sum(entry.num_requests for entry in entries.values())
     if not requests:
         return ["nothing was measured"]
-    found = [_too_slow(name, entry, limits) for name, entry in entries.items()]
-    share = sum(entry.failures for entry in entries.values()) / requests
+    found = [text for name, entry in entries.items() for text in _too_slow(name, entry, limits)]
+    share = sum(entry.num_failures for entry in entries.values()) / requests
     if share > limits.limit_error_share:
         found.append(f"error share {share:.2%} is over {limits.limit_error_share:.2%}")
     if invalid_bodies > limits.limit_invalid_bodies:
         found.append(f"{invalid_bodies} invalid bodies, {limits.limit_invalid_bodies} allowed")
-    return [text for text in found if text]
+    return found
 
 
-def _too_slow(name: str, entry: Entry, limits: Any) -> str | None:
+def _too_slow(name: str, entry: Any, limits: Any) -> list[str]:
     if name == BATCH:
-        slow = entry.max_ms > limits.limit_cycle_s * 1000
-        took = f"a batch took {entry.max_ms / 1000:.1f} s of {limits.limit_cycle_s:g} s"
-        return took if slow else None
-    if entry.p95_ms > limits.limit_p95_ms:
-        return f"{name}: p95 {entry.p95_ms:.0f} ms is over {limits.limit_p95_ms:g} ms"
-    return None
+        longest_s = entry.max_response_time / 1000
+        slow = longest_s > limits.limit_cycle_s
+        return [f"a batch took {longest_s:.1f} s of {limits.limit_cycle_s:g} s"] if slow else []
+    p95_ms = entry.get_response_time_percentile(0.95) or 0.0
+    slow = p95_ms > limits.limit_p95_ms
+    return [f"{name}: p95 {p95_ms:.0f} ms is over {limits.limit_p95_ms:g} ms"] if slow else []
 
 
 def set_exit_code(environment: Any, **_: Any) -> None:
     """Locust's ``quitting`` handler: prints broken limits and sets the exit code."""
-    entries = {
-        name: Entry(
-            entry.num_requests,
-            entry.num_failures,
-            entry.get_response_time_percentile(0.95) or 0.0,
-            entry.max_response_time,
-        )
-        for (name, _method), entry in environment.stats.entries.items()
-    }
+    entries = {name: entry for (name, _method), entry in environment.stats.entries.items()}
     errors = environment.stats.errors.values()
     invalid = sum(error.occurrences for error in errors if INVALID in str(error.error))
     found = broken(entries, invalid, environment.parsed_options)

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections import Counter, deque
-from dataclasses import dataclass, field, fields
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -32,7 +32,7 @@ from loadtest.stub.faults import (
     refuse_poison,
     spoil,
 )
-from loadtest.stub.forecast import answer, family_of
+from loadtest.stub.forecast import answer
 
 KEPT_CALLS = 10_000
 
@@ -49,29 +49,23 @@ class Settings:
         return (self.ms_per_call + series_count * self.ms_per_series) / 1000
 
 
-@dataclass(slots=True)
+@dataclass
 class Records:
     """Requests that the stand-in received, for tests and drills."""
 
     calls: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     series_per_call: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
-    last_request: dict[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        return plain | {"series_per_call": list(self.series_per_call)}
 
 
 class Runtime:
-    """One lock per family is held for a whole inference, delay included, as the daemon does."""
+    """One lock per model is held for a whole inference, delay included, as the daemon does."""
 
     def __init__(self, settings: Settings, fault: Fault | None = None) -> None:
         self.settings = settings
         self.records = Records()
         self.loaded: set[str] = set()  # by the first forecast of each
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._released = asyncio.Event()
         self.change_fault(fault)
 
@@ -91,7 +85,7 @@ class Runtime:
 
     def lock_for(self, model: str) -> asyncio.Lock:
         self.loaded.add(model)
-        return self._locks.setdefault(family_of(model), asyncio.Lock())
+        return self._locks[model]
 
     async def hold(self, fault: Fault | None, until: float) -> None:
         """Waits for the inference time, plus the delay of the fault."""
@@ -153,14 +147,15 @@ def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
         return _json({"models": [_loaded(model) for model in sorted(runtime.loaded)]})
 
     async def stats(_: Request) -> Response:
-        return _json({**runtime.records.as_json(), "fault": runtime.fault})
+        records = vars(runtime.records)
+        return _json(records | {"series_per_call": list(runtime.records.series_per_call)})
 
     async def control(request: Request) -> Response:
         try:
             runtime.control(orjson.loads(await request.body()))
         except ValueError as exc:
             return _json({"error": str(exc)}, 400)
-        return _json({"fault": runtime.fault})
+        return _json({})
 
     async def reset(_: Request) -> Response:
         runtime.change_fault(None)
@@ -187,15 +182,10 @@ class ForecastRoute:
         self._inferences: set[asyncio.Task[Reply]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        records, headers = self._runtime.records, Headers(scope=scope)
         fault = None if b"followed=1" in scope["query_string"] else self._runtime.strike()
-        records.calls += 1
-        reply = Reply(500, b"")
-        try:
-            reply = await self._reply(headers, Request(scope, receive), fault)
-            await deliver(reply, fault, scope, send)
-        finally:
-            records.statuses[str(reply.status)] += 1
+        self._runtime.records.calls += 1
+        reply = await self._reply(Headers(scope=scope), Request(scope, receive), fault)
+        await deliver(reply, fault, scope, send)
 
     async def _reply(self, headers: Headers, request: Request, fault: Fault | None) -> Reply:
         try:
@@ -235,13 +225,10 @@ class ForecastRoute:
         return reply
 
     def _accepted(self, body: bytes, headers: Headers) -> dict[str, Any]:
-        settings, records = self._runtime.settings, self._runtime.records
         request = contract.parse(body, headers.get("content-type", ""))
-        if isinstance(request, dict):
-            records.last_request = {"headers": dict(headers), "fields": sorted(request)}
         contract.check(request)
-        contract.require_installed(request["model"], settings.models)
-        records.series_per_call.append(len(request["series"]))
+        contract.require_installed(request["model"], self._runtime.settings.models)
+        self._runtime.records.series_per_call.append(len(request["series"]))
         return dict(request)
 
 
@@ -258,13 +245,12 @@ async def _http_error(_request: Request, exc: Exception) -> Response:
 
 def _loaded(model: str) -> dict[str, Any]:
     sizes = {"size": 0, "size_vram": 0, "context_length": 0}
-    details = {"family": family_of(model)}
+    details = {"family": model}
     return {"name": model, "model": model, "expires_at": None, **sizes, "details": details}
 
 
 def _tag(model: str) -> dict[str, Any]:
-    family = family_of(model)
-    details = {"format": "tollama", "family": family, "families": [family]}
+    details = {"format": "tollama", "family": model, "families": [model]}
     return {
         "name": model,
         "model": model,

@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from loadtest.http_client import endpoint
-from loadtest.stub.app import Runtime, Settings
 from loadtest.stub.process import StubProcess, start_stub
 from tests.support.recordings import recorded_request
 
@@ -62,21 +61,6 @@ async def test_calls_of_one_model_queue(stub: StubProcess):
     assert await seconds_for(stub, REQUEST, REQUEST) >= 0.3
 
 
-async def test_models_of_one_family_share_a_lock_and_others_do_not():
-    runtime = Runtime(Settings())
-
-    assert runtime.lock_for("chronos2") is runtime.lock_for("granite-ttm-r2")
-    assert runtime.lock_for("chronos2") is not runtime.lock_for("mock")
-
-
-async def test_a_model_is_loaded_by_its_first_forecast(stub: StubProcess):
-    call(stub)
-    async with httpx.AsyncClient(base_url=stub.url, trust_env=False) as client:
-        models = (await client.get("/api/ps")).json()["models"]
-
-    assert [model["name"] for model in models] == [REQUEST["model"]]
-
-
 async def test_a_caller_who_leaves_does_not_stop_the_inference(stub: StubProcess):
     stub.control(ms_per_call=300)
 
@@ -87,14 +71,9 @@ async def test_a_caller_who_leaves_does_not_stop_the_inference(stub: StubProcess
 
 
 def test_what_was_asked_is_on_record(stub: StubProcess):
-    call(stub, headers={"x-request-id": "r-1"})
-    stats = stub.stats()
+    call(stub)
 
-    assert stats["calls"] == 1
-    assert stats["statuses"] == {"200": 1}
-    assert stats["series_per_call"] == [2]
-    assert stats["last_request"]["fields"] == ["horizon", "model", "quantiles", "series"]
-    assert stats["last_request"]["headers"]["x-request-id"] == "r-1"
+    assert stub.stats() == {"calls": 1, "faults": {}, "series_per_call": [2]}
 
 
 @pytest.mark.parametrize("hanging", [1, 2])  # the second one waits for the lock of the first
