@@ -24,9 +24,9 @@ from loadtest.payloads import (
     Shape,
     Window,
     batch_body,
-    batch_problem_of,
     encode,
     forecast_bodies,
+    items_of,
     problem_of,
     read,
     windows,
@@ -189,6 +189,8 @@ class BatchUser(MarketUser):
         bodies = [encode(next(feed), self.shape) for feed in self.feeds]
 
         def judge(answer: Any) -> str | None:
-            return batch_problem_of(answer, len(bodies), self.shape.horizon, self.shape.levels)
+            shape, items = self.shape, items_of(answer, len(bodies))
+            problems = (problem_of(item, shape.horizon, shape.levels) for item in items)
+            return next(filter(None, problems), None)
 
         self.send(limits.BATCH, "/tsfm/forecast/batch", batch_body(bodies), judge)

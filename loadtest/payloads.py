@@ -141,15 +141,12 @@ def problem_of(answer: Any, horizon: int, levels: Sequence[float]) -> str | None
     return None
 
 
-def batch_problem_of(answer: Any, count: int, horizon: int, levels: Sequence[float]) -> str | None:
-    """The first thing wrong with a batch: one good forecast for each request, in its place."""
+def items_of(answer: Any, count: int) -> list[Any]:
+    """The forecasts in a batch's answer; None for each where their number is wrong."""
     results = answer.get("results") if isinstance(answer, Mapping) else None
     if not isinstance(results, list) or len(results) != count:
-        return "not one result for each request"
-    for index, result in enumerate(results):
-        if problem := problem_of(result.get("ok"), horizon, levels):
-            return f"result {index}: {problem}"
-    return None
+        return [None] * count
+    return [result.get("ok") for result in results]
 
 
 def read_lines(body: bytes) -> Any:

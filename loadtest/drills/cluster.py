@@ -248,10 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         "cluster",
         given,
         partial(_run, redis=redis, drills=possible, args=args, rows=rows),
-        lambda: (
-            harness.table(map(cells, rows)),
-            untried + failures(rows, NO_LIMIT_MS),
-        ),
+        lambda: (harness.table(map(cells, rows)), untried + failures(rows, NO_LIMIT_MS)),
     )
 
 

@@ -13,7 +13,7 @@ import statistics
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -161,9 +161,8 @@ async def drive(
 
 def runtime_call(series: int) -> bytes:
     """One call of tollama's ``/v1/forecast`` with ``series`` series in log-odds."""
-    end, points = datetime(2026, 2, 20, 12, tzinfo=UTC), range(SHAPE.points)
-    ages = [timedelta(minutes=SHAPE.step_minutes * age) for age in reversed(points)]
-    times = [(end - age).strftime("%Y-%m-%dT%H:%M:%SZ") for age in ages]
+    points = range(SHAPE.points)
+    times = [f"2026-02-{1 + at // 288:02}T{at // 12 % 24:02}:{at % 12 * 5:02}:00Z" for at in points]
     targets = [[((s * 7 + i * 3) % 50) / 50 - 0.5 for i in points] for s in range(series)]
     many = [
         {"id": f"s{s}", "freq": "5min", "timestamps": times, "target": target}

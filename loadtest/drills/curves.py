@@ -48,14 +48,6 @@ class Curve:
         """Of the growth over the last stretch: 1 is linear, under 1 the fixed part still counts."""
         return log(self.ms[-1] / self.ms[-2]) / log(self.sizes[-1] / self.sizes[-2])
 
-    def bends(self) -> bool:
-        """Whether it grows faster than its size.
-
-        >>> Curve("x", (1, 10, 100), (1.0, 10.0, 1000.0)).bends()
-        True
-        """
-        return self.exponent() > BEND
-
 
 def main(argv: list[str] | None = None) -> int:
     args = harness.options("drills.curves", __doc__, argv, OPTIONS)
@@ -67,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         harness.publish(table_of(curves), args.write, "curves")
 
     def report() -> tuple[str, list[str]]:
-        return table_of(curves), [curve.name for curve in curves if curve.bends()]
+        return table_of(curves), [c.name for c in curves if c.exponent() > BEND]
 
     return harness.judged("CURVES", drill, report)
 

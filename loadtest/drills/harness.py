@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from loadtest.http_client import Pool, endpoint
-from loadtest.payloads import Shape, forecast_bodies, problem_of, read, read_lines
+from loadtest.payloads import Shape, forecast_bodies, items_of, problem_of, read, read_lines
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
 from loadtest.stub.process import StubProcess, start_stub
 
@@ -301,7 +301,8 @@ class Client:
         else:
             done_s = self.now_s()
             content = read_lines(answer.body) if accept == NDJSON else read(answer.body)
-            parts = [content] * many if answer.status != 200 else _parts(content, items)
+            is_batch = items is not None and answer.status == 200
+            parts = items_of(content, many) if is_batch else [content] * many
             samples = (judge(sent_s, done_s, answer.status, part, self.shape) for part in parts)
             found = [replace(one, kind=kind, retry_after=answer.retry_after) for one in samples]
         self.samples += found
@@ -316,16 +317,6 @@ class Client:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
-
-
-def _parts(answer: Any, items: int | None) -> list[Any]:
-    """The forecasts in an answer; None for each where their number is wrong."""
-    if items is None:
-        return [answer]
-    results = answer.get("results") if isinstance(answer, Mapping) else None
-    if not isinstance(results, list) or len(results) != items:
-        return [None] * items
-    return [result.get("ok") for result in results]
 
 
 def judge(sent_s: float, done_s: float, status: int, answer: Any, shape: Shape) -> Sample:

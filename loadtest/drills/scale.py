@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -220,43 +220,35 @@ class Cost:
     cpu_ms: Mapping[str, float]
 
 
-class Requests(NamedTuple):
-    """Requests of one kind, and how many forecasts each of them asks for."""
-
-    name: str
-    bodies: Sequence[bytes]
-    connections: int
-    each: int = 1
-
-
 async def measured_costs(field: Field, service: Service) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
-    found = [await _cost(field, service, requests) for requests in _requests(field)]
+    found = [await _cost(field, service, *load) for load in _loads(field)]
     return [cost for cost in found if cost.name != WARM_UP]
 
 
-def _requests(field: Field) -> Iterator[Requests]:
-    """The first three only warm up what the others need."""
+def _loads(field: Field) -> Iterator[tuple[str, Sequence[bytes], int, int]]:
+    """Names, bodies, connections, and forecasts in a body; the first three warm up the others."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
     times = max(2, int(4 * field.scale))
-    yield Requests(WARM_UP, field.fresh(field.many(300)), 32)
-    yield Requests(WARM_UP, known, 32)
-    yield Requests(WARM_UP, batches, 1, MARKETS)
-    yield Requests("unique, one at a time", field.fresh(60), 1)
-    yield Requests(UNIQUE, field.fresh(field.many(4000)), 128)
-    yield Requests("unique, 32 at once", field.fresh(field.many(2000)), 32)
-    yield Requests("known, 32 at once", known * max(1, field.many(5000) // 50), 32)
-    yield Requests("baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32)
+    yield WARM_UP, field.fresh(field.many(300)), 32, 1
+    yield WARM_UP, known, 32, 1
+    yield WARM_UP, batches, 1, MARKETS
+    yield "unique, one at a time", field.fresh(60), 1, 1
+    yield UNIQUE, field.fresh(field.many(4000)), 128, 1
+    yield "unique, 32 at once", field.fresh(field.many(2000)), 32, 1
+    yield "known, 32 at once", known * max(1, field.many(5000) // 50), 32, 1
+    yield "baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32, 1
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
-    yield Requests(NEW_BATCH, new, 1, MARKETS)
-    yield Requests("a batch of 1,000 known markets", batches * times, 1, MARKETS)
+    yield NEW_BATCH, new, 1, MARKETS
+    yield "a batch of 1,000 known markets", batches * times, 1, MARKETS
     field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
-    yield Requests(SLOW, field.fresh(field.many(1500)), 128)
+    yield SLOW, field.fresh(field.many(1500)), 128, 1
 
 
-async def _cost(field: Field, service: Service, requests: Requests) -> Cost:
-    name, bodies, connections, each = requests
+async def _cost(
+    field: Field, service: Service, name: str, bodies: Sequence[bytes], connections: int, each: int
+) -> Cost:
     await asyncio.to_thread(field.stub.reset)
     names = await asyncio.to_thread(service.processes)
     before, machine_before, began = _cpu_s(names, field.stub.pid), _machine_s(), perf_counter()

@@ -322,7 +322,6 @@ def report(found: Found, minutes: float) -> tuple[str, list[str]]:
         harness.table(_traffic(k, found.samples.get(k, []), found.left[k]) for k in _kinds(found)),
         harness.table(map(_cells, rows_of(looks))),
         harness.table({"gauge": name, "start, end": _pair(ends)} for name, ends in gauges),
-        _note(looks),
     ]
     return "\n\n".join(texts), failures(looks, found)
 
@@ -385,16 +384,6 @@ def _traffic(kind: str, samples: Sequence[Sample], left: int) -> dict[str, objec
     invalid = harness.problems_of(samples).total()
     counts = {"forecasts": len(samples), "valid": len(samples) - invalid, "invalid": invalid}
     return {"kind": kind, **counts, "left": left, **harness.times(samples, 50, 95, 99, 100)}
-
-
-def _note(looks: Sequence[Look]) -> str:
-    if len(looks) < 2:
-        return "no window"
-    window_s = looks[-1].at_s - looks[0].at_s
-    return (
-        f"{len(looks)} looks over {window_s:.0f} s after a warm-up; growth under "
-        f"{NOISE_MB * 3600 / window_s:.0f} MB/h cannot be told from noise in a run of this length"
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -171,7 +170,7 @@ def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
         Route("/_control", control, methods=["POST"]),
         Route("/_reset", reset, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    return Starlette(routes=routes)
 
 
 class ForecastRoute:
@@ -234,13 +233,6 @@ class ForecastRoute:
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
-
-
-async def _http_error(_request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    response = _json(contract.error_body(exc.status_code, exc.detail), exc.status_code)
-    response.headers.update(exc.headers or {})
-    return response
 
 
 def _loaded(model: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def forecast(series: Mapping[str, Any], horizon: int, levels: tuple[float, ...])
     roots = _roots(horizon)
     return {
         "id": series["id"],
-        "freq": _freq(series),
+        "freq": series.get("freq", "5min"),  # the real one infers it where it is missing
         "start_timestamp": series["timestamps"][-1],
         "mean": [last] * horizon,
         "quantiles": {f"{q:g}": _path(last, spread * _Z(q), roots) for q in levels} or None,
@@ -68,11 +68,6 @@ def _step_spread(target: list[float]) -> float:
 @lru_cache(maxsize=64)
 def _roots(horizon: int) -> list[float]:
     return [math.sqrt(step) for step in range(1, horizon + 1)]
-
-
-def _freq(series: Mapping[str, Any]) -> str:
-    freq = str(series.get("freq", "auto"))
-    return "5min" if freq == "auto" else freq  # the real one infers it from the timestamps
 
 
 def _ignored(series: Mapping[str, Any], model: str) -> list[str]:

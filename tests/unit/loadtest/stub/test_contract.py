@@ -117,19 +117,3 @@ async def test_levels_are_keyed_with_six_digits():
         response = await client.post("/v1/forecast", json=request_of(quantiles=levels))
 
     assert set(response.json()["forecasts"][0]["quantiles"]) == {"1e-05", "0.123457"}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("POST", "/v1/timeseries/forecast", 404),
-        ("GET", "/v1/forecast", 405),
-        ("GET", "/nope", 404),
-    ],
-)
-async def test_paths_tollama_does_not_have_get_its_own_error_body(method, path, status):
-    async with runtime() as client:
-        response = await client.request(method, path)
-
-    assert response.status_code == status
-    assert set(response.json()) == {"detail"}
