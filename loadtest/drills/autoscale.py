@@ -102,7 +102,7 @@ def scaling_config(config: Mapping[str, Any], target: int) -> dict[str, Any]:
 async def _take_steps(
     url: str, stubs: Sequence[StubProcess], args: argparse.Namespace, seen: Seen
 ) -> None:
-    callers = Callers(url, SHAPE)
+    callers, http = Callers(url, SHAPE), httpx.AsyncClient(base_url=url, timeout=5, trust_env=False)
 
     async def phase(
         name: str, number: int, least_s: float, runners: int | None = None, limit_s: float = 0.0
@@ -110,13 +110,13 @@ async def _take_steps(
         """Lasts ``least_s``, and until so many Runners run; the seconds, None over the limit."""
         for stub in stubs:
             await asyncio.to_thread(stub.reset)
-        before, first, began = await _runners(url), len(callers.samples), perf_counter()
+        before, first, began = await _runners(http), len(callers.samples), perf_counter()
         callers.set_number(number)
         await asyncio.sleep(least_s)
-        now = await _runners(url)
+        now = await _runners(http)
         while runners is not None and now != runners and perf_counter() - began < limit_s:
             await asyncio.sleep(0.5)
-            now = await _runners(url)
+            now = await _runners(http)
         seconds = perf_counter() - began
         stats = [await asyncio.to_thread(stub.stats) for stub in stubs]
         sizes = [size for one in stats for size in one["series_per_call"]]
@@ -131,13 +131,13 @@ async def _take_steps(
         seen.back_s = await phase(LOW, FEW, 0.0, 1, 2 * LIMIT_S)
     finally:
         await callers.stop()
+        await http.aclose()
 
 
-async def _runners(url: str) -> int:
+async def _runners(http: httpx.AsyncClient) -> int:
     """How many Runners run; 0 where the status cannot be read."""
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
-        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
-            return int((await http.get("/tsfm/status")).json()["replicas"].get("Runner") or 0)
+    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+        return int((await http.get("/tsfm/status")).json()["replicas"].get("Runner") or 0)
     return 0
 
 

@@ -126,8 +126,7 @@ class Attempt:
 
 def is_lost(sample: Sample) -> bool:
     """No answer from the service: the connection broke or hung, or the proxy answered instead."""
-    problem = sample.problem or ""
-    return sample.lost or problem == "TimeoutError" or problem.endswith(harness.OF_THE_PROXY)
+    return is_away(sample) or sample.problem == "TimeoutError"
 
 
 def is_away(sample: Sample) -> bool:

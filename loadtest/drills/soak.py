@@ -90,34 +90,25 @@ class Ask:
     leaves_after: float | None = None  # 0 to 1; None waits
 
 
-@dataclass(frozen=True, slots=True)
-class Mix:
-    shape: Shape
-    markets: int
-    batch_items: int
-    leave_fraction: float
-    seed: int = 0
-
-
-def asks(mix: Mix) -> Iterator[Ask]:
-    """Requests without end; the same for the same mix."""
-    chance = random.Random(mix.seed)
-    known = forecast_bodies(mix.markets, mix.shape, mix.seed + 1)
-    feeds = [windows(number, mix.shape, mix.seed) for number in range(mix.markets)]
+def asks(shape: Shape, leave_fraction: float, seed: int = 0) -> Iterator[Ask]:
+    """Requests without end; the same for the same arguments."""
+    chance = random.Random(seed)
+    known = forecast_bodies(MARKETS, shape, seed + 1)
+    feeds = [windows(number, shape, seed) for number in range(MARKETS)]
     fresh = (next(feed) for feed in cycle(feeds))
-    illiquid, bad = replace(mix.shape, liquidity="low"), cycle(BAD_BODIES)
+    illiquid, bad = replace(shape, liquidity="low"), cycle(BAD_BODIES)
     while True:
         (kind,) = chance.choices([*WEIGHTS], [*WEIGHTS.values()])
-        items = mix.batch_items if kind in ("batch", "ndjson") else None
+        items = BATCH_ITEMS if kind in ("batch", "ndjson") else None
         if items:
-            body = batch_body([encode(window, mix.shape) for window in islice(fresh, items)])
+            body = batch_body([encode(window, shape) for window in islice(fresh, items)])
         elif kind == "cached":
             body = chance.choice(known)
         elif kind == "bad":
             body = next(bad)
         else:
-            body = encode(next(fresh), illiquid if kind == "fallback" else mix.shape)
-        leaves = chance.random() < mix.leave_fraction
+            body = encode(next(fresh), illiquid if kind == "fallback" else shape)
+        leaves = chance.random() < leave_fraction
         yield Ask(kind, body, items, chance.random() if leaves else None)
 
 
@@ -192,7 +183,7 @@ def _run(args: argparse.Namespace, found: Found) -> None:
 async def _ask_and_look(service: Service, args: argparse.Namespace, found: Found) -> None:
     callers = Callers(service.url, SHAPE)
     found.samples, found.left = callers.samples, callers.left
-    requests = asks(Mix(SHAPE, MARKETS, BATCH_ITEMS, args.leave))
+    requests = asks(SHAPE, args.leave)
     last = int(args.rate * args.minutes * 60)
     looking = asyncio.create_task(_look_every(service, found))
     try:

@@ -12,12 +12,13 @@ import pytest
 from loadtest.drills.harness import OF_THE_PROXY, Sample, at_rate
 from loadtest.drills.parts.processes import Reading, name_of, readings_of
 from loadtest.drills.soak import (
+    BATCH_ITEMS,
+    MARKETS,
     WEIGHTS,
     Ask,
     Callers,
     Found,
     Look,
-    Mix,
     asks,
     failures,
     gauges_of,
@@ -29,7 +30,6 @@ from loadtest.payloads import Shape
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 SHAPE = Shape(points=40)
-MIX = Mix(SHAPE, markets=5, batch_items=3, leave_fraction=0.2, seed=1)
 RUNNER, GCS = "Runner replica", "Ray GCS"
 GOOD_ONE, BAD_ONE = Sample(0, 1, source="model"), Sample(0, 1, "quantiles cross")
 GOOD = {"unique": [GOOD_ONE]}
@@ -59,7 +59,7 @@ def broken(seen: list[Look], in_flight: int | None = 0) -> str:
 
 
 def test_every_kind_comes_and_about_as_many_leave_as_asked():
-    many = list(islice(asks(MIX), 2000))
+    many = list(islice(asks(SHAPE, 0.2, seed=1), 2000))
     leaving = [ask for ask in many if ask.leaves_after is not None]
 
     assert {ask.kind for ask in many} == set(WEIGHTS)
@@ -68,12 +68,12 @@ def test_every_kind_comes_and_about_as_many_leave_as_asked():
 
 
 def test_unique_windows_never_repeat_and_known_ones_do():
-    many = list(islice(asks(MIX), 2000))
+    many = list(islice(asks(SHAPE, 0.2, seed=1), 2000))
     unique = [ask.body for ask in many if ask.kind == "unique"]
     cached = {ask.body for ask in many if ask.kind == "cached"}
 
     assert len(set(unique)) == len(unique)
-    assert len(cached) == MIX.markets
+    assert len(cached) == MARKETS
     assert not cached & set(unique)
 
 
@@ -92,10 +92,10 @@ async def test_lines_are_judged_in_the_order_of_their_index(keep: slice, problem
 
     async with serving(handler) as url:
         callers = Callers(url, SHAPE)
-        await callers.ask(next(ask for ask in asks(MIX) if ask.kind == "ndjson"))
+        await callers.ask(next(ask for ask in asks(SHAPE, 0.2, seed=1) if ask.kind == "ndjson"))
         callers.close()
 
-    assert [sample.problem for sample in callers.samples["ndjson"]] == [problem] * 3
+    assert [sample.problem for sample in callers.samples["ndjson"]] == [problem] * BATCH_ITEMS
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_who_waits_is_judged_and_who_leaves_is_counted_as_left():
             await stuck.wait()
         return answer(forecast(body))
 
-    bodies = [ask for ask in islice(asks(MIX), 100) if ask.kind == "unique"][:2]
+    bodies = [ask for ask in islice(asks(SHAPE, 0.2, seed=1), 100) if ask.kind == "unique"][:2]
     patient = replace(bodies[0], leaves_after=None)
     stuck_body = patient.body.replace(b'"m-1-', b'"m-1-1","x":"')
     impatient = Ask("unique", stuck_body, leaves_after=0.01)
