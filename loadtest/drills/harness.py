@@ -140,29 +140,17 @@ def _interrupt(*_: object) -> None:
 
 
 def exit_code(broken: Sequence[str]) -> int:
-    """0 where nothing was broken.
-
-    >>> exit_code([]), exit_code(["3 lost"]), exit_code([INTERRUPTED])
-    (0, 1, 130)
-    """
-    if INTERRUPTED in broken:
-        return _EXIT_INTERRUPTED
-    return 1 if broken else 0
+    return _EXIT_INTERRUPTED if INTERRUPTED in broken else int(bool(broken))
 
 
 def table(rows: Iterable[Mapping[str, object]]) -> str:
-    """A Markdown table; the keys of a row are the names of the columns.
-
-    >>> print(table([{"load": "1x", "p50 ms": 3}]))
-    | load | p50 ms |
-    |---|---:|
-    | 1x | 3 |
-    """
+    """A Markdown table; the keys of a row are the names of the columns."""
     lines = list(rows)
-    head = [table_line(dict(zip(row, row, strict=True))) for row in lines[:1]]
-    return "\n".join(
-        [*head, *("|---|" + "---:|" * (len(row) - 1) for row in lines[:1]), *map(table_line, lines)]
-    )
+    if not lines:
+        return ""
+    names = {name: name for name in lines[0]}
+    rule = "|---|" + "---:|" * (len(names) - 1)
+    return "\n".join([table_line(names), rule, *map(table_line, lines)])
 
 
 def table_line(row: Mapping[str, object]) -> str:
@@ -223,12 +211,7 @@ def service_on(
 def with_deployments(
     config: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A copy of a Serve config with changed settings of deployments, by name.
-
-    >>> app = {"deployments": [{"name": "A", "x": {"y": 1, "z": 2}}]}
-    >>> with_deployments({"applications": [app]}, {"A": {"x": {"y": 3}}})
-    {'applications': [{'deployments': [{'name': 'A', 'x': {'y': 3, 'z': 2}}]}]}
-    """
+    """A copy of a Serve config with changed settings of deployments, by name."""
     copy = deepcopy(dict(config))
     for deployment in (one for app in copy["applications"] for one in app["deployments"]):
         for key, value in changes.get(deployment["name"], {}).items():
@@ -399,11 +382,7 @@ async def closed_loop(
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: a value that was really measured; NaN of nothing.
-
-    >>> percentile([1.0, 2.0, 3.0, 4.0], 50)
-    2.0
-    """
+    """The nearest-rank percentile: a value that was really measured; NaN of nothing."""
     if not ascending:
         return math.nan
     return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)]
@@ -439,9 +418,5 @@ def bad_answers(samples: Sequence[Sample]) -> list[str]:
 
 
 def counted(counts: Counter[str]) -> str:
-    """The most frequent first.
-
-    >>> counted(Counter({"status 500": 1, "quantiles cross": 2}))
-    '2 quantiles cross, 1 status 500'
-    """
+    """The most frequent first."""
     return ", ".join(f"{number} {name}" for name, number in counts.most_common())

@@ -88,11 +88,7 @@ class Runtime:
         return max(1, min(self.most, int((longest_ms - self.a_ms) / self.b_ms)))
 
     def per_second(self, series: int) -> float:
-        """Series a second in calls of so many.
-
-        >>> round(Runtime().per_second(128))
-        841
-        """
+        """Series a second in calls of so many."""
         return 1e3 * series / self.call_ms(series)
 
 
@@ -114,9 +110,6 @@ def size_for(load: Load, costs: Costs, runtime: Runtime, cores_each: float) -> d
     """The least that carries a load with room to spare, two of each process at least.
 
     How much there is of everything, and how busy each is while a cycle runs, 0 to 1.
-
-    >>> size_for(Load(10_000, markets=100_000), MEASURED, Runtime(), cores_each=8)["runtimes"]
-    24
     """
     series, best = load.per_second + load.bulk, runtime.per_second(runtime.most)
     runtimes = max(1, math.ceil(series / (RUNTIME_FULL * best)))

@@ -256,15 +256,6 @@ class Row:
         return self.name in OURS
 
 
-def slope_per_hour(at_s: Sequence[float], values: Sequence[float]) -> float:
-    """The least-squares slope.
-
-    >>> slope_per_hour([0, 1800, 3600], [1.0, 2.0, 3.0])
-    2.0
-    """
-    return linear_regression(at_s, values).slope * 3600
-
-
 def _ends(values: Sequence[float]) -> tuple[float, float]:
     """Medians of the first and the last fifth."""
     fifth = max(1, len(values) // 5)
@@ -272,8 +263,8 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def rows_of(looks: Sequence[Look]) -> list[Row]:
-    """A row for each process that was there all the time, ours first."""
-    found = [_row(looks, pid) for pid in sorted(_always_there(looks))]
+    """A row for each process that was there all the time, ours first; none without a window."""
+    found = [_row(looks, pid) for pid in sorted(_always_there(looks)) if len(looks) > 1]
     return sorted(found, key=lambda row: (not row.ours, row.name))
 
 
@@ -285,8 +276,8 @@ def _row(looks: Sequence[Look], pid: int) -> Row:
     readings = [look.readings[pid] for look in looks]
     ends = {what: _ends([getattr(one, what) for one in readings]) for what in MEASURED}
     own_mb = [reading.own_mb for reading in readings]
-    slope = slope_per_hour([look.at_s for look in looks], own_mb) if len(looks) > 1 else 0.0
-    return Row(readings[-1].name, ends, slope)
+    mb_per_s = linear_regression([look.at_s for look in looks], own_mb).slope
+    return Row(readings[-1].name, ends, mb_per_s * 3600)
 
 
 def gauge_rows(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:

@@ -75,7 +75,6 @@ class Version:
         return found
 
     def replicas(self) -> dict[str, int]:
-        """How many of each deployment there are to be."""
         deployments = self.config["applications"][0]["deployments"]
         return {deployment["name"]: deployment["num_replicas"] for deployment in deployments}
 
@@ -116,7 +115,7 @@ class Stage:
 
     def go_to(self, version: Version, *, replaces: bool = True) -> None:
         """Deploys a version and waits until it is all that runs."""
-        old = set(self.cluster.replica_ids()) if replaces else set()
+        old = self.cluster.replica_ids() if replaces else set()
         self.deploy(version)
         wait_for(lambda: self._is_all_there_is(old), LIMIT_S, "all replicas of the update")
 
@@ -125,7 +124,7 @@ class Stage:
         there = dict.fromkeys(wanted, 0)
         for (name, _), number in self.cluster.replicas().items():
             there[name] += number
-        return there == wanted and not old & set(self.cluster.replica_ids())
+        return there == wanted and not old & self.cluster.replica_ids()
 
 
 @dataclass(frozen=True, slots=True)

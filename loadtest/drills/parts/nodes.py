@@ -197,8 +197,8 @@ class Cluster:
         """Addresses of nodes with a replica, one that comes or goes included."""
         return {replica.get("node_ip") for _, replica in _replicas(self._application())}
 
-    def replica_ids(self) -> list[str]:
-        return [replica["replica_id"] for _, replica in _replicas(self._application())]
+    def replica_ids(self) -> set[str]:
+        return {replica["replica_id"] for _, replica in _replicas(self._application())}
 
     def _application(self) -> dict[str, Any]:
         """Serve's status of the application; empty while Serve does not answer."""
