@@ -13,7 +13,7 @@ from locust.contrib.fasthttp import FastHttpUser
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,6 @@ from gevent.pool import Pool
 from loadtest import limits
 from loadtest.payloads import (
     Shape,
-    Window,
     batch_body,
     encode,
     forecast_bodies,
@@ -124,24 +123,21 @@ class MarketUser(FastHttpUser):
 
         self.send(name, "/tsfm/forecast", body, judge)
 
-    def own_markets(self) -> Iterator[Window]:
-        """The next window of each of this user's markets, for ever; none is seen twice."""
-        first = 1_000_000 + self.number * MARKETS_OF_A_USER
-        own = [windows(first + i, self.shape, self.options.seed) for i in range(MARKETS_OF_A_USER)]
-        return itertools.chain.from_iterable(zip(*own, strict=True))
-
 
 class UniqueUser(MarketUser):
     """Requests a new window: the model has to run."""
 
     weight = 3
+    kind = "unique"
 
     def on_start(self) -> None:
-        self.fresh = self.own_markets()
+        first = 1_000_000 + self.number * MARKETS_OF_A_USER
+        own = [windows(first + i, self.shape, self.options.seed) for i in range(MARKETS_OF_A_USER)]
+        self.fresh = itertools.chain.from_iterable(zip(*own, strict=True))
 
     @task
     def ask(self) -> None:
-        self.forecast("unique", encode(next(self.fresh), self.shape))
+        self.forecast(self.kind, encode(next(self.fresh), self.shape))
 
 
 class CachedUser(MarketUser):
@@ -158,18 +154,12 @@ class CachedUser(MarketUser):
         self.forecast("cached", self.known[min(rank, len(self.known) - 1)])
 
 
-class FallbackUser(MarketUser):
+class FallbackUser(UniqueUser):
     """Asks about illiquid markets, which the baseline answers."""
 
     weight = 1
+    kind = "fallback"
     liquidity = "low"
-
-    def on_start(self) -> None:
-        self.fresh = self.own_markets()
-
-    @task
-    def ask(self) -> None:
-        self.forecast("fallback", encode(next(self.fresh), self.shape))
 
 
 class BatchUser(MarketUser):

@@ -50,10 +50,6 @@ class Service:
     folder: Path
     started: float = field(default_factory=time.monotonic)
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def wait_ready(self, deadline_s: float = 120.0, path: str = "/readyz") -> float:
         """Returns the seconds since the start once ``path`` answers 200.
 

@@ -44,9 +44,6 @@ class Settings:
     ms_per_series: float = 0.0
     models: tuple[str, ...] = ("mock",)
 
-    def inference_s(self, series_count: int) -> float:
-        return (self.ms_per_call + series_count * self.ms_per_series) / 1000
-
 
 @dataclass
 class Records:
@@ -208,15 +205,15 @@ class ForecastRoute:
         self, body: bytes, headers: Headers, fault: Fault | None, started: float
     ) -> Reply:
         request = self._accepted(body, headers)
-        series = request["series"]
+        series, settings = request["series"], self._runtime.settings
         poison = fault if fault is not None and fault.kind in POISONED else None
         if poison and poison.kind == "poisoned":
             refuse_poison(poison, series)
         parsed = perf_counter()
         async with self._runtime.lock_for(request["model"]):
-            cost_s = self._runtime.settings.inference_s(len(series))
-            until = perf_counter() - (parsed - started) + cost_s
-            content = spoil(fault, answer(request, cost_s * 1000))
+            cost_ms = settings.ms_per_call + len(series) * settings.ms_per_series
+            until = perf_counter() - (parsed - started) + cost_ms / 1000
+            content = spoil(fault, answer(request, cost_ms))
             reply = Reply(200, orjson.dumps(content))
             await self._runtime.hold(fault, until)
         if poison:  # the one that only the model process finds

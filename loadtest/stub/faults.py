@@ -171,7 +171,6 @@ class Reply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
 
 
 async def deliver(reply: Reply, fault: Fault | None, scope: Scope, send: Send) -> None:
@@ -212,7 +211,7 @@ async def _whole(reply: Reply, send: Send) -> None:
 
 
 async def _start(reply: Reply, send: Send, length: int | None) -> None:
-    headers = {"content-type": reply.content_type, **reply.headers}
+    headers = {"content-type": "application/json", **reply.headers}
     if length is not None:
         headers["content-length"] = str(length)
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -241,8 +240,8 @@ async def _flood(size_mb: int) -> AsyncIterator[bytes]:
     yield _END
 
 
-async def _web_page(reply: Reply, _fault: Fault, _scope: Scope, send: Send) -> None:
-    await _whole(Reply(200, _PAGE, reply.headers, "text/html"), send)
+async def _web_page(_reply: Reply, _fault: Fault, _scope: Scope, send: Send) -> None:
+    await _whole(Reply(200, _PAGE, {"content-type": "text/html"}), send)
 
 
 async def _bomb(_reply: Reply, fault: Fault, _scope: Scope, send: Send) -> None:

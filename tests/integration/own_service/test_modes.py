@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 def loaded_files(service: Service) -> set[str]:
     """Every file that a process of Serve has mapped; the launcher is none of them."""
     files: set[str] = set()
-    for pid in service.processes().keys() - {service.pid}:
+    for pid in service.processes().keys() - {service.process.pid}:
         with suppress(psutil.Error):  # it has ended meanwhile
             files |= {each.path for each in psutil.Process(pid).memory_maps()}
     return files
@@ -66,7 +66,7 @@ def test_fresh_machine_forecasts_with_the_embedded_model_also_after_an_agent_of_
     assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
     assert mode == 0o700
     assert ready
-    assert before.keys() & again.keys() == {service.pid}
+    assert before.keys() & again.keys() == {service.process.pid}
     assert left == []
     assert not Path(admin_socket).parent.exists()
 
