@@ -23,10 +23,18 @@ from typing import Any, NamedTuple
 import psutil
 
 from loadtest.drills.compare import Field, drive
-from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, standing, table
+from loadtest.drills.harness import (
+    FORECAST,
+    FORECAST_BATCH,
+    Stand,
+    judged,
+    options,
+    standing,
+    table,
+)
 from loadtest.drills.parts.processes import TARGETS, name_of
 from loadtest.payloads import batch_body
-from loadtest.service import Service
+from loadtest.stub.process import StubProcess
 
 A_MS, B_MS = 37.0, 0.9  # of the stand-in: what tollama 0.1.0 took on two cores
 MARKETS = 1000  # in a batch
@@ -232,13 +240,13 @@ class Requests(NamedTuple):
     each: int = 1
 
 
-async def measured_costs(field: Field, service: Service) -> list[Cost]:
+async def measured_costs(field: Field, stand: Stand) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
-    found = [await _cost(field, service, requests) for requests in _requests(field)]
+    found = [await _cost(field, stand, requests) for requests in _requests(field, stand.stub)]
     return [cost for cost in found if cost.name != WARM_UP]
 
 
-def _requests(field: Field) -> Iterator[Requests]:
+def _requests(field: Field, stub: StubProcess) -> Iterator[Requests]:
     """The first three only warm up what the others need."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
@@ -254,22 +262,22 @@ def _requests(field: Field) -> Iterator[Requests]:
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
     yield Requests(NEW_BATCH, new, 1, MARKETS)
     yield Requests("a batch of 1,000 known markets", batches * times, 1, MARKETS)
-    field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
+    stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
     yield Requests(SLOW, field.fresh(field.many(1500)), 128)
 
 
-async def _cost(field: Field, service: Service, requests: Requests) -> Cost:
+async def _cost(field: Field, stand: Stand, requests: Requests) -> Cost:
     name, bodies, connections, each = requests
-    await asyncio.to_thread(field.stub.reset)
-    names = await asyncio.to_thread(service.processes)
-    before, machine_before, began = _cpu_s(names, field.stub.pid), _machine_s(), perf_counter()
+    await asyncio.to_thread(stand.stub.reset)
+    names = await asyncio.to_thread(stand.service.processes)
+    before, machine_before, began = _cpu_s(names, stand.stub.pid), _machine_s(), perf_counter()
     path = FORECAST if each == 1 else FORECAST_BATCH
     found = await drive(field.url, path, bodies, connections)
     took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
-    after = _cpu_s(names, field.stub.pid)
+    after = _cpu_s(names, stand.stub.pid)
     spent_s = {stage: after[stage] - before[stage] for stage in STAGES}
     work_s = sum(seconds for stage, seconds in spent_s.items() if stage not in CONSTANT)
-    sizes = (await asyncio.to_thread(field.stub.stats))["series_per_call"]
+    sizes = (await asyncio.to_thread(stand.stub.stats))["series_per_call"]
     forecasts = len(bodies) * each
     return Cost(
         name,
@@ -344,8 +352,8 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, found: list[Cost]) -> None:
     if args.measure:
         with standing(A_MS, B_MS, {"TSFM_SECURITY__BURST_STEPS": "100000000"}) as stand:
-            field = Field(stand.url, stand.stub, args.scale)
-            found += asyncio.run(measured_costs(field, stand.service))
+            field = Field(stand.url, stand.stub.url, args.scale)
+            found += asyncio.run(measured_costs(field, stand))
 
 
 def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[str]]:

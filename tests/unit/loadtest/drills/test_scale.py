@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.drills.compare import Field
-from loadtest.drills.harness import options
+from loadtest.drills.harness import Stand, options
 from loadtest.drills.scale import (
     MEASURED,
     NEW_BATCH,
@@ -112,8 +112,8 @@ async def test_every_kind_of_load_is_measured_and_the_slow_runtime_comes_last() 
 
     stub = FakeStub()
     async with serving(handler) as url:
-        field = Field(url, stub, 0.01)  # type: ignore[arg-type]  # a fake
-        found = await measured_costs(field, FakeService())  # type: ignore[arg-type]  # likewise
+        stand = Stand(FakeService(), stub)  # type: ignore[arg-type]  # fakes
+        found = await measured_costs(Field(url, url, 0.01), stand)
 
     assert {cost.name for cost in found} >= {UNIQUE, NEW_BATCH}
     assert found[-1].name == SLOW
