@@ -87,8 +87,8 @@ manifests: ## write the generated copies under deploy/ (needs kubectl or kustomi
 validate-deploy: setup ## check the Serve config, the Kubernetes manifests and the Dockerfile
 	$(BIN)/python -m pytest tests/unit/deploy -q
 
-bench: setup ## compare the service with an empty Serve application and with the runtime alone
-	$(BIN)/python -m loadtest.drills.compare --write docs/measurements.md
+bench: setup ## compare the service with an empty Serve application and with the runtime alone; RUNTIME_URL=... for a real one
+	$(BIN)/python -m loadtest.drills.compare $(if $(RUNTIME_URL),--runtime-url $(RUNTIME_URL),--write docs/measurements.md)
 
 curves: setup ## does the cost grow linearly with points, horizon and series?
 	$(BIN)/python -m loadtest.drills.curves --write docs/measurements.md

@@ -7,15 +7,17 @@ table says which limits are kept; a missed one fails no run, since machines diff
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
+import random
 import statistics
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
+from itertools import accumulate, count, islice, repeat
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,6 +39,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "--scale": (1.0, "share of the requests of a round"),
     "--ms-per-call": (37.0, "of the stand-in"),
     "--ms-per-series": (0.9, "of the stand-in"),
+    "--runtime-url": ("", "a tollama that runs already, with the model mock, for the stand-in"),
     "--plain": (False, "Serve's plain mode"),
     "--write": (Path, "also put the table on this page"),
 }
@@ -56,10 +59,18 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
     config, fast = with_noops(read_config()), not args.plain
     speed = (args.ms_per_call, args.ms_per_series)
-    with harness.standing(*speed, config=config, high_throughput=fast) as (service, stub):
+    with contextlib.ExitStack() as stack:
+        stub = None
+        if args.runtime_url:
+            urls = [args.runtime_url]
+            started = harness.service_on(urls, {}, config=config, high_throughput=fast)
+            service = stack.enter_context(started)
+        else:
+            both = harness.standing(*speed, config=config, high_throughput=fast)
+            service, stub = stack.enter_context(both)
         for path in ("/noop/", "/noop2/"):
             service.wait_ready(240.0, path)
-        asyncio.run(_rounds(Field(service.url, stub, args.scale), args.rounds, rounds))
+        asyncio.run(_rounds(service.url, stub, args, rounds))
 
 
 def with_noops(config: dict[str, Any]) -> dict[str, Any]:
@@ -80,15 +91,20 @@ def with_noops(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "applications": [*config["applications"], *empty]}
 
 
-async def _rounds(field: "Field", number: int, rounds: list[dict[str, float]]) -> None:
+async def _rounds(
+    url: str, stub: StubProcess | None, args: argparse.Namespace, rounds: list[dict[str, float]]
+) -> None:
+    field = Field(url, stub.url if stub else args.runtime_url, args.scale)
     await model_round(replace(field, scale=0.1))  # warm up
-    for at in range(1, number + 1):
-        harness.say(f"round {at} of {number}, the model")
+    for number in range(1, args.rounds + 1):
+        harness.say(f"round {number} of {args.rounds}, the model")
         rounds.append(await model_round(field))
-    field.stub.control(fault="503")
+    if stub is None:
+        return
+    stub.control(fault="503")
     await field.forecasts(field.fresh(12), 1)  # the breaker opens
-    for at in range(1, number + 1):
-        harness.say(f"round {at} of {number}, the outage")
+    for number in range(1, args.rounds + 1):
+        harness.say(f"round {number} of {args.rounds}, the outage")
         rounds.append(await outage_round(field))
 
 
@@ -100,6 +116,7 @@ class Drive:
     per_second: float
     p50_ms: float
     p95_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +124,7 @@ class Field:
     """The addresses, the scale of a run, and fresh markets for each measurement."""
 
     url: str
-    stub: StubProcess
+    runtime_url: str
     scale: float
     seeds: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -123,13 +140,38 @@ class Field:
 
     def runtime(self, series: int, times: int) -> Awaitable[Drive]:
         """The runtime by itself, one call after the other."""
-        return drive(self.stub.url, "/v1/forecast", [runtime_call(series)] * times, 1)
+        return drive(self.runtime_url, "/v1/forecast", [runtime_call(series)] * times, 1)
+
+    async def closed_loop(self, callers: int, requests: int) -> dict[str, float]:
+        """Callers that each wait for their answers, against one caller with as many series."""
+        runtime = await self.runtime(callers, 8)
+        service = await self.forecasts(self.fresh(self.many(requests)), callers)
+        return {
+            f"share_{callers}": service.per_second / (runtime.per_second * callers),
+            f"p50_ratio_{callers}": service.p50_ms / runtime.p50_ms,
+            f"p95_ms_{callers}": service.p95_ms,
+            f"fairness_{callers}": service.p99_ms / service.p50_ms,
+        }
+
+    async def poisson(self, per_second: int) -> dict[str, float]:
+        """A stream of independent callers."""
+        bodies = self.fresh(self.many(per_second * 6))
+        found = await drive(self.url, harness.FORECAST, bodies, per_second=per_second, even=False)
+        return {f"poisson_p95_ms_{per_second}": found.p95_ms}
 
 
 async def drive(
-    url: str, path: str, bodies: Sequence[bytes], connections: int = 0, per_second: float = 0.0
+    url: str,
+    path: str,
+    bodies: Sequence[bytes],
+    connections: int = 0,
+    per_second: float = 0.0,
+    *,
+    even: bool = True,
 ) -> Drive:
     """Every body once: each of ``connections`` one at a time, or at a rate, where late is slow.
+
+    At a rate they are sent in even steps, or at random times.
 
     Raises:
         RuntimeError: an answer has another status than 200.
@@ -147,16 +189,18 @@ async def drive(
         if connections:
             await harness.closed_loop(timed, bodies, connections)
         else:
-            await harness.at_rate(
-                per_second,
-                lambda number: timed(bodies[number], began + number / per_second),
-                lambda number: number < len(bodies),
-            )
+            steps = repeat(1.0) if even else iter(partial(random.Random(1).expovariate, 1.0), None)
+            dues = list(islice(accumulate(steps), len(bodies)))
+            async with asyncio.TaskGroup() as under_way:
+                for body, due in zip(bodies, dues, strict=True):
+                    at = began + due / per_second
+                    await asyncio.sleep(max(0.0, at - perf_counter()))
+                    under_way.create_task(timed(body, at))
     finally:
         pool.close()
     rate = len(found) / (perf_counter() - began)
     found.sort()
-    return Drive(rate, harness.percentile(found, 50), harness.percentile(found, 95))
+    return Drive(rate, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
 
 
 def runtime_call(series: int) -> bytes:
@@ -183,7 +227,8 @@ async def model_round(field: Field) -> dict[str, float]:
     runtime = (await field.runtime(BATCH_SERIES, 8)).per_second * BATCH_SERIES
     one = await field.runtime(1, 20)
     busy = await field.forecasts(field.fresh(many(2000)), 128)
-    some = await field.forecasts(field.fresh(many(600)), 32)
+    loops = [await field.closed_loop(c, 400 + 12 * c) for c in (8, 16, 32, 64, 128)]
+    streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
     lone = await field.forecasts(field.fresh(40), 1)
     bulk = await drive(field.url, harness.FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
     return {
@@ -198,7 +243,7 @@ async def model_round(field: Field) -> dict[str, float]:
         "unique_share": busy.per_second / runtime,
         "unique_gain": busy.per_second / one.per_second,
         "unique_p95_ms": busy.p95_ms,
-        "unique32_p95_ms": some.p95_ms,
+        **{name: value for found in loops + streams for name, value in found.items()},
         "lone_extra_ms": lone.p50_ms - one.p50_ms,
         "bulk_rate": bulk.per_second * MARKETS,
         "bulk_share": bulk.per_second * MARKETS / runtime,
@@ -255,7 +300,20 @@ ROWS = (
     Row("unique_share", "unique forecasts as a share of the runtime's rate", 2, at_least=0.6),
     Row("unique_gain", "unique forecasts against one series a call, times", 1, at_least=25),
     Row("unique_p95_ms", "unique forecasts, 128 connections, p95 ms", 0, under=400),
-    Row("unique32_p95_ms", "unique forecasts, 32 connections, p95 ms", 0, under=200),
+    Row("p95_ms_32", "unique forecasts, 32 connections, p95 ms", 0, under=200),
+    *(
+        Row(f"share_{c}", f"{c} callers, share of the runtime at {c} a call", 2, at_least=0.7)
+        for c in (8, 16, 32, 64, 128)
+    ),
+    *(
+        Row(f"p50_ratio_{c}", f"{c} callers, p50 in calls of {c} series", 2, under=1.5)
+        for c in (8, 16, 32)
+    ),
+    Row("fairness_128", "128 callers, p99 in medians", 2, under=3),
+    *(
+        Row(f"poisson_p95_ms_{rate}", f"{rate} requests/s at random times, p95 ms", 0, under=250)
+        for rate in (20, 50, 100)
+    ),
     Row("lone_extra_ms", "one connection, median ms on top of the runtime", 1, under=8),
     Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
     Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.8),
@@ -281,10 +339,11 @@ def cells(row: Row, values: Sequence[float]) -> dict[str, object]:
 
 def _circumstances(args: argparse.Namespace) -> str:
     mode = "plain mode" if args.plain else "high-throughput mode"
+    speed = f"{args.ms_per_call:g} ms a call and {args.ms_per_series:g} ms a series"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()}, "
         f"Python {platform.python_version()}, {mode}; {args.rounds} rounds, scale {args.scale:g}; "
-        f"runtime {args.ms_per_call:g} ms a call and {args.ms_per_series:g} ms a series; "
+        f"runtime {'a real tollama' if args.runtime_url else speed}; "
         f"{SHAPE.points} points, horizon {SHAPE.horizon}, {len(SHAPE.levels)} levels."
     )
 

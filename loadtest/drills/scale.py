@@ -27,6 +27,7 @@ from loadtest.drills.harness import FORECAST, FORECAST_BATCH, judged, options, s
 from loadtest.drills.parts.processes import TARGETS, name_of
 from loadtest.payloads import batch_body
 from loadtest.service import Service
+from loadtest.stub.process import StubProcess
 
 A_MS, B_MS = 37.0, 0.9  # of the stand-in: what tollama 0.1.0 took on two cores
 MARKETS = 1000  # in a batch
@@ -213,13 +214,13 @@ class Cost:
     cpu_ms: Mapping[str, float]
 
 
-async def measured_costs(field: Field, service: Service) -> list[Cost]:
+async def measured_costs(field: Field, service: Service, stub: StubProcess) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
-    found = [await _cost(field, service, *load) for load in _loads(field)]
+    found = [await _cost(field, service, stub, *load) for load in _loads(field, stub)]
     return [cost for cost in found if cost.name != WARM_UP]
 
 
-def _loads(field: Field) -> Iterator[tuple[str, Sequence[bytes], int, int]]:
+def _loads(field: Field, stub: StubProcess) -> Iterator[tuple[str, Sequence[bytes], int, int]]:
     """Names, bodies, connections, and forecasts in a body; the first three warm up the others."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
@@ -235,23 +236,29 @@ def _loads(field: Field) -> Iterator[tuple[str, Sequence[bytes], int, int]]:
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
     yield NEW_BATCH, new, 1, MARKETS
     yield "a batch of 1,000 known markets", batches * times, 1, MARKETS
-    field.stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
+    stub.control(ms_per_call=4 * A_MS, ms_per_series=4 * B_MS)
     yield SLOW, field.fresh(field.many(1500)), 128, 1
 
 
 async def _cost(
-    field: Field, service: Service, name: str, bodies: Sequence[bytes], connections: int, each: int
+    field: Field,
+    service: Service,
+    stub: StubProcess,
+    name: str,
+    bodies: Sequence[bytes],
+    connections: int,
+    each: int,
 ) -> Cost:
-    await asyncio.to_thread(field.stub.reset)
+    await asyncio.to_thread(stub.reset)
     names = await asyncio.to_thread(service.processes)
-    before, machine_before, began = _cpu_s(names, field.stub.pid), _machine_s(), perf_counter()
+    before, machine_before, began = _cpu_s(names, stub.pid), _machine_s(), perf_counter()
     path = FORECAST if each == 1 else FORECAST_BATCH
     found = await drive(field.url, path, bodies, connections)
     took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
-    after = _cpu_s(names, field.stub.pid)
+    after = _cpu_s(names, stub.pid)
     spent_s = {stage: after[stage] - before[stage] for stage in STAGES}
     work_s = sum(seconds for stage, seconds in spent_s.items() if stage not in CONSTANT)
-    sizes = (await asyncio.to_thread(field.stub.stats))["series_per_call"]
+    sizes = (await asyncio.to_thread(stub.stats))["series_per_call"]
     forecasts = len(bodies) * each
     return Cost(
         name,
@@ -326,8 +333,8 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, found: list[Cost]) -> None:
     if args.measure:
         with standing(A_MS, B_MS, {"TSFM_SECURITY__BURST_STEPS": "100000000"}) as (service, stub):
-            field = Field(service.url, stub, args.scale)
-            found += asyncio.run(measured_costs(field, service))
+            field = Field(service.url, stub.url, args.scale)
+            found += asyncio.run(measured_costs(field, service, stub))
 
 
 def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[str]]:

@@ -112,8 +112,8 @@ async def test_every_kind_of_load_is_measured_and_the_slow_runtime_comes_last() 
 
     stub = FakeStub()
     async with serving(handler) as url:
-        field = Field(url, stub, 0.01)  # type: ignore[arg-type]  # a fake
-        found = await measured_costs(field, FakeService())  # type: ignore[arg-type]  # likewise
+        field, service = Field(url, url, 0.01), FakeService()
+        found = await measured_costs(field, service, stub)  # type: ignore[arg-type]  # fakes
 
     assert {cost.name for cost in found} >= {UNIQUE, NEW_BATCH}
     assert found[-1].name == SLOW
