@@ -145,15 +145,13 @@ class BreakerSnapshot(TypedDict):
     window: list[WindowRow]
 
 
-def call_result(error: BaseException | None) -> CallResult:
+def call_result(error: ModelError | None) -> CallResult:
     """The result of a call that ended with ``error`` (None: with an answer)."""
     if error is None:
         return CallResult(Verdict.SUCCESS)
     if isinstance(error, RuntimeCircuitOpenError):
         return CallResult(Verdict.NO_INFORMATION, error.retry_after_s)
-    if isinstance(error, ModelError) and error.counts:
-        return CallResult(Verdict.FAILURE)
-    return CallResult(Verdict.IGNORED)
+    return CallResult(Verdict.FAILURE if error.counts else Verdict.IGNORED)
 
 
 class Breaker:
