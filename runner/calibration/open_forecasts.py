@@ -41,11 +41,6 @@ class OpenForecast:
         """Equal for equal forecasts."""
         return self.as_of, self.step_s, self.source
 
-    @property
-    def last_ts(self) -> float:
-        """Time of its last step."""
-        return self.as_of + self.step_s * len(self.open)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
@@ -125,7 +120,8 @@ class OpenForecasts:
         """
         market = self._markets.get(market_id)
         for forecast in market.waiting if market is not None else ():
-            behind = forecast.step_s == step_s and end_ts >= forecast.last_ts + step_s
+            over_ts = forecast.as_of + forecast.step_s * (len(forecast.open) + 1)
+            behind = forecast.step_s == step_s and end_ts >= over_ts
             if behind or not forecast.open.any():
                 self._markets[market_id].known[forecast.key] = None
                 self.waiting -= 1

@@ -95,12 +95,7 @@ def tails(target_coverage: float) -> tuple[float, float]:
 
 
 def load_state(path: Path, target_coverage: float, sources: Collection[str]) -> ConformalState:
-    """Reads a state file.
-
-    Raises:
-        ConfigError: as `read_file`, or it has levels of another coverage, or a source that is not
-            in ``sources``.
-    """
+    """Reads a state file; raises ConfigError also for another coverage or unknown sources."""
     return read_file(path, StateFile).state_for(path, target_coverage, sources)
 
 

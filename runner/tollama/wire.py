@@ -39,13 +39,10 @@ def longest_answer(key: BatchKey, series: int) -> int:
 
 
 def check_levels(levels: Sequence[float]) -> None:
-    """Refuses levels that crash tollama 0.1.0.
+    """Raises RuntimeRejectedError for levels that crash tollama 0.1.0.
 
-    Its runners name levels in ``%g`` form. A level that this rounds to 1 fails their own check,
-    which ends the model process; after three such calls tollama's breaker opens for all callers.
-
-    Raises:
-        RuntimeRejectedError: a level is too close to 1.
+    Its runners name levels in ``%g`` form. One that this rounds to 1 ends the model process; after
+    three such calls tollama's breaker opens for all callers.
     """
     if any(float(f"{level:g}") >= 1.0 for level in levels):
         raise RuntimeRejectedError("a level is so close to 1 that it would crash the runtime")

@@ -27,7 +27,6 @@ LEARNED = Learned(
     make_state(factor=3.0),
     {("ewma", "width=0..0.01"): make_rolling(7), ("ewma", "all"): make_rolling(9, covered=4.5)},
 )
-NOTHING = Learned(ConformalState(0.8), {})
 
 
 class Files:
@@ -134,7 +133,6 @@ def test_without_any_file_there_is_no_calibration() -> None:
     nothing = make_settings(state_file=None, learned_file=None)
     found = initial_learned(nothing, SOURCES, digest_of_file(None))
 
-    assert fitted_state(nothing, SOURCES) is None
     assert (found.state.tracks, found.rolling, found.state.target_coverage) == ({}, {}, 0.8)
 
 

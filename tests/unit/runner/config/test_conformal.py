@@ -24,10 +24,6 @@ SETTINGS = {
         ({"segments": ["colour"]}, "segments"),
         ({"min_samples": 8}, "min_samples must not be under 9: .* target_coverage of 0.8"),
         ({"target_coverage": 0.98, "min_samples": 98}, "min_samples must not be under 99"),
-        ({"target_coverage": 1.0}, "target_coverage"),
-        ({"online_rate": 0.0}, "online_rate"),
-        ({"online_rate": 1.5}, "online_rate"),
-        ({"rolling_points": 1}, "rolling_points"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
