@@ -115,12 +115,6 @@ def test_every_field_of_a_request_has_a_place_for_its_errors() -> None:
     assert fields - placed == {"conformal", "bands", "observe"}
 
 
-def test_bucket_that_requests_the_baseline_is_in_the_document() -> None:
-    fields = DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"]
-
-    assert fields["liquidity_bucket"]["examples"] == ["low"]
-
-
 async def test_pages_need_no_token_and_are_the_same_everywhere() -> None:
     guarded, local = Bench(make_guarded_config()), Bench()
     for path in PAGES:

@@ -44,13 +44,6 @@ def test_a_small_batch_does_not_pass_a_large_one_that_came_before():
     assert run(main) == ["a in at 0", "large in at 1", "small in at 2"]
 
 
-def test_a_batch_of_any_size_gets_in_alone():
-    async def main(queue: BatchQueue, seen: list[str]) -> None:
-        await batch(queue, "huge", seen, 10 * AT_ONCE_BYTES)
-
-    assert run(main) == ["huge in at 0"]
-
-
 def test_batch_is_refused_at_once_when_the_queue_is_full():
     async def main(queue: BatchQueue, seen: list[str]) -> None:
         sizes = [AT_ONCE_BYTES, WAITING_BYTES, 10]

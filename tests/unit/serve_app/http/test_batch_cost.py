@@ -40,10 +40,6 @@ def test_a_deadline_is_found_before_and_behind_the_items(body: bytes, found: flo
     assert peeked_deadline_ms(body) == found
 
 
-def test_a_long_body_is_not_searched_for_its_deadline():
-    assert peeked_deadline_ms(b'{"requests":[],"deadline_ms":1}' + b" " * 1000) is None
-
-
 @pytest.mark.parametrize("length", range(1_999_985, 2_000_003))
 async def test_items_are_counted_once_where_two_slices_meet(length: int):
     body = b'"market_id"' + b" " * (length - 11) + b'"market_id"' + b" " * 2_000_000
@@ -65,13 +61,6 @@ async def test_other_work_runs_while_the_items_of_a_large_body_are_counted():
     work.cancel()
 
     assert turns >= 4
-
-
-def test_a_batch_takes_longer_the_more_items_and_bytes_it_has():
-    cost, half = BatchCost(), batch_body(forecast_bodies(50, Shape(points=288)))
-
-    assert least_s(cost, BODY) == pytest.approx(2 * least_s(cost, half), rel=0.01)
-    assert 0.005 < least_s(cost, BODY) < 0.05
 
 
 def test_a_busy_machine_is_noticed_by_its_parsing_and_not_taken_for_slower_than_it_can_be():

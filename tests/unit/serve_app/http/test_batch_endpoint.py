@@ -66,14 +66,6 @@ async def test_bad_items_are_errors_for_themselves_alone(bench: Bench) -> None:
     assert results[5]["error"]["detail"][0]["path"] == "deadline_ms"
 
 
-async def test_item_with_nan_is_refused_and_not_taken_for_a_gap(bench: Bench) -> None:
-    body = orjson.dumps({"requests": [market(0), market(1)]}).replace(b"0.3,", b"NaN,", 1)
-    results = (await post(bench, body)).json()["results"]
-
-    assert "error" in results[0]
-    assert "ok" in results[1]
-
-
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -209,13 +201,6 @@ async def test_batch_is_refused_when_too_many_wait(
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
     assert refused.json()["error"]["code"] == "overloaded"
     assert statuses == [200, 200, 429]
-
-
-async def test_list_that_stands_twice_is_refused(bench: Bench) -> None:
-    response = await post(bench, b'{"requests":[],"requests":[%b]}' % orjson.dumps(market(0)))
-
-    assert response.status_code == 422
-    assert "once" in response.json()["error"]["message"]
 
 
 async def test_item_that_is_no_json_makes_the_batch_none(bench: Bench) -> None:

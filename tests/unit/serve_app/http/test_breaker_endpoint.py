@@ -4,10 +4,8 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.config.sections import Environment
 from runner.types import BreakerCommand, BreakerState, FallbackReason, ModelFailure
 from tests.support.bench import EXAMPLE, Bench
-from tests.support.builders import make_config
 from tests.support.tokens import ALERTS, OPERATOR, bearer, make_guarded_config
 
 ROUTE = "/tsfm/admin/breakers/{model}"
@@ -71,14 +69,6 @@ async def test_invalid_command_is_refused(
 
     assert (found, answer["error"]["code"]) == (status, code)
     assert bench.operator.commands == []
-
-
-async def test_model_that_may_not_be_served_has_no_breaker_to_order() -> None:
-    bench = Bench(make_config(environment=Environment.PROD))
-    found, answer = await order(bench, "moirai", {"action": "reset"})
-    await bench.http.aclose()
-
-    assert (found, answer["error"]["code"]) == (403, "model_not_allowed")
 
 
 async def test_form_that_a_web_page_could_send_unasked_is_refused(bench: Bench) -> None:

@@ -65,16 +65,6 @@ async def test_last_step_says_what_stands_behind_it(calibrated: Bench) -> None:
     }
 
 
-@pytest.mark.parametrize("said", [False, None, ...])
-async def test_answer_without_the_option_has_no_calibrated_paths(
-    calibrated: Bench, said: Any
-) -> None:
-    body = await ask(calibrated, conformal=said)
-
-    assert not [key for key in body if "conformal" in key]
-    assert not [name for name in body["meta"]["warnings"] if "conformal" in name]
-
-
 async def test_configuration_sets_the_default_of_the_option() -> None:
     bench = Bench(make_config(conformal={"enabled_by_default": True}), STATE)
 
@@ -91,14 +81,6 @@ async def test_missing_calibration_gives_nulls_and_a_warning(state: ConformalSta
     assert body["conformal_last_step"] == NULLS
     assert "conformal_uncalibrated" in body["meta"]["warnings"]
     assert len(body["yhat_q"]["0.5"]) == 12
-
-
-async def test_longer_horizon_than_was_scored_is_not_calibrated(calibrated: Bench) -> None:
-    calibrated.model.outcome = make_answer(bands=make_bands(horizon=13))
-
-    body = await ask(calibrated, horizon_steps=13)
-
-    assert body["yhat_q_conformal"] is None
 
 
 async def test_baselines_answer_is_calibrated_as_the_baselines(calibrated: Bench) -> None:
@@ -160,11 +142,3 @@ async def test_batch_calibrates_each_of_its_requests_that_asks(calibrated: Bench
     sizes = [a["conformal_last_step"]["sample_size"] for a in answers if "yhat_q_conformal" in a]
     assert sizes == [400, 300]
     assert "yhat_q_conformal" not in answers[1]
-
-
-@pytest.mark.parametrize("said", [1, "true", [True]])
-async def test_only_true_false_and_null_can_be_said(bench: Bench, said: Any) -> None:
-    response = await bench.post(example(conformal=said))
-
-    assert response.status_code == 422
-    assert response.json()["error"]["detail"][0]["path"] == "conformal"

@@ -52,16 +52,6 @@ async def test_depth_and_size_of_values_end_in_a_refusal(
     assert len(bench.model.requests) == (1 if among_others == 200 else 0)
 
 
-@pytest.mark.parametrize("name", OURS_ALONE)
-async def test_field_of_the_runtime_is_refused(bench: Bench, name: str) -> None:
-    response = await bench.post(example(**{name: OURS_ALONE[name]}))
-
-    assert response.status_code == 422
-    [detail] = response.json()["error"]["detail"]
-    assert detail["path"] == name
-    assert detail["message"].startswith("There is no such field; ")
-
-
 async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench: Bench) -> None:
     sent: list[dict[str, Any]] = []
 

@@ -119,6 +119,9 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"bands": {"min_interval_width": 0.95}}, "bands.min_interval_width"),
     ({"bands": {"min_interval_ticks": 0}}, "bands.min_interval_ticks"),
     ({"unknown_field": 1}, "unknown_field"),
+    ({"conformal": 1}, "conformal"),
+    ({"conformal": "true"}, "conformal"),
+    ({"transform": {"space": "logit", "eps": 1e-17}}, "transform.eps"),
     ({"transform": {"space": "logit", "epsilon": 1}}, "transform.epsilon"),
 ]
 

@@ -74,15 +74,6 @@ async def test_same_bytes_are_answered_from_what_was_kept(bench: Bench) -> None:
     assert len(bench.model.requests) == 1
 
 
-async def test_kept_bytes_expire_with_their_answer(bench: Bench) -> None:
-    await bench.post(EXAMPLE)
-    bench.clock.now += 60.0
-    again = (await bench.post(EXAMPLE)).json()
-
-    assert again["meta"]["cache_hit"] is False
-    assert len(bench.model.requests) == 2
-
-
 async def test_kept_bytes_do_not_outlive_an_answer_that_was_old_already(bench: Bench) -> None:
     bench.model.outcome = make_answer(bands=make_bands(horizon=12), age_s=50.0)
     first = (await bench.post(EXAMPLE)).json()["meta"]
@@ -174,13 +165,6 @@ async def test_wrong_path_or_method_is_answered_in_json(
     response = await bench.http.request(method, path)
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
-
-
-async def test_unknown_model_is_refused_with_where_to_look(bench: Bench) -> None:
-    response = await bench.post(example(model={"model_name": "nobody"}))
-
-    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
-    assert "/tsfm/models" in response.json()["error"]["message"]
 
 
 async def test_model_the_environment_does_not_allow_is_forbidden_with_the_reason() -> None:
