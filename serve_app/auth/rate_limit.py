@@ -7,7 +7,6 @@ API document, 32 points and 12 steps at 3 levels, costs 68.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from math import ceil
 
 from starlette.types import Scope
@@ -91,16 +90,8 @@ def rate_limit_headers(burst: int, refill_steps_per_s: float, missing_s: float) 
     return [
         (b"ratelimit-remaining", b"%d" % left),
         (b"ratelimit-reset", b"%d" % ceil(missing_s)),
-        *_policy(burst, refill_steps_per_s),
-    ]
-
-
-@lru_cache(maxsize=1)  # there is one policy in a process
-def _policy(burst: int, refill_steps_per_s: float) -> RawHeaders:
-    window_s = ceil(burst / refill_steps_per_s)
-    return [
         (b"ratelimit-limit", b"%d" % burst),
-        (b"ratelimit-policy", b"%d;w=%d" % (burst, window_s)),
+        (b"ratelimit-policy", b"%d;w=%d" % (burst, ceil(burst / refill_steps_per_s))),
     ]
 
 

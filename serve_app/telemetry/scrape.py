@@ -41,17 +41,11 @@ def parsed(text: str) -> Iterator[Sample]:
                 yield Sample(name, _labels(metric, sample.labels), sample.value)
 
 
-def _by_ray_name() -> Iterator[tuple[str, tuple[Metric, str]]]:
-    for metric in METRICS:
-        if metric.kind is Kind.HISTOGRAM:
-            for part in ("bucket", "count", "sum"):
-                name = f"{PREFIX}{metric.ray_name(part)}_total"
-                yield name, (metric, f"{metric.name}_{part}")
-        else:
-            yield f"{PREFIX}{metric.name}", (metric, metric.name)
-
-
-_BY_RAY_NAME = dict(_by_ray_name())
+_BY_RAY_NAME = {  # Ray adds "_total" to every counter; the parts of our histograms are counters
+    f"{PREFIX}{name}{'_total' if metric.kind is Kind.HISTOGRAM else ''}": (metric, name)
+    for metric in METRICS
+    for name in metric.series_names
+}
 
 
 def _labels(metric: Metric, found: Mapping[str, str]) -> dict[str, str]:

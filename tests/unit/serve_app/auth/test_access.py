@@ -11,7 +11,6 @@ from tests.support.tokens import (
     ALERTS,
     ALERTS_NEXT,
     CYCLE,
-    OPERATOR,
     bearer,
     entry,
     make_guarded_config,
@@ -85,9 +84,7 @@ async def test_both_tokens_of_a_rotation_are_accepted(
     ("path", "token", "scope"),
     [
         ("/tsfm/forecast", CYCLE, "forecast"),
-        ("/tsfm/forecast", OPERATOR, "forecast"),
         ("/tsfm/forecast/batch", ALERTS, "batch"),
-        ("/tsfm/forecast/batch", OPERATOR, "batch"),
     ],
 )
 async def test_token_without_the_scope_is_refused_with_the_scope(

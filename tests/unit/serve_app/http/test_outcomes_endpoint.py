@@ -37,13 +37,9 @@ async def test_outcomes_are_handed_on_and_counted(learning: FakeLearning) -> Non
     ("change", "path"),
     [
         ({"value": 1.01}, "outcomes.1.value"),
-        ({"value": -0.01}, "outcomes.1.value"),
-        ({"value": None}, "outcomes.1.value"),
         ({"value": "0.5"}, "outcomes.1.value"),
         ({"ts": "2026-02-20T12:05:00"}, "outcomes.1.ts"),
-        ({"ts": "soon"}, "outcomes.1.ts"),
         ({"market_id": ""}, "outcomes.1.market_id"),
-        ({"market_id": "x" * 129}, "outcomes.1.market_id"),
         ({"price": 0.5}, "outcomes.1.price"),
     ],
 )

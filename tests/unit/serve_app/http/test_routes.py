@@ -6,6 +6,7 @@ import pytest
 
 from runner.config.sections import Environment
 from runner.types import FallbackReason, ModelFailure
+from serve_app.telemetry import metrics
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
 
@@ -269,6 +270,8 @@ async def test_request_over_the_hard_limit_is_refused_with_a_retry_time() -> Non
     assert len(refused) == 2
     assert {a.json()["error"]["code"] for a in refused} == {"overloaded"}
     assert {a.headers["retry-after"] for a in refused} == {"2"}
+    counter = bench.recorder.counter(metrics.REQUESTS, "forecast", "overloaded", "none")
+    assert counter.value == 2
 
 
 @pytest.mark.parametrize("path", ["/tsfm/forecast/", "/tsfm/models/", "/docs/"])

@@ -1,4 +1,3 @@
-import asyncio
 import logging
 from typing import Any
 
@@ -10,7 +9,7 @@ from runner.types import FallbackReason, ModelFailure
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from tests.support.bench import EXAMPLE, Bench, example
-from tests.support.builders import make_answer, make_bands, make_config
+from tests.support.builders import make_answer, make_bands
 from tests.support.fakes import FakeLearning
 
 
@@ -77,20 +76,6 @@ async def test_errors_of_callers_and_of_the_service_are_counted_apart(bench: Ben
 
     assert value(bench, metrics.REQUESTS, "forecast", "refused", "none") == 2
     assert value(bench, metrics.REQUESTS, "forecast", "failed", "none") == 1
-
-
-async def test_being_overloaded_is_not_the_callers_error() -> None:
-    bench = Bench(make_config(overload={"shed_above": 1, "refuse_above": 1}))
-    bench.model.gate = asyncio.Event()
-    first = asyncio.ensure_future(bench.post(EXAMPLE))
-    for _ in range(20):  # turns of the loop until the first one waits for the model
-        await asyncio.sleep(0)
-    await bench.post(example(y=[0.5] * 40))
-    bench.model.gate.set()
-    await first
-    await bench.http.aclose()
-
-    assert value(bench, metrics.REQUESTS, "forecast", "overloaded", "none") == 1
 
 
 async def test_items_of_a_batch_count_one_by_one_under_their_own_route(bench: Bench) -> None:

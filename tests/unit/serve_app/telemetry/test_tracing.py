@@ -84,7 +84,7 @@ async def test_request_is_a_span_under_the_callers(
     assert span.resource.attributes["tsfm.replica"] == "r1"
 
 
-@pytest.mark.parametrize("header", ["", "00-zz-1-01", "x" * 5000, CALLER[:-3]])
+@pytest.mark.parametrize("header", ["00-zz-1-01", CALLER[:-3]])
 async def test_header_that_is_no_traceparent_begins_a_new_trace(
     exporter: InMemorySpanExporter, tracer: Tracer, header: str
 ) -> None:
