@@ -114,6 +114,7 @@ async def _rounds(
 @dataclass(frozen=True, slots=True)
 class Drive:
     per_second: float
+    model_per_second: float  # without the baseline's answers
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -147,7 +148,7 @@ class Field:
         runtime = await self.runtime(callers, 8)
         service = await self.forecasts(self.fresh(self.many(requests)), callers)
         return {
-            f"share_{callers}": service.per_second / (runtime.per_second * callers),
+            f"share_{callers}": service.model_per_second / (runtime.per_second * callers),
             f"p50_ratio_{callers}": service.p50_ms / runtime.p50_ms,
             f"p95_ms_{callers}": service.p95_ms,
             f"fairness_{callers}": service.p99_ms / service.p50_ms,
@@ -177,6 +178,7 @@ async def drive(
         RuntimeError: an answer has another status than 200.
     """
     pool, found, began = Pool(endpoint(url, path), TIMEOUT_S), list[float](), perf_counter()
+    by_baseline = 0
 
     async def timed(body: bytes, due: float | None = None) -> None:
         sent = perf_counter() if due is None else due
@@ -184,6 +186,8 @@ async def drive(
         if answer.status != 200:
             raise RuntimeError(f"status {answer.status}: {answer.body[:200]!r}")
         found.append((perf_counter() - sent) * 1e3)
+        nonlocal by_baseline
+        by_baseline += b'"fallback_used":true' in answer.body
 
     try:
         if connections:
@@ -198,9 +202,10 @@ async def drive(
                     under_way.create_task(timed(body, at))
     finally:
         pool.close()
-    rate = len(found) / (perf_counter() - began)
+    took_s = perf_counter() - began
+    rates = (len(found) / took_s, (len(found) - by_baseline) / took_s)
     found.sort()
-    return Drive(rate, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
+    return Drive(*rates, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
 
 
 def runtime_call(series: int) -> bytes:

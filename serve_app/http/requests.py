@@ -23,7 +23,7 @@ from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestErr
 from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-Number = Annotated[float, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Timestamp = Annotated[AwareDatetime, Field(strict=True)]
 # A list is read up to its first error: collecting all errors takes a hundred times as long.
 Numbers = Annotated[list[Number], Field(fail_fast=True)]

@@ -96,6 +96,21 @@ async def test_first_error_of_a_long_request_is_named(changes: dict[str, Any], p
     assert (refused.value.path or "body") == path
 
 
+@pytest.mark.parametrize("field", ["y", "x_past"])
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b"-Infinity"])
+async def test_long_list_with_a_number_that_is_not_finite_is_refused(
+    field: str, value: bytes
+) -> None:
+    body = orjson.dumps(example(y=LONG, x_past={"a": LONG}))
+    begin = body.index(b'"%b"' % field.encode())
+    text = body[:begin] + body[begin:].replace(b"0.1,", value + b",", 1)
+
+    with pytest.raises(InvalidRequestError) as refused:
+        await parse(text)
+
+    assert refused.value.path in ("y.0", "x_past.a.0")
+
+
 @pytest.mark.parametrize("ending", [b",", b",,1", b", ", b"01", b"\xff", b'"'])
 async def test_long_list_that_is_no_json_is_refused(ending: bytes) -> None:
     for values in (LONG, LONG[:1700]):
