@@ -195,6 +195,7 @@ CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
 UNIQUE, SLOW = "unique, 128 at once", "unique, 128 at once, runtime four times as slow"
+Requests = tuple[str, Sequence[bytes], int, int]  # name, bodies, connections, forecasts in a body
 WARM_UP, NEW_BATCH = "warm up", "a batch of 1,000 new markets"
 
 
@@ -216,12 +217,12 @@ class Cost:
 
 async def measured_costs(field: Field, service: Service, stub: StubProcess) -> list[Cost]:
     """Each kind of load in turn; ``field.scale`` says how many requests."""
-    found = [await _cost(field, service, stub, *load) for load in _loads(field, stub)]
+    found = [await _cost(field, service, stub, load) for load in _loads(field, stub)]
     return [cost for cost in found if cost.name != WARM_UP]
 
 
-def _loads(field: Field, stub: StubProcess) -> Iterator[tuple[str, Sequence[bytes], int, int]]:
-    """Names, bodies, connections, and forecasts in a body; the first three warm up the others."""
+def _loads(field: Field, stub: StubProcess) -> Iterator[Requests]:
+    """The first three warm up what the others need."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
     times = max(2, int(4 * field.scale))
@@ -240,15 +241,8 @@ def _loads(field: Field, stub: StubProcess) -> Iterator[tuple[str, Sequence[byte
     yield SLOW, field.fresh(field.many(1500)), 128, 1
 
 
-async def _cost(
-    field: Field,
-    service: Service,
-    stub: StubProcess,
-    name: str,
-    bodies: Sequence[bytes],
-    connections: int,
-    each: int,
-) -> Cost:
+async def _cost(field: Field, service: Service, stub: StubProcess, load: Requests) -> Cost:
+    name, bodies, connections, each = load
     await asyncio.to_thread(stub.reset)
     names = await asyncio.to_thread(service.processes)
     before, machine_before, began = _cpu_s(names, stub.pid), _machine_s(), perf_counter()

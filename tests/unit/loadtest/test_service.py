@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from loadtest.service import (
-    HIGH_THROUGHPUT,
     Service,
     adapted_config,
     all_free,
@@ -68,14 +67,7 @@ def test_a_start_knows_no_cluster_but_its_own():
     assert variables["PATH"] == "p"
     assert variables["RAY_TMPDIR"] == "/tmp/x"
     assert variables["TSFM_TOLLAMA__BASE_URL"] == "http://127.0.0.1:81/runtime"
-
-
-@pytest.mark.parametrize(("high_throughput", "value"), [(True, "1"), (False, "0")])
-def test_high_throughput_mode_is_both_variables_or_neither(high_throughput: bool, value: str):
-    inherited = {"RAY_SERVE_ENABLE_HA_PROXY": "x"}
-    variables = environment(inherited, Path("/tmp/x"), 81, 20_000, high_throughput)
-
-    assert {variables[name] for name in HIGH_THROUGHPUT} == {value}
+    assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
 def test_a_block_of_ports_is_free_and_a_taken_one_is_not():
