@@ -49,14 +49,11 @@ STEPS: list[tuple[list[str] | None, str | None]] = [
 ]
 
 
-def test_text_is_read_in_every_usual_form(site: Site, open_tab: OpenTab) -> None:
+def test_text_is_read_in_every_usual_form_and_the_step_is_that_of_most_neighbours(
+    site: Site, open_tab: OpenTab
+) -> None:
     page = open_tab(site.url).page
     read = [(text, page.evaluate(READ, text)) for text, _, _ in CASES]
 
     assert read == [(text, {"values": values, "times": times}) for text, values, times in CASES]
-
-
-def test_step_is_that_of_most_neighbours(site: Site, open_tab: OpenTab) -> None:
-    page = open_tab(site.url).page
-
     assert [(times, page.evaluate(STEP, times)) for times, _ in STEPS] == STEPS

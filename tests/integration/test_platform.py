@@ -10,6 +10,7 @@ import pytest
 
 from serve_app.launch.launcher import is_loopback, listeners_of
 from tests.integration.conftest import Stack, assert_valid, body, client, until
+from tests.support.bench import Bench
 
 pytestmark = pytest.mark.integration
 OBEYED = {
@@ -42,6 +43,17 @@ async def test_list_of_routes_is_closed_and_a_slash_at_the_end_leads_nowhere(sta
         answer = await stack.http.get(path, headers={"host": "elsewhere.example"})
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_pages_pass_the_proxy_as_they_were_written(stack: Stack) -> None:
+    bench = Bench()
+    for path in ("/", "/docs", "/console/series.js"):
+        page, written = await stack.http.get(path), await bench.http.get(path)
+
+        assert (page.status_code, page.content) == (200, written.content)
+        assert page.headers.items() >= written.headers.items()
+    document = await stack.http.get("/openapi.json")
+    assert document.json()["openapi"] == "3.1.0"
 
 
 async def test_only_rays_own_ports_listen_beyond_this_machine(stack: Stack) -> None:
