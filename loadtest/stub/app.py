@@ -31,7 +31,7 @@ from loadtest.stub.faults import (
     refuse_poison,
     spoil,
 )
-from loadtest.stub.forecast import answer
+from loadtest.stub.forecast import answer, family_of
 
 KEPT_CALLS = 10_000
 
@@ -55,7 +55,7 @@ class Records:
 
 
 class Runtime:
-    """One lock per model is held for a whole inference, delay included, as the daemon does."""
+    """One lock per family is held for a whole inference, delay included, as the daemon does."""
 
     def __init__(self, settings: Settings, fault: Fault | None = None) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Runtime:
 
     def lock_for(self, model: str) -> asyncio.Lock:
         self.loaded.add(model)
-        return self._locks[model]
+        return self._locks[family_of(model)]
 
     async def hold(self, fault: Fault | None, until: float) -> None:
         """Waits for the inference time, plus the delay of the fault."""
@@ -234,12 +234,13 @@ def _json(value: Any, status: int = 200) -> Response:
 
 def _loaded(model: str) -> dict[str, Any]:
     sizes = {"size": 0, "size_vram": 0, "context_length": 0}
-    details = {"family": model}
+    details = {"family": family_of(model)}
     return {"name": model, "model": model, "expires_at": None, **sizes, "details": details}
 
 
 def _tag(model: str) -> dict[str, Any]:
-    details = {"format": "tollama", "family": model, "families": [model]}
+    family = family_of(model)
+    details = {"format": "tollama", "family": family, "families": [family]}
     return {
         "name": model,
         "model": model,

@@ -1,7 +1,7 @@
 """Faults of the stand-in by name, and what they change in an answer.
 
 before the model   ``REFUSALS``: a status instead of a forecast
-while it runs      ``DELAYS``: the model's lock is held all the while
+while it runs      ``DELAYS``: the family's lock is held all the while
 in the answer      ``SPOILERS`` change the forecasts, ``BYTES`` the JSON text
 on the wire        ``WAYS`` of sending it
 """

@@ -9,6 +9,8 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
+# tollama has one process and one lock for each family; other models are families of their own
+FAMILIES = {"chronos2": "torch", "granite-ttm-r2": "torch"}
 _Z = lru_cache(maxsize=4096)(NormalDist().inv_cdf)
 _EXPLANATION = {
     "trend_direction": "flat",
@@ -18,12 +20,16 @@ _EXPLANATION = {
 }
 
 
+def family_of(model: str) -> str:
+    return FAMILIES.get(model, model)
+
+
 def answer(request: Mapping[str, Any], inference_ms: float) -> dict[str, Any]:
     """The whole body of a 200, every series in the order it was sent."""
     series, horizon, model = request["series"], request["horizon"], request["model"]
     levels = tuple(request.get("quantiles") or ())
     timing = {"model_load_ms": 0.0, "inference_ms": inference_ms, "total_ms": inference_ms}
-    usage = {"horizon": horizon, "runner": f"tollama-{model}"}
+    usage = {"horizon": horizon, "runner": f"tollama-{family_of(model)}"}
     return {
         "model": model,
         "forecasts": [forecast(one, horizon, levels) for one in series],

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from loadtest.http_client import endpoint
+from loadtest.stub.app import Runtime, Settings
 from loadtest.stub.process import StubProcess, start_stub
 from tests.support.recordings import recorded_request
 
@@ -59,6 +60,21 @@ async def test_calls_of_one_model_queue(stub: StubProcess):
     stub.control(ms_per_call=150)
 
     assert await seconds_for(stub, REQUEST, REQUEST) >= 0.3
+
+
+async def test_models_of_one_family_share_a_lock_and_others_do_not():
+    runtime = Runtime(Settings())
+
+    assert runtime.lock_for("chronos2") is runtime.lock_for("granite-ttm-r2")
+    assert runtime.lock_for("chronos2") is not runtime.lock_for("mock")
+
+
+async def test_a_model_is_loaded_by_its_first_forecast(stub: StubProcess):
+    call(stub)
+    async with httpx.AsyncClient(base_url=stub.url, trust_env=False) as client:
+        models = (await client.get("/api/ps")).json()["models"]
+
+    assert [model["name"] for model in models] == [REQUEST["model"]]
 
 
 async def test_a_caller_who_leaves_does_not_stop_the_inference(stub: StubProcess):
