@@ -27,7 +27,7 @@ from serve_app.http.batch_admission import (
     count_items,
     peeked_deadline_ms,
 )
-from serve_app.http.bodies.batch import Parsed, read_batch
+from serve_app.http.bodies.forecast import Parsed, read_batch
 from serve_app.http.encoding import encode, render
 from serve_app.http.errors import Described, describe, request_id
 from serve_app.http.requests import deadline_ms, header_deadline_ms, read_body

@@ -1,10 +1,13 @@
-"""Parsing of one forecast request of any length.
+"""Parsing of one forecast request of any length, and of a batch, item by item.
 
 A short body is parsed in one pass. In a long body every long list is parsed separately, in parts,
 and the rest of the body with one or two placeholder values in each of these lists:
 
     {"market_id":"m",...,"y":[0.41,0.42,...],"x_past":{"volume":[...]}}
     {"market_id":"m",...,"y":[0,0],"x_past":{"volume":[0]}}
+
+Of an item of a batch only the request, or at most ten errors, are kept: the parser's intermediate
+objects are many times its size.
 """
 
 import re
@@ -13,18 +16,23 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from runner.config.loading import Config
 from runner.config.sections import RequestSection
-from runner.errors import InvalidRequestError
+from runner.errors import BodyTooLargeError, InvalidJsonError, InvalidRequestError, RequestError
 from runner.pacer import Pacer
-from serve_app.http.bodies.json_items import WINDOW_BYTES, Brackets
-from serve_app.http.errors import of_part
+from runner.types import ForecastRequest
+from serve_app.http.bodies.json_items import WINDOW_BYTES, Brackets, cut_body
+from serve_app.http.errors import INVALID_JSON, Described, describe, of_part
 from serve_app.http.requests import (
     AT_ONCE_BYTES,
+    BatchBody,
     ForecastBody,
     Numbers,
     Observed,
     Times,
     field_path,
+    series_steps,
+    to_request,
 )
 
 LONG_LIST_BYTES = 1024
@@ -44,6 +52,7 @@ _LISTS: dict[str, tuple[TypeAdapter[Any], bytes]] = {
 
 _NAMED = ("x_past", "x_future")
 
+Parsed = ForecastRequest | Described
 Path = tuple[str, ...]  # of a list: its field, and the covariate's name
 
 
@@ -154,3 +163,38 @@ def _parts(text: bytes) -> Iterator[bytes]:
         end = len(text) if end < 0 else end
         yield text[last:end]
         last = end + 1
+
+
+class Batch(NamedTuple):
+    """The request or the error of each item, their cost (`series_steps`), the body's deadline."""
+
+    items: list[Parsed]
+    steps: int
+    deadline_ms: float | None
+
+
+async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
+    """Reads every item, in slices.
+
+    Raises:
+        RequestError, ValidationError: the body as a whole is not a batch.
+    """
+    limits, items, steps = config.request, list[Parsed](), 0
+    envelope, texts = await cut_body(body, "requests", BatchBody, limits.max_batch_requests, pacer)
+    for text in texts:
+        try:
+            if len(text) > limits.max_body_bytes:
+                raise BodyTooLargeError(limits.max_body_bytes)
+            wire = await parse_forecast(text, limits, pacer)
+            steps += series_steps(wire, limits)
+            await pacer.rest()
+            if wire.deadline_ms is not None:
+                raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
+            items.append(to_request(wire, config))
+        except (RequestError, ValidationError) as error:
+            described = describe(error)
+            if described.code == INVALID_JSON[1]:  # then the whole body is not JSON
+                raise InvalidJsonError from error
+            items.append(described)
+        await pacer.rest()
+    return Batch(items, steps, envelope.deadline_ms)
