@@ -1,13 +1,12 @@
 """Calibration of bands: fitted on some windows, checked on held-out ones."""
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.conformal import Scored, adjust, fit, interval_of, update
+from runner.calibration.conformal import Scored, adjust, fit, interval_of
 from runner.calibration.conformal import score as score_outcomes
 from runner.calibration.state import EVERYTHING, ConformalState, segment_chain
 from runner.config.conformal import ConformalSection
@@ -15,19 +14,14 @@ from runner.errors import ConfigError
 from runner.types import BASELINE_MODEL, FloatArray
 from serve_app.backtest.scores import (
     FEWEST_POINTS,
-    INTERVALS,
     LEVELS,
-    MEDIAN,
     Summary,
-    inside,
     score_bands,
     segments,
 )
 from serve_app.backtest.windows import BoolArray, Split, Windows, freq
 
 TOLERANCE = 0.02  # overall; twice that for a step or a segment
-SHAKE = 3.0  # factor of the injected change of volatility
-BLOCK = 50  # scored windows in one value of the recovery
 _SEGMENTS = ("platform", "price", "changes")
 
 Chain = tuple[str, ...]
@@ -91,28 +85,6 @@ class Calibrator:
             bands[rows] = self._adjust(answers, state, chain, rows)
         return bands
 
-    def followed(
-        self, answers: Answers, state: ConformalState, where: BoolArray, actual: FloatArray
-    ) -> FloatArray:
-        """The bands, calibrated by a state that is updated with each outcome once it is known.
-
-        The chosen windows are processed in time order, with actual values ``(B, H)``.
-        """
-        bands, chains = answers.bands.copy(), self.chains(answers)
-        outcomes, informative = self._scores(answers, actual), self.informative(answers)
-        ends = self.windows.origin_ts + actual.shape[1] * self.windows.step_s
-        waiting: list[tuple[float, int]] = []
-        rows = np.flatnonzero(where)
-        for b in rows[np.argsort(self.windows.origin_ts[rows], kind="stable")].tolist():
-            while waiting and waiting[0][0] <= self.windows.origin_ts[b]:
-                _, past = heapq.heappop(waiting)
-                one = Scored(answers.source, chains[past], outcomes[past : past + 1])
-                state = update(state, [one], self.settings.online_rate)
-            bands[b] = self._adjust(answers, state, chains[b], np.array([b]))[0]
-            if informative[b]:
-                heapq.heappush(waiting, (float(ends[b]), b))
-        return bands
-
     def _adjust(
         self, answers: Answers, state: ConformalState, chain: Chain, rows: NDArray[np.intp]
     ) -> FloatArray:
@@ -128,20 +100,6 @@ def switched(first: FloatArray, then: FloatArray, windows: Windows, where: BoolA
     """Bands of one source before the median time of the chosen windows, of another one after it."""
     middle = np.median(windows.origin_ts[where])
     return np.where((windows.origin_ts < middle)[:, None, None], first, then)
-
-
-def shaken(
-    bands: FloatArray, windows: Windows, where: BoolArray, factor: float
-) -> tuple[FloatArray, BoolArray]:
-    """Outcomes ``(B, H)`` with an injected change of volatility, and the windows ``(B,)`` after it.
-
-    After 30 % of the chosen windows prices end ``factor`` times as far from the median.
-    """
-    change = np.quantile(windows.origin_ts[where], 0.3)
-    late = windows.origin_ts >= change
-    median = bands[..., MEDIAN]
-    far = np.clip(median + factor * (windows.future - median), 0, 1)
-    return np.where(late[:, None], far, windows.future), late
 
 
 def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[np.intp]]:
@@ -165,33 +123,6 @@ def check(calibrator: Calibrator, sources: Sequence[Answers], splits: Sequence[S
             found.setdefault(name, []).append(_scores(bands[rows], windows.take(rows)))
     table = [_row(name, scores, target) for name, scores in found.items()]
     return {"splits": len(splits), "target": target, "rows": table}
-
-
-def recovery(calibrator: Calibrator, answers: Answers, split: Split) -> Summary:
-    """Coverage after an injected change of volatility, in blocks of scored windows by segment.
-
-    ``without`` is the coverage of the same windows without the change, ``fixed`` the coverage with
-    factors that are fitted once and not updated.
-    """
-    windows, state = calibrator.windows, calibrator.fitted([answers], split.fit)
-    held = split.held_out & answers.usable
-    actual, late = shaken(answers.bands, windows, held & windows.moving, SHAKE)
-    chains = calibrator.chains(answers)
-    unchanged = windows.future
-    runs = {
-        "with": _covered(calibrator.followed(answers, state, held, actual), actual),
-        "without": _covered(calibrator.followed(answers, state, held, unchanged), unchanged),
-        "fixed": _covered(calibrator.adjusted(answers, state, held), actual),
-    }
-    after = np.flatnonzero(held & windows.moving & late)
-    after = after[np.argsort(windows.origin_ts[after], kind="stable")]
-    names = np.array([chains[b][0] for b in after])
-    rows = []
-    for name in np.unique(names):
-        rows_of = after[names == name]
-        blocks = {run: _blocks(covered[rows_of]) for run, covered in runs.items()}
-        rows.append({"segment": str(name), "windows": len(rows_of), **blocks})
-    return {"factor": SHAKE, "block": BLOCK, "rows": rows}
 
 
 def fit_state(
@@ -225,20 +156,6 @@ def sample_sizes(state: ConformalState) -> list[tuple[str, str, int]]:
         for source, tracks in sorted(state.tracks.items())
         for segment in sorted(tracks, key=lambda name: (name != EVERYTHING, name))
     ]
-
-
-def _covered(bands: FloatArray, actual: FloatArray) -> FloatArray:
-    """``(B,)`` share of the steps whose outcome is in the 80 % band."""
-    low, up = (bands[..., place] for place in INTERVALS[0.8])
-    share: FloatArray = inside(low, up, actual).mean(axis=1)
-    return share
-
-
-def _blocks(covered: FloatArray) -> list[float]:
-    """Means of consecutive blocks of windows; an incomplete last block is left out."""
-    whole = len(covered) // BLOCK * BLOCK
-    blocks: list[float] = covered[:whole].reshape(-1, BLOCK).mean(axis=1).tolist()
-    return blocks
 
 
 def _variants(

@@ -58,8 +58,8 @@ def render(result: Summary) -> str:
 
 def charts(result: Summary) -> list[Chart]:
     """All charts of a result."""
-    sources, calibration = result["sources"], result["calibration"]
-    found = [
+    sources = result["sources"]
+    return [
         Chart(
             "coverage", "Coverage by step", "Moving windows; target: 0.80.",
             coverage_by_step(sources),
@@ -74,11 +74,6 @@ def charts(result: Summary) -> list[Chart]:
             fans(result["examples"]),
         ),
     ]  # fmt: skip
-    if calibration and any(len(row["with"]) > 1 for row in calibration["recovery"]["rows"]):
-        drawn = recovery(calibration["recovery"], calibration["target"])
-        note = "Coverage when, from one moment on, prices end three times as far from the median."
-        found.append(Chart("recovery", "After a change of volatility", note, drawn))
-    return found
 
 
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
@@ -118,28 +113,6 @@ def fans(examples: Sequence[Summary]) -> str:
         _fan(axes, example)
     for axes in panels[len(examples) :]:
         axes.set_visible(False)
-    return _svg(figure)
-
-
-def recovery(found: Summary, target: float) -> str:
-    """Coverage of consecutive blocks of scored windows after a change of volatility."""
-    block = found["block"]
-    rows = [row for row in found["rows"] if len(row["with"]) > 1]
-    injected = f"moves x {found['factor']:g}"
-    runs = {
-        "with": f"{injected}, updated",
-        "without": "no change, updated",
-        "fixed": f"{injected}, fitted once",
-    }
-    figure, panels = _figure("recovery", 9.0, 2.4, columns=max(1, len(rows)))
-    for axes, row in zip(panels, rows, strict=False):
-        for (name, label), colour in zip(runs.items(), _COLOURS, strict=False):
-            blocks = row[name][:12]
-            axes.plot(block * np.arange(1, len(blocks) + 1), blocks, color=colour, label=label)
-        axes.axhspan(target - 0.04, target + 0.04, color="black", alpha=0.08, lw=0)
-        axes.set(ylim=(0.2, 1), xlabel="scored windows since")
-        axes.set_title(row["segment"], fontsize=8)
-    panels[0].legend(fontsize=7)
     return _svg(figure)
 
 

@@ -8,7 +8,7 @@ from runner.bands import min_widths, sanitize
 from runner.config.loading import Config
 from runner.config.sections import BandsSection
 from runner.types import FloatArray
-from serve_app.backtest.calibration import Calibrator, baseline_answers, check, recovery
+from serve_app.backtest.calibration import Calibrator, baseline_answers, check
 from serve_app.backtest.forecasters import BASELINE, FLAT
 from serve_app.backtest.scores import LEVELS, PINBALL, Summary, overall, score_bands, summarise
 from serve_app.backtest.service_bands import Served
@@ -129,5 +129,4 @@ def _calibration(
         return None
     answers = baseline_answers(baseline)
     model = [served.answers] if served and (served.answers.usable & moving).sum() > needed else []
-    found = check(calibrator, [answers, *model], splits)
-    return found | {"recovery": recovery(calibrator, answers, splits[0])}
+    return check(calibrator, [answers, *model], splits)

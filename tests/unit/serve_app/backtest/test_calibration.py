@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from runner.calibration.state import ConformalState
-from serve_app.backtest.calibration import Answers, Calibrator, check, recovery, switched
-from serve_app.backtest.scores import inside
+from serve_app.backtest.calibration import Answers, Calibrator, check, switched
 from serve_app.backtest.windows import Split, Windows
 from tests.support.builders import make_config
 from tests.support.markets import made_windows
@@ -27,10 +25,6 @@ def halves(count: int) -> Split:
     return Split(first, ~first)
 
 
-def coverage(bands: np.ndarray, actual: np.ndarray) -> float:
-    return float(inside(bands[..., 1], bands[..., 3], actual).mean())
-
-
 def test_windows_that_do_not_move_or_are_of_another_model_are_not_fitted() -> None:
     windows, answers = noise(200, 1.0)
     windows.past[:50] = 0.5
@@ -38,27 +32,6 @@ def test_windows_that_do_not_move_or_are_of_another_model_are_not_fitted() -> No
     state = Calibrator(windows, SETTINGS).fitted([answers], np.ones(200, dtype=bool))
 
     assert state.tracks["ewma"]["all"].sample_size.tolist() == [120] * STEPS
-
-
-def test_online_updates_reach_the_coverage_without_a_fit() -> None:
-    windows, answers = noise(1200, 0.4)
-    every = np.ones(1200, dtype=bool)
-    calibrator = Calibrator(windows, SETTINGS)
-    bands = calibrator.followed(answers, ConformalState(0.8), every, windows.future)
-
-    np.testing.assert_array_equal(bands[:50], answers.bands[:50])  # nothing is known yet
-    assert coverage(bands[400:], windows.future[400:]) == pytest.approx(0.8, abs=0.03)
-
-
-def test_an_outcome_is_not_known_before_its_time() -> None:
-    windows, answers = noise(300, 0.4)
-    slow = Windows(
-        windows.past, windows.future, windows.origin_ts, np.full(300, 1e9), windows.labels
-    )
-    every = np.ones(300, dtype=bool)
-    bands = Calibrator(slow, SETTINGS).followed(answers, ConformalState(0.8), every, windows.future)
-
-    np.testing.assert_array_equal(bands, answers.bands)
 
 
 def test_a_switch_is_at_the_median_time_of_the_chosen_windows() -> None:
@@ -87,14 +60,3 @@ def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
     for name in ("ewma, calibrated", "fracast-0, calibrated", "fracast-0, then ewma, calibrated"):
         assert rows[name]["coverage"] == pytest.approx(0.8, abs=0.03)
         assert rows[name]["interval_score"] < rows["ewma, before"]["interval_score"]
-
-
-def test_updated_factors_recover_from_a_change_that_fixed_ones_do_not() -> None:
-    windows, answers = noise(1600, 1.0)
-    found = recovery(Calibrator(windows, SETTINGS), answers, halves(1600))
-    [row] = found["rows"]
-
-    assert (row["segment"], found["factor"]) == ("all", 3.0)
-    assert np.mean(row["with"][4:]) == pytest.approx(0.8, abs=0.04)
-    assert np.mean(row["fixed"][4:]) < 0.5
-    assert np.mean(row["without"]) == pytest.approx(0.8, abs=0.03)

@@ -19,19 +19,10 @@ EXAMPLE = {
     "future": [0.5, 0.6],
     "bands": [[0.3, 0.4, 0.5, 0.6, 0.7]] * 2,
 }
-RECOVERY = {
-    "factor": 3.0,
-    "block": 50,
-    "rows": [
-        {"segment": "wide", "with": [0.6, 0.8], "without": [0.8, 0.8], "fixed": [0.5, 0.5]},
-        {"segment": "scarce", "with": [0.6], "without": [0.8], "fixed": [0.5]},
-    ],
-}
 CHARTS = {
     "coverage": lambda: page.coverage_by_step(SOURCES),
     "reliability": lambda: page.reliability(SOURCES),
     "fans": lambda: page.fans([EXAMPLE]),
-    "recovery": lambda: page.recovery(RECOVERY, 0.8),
 }
 
 
@@ -45,10 +36,3 @@ def test_a_chart_is_valid_svg_and_the_same_each_time(name: str) -> None:
 
 def test_the_name_of_a_market_is_text_and_nothing_else() -> None:
     assert "<b>" not in page.fans([EXAMPLE])
-
-
-def test_a_segment_with_a_single_block_is_not_drawn() -> None:
-    drawn = page.recovery(RECOVERY, 0.8)
-
-    assert ">wide<" in drawn
-    assert "scarce" not in drawn
