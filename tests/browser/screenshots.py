@@ -18,7 +18,7 @@ from tests.browser.tab import Tab
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
 MOST_BYTES = 200_000
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 800}
 
 
 def main() -> int:
@@ -49,17 +49,18 @@ def pictures(browser: Browser, url: str) -> None:
     light = new_tab(browser, url, WIDE, color_scheme="light")
     picked(light, "lively")
     take(light, "console-light")
-    light.page.locator("#status").screenshot(path=IMAGES / "console-status.png")
     dark = new_tab(browser, url, WIDE, color_scheme="dark")
     picked(dark, "jump")
     take(dark, "console-dark")
     light.by_id("model").select_option("chronos2")  # the embedded runtime does not have it
     picked(light, "gaps")
     take(light, "console-fallback")
-    still = {"reduced_motion": "reduce"}  # no picture of a page that is scrolling
-    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
+    light.by_id("to-status").click()
+    light.page.locator(".trend .main-svg").nth(1).wait_for()
+    take(light, "console-status", full_page=True)
+    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True)
     picked(phone, "lively")
-    phone.page.screenshot(path=IMAGES / "console-phone.png")  # where a forecast leads on a phone
+    take(phone, "console-phone")
 
 
 def new_tab(browser: Browser, url: str, size: Any, **look: Any) -> Tab:
@@ -70,14 +71,12 @@ def new_tab(browser: Browser, url: str, size: Any, **look: Any) -> Tab:
 
 def picked(tab: Tab, sample: str) -> None:
     tab.pick(sample)
-    tab.by_id("go").click()
     tab.wait_drawn()
-    tab.page.locator(".trend .main-svg").nth(1).wait_for()
 
 
-def take(tab: Tab, name: str) -> None:
+def take(tab: Tab, name: str, *, full_page: bool = False) -> None:
     tab.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
-    tab.page.screenshot(path=IMAGES / f"{name}.png")
+    tab.page.screenshot(path=IMAGES / f"{name}.png", full_page=full_page)
 
 
 if __name__ == "__main__":

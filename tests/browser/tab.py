@@ -37,38 +37,40 @@ class Tab:
         return self.page.locator(f"#{name}")
 
     def paste(self, text: str) -> None:
-        """A series, once the form has the list of models."""
-        self.wait_models()
+        """A series, once the sample of the first screen is drawn."""
+        self.wait_idle()
         self.by_id("series").fill(text)
 
     def pick(self, sample: str) -> None:
-        self.wait_models()
+        """A sample, which is forecast at once."""
+        self.wait_idle()
         self.by_id("sample").select_option(sample)
 
-    def wait_models(self) -> None:  # not by a function: the page's policy refuses eval
-        expect(self.page.locator("#model option")).not_to_have_count(0)
+    def wait_idle(self) -> None:  # not by a function: the page's policy refuses eval
+        expect(self.by_id("result")).to_have_attribute("aria-busy", "false")
 
-    def drop(self, text: str) -> None:
-        """Drops a file with that text on the field of the series."""
+    def drop(self, text: str, times: int = 1) -> None:
+        """Drops a file with that text, so many times over, on the field of the series."""
+        self.wait_idle()
         self.page.evaluate(
-            """(text) => {
+            """([text, times]) => {
                 const data = new DataTransfer();
-                data.items.add(new File([text], "prices.csv", { type: "text/csv" }));
+                data.items.add(new File([text.repeat(times)], "prices.csv", { type: "text/csv" }));
                 const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
                 document.querySelector("#series").dispatchEvent(event);
             }""",
-            text,
+            [text, times],
         )
 
     def forecast(self, text: str) -> None:
-        """Pastes and asks; returns when the charts are drawn."""
+        """Pastes and asks; returns when the chart is drawn."""
         self.paste(text)
         self.by_id("go").click()
         self.wait_drawn()
 
     def wait_drawn(self) -> None:
-        self.page.locator("#charts .chart .main-svg").first.wait_for()
-        expect(self.by_id("result")).to_have_attribute("aria-busy", "false")
+        self.wait_idle()
+        self.page.locator("#chart .main-svg").first.wait_for()
 
     def open_details(self) -> None:
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")

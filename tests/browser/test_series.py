@@ -10,6 +10,7 @@ from tests.support.site import Site
 pytestmark = pytest.mark.browser
 
 READ = "async (text) => (await import('./console/series.js')).readSeries(text)"
+MARKETS = "async (text) => (await import('./console/series.js')).marketsIn(text)"
 STEP = "async (times) => (await import('./console/series.js')).stepOf(times)"
 NOON, FIVE_PAST = "2026-02-20T12:00:00Z", "2026-02-20T12:05:00Z"
 CASES: list[tuple[str, list[Any], list[str] | None]] = [
@@ -49,11 +50,28 @@ STEPS: list[tuple[list[str] | None, str | None]] = [
 ]
 
 
-def test_text_is_read_in_every_usual_form_and_the_step_is_that_of_most_neighbours(
-    site: Site, open_tab: OpenTab
-) -> None:
+def test_text_is_read_in_every_usual_form(site: Site, open_tab: OpenTab) -> None:
     page = open_tab(site.url).page
     read = [(text, page.evaluate(READ, text)) for text, _, _ in CASES]
 
     assert read == [(text, {"values": values, "times": times}) for text, values, times in CASES]
+
+
+FILES = {
+    "0.1, 0.2": ["", "0.1, 0.2"],
+    f"a;{NOON};1\na;{FIVE_PAST};0\nb;{NOON};1\nb;{FIVE_PAST};0": [
+        "a",
+        f"a;{NOON};1\na;{FIVE_PAST};0",
+    ],
+    f"ts,id,p\n{NOON},7,0.1\n{FIVE_PAST},7,0.2": ["7", f"ts,id,p\n{NOON},7,0.1\n{FIVE_PAST},7,0.2"],
+    f"id,ts,p\n1,{NOON},0.1\n2,{FIVE_PAST},1": ["", f"id,ts,p\n1,{NOON},0.1\n2,{FIVE_PAST},1"],
+}
+
+
+def test_step_of_a_series_and_first_market_of_a_file_are_found(
+    site: Site, open_tab: OpenTab
+) -> None:
+    page = open_tab(site.url).page
+
     assert [(times, page.evaluate(STEP, times)) for times, _ in STEPS] == STEPS
+    assert {text: page.evaluate(MARKETS, text)[0] for text in FILES} == FILES

@@ -17,26 +17,29 @@ def part(tab: Tab, name: str) -> Any:
 
 
 def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_tab: OpenTab) -> None:
-    tab = open_tab(site.url, status=make_status())
+    models = [one | {"installed": one["name"] == "chronos2"} for one in make_status()["models"]]
+    tab = open_tab(site.url, "/#status", status=make_status(models=models))
     expect(tab.page.locator(".trend .main-svg").nth(1)).to_be_attached()
 
     expect(part(tab, "tiles")).to_contain_text("3.1 %")
     expect(part(tab, "tiles")).to_contain_text("Queue31series waiting")
     expect(part(tab, "tiles")).to_contain_text("Replicas4Ingress 1, Runner 2, Baseline 1")
-    expect(part(tab, "breakers")).to_contain_text("in 7")
+    expect(part(tab, "models")).to_contain_text("chronos2–openin 7")  # noqa: RUF001
     expect(part(tab, "reasons")).to_contain_text("The model's runtime cannot be reached.")
     expect(part(tab, "coverage")).to_contain_text("ewmawidth:0.03..0.180 %77.4 %79.8 %312")
     expect(part(tab, "models")).to_contain_text("CC-BY-NC-4.0")
+    expect(part(tab, "models")).to_contain_text("fracast-0chronos, fracastnot installed")
     expect(part(tab, "models")).to_contain_text("research only")
+    expect(tab.by_id("model")).to_contain_text("chronos2, not called now")
     expect(tab.by_id("health")).to_have_text("In service")
 
 
 def test_countdown_to_the_probe_goes_on_between_two_reports(site: Site, open_tab: OpenTab) -> None:
     breaker = {"model": "fracast-0", "state": "open", "next_probe_in_s": 2.0}
-    tab = open_tab(site.url, status=make_status(breakers=[breaker]))
+    tab = open_tab(site.url, "/#status", status=make_status(breakers=[breaker]))
 
-    expect(part(tab, "breakers")).to_contain_text("in 1 s")
-    expect(part(tab, "breakers")).to_contain_text("any moment")
+    expect(part(tab, "models")).to_contain_text("in 1 s")
+    expect(part(tab, "models")).to_contain_text("any moment")
 
 
 def test_empty_report_is_shown_without_errors(site: Site, open_tab: OpenTab) -> None:
@@ -44,9 +47,9 @@ def test_empty_report_is_shown_without_errors(site: Site, open_tab: OpenTab) -> 
     empty = make_status(
         requests=nothing, history=[], fallback_reasons={}, breakers=[], coverage=[], replicas={}
     )
-    tab = open_tab(site.url, status=empty)
+    tab = open_tab(site.url, "/#status", status=empty)
 
-    expect(part(tab, "breakers")).to_contain_text("No model has been asked yet.")
+    expect(part(tab, "models")).to_contain_text("not called yet")
     expect(part(tab, "coverage")).to_contain_text("No outcomes have been recorded yet")
     expect(part(tab, "tiles")).to_contain_text("p95 –")  # noqa: RUF001 - the dash for no value
 
@@ -54,7 +57,7 @@ def test_empty_report_is_shown_without_errors(site: Site, open_tab: OpenTab) -> 
 def test_hidden_page_sends_no_requests_until_it_is_visible_again(
     site: Site, open_tab: OpenTab
 ) -> None:
-    tab = open_tab(site.url, status=make_status(), clock=True)
+    tab = open_tab(site.url, "/#status", status=make_status(), clock=True)
     expect(part(tab, "tiles")).to_contain_text("3.1 %")
     requested: list[str] = []
 
@@ -84,7 +87,7 @@ def see(tab: Tab, state: str) -> None:
 
 
 def test_service_without_a_report_can_still_be_used(site: Site, open_tab: OpenTab) -> None:
-    tab = open_tab(site.url, expect="status of 404")
+    tab = open_tab(site.url, "/#status", expect="status of 404")
     tab.page.route("**/tsfm/status", lambda route: route.fulfill(status=404, json={}))
     tab.page.reload()
 

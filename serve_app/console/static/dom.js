@@ -36,3 +36,14 @@ export function span(seconds) {
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86400)} days`;
 }
+
+/** Buttons of which one is pressed: `options` are `[value, text]`. */
+export function choices(place, options, chosen, pick) {
+  place.replaceChildren(...options.map(([value, text]) => h("button", {
+    type: "button", class: "quiet", "aria-pressed": String(value === chosen),
+    click: ({ currentTarget }) => {
+      for (const one of place.children) one.setAttribute("aria-pressed", String(one === currentTarget));
+      pick(value);
+    },
+  }, text)));
+}

@@ -3,7 +3,6 @@
 import { plotly } from "./plot.js";
 import { timesAfter } from "./fan.js";
 import { token } from "./api.js";
-import { columnsOf } from "./columns.js";
 
 /** The request as a command; the token stays out of it. */
 export function curlOf(request) {
@@ -14,11 +13,8 @@ export function curlOf(request) {
 }
 
 /** A row for each step of the horizon. */
-export function csvOf({ answers }) {
-  const [{ body }] = answers;
-  const columns = answers.flatMap(columnsOf);
-  const times = timesAfter(body.as_of_ts, body.freq, body.horizon_steps);
-  const rows = times.map((time, i) => [time, ...columns.map(({ path }) => path[i])]);
+export function csvOf({ as_of_ts: asOf, freq, horizon_steps: steps }, columns) {
+  const rows = timesAfter(asOf, freq, steps).map((time, i) => [time, ...columns.map(({ path }) => path[i])]);
   return [["time", ...columns.map(({ name }) => `"${name.replaceAll('"', "'")}"`)], ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
 
@@ -35,26 +31,18 @@ function download(url, name) {
   link.click();
 }
 
-const PICTURE = { width: 900, height: 480, scale: 2 };
-
-/** All charts side by side in one picture; `charts` are `{chart, title}`. */
-export async function savePng(charts, filename) {
-  const pictures = await Promise.all(charts.map(pictureOf));
-  const canvas = document.createElement("canvas");
-  canvas.width = pictures.reduce((width, one) => width + one.width, 0);
-  canvas.height = pictures[0].height;
-  const brush = canvas.getContext("2d");
-  pictures.forEach((one, i) => brush.drawImage(one, i * one.width, 0));
-  download(canvas.toDataURL("image/png"), filename);
-}
-
-async function pictureOf({ chart, title }) {
+/** The chart as it is on the page, with a title and a legend. */
+export async function savePng(chart, title, name) {
   const Plotly = await plotly();
-  const layout = { ...chart.layout, title: { text: title, font: { size: 16 } }, margin: { l: 60, r: 24, t: 56, b: 50 } };
-  const picture = new Image();
-  picture.src = await Plotly.toImage({ data: chart.data, layout }, { format: "png", ...PICTURE });
-  await picture.decode();
-  return picture;
+  const layout = {
+    ...chart.layout,
+    title: { text: title.replaceAll("<", "&lt;"), font: { size: 16 } },
+    margin: { l: 70, r: 24, t: 56, b: 40 },
+    showlegend: true,
+    legend: { orientation: "h" },
+  };
+  const picture = { format: "png", width: 1200, height: 600, scale: 2 };
+  download(await Plotly.toImage({ data: chart.data, layout }, picture), name);
 }
 
 /** Whether the text of an element could be put on the clipboard. */

@@ -1,7 +1,8 @@
 // The form: what stands in it becomes a request, and what the service says of a field stands beside it.
 
 import { byId, h } from "./dom.js";
-import { numberOr, readSeries, stepOf } from "./series.js";
+import { MOST_VALUES, numberOr, readSeries, stepOf } from "./series.js";
+import { BREAKERS } from "./words.js";
 
 const text = (id) => byId(id).value.trim();
 
@@ -10,7 +11,7 @@ export function readRequest(nowMs) {
   const { values, times } = readSeries(byId("series").value);
   const freq = text("freq");
   const asOf = text("as-of") || times?.at(-1) || new Date(Math.floor(nowMs / 60000) * 60000).toISOString().replace(".000Z", "Z");
-  const body = { market_id: text("market") || "console", as_of_ts: asOf, y: values };
+  const body = { market_id: text("market") || (text("sample") ? `sample-${text("sample")}` : "console"), as_of_ts: asOf, y: values };
   if (times && !isRegular(times, freq)) body.y_ts = times;
   put(body, "freq", freq);
   put(body, "horizon_steps", numberOr(text("horizon")));
@@ -42,7 +43,7 @@ export function describeSeries() {
   const step = stepOf(times);
   if (step) byId("freq").value = step;
   const missing = values.filter((one) => one === null).length;
-  const parts = [`${values.length} ${values.length === 1 ? "value" : "values"}`];
+  const parts = [`${values.length === MOST_VALUES ? "the newest " : ""}${values.length} ${values.length === 1 ? "value" : "values"}`];
   if (missing) parts.push(`${missing} missing`);
   if (times?.length) parts.push(`${shown(times[0])} to ${shown(times.at(-1))} UTC`);
   byId("series-hint").textContent = values.length ? parts.join(", ") : "Paste values, drop a CSV here, or pick a sample.";
@@ -50,20 +51,49 @@ export function describeSeries() {
 
 const shown = (time) => time.replace("T", " ").replace(/:\d\dZ$/, "");
 
-export function fillModels(models, wanted) {
+let models = [];
+let breakers = []; // as the last report says
+
+/** The models to choose from; `asked` is one that the address names. */
+export function fillModels(found, usual, asked) {
+  models = found;
   const select = byId("model");
-  const before = select.value || wanted;
-  select.replaceChildren(...models.map((model) => {
-    const alias = model.aliases.includes(wanted) ? `${wanted} – ${model.name}` : model.name;
-    return h("option", { value: model.aliases.includes(wanted) ? wanted : model.name }, alias);
-  }));
-  select.value = [...select.options].some((option) => option.value === before) ? before : select.options[0]?.value;
-  const describe = () => {
-    const model = models.find((one) => one.name === select.value || one.aliases.includes(select.value));
-    byId("model-hint").textContent = model ? [model.license, model.note].filter(Boolean).join(". ") : "";
-  };
-  select.onchange = describe; // one, however often the models are read
-  describe();
+  const before = select.value || asked || usual;
+  const names = models.map(({ name, aliases }) => (aliases.includes(usual) ? usual : name));
+  if (!names.includes(before)) names.push(before); // the service says what is wrong with it
+  select.replaceChildren(...names.map((value) => h("option", { value })));
+  select.value = before;
+  select.onchange = describeModel; // one, however often the models are read
+  describeModels();
+}
+
+/** Takes from a report which of the models are not called now. */
+export function showBreakers(report) {
+  breakers = report.breakers;
+  describeModels();
+}
+
+function describeModels() {
+  for (const option of byId("model").options) {
+    const model = modelOf(option.value);
+    const name = !model || model.name === option.value ? option.value : `${option.value} – ${model.name}`;
+    option.textContent = model?.installed === false ? `${name}, not installed` : trouble(model) ? `${name}, not called now` : name;
+  }
+  describeModel();
+}
+
+function describeModel() {
+  const model = modelOf(byId("model").value);
+  byId("model-hint").textContent = model ? [model.license, trouble(model), model.note].filter(Boolean).join(". ") : "";
+}
+
+const modelOf = (name) => models.find((one) => one.name === name || one.aliases.includes(name));
+
+/** Why a model is not called, or null. */
+function trouble(model) {
+  if (model?.installed === false) return "The runtime does not have it installed, so the baseline answers";
+  const breaker = breakers.find((one) => one.model === model?.runtime_name);
+  return ["open", "half_open", "forced_open"].includes(breaker?.state) ? `Breaker ${BREAKERS[breaker.state]}` : null;
 }
 
 export function clearErrors() {

@@ -2,34 +2,27 @@
 
 import { call, token } from "./api.js";
 import { readDefaults, readModels } from "./defaults.js";
-import { byId, h } from "./dom.js";
-import { clearErrors, describeSeries, fillModels, readRequest, showError } from "./form.js";
-import { redraw, show, startTools } from "./result.js";
-import { SAMPLES, sampleSource, sampleText } from "./samples.js";
+import { byId } from "./dom.js";
+import { clearErrors, fillModels, readRequest, showBreakers, showError } from "./form.js";
+import { hide, isShown, redraw, show, startTools, wantsBaseline } from "./result.js";
+import { seriesTitle, startSeries } from "./series_field.js";
+import { readState, writeState } from "./state.js";
 import { startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 import { openTokens, startTokens } from "./tokens.js";
 
 let defaults = null;
 let asked = 0;
+let drawnSeries = null; // the text of the series on the chart
 
 async function connect() {
-  try {
-    const [found, models] = await Promise.all([readDefaults(), readModels()]);
-    if (!defaults) fill(found);
-    defaults = found;
-    fillModels(models, found.model);
-    byId("form-error").textContent = "";
-  } catch (error) {
-    refused(error);
-  }
-}
-
-function fill(found) {
+  const [found, models] = await Promise.all([readDefaults(), readModels()]);
   const start = { horizon: found.horizon, levels: found.levels.join(", "), freq: found.freq };
   for (const [id, value] of Object.entries(start)) byId(id).value ||= value;
   byId("max-gap").placeholder = String(found.maxGapMinutes);
   byId("baseline").disabled = found.baselineBucket === null;
+  fillModels(models, found.model, readState("model"));
+  defaults = found;
 }
 
 function refused(error) {
@@ -39,15 +32,20 @@ function refused(error) {
 
 async function forecast() {
   const turn = (asked += 1);
+  const series = byId("series").value;
   clearErrors();
-  if (!defaults) await connect();
-  const request = readRequest(Date.now());
   busy(true);
   try {
-    const [main, baseline] = await Promise.all([ask(request), compared(request)]);
-    if (turn === asked) await show(request, main, baseline);
+    if (!defaults) await connect();
+    const title = seriesTitle();
+    const request = readRequest(Date.now());
+    const [main, baseline] = await Promise.all([ask(request), wantsBaseline() ? askBaseline(request) : null]);
+    if (turn !== asked) return;
+    drawnSeries = series;
+    writeState(defaults);
+    await show(title, request, main, baseline);
   } catch (error) {
-    if (turn === asked) said(error);
+    if (turn === asked) failed(error, series);
   } finally {
     if (turn === asked) busy(false);
   }
@@ -58,18 +56,19 @@ const ask = (request) => call("tsfm/forecast", {
 });
 
 /** The baseline's bands for the same series: a bucket that only it serves is how one asks for them. */
-async function compared(request) {
-  if (!byId("baseline").checked || !defaults?.baselineBucket) return null;
+async function askBaseline(request) {
+  if (!defaults?.baselineBucket) return null;
   return ask({ ...request, liquidity_bucket: defaults.baselineBucket, observe: false }).catch(() => null);
 }
 
-function said(error) {
+function failed(error, series) {
   if (error.status === undefined) { // a chart, not the service
     byId("announce").textContent = error.message;
     return;
   }
   refused(error);
-  if (!byId("why").hidden) byId("announce").textContent = "Not forecast. What is shown is the forecast before.";
+  if (series === drawnSeries && isShown()) byId("announce").textContent = "Not forecast. What is shown is the forecast before.";
+  else hide(`No forecast. ${error.message}`);
   if (error.status === 0) status.refresh();
 }
 
@@ -78,19 +77,15 @@ function busy(yes) {
   byId("go").textContent = yes ? "Forecasting" : "Forecast";
 }
 
+/** The series in the form is another one: neither errors nor a chart of the earlier one may stay. */
+function seriesChanged(message) {
+  asked += 1;
+  busy(false);
+  clearErrors();
+  hide(message);
+}
+
 function startForm() {
-  const series = byId("series");
-  const take = (text) => {
-    series.value = text;
-    describeSeries();
-  };
-  const leaveSample = () => {
-    byId("sample").value = byId("sample-hint").textContent = "";
-  };
-  const own = (text) => {
-    leaveSample();
-    take(text);
-  };
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     forecast();
@@ -100,48 +95,38 @@ function startForm() {
     event.preventDefault(); // a text field would submit the form as well
     forecast();
   });
-  series.addEventListener("input", () => {
-    leaveSample();
-    describeSeries();
-  });
-  byId("sample").append(...SAMPLES.map(({ id, name }) => h("option", { value: id }, name)));
-  byId("sample").addEventListener("change", (event) => {
-    byId("sample-hint").textContent = sampleSource(event.target.value);
-    if (event.target.value) take(sampleText(event.target.value, Date.now()));
-  });
-  byId("file").addEventListener("change", async (event) => {
-    const [file] = event.target.files;
-    if (file) own(await file.text());
-    event.target.value = "";
-  });
-  startDrop(series, own);
-  if (series.value) describeSeries(); // a browser that restores what was typed
+  for (const id of ["horizon", "levels"]) byId(id).value = readState(id);
 }
 
-function startDrop(series, take) {
-  for (const name of ["dragover", "dragleave", "drop"]) {
-    series.addEventListener(name, (event) => {
-      event.preventDefault();
-      series.classList.toggle("dropping", name === "dragover");
-    });
+/** Shows the part of the page that the address names. */
+function showView() {
+  const isStatus = location.hash === "#status";
+  if (isStatus === byId("status-view").hidden) scrollTo({ top: 0, behavior: "instant" });
+  byId("console").hidden = isStatus;
+  byId("status-view").hidden = !isStatus;
+  for (const [id, current] of [["to-console", !isStatus], ["to-status", isStatus]]) {
+    if (current) byId(id).setAttribute("aria-current", "page");
+    else byId(id).removeAttribute("aria-current");
   }
-  series.addEventListener("drop", async (event) => {
-    const [file] = event.dataTransfer.files;
-    take(file ? await file.text() : event.dataTransfer.getData("text/plain"));
-  });
+  redrawAll();
 }
 
-startTheme(byId("theme"), () => {
-  redraw();
-  status.redraw();
-});
+function redrawAll() {
+  if (byId("status-view").hidden) redraw();
+  else status.redraw();
+}
+
+startTheme(byId("theme"), redrawAll);
 startTokens(() => {
-  connect();
+  defaults = null;
+  forecast();
   status.refresh();
 });
 startForm();
-startTools();
-const status = startStatus();
+startTools(askBaseline);
+const status = startStatus(showBreakers);
+addEventListener("hashchange", showView);
+showView();
 byId("token-open").hidden = false;
 if (token.get()) byId("token-open").textContent = "Token set";
-await connect();
+startSeries({ forecast, seriesChanged, connect: () => connect().catch(refused) });

@@ -4,12 +4,30 @@
 const EMPTY = new Set(["", "null", "nan", "na", "none", "n/a", "-"]);
 const TIME_NAMES = /^(y_ts|ts|time|timestamp|date|datetime|at)$/i;
 const VALUE_NAMES = /^(y|value|price|prob|probability|p|mid|close|last)$/i;
+const MARKET_NAMES = /^(id|slug|ticker|symbol|question|outcome|(market|contract|token|event)([ _]?(id|slug|name))?)$/i;
 
 /** `{values, times}`; times are ISO texts, or null where there are none. */
 export function readSeries(text) {
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== "");
-  const rows = lines.map(cells);
+  const rows = linesOf(text).map(cells);
   return looksTimed(rows) ? timed(rows) : { values: plain(text), times: null };
+}
+
+export const MOST_VALUES = 20000; // of a request
+
+/** `[id, text]` of each market in a file, its newest rows; the id is empty where no column names it. */
+export function marketsIn(text) {
+  const lines = linesOf(text);
+  const rows = lines.map(cells);
+  if (!looksTimed(rows)) return [["", text]];
+  const { body, market } = columnsIn(rows);
+  const heads = lines.slice(0, lines.length - body.length);
+  const found = new Map();
+  body.forEach((row, i) => {
+    const id = row[market] ?? "";
+    if (!found.has(id)) found.set(id, []);
+    found.get(id).push(lines[heads.length + i]);
+  });
+  return [...found].map(([id, own]) => [id, [...heads, ...own.slice(-MOST_VALUES)].join("\n")]);
 }
 
 /** The step that most neighbours are apart, as `5m`, or null. */
@@ -28,35 +46,51 @@ export function numberOr(text) {
   return trimmed !== "" && Number.isFinite(Number(trimmed)) ? Number(trimmed) : trimmed;
 }
 
+const linesOf = (text) => text.split(/\r?\n/).map((line) => line.trim()).filter((line) => /[^\s,;"]/.test(line));
 const cells = (line) => line.split(line.includes(";") ? ";" : line.includes("\t") ? "\t" : ",").map(unquoted);
 const unquoted = (cell) => cell.trim().replace(/^"(.*)"$/, "$1").trim();
+const isTime = (cell) => asTime(cell) !== null;
+const isNumber = (cell) => cell !== "" && Number.isFinite(Number(cell));
 
 function looksTimed(rows) {
-  return rows.length > 1 && rows.every((row) => row.length > 1) && rows.slice(1).some((row) => row.some((cell) => asTime(cell)));
+  return rows.length > 1 && rows.every((row) => row.length > 1) && rows.slice(1).some((row) => row.some(isTime));
 }
 
 function timed(rows) {
-  const named = !rows[0].some((cell) => asTime(cell));
-  const body = named ? rows.slice(1) : rows;
-  const at = column(named && rows[0], TIME_NAMES, body, (cell) => asTime(cell) !== null, -1);
-  const of = column(named && rows[0], VALUE_NAMES, body, (cell) => cell !== "" && Number.isFinite(Number(cell)), at);
-  const kept = body.filter((row) => row.some((cell) => cell !== ""));
+  const { body, at, of } = columnsIn(rows);
   return {
-    values: kept.map((row) => value(row[of] ?? "")),
-    times: kept.map((row) => asTime(row[at] ?? "") ?? row[at] ?? ""),
+    values: body.map((row) => value(row[of] ?? "")),
+    times: body.map((row) => asTime(row[at] ?? "") ?? row[at] ?? ""),
   };
+}
+
+/** The rows without the header, and which column holds the time, the market (-1: none) and the value. */
+function columnsIn(rows) {
+  const heads = rows[0].some(isTime) ? null : rows[0];
+  const body = heads ? rows.slice(1) : rows;
+  const at = column(heads, TIME_NAMES, body, isTime, []);
+  const market = marketColumn(heads, body, at);
+  return { body, at, market, of: column(heads, VALUE_NAMES, body, isNumber, [at, market]) };
 }
 
 /** The column of that name, else the first whose cells fit in most rows. */
 function column(heads, names, body, fits, taken) {
   const named = heads ? heads.findIndex((head) => names.test(head)) : -1;
   if (named >= 0) return named;
-  const width = Math.max(...body.map((row) => row.length));
-  for (let i = 0; i < width; i += 1) {
-    if (i !== taken && body.filter((row) => fits(row[i] ?? "")).length * 2 > body.length) return i;
-  }
-  return taken === 0 ? 1 : 0;
+  const some = body.slice(-500); // enough to tell
+  const free = [...rowOf(body).keys()].filter((i) => !taken.includes(i));
+  return free.find((i) => some.filter((row) => fits(row[i] ?? "")).length * 2 > some.length) ?? free[0] ?? 0;
 }
+
+/** The column whose few different texts tell markets apart; one with another id in each row does not. */
+function marketColumn(heads, body, at) {
+  const ids = (i) => new Set(body.map((row) => row[i] ?? "")).size;
+  const text = (i) => ids(i) > 1 && body.every((row) => !isNumber(row[i] ?? "") && !isTime(row[i] ?? ""));
+  return [...rowOf(body).keys()].findIndex((_, i) =>
+    i !== at && (heads ? MARKET_NAMES.test(heads[i] ?? "") : text(i)) && (ids(i) === 1 || ids(i) * 2 <= body.length));
+}
+
+const rowOf = (body) => body.reduce((widest, row) => (row.length > widest.length ? row : widest), []);
 
 function asTime(cell) {
   if (/^\d{9,10}(\.\d+)?$/.test(cell)) return iso(Number(cell) * 1000);

@@ -7,8 +7,8 @@ import { drawCharts, drawStatus, tick } from "./status_view.js";
 const EVERY_MS = 5000;
 const LIMIT_MS = 4000;
 
-/** Starts asking; `refresh` asks at once, `redraw` draws the charts in other colours. */
-export function startStatus() {
+/** Starts asking; `told` gets each report, `refresh` asks at once, `redraw` draws the charts again. */
+export function startStatus(told) {
   let last = null;
   let timer = 0;
 
@@ -19,12 +19,17 @@ export function startStatus() {
       drawStatus(byId("status-body"), last);
       note(`Updated ${new Date().toLocaleTimeString([], { hour12: false })}, every ${EVERY_MS / 1000} s`);
       health("ok", "In service");
-      await drawCharts(byId("status-body"), last);
+      told(last);
+      await redraw();
     } catch (error) {
       failed(error, last);
     }
     clearTimeout(timer);
     if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
+  }
+
+  async function redraw() { // a chart in a hidden place would have no width
+    if (last && !byId("status-view").hidden) await drawCharts(byId("status-body"), last);
   }
 
   document.addEventListener("visibilitychange", () => {
@@ -35,7 +40,7 @@ export function startStatus() {
     if (!document.hidden) tick(byId("status-body"));
   }, 1000);
   refresh();
-  return { refresh, redraw: () => last && drawCharts(byId("status-body"), last) };
+  return { refresh, redraw };
 }
 
 function failed(error, last) {

@@ -9,28 +9,27 @@ import { BREAKERS, reasonWords } from "./words.js";
 export function drawStatus(place, status) {
   if (!place.querySelector(".trend")) place.replaceChildren(...frame());
   place.classList.remove("old");
-  const parts = { tiles: tiles(status), breakers: breakers(status), reasons: reasons(status), coverage: coverage(status), models: models(status) };
+  const parts = { tiles: tiles(status), reasons: reasons(status), coverage: coverage(status), models: models(status) };
   for (const [name, content] of Object.entries(parts)) {
     place.querySelector(`[data-part=${name}]`).replaceChildren(...content);
   }
 }
 
 function frame() {
-  const part = (name, kind = "card scroll") => h("div", { class: kind, "data-part": name, tabindex: kind.includes("scroll") ? "0" : null, role: kind.includes("scroll") ? "region" : null, "aria-label": kind.includes("scroll") ? NAMES[name] : null });
+  const part = (name, title) => h("div", { class: "card scroll", "data-part": name, tabindex: "0", role: "region", "aria-label": title });
   const trend = (name, title, keys = []) => h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title), keys), h("div", { class: "trend", "data-trend": name, role: "img", "aria-label": title }));
   return [
-    part("tiles", "tiles"),
+    h("div", { class: "tiles", "data-part": "tiles" }),
     h("div", { class: "grid" },
       trend("latency", "Answer times", [key("p95", "base"), key("p50", "accent")]),
       trend("fallback", "Share of fallbacks"),
-      h("div", { class: "stack" }, part("breakers"), part("reasons"), part("coverage")),
-      part("models")),
+      part("reasons", "Fallbacks by reason"),
+      part("coverage", "Coverage"),
+      part("models", "Models")),
   ];
 }
 
 const key = (text, hue) => h("span", { class: `key ${hue}` }, text);
-
-const NAMES = { breakers: "Breakers", reasons: "Fallbacks by reason", coverage: "Coverage", models: "Models" };
 
 function tiles({ requests, queue, replicas, uptime_s: uptime, version, environment, window_s: window }) {
   const tile = (name, value, hint) => h("div", { class: "card tile" }, h("p", { class: "name" }, name), h("p", { class: "value" }, value), h("p", { class: "hint" }, hint));
@@ -49,15 +48,6 @@ function tiles({ requests, queue, replicas, uptime_s: uptime, version, environme
 const rate = (value) => (value === null || value === undefined ? "–" : value < 10 ? value.toFixed(1) : Math.round(value));
 
 const counts = (replicas) => Object.entries(replicas ?? {}).map(([name, n]) => `${name} ${n ?? "–"}`).join(", ");
-
-function breakers({ breakers: known = [] }) {
-  if (!known.length) return [h("h3", {}, "Breakers"), h("p", { class: "hint" }, "No model has been asked yet.")];
-  return [table("Breakers", ["Model", "State", "Next probe"], known.map((one) => [
-    one.model,
-    h("span", { class: "state", "data-state": one.state, title: BREAKERS[one.state] }, one.state.replace("_", " ")),
-    one.next_probe_in_s > 0 ? h("span", { "data-left": one.next_probe_in_s.toFixed(1) }, left(one.next_probe_in_s)) : "–",
-  ]))];
-}
 
 const left = (seconds) => (seconds > 0 ? `in ${Math.ceil(seconds)} s` : "any moment");
 
@@ -83,11 +73,20 @@ function coverage({ coverage: found = [] }) {
   ]))];
 }
 
-function models({ models: known = [] }) {
-  return [table("Models", ["Model", "Also called", "Licence", "Use"], known.map((one) => [
-    one.name, (one.aliases ?? []).join(", ") || "–", one.license ?? "–",
-    h("span", { class: "state", "data-state": one.license_tag }, (one.license_tag ?? "").replace("_", " ")),
+function models({ models: known = [], breakers = [] }) {
+  return [table("Models", ["Model", "Also called", "Breaker", "Next probe", "Licence", "Use"], known.map((one) => [
+    one.name, (one.aliases ?? []).join(", ") || "–",
+    ...(one.installed === false ? [badge("not_installed"), "–"] : breaker(breakers.find(({ model }) => model === one.runtime_name))),
+    one.license ?? "–", badge(one.license_tag ?? ""),
   ]))];
+}
+
+const badge = (state, title = null) => h("span", { class: "state", "data-state": state, title }, state.replace("_", " "));
+
+function breaker(found) {
+  if (!found) return ["not called yet", "–"];
+  const probe = found.next_probe_in_s > 0 ? h("span", { "data-left": found.next_probe_in_s.toFixed(1) }, left(found.next_probe_in_s)) : "–";
+  return [badge(found.state, BREAKERS[found.state]), probe];
 }
 
 const TICKS = [ // a service that has just begun has less than a minute to show

@@ -186,3 +186,10 @@ def test_name_of_a_file_of_a_package_has_its_version() -> None:
     assert name.endswith("/p.js")
     assert source.path.is_file()
     assert source.keep == FOR_GOOD
+
+
+def test_page_keeps_as_many_values_of_a_file_as_a_request_may_have() -> None:
+    text = (STATIC / "series.js").read_text("utf-8")
+    most = DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"]["y"]["maxItems"]
+
+    assert f"MOST_VALUES = {most};" in text
