@@ -58,7 +58,8 @@ def pictures(browser: Browser, url: str) -> None:
     light.by_id("to-status").click()
     light.page.locator(".trend .main-svg").nth(1).wait_for()
     take(light, "console-status", full_page=True)
-    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True)
+    still = {"reduced_motion": "reduce"}  # no picture of a page that is scrolling
+    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
     picked(phone, "lively")
     take(phone, "console-phone")
 
