@@ -31,12 +31,12 @@ from runner.config.loading import Config, load_config
 from runner.config.registry import load_registry
 from runner.errors import ConfigError
 from serve_app.launch.config_check import read_serve_config
-from serve_app.launch.runtime_check import default_model_notes
 from serve_app.launch.supervisor import (
     RESTART_PAUSES_S,
     Life,
     Watch,
     answers,
+    body_of,
     deaths_in_a_row,
     end_session,
 )
@@ -70,6 +70,12 @@ DEFAULTS = {
 }
 PORT_READS = 20
 PORT_READ_PAUSE_S = 0.5
+MODEL_READS = 10  # a Runner looks for the models of its runtimes every second until it has them
+NOT_INSTALLED = (
+    "The runtime does not have the default model: requests that name no model get the baseline. "
+    "`tsfm models` lists what it has; TSFM_REQUEST__MODEL sets another default."
+)
+NO_RUNTIME = "No runtime answers: the baseline does, until one does."
 STOP_LIMIT_S = 30.0
 LEFTOVERS_LIMIT_S = 5.0  # for processes that end shortly after Serve
 CHECK_PERIOD_S = 0.5
@@ -100,7 +106,6 @@ class Target:
     ready_paths: tuple[str, ...]
     callers: int  # number of names with a token; 0: calls need no token
     variables: Mapping[str, str]  # the address of the embedded runtime, which has the same port
-    runtimes: Sequence[Config]  # the configurations, for the runtimes that they name
 
     @property
     def url(self) -> str:
@@ -159,9 +164,7 @@ def check_files(serve_config: Path) -> Target:
             ) from exc
     prefixes = (application["route_prefix"] for application in values["applications"])
     ready = ("/readyz" if prefix == "/" else f"{prefix}/health/ready" for prefix in prefixes)
-    variables = _embedded(values, configs, port)
-    runtimes = [] if variables else configs  # the embedded runtime has the default model
-    return Target(host, port, tuple(ready), len(callers), variables, runtimes)
+    return Target(host, port, tuple(ready), len(callers), _embedded(values, configs, port))
 
 
 def _embedded(values: Mapping[str, Any], configs: Sequence[Config], port: int) -> dict[str, str]:
@@ -236,9 +239,8 @@ def _run(
         else:
             _say(f"\nListening on {target.url}. {target.access}")
             _say(exposure_of(pid, target.port, stop.wait))
-            for config in target.runtimes:
-                for note in default_model_notes(config):
-                    _say(note)
+            if "/readyz" in target.ready_paths and (note := model_note(target.watched, stop.wait)):
+                _say(note)
             _say(f"\n{target.example}\n\nOpen {target.url} in a browser, or send this request.")
 
     deaths, pause_s = 0, 0.0
@@ -290,6 +292,16 @@ def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
             child.wait(STOP_LIMIT_S)
     end_session(child.pid, patience_s=0 if at_once else LEFTOVERS_LIMIT_S)
     child.wait()
+
+
+def model_note(url: str, pause: Callable[[float], object]) -> str:
+    """What ``/readyz`` says about the default model, if there is something to do."""
+    for _ in range(MODEL_READS):
+        has = json.loads(body_of(url) or b"{}").get("default_model_installed")
+        if has is not None:
+            return "" if has else NOT_INSTALLED
+        pause(PORT_READ_PAUSE_S)
+    return NO_RUNTIME
 
 
 def _end_with_parent() -> None:

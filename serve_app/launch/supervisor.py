@@ -112,11 +112,16 @@ def has_ended(process: psutil.Process) -> bool:
 
 def answers(url: str) -> bool:
     """Whether the URL answers with 200 in time."""
+    return body_of(url) is not None
+
+
+def body_of(url: str) -> bytes | None:
+    """The body of an answer with 200 in time, else None."""
     try:
         with _OPENER.open(url, timeout=CHECK_TIMEOUT_S) as response:
-            return bool(response.status == 200)
+            return response.read() if response.status == 200 else None
     except (OSError, ValueError):  # URLError is an OSError
-        return False
+        return None
 
 
 def session(leader: int) -> list[psutil.Process]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serve_app.launch.launcher import NO_RUNTIME, NOT_INSTALLED, model_note
 from serve_app.launch.supervisor import (
     HEALTHY_S,
     MISSES_LIMIT,
@@ -74,11 +75,12 @@ def test_count_of_deaths_starts_again_after_a_healthy_time() -> None:
 
 
 @contextmanager
-def server(status: int) -> Iterator[str]:
+def server(status: int, body: bytes = b"") -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -102,6 +104,21 @@ def test_check_calls_the_service_itself_and_no_proxy(
     with server(status) as url:
         assert answers(url) is ready
     assert answers(url) is False
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected", "reads"),
+    [(b"true", "", 0), (b"false", NOT_INSTALLED, 0), (b"null", NO_RUNTIME, 10)],
+)
+def test_start_says_whether_the_runtime_has_the_default_model(
+    installed: bytes, expected: str, reads: int
+) -> None:
+    pauses: list[float] = []
+    with server(200, b'{"default_model_installed":%b}' % installed) as url:
+        note = model_note(url, pauses.append)
+
+    assert note == expected
+    assert len(pauses) == reads
 
 
 def until(holds: Callable[[], bool]) -> None:
