@@ -248,7 +248,7 @@ class Client(Caller):
 
     Methods raise `UnreachableError` and `ServiceError`, and ValueError for what cannot be sent.
 
-    >>> from serve_app.http.openapi.examples import MODEL_ANSWER
+    >>> from serve_app.http.openapi.document import MODEL_ANSWER
     >>> service = httpx.MockTransport(lambda request: httpx.Response(200, json=MODEL_ANSWER))
     >>> with Client(transport=service) as client:
     ...     forecast = client.forecast("m-1", [0.41, 0.42, 0.43], as_of="2026-02-20T12:00Z")

@@ -166,19 +166,13 @@ class Registry(Section):
 
 
 def wanted_models(registry: Registry, config: Config) -> frozenset[str]:
-    """Runtime names of the models that are loaded before callers ask for them.
-
-    Raises:
-        ConfigError: one is unknown, or this environment may not serve it.
-    """
+    """Runtime names of the models to load in advance; ConfigError if one cannot be served."""
     wanted = set()
-    for key, name in (
-        ("request.model", config.request.model),
-        *(("tollama.warm_models", name) for name in config.tollama.warm_models),
-    ):
+    for name in (config.request.model, *config.tollama.warm_models):
         try:
             wanted.add(registry.resolve(name, config.environment).runtime_name)
         except RequestError as exc:
+            key = "request.model" if name == config.request.model else "tollama.warm_models"
             raise ConfigError(f"{key}: {name}: {exc}") from exc
     return frozenset(wanted)
 

@@ -37,11 +37,8 @@ class RuntimeModels:
     ) -> None:
         """All names are runtime names.
 
-        Args:
-            http: the connections to the runtime.
-            runtime: makes the first forecasts, through ``http``.
-            served: the models that may be asked, and the levels that each has (empty: any).
-            wanted: those to be loaded in advance; others are asked once where they are loaded.
+        ``served`` are the models that may be asked, with the levels that each has (empty: any).
+        ``wanted`` ones are loaded in advance; others are asked once where they are loaded.
         """
         self.installed: frozenset[str] | None = None
         self.looked = asyncio.Event()

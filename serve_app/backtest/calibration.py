@@ -96,12 +96,6 @@ class Calibrator:
         return score_outcomes(answers.bands, LEVELS, actual, self.settings.target_coverage)
 
 
-def switched(first: FloatArray, then: FloatArray, windows: Windows, where: BoolArray) -> FloatArray:
-    """Bands of one source before the median time of the chosen windows, of another one after it."""
-    middle = np.median(windows.origin_ts[where])
-    return np.where((windows.origin_ts < middle)[:, None, None], first, then)
-
-
 def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[np.intp]]:
     rows: dict[Chain, list[int]] = {}
     for b in np.flatnonzero(where).tolist():
@@ -110,11 +104,7 @@ def _by_chain(chains: Sequence[Chain], where: BoolArray) -> dict[Chain, NDArray[
 
 
 def check(calibrator: Calibrator, sources: Sequence[Answers], splits: Sequence[Split]) -> Summary:
-    """Coverage and interval score before and after, means over the splits.
-
-    With two sources there is also a switch from the second to the first (model to baseline) in the
-    middle of the held-out time, each with its own calibration.
-    """
+    """Coverage and interval score before and after, means over the splits."""
     windows, target = calibrator.windows, calibrator.settings.target_coverage
     found: dict[str, list[Summary]] = {}
     for split in splits:
@@ -163,18 +153,10 @@ def _variants(
 ) -> Iterator[tuple[str, FloatArray, BoolArray]]:
     """Name, bands and scored windows of each comparison in one split."""
     state = calibrator.fitted(sources, split.fit)
-    calibrated = []
     for answers in sources:
         where = split.held_out & answers.usable
         yield f"{answers.source}, before", answers.bands, where
-        bands = calibrator.adjusted(answers, state, where)
-        yield f"{answers.source}, calibrated", bands, where
-        calibrated.append(bands)
-    if len(sources) == 2:
-        where = split.held_out & sources[0].usable & sources[1].usable
-        name = f"{sources[1].source}, then {sources[0].source}, calibrated"
-        windows = calibrator.windows
-        yield name, switched(calibrated[1], calibrated[0], windows, where & windows.moving), where
+        yield f"{answers.source}, calibrated", calibrator.adjusted(answers, state, where), where
 
 
 def _scores(bands: FloatArray, windows: Windows) -> Summary:

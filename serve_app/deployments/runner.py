@@ -107,10 +107,9 @@ class Runner:
         self._item_tasks.forget(sender, numbers)
 
     async def status(self) -> tuple[list[tuple[str, str, float]], int, frozenset[str] | None]:
-        """The breakers, the number of queued items and the installed models.
+        """Breakers (name, state, seconds to the next probe), number of queued items, and models.
 
-        Of each breaker its name, its state and the seconds to its next probe; of the models their
-        runtime names, or None while no runtime answers.
+        Models are installed ones by runtime name, None while no runtime answers.
         """
         self._start()
         known, queues = self._breakers.known(), self._dispatcher.stats()

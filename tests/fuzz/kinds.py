@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from serve_app.http.openapi.examples import FORECAST, REQUESTS
+from serve_app.http.openapi.document import FORECAST, REQUESTS
 from tests.fuzz.shots import BATCH_PATH, FORECAST_PATH, JSON, MARKER, Shot, bad, dumps, whole
 from tests.fuzz.sound import sound
 

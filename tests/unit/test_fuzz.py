@@ -8,7 +8,7 @@ import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from serve_app.http.openapi.examples import BASELINE_ANSWER, FORECAST
+from serve_app.http.openapi.document import BASELINE_ANSWER, FORECAST
 from tests.fuzz.__main__ import report
 from tests.fuzz.by_document import by_document
 from tests.fuzz.cost import LIMITS, Cost, measured, worst

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
@@ -38,7 +40,6 @@ from serve_app.http.errors import (
     describe,
     headers_of,
 )
-from serve_app.http.openapi.examples import EXAMPLES
 from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
 from serve_app.http.requests import DEADLINE_HEADER, MIN_LEVEL, BatchBody, ForecastBody
 from serve_app.http.status_endpoint import MetricsText, StatusAnswer
@@ -47,6 +48,13 @@ from serve_app.telemetry.request_metrics import timing_header
 from serve_app.version import package_version
 
 Schema = dict[str, Any]
+# By operation; then `request`, `answer` or `line`; then by name, as OpenAPI has them.
+EXAMPLES: dict[str, dict[str, dict[str, dict[str, Any]]]] = yaml.safe_load(
+    Path(__file__).with_name("examples.yaml").read_text("utf-8")
+)
+REQUESTS, ANSWERS = EXAMPLES["tsfm_forecast"]["request"], EXAMPLES["tsfm_forecast"]["answer"]
+FORECAST = REQUESTS["whole"]["value"]  # the example of the specification
+MODEL_ANSWER, BASELINE_ANSWER = ANSWERS["model"]["value"], ANSWERS["fallback"]["value"]
 DescribedWithHeaders = tuple[Described, Mapping[str, str]]
 
 PUBLIC_NAMES: Mapping[str, str] = {

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.tollama.retry_budget import RetryBudget
+from runner.tollama.client import RetryBudget
 
 
 def test_an_outage_is_not_remembered_for_ever():

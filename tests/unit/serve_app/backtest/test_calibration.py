@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serve_app.backtest.calibration import Answers, Calibrator, check, switched
+from serve_app.backtest.calibration import Answers, Calibrator, check
 from serve_app.backtest.windows import Split, Windows
 from tests.support.builders import make_config
 from tests.support.markets import made_windows
@@ -34,15 +34,7 @@ def test_windows_that_do_not_move_or_are_of_another_model_are_not_fitted() -> No
     assert state.tracks["ewma"]["all"].sample_size.tolist() == [120] * STEPS
 
 
-def test_a_switch_is_at_the_median_time_of_the_chosen_windows() -> None:
-    windows, answers = noise(20, 1.0)
-    where = np.arange(20) >= 10
-    mixed = switched(np.zeros_like(answers.bands), np.ones_like(answers.bands), windows, where)
-
-    assert mixed[:, 0, 0].tolist() == [0] * 15 + [1] * 5
-
-
-def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
+def test_the_check_compares_before_and_after() -> None:
     windows, baseline = noise(1000, 0.5)
     model = Answers("fracast-0", noise(1000, 2.0)[1].bands, baseline.usable)
     found = check(Calibrator(windows, SETTINGS), [baseline, model], [halves(1000)])
@@ -53,10 +45,9 @@ def test_the_check_compares_before_and_after_and_a_switch_of_source() -> None:
         "ewma, calibrated",
         "fracast-0, before",
         "fracast-0, calibrated",
-        "fracast-0, then ewma, calibrated",
     ]
     assert rows["ewma, before"]["coverage"] < 0.6
     assert rows["fracast-0, before"]["coverage"] > 0.95
-    for name in ("ewma, calibrated", "fracast-0, calibrated", "fracast-0, then ewma, calibrated"):
+    for name in ("ewma, calibrated", "fracast-0, calibrated"):
         assert rows[name]["coverage"] == pytest.approx(0.8, abs=0.03)
         assert rows[name]["interval_score"] < rows["ewma, before"]["interval_score"]

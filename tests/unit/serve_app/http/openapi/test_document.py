@@ -7,8 +7,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from serve_app.http.errors import CODES
-from serve_app.http.openapi.document import build_document
-from serve_app.http.openapi.examples import FORECAST
+from serve_app.http.openapi.document import FORECAST, build_document
 from serve_app.http.requests import MIN_LEVEL
 from tests.support.bench import EXAMPLE, Bench
 from tests.support.builders import make_config
