@@ -107,10 +107,7 @@ class Runner:
         self._item_tasks.forget(sender, numbers)
 
     async def status(self) -> tuple[list[tuple[str, str, float]], int, frozenset[str] | None]:
-        """Breakers (name, state, seconds to the next probe), number of queued items, and models.
-
-        Models are installed ones by runtime name, None while no runtime answers.
-        """
+        """Breakers (name, state, seconds to the next probe), queued items, and installed models."""
         self._start()
         known, queues = self._breakers.known(), self._dispatcher.stats()
         breakers = [(name, one["state"], one["retry_in_s"]) for name, one in known.items()]
