@@ -17,7 +17,7 @@ from math import ceil
 from runner.errors import InvalidRequestError, OverloadedError
 from runner.pacer import Pacer
 
-# Measured on one core of 2.5 GHz, with a margin for a busy one; docs/performance.md, "Batches".
+# Measured on one core of 2.5 GHz, with a margin for a busy one.
 READ_S_PER_BYTE = 45e-9  # parsing, and other work that grows with the length of the series
 READ_S_PER_ITEM = 60e-6
 ANSWER_S_PER_ITEM = 75e-6

@@ -138,7 +138,7 @@ BREACHES = _gauge("tsfm_breach_rate", "Share of recent outcomes outside.", ("sou
 LEARNING = _counter(
     "tsfm_learning_total",
     "What became of forecasts and outcomes that are learned from, by kind (docs/calibration.md); "
-    "every ingress replica tells of the same ones: take the maximum.",
+    "every ingress replica reports the same values: take the maximum.",
     ("kind",),
 )
 LEARNING_EXCHANGES = _counter(
