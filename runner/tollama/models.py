@@ -14,10 +14,8 @@ from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
 
-LOOK_EVERY_S = 10.0  # a runtime that was restarted is noticed within this time
-LOOK_AGAIN_S = 1.0  # the same while it does not answer
+LOOK_EVERY_S, LOOK_AGAIN_S = 10.0, 1.0  # while the runtime answers, and while it does not
 LOAD_LIMIT_S = 60.0  # of the first forecast: large weights are read from a disk
-LEVELS = (0.5,)  # of the first forecast, where a model has no levels of its own
 
 
 class RuntimeModels:
@@ -70,7 +68,7 @@ class RuntimeModels:
             await self._ask(model)
 
     async def _ask(self, model: str) -> None:
-        key = BatchKey(model, 1, tuple(self._served[model] or LEVELS))
+        key = BatchKey(model, 1, tuple(self._served[model] or (0.5,)))
         series = ModelSeries(np.sin(np.arange(64.0)), end_ts=0.0, step_s=300)
         self._asked.add(model)
         with suppress(ModelError):  # what a caller gets then is the breaker's to decide

@@ -12,8 +12,10 @@ objects are many times its size.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from runner.config.loading import Config
@@ -38,9 +40,9 @@ from serve_app.http.requests import (
 LONG_LIST_BYTES = 1024
 PART_BYTES = 16 * 1024
 MAX_OPEN = 1000  # opening brackets; a request needs 40, the rest may be inside names
-MAX_NAME_BYTES = 1024
+MAX_NAME_BYTES = 2048  # 128 characters, each perhaps two escapes of six bytes, and blanks
 TOO_MANY = "There are too many lists and objects for a request."
-_NAME = re.compile(rb'"([^"\\]{1,512})"\s{0,99}:\s{0,99}\Z')
+_NAME = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")\s{0,99}:\s{0,99}\Z', re.DOTALL)
 _TIME = b'"2000-01-01T00:00:00Z"'
 # By field: the pydantic model of its list, and the placeholder values.
 _LISTS: dict[str, tuple[TypeAdapter[Any], bytes]] = {
@@ -115,8 +117,10 @@ def _lists_in(body: bytes, places: list[int], steps: list[int]) -> Iterator[_Fou
             names[-1:] = []
             continue
         before = body[max(places[i - 1] if i else 0, place - MAX_NAME_BYTES) : place]
-        name = _NAME.search(before)
-        names.append(name[1].decode(errors="replace") if name else "")
+        names.append("")
+        if name := _NAME.search(before):
+            with suppress(orjson.JSONDecodeError):  # the parser of the rest reports it
+                names[-1] = orjson.loads(name[1])
         if body[place : place + 1] == b"[" and steps[i + 1 : i + 2] == [-1]:
             yield _Found(tuple(names[1:]), place + 1, places[i + 1])
 

@@ -1,5 +1,6 @@
 """Bodies that are long: the same outcome as in one pass, without one."""
 
+import json
 from typing import Any
 
 import orjson
@@ -70,6 +71,21 @@ async def test_parser_is_never_given_more_than_a_part(monkeypatch: pytest.Monkey
 
     assert max(seen) <= AT_ONCE_BYTES
     assert len(seen) > 10
+
+
+async def test_names_of_long_lists_may_have_escapes() -> None:
+    name = 'caf\u00e9 "1" \\ ' + "\U0001f600" * 110
+    body = json.dumps(example(x_past={name: LONG, "b": LONG}), separators=(" , ", " : "))
+    read = await parse(body.encode())
+
+    assert read.x_past == {name: LONG, "b": LONG}
+
+
+async def test_name_that_is_no_json_is_refused() -> None:
+    body = orjson.dumps(example(x_past={"a": LONG})).replace(b'"a":', b'"\\ud800":')
+
+    with pytest.raises(ValidationError):
+        await parse(body)
 
 
 @pytest.mark.parametrize(
