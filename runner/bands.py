@@ -10,7 +10,7 @@ pinball loss (Chernozhukov, Fernandez-Val, Galichon, "Quantile and probability c
 crossing", Econometrica 78(3), 2010). Width limits: customer document, Stage 4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -76,25 +76,40 @@ def sanitize(
     }
     if levels.size < 2:
         return SanitizedBands(ordered, usable, changed, ordered)
-    width = ordered[..., -1] - ordered[..., 0]
     least = np.full(len(ordered), limits.min_interval_width) if min_width is None else min_width
-    narrow, wide = width < least[:, None], width > limits.max_interval_width
-    changed[Correction.WIDENED] = _any(narrow[..., None])
-    changed[Correction.NARROWED] = _any(wide[..., None])
-    before_limits = ordered.copy()
-    if narrow.any():
-        ordered[narrow] = _widen(ordered[narrow], least[narrow.nonzero()[0]])
-    if wide.any():
-        ordered[wide] = _narrow(ordered[wide], levels, limits.max_interval_width)
-    return SanitizedBands(ordered, usable, changed, before_limits)
+    paths, limited = _within_limits(ordered, levels, least, limits.max_interval_width)
+    return SanitizedBands(paths, usable, changed | limited, ordered)
 
 
-def relimited(bands: Bands, levels: FloatArray, limits: BandsSection, y_prob: FloatArray) -> Bands:
-    """The bands with other width limits, of the series ``y_prob`` ``(T,)``."""
-    least = min_widths([y_prob], limits)
-    again = sanitize(bands.unlimited[None], levels, limits, least).row(0)
+def relimited(
+    bands: Bands, levels: FloatArray, limits: BandsSection, own: Mapping[str, float], y: FloatArray
+) -> Bands:
+    """The bands of the series ``y`` ``(T,)``, where limits of the request's ``own`` come first."""
+    if levels.size < 2:
+        return bands
+    width = own.get("min_interval_width", limits.min_interval_width)
+    least = least_width(y, width, own.get("min_interval_ticks", limits.min_interval_ticks))
+    before, most = bands.unlimited[None], limits.max_interval_width
+    paths, limited = _within_limits(before, levels, np.array([least]), most)
+    again = SanitizedBands(paths, np.ones(1, dtype=bool), limited, before).row(0)
     kept = [name for name in bands.corrections if name not in _OF_LIMITS]
     return replace(again, corrections=(*kept, *again.corrections))
+
+
+def _within_limits(
+    ordered: FloatArray, levels: FloatArray, least: FloatArray, most: float
+) -> tuple[FloatArray, dict[Correction, NDArray[np.bool_]]]:
+    """A copy of ``(B, H, Q)`` paths with widths from ``least`` ``(B,)`` to ``most``."""
+    paths, width = ordered.copy(), ordered[..., -1] - ordered[..., 0]
+    narrow, wide = width < least[:, None], width > most
+    if narrow.any():
+        paths[narrow] = _widen(paths[narrow], least[narrow.nonzero()[0]])
+    if wide.any():
+        paths[wide] = _narrow(paths[wide], levels, most)
+    return paths, {
+        Correction.WIDENED: _any(narrow[..., None]),
+        Correction.NARROWED: _any(wide[..., None]),
+    }
 
 
 def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray | None:
@@ -104,11 +119,13 @@ def min_widths(series: Iterable[FloatArray], limits: BandsSection) -> FloatArray
     far more than a market moves that trades in tenths of a cent. ``series`` are ``(T,)``
     probabilities, NaN where nothing was observed.
     """
-    ticks = limits.min_interval_ticks
-    if ticks is None:
-        return None
-    least = limits.min_interval_width
-    return np.array([min(ticks * observed_tick(y_prob), least) for y_prob in series])
+    ticks, width = limits.min_interval_ticks, limits.min_interval_width
+    return None if ticks is None else np.array([least_width(y, width, ticks) for y in series])
+
+
+def least_width(y_prob: FloatArray, width: float, ticks: float | None) -> float:
+    """The least width of one series ``(T,)``."""
+    return width if ticks is None else min(ticks * observed_tick(y_prob), width)
 
 
 def observed_tick(y_prob: FloatArray) -> float:

@@ -225,8 +225,8 @@ class AnswerStore:
         own = resolved.request.width_limits
         if not own:
             return bands
-        limits = self._bands.model_copy(update=dict(own))
-        return relimited(bands, np.asarray(resolved.key.levels), limits, resolved.series.y_prob)
+        levels = np.asarray(resolved.key.levels)
+        return relimited(bands, levels, self._bands, own, resolved.series.y_prob)
 
     def _note(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
         request = resolved.request

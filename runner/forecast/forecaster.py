@@ -250,6 +250,7 @@ class Forecaster:
         failed: list[tuple[int, Failed]] = []
         for equal, outcome in zip(chunk, outcomes, strict=True):
             for number, resolved in equal:
+                await self._pacer.rest()
                 result = self._use(resolved, outcome)
                 if isinstance(result, Forecast):
                     done.append((number, result))

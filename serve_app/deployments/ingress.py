@@ -64,9 +64,6 @@ class Ingress:
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
         forecaster = Forecaster(config, registry, answers, model, bands, clock, pacer)
-        # for the warm-up: its answers are neither learned from nor kept
-        unnoted = AnswerStore(config, clock, random.random)
-        self._warming = Forecaster(config, registry, unnoted, model, bands, clock, pacer)
         recorder = Recorder()
         history = RequestHistory(clock, time.time)
         log_every_s = config.observability.log_fallbacks_every_s
@@ -78,10 +75,8 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         """The ASGI app; Serve calls this on the replica, after the constructor."""
-        config, pacer = self._service.config, self._service.pacer
-        await warm_up(self._runner, self._baseline, config)
-        deadline = self._service.clock() + WARM_UP_LIMIT_S
-        await warm_up_batches(config, self._warming, pacer, deadline)
+        await warm_up(self._runner, self._baseline, self._service.config)
+        await warm_up_batches(self._service, self._service.clock() + WARM_UP_LIMIT_S)
         self._flusher.start()
         if self._learning is not None:
             self._learning.start()

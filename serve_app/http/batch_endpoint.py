@@ -12,11 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runner.config.loading import Config
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
-from runner.forecast.forecaster import Forecaster
-from runner.pacer import Pacer
 from runner.types import ForecastRequest
 from serve_app.auth.rate_limit import body_steps, rate_limit_of
 from serve_app.http.batch_admission import (
@@ -43,18 +40,16 @@ WAIT_FRACTION = 0.5  # of a batch's time limit, for waiting: the rest is for its
 WARM_UP_ITEMS = 100  # fewer leave the first batch slower than later ones
 
 
-async def warm_up_batches(
-    config: Config, forecaster: Forecaster, pacer: Pacer, deadline: float
-) -> None:
+async def warm_up_batches(service: Dependencies, deadline: float) -> None:
     """Reads, answers and encodes one batch: the first in a process takes 50 ms longer.
 
-    Its series are too short for the model, so ``forecaster`` asks the baseline alone.
+    Its series are too short for the model, so the baseline alone is asked; nothing is learned.
     """
-    market = {"as_of_ts": "2026-01-01T00:00:00Z", "freq": config.request.freq, "y": [0.5, 0.5]}
+    market = {"as_of_ts": "2026-01-01T00:00:00Z", "y": [0.5, 0.5], "observe": False}
     requests = [{"market_id": str(i), **market} for i in range(WARM_UP_ITEMS)]
-    batch = await read_batch(orjson.dumps({"requests": requests}), config, pacer)
+    batch = await read_batch(orjson.dumps({"requests": requests}), service.config, service.pacer)
     valid = enumerate(item for item in batch.items if isinstance(item, ForecastRequest))
-    async for part in forecaster.forecast_many(valid, deadline):
+    async for part in service.forecaster.forecast_many(valid, deadline):
         for _, result in part:
             if isinstance(result, Forecast):
                 encode(result)

@@ -103,6 +103,15 @@ def worst(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield name, partial(repeated, template, value, size)
     if path != FORECAST_PATH:
         return
+    quotes = b'"%b"' % (b'\\"' * 1000)
+    yield (
+        "escaped quotes before lists",
+        lambda: _ITEM + b'"a":[%b]}' % b",".join([quotes, b"[1]"] * 990),
+    )
+    yield (
+        "escaped quotes in names",
+        lambda: _ITEM + b'"x_past":{%b}}' % b",".join([quotes + b":[1]"] * 990),
+    )
     for template in MEMBERS:
         for value in (b"1", _DEEP, b'{"":{}}'):
             for many in (size, 30_000):
@@ -119,6 +128,7 @@ def sound(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     if path == BATCH_PATH:
         yield "2,000 examples", lambda: batch(EXAMPLE, 2000)
         yield "2,000 of 288 points", lambda: batch(series(288), 2000)
+        yield "2,000 with width limits", lambda: batch(limited(), 2000)
         yield "2,000 of 15 KB", lambda: batch(series(1450), 2000)
         yield "45 of 16 covariates of digits", lambda: batch(largest(b"1"), 45)
         yield "8 of 16 covariates", lambda: batch(largest(_NUMBER), 8)
@@ -129,6 +139,11 @@ def sound(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def series(points: int, value: bytes = _NUMBER) -> bytes:
     return _ITEM + b'"y":[' + b",".join([value] * points) + b"]}"
+
+
+def limited() -> bytes:
+    """A request with width limits of its own."""
+    return series(288)[:-1] + b',"bands":{"min_interval_width":0.5,"min_interval_ticks":2}}'
 
 
 def largest(value: bytes) -> bytes:

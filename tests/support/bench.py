@@ -62,16 +62,14 @@ class Bench:
         answers = AnswerStore(config, self.clock, lambda: 0.0, conformal)
         shared = (config, REGISTRY, answers)
         self.under_way = under_way = UnderWay()
-        self.pacer = pacer = Pacer(self.clock, lambda: under_way.single > 0)
-        self.forecaster = forecaster = Forecaster(
-            *shared, self.model, self.baseline, self.clock, pacer
-        )
+        pacer = Pacer(self.clock, lambda: under_way.single > 0)
+        forecaster = Forecaster(*shared, self.model, self.baseline, self.clock, pacer)
         self.recorder = Recorder()
         self.request_metrics = make_request_metrics(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
         shared_by_all = (*shared, forecaster, self.clock, self.request_metrics, self.operator)
-        service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
+        self.service = service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(

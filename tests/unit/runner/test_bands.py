@@ -85,13 +85,16 @@ def test_bands_get_other_width_limits_from_what_they_were_before() -> None:
     bands = one_step(0.400, 0.402, -0.1).row(0)
     series = np.array([0.40, 0.401, 0.402])
 
-    tight = relimited(bands, LEVELS, LIMITS.model_copy(update={"min_interval_width": 0.0}), series)
-    in_ticks = relimited(one_step(0.4, 0.4, 0.4).row(0), LEVELS, TICKS, series)
+    tight = relimited(bands, LEVELS, LIMITS, {"min_interval_width": 0.0}, series)
+    own = {"min_interval_ticks": 2.0}
+    in_ticks = relimited(one_step(0.4, 0.4, 0.4).row(0), LEVELS, LIMITS, own, series)
+    single = one_step(0.4).row(0)
 
     assert tight.y_prob.tolist() == bands.unlimited.tolist()
     assert tight.corrections == (Correction.CLIPPED, Correction.REARRANGED)
     assert np.ptp(in_ticks.y_prob) == pytest.approx(0.002)
     assert in_ticks.corrections == (Correction.WIDENED,)
+    assert relimited(single, np.array([0.5]), LIMITS, own, series) is single
 
 
 def test_a_series_tick_is_the_least_distance_of_its_prices() -> None:
