@@ -76,8 +76,8 @@ class Model(_FromWire):
     max_series_per_call: int | None
     max_context: int | None
     params: tuple[str, ...]
-    installed: bool | None  # None: not known, as no runtime answers
     note: str | None
+    installed: bool | None = None  # None: not known, as no runtime answers
 
 
 class Forecast:

@@ -5,11 +5,10 @@ The first call of a model that is not loaded takes seconds, and its callers woul
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 
 import numpy as np
 
-from runner.errors import ModelError
+from runner.errors import ModelError, RuntimeUnreachableError
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
@@ -36,7 +35,7 @@ class RuntimeModels:
         """All names are runtime names.
 
         ``served`` are the models that may be asked, with the levels that each has (empty: any).
-        ``wanted`` ones are loaded in advance; others are asked once where they are loaded.
+        ``wanted`` ones are loaded in advance; others are asked if loaded at the first look.
         """
         self.installed: frozenset[str] | None = None
         self.looked = asyncio.Event()
@@ -51,19 +50,25 @@ class RuntimeModels:
         """Looks for ever."""
         while True:
             await self.look()
-            self.looked.set()
             await asyncio.sleep(LOOK_AGAIN_S if self.installed is None else LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Updates ``installed``; asks models that were not asked since the runtime has them."""
+        """Updates ``installed``; asks models that were not asked since the runtime started.
+
+        A runtime that does not answer for a moment may be busy: it gets no further work for that.
+        """
         self.installed = await self._http.model_names("/api/tags")
-        if self.installed is None:
-            self._asked.clear()
-            return
-        loaded = await self._http.model_names("/api/ps") or frozenset()
-        self._asked -= self._loaded - loaded  # the runtime was restarted, or has unloaded them
-        self._loaded = loaded
-        due = (self._wanted | loaded) & self.installed & self._served.keys()
+        if self.installed is not None:
+            await self._ask_due(self.installed)
+        self.looked.set()
+
+    async def _ask_due(self, installed: frozenset[str]) -> None:
+        loaded = await self._http.model_names("/api/ps")
+        if loaded is not None:
+            self._asked -= self._loaded - loaded  # it was restarted, or has unloaded them
+            self._loaded = loaded
+        in_use = frozenset() if self.looked.is_set() else self._loaded
+        due = (self._wanted | in_use) & installed & self._served.keys()
         for model in sorted(due - self._asked):
             await self._ask(model)
 
@@ -71,5 +76,9 @@ class RuntimeModels:
         key = BatchKey(model, 1, tuple(self._served[model] or (0.5,)))
         series = ModelSeries(np.sin(np.arange(64.0)), end_ts=0.0, step_s=300)
         self._asked.add(model)
-        with suppress(ModelError):  # what a caller gets then is the breaker's to decide
+        try:
             await self._runtime.forecast(key, [series], budget_s=LOAD_LIMIT_S)
+        except RuntimeUnreachableError:
+            self._asked.discard(model)
+        except ModelError:
+            pass  # its callers get an error as well: the breaker decides about them

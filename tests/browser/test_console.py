@@ -226,14 +226,6 @@ def test_neither_error_nor_chart_of_an_earlier_series_stays(site: Site, open_tab
     expect(tab.by_id("announce")).to_contain_text("What is shown is the forecast before.")
 
 
-def test_large_file_is_refused_with_the_limit_before_it_is_read(tab: Tab) -> None:
-    tab.drop("0.41,0.42,0.43,0.44\n", times=2_700_000)
-
-    expect(tab.by_id("series-error")).to_contain_text("prices.csv has 54 MB; this page reads at")
-    expect(tab.by_id("series-error")).to_contain_text("Keep fewer rows")
-    expect(tab.by_id("chart")).to_be_hidden()
-
-
 def test_one_market_of_a_file_is_chosen(tab: Tab) -> None:
     tab.pick("house")
     expect(tab.by_id("sample-hint")).to_contain_text("FiveThirtyEight, CC BY 4.0")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.tab import OpenTab
 from tests.support.site import Site
@@ -75,3 +76,14 @@ def test_step_of_a_series_and_first_market_of_a_file_are_found(
 
     assert [(times, page.evaluate(STEP, times)) for times, _ in STEPS] == STEPS
     assert {text: page.evaluate(MARKETS, text)[0] for text in FILES} == FILES
+
+
+def test_large_file_is_refused_with_the_limit_before_it_is_read(
+    site: Site, open_tab: OpenTab
+) -> None:
+    tab = open_tab(site.url)
+    tab.drop("0.41,0.42,0.43,0.44\n", times=2_700_000)
+
+    expect(tab.by_id("series-error")).to_contain_text("prices.csv has 54 MB; this page reads at")
+    expect(tab.by_id("series-error")).to_contain_text("Keep fewer rows")
+    expect(tab.by_id("chart")).to_be_hidden()

@@ -30,7 +30,7 @@ FITTED = ConformalState(
         }
     },
 )
-STUB_MODELS = ("--model", "mock", "--model", "fracast-0")
+STUB_MODELS = ("--model", "mock", "--model", "fracast-0", "--model", "sundial-base-128m")
 
 
 def body(seed: int, **changes: Any) -> dict[str, Any]:
@@ -121,6 +121,7 @@ def service(
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": str(COOLDOWN_S),
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
         "TSFM_CONFORMAL__STATE_FILE": str(state_file),
+        "TSFM_TOLLAMA__WARM_MODELS": '["sundial"]',  # no test asks for it
         "TSFM_CONFORMAL__ONLINE": "false",  # a backtest compares answers with what was fitted
         "TSFM_OBSERVABILITY__TRACES": "otlp",
         "TSFM_OBSERVABILITY__TRACES_ENDPOINT": collector.url,

@@ -197,6 +197,16 @@ async def test_errors_are_json_with_the_callers_request_id(stack: Stack) -> None
     assert response.headers["x-request-id"] == "abc-1"
 
 
+async def test_models_to_load_in_advance_are_loaded_and_known(stack: Stack) -> None:
+    loaded = (await stack.http.get(f"{stack.stub.url}/api/ps")).json()["models"]
+    models = (await stack.http.get("/tsfm/models")).json()["models"]
+
+    assert "sundial-base-128m" in {model["name"] for model in loaded}
+    installed = {model["name"] for model in models if model["installed"]}
+    assert installed == {"mock", "fracast-0", "sundial-base-128m"}
+    assert (await stack.http.get("/readyz")).json()["default_model_installed"] is True
+
+
 async def test_service_is_ready_while_its_model_is_not(stack: Stack) -> None:
     stack.stub.control(fault="503")
     for seed in range(6):

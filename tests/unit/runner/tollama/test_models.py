@@ -22,13 +22,15 @@ class Runtime:
 
     def __init__(self, installed: Sequence[str], loaded: Sequence[str] | None = ()) -> None:
         self.lists = {"/api/tags": installed, "/api/ps": loaded}
-        self.is_up = True
+        self.is_up, self.breaks = True, False
         self.asked: list[tuple[str, list[float]]] = []
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         if not self.is_up:
             raise httpx.ConnectError("refused")
         if request.method == "POST":
+            if self.breaks:
+                raise httpx.ReadError("reset")
             body = json.loads(request.content)
             self.asked.append((body["model"], body["quantiles"]))
             return answer(502, b"{}")
@@ -52,6 +54,7 @@ async def test_wanted_and_loaded_models_are_asked_once_if_they_may_be_served() -
     runtime = Runtime(["wanted:latest", "other", "rare", "foreign"], loaded=["other", "foreign"])
     models = make_models(runtime)
     await models.look()
+    runtime.lists["/api/ps"] = ["wanted", "other", "foreign", "rare"]  # a caller asked for it
     await models.look()
 
     assert models.installed == frozenset({"wanted", "other", "rare", "foreign"})
@@ -65,20 +68,24 @@ async def test_a_model_that_is_not_installed_is_not_asked() -> None:
     assert not runtime.asked
 
 
-@pytest.mark.parametrize("loaded", [None, ["wanted"]])
-async def test_models_are_asked_again_after_the_runtime_came_back(
-    loaded: Sequence[str] | None,
-) -> None:
-    runtime = Runtime(["wanted"], loaded)
+async def test_a_runtime_that_does_not_answer_for_a_moment_gets_no_further_work() -> None:
+    runtime = Runtime(["wanted"], loaded=None)
+    models = make_models(runtime)
+    for runtime.is_up in (True, False, True):
+        await models.look()
+
+    assert [model for model, _ in runtime.asked] == ["wanted"]
+
+
+async def test_a_model_whose_runtime_was_not_reached_is_asked_at_the_next_look() -> None:
+    runtime = Runtime(["wanted"])
+    runtime.breaks = True
     models = make_models(runtime)
     await models.look()
-    runtime.is_up = False
-    await models.look()
-    assert models.installed is None
-    runtime.is_up = True
+    runtime.breaks = False
     await models.look()
 
-    assert [model for model, _ in runtime.asked] == ["wanted", "wanted"]
+    assert [model for model, _ in runtime.asked] == ["wanted"]
 
 
 async def test_a_model_that_is_not_loaded_any_more_is_asked_again() -> None:
