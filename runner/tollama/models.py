@@ -4,7 +4,7 @@ The first call of a model that is not loaded takes seconds, and its callers woul
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 
 import numpy as np
 
@@ -18,30 +18,21 @@ LOAD_LIMIT_S = 60.0  # of the first forecast: large weights are read from a disk
 
 
 class RuntimeModels:
-    """The models of one runtime.
-
-    Attributes:
-        installed: runtime names of its models; None while it does not answer.
-        looked: set after the first look.
-    """
+    """The models of one runtime, by their runtime names."""
 
     def __init__(
         self,
         http: RuntimeHttp,
         runtime: TollamaRuntime,
-        served: Mapping[str, Collection[float]],
-        wanted: Iterable[str],
+        served: Collection[str],
+        wanted: Collection[str],
     ) -> None:
-        """All names are runtime names.
-
-        ``served`` are the models that may be asked, with the levels that each has (empty: any).
-        ``wanted`` ones are loaded in advance; others are asked if loaded at the first look.
-        """
-        self.installed: frozenset[str] | None = None
-        self.looked = asyncio.Event()
+        """``wanted`` models are loaded; other ``served`` ones asked if loaded at the first look."""
+        self.installed: frozenset[str] | None = None  # None: the runtime does not answer
+        self.looked = asyncio.Event()  # set after the first look
         self._http = http
         self._runtime = runtime
-        self._served = served
+        self._served = frozenset(served)
         self._wanted = frozenset(wanted)
         self._asked: set[str] = set()
         self._loaded: frozenset[str] = frozenset()
@@ -68,12 +59,12 @@ class RuntimeModels:
             self._asked -= self._loaded - loaded  # it was restarted, or has unloaded them
             self._loaded = loaded
         in_use = frozenset() if self.looked.is_set() else self._loaded
-        due = (self._wanted | in_use) & installed & self._served.keys()
+        due = (self._wanted | in_use) & installed & self._served
         for model in sorted(due - self._asked):
             await self._ask(model)
 
     async def _ask(self, model: str) -> None:
-        key = BatchKey(model, 1, tuple(self._served[model] or (0.5,)))
+        key = BatchKey(model, 1, (0.5,))  # a model without this level is loaded all the same
         series = ModelSeries(np.sin(np.arange(64.0)), end_ts=0.0, step_s=300)
         self._asked.add(model)
         try:

@@ -39,10 +39,8 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
         context = "any" if model.max_context is None else str(model.max_context)
         allowed = model.license_tag.replace("_", " ")
         names = ", ".join(model.aliases)
-        installed = INSTALLED[model.installed]
-        table.add_row(
-            model.name, installed, names, model.license, allowed, context, model.note or ""
-        )
+        named = (model.name, INSTALLED[model.installed], names)
+        table.add_row(*named, model.license, allowed, context, model.note or "")
     screen().print(table)
     missing = next((model.runtime_name for model in found if model.installed is False), None)
     if missing is not None:

@@ -20,13 +20,7 @@ from serve_app.deployments.replica import set_up_replica
 from serve_app.http.batch_endpoint import warm_up_batches
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
-from serve_app.remote.clients import (
-    WARM_UP_LIMIT_S,
-    BaselineHandle,
-    ReconnectingActor,
-    RunnerHandle,
-    warm_up,
-)
+from serve_app.remote.clients import BaselineHandle, ReconnectingActor, RunnerHandle, warm_up
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning
 from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
@@ -76,7 +70,7 @@ class Ingress:
     async def __serve_build_asgi_app__(self) -> Starlette:
         """The ASGI app; Serve calls this on the replica, after the constructor."""
         await warm_up(self._runner, self._baseline, self._service.config)
-        await warm_up_batches(self._service, self._service.clock() + WARM_UP_LIMIT_S)
+        await warm_up_batches(self._service)
         self._flusher.start()
         if self._learning is not None:
             self._learning.start()

@@ -63,12 +63,11 @@ class Runner:
         )
         self._models: list[RuntimeModels] = []
         calls = []
-        served = (model.entry for model in registry.served(config.environment))
-        levels = {entry.runtime_name: entry.levels or () for entry in served}
+        served = [model.entry.runtime_name for model in registry.served(config.environment)]
         for i, url in enumerate(tollama.base_urls):
             http = RuntimeHttp(tollama, url, prepare=None if tracer is None else forward)
             runtime = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=time.monotonic)
-            self._models.append(RuntimeModels(http, runtime, levels, wanted))
+            self._models.append(RuntimeModels(http, runtime, served, wanted))
             calls.append(_measured(self._call(config, i, runtime), recorder, tracer))
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
             lambda target, requests: calls[target.runtime](target.key, requests),

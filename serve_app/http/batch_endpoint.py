@@ -40,7 +40,7 @@ WAIT_FRACTION = 0.5  # of a batch's time limit, for waiting: the rest is for its
 WARM_UP_ITEMS = 100  # fewer leave the first batch slower than later ones
 
 
-async def warm_up_batches(service: Dependencies, deadline: float) -> None:
+async def warm_up_batches(service: Dependencies) -> None:
     """Reads, answers and encodes one batch: the first in a process takes 50 ms longer.
 
     Its series are too short for the model, so the baseline alone is asked; nothing is learned.
@@ -49,6 +49,7 @@ async def warm_up_batches(service: Dependencies, deadline: float) -> None:
     requests = [{"market_id": str(i), **market} for i in range(WARM_UP_ITEMS)]
     batch = await read_batch(orjson.dumps({"requests": requests}), service.config, service.pacer)
     valid = enumerate(item for item in batch.items if isinstance(item, ForecastRequest))
+    deadline = service.clock() + service.config.request.batch_deadline_ms / 1e3
     async for part in service.forecaster.forecast_many(valid, deadline):
         for _, result in part:
             if isinstance(result, Forecast):

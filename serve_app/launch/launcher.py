@@ -68,9 +68,7 @@ DEFAULTS = {
     # grew by 20 to 50 MB an hour (docs/reliability.md).
     "MALLOC_ARENA_MAX": "2",
 }
-PORT_READS = 20
-PORT_READ_PAUSE_S = 0.5
-MODEL_READS = 10  # a Runner looks for the models of its runtimes every second until it has them
+READS, READ_PAUSE_S = 20, 0.5  # of ports, and of what the runtime has, until it is known
 NOT_INSTALLED = (
     "The runtime does not have the default model: requests that name no model get the baseline. "
     "`tsfm models` lists what it has; TSFM_REQUEST__MODEL sets another default."
@@ -296,11 +294,11 @@ def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
 
 def model_note(url: str, pause: Callable[[float], object]) -> str:
     """What ``/readyz`` says about the default model, if there is something to do."""
-    for _ in range(MODEL_READS):
+    for _ in range(READS):
         has = json.loads(body_of(url) or b"{}").get("default_model_installed")
         if has is not None:
             return "" if has else NOT_INSTALLED
-        pause(PORT_READ_PAUSE_S)
+        pause(READ_PAUSE_S)
     return NO_RUNTIME
 
 
@@ -330,11 +328,11 @@ def exposure_of(pid: int, port: int, pause: Callable[[float], object]) -> str:
     have no owner: so the ports are read again, after a pause, until ``port`` is among them.
     """
     with suppress(psutil.Error):  # the process has ended
-        for _ in range(PORT_READS):
+        for _ in range(READS):
             found = listeners_of(pid)
             if port in {listener.port for listener in found}:
                 return exposure(found)
-            pause(PORT_READ_PAUSE_S)
+            pause(READ_PAUSE_S)
     return "What listens beyond this machine cannot be read here."
 
 

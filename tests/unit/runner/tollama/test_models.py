@@ -14,7 +14,7 @@ from tests.support.fakes import FakeClock
 from tests.support.recordings import answer
 
 SETTINGS = make_config().tollama
-SERVED: dict[str, Sequence[float]] = {"wanted": (), "other": (0.1, 0.9), "rare": ()}
+SERVED = ["wanted", "other", "rare"]
 
 
 class Runtime:
@@ -23,7 +23,7 @@ class Runtime:
     def __init__(self, installed: Sequence[str], loaded: Sequence[str] | None = ()) -> None:
         self.lists = {"/api/tags": installed, "/api/ps": loaded}
         self.is_up, self.breaks = True, False
-        self.asked: list[tuple[str, list[float]]] = []
+        self.asked: list[str] = []
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         if not self.is_up:
@@ -31,8 +31,7 @@ class Runtime:
         if request.method == "POST":
             if self.breaks:
                 raise httpx.ReadError("reset")
-            body = json.loads(request.content)
-            self.asked.append((body["model"], body["quantiles"]))
+            self.asked.append(json.loads(request.content)["model"])
             return answer(502, b"{}")
         names = self.lists[request.url.path]
         if names is None:
@@ -58,7 +57,7 @@ async def test_wanted_and_loaded_models_are_asked_once_if_they_may_be_served() -
     await models.look()
 
     assert models.installed == frozenset({"wanted", "other", "rare", "foreign"})
-    assert runtime.asked == [("other", [0.1, 0.9]), ("wanted", [0.5])]
+    assert runtime.asked == ["other", "wanted"]
 
 
 async def test_a_model_that_is_not_installed_is_not_asked() -> None:
@@ -74,7 +73,7 @@ async def test_a_runtime_that_does_not_answer_for_a_moment_gets_no_further_work(
     for runtime.is_up in (True, False, True):
         await models.look()
 
-    assert [model for model, _ in runtime.asked] == ["wanted"]
+    assert runtime.asked == ["wanted"]
 
 
 async def test_a_model_whose_runtime_was_not_reached_is_asked_at_the_next_look() -> None:
@@ -85,7 +84,7 @@ async def test_a_model_whose_runtime_was_not_reached_is_asked_at_the_next_look()
     runtime.breaks = False
     await models.look()
 
-    assert [model for model, _ in runtime.asked] == ["wanted"]
+    assert runtime.asked == ["wanted"]
 
 
 async def test_a_model_that_is_not_loaded_any_more_is_asked_again() -> None:

@@ -30,7 +30,7 @@ async def test_results_have_the_order_of_the_requests(bench: Bench) -> None:
 
 
 async def test_warm_up_answers_a_batch_by_the_baseline_alone(bench: Bench) -> None:
-    await warm_up_batches(bench.service, bench.clock() + 10.0)
+    await warm_up_batches(bench.service)
 
     assert len(bench.baseline.requests) == WARM_UP_ITEMS
     assert not bench.model.requests
