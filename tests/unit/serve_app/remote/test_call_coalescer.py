@@ -46,21 +46,23 @@ class Deployment:
 
 
 @pytest.mark.parametrize(
-    ("most", "asked", "calls"),
+    ("takes_s", "most", "asked", "calls"),
     [
-        (100, [(21, 0.0)], [(0.0, [21])]),
-        (100, [(i, 0.0) for i in range(5)], [(0.0, [0, 1, 2, 3, 4])]),  # in one turn of the loop
-        (100, [(1, 0.0), (2, 0.002), (3, 0.004)], [(0.0, [1]), (0.01, [2, 3])]),
-        (2, [(1, 0.0), (2, 0.002), (3, 0.003)], [(0.0, [1]), (0.003, [2, 3])]),  # a full call
+        (1.0, 100, [(21, 0.0)], [(0.0, [21])]),
+        (1.0, 100, [(i, 0.0) for i in range(5)], [(0.0, [0, 1, 2, 3, 4])]),  # in one turn
+        (1.0, 100, [(1, 0.0), (2, 0.002), (3, 0.004)], [(0.0, [1]), (0.01, [2, 3])]),
+        (1.0, 2, [(1, 0.0), (2, 0.002), (3, 0.003)], [(0.0, [1]), (0.003, [2, 3])]),  # full
+        (0.003, 100, [(1, 0.0), (2, 0.002), (3, 0.004)], [(0.0, [1]), (0.003, [2]), (0.006, [3])]),
+        (0.013, 100, [(1, 0.0), (2, 0.002), (3, 0.012)], [(0.0, [1]), (0.01, [2]), (0.02, [3])]),
     ],
 )
-def test_items_within_an_interval_share_a_call(
-    most: int, asked: list[tuple[int, float]], calls: list[tuple[float, list[int]]]
+def test_items_share_a_call_while_another_is_under_way(
+    takes_s: float, most: int, asked: list[tuple[int, float]], calls: list[tuple[float, list[int]]]
 ) -> None:
     async def main() -> list[tuple[int, float]]:
         return await asyncio.gather(*(deployment.ask(item, at_s) for item, at_s in asked))
 
-    deployment = Deployment(most=most)
+    deployment = Deployment(takes_s, most)
     answers = run_virtual(main())
 
     assert [answer for answer, _ in answers] == [2 * item for item, _ in asked]
@@ -95,13 +97,15 @@ def test_item_abandoned_before_its_call_is_not_sent(
     asked: list[int], calls: list[list[int]]
 ) -> None:
     async def main() -> None:
-        await deployment.ask(1)
+        first = asyncio.create_task(deployment.ask(1))
+        await asyncio.sleep(0.001)
         tasks = [asyncio.create_task(deployment.ask(item)) for item in asked]
         await asyncio.sleep(0.001)
         tasks[0].cancel()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(9.0)
+        assert first.done()
 
-    deployment = Deployment()
+    deployment = Deployment(takes_s=1.0)
     run_virtual(main())
 
     assert [items for _, items in deployment.calls[1:]] == calls
