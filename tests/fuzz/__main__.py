@@ -13,7 +13,6 @@ from tests.fuzz.kinds import planned
 from tests.fuzz.run import Tally, run_kind
 from tests.fuzz.senders import InProcess, OverTheWire, Send
 
-COST_SHARE = 100  # for so many bodies one more, whose cost is measured; of our own process only
 DOCUMENT_SHARE = 0.2  # of all bodies, made by schemathesis from the OpenAPI document
 
 
@@ -23,8 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     warnings.simplefilter("error")  # a warning in the service is a fault it would answer over
     with closing(OverTheWire(options.url) if options.url else InProcess()) as send:
         tallies = fuzz(send, options.bodies, options.seed)
-        costs = by_cost(options.bodies // COST_SHARE, options.seed)
-        return report(tallies if options.url else chain(costs, tallies), _say)
+        return report(tallies if options.url else chain(by_cost(), tallies), _say)
 
 
 def fuzz(send: Send, bodies: int, seed: int) -> Iterator[Tally]:

@@ -4,13 +4,12 @@ import asyncio
 import http.client
 import logging
 import socket
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
-from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message
+import httpx
+from starlette.types import ASGIApp
 
 from tests.fuzz.shots import NoReplyError, Reply, Shot
 from tests.fuzz.stack import Stack
@@ -24,9 +23,9 @@ logging.getLogger("serve_app.http.errors").disabled = True  # faults are counted
 class InProcess:
     """Fires into an app in this process, on an event loop that lives as long as the app."""
 
-    def __init__(self, **sections: Any) -> None:
+    def __init__(self) -> None:
         self._runner = asyncio.Runner()
-        self._stack = self._runner.run(_built(partial(Stack, **sections)))
+        self._stack = Stack(self._runner.get_loop().time)
 
     def __call__(self, shot: Shot) -> Reply:
         return self._runner.run(fire(self._stack.app, shot))
@@ -36,65 +35,26 @@ class InProcess:
         self._runner.close()
 
 
-async def _built(build: Callable[[], Stack]) -> Stack:
-    return build()
-
-
 async def fire(app: ASGIApp, shot: Shot, limit_s: float = LIMIT_S) -> Reply:
-    """The app's reply; whatever it raises after its 500 is what a server would log."""
-    messages = iter(_messages(shot))
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        message = next(messages, None)
-        if message is None:
-            await asyncio.Event().wait()
-        return message or {}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
+    """The app's reply; status 500 where the app raises an error, as behind a server."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    url, headers = f"http://fuzz{shot.path}", list(shot.headers)
+    request = httpx.Request(shot.method, url, headers=headers, content=_chunks(shot))
     began = perf_counter()
     try:
         async with asyncio.timeout(limit_s):
-            await app(_scope(shot), receive, send)
+            response = await transport.handle_async_request(request)
     except TimeoutError as exc:
         raise NoReplyError(f"nothing within {limit_s:g} s") from exc
-    except Exception:  # noqa: BLE001 - Starlette raises on after its 500: the status tells
-        pass
-    return _reply(sent, perf_counter() - began)
+    elapsed_s, body = perf_counter() - began, await response.aread()
+    return Reply(response.status_code, tuple(response.headers.raw), body, elapsed_s)
 
 
-def _messages(shot: Shot) -> list[Message]:
-    last = len(shot.chunks) - 1
-    return [
-        {"type": "http.request", "body": chunk, "more_body": i < last or not shot.ends}
-        for i, chunk in enumerate(shot.chunks or (b"",))
-    ]
-
-
-def _scope(shot: Shot) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": shot.method,
-        "scheme": "http",
-        "path": shot.path,
-        "raw_path": shot.path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in shot.headers],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
-    }
-
-
-def _reply(sent: list[Message], elapsed_s: float) -> Reply:
-    if not sent:
-        raise NoReplyError("the app ended without an answer")
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    return Reply(sent[0]["status"], tuple(sent[0]["headers"]), body, elapsed_s)
+async def _chunks(shot: Shot) -> AsyncIterator[bytes]:
+    for chunk in shot.chunks:
+        yield chunk
+    if not shot.ends:
+        await asyncio.Event().wait()
 
 
 class OverTheWire:
@@ -124,9 +84,8 @@ class OverTheWire:
 
 
 def _send_all(connection: socket.socket, shot: Shot) -> None:
-    given: Mapping[bytes, bytes] = dict(shot.headers)
     head = b"%b %b HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in given.items())
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in dict(shot.headers).items())
     try:
         connection.sendall(head % (shot.method.encode(), shot.path.encode()) + lines + b"\r\n")
         for chunk in filter(None, shot.chunks):

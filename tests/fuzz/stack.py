@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -13,44 +12,27 @@ from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
-from runner.breaker.state_machine import CallResult, Permit
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore, ModelOutcome
 from runner.forecast.forecaster import Forecaster
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.types import Bands, BreakerState, ModelRequest
+from runner.types import Bands, ModelRequest
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
 from tests.support.builders import make_config, make_registry, make_request_metrics
-from tests.support.fakes import FakeFleet, FakeOperatorPort
+from tests.support.fakes import FakeBreakers, FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
 SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here
-
-
-class ClosedBreakers:
-    """Lets every call through, so that every body gets as far as it can."""
-
-    async def acquire(self, name: str) -> Permit:
-        return Permit(0)
-
-    def record(self, name: str, permit: Permit, outcome: CallResult, duration_s: float) -> None:
-        pass
-
-    def state(self, name: str) -> BreakerState:
-        return BreakerState.CLOSED
-
-    def retry_in_s(self, name: str) -> float:
-        return 0.0
 
 
 class ModelHere:
     """The model port without a network: the Runner's own objects in front of the stand-in."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
-        registry, breakers = make_registry(), ClosedBreakers()
+        registry, breakers = make_registry(), FakeBreakers()
         transport = httpx.ASGITransport(build_runtime(Settings(models=("*",))))
         self._http = RuntimeHttp(config.tollama, "http://stand-in", transport)
         runtime = TollamaRuntime(self._http, config.tollama, sleep=asyncio.sleep, clock=clock)
@@ -92,11 +74,10 @@ class BaselineHere:
 
 
 class Stack:
-    """The ingress app over all of that; build it inside the loop that will run it."""
+    """The ingress app over all of that; ``clock`` is that of the loop that will run it."""
 
-    def __init__(self, **sections: Any) -> None:
-        clock: Clock = asyncio.get_running_loop().time
-        config = make_config(**({"request": {"body_timeout_s": SILENCE_S}} | sections))
+    def __init__(self, clock: Clock) -> None:
+        config = make_config(request={"body_timeout_s": SILENCE_S})
         self._model = ModelHere(config, clock)
         answers = AnswerStore(config, clock, lambda: 0.0)
         shared = (config, make_registry(), answers)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from runner.baseline.ewma_bands import BaselineRequest
+from runner.breaker.state_machine import CallResult, Permit, Verdict
 from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.errors import (
     BaselineUnavailableError,
+    BreakerOpenError,
     BreakerUnreachableError,
     OutcomesUnavailableError,
 )
@@ -49,6 +51,28 @@ class FakeModelPort:
 
     async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
         return [await self.forecast(request) for request in requests]
+
+
+class FakeBreakers:
+    """Breakers by name, which keep what is recorded; those in ``waits`` are open for so long."""
+
+    def __init__(self) -> None:
+        self.waits: dict[str, float] = {}
+        self.recorded: list[tuple[str, Verdict]] = []
+
+    async def acquire(self, name: str) -> Permit:
+        if name in self.waits:
+            raise BreakerOpenError(self.waits[name])
+        return Permit(0)
+
+    def record(self, name: str, permit: Permit, result: CallResult, duration_s: float) -> None:
+        self.recorded.append((name, result.verdict))
+
+    def state(self, name: str) -> BreakerState:
+        return BreakerState.OPEN if name in self.waits else BreakerState.CLOSED
+
+    def retry_in_s(self, name: str) -> float:
+        return self.waits.get(name, 0.0)
 
 
 class FakeBaselinePort:

@@ -125,6 +125,7 @@ async def test_hold_of_the_event_loop_and_peak_of_memory_are_measured() -> None:
         while thread_time() - began < 0.06:
             pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
 
     cost = await measured(app, FORECAST_PATH, b"{}")
 

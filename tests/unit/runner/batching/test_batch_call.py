@@ -11,7 +11,7 @@ from runner.batching.batch_call import (
     RuntimeResult,
 )
 from runner.batching.dispatcher import BatchResult
-from runner.breaker.state_machine import CallResult, Permit, Verdict
+from runner.breaker.state_machine import Verdict
 from runner.config.sections import BandsSection
 from runner.errors import (
     BadOutputError,
@@ -24,7 +24,7 @@ from runner.errors import (
 )
 from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeBreakers, FakeClock
 
 CONFIG = make_config(tollama={"timeout_s": 0.01})
 KEY = BatchKey("fracast-0", 3, (0.1, 0.5, 0.9))
@@ -54,26 +54,10 @@ class FakeRuntime:
         return self.raw
 
 
-class FakeBreakers:
-    def __init__(self, *, is_open: bool = False) -> None:
-        self.is_open = is_open
-        self.recorded: list[tuple[str, Verdict]] = []
-
-    async def acquire(self, name: str) -> Permit:
-        if self.is_open:
-            raise BreakerOpenError(9.0)
-        return Permit(0)
-
-    def record(self, name: str, permit: Permit, outcome: CallResult, duration_s: float) -> None:
-        self.recorded.append((name, outcome.verdict))
-
-
 class Bench:
-    def __init__(
-        self, runtime: FakeRuntime, *, is_open: bool = False, limits: BandsSection = CONFIG.bands
-    ) -> None:
+    def __init__(self, runtime: FakeRuntime, limits: BandsSection = CONFIG.bands) -> None:
         self.runtime = runtime
-        self.breakers = FakeBreakers(is_open=is_open)
+        self.breakers = FakeBreakers()
         self.late: list[ItemResult | Exception] = []
         self.call = BatchCall(
             runtime,
@@ -162,7 +146,8 @@ async def test_error_of_the_call_is_the_error_of_every_item_and_recorded(
 
 
 async def test_open_breaker_prevents_the_call() -> None:
-    bench = Bench(FakeRuntime(PATHS), is_open=True)
+    bench = Bench(FakeRuntime(PATHS))
+    bench.breakers.waits["fracast-0@2"] = 9.0
     with pytest.raises(BreakerOpenError, match="open"):
         await bench.run(make_model_request())
 

@@ -26,20 +26,7 @@ from runner.types import (
     ModelRequest,
 )
 from tests.support.builders import make_bands, make_config, make_model_request, walk
-from tests.support.fakes import FakeClock
-
-
-class FakeBreakerView:
-    """Breakers by queue; those in ``waits`` stay open for so many seconds."""
-
-    def __init__(self) -> None:
-        self.waits: dict[str, float] = {}
-
-    def state(self, name: str) -> BreakerState:
-        return BreakerState.OPEN if self.retry_in_s(name) else BreakerState.CLOSED
-
-    def retry_in_s(self, name: str) -> float:
-        return self.waits.get(name, 0.0)
+from tests.support.fakes import FakeBreakers, FakeClock
 
 
 class Bench:
@@ -47,7 +34,7 @@ class Bench:
 
     def __init__(self, runtimes: int = 1, rank: int = 0, replicas: int = 1) -> None:
         self.clock = FakeClock()
-        self.breakers = FakeBreakerView()
+        self.breakers = FakeBreakers()
         self.batches: list[Sequence[ModelRequest]] = []
         self.runtimes: list[int] = []  # that were called, in order
         self.errors: dict[int, Exception] = {}  # by runtime
