@@ -22,26 +22,23 @@ TARGET = ROOT / "docs" / "configuration.md"
 INTRODUCTION = """\
 # Configuration
 
-To change a setting, edit `configs/local.yaml` or `configs/prod.yaml`; the Serve config names the
-file (`args: {config: ...}`). Or set an environment variable: `TSFM_` and the path of the key in
-capitals, with two underscores between, so `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`.
-Lists are written as JSON (`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`), nothing as `null`.
+To change a setting, edit `configs/local.yaml` or `configs/prod.yaml` (the Serve config names the
+file), or set an environment variable: `TSFM_` and the path of the key in capitals, with two
+underscores between. `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists are JSON
+(`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`); `null` means none.
 
     tsfm check-config FILE   # what is wrong with it, before anything is started
     tsfm config FILE         # every value in use, and where it came from
 
-- **operator** settings are what you decide. These keys must be in the file.
-- **expert** settings have a default, which was measured or follows from how the service is built.
-  They need not be in the file.
+Keys in **bold** are what an operator decides: they must be in the file, and the column `value` has
+what the shipped files say (`local.yaml` first where they differ). All others have a default, in
+the column `value`; it was measured, or follows from how the service is built. Keys marked *secret*
+come from the environment only.
 
-Files do not inherit from each other. Unknown and repeated keys are refused. Keys marked *secret*
-come from the environment only. Replicas read the configuration when they start. The settings of
-Serve itself, replicas and queues, are in `serve_config.yaml`. `TSFM_URL` and `TSFM_TOKEN` are for
-the `tsfm` command and the client, not for the service.
-
-The column `value` has the default of an expert setting, and of an operator setting what the
-shipped files say: `local.yaml` first where they differ. `make docs` writes this page from the
-code; do not edit it by hand.
+Files do not inherit from each other. Unknown and repeated keys are refused. Replicas read the
+configuration when they start. The settings of Serve itself, replicas and queues, are in
+`serve_config.yaml`. `TSFM_URL` and `TSFM_TOKEN` are for the `tsfm` command and the client, not for
+the service. `make docs` writes this page from the code; do not edit it by hand.
 """
 
 
@@ -79,18 +76,20 @@ def _table(
     definitions: Mapping[str, Any],
     shipped: list[Mapping[str, Any]],
 ) -> Iterator[str]:
-    yield "| key | for | type | value | meaning |"
-    yield "|---|---|---|---|---|"
+    yield "| key | type | value | meaning |"
+    yield "|---|---|---|---|"
     for name, schema in properties.items():
         field = model.model_fields[name]
         if SecretStr in get_args(field.annotation):
-            group, value = "operator", "*secret*"
+            value = "*secret*"
         elif field.is_required():
-            group, value = "operator", " / ".join(dict.fromkeys(_code(v[name]) for v in shipped))
+            value = " / ".join(dict.fromkeys(_code(v[name]) for v in shipped))
         else:
-            group, value = "expert", _code(schema["default"])
+            value = _code(schema["default"])
+        key = f"`{prefix}{name}`"
         meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
-        cells = (f"`{prefix}{name}`", group, kind(schema, definitions), value, meaning)
+        shown = f"**{key}**" if field.is_required() else key
+        cells = (shown, kind(schema, definitions), value, meaning)
         yield f"| {' | '.join(cells)} |"
 
 

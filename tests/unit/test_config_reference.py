@@ -1,5 +1,7 @@
 """The page about the configuration: what `make docs` would write."""
 
+import re
+
 import pytest
 
 from runner.config.loading import Config
@@ -15,17 +17,21 @@ def test_page_is_up_to_date() -> None:
 
 def test_page_has_every_key_once_with_its_users_value_and_meaning() -> None:
     lines = load_script("config_reference").document().splitlines()
-    rows = [[cell.strip() for cell in one.split(" | ")] for one in lines if one.startswith("| `")]
+    rows = [line.split(" | ") for line in lines if re.match(r"\| (\*\*)?`", line)]
     keys = []
     for section, field in Config.model_fields.items():
-        fields = getattr(field.annotation, "model_fields", None)
-        keys += [f"{section}.{name}" for name in fields] if fields else [section]
+        fields = getattr(field.annotation, "model_fields", None) or {section: field}
+        prefix = "" if section in fields else f"{section}."
+        keys += [_shown(f"`{prefix}{name}`", of.is_required()) for name, of in fields.items()]
 
-    assert sorted(row[0] for row in rows) == sorted(f"| `{key}`" for key in keys)
-    for key, group, _, value, meaning in rows:
-        assert group in ("operator", "expert"), key
+    assert sorted(row[0] for row in rows) == sorted(f"| {key}" for key in keys)
+    for key, _, value, meaning in rows:
         assert value, key
         assert meaning.endswith(". |"), key
+
+
+def _shown(key: str, required: bool) -> str:
+    return f"**{key}**" if required else key
 
 
 @pytest.mark.parametrize(
