@@ -51,7 +51,7 @@ fmt: setup ## fix style and format
 types: setup ## check types with mypy
 	$(BIN)/mypy
 
-layers: setup ## check which room may import which
+layers: setup ## check which package may import which
 	$(BIN)/lint-imports
 
 docs: setup ## write the pages that are generated from the code

@@ -1,4 +1,4 @@
-"""Values used by several rooms: requests, model items, answers and their enums.
+"""Values used by several packages: requests, model items, answers and their enums.
 
 Axes have one letter and one order everywhere: B series, T past steps, H future steps, Q quantile
 levels. Arrays are ``(B, H, Q)`` with missing axes dropped. Times are POSIX seconds, UTC.
