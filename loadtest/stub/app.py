@@ -171,10 +171,16 @@ def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:
 
 
 class ForecastRoute:
-    """``POST /v1/forecast``."""
+    """``POST /v1/forecast``.
+
+    The time of a call includes its decoding. A call that is decoded while another one runs is no
+    shorter for it: the daemon does both in one Python process, and n calls at once take n times as
+    long (measured: 0.95 of the series per second of one call after the other).
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._ended: defaultdict[str, float] = defaultdict(float)  # the last call of each family
         self._inferences: set[asyncio.Task[Reply]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -209,13 +215,14 @@ class ForecastRoute:
         poison = fault if fault is not None and fault.kind in POISONED else None
         if poison and poison.kind == "poisoned":
             refuse_poison(poison, series)
-        parsed = perf_counter()
+        family = family_of(request["model"])
         async with self._runtime.lock_for(request["model"]):
             cost_ms = settings.ms_per_call + len(series) * settings.ms_per_series
-            until = perf_counter() - (parsed - started) + cost_ms / 1000
+            until = max(started, self._ended[family]) + cost_ms / 1000
             content = spoil(fault, answer(request, cost_ms))
             reply = Reply(200, orjson.dumps(content))
             await self._runtime.hold(fault, until)
+            self._ended[family] = perf_counter()
         if poison:  # the one that only the model process finds
             refuse_poison(poison, series)
         return reply

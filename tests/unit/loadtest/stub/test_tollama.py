@@ -10,10 +10,11 @@ from time import perf_counter
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from loadtest.http_client import endpoint
-from loadtest.stub.app import Runtime, Settings
+from loadtest.stub.app import Runtime, Settings, build_app
 from loadtest.stub.process import StubProcess, start_stub
 from tests.support.recordings import recorded_request
 
@@ -60,6 +61,21 @@ async def test_calls_of_one_model_queue(stub: StubProcess):
     stub.control(ms_per_call=150)
 
     assert await seconds_for(stub, REQUEST, REQUEST) >= 0.3
+
+
+async def test_decoding_one_call_during_another_saves_no_time():
+    first = REQUEST["series"][0]
+    points = {name: first[name][:1] * 100_000 for name in ("timestamps", "target")}
+    body = orjson.dumps(REQUEST | {"series": [{"id": "a", "freq": "5min", **points}]})
+    headers = {"content-type": "application/json"}
+    app = httpx.ASGITransport(build_app(Settings(ms_per_call=200, models=("*",))))
+    async with httpx.AsyncClient(transport=app, base_url="http://stub", headers=headers) as client:
+        started = perf_counter()
+        calls = [client.post("/v1/forecast", content=body) for _ in range(2)]
+        answers = await asyncio.gather(*calls)
+
+    assert perf_counter() - started >= 0.4
+    assert [answer.status_code for answer in answers] == [200, 200]
 
 
 async def test_models_of_one_family_share_a_lock_and_others_do_not():
