@@ -19,8 +19,8 @@ Applied Probability 5, 1973), with the arrivals of a closed loop.
 
 **What is learned.** Only arrivals in excess of those before the answers count as returns, so a
 steady stream of requests is never held. The seconds that returns need are estimated as TCP
-estimates its round trips: mean plus four mean deviations (Jacobson, "Congestion avoidance and
-control", SIGCOMM 1988).
+estimates its round trips (Jacobson, "Congestion avoidance and control", SIGCOMM 1988): r is the
+mean, and a wait ends after the mean plus four mean deviations.
 """
 
 from math import inf
@@ -91,7 +91,8 @@ class ReturningCallers:
             return now
         back_s = min(self._mean_s + _DEVIATIONS * self._deviation_s, self._window_s)
         rest_s = self._ended_at + back_s - now
-        pays = (waiting + expected) * rest_s < expected * call_s
+        mean_s = min(self._ended_at + self._mean_s - now, rest_s)
+        pays = (waiting + expected) * mean_s < expected * call_s
         return now + rest_s if rest_s > 0 and pays else now
 
     def _learn(self, now: float) -> None:

@@ -61,7 +61,7 @@ def test_slot_is_held_only_for_those_that_find_a_place():
     assert callers.hold_until(END, 8, 1, 1.0) > END
 
 
-def test_slot_is_held_for_half_a_call_at_most():
+def test_slot_is_held_for_half_a_call_at_most_if_the_mean_wait_pays():
     callers = ReturningCallers()
     for number in range(13):
         callers.on_call(2.0 * number - 1.0, CALL_S)
@@ -70,6 +70,8 @@ def test_slot_is_held_for_half_a_call_at_most():
             callers.on_arrival(2.0 * number + (0.05, 0.45)[number % 2])
 
     assert callers.hold_until(END, 1, 100, CALL_S) == END + CALL_S / 2
+    assert callers.hold_until(END, 4, 100, CALL_S) == END + CALL_S / 2  # 8 * 0.25 lost, 4 saved
+    assert callers.hold_until(END, 16, 100, CALL_S) == END  # 20 * 0.25 lost
 
 
 def test_arrivals_after_half_a_call_are_no_returns():
