@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from ray.exceptions import RayActorError
 
 from runner.baseline.ewma_bands import BaselineRequest
 from runner.breaker.state_machine import CallResult, Permit, Verdict
@@ -90,6 +93,29 @@ class FakeBaselinePort:
         if self.fails:
             raise BaselineUnavailableError
         return [make_bands(r.horizon_steps, len(r.levels)) for r in requests]
+
+
+class FakeHandle:
+    """A deployment handle whose calls follow a script."""
+
+    def __init__(self, *scripts: Any) -> None:
+        self.scripts = list(scripts)
+        self.groups: list[Any] = []
+        self.broadcasts: list[tuple[Any, ...]] = []
+
+    def options(self, **_: Any) -> Self:
+        return self
+
+    def remote(self, argument: Any) -> Any:
+        self.groups.append(argument)
+        return self.scripts.pop(0)(argument)
+
+    def broadcast(self, *arguments: Any) -> Self:
+        self.broadcasts.append(arguments)
+        return self
+
+    async def results_async(self, **_: Any) -> list[Any]:
+        return [RayActorError()]
 
 
 class FakeLearning:

@@ -2,7 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,32 +20,10 @@ from serve_app.remote.clients import (
     warm_up,
 )
 from tests.support.builders import LOGIT, make_answer, make_bands, make_config, make_model_request
+from tests.support.fakes import FakeHandle
 from tests.support.virtual_time import run_virtual
 
 BATCHING = make_config().batching
-
-
-class FakeHandle:
-    """A deployment handle whose calls follow a script."""
-
-    def __init__(self, *scripts: Any) -> None:
-        self.scripts = list(scripts)
-        self.groups: list[Any] = []
-        self.broadcasts: list[tuple[Any, ...]] = []
-
-    def options(self, **_: Any) -> Self:
-        return self
-
-    def remote(self, argument: Any) -> Any:
-        self.groups.append(argument)
-        return self.scripts.pop(0)(argument)
-
-    def broadcast(self, *arguments: Any) -> Self:
-        self.broadcasts.append(arguments)
-        return self
-
-    async def results_async(self, **_: Any) -> list[Any]:
-        return [RayActorError()]
 
 
 async def answers_all(group: ItemBatch[ModelRequest]) -> AsyncIterator[list[tuple[int, Any]]]:
