@@ -6,13 +6,12 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from ray.serve import Application
 
 from runner.errors import ConfigError, RuntimeRejectedError
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
-from serve_app.embedded_runtime import EmbeddedRuntime, RuntimeArgs, RuntimeReplica, build
+from serve_app.embedded_runtime import RuntimeArgs, RuntimeReplica, build
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
 
@@ -36,14 +35,6 @@ def make_series(seed, points=64):
     return ModelSeries(y=y, end_ts=1_771_588_800.0, step_s=300)
 
 
-async def test_the_runner_forecasts_through_the_embedded_runtime_as_through_tollama(runtime):
-    outcomes = await runtime.forecast(KEY, [make_series(s) for s in range(3)], budget_s=60)
-
-    paths = np.array(outcomes)
-    assert paths.shape == (3, 12, 5)
-    assert (np.diff(paths, axis=2) >= 0).all()
-
-
 async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates(runtime):
     batch = [make_series(1), make_series(2, points=7), make_series(3)]
 
@@ -51,11 +42,6 @@ async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates(runti
 
     assert isinstance(short, RuntimeRejectedError)
     assert first.shape == last.shape == (12, 5)
-
-
-def test_builder_binds_the_deployment_that_the_serve_config_names():
-    assert isinstance(build(RuntimeArgs()), Application)
-    assert EmbeddedRuntime.name == "EmbeddedRuntime"
 
 
 @pytest.mark.parametrize("package", ["torch", "fracast"])

@@ -6,14 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from ray.serve._private import constants as serve
-from ray.serve._private.http_util import (
-    configure_http_middlewares,
-    validate_http_proxy_callback_return,
-)
-from ray.serve.config import HTTPOptions
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.edge.before_serve import BeforeServe, middlewares
+from serve_app.edge.before_serve import BeforeServe
 
 OBEYED = (
     serve.SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
@@ -121,17 +116,6 @@ async def test_health_of_a_replica_stays_what_haproxy_reads() -> None:
     assert (answer.status_code, answer.text) == (503, "drain")
 
 
-@pytest.mark.parametrize("path", ["/-/routes", "/%2D/routes"])
-async def test_list_of_routes_is_not_found(path: str) -> None:
-    behind = FakeServe(200, JSON, b"{}")
-
-    answer = await ask(behind, path=path)
-
-    assert behind.headers is None
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "not_found"
-
-
 async def test_what_is_no_request_passes() -> None:
     seen: list[Scope] = []
 
@@ -144,15 +128,3 @@ async def test_what_is_no_request_passes() -> None:
     await BeforeServe(behind)({"type": "lifespan"}, nothing, nothing)
 
     assert seen == [{"type": "lifespan"}]
-
-
-def test_serve_takes_what_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-    monkeypatch.setattr(
-        f"ray.serve._private.http_util.{name}", "serve_app.edge.before_serve:middlewares"
-    )
-
-    options = configure_http_middlewares(HTTPOptions())
-
-    assert [each.cls for each in options.middlewares] == [BeforeServe]
-    assert validate_http_proxy_callback_return(middlewares()) != []

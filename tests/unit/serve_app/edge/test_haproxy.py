@@ -1,13 +1,10 @@
 """Our rules in what the installed Serve writes for HAProxy; it runs in tests/integration."""
 
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from serve_app.edge.haproxy import BINARY_VARIABLE, UnknownConfigurationError, main, with_rules
+from serve_app.edge.haproxy import UnknownConfigurationError, with_rules
 from tests.support.haproxy import write_serve_configuration
 
 PORTS = (8000, 9101, 8404)
@@ -46,12 +43,6 @@ def test_health_check_of_a_busy_ingress_may_take_longer_than_its_interval(tmp_pa
     assert "    timeout check 3s\n" in defaults
 
 
-def test_source_may_hold_half_of_the_connections_that_serve_allows(tmp_path: Path) -> None:
-    text = serve_text(tmp_path).replace("maxconn 4096", "maxconn 10000")
-
-    assert "reject if { sc0_conn_cur gt 5000 }" in with_rules(text)
-
-
 @pytest.mark.parametrize("times", [0, 2])
 def test_text_that_is_not_there_once_is_an_error(tmp_path: Path, times: int) -> None:
     stated = "    # Routes endpoint\n"
@@ -59,21 +50,3 @@ def test_text_that_is_not_there_once_is_an_error(tmp_path: Path, times: int) -> 
 
     with pytest.raises(UnknownConfigurationError, match=f"{times} times .* Routes endpoint"):
         with_rules(text)
-
-
-def test_program_becomes_haproxy_with_the_arguments_that_serve_gave(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_serve_configuration(tmp_path, PORTS, 30000)
-    expected = with_rules(path.read_text("utf-8"))
-    started: list[tuple[str, Sequence[str]]] = []
-    monkeypatch.setenv(BINARY_VARIABLE, "/nowhere/tsfm-haproxy")
-    monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
-    monkeypatch.setattr(sys, "argv", ["tsfm-haproxy", "-db", "-f", str(path), "-sf", "7"])
-
-    main()
-
-    [(binary, arguments)] = started
-    assert Path(binary).name == "haproxy"
-    assert arguments == [binary, "-db", "-f", str(path), "-sf", "7"]
-    assert path.read_text("utf-8") == expected

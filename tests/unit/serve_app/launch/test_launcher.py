@@ -15,7 +15,6 @@ from serve_app.launch.launcher import (
     exposure,
     exposure_of,
     haproxy_files,
-    listeners_of,
     main,
     private_folder,
     serve_environment,
@@ -44,21 +43,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
-
-
-def test_prod_without_tokens_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_serve_config(tmp_path, "configs/prod.yaml", free_port())
-    monkeypatch.chdir(tmp_path)
-
-    code = main()
-
-    output = capsys.readouterr().err
-    assert code == 2
-    assert output.startswith("The service cannot start: ")
-    assert "TSFM_SECURITY__TOKENS" in output
-    assert output.count("\n") == 1
 
 
 def test_example_has_a_token_where_tokens_are_configured(
@@ -171,25 +155,6 @@ def test_high_throughput_mode_is_on_where_it_exists_unless_it_is_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inherited", "behind"), [({}, []), ({"PYTHONPATH": "/a:/b"}, ["/a", "/b"])]
-)
-def test_processes_of_the_service_do_without_pandas(
-    inherited: dict[str, str], behind: list[str]
-) -> None:
-    path = serve_environment(inherited, "linux")["PYTHONPATH"]
-    done = subprocess.run(
-        [sys.executable, "-c", "import pandas"],
-        env={"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert path.split(os.pathsep)[1:] == behind
-    assert "ImportError: left out" in done.stderr
-
-
-@pytest.mark.parametrize(
     ("address", "reachable"),
     [
         *((one, False) for one in ("127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1")),
@@ -201,24 +166,6 @@ def test_only_ports_that_other_machines_reach_are_listed(address: str, reachable
 
     assert ("reach 2 ports" in line) is reachable
     assert (line == "Nothing listens beyond this machine.") is not reachable
-
-
-def test_listening_sockets_of_a_process_and_its_children_are_found() -> None:
-    code = (
-        "import socket,sys; s=socket.create_server(('127.0.0.1',0)); "
-        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
-    )
-    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
-    with (
-        socket.create_server(("127.0.0.1", 0)) as ours,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe) as child,
-    ):
-        assert child.stdout
-        ports = {ours.getsockname()[1], int(child.stdout.readline())}
-        found = {(x.port, x.address) for x in listeners_of(os.getpid())}
-        child.communicate()
-
-    assert {(port, "127.0.0.1") for port in ports} <= found
 
 
 def test_ports_are_read_for_ten_seconds_until_the_service_s_own_port_is_among_them() -> None:

@@ -1,6 +1,5 @@
 import io
 import logging
-import sys
 from collections.abc import Iterator
 
 import orjson
@@ -57,13 +56,3 @@ def test_lower_levels_and_other_loggers_stay_silent(stream: io.StringIO) -> None
     logging.getLogger("elsewhere").warning("not ours")
 
     assert stream.getvalue() == ""
-
-
-def test_stand_in_at_stderr_is_passed_by(
-    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    set_up_logging("INFO", {})
-    logging.getLogger("serve_app.x").info("seen")
-
-    assert '"message":"seen"' in capfd.readouterr().err

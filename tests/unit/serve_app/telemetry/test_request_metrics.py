@@ -100,13 +100,6 @@ async def test_server_timing_says_where_the_time_went(bench: Bench) -> None:
     assert baseline == "admission;dur=0.000, post;dur=0.000, total;dur=0.000"
 
 
-async def test_metrics_are_shown_as_prometheus_text(bench: Bench) -> None:
-    response = await bench.http.get("/metrics")
-
-    assert response.headers["content-type"].startswith("text/plain; version=")
-    assert response.text == (await bench.fleet.metrics()).decode()
-
-
 async def test_coverage_and_counts_of_the_learning_actor_are_metrics() -> None:
     row = CoverageRow(
         source="ewma",
@@ -126,7 +119,6 @@ async def test_coverage_and_counts_of_the_learning_actor_are_metrics() -> None:
     bench.request_metrics.update_gauges()
     learning.report = CoverageReport(0.8, counts={LearningEvent.UNKNOWN_OUTCOMES: 1})  # restarted
     bench.request_metrics.update_gauges()
-    await bench.http.aclose()
 
     assert bench.recorder.gauge(metrics.IN_FLIGHT).value == 7
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value == 0.75
@@ -193,4 +185,3 @@ async def test_cache_entries_and_tasks_are_gauges() -> None:
     assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value is None
     assert (bench.recorder.gauge(metrics.TASKS).value or 0) >= 1
-    await bench.http.aclose()

@@ -7,7 +7,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Tracer
 
-from runner.baseline.ewma_bands import BaselineRequest
 from runner.batching.batch_call import ItemResult
 from runner.batching.dispatcher import BatchResult
 from runner.config.sections import Traces
@@ -19,7 +18,6 @@ from runner.types import (
     ModelRequest,
 )
 from serve_app.telemetry.tracing import (
-    TracedBaseline,
     TracedModel,
     configured_tracer,
     forward,
@@ -30,14 +28,12 @@ from serve_app.telemetry.tracing import (
 )
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import (
-    LOGIT,
     make_answer,
     make_bands,
     make_config,
     make_model_request,
-    walk,
 )
-from tests.support.fakes import FakeBaselinePort, FakeModelPort
+from tests.support.fakes import FakeModelPort
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -59,10 +55,6 @@ def spans(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
-def parent_id(span: ReadableSpan) -> int | None:
-    return None if span.parent is None else span.parent.span_id
-
-
 def own_id(span: ReadableSpan) -> int:
     context = span.get_span_context()
     assert context is not None
@@ -74,7 +66,6 @@ async def test_request_is_a_span_under_the_callers(
 ) -> None:
     bench = Bench(tracer=tracer)
     await bench.post(EXAMPLE, traceparent=CALLER)
-    await bench.http.aclose()
 
     span = spans(exporter)["POST /tsfm/forecast"]
     assert span.parent is not None
@@ -90,7 +81,6 @@ async def test_header_that_is_no_traceparent_begins_a_new_trace(
 ) -> None:
     bench = Bench(tracer=tracer)
     response = await bench.post(EXAMPLE, traceparent=header)
-    await bench.http.aclose()
 
     assert response.status_code == 200
     assert spans(exporter)["POST /tsfm/forecast"].parent is None
@@ -101,7 +91,6 @@ async def test_refusal_is_noted_by_its_name_and_without_its_words(
 ) -> None:
     bench = Bench(tracer=tracer)
     await bench.post(example(model={"model_name": "secret-name"}))
-    await bench.http.aclose()
 
     span = spans(exporter)["POST /tsfm/forecast"]
     assert span.attributes is not None
@@ -115,7 +104,6 @@ async def test_routes_for_people_and_probes_are_no_spans(
     bench = Bench(tracer=tracer)
     for path in ("/healthz", "/tsfm/status", "/metrics"):
         await bench.http.get(path)
-    await bench.http.aclose()
 
     assert spans(exporter) == {}
 
@@ -138,13 +126,6 @@ async def test_items_carry_the_id_of_the_model_span(
     assert one.attributes is not None
     assert one.attributes["tsfm.reasons"] == ("breaker_open",)
     assert many.attributes == {"tsfm.model": "fracast-0", "tsfm.items": 2}
-
-
-async def test_baseline_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
-    item = BaselineRequest(walk(40), 3, (0.1, 0.5, 0.9), LOGIT)
-    await TracedBaseline(FakeBaselinePort(), tracer).forecast([item, item])
-
-    assert spans(exporter)["baseline"].attributes == {"tsfm.items": 2}
 
 
 async def test_queue_time_is_a_span(exporter: InMemorySpanExporter, tracer: Tracer) -> None:
@@ -182,7 +163,8 @@ async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
 
     span = spans(exporter)["runtime call"]
     assert [link.context.trace_id for link in span.links] == [1, 2, 3]
-    assert (span.parent and span.parent.trace_id, parent_id(span)) == (1, 1)
+    assert span.parent is not None
+    assert (span.parent.trace_id, span.parent.span_id) == (1, 1)
     assert span.attributes == {"tsfm.model": "fracast-0", "tsfm.batch_size": 5, "tsfm.result": "ok"}
     assert call.sent.headers["traceparent"] == f"00-{1:032x}-{own_id(span):016x}-01"
 
