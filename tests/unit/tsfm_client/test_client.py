@@ -261,24 +261,6 @@ async def test_retry_of_a_broken_batch_has_the_missing_requests_only(kind: Any) 
     assert [body["market_id"] for body in asked_again] == ["1", "2"]
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        lambda: httpx.Response(200, content=b'{"index": 0, "ok": {"market'),
-        lambda: httpx.ReadError("broken"),
-    ],
-    ids=["cut line", "broken connection"],
-)
-async def test_batch_without_a_whole_line_is_sent_again(
-    kind: Any, failure: Callable[[], Any]
-) -> None:
-    script = Script(failure())
-    [(_, forecast)] = await kind.run(script, lambda c: c.forecast_many({"m-1": Y}, as_of=AS_OF))
-
-    assert forecast.market_id == "m-1"
-    assert len(script.requests) == 2
-
-
 async def test_refused_request_of_a_batch_is_an_error_among_forecasts(kind: Any) -> None:
     error = {"code": "invalid_request", "message": "y: No.", "detail": [{"path": "y"}]}
     line = orjson.dumps({"index": 0, "error": error})
@@ -294,15 +276,6 @@ async def test_batch_that_is_refused_as_a_whole_raises(kind: Any) -> None:
     script = Script(refusal(413, "body_too_large"))
     with pytest.raises(RequestRefusedError, match="body_too_large"):
         await kind.run(script, lambda c: c.forecast_many([{"y": []}]))
-
-
-async def test_breaker_order_returns_the_new_state(kind: Any) -> None:
-    script = Script(httpx.Response(200, json={"model": "mock", "state": "forced_open"}))
-    state = await kind.run(script, lambda c: c.order_breaker("mock", "force_open"))
-
-    assert state == "forced_open"
-    assert [request.url.path for request in script.requests] == ["/tsfm/admin/breakers/mock"]
-    assert orjson.loads(script.requests[0].content) == {"action": "force_open"}
 
 
 async def test_real_answers_of_the_service_are_read(bench: Bench) -> None:

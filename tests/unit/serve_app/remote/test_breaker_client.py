@@ -195,29 +195,6 @@ class TestCommands:
 
 class TestProbes:
     @in_virtual_time
-    async def test_one_of_two_replicas_probes_and_the_other_after_the_lease_of_a_lost_probe(self):
-        one, two = await half_open(FakeActor(clock), "r1-", "r2-")
-
-        assert await one.acquire("m") == Permit(2, "life1--1")
-        assert await refusal(two) == 5.0
-        await asyncio.sleep(5.0)
-        assert await two.acquire("m") == Permit(2, "life1--2")
-
-    @in_virtual_time
-    async def test_successful_probe_closes_the_breaker_at_once_and_elsewhere_within_a_second(
-        self,
-    ):
-        actor = FakeActor(clock)
-        one, two = await half_open(actor, "r1-", "r2-")
-
-        await call(one, SUCCESS)
-        at_once = one.state("m"), await one.acquire("m"), actor.probes_asked
-        await asyncio.sleep(1.0)
-
-        assert at_once == (CLOSED, Permit(3), 1)
-        assert states(one, two) == [CLOSED, CLOSED]
-
-    @in_virtual_time
     async def test_many_calls_at_once_in_one_replica_get_one_probe(self):
         actor = FakeActor(clock)
         (client,) = await half_open(actor, "r1-")
