@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from time import thread_time
+from typing import Any
 
 import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from runner.types import MIN_EPS
 from serve_app.http.openapi.document import BASELINE_ANSWER, FORECAST
 from tests.fuzz.__main__ import report
 from tests.fuzz.by_document import by_document
@@ -16,6 +18,7 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.run import Tally, broken_bands, faults, run_kind
 from tests.fuzz.senders import InProcess, OverTheWire
 from tests.fuzz.shots import FORECAST_PATH, JSON, MARKER, NoReplyError, Reply, Shot, whole
+from tests.support.bench import example
 
 SOUND = whole((FORECAST_PATH, orjson.dumps(FORECAST)))
 ERROR = {"code": "invalid_request", "message": "y.0: no", "request_id": "1"}
@@ -45,6 +48,29 @@ def test_requests_made_from_the_document_do_no_harm(service: InProcess) -> None:
 
     assert [tally.failure for tally in tallies if tally.failure] == []
     assert {tally.kind.split()[1] for tally in tallies} >= {FORECAST_PATH, "/readyz"}
+
+
+SMALLEST_EPS = {"space": "logit", "eps": MIN_EPS}
+WITHIN_A_STEP = ["2026-02-20T11:59:59Z", "2026-02-20T12:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"y": [0] * 40, "transform": SMALLEST_EPS}, 40),
+        ({"y": [1] * 40, "transform": SMALLEST_EPS}, 40),
+        ({"y": [0.2, 0.3], "y_ts": WITHIN_A_STEP}, 1),
+    ],
+)
+def test_request_that_was_a_finding_is_answered_without_a_warning(
+    service: InProcess, changes: dict[str, Any], steps: int
+) -> None:
+    body = orjson.dumps(example(model=..., **changes))
+    shot = Shot(FORECAST_PATH, (body,), JSON, is_sound=True)
+    answer = service(shot)
+
+    assert faults(shot, answer) == []
+    assert orjson.loads(answer.body)["meta"]["input_len"] == steps
 
 
 @pytest.mark.parametrize(
