@@ -1,14 +1,17 @@
 """The HTTP surface for tests of handlers."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.support.bench import Bench
+from tests.support.tokens import make_guarded_config
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    bench = Bench()
-    yield bench
-    await bench.http.aclose()
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def guarded() -> Bench:
+    """One that requires tokens."""
+    return Bench(make_guarded_config())

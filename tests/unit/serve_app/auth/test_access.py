@@ -1,5 +1,3 @@
-from collections.abc import AsyncIterator
-
 import pytest
 
 from runner.config.security import TokenScope
@@ -15,13 +13,6 @@ from tests.support.tokens import (
     entry,
     make_guarded_config,
 )
-
-
-@pytest.fixture
-async def guarded() -> AsyncIterator[Bench]:
-    bench = Bench(make_guarded_config())
-    yield bench
-    await bench.http.aclose()
 
 
 async def test_request_without_a_token_is_refused_with_the_challenge(guarded: Bench) -> None:
@@ -65,7 +56,6 @@ async def test_short_token_is_refused_even_when_its_digest_is_configured() -> No
     short = "x" * 31
     bench = Bench(make_guarded_config(tokens=(entry("lazy", short, TokenScope.FORECAST),)))
     response = await bench.post(EXAMPLE, **bearer(short))
-    await bench.http.aclose()
 
     assert response.status_code == 401
 

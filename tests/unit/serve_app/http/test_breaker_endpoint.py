@@ -6,7 +6,7 @@ import pytest
 
 from runner.types import BreakerCommand, BreakerState, FallbackReason, ModelFailure
 from tests.support.bench import EXAMPLE, Bench
-from tests.support.tokens import ALERTS, OPERATOR, bearer, make_guarded_config
+from tests.support.tokens import ALERTS, OPERATOR, bearer
 
 ROUTE = "/tsfm/admin/breakers/{model}"
 
@@ -90,13 +90,11 @@ async def test_unreachable_breaker_is_an_error_with_a_retry_time(bench: Bench) -
     assert response.json()["error"]["code"] == "breaker_unreachable"
 
 
-async def test_command_needs_the_admin_scope() -> None:
-    bench = Bench(make_guarded_config())
+async def test_command_needs_the_admin_scope(guarded: Bench) -> None:
     statuses = [
-        (await order(bench, "mock", {"action": "reset"}, **headers))[0]
+        (await order(guarded, "mock", {"action": "reset"}, **headers))[0]
         for headers in ({}, bearer(ALERTS), bearer(OPERATOR))
     ]
-    await bench.http.aclose()
 
     assert statuses == [401, 403, 200]
-    assert len(bench.operator.commands) == 1
+    assert len(guarded.operator.commands) == 1

@@ -1,6 +1,5 @@
 """Calibrated paths beside the raw ones, as callers see them."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -28,10 +27,8 @@ TOO_LITTLE = ConformalState(0.8, {"fracast-0": {"all": track(2.0, 0.5, samples=1
 
 
 @pytest.fixture
-async def calibrated() -> AsyncIterator[Bench]:
-    bench = Bench(conformal=STATE)  # its model answers 0.3, 0.45, 0.6 at every step
-    yield bench
-    await bench.http.aclose()
+def calibrated() -> Bench:
+    return Bench(conformal=STATE)  # its model answers 0.3, 0.45, 0.6 at every step
 
 
 async def ask(bench: Bench, **changes: Any) -> dict[str, Any]:
@@ -50,12 +47,7 @@ async def test_calibrated_paths_come_beside_the_raw_ones(calibrated: Bench) -> N
     for level, expected in zip(LEVELS, (0.15, 0.45, 0.525), strict=True):
         assert body["yhat_q_conformal"][level] == pytest.approx([expected] * 12)
     assert "conformal_uncalibrated" not in body["meta"]["warnings"]
-
-
-async def test_last_step_says_what_stands_behind_it(calibrated: Bench) -> None:
-    last = (await ask(calibrated))["conformal_last_step"]
-
-    assert last == {
+    assert body["conformal_last_step"] == {
         "q10": pytest.approx(0.15),
         "q50": pytest.approx(0.45),
         "q90": pytest.approx(0.525),

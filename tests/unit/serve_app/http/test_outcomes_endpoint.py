@@ -5,7 +5,6 @@ import orjson
 import pytest
 
 from tests.support.bench import Bench
-from tests.support.builders import make_config
 from tests.support.fakes import FakeLearning
 from tests.support.learning import band, make_learner, make_seen
 
@@ -52,15 +51,6 @@ async def test_wrong_item_is_named_and_nothing_is_scored(
     assert (response.status_code, error["code"]) == (422, "invalid_request")
     assert error["detail"][0]["path"] == path
     assert learning.sent == []
-
-
-async def test_list_over_the_limit_is_refused(learning: FakeLearning) -> None:
-    config = make_config(conformal={"max_outcomes": 2})
-
-    response = await send(learning, {"outcomes": [ONE] * 3}, config)
-
-    assert response.status_code == 413
-    assert "at most 2 items" in response.json()["error"]["message"]
 
 
 async def test_without_learning_the_error_names_the_setting() -> None:

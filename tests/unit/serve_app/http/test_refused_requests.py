@@ -1,10 +1,11 @@
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
+from tests.fuzz.senders import fire
+from tests.fuzz.shots import Shot
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_config
 
@@ -12,8 +13,7 @@ BAD_BODIES = [
     (b"", 400, "invalid_json", None),
     (b"not json", 400, "invalid_json", None),
     (b"\xff\xfe", 400, "invalid_json", None),
-    (b"[" * 500, 400, "invalid_json", None),
-    (b"[" * 5000, 422, "invalid_request", None),
+    (b"[" * 2000, 422, "invalid_request", None),
     (EXAMPLE + b"x", 400, "invalid_json", None),
     (EXAMPLE.replace(b"0.41,", b"NaN,", 1), 422, "invalid_request", "y.0"),
     (EXAMPLE.replace(b"0.41,", b"1e999,", 1), 422, "invalid_request", "y.0"),
@@ -33,34 +33,28 @@ async def test_bodies_that_are_no_request_are_refused(
         assert error["detail"][0]["path"] == path
 
 
-REMEDIES: list[tuple[dict[str, Any], str]] = [
-    ({"horizon": 5}, "horizon: There is no such field; did you mean horizon_steps?"),
-    ({"y": [41, 42.5]}, "y.0: Probabilities lie between 0 and 1; divide percentages by 100."),
-    ({"y": [0.4, 1.01]}, "y.1: Probabilities lie between 0 and 1."),
+REMEDIES = [
+    (example(horizon=5), "horizon: There is no such field; did you mean horizon_steps?"),
+    (example(y=[41, 42.5]), "y.0: Probabilities lie between 0 and 1; divide percentages by 100."),
+    (example(y=[0.4, 1.01]), "y.1: Probabilities lie between 0 and 1."),
     (
-        {"quantiles": [10, 90]},
+        example(quantiles=[10, 90]),
         "quantiles.0: Levels lie between 0.000001 and 0.999999; 10 % is 0.1.",
     ),
-    ({"as_of_ts": "soon"}, "as_of_ts: Send a time, for example 2026-02-20T12:00:00Z."),
+    (example(as_of_ts="soon"), "as_of_ts: Send a time, for example 2026-02-20T12:00:00Z."),
     (
-        {"model": {"model_name": "cronos"}},
+        example(model={"model_name": "cronos"}),
         "No such model; GET /tsfm/models lists the names. Did you mean chronos?",
     ),
+    (b'{"market_id": "a",\n}', "The body is not valid JSON at line 2, column 1."),
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), REMEDIES)
-async def test_message_says_what_to_do(bench: Bench, changes: dict[str, Any], message: str) -> None:
-    response = await bench.post(example(**changes))
+@pytest.mark.parametrize(("body", "message"), REMEDIES)
+async def test_message_says_what_to_do(bench: Bench, body: Any, message: str) -> None:
+    response = await bench.post(body)
 
     assert response.json()["error"]["message"] == message
-
-
-async def test_json_error_has_its_place(bench: Bench) -> None:
-    response = await bench.post(b'{"market_id": "a",\n}')
-
-    message = response.json()["error"]["message"]
-    assert message == "The body is not valid JSON at line 2, column 1."
 
 
 BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
@@ -68,7 +62,6 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"market_id": ""}, "market_id"),
     ({"market_id": "m" * 129}, "market_id"),
     ({"as_of_ts": "2026-02-20T12:00:00"}, "as_of_ts"),
-    ({"as_of_ts": "soon"}, "as_of_ts"),
     ({"as_of_ts": 1771588800}, "as_of_ts"),
     ({"as_of_ts": "0001-01-01T00:00:00Z"}, "as_of_ts"),
     ({"as_of_ts": "9999-12-31T23:59:59Z"}, "as_of_ts"),
@@ -84,19 +77,15 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"quantiles": [0.9, 0.1]}, "quantiles.1"),
     ({"quantiles": [0.1, 0.1]}, "quantiles.1"),
     ({"quantiles": [0.0, 0.5]}, "quantiles.0"),
-    ({"quantiles": [0.5, 1.0]}, "quantiles.1"),
     ({"quantiles": [0.5, 0.9999995]}, "quantiles.1"),
     ({"quantiles": [(i + 1) / 30 for i in range(22)]}, "quantiles"),
     ({"quantiles": ["0.5"]}, "quantiles.0"),
     ({"y": [0.5]}, "y"),
-    ({"y": []}, "y"),
     ({"y": [None, None, 0.5]}, "y"),
     ({"y": [0.5] * 20_001}, "y"),
-    ({"y": [0.5, 1.2]}, "y.1"),
     ({"y": [0.5, -0.1]}, "y.1"),
     ({"y": [0.5, "0.4"]}, "y.1"),
     ({"y": [0.5, True]}, "y.1"),
-    ({"y": "abc"}, "y"),
     ({"y": [0.5] * 2, "y_ts": ["2026-02-20T12:00:00Z"] * 3}, "y_ts"),
     ({"y": [0.5] * 2, "y_ts": ["2026-02-20T12:00:00Z"] * 2}, "y_ts.1"),
     ({"y": [0.5] * 2, "y_ts": ["2026-02-20T11:50:00Z", "2026-02-20T11:55:00Z"]}, "y_ts"),
@@ -117,7 +106,6 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"conformal": 1}, "conformal"),
     ({"conformal": "true"}, "conformal"),
     ({"transform": {"space": "logit", "eps": 1e-17}}, "transform.eps"),
-    ({"transform": {"space": "logit", "epsilon": 1}}, "transform.epsilon"),
 ]
 
 
@@ -145,7 +133,6 @@ async def test_field_names_of_callers_appear_only_with_safe_characters(bench: Be
 async def test_product_of_points_and_covariates_is_bounded() -> None:
     bench = Bench(make_config(request={"max_cells": 500}))
     response = await bench.post(example(y=[0.5] * 300, x_past={"v": [1.0] * 300}))
-    await bench.http.aclose()
 
     assert response.json()["error"]["detail"][0]["path"] == "y"
 
@@ -174,7 +161,6 @@ async def test_body_over_the_limit_is_refused_while_it_streams(chunks: int) -> N
             yield b" " * 2000
 
     response = await bench.http.post("/tsfm/forecast", content=stream())
-    await bench.http.aclose()
 
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "body_too_large"
@@ -183,22 +169,10 @@ async def test_body_over_the_limit_is_refused_while_it_streams(chunks: int) -> N
 
 async def test_body_that_does_not_end_in_time_is_refused() -> None:
     bench = Bench(make_config(request={"body_timeout_s": 0.01}))
+    reply = await fire(bench.app, Shot("/tsfm/forecast", (b"{",), ends=False))
 
-    async def receive() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/tsfm/forecast", "headers": []}
-    await bench.app(scope, receive, send)
-    await bench.http.aclose()
-
-    assert sent[0]["status"] == 408
-    assert orjson.loads(sent[1]["body"])["error"]["code"] == "body_timeout"
+    assert reply.status == 408
+    assert orjson.loads(reply.body)["error"]["code"] == "body_timeout"
 
 
 @pytest.mark.parametrize(

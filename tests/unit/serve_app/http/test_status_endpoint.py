@@ -119,9 +119,10 @@ async def test_breakers_last_heard_of_are_shown_when_the_runner_is_away(bench: B
     bench.model.outcome = ModelFailure(FallbackReason.BREAKER_OPEN, BreakerState.OPEN, 30.0)
     await bench.post(EXAMPLE)
 
-    body = await status(bench)
+    body, ready = await status(bench), await bench.http.get("/readyz")
 
     assert body["breakers"] == [{"model": "fracast-0", "state": "open", "next_probe_in_s": None}]
+    assert (ready.status_code, ready.json()["breakers"]) == (200, {"fracast-0": "open"})
 
 
 def test_breaker_that_was_forced_open_has_no_next_probe() -> None:

@@ -27,24 +27,13 @@ class FakeSink:
         return self.rows.get((metric.name, part, frozenset(tags.items())))
 
 
-@pytest.fixture
-def sink() -> FakeSink:
-    return FakeSink()
+def flushed() -> tuple[Recorder, FakeSink, Flusher]:
+    recorder, sink = Recorder(), FakeSink()
+    return recorder, sink, Flusher(recorder, sink, lambda: None)
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def flusher(recorder: Recorder, sink: FakeSink) -> Flusher:
-    return Flusher(recorder, sink, lambda: None)
-
-
-def test_only_what_has_increased_is_sent(
-    recorder: Recorder, sink: FakeSink, flusher: Flusher
-) -> None:
+def test_only_what_has_increased_is_sent() -> None:
+    recorder, sink, flusher = flushed()
     latency = recorder.histogram(LATENCY, "forecast", "total")
     for _ in range(3):
         recorder.counter(CACHE, "hit").inc()
@@ -60,9 +49,8 @@ def test_only_what_has_increased_is_sent(
     assert sink.of(LATENCY, "sum", **tags) is None  # nothing to add, and Ray refuses a zero
 
 
-def test_gauge_is_repeated_and_one_never_set_is_left_out(
-    recorder: Recorder, sink: FakeSink, flusher: Flusher
-) -> None:
+def test_gauge_is_repeated_and_one_never_set_is_left_out() -> None:
+    recorder, sink, flusher = flushed()
     gauge = recorder.gauge(IN_FLIGHT)
     flusher.flush()
     unset = sink.of(IN_FLIGHT)
@@ -73,9 +61,8 @@ def test_gauge_is_repeated_and_one_never_set_is_left_out(
     assert (unset, sink.of(IN_FLIGHT), sink.calls) == (None, 3, 2)
 
 
-def test_bucket_counts_values_up_to_and_including_its_edge(
-    recorder: Recorder, sink: FakeSink, flusher: Flusher
-) -> None:
+def test_bucket_counts_values_up_to_and_including_its_edge() -> None:
+    recorder, sink, flusher = flushed()
     for value in (0.3, 0.3000001, 0.0001, 99.0):
         recorder.histogram(LATENCY, "forecast", "total").observe(value)
     flusher.flush()
@@ -88,8 +75,9 @@ def test_bucket_counts_values_up_to_and_including_its_edge(
 
 
 def test_first_error_of_the_sink_is_logged_and_the_counts_are_sent_later(
-    recorder: Recorder, sink: FakeSink, flusher: Flusher, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    recorder, sink, flusher = flushed()
     sink.fails = True
     recorder.counter(CACHE, "hit").inc()
     with caplog.at_level(logging.ERROR):
@@ -103,7 +91,8 @@ def test_first_error_of_the_sink_is_logged_and_the_counts_are_sent_later(
     assert sink.of(CACHE, result="hit") == 2
 
 
-async def test_second_start_does_nothing(flusher: Flusher) -> None:
+async def test_second_start_does_nothing() -> None:
+    _, _, flusher = flushed()
     before = asyncio.all_tasks()
     flusher.start()
     flusher.start()

@@ -34,16 +34,6 @@ class FakeCall:
         return BatchResult(self._results)
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 @pytest.mark.parametrize(
     ("results", "told"),
     [
@@ -53,8 +43,9 @@ def recorder() -> Recorder:
     ],
 )
 async def test_call_is_counted_by_its_result_and_timed(
-    recorder: Recorder, clock: FakeClock, results: tuple[ItemResult | Exception, ...], told: str
+    results: tuple[ItemResult | Exception, ...], told: str
 ) -> None:
+    recorder, clock = Recorder(), FakeClock()
     call = metered(FakeCall(clock, *results), recorder, clock)
     outcome = await call(KEY, [make_model_request()] * 2)
 
@@ -64,7 +55,8 @@ async def test_call_is_counted_by_its_result_and_timed(
     assert recorder.histogram(metrics.BATCH_SIZE, "m").sum == 2
 
 
-async def test_call_that_the_breaker_refused_was_none(recorder: Recorder, clock: FakeClock) -> None:
+async def test_call_that_the_breaker_refused_was_none() -> None:
+    recorder, clock = Recorder(), FakeClock()
     with pytest.raises(BreakerOpenError, match=r".*"):
         await metered(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
 
@@ -77,7 +69,8 @@ def breakers_after(command: BreakerCommand) -> BreakerSnapshots:
     return breakers.snapshot(0.0)
 
 
-async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder: Recorder) -> None:
+async def test_breakers_are_one_for_their_state_and_changes_are_counted() -> None:
+    recorder = Recorder()
     queues = QueueGauges(recorder)
     for command in (
         BreakerCommand.RESET,
@@ -93,7 +86,8 @@ async def test_breakers_are_one_for_their_state_and_changes_are_counted(recorder
     assert recorder.counter(metrics.TRANSITIONS, "m", "closed").value == 1
 
 
-async def test_queues_tasks_and_cached_answers_are_gauges(recorder: Recorder) -> None:
+async def test_queues_tasks_and_cached_answers_are_gauges() -> None:
+    recorder = Recorder()
     other = asyncio.create_task(asyncio.sleep(60))
     QueueGauges(recorder).update({"m": QueueStats(5, 2, 0.75, 1, (4, 8), 0)}, {}, 17)
     other.cancel()

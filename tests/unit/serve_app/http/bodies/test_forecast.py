@@ -143,11 +143,6 @@ async def test_long_list_that_is_no_json_is_refused(ending: bytes) -> None:
             await parse(body + b" " * AT_ONCE_BYTES)
 
 
-async def test_short_body_of_nothing_but_brackets_is_not_built() -> None:
-    with pytest.raises(InvalidRequestError, match="too many lists"):
-        await parse(b"[" * 2000)
-
-
 def test_errors_of_a_list_end_with_the_first() -> None:
     with pytest.raises(ValidationError) as refused:
         ForecastBody.model_validate_json(orjson.dumps(example(y=[""] * 500)))
