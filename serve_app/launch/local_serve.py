@@ -1,7 +1,6 @@
 """``serve run`` on a Ray cluster that is started here, without Ray's unused dashboard.
 
 The launcher's child process: ``python -m serve_app.launch.local_serve serve_config.yaml``.
-docs/performance.md has the savings.
 """
 
 import signal
