@@ -86,10 +86,8 @@ def main(argv: list[str] | None = None) -> int:
 async def measure(url: str, args: argparse.Namespace) -> tuple[list[Sample], float]:
     """Warms the service up, then measures it; the samples and the seconds they took."""
     shape = Shape(points=args.points, horizon=args.horizon, model=args.model)
-    client, others = (
-        Client(url, shape, TIMEOUT_S),
-        forecast_bodies(args.warm_up, shape, WARM_UP_SEED),
-    )
+    client = Client(url, shape, TIMEOUT_S)
+    others = forecast_bodies(args.warm_up, shape, WARM_UP_SEED)
     await closed_loop(client.send, others, args.concurrency)
     client.samples.clear()
     bodies = list(islice(cycle(forecast_bodies(args.unique, shape, args.seed)), args.requests))

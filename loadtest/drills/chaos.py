@@ -24,9 +24,8 @@ from loadtest.drills.harness import Client, Sample
 from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS, Kind
 from loadtest.payloads import Shape, forecast_bodies
 from loadtest.service import Service, read_config
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 
-STUB = ("--model", "mock", "--ms-per-call", "20", "--ms-per-series", "0.5")
 SETTINGS = {
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
@@ -287,7 +286,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, blows: Sequence[Blow], rows: list[Row]) -> None:
     config = harness.with_deployments(read_config(), REPLICATED)
-    with start_stub(*STUB) as stub, harness.service_on([stub.url], SETTINGS, config, 5) as service:
+    with harness.standing(20.0, 0.5, SETTINGS, config, SHAPE.model, log_lines=5) as (service, stub):
         scene = Field(service, stub)
         for number, blow in enumerate(blows, 1):
             rows.append(asyncio.run(run_blow(scene, blow, args, seed=number)))

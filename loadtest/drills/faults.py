@@ -22,10 +22,10 @@ import orjson
 from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
 from loadtest.payloads import Shape, forecast_bodies
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 
 SHAPE = Shape(model="mock")
-STUB = ("--model", "mock", "--ms-per-call", "150")  # slow enough for calls of several series
+MS_PER_CALL, MS_PER_SERIES = 150.0, 0.9  # slow enough for calls of several series
 SETTINGS = {  # short, so that a run of all faults takes minutes
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "1",
     "TSFM_CIRCUIT_BREAKER__COOLDOWN_GROWTH": "1",
@@ -131,10 +131,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, cases: Sequence[Case], rows: list["Row"]) -> None:
-    with (
-        start_stub(*STUB) as stub,
-        harness.service_on([stub.url], SETTINGS, log_lines=5) as service,
-    ):
+    how: dict[str, Any] = {"env": SETTINGS, "model": SHAPE.model, "log_lines": 5}
+    with harness.standing(MS_PER_CALL, MS_PER_SERIES, **how) as (service, stub):
         for seed, case in enumerate([NONE, *cases]):  # the first one shows that all is well
             found = asyncio.run(_one(case, seed, service.url, stub, args))
             rows.extend([found] if seed else [])

@@ -174,12 +174,13 @@ def standing(
     ms_per_series: float,
     env: Mapping[str, str] | None = None,
     config: Path | Mapping[str, Any] = SHIPPED,
+    model: str = "*",
     **how: Any,
 ) -> Iterator[tuple[Service, StubProcess]]:
-    """A service on a stand-in of that speed which has every model; ``how`` as ``service_on``."""
+    """A service on a stand-in of that speed with one model or all; ``how`` as ``service_on``."""
     speed = ("--ms-per-call", str(ms_per_call), "--ms-per-series", str(ms_per_series))
     with (
-        start_stub("--model", "*", *speed) as stub,
+        start_stub("--model", model, *speed) as stub,
         service_on([stub.url], env or {}, config, **how) as service,
     ):
         yield service, stub

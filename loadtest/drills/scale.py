@@ -1,6 +1,6 @@
-"""How much of everything does a load need, and what ends first as a deployment grows?
+"""How many processes does a load need, and how well does the rule predict what was measured?
 
-    python -m loadtest.drills.scale            # sizes and limits by the committed costs; no service
+    python -m loadtest.drills.scale            # sizes by the committed costs; no service
     python -m loadtest.drills.scale --measure  # measures a service on this machine first: minutes
     python -m loadtest.drills.scale --ms-per-call 80 --ms-per-series 2 --cores 16
 
@@ -177,9 +177,6 @@ MEASURED = Costs(
     bulk_runner_ms=0.355,
     background=0.27,
 )
-# Milliseconds of CPU a second that each replica costs what there is once, at most: all that they
-# used beside three replicas and one Runner. A part is theirs whatever there is: they end later.
-CONTROLLER_MS_EACH, BREAKER_MS_EACH = 55 / 3, 20.0
 POINTS = (
     Point("128 callers", 350, 0.8),
     Point("batches of 1,000", 691, 0.9, bulk=True),
@@ -341,7 +338,6 @@ def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[s
         str(known),
         point_table(points, known, args.machine_cores),
         size_table(LOADS, known, runtime, args.cores),
-        limit_table(known, runtime),
     ]
     return "\n\n".join(texts), failures(points, known, args.machine_cores)
 
@@ -392,26 +388,6 @@ def size_table(loads: Iterable[Load], costs: Costs, runtime: Runtime, cores_each
         asked = {"singles/s": f"{load.per_second:,.0f}", "markets a cycle": f"{load.markets:,}"}
         rows.append(asked | written)
     return table(rows)
-
-
-def limit_table(costs: Costs, runtime: Runtime) -> str:
-    """What ends first as a deployment grows: the part, at how many of what, and what helps."""
-    another, best = "another one, and a Runner for it", runtime.per_second(runtime.most)
-    sync = "circuit_breaker.sync_interval_s"
-    rows = [
-        ("a runtime", best, "new forecasts/s", another),
-        ("an ingress", 1e3 / costs.ingress_ms, "new forecasts/s", "another one"),
-        ("a Runner", 1e3 / costs.runner_ms, "new forecasts/s", "another one"),
-        ("Serve's controller", 1e3 / CONTROLLER_MS_EACH, "replicas or more", "a second cluster"),
-        ("the breaker actor", 1e3 / BREAKER_MS_EACH, "Runners or more", sync),
-    ]
-    if costs.proxy_ms:  # Serve's plain mode has no HAProxy
-        proxy = ("HAProxy of a node", 1e3 / costs.proxy_ms, "requests/s a core", "another node")
-        rows.insert(3, proxy)
-    return table(
-        {"part": part, "full at": f"{at:,.0f}", "": unit, "what helps then": then}
-        for part, at, unit, then in rows
-    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the machine is used, and when that process ends the kernel ends all that it star
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,19 +36,10 @@ REDIS_PASSWORD = "drill"
 _BIN = Path(sys.executable).parent
 _COMMON = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
 _PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}  # Ray's own is 60
-SETTINGS = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-    "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "2",
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+_WORDS = shlex.split((ROOT / "deploy/ray.env").read_text("utf-8"), comments=True)
+SETTINGS = {  # of every node, without the paths that deploy/ray.env finds on each
+    **dict(word.split("=", 1) for word in _WORDS if "=" in word and "$" not in word),
     "RAY_SERVE_HAPROXY_BINARY_PATH": str(_BIN / "tsfm-haproxy"),
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.before_serve:middlewares",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
-    "MALLOC_ARENA_MAX": "2",
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",  # nobody else is in this network
     "OMP_NUM_THREADS": "1",
     "TSFM_ENVIRONMENT": "dev",  # the stand-in serves tollama's own test model
