@@ -1,6 +1,5 @@
 """The autoscaling test: what should come of a step, callers that come and go, pass or fail."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from loadtest.drills.autoscale import (
     OUT,
     STEP,
-    Callers,
     Phase,
     Seen,
     failures,
@@ -17,7 +15,6 @@ from loadtest.drills.autoscale import (
 from loadtest.drills.harness import Sample
 from loadtest.payloads import Shape
 from loadtest.service import read_config
-from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 SHAPE = Shape(points=40)
 GOOD = Sample(0.0, 0.1, source="model")
@@ -56,29 +53,3 @@ def test_runner_of_the_steps_scales_by_the_shipped_policy() -> None:
 
     assert (scaling["target_ongoing_requests"], scaling["max_replicas"]) == (40, 2)
     assert scaling["policy"] == {"policy_function": "serve_app.scaling:by_items"}
-
-
-async def test_callers_come_and_go_and_each_has_one_request_under_way() -> None:
-    under_way, most, count = 0, 0, 0
-    enough = asyncio.Event()
-
-    async def handler(body: bytes) -> bytes:
-        nonlocal under_way, most, count
-        under_way += 1
-        most, count = max(most, under_way), count + 1
-        await asyncio.sleep(0)
-        under_way -= 1
-        if count >= 20:
-            enough.set()
-        return answer(forecast(body, runtime="tollama"))
-
-    async with serving(handler) as url:
-        callers = Callers(url, SHAPE)
-        callers.set_number(3)
-        await asyncio.wait_for(enough.wait(), 10)
-        callers.set_number(1)
-        await callers.stop()
-
-    assert most == 3
-    assert len(callers.samples) == count
-    assert all(sample.problem is None for sample in callers.samples)

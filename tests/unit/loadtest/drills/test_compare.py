@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.drills.compare import Row, drive, runtime_call, table_of
+from loadtest.drills.compare import Row, drive, table_of
 from tests.unit.loadtest.fake_service import answer, serving
 
 
@@ -16,10 +16,6 @@ async def test_both_ways_to_send_measure_rate_and_latency() -> None:
     assert fast.per_second > 0
     assert fast.p50_ms <= fast.p95_ms
     assert steady.per_second < 250.0
-
-
-def test_runtime_call_holds_as_many_series_as_asked() -> None:
-    assert runtime_call(3).count(b'"id"') == 3
 
 
 @pytest.mark.parametrize(("least", "verdict"), [(0.8, "yes"), (0.65, "**no**")])

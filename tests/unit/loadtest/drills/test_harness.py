@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,8 +20,6 @@ from loadtest.drills.harness import (
     judge,
     judged,
     open_loop,
-    options,
-    publish,
     selected,
 )
 from loadtest.payloads import Shape, forecast_bodies
@@ -72,18 +69,6 @@ def test_the_last_line_and_the_exit_code_say_whether_promises_were_kept(
     assert capsys.readouterr().out == f"the table\n{line}\n"
 
 
-def test_options_have_the_type_of_their_default() -> None:
-    known: dict[str, tuple[Any, str]] = {
-        "--rate": (5.0, "a second"),
-        "--plain": (False, "mode"),
-        "--only": (list[str](), "names"),
-        "--write": (Path, "where"),
-    }
-    found = options("some", "", ["--rate", "2", "--only", "a", "--only", "b"], known)
-
-    assert (found.rate, found.plain, found.only, found.write) == (2.0, False, ["a", "b"], None)
-
-
 def test_only_that_matches_nothing_ends_the_drill_with_all_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -93,15 +78,6 @@ def test_only_that_matches_nothing_ends_the_drill_with_all_names(
     assert "FAULTS_FAIL: no name contains flood; there are: no fault, " in capsys.readouterr().out
     assert [case.name for case in selected("FAULTS", CASES, ["HANG"])] == ["hang"]
     assert selected("FAULTS", CASES, []) == [*CASES]
-
-
-def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("a <!-- x -->old<!-- /x --> z")
-
-    publish("new", page, "x")
-
-    assert page.read_text() == "a <!-- x -->\nnew\n<!-- /x --> z"
 
 
 @pytest.mark.parametrize(

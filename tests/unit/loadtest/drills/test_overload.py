@@ -1,6 +1,5 @@
 """The overload: when requests leave, how the rate is found, the order of shedding, pass or fail."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import count
 
@@ -14,13 +13,11 @@ from loadtest.drills.overload import (
     SHAPE,
     Flow,
     Row,
-    crowd,
     failures,
     is_sustained,
     load,
     offer,
     rows_of,
-    sustainable,
 )
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
@@ -37,49 +34,6 @@ def rows(interactive: list[Sample], batch: list[Sample], *, retry_after: bool = 
 
 def broken(found: list[Row]) -> str:
     return "; ".join(failures(found))
-
-
-def test_both_kinds_leave_evenly():
-    single, batches = load(per_second=10, seconds=2, batch_share=0.4, items=4)
-
-    assert (single.requests, batches.requests * batches.items) == (12, 8)
-    assert [flow.due_s(1) for flow in (single, batches)] == [pytest.approx(1 / 6), 1.0]
-
-
-def test_a_crowd_comes_at_once_beside_single_requests():
-    single, batches = crowd(per_second=4, seconds=2, batches=3, items=10)
-
-    assert [batches.due_s(number) for number in range(3)] == [1.0] * 3
-    assert (single.requests, batches.requests, batches.items) == (8, 3, 10)
-
-
-@pytest.mark.parametrize(
-    ("limit", "found"),
-    [(9.0, 0.0), (10.0, 10.0), (16.0, 15.0), (21.0, 18.75), (1e9, 12.5 * 1.5**11)],
-)
-async def test_the_search_ends_between_the_last_good_and_the_first_bad_rate(
-    limit: float, found: float
-):
-    assert await sustainable(up_to(limit), start=10.0) == found
-
-
-def up_to(limit: float) -> Callable[[float], Awaitable[bool]]:
-    async def is_sustained(per_second: float) -> bool:
-        return per_second <= limit
-
-    return is_sustained
-
-
-def test_rows_count_who_answered_and_why_not_the_model():
-    stale = Sample(0.0, 0.1, source="stale", reason="overloaded")
-    interactive, batch = rows([MODEL, MODEL, SHED, LATE, stale, REFUSED], [SHED])
-
-    counts = (len(interactive.samples), len(interactive.admitted), len(interactive.refused))
-    assert counts == (6, 5, 1)
-    assert len(interactive.by_model) == 2
-    assert interactive.reasons == {"overloaded": 1, "deadline_exceeded": 1}
-    assert interactive.ms(100) == [1400.0]
-    assert (len(batch.samples), batch.shed_share) == (1, 1.0)
 
 
 def test_what_the_model_answers_once_the_load_is_over_was_put_off():

@@ -1,11 +1,9 @@
 """Sizing: parts are full when their work fills them, sizes carry their load, costs are measured."""
 
-import os
 from dataclasses import replace
 
 import pytest
 
-from loadtest.drills.compare import Field
 from loadtest.drills.harness import options
 from loadtest.drills.scale import (
     MEASURED,
@@ -20,12 +18,10 @@ from loadtest.drills.scale import (
     Runtime,
     costs_of,
     failures,
-    measured_costs,
     points_of,
     report,
     size_for,
 )
-from tests.unit.loadtest.fake_service import answer, serving
 
 ARGS = options("scale", "", [], OPTIONS)
 
@@ -80,46 +76,6 @@ def test_costs_of_the_arithmetic_are_those_that_were_measured() -> None:
     assert known.background == pytest.approx(0.2)  # cores: 0.5 ms, 400 times a second
     assert points_of(found)[0] == Point(UNIQUE, 400, 0.4)
     assert "| unique, 128 at once | 400 | 100 | 30 | 2.60 |" in report(ARGS, found)[0]
-
-
-class FakeService:
-    """Its only process is this one, under the name of an ingress."""
-
-    def processes(self) -> dict[int, str]:
-        return {os.getpid(): "ray::ServeReplica:tsfm:Ingress.forecast"}
-
-
-class FakeStub:
-    """Remembers how fast it was told to be."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.orders: list[dict[str, float]] = []
-
-    def reset(self) -> None:
-        pass
-
-    def stats(self) -> dict[str, list[int]]:
-        return {"series_per_call": [10, 20]}
-
-    def control(self, **order: float) -> None:
-        self.orders.append(order)
-
-
-async def test_every_kind_of_load_is_measured_and_the_slow_runtime_comes_last() -> None:
-    async def handler(_: bytes) -> bytes:
-        return answer({})
-
-    stub = FakeStub()
-    async with serving(handler) as url:
-        field, service = Field(url, url, 0.01), FakeService()
-        found = await measured_costs(field, service, stub)  # type: ignore[arg-type]  # fakes
-
-    assert {cost.name for cost in found} >= {UNIQUE, NEW_BATCH}
-    assert found[-1].name == SLOW
-    assert stub.orders == [{"ms_per_call": 148.0, "ms_per_series": 3.6}]
-    assert sum(cost.cpu_ms["Ingress replica"] for cost in found) > 0  # in ticks of 10 ms
-    assert all(cost.series_per_call == 15 and cost.per_second > 0 for cost in found)
 
 
 def test_committed_points_are_near_the_rule_and_one_that_is_far_is_named() -> None:

@@ -1,7 +1,6 @@
 """The soak: who asks what, who leaves, what grows, and pass or fail."""
 
 import asyncio
-import os
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -10,10 +9,9 @@ import orjson
 import pytest
 
 from loadtest.drills.harness import OF_THE_PROXY, Sample, at_rate
-from loadtest.drills.parts.processes import Reading, name_of, readings_of
+from loadtest.drills.parts.processes import Reading
 from loadtest.drills.soak import (
     BATCH_ITEMS,
-    MARKETS,
     WEIGHTS,
     Ask,
     Callers,
@@ -65,16 +63,6 @@ def test_every_kind_comes_and_about_as_many_leave_as_asked():
     assert {ask.kind for ask in many} == set(WEIGHTS)
     assert 0.17 < len(leaving) / len(many) < 0.23
     assert all(0 <= ask.leaves_after < 1 for ask in leaving if ask.leaves_after is not None)
-
-
-def test_unique_windows_never_repeat_and_known_ones_do():
-    many = list(islice(asks(SHAPE, 0.2, seed=1), 2000))
-    unique = [ask.body for ask in many if ask.kind == "unique"]
-    cached = {ask.body for ask in many if ask.kind == "cached"}
-
-    assert len(set(unique)) == len(unique)
-    assert len(cached) == MARKETS
-    assert not cached & set(unique)
 
 
 @pytest.mark.parametrize(
@@ -210,17 +198,3 @@ def test_gauges_of_the_replicas_of_a_deployment_are_added_up():
 @pytest.mark.parametrize(("in_flight", "words"), [(3, "3"), (None, "unknown")])
 def test_requests_that_never_end_are_a_failure(in_flight: int | None, words: str):
     assert broken(looks(), in_flight) == f"requests still under way when all had gone: {words}"
-
-
-def test_processes_are_read_under_the_names_of_the_tables():
-    lines = {os.getpid(): "ray::ServeReplica:tsfm:Runner", 2**22 + 1: "ray::IDLE"}
-
-    (reading,) = readings_of(lines).values()
-    assert reading.name == RUNNER
-    assert 0 < reading.own_mb <= reading.pss_mb
-    assert min(reading.fds, reading.threads) > 0
-    assert [name_of(line) for line in ("ray::Whatever.run", "/usr/bin/other --flag", "")] == [
-        "Whatever",
-        "other",
-        "?",
-    ]

@@ -1,19 +1,14 @@
 """The updates under load: versions to deploy, markets that come again, and pass or fail."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import orjson
 import pytest
 
 from loadtest.drills.harness import Sample
-from loadtest.drills.parts.nodes import application
 from loadtest.drills.updates import (
     OPEN,
     RESET,
-    Markets,
     Row,
-    Version,
     failures,
 )
 
@@ -53,25 +48,3 @@ def test_each_broken_promise_fails(changes: dict[str, object], words: str) -> No
 
 def test_last_stretch_that_is_not_whole_does_not_count() -> None:
     assert row(samples=COLD[:30]).hits == (1.0, 1.0)
-
-
-def test_markets_come_again_until_their_prices_change() -> None:
-    markets = Markets(3)
-    first = [markets.body(turn) for turn in range(6)]
-    markets.advance()
-
-    assert first[:3] == first[3:]
-    assert len(set(first)) == 3
-    assert orjson.loads(markets.body(0))["market_id"] == orjson.loads(first[0])["market_id"]
-    assert markets.body(0) != first[0]
-
-
-def test_version_made_from_another_leaves_that_as_it_was(tmp_path: Path) -> None:
-    first = Version(application([], scales=False), tmp_path)
-
-    changed = first.copy(tmp_path / "new", runners=3, TSFM_REVISION="2")
-
-    assert first.variables()["TSFM_REVISION"] == "1"
-    assert (changed.code, changed.variables()["TSFM_REVISION"]) == (tmp_path / "new", "2")
-    assert first.replicas() == {"Ingress": 2, "Runner": 2, "Baseline": 2}
-    assert changed.replicas() == {"Ingress": 2, "Runner": 3, "Baseline": 2}
