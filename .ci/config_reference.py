@@ -112,7 +112,7 @@ def kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {kind(schema['items'], definitions)}"
-    words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+    words = {"string": "text", "integer": "integer", "boolean": "true or false"}
     plain = {"null": "`null`", "object": "mapping"} | words
     name = "address" if schema.get("format") == "uri" else plain.get(schema["type"], "number")
     return ", ".join([" ".join([name, *_lower(schema)]), *_upper(schema)])
