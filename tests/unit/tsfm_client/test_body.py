@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.client_service import META
+from tests.support.client_service import META, forecast_of
 from tsfm_client import Forecast, request_body
 
 AS_OF = "2026-02-20T12:00:00+00:00"
@@ -77,32 +77,30 @@ def test_step_is_the_usual_distance_of_times_in_whole_minutes(
 
 
 def test_options_have_other_names_in_a_request() -> None:
+    same: dict[str, Any] = {
+        "freq": "1h",
+        "horizon_steps": 3,
+        "conformal": True,
+        "liquidity_bucket": "low",
+        "max_gap_minutes": 5.0,
+    }
     body = request_body(
         "m-1",
         [0.4, 0.5],
         as_of=AS_OF,
-        freq="1h",
-        horizon_steps=3,
         levels=np.array([0.1, 0.9]),
         model="chronos",
-        conformal=True,
-        liquidity_bucket="low",
-        max_gap_minutes=5.0,
         x_past={"volume": np.array([1, 2])},
         x_future={"volume": [3, 4, 5]},
+        **same,
     )
 
-    assert body == {
+    assert body == same | {
         "market_id": "m-1",
         "y": [0.4, 0.5],
         "as_of_ts": AS_OF,
-        "freq": "1h",
-        "horizon_steps": 3,
         "quantiles": [0.1, 0.9],
         "model": {"model_name": "chronos"},
-        "conformal": True,
-        "liquidity_bucket": "low",
-        "max_gap_minutes": 5.0,
         "x_past": {"volume": [1.0, 2.0]},
         "x_future": {"volume": [3.0, 4.0, 5.0]},
     }
@@ -127,17 +125,11 @@ def test_invalid_values_are_refused(y: Any, options: dict[str, Any], words: str)
 
 
 def test_forecast_as_a_data_frame() -> None:
-    wire = {
-        "market_id": "m-1",
-        "as_of_ts": AS_OF,
-        "freq": "1h",
-        "horizon_steps": 2,
-        "quantiles": [0.1, 0.9],
-        "yhat_q": {"0.9": [0.5, 0.6], "0.1": [0.3, 0.2]},
-        "yhat_q_conformal": {"0.1": [0.25, 0.1], "0.9": [0.55, 0.7]},
-        "meta": META | {"new": 1},
-    }
-    forecast = Forecast(wire)
+    body = request_body("m-1", [0.4], as_of=AS_OF, freq="1h", levels=[0.1, 0.9])
+    paths = {"0.9": [0.5, 0.6], "0.1": [0.3, 0.2]}
+    calibrated = {"0.1": [0.25, 0.1], "0.9": [0.55, 0.7]}
+    changes = {"yhat_q": paths, "yhat_q_conformal": calibrated, "meta": META | {"new": 1}}
+    forecast = Forecast(forecast_of(body) | changes)
     table = forecast.to_pandas()
 
     assert table[0.1].tolist() == [0.3, 0.2]

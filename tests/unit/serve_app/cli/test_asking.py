@@ -3,8 +3,8 @@
 import csv
 import gzip
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from serve_app.cli import app
 from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
 from serve_app.cli.views import chart, show_one, status_view
-from tests.support.client_service import META
+from tests.support.client_service import forecast_of
 from tests.support.site import running_site
 from tests.support.status import make_status
 from tsfm_client import Forecast
@@ -25,14 +25,13 @@ from tsfm_client.answers import service_error
 Y = [0.4, 0.41, 0.42, 0.43] * 10
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """Runs the command with these variables."""
+Terminal = Callable[..., Any]
 
-    variables: dict[str, str]
 
-    def __call__(self, *words: object, stdin: str | None = None) -> Any:
-        return CliRunner().invoke(app, [str(w) for w in words], input=stdin, env=self.variables)
+def run(url: str, *words: object, stdin: str | None = None) -> Any:
+    """Runs the command for the service with this address."""
+    variables = {"TSFM_URL": url, "TSFM_TOKEN": ""}
+    return CliRunner().invoke(app, [str(w) for w in words], input=stdin, env=variables)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +42,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def tsfm(url: str) -> Terminal:
-    """The command, in front of that service."""
-    return Terminal({"TSFM_URL": url, "TSFM_TOKEN": ""})
+    return partial(run, url)
 
 
 @pytest.fixture
@@ -161,7 +159,7 @@ def test_service_that_is_not_reachable_is_one_sentence(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the pause between two attempts
-    result = Terminal({"TSFM_URL": "http://127.0.0.1:9"})(*command)
+    result = run("http://127.0.0.1:9", *command)
 
     assert result.exit_code == 2
     assert result.stderr == (
@@ -232,18 +230,10 @@ def test_watching_shows_the_status_again_until_an_interrupt() -> None:
 
 
 def make_forecast() -> Forecast:
+    body = {"market_id": "m-1", "as_of_ts": "2026-02-20T12:00:00Z", "y": Y}
     last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
-    wire = {
-        "market_id": "m-1",
-        "as_of_ts": "2026-02-20T12:00:00Z",
-        "freq": "5m",
-        "horizon_steps": 3,
-        "quantiles": [0.1, 0.9],
-        "yhat_q": {"0.1": [0.3, 0.2, 0.1], "0.9": [0.5, 0.6, 0.7]},
-        "conformal_last_step": last | {"sample_size": 412, "segment": "all"},
-        "meta": META,
-    }
-    return Forecast(wire)
+    last |= {"sample_size": 412, "segment": "all"}
+    return Forecast(forecast_of(body) | {"conformal_last_step": last})
 
 
 def test_terminal_shows_a_chart_and_the_calibrated_last_step() -> None:

@@ -3,6 +3,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from tests.support.builders import ROOT
 from tests.support.markets import write_markets
 
 terminal = CliRunner()
+SVG = "{http://www.w3.org/2000/svg}svg"
 SMALL = ["--points", "40", "--horizon", "4", "--origins", "20", "--processes", "1"]
 
 
@@ -43,7 +45,9 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
     ids = re.findall(r'id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "<script" not in page
-    assert (tmp_path / "charts/coverage.svg").read_text("utf-8") in page
+    charts = [path.read_text("utf-8") for path in (tmp_path / "charts").glob("*.svg")]
+    assert {ElementTree.fromstring(chart).tag for chart in charts} == {SVG}
+    assert all(chart in page for chart in charts)
     assert " src=" not in page
     assert 'href="http' not in page
 

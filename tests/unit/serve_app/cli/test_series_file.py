@@ -84,7 +84,6 @@ def test_newest_values_are_sent_with_gaps_and_the_last_of_two_with_one_time() ->
     [
         ("", "contains no values"),
         ("ts,price\n", "contains no values"),
-        ("[]", "contains no values"),
         ("when,price\n2026-02-20 10:00,0.4\n", "the column when seems to hold times; call it ts"),
         ("seconds,price\n1771588800,0.4\n", "the column seconds seems to hold times"),
         ("a,b\n1,2\n", "no column of values among a, b; call it price or value"),

@@ -21,7 +21,6 @@ from serve_app.remote.learning_client import LearningReply, Version
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
 from tests.support.learning import make_seen, make_settings
-from tests.unit.runner.breaker.breakers import fail, make_breakers
 from tests.unit.runner.breaker.breakers import make_settings as make_breaker_settings
 
 SOURCES = ["ewma", "fracast-0"]
@@ -55,20 +54,12 @@ async def test_breaker_actor_accepts_the_dict_that_serve_makes_of_its_settings()
     assert await BreakerActor(*sent).command(["m"], BreakerCommand.FORCE_OPEN) == "forced_open"
 
 
-async def test_breaker_actor_keeps_the_first_copy_that_it_receives() -> None:
-    actor, other = (BreakerActor(make_breaker_settings()) for _ in range(2))
-    copy = make_breakers()
-    fail(copy, "m", 0.0)
+async def test_each_breaker_actor_has_its_own_id() -> None:
+    first, other = (BreakerActor(make_breaker_settings()) for _ in range(2))
+    request = SyncRequest(None)
 
-    first = await actor.sync(SyncRequest(None))
-    await actor.sync(SyncRequest(None, copy=copy.snapshot(0.0)))
-    breakers = (await actor.sync(SyncRequest(first.actor))).breakers
-
-    assert first.breakers is None
-    assert breakers is not None
-    assert breakers["m"]["state"] == "open"
-    assert 99.0 < breakers["m"]["retry_in_s"] < 100.0
-    assert (await other.sync(SyncRequest(None))).actor != first.actor
+    assert (await first.sync(request)).actor == (await first.sync(request)).actor
+    assert (await first.sync(request)).actor != (await other.sync(request)).actor
 
 
 async def test_wrong_settings_raise_in_each_call_and_never_in_a_constructor() -> None:
@@ -106,17 +97,6 @@ async def exchange(
     actor: LearningActor, *records: ForecastRecord, known: Version | None = None
 ) -> LearningReply:
     return await actor.exchange(pickle.dumps(list(records)), known)
-
-
-async def test_forecast_and_outcome_from_different_replicas_are_learned_from() -> None:
-    actor, _ = make_actor()
-    await exchange(actor, make_seen(0, 0.5))
-    reply = await exchange(actor, make_seen(1, 0.5, 0.9))
-
-    assert reply.version[1] == 1
-    assert reply.state is not None
-    assert reply.state.tracks["ewma"]["all"].sample_size.tolist() == [1]
-    assert reply.report.rows[0].points == 1
 
 
 async def test_state_is_sent_only_to_a_replica_with_another_version() -> None:

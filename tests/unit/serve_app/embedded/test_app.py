@@ -130,8 +130,6 @@ def one_series(**changes):
         one_series(past_covariates={"v": [1, None]}),
         one_series(target=[0.0, float("nan")]),
         {"data_url": "file:///etc/hostname"},
-        {"modelfile": "x"},
-        {"ingest": {}},
         {"horizon": 10_001},
         {"horizon": "3"},
         {"series": []},

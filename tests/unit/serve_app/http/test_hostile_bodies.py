@@ -1,19 +1,12 @@
 """Bodies made to do harm: none is a fault of ours, none reaches what it should not."""
 
 import json
-from typing import Any
 
-import httpx
 import pytest
 
 from runner.batching.batch_call import model_series
-from runner.errors import RuntimeFailedError
-from runner.tollama.client import TollamaRuntime
-from runner.tollama.http import RuntimeHttp
-from runner.types import FallbackReason, ModelFailure
+from runner.tollama.wire import encode_series, join_request
 from tests.support.bench import EXAMPLE, Bench, example
-from tests.support.builders import make_answer, make_config
-from tests.support.recordings import answer
 
 PARAMS = b'{"temperature":0.0}'
 OURS_ALONE = {"data_url": "file:///etc/passwd", "modelfile": "FROM /etc", "timeout": 0.001}
@@ -53,41 +46,26 @@ async def test_depth_and_size_of_values_end_in_a_refusal(
 
 
 async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench: Bench) -> None:
-    sent: list[dict[str, Any]] = []
-
-    async def daemon(request: httpx.Request) -> httpx.Response:
-        sent.append(json.loads(request.content))
-        return answer(500, {})
-
-    async def no_wait(_: float) -> None:
-        pass
-
-    bench.model.outcome = ModelFailure(
-        FallbackReason.RUNTIME_ERROR, make_answer().breaker_state, retry_in_s=0.0
-    )
-    covariates = {name: [1.0] * 32 for name in OURS_ALONE}
+    past = {name: [1.0] * 32 for name in OURS_ALONE}
+    future = {"timeout": [2.0] * 12}
     response = await bench.post(
         example(
             market_id="data_url",
             liquidity_bucket="modelfile",
-            x_past=covariates,
+            x_past=past,
+            x_future=future,
             model={"model_name": "chronos2", "params": OURS_ALONE | {"num_samples": 10**9}},
         )
     )
-    settings = make_config().tollama
-    runtime = TollamaRuntime(
-        RuntimeHttp(settings, "http://runtime", httpx.MockTransport(daemon)),
-        settings,
-        sleep=no_wait,
-        clock=bench.clock,
-    )
-    requests = bench.model.requests
-    with pytest.raises(RuntimeFailedError):
-        await runtime.forecast(requests[0].key, model_series(requests), budget_s=1.0)
+    [request] = bench.model.requests
+    parts = [part for part in encode_series(model_series([request])) if isinstance(part, bytes)]
+    sent = json.loads(join_request(request.key, parts))
 
     assert "model_params_dropped" in response.json()["meta"]["warnings"]
-    assert set(sent[0]) == {"model", "horizon", "quantiles", "series"}
-    series = sent[0]["series"][0]
-    assert set(series) == {"id", "freq", "timestamps", "target", "past_covariates"}
-    assert series["past_covariates"] == covariates
+    assert set(sent) == {"model", "horizon", "quantiles", "series"}
+    [series] = sent["series"]
+    assert set(series) == {
+        *("id", "freq", "timestamps", "target", "past_covariates", "future_covariates")
+    }
+    assert (series["past_covariates"], series["future_covariates"]) == (past, future)
     assert "passwd" not in json.dumps(sent)

@@ -60,9 +60,7 @@ async def test_without_learning_the_error_names_the_setting() -> None:
     assert "conformal.online" in response.json()["error"]["message"]
 
 
-async def test_unreachable_actor_is_an_error_with_a_retry_time(
-    learning: FakeLearning,
-) -> None:
+async def test_unreachable_actor_is_an_error_with_a_retry_time(learning: FakeLearning) -> None:
     learning.gone = True
 
     response = await send(learning, {"outcomes": [ONE]})

@@ -139,9 +139,7 @@ def started() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_processes_left_in_a_session_are_ended(
-    started: subprocess.Popen[str],
-) -> None:
+def test_processes_left_in_a_session_are_ended(started: subprocess.Popen[str]) -> None:
     assert started.stdout is not None
     child = psutil.Process(int(started.stdout.readline()))
     started.kill()

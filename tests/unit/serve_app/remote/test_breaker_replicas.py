@@ -6,8 +6,7 @@ All times are sums of powers of two, so they are exact.
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -31,7 +30,6 @@ from tests.unit.runner.breaker.breakers import (
 
 T = TypeVar("T")
 FORCED = (BreakerState.FORCED_OPEN, BreakerState.FORCED_CLOSED)
-NAMES = st.sampled_from(["m", "n"])
 REPLICAS = st.integers(0, 4)  # taken modulo the number there is
 OTHERS = [CallResult(Verdict.IGNORED), CallResult(Verdict.NO_INFORMATION, 16.0)]
 RESULTS = st.sampled_from([SUCCESS, SUCCESS, FAILURE, FAILURE, FAILURE, *OTHERS])
@@ -42,11 +40,11 @@ LIMIT_S = 3 / 16
 @dataclass
 class Replica:
     client: BreakerClient
-    calls: list[tuple[str, Permit]] = field(default_factory=list)
+    calls: list[Permit] = field(default_factory=list)
 
 
 class Reliable(RuleBasedStateMachine):
-    """The actor answers at once."""
+    """Replicas call one model; the actor answers at once."""
 
     @initialize(
         replicas=st.integers(2, 4),
@@ -67,26 +65,14 @@ class Reliable(RuleBasedStateMachine):
         self.settings = make_settings(**self.changes)
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
         self.loop = cast(VirtualTimeLoop, self.runner.get_loop())
-        self.probes_out: dict[str, dict[str, float]] = {"m": {}, "n": {}}  # lease to its end
-        self.results: Counter[str] = Counter()
-        self.run(self.begin_in_loop(replicas))
-
-    async def begin_in_loop(self, replicas: int) -> None:
+        self.probes_out: dict[str, float] = {}  # lease to its end
+        self.results = 0
         self.actor = FakeActor(self.clock(-512.0), **self.changes)
         self.replicas: list[Replica] = []
         for _ in range(replicas):
-            await self.join()
+            self.a_replica_joins()
 
-    async def join(self) -> None:
-        number = len(self.replicas) + 1
-        copy = make_breakers(owner=f"r{number}-", **self.changes)
-        clock = self.clock(1024.0 * number)
-        client = BreakerClient(copy, self.actor.call, self.settings, clock)
-        client.start()
-        self.replicas.append(Replica(client))
-        await asyncio.sleep(1 / 32)
-
-    def clock(self, offset_s: float) -> Any:
+    def clock(self, offset_s: float) -> Callable[[], float]:
         return lambda: self.loop.time() + offset_s
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -95,9 +81,7 @@ class Reliable(RuleBasedStateMachine):
     def sleep(self, seconds: float) -> None:
         self.run(asyncio.sleep(seconds))
         now = self.loop.time()
-        for out in self.probes_out.values():
-            for lease in [lease for lease, end in out.items() if end <= now]:
-                del out[lease]
+        self.probes_out = {lease: end for lease, end in self.probes_out.items() if end > now}
 
     def rest(self, seconds: float) -> None:
         """Time passes, between two exchanges of every replica, without any event."""
@@ -108,7 +92,16 @@ class Reliable(RuleBasedStateMachine):
     def pick(self, number: int) -> Replica:
         return self.replicas[number % len(self.replicas)]
 
-    # -- events ------------------------------------------------------------------------
+    @precondition(lambda self: len(self.replicas) < 5)
+    @rule()
+    def a_replica_joins(self) -> None:
+        number = len(self.replicas) + 1
+        copy = make_breakers(owner=f"r{number}-", **self.changes)
+        clock = self.clock(1024.0 * number)
+        client = BreakerClient(copy, self.actor.call, self.settings, clock)
+        self.replicas.append(Replica(client))
+        self.loop.call_soon(client.start)
+        self.sleep(1 / 32)
 
     @rule(parts=st.integers(1, 40))
     def time_passes(self, parts: int) -> None:
@@ -118,69 +111,60 @@ class Reliable(RuleBasedStateMachine):
     def all_processes_rest_for_a_while(self, quarters: int) -> None:
         self.rest(quarters / 4)
 
-    @rule(number=REPLICAS, name=NAMES)
-    def call_begins(self, number: int, name: str) -> None:
+    @rule(number=REPLICAS)
+    def call_begins(self, number: int) -> None:
         replica = self.pick(number)
         began = self.loop.time()
         with contextlib.suppress(BreakerOpenError):
-            permit = self.run(replica.client.acquire(name))
-            replica.calls.append((name, permit))
+            permit = self.run(replica.client.acquire("m"))
+            replica.calls.append(permit)
             if permit.lease is not None:
-                end = self.loop.time() + self.settings.probe_lease_s
-                self.probes_out[name][permit.lease] = end
+                self.probes_out[permit.lease] = self.loop.time() + self.settings.probe_lease_s
         assert self.loop.time() - began <= 2 * LIMIT_S  # it may have to send its breakers first
 
     @rule(number=REPLICAS, which=st.integers(0, 9), result=RESULTS)
     def call_ends(self, number: int, which: int, result: CallResult) -> None:
         replica = self.pick(number)
         if replica.calls:
-            name, permit = replica.calls.pop(which % len(replica.calls))
-            self.results[name] += result in (SUCCESS, FAILURE)
-            replica.client.record(name, permit, result, FAST_S)
-            self.probes_out[name].pop(permit.lease or "", None)
+            permit = replica.calls.pop(which % len(replica.calls))
+            self.results += result in (SUCCESS, FAILURE)
+            replica.client.record("m", permit, result, FAST_S)
+            self.probes_out.pop(permit.lease or "", None)
 
-    @rule(number=REPLICAS, name=NAMES)
-    def model_breaks_down(self, number: int, name: str) -> None:
+    @rule(number=REPLICAS)
+    def model_breaks_down(self, number: int) -> None:
         """Four calls in a row that fail."""
         for _ in range(4):
-            self.call_begins(number, name)
+            self.call_begins(number)
             self.call_ends(number, -1, FAILURE)
 
     @rule(number=REPLICAS)
     def calls_are_lost(self, number: int) -> None:
         self.pick(number).calls.clear()
 
-    @rule(name=NAMES, command=st.sampled_from(BreakerCommand))
-    def operator_commands(self, name: str, command: BreakerCommand) -> None:
-        self.actor.shared.command([name], command)
-
-    @precondition(lambda self: len(self.replicas) < 5)
-    @rule()
-    def a_replica_joins(self) -> None:
-        self.run(self.join())
+    @rule(command=st.sampled_from(BreakerCommand))
+    def operator_commands(self, command: BreakerCommand) -> None:
+        self.actor.shared.command(["m"], command)
 
     @rule()
     def a_second_without_faults_makes_all_agree(self) -> None:
         self.sleep(1.0)
 
-        for name, truth in self.actor.breakers().items():
+        for truth in self.actor.breakers().values():
             for replica in self.replicas:
-                assert replica.client.state(name) == truth["state"]
-                assert replica.client.retry_in_s(name) == truth["retry_in_s"]
-
-    # -- invariants ----------------------------------------------------------------------
+                assert replica.client.state("m") == truth["state"]
+                assert replica.client.retry_in_s("m") == truth["retry_in_s"]
 
     @invariant()
     def no_wait_is_longer_than_promised(self) -> None:
         for replica in self.replicas:
-            for name in ("m", "n"):
-                assert 0.0 <= replica.client.retry_in_s(name) <= self.settings.cooldown_max_s
+            assert 0.0 <= replica.client.retry_in_s("m") <= self.settings.cooldown_max_s
 
     @invariant()
     def no_result_is_counted_twice(self) -> None:
         for known in (self.actor.breakers(), *(r.client.known() for r in self.replicas)):
-            for name, breaker in known.items():
-                assert sum(calls for _, calls, _, _ in breaker["window"]) <= self.results[name]
+            for breaker in known.values():
+                assert sum(calls for _, calls, _, _ in breaker["window"]) <= self.results
 
     def teardown(self) -> None:
         """After any events, a model that works again is soon used by every replica."""
@@ -190,19 +174,19 @@ class Reliable(RuleBasedStateMachine):
             replica.calls.clear()
         for _ in range(3):
             self.sleep(1.0)
-            self.recover("m")
+            self.recover()
         self.sleep(1.0)
         states = {replica.client.state("m") for replica in self.replicas}
         self.runner.close()
         assert len(states) == 1
         assert states <= {BreakerState.CLOSED, *FORCED}
 
-    def recover(self, name: str) -> None:
+    def recover(self) -> None:
         """One call that succeeds wherever one is allowed."""
         for number, replica in enumerate(self.replicas):
-            if replica.client.state(name) is not BreakerState.FORCED_OPEN:
-                self.rest(replica.client.retry_in_s(name))
-                self.call_begins(number, name)
+            if replica.client.state("m") is not BreakerState.FORCED_OPEN:
+                self.rest(replica.client.retry_in_s("m"))
+                self.call_begins(number)
                 self.call_ends(number, -1, SUCCESS)
                 self.sleep(0.5)
 
@@ -210,7 +194,7 @@ class Reliable(RuleBasedStateMachine):
 class ReliableMachine(Reliable):
     @invariant()
     def never_are_more_probes_out_than_allowed_over_all_replicas(self) -> None:
-        assert all(len(out) <= self.settings.probes for out in self.probes_out.values())
+        assert len(self.probes_out) <= self.settings.probes
 
 
 class FaultyMachine(Reliable):

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from runner.calibration.coverage import CoverageReport, CoverageRow, LearningEvent
-from runner.types import FallbackReason, ModelFailure
+from runner.types import ModelFailure
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
 from tests.support.bench import EXAMPLE, Bench, example
@@ -42,16 +42,6 @@ async def test_only_an_answer_that_waited_for_a_call_has_its_stages(bench: Bench
 
     assert observed(bench, "forecast", "queue") == observed(bench, "forecast", "runtime") == 1
     assert observed(bench, "forecast", "admission") == observed(bench, "forecast", "post") == 3
-
-
-async def test_stale_answer_is_neither_hit_nor_miss(bench: Bench) -> None:
-    await bench.post(EXAMPLE)
-    bench.clock.now += 61.0
-    bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_TIMEOUT, make_answer().breaker_state)
-    await bench.post(EXAMPLE)
-
-    assert value(bench, metrics.CACHE, "stale") == 1
-    assert value(bench, metrics.FALLBACKS, "stale_if_error") == 1
 
 
 async def test_corrections_count_once_and_not_again_from_the_cache(bench: Bench) -> None:
