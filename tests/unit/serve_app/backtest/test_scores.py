@@ -6,7 +6,6 @@ import utilsforecast.losses as outside
 from serve_app.backtest.report import cost_of_limits, limited
 from serve_app.backtest.scores import (
     LEVELS,
-    inside,
     overall,
     real_moves,
     reliability,
@@ -53,12 +52,6 @@ def test_crps_and_width_by_hand() -> None:
     assert scores["crps"].item() == pytest.approx(2 / 5 * sum(losses))
     assert scores["width_80"].item() == pytest.approx(0.3)
     assert (scores["covered_80"].item(), scores["covered_90"].item()) == (0, 1)
-
-
-def test_an_edge_belongs_to_the_band() -> None:
-    edge = np.array([0.3, 0.5, 0.3 - 1e-8, 0.5 + 1e-8])
-
-    assert inside(np.array(0.3), np.array(0.5), edge).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

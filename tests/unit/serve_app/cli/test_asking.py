@@ -231,7 +231,7 @@ def test_watching_shows_the_status_again_until_an_interrupt() -> None:
 
 def make_forecast() -> Forecast:
     body = {"market_id": "m-1", "as_of_ts": "2026-02-20T12:00:00Z", "y": Y}
-    last = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
+    last: dict[str, Any] = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
     last |= {"sample_size": 412, "segment": "all"}
     return Forecast(forecast_of(body) | {"conformal_last_step": last})
 

@@ -1,12 +1,10 @@
 """What the pages consist of: every file they name is there, and their words are the service's."""
 
-import gzip
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from starlette.datastructures import Headers
 
 from runner.forecast.answers import WARNINGS
 from runner.types import BreakerState, FallbackReason
@@ -15,9 +13,7 @@ from serve_app.console.pages import (
     PAGES,
     POLICY,
     STATIC,
-    Source,
     from_package,
-    pack,
 )
 from tests.support.bench import Bench
 from tests.support.openapi import DOCUMENT
@@ -109,42 +105,33 @@ async def test_name_outside_the_table_is_answered_like_any_wrong_path(
     assert response.json()["error"]["code"] == "not_found"
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "page.html"
-    path.write_text("<p>text</p>", "utf-8")
-    return path
-
-
-def test_file_is_compressed_where_the_browser_accepts_it(file: Path) -> None:
-    packed = pack(Source(file))
-    small = packed.answer(Headers({"accept-encoding": "br, gzip"}))
-    plain = packed.answer(Headers())
+async def test_file_is_compressed_where_the_browser_accepts_it(bench: Bench) -> None:
+    path = "/console/words.js"
+    small = await bench.http.get(path, headers={"accept-encoding": "br, gzip"})
+    plain = await bench.http.get(path, headers={"accept-encoding": "identity"})
 
     assert small.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(bytes(small.body)) == bytes(plain.body) == packed.plain
     assert "content-encoding" not in plain.headers
+    assert small.text == plain.text == WORDS
     assert small.headers["vary"] == plain.headers["vary"] == "accept-encoding"
 
 
-def test_unchanged_file_is_answered_without_a_body(file: Path) -> None:
-    packed = pack(Source(file))
-    etag = packed.headers["etag"]
-    file.write_text("other", "utf-8")
-    changed = pack(Source(file)).headers["etag"]
+async def test_unchanged_file_is_answered_without_a_body(bench: Bench) -> None:
+    etag = (await bench.http.get("/")).headers["etag"]
+    other = (await bench.http.get("/docs")).headers["etag"]
 
-    for given, status in ((etag, 304), (f'"other", {etag}', 304), ('"other"', 200), (changed, 200)):
-        answer = packed.answer(Headers({"if-none-match": given}))
+    for given, status in ((etag, 304), (f'"other", {etag}', 304), (other, 200)):
+        answer = await bench.http.get("/", headers={"if-none-match": given})
         assert answer.status_code == status
-        assert (bytes(answer.body) == b"") is (status == 304)
+        assert (answer.content == b"") is (status == 304)
         assert answer.headers["etag"] == etag
 
 
-def test_only_our_own_files_may_run(file: Path) -> None:
-    packed = pack(Source(file))
+async def test_only_our_own_files_may_run(bench: Bench) -> None:
+    headers = (await bench.http.get("/")).headers
 
-    assert packed.headers["content-security-policy"] == POLICY
-    assert packed.headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == POLICY
+    assert headers["x-content-type-options"] == "nosniff"
     assert "unsafe" not in POLICY
     assert "http" not in POLICY
 

@@ -4,15 +4,12 @@ import json
 import os
 import pickle
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from runner.breaker.shared import SyncRequest
 from runner.calibration.coverage import ForecastRecord, LearningEvent
-from runner.calibration.learned_file import load_learned
 from runner.config.conformal import ConformalSection
 from runner.types import BreakerCommand
 from serve_app.deployments import actors
@@ -125,15 +122,9 @@ async def test_new_state_is_saved_at_intervals_and_the_next_actor_continues_from
     file.unlink()
     await exchange(actor)
     assert not file.exists()  # nothing new
-    await exchange(actor, make_seen(2, 0.5, 0.5))
 
-    assert set(load_learned(file, 0.8, SOURCES, None).state.tracks) == {"ewma"}
-    track: dict[str, Any] = {}
-    for name, reply in (("before", before), ("after", after)):
-        assert reply.state is not None
-        track[name] = reply.state.tracks["ewma"]["all"]
-    np.testing.assert_allclose(track["after"].factors, track["before"].factors, atol=1e-6)
-    assert track["after"].sample_size.tolist() == track["before"].sample_size.tolist() == [1]
+    assert after.state is not None
+    assert after.state.tracks["ewma"]["all"].sample_size.tolist() == [1]
     assert after.report.rows == before.report.rows
 
 
