@@ -38,23 +38,6 @@ def test_request_costs_the_numbers_in_and_out(changes, steps) -> None:
     assert series_steps(wire, LIMITS) == steps
 
 
-def test_allowance_is_refilled_with_time_up_to_the_burst() -> None:
-    clock = FakeClock()
-    limit = RateLimit(SECURITY, clock)
-
-    limit.admit(400)
-    clock.now += 20.0
-    after_some_time = limit.headers()
-    clock.now += 1e6
-    after_long = limit.headers()
-
-    assert [dict(h)[b"ratelimit-remaining"] for h in (after_some_time, after_long)] == [
-        b"800",
-        b"1000",
-    ]
-    assert dict(after_some_time)[b"ratelimit-reset"] == b"20"
-
-
 def test_request_larger_than_what_is_left_is_admitted_once_and_waited_for_afterwards() -> None:
     clock = FakeClock()
     limit = RateLimit(SECURITY, clock)

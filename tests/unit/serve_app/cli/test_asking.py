@@ -173,7 +173,9 @@ def test_models_are_listed_with_their_licences(tsfm: Terminal) -> None:
 
     assert "fracast-0" in shown.stdout
     assert "research only" in shown.stdout
-    assert json.loads(printed.stdout)[0]["license"] == "Apache-2.0"
+    models = {model["name"]: model for model in json.loads(printed.stdout)}
+    assert models["fracast-0"]["license"] == "Apache-2.0"
+    assert "chronos" in models["fracast-0"]["aliases"]
 
 
 def test_breaker_command_prints_the_new_state(tsfm: Terminal) -> None:

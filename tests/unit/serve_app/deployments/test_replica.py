@@ -55,7 +55,7 @@ async def bands_of(items: Sequence[BaselineRequest]) -> list[Bands]:
     return [make_bands(item.horizon_steps) for item in items]
 
 
-async def test_ingress_answers_a_batch_before_its_first_request(
+async def test_ingress_makes_each_call_and_answers_a_batch_before_its_first_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context = SimpleNamespace(replica_tag="r1", app_name="tsfm")
@@ -70,3 +70,4 @@ async def test_ingress_answers_a_batch_before_its_first_request(
     await replica.__serve_build_asgi_app__()
 
     assert [len(items) for items in baseline.groups] == [1, WARM_UP_ITEMS]
+    assert [len(batch.items) for batch in runner.groups] == [0]  # the model is not asked

@@ -5,7 +5,6 @@ import httpx
 import orjson
 import pytest
 
-from serve_app.http.batch_endpoint import WARM_UP_ITEMS, warm_up_batches
 from tests.support.bench import Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
 
@@ -27,13 +26,6 @@ async def test_results_have_the_order_of_the_requests(bench: Bench) -> None:
     results = response.json()["results"]
     assert response.status_code == 200
     assert [r["ok"]["market_id"] for r in results] == [f"m-{i}" for i in range(50)]
-
-
-async def test_warm_up_answers_a_batch_by_the_baseline_alone(bench: Bench) -> None:
-    await warm_up_batches(bench.service)
-
-    assert len(bench.baseline.requests) == WARM_UP_ITEMS
-    assert not bench.model.requests
 
 
 async def test_equal_requests_may_have_width_limits_of_their_own(bench: Bench) -> None:

@@ -147,27 +147,15 @@ def test_lost_baseline_is_an_error_of_ours(items: int) -> None:
         run_virtual(baseline.forecast([ITEM] * items))
 
 
-def test_warm_up_makes_a_call_of_each_kind_and_asks_the_model_for_nothing() -> None:
-    runner, baseline = FakeHandle(answers_all), FakeHandle(bands_of)
-
-    run_virtual(warm_up(*ports(runner, baseline), make_config()))
-
-    assert [len(group.items) for group in runner.groups] == [0]
-    assert [len(items) for items in baseline.groups] == [1]
-
-
 def test_warm_up_ends_without_a_runner_and_without_a_baseline() -> None:
-    runner, baseline = FakeHandle(never_answers), FakeHandle(no_bands)
+    runner, _ = runner_of(never_answers)
+    handle: Any = FakeHandle(no_bands)
 
     async def took_s() -> float:
-        await warm_up(*ports(runner, baseline), make_config())
+        await warm_up(runner, BaselineHandle(handle, BATCHING), make_config())
         return asyncio.get_running_loop().time()
 
     assert run_virtual(took_s()) == WARM_UP_LIMIT_S
-
-
-def ports(runner: Any, baseline: Any) -> tuple[RunnerHandle, BaselineHandle]:
-    return RunnerHandle(runner, "ingress#1", BATCHING), BaselineHandle(baseline, BATCHING)
 
 
 class Actors:

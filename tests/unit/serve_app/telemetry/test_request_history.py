@@ -7,19 +7,13 @@ from tests.support.builders import AS_OF
 from tests.support.fakes import FakeClock
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def started() -> tuple[RequestHistory, FakeClock]:
+    clock = FakeClock()
+    return RequestHistory(clock, AS_OF.timestamp), clock
 
 
-@pytest.fixture
-def history(clock: FakeClock) -> RequestHistory:
-    return RequestHistory(clock, AS_OF.timestamp)
-
-
-def test_percentiles_are_right_within_five_percent(
-    history: RequestHistory, clock: FakeClock
-) -> None:
+def test_percentiles_are_right_within_five_percent() -> None:
+    history, clock = started()
     latencies = np.random.default_rng(3).lognormal(3.0, 1.5, 5000)
     for number, latency_ms in enumerate(latencies):
         clock.now += 200.0 * (number == 2500)  # in two slots
@@ -35,17 +29,15 @@ def test_percentiles_are_right_within_five_percent(
 @pytest.mark.parametrize(
     ("latency_ms", "shown_ms"), [(-1.0, 0.007), (0.0, 0.007), (1e9, pytest.approx(57549, rel=1e-4))]
 )
-def test_latency_beyond_the_range_is_counted_at_its_end(
-    history: RequestHistory, clock: FakeClock, latency_ms: float, shown_ms: float
-) -> None:
+def test_latency_beyond_the_range_is_counted_at_its_end(latency_ms: float, shown_ms: float) -> None:
+    history, clock = started()
     history.answered(clock.now, latency_ms, None, cached=False)
 
     assert history.last(300).percentile_ms(0.5) == shown_ms
 
 
-def test_answers_leave_the_window_when_it_has_passed(
-    history: RequestHistory, clock: FakeClock
-) -> None:
+def test_answers_leave_the_window_when_it_has_passed() -> None:
+    history, clock = started()
     history.answered(clock.now, 5.0, FallbackReason.BREAKER_OPEN, cached=True)
     clock.now += 295.0
     within = history.last(300)
@@ -56,9 +48,8 @@ def test_answers_leave_the_window_when_it_has_passed(
     assert (after.requests, after.cache_hits, after.reasons.total()) == (0, 0, 0)
 
 
-def test_slots_follow_each_other_without_gaps_after_a_long_pause(
-    history: RequestHistory, clock: FakeClock
-) -> None:
+def test_slots_follow_each_other_without_gaps_after_a_long_pause() -> None:
+    history, clock = started()
     clock.now += 10 * KEPT_S + 3.0
     history.answered(clock.now, 5.0, None, cached=False)
     history.answered(clock.now - 20.0, 5.0, None, cached=False)  # counted late: in the last slot
