@@ -2,7 +2,9 @@
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,14 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SETTINGS = [p for p in CONFIGS if p.name != "tsfm_models.yaml"]
 
 
-TOKENS = json.dumps([{"name": "alerts", "sha256": "ab" * 32, "scopes": ["forecast"]}])
+def tokens(text: str = "t" * 40, **changes: Any) -> str:
+    """One accepted token, as in the environment."""
+    digest = sha256(text.encode()).hexdigest()
+    entry = {"name": "alerts", "sha256": digest, "scopes": ["forecast"]}
+    return json.dumps([entry | changes])
+
+
+TOKENS = tokens(sha256="ab" * 32)
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.name)
@@ -63,6 +72,9 @@ def test_prod_requires_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigError, match="require_tokens must be true where environment is prod"):
         load_config(ROOT / "configs/prod.yaml")
+    monkeypatch.setenv("TSFM_SECURITY__REQUIRE_TOKENS", "true")
+    with pytest.raises(ConfigError, match=r"tokens is empty; .* set TSFM_SECURITY__TOKENS"):
+        load_config(ROOT / "configs/prod.yaml")
 
 
 def test_tokens_come_from_the_environment_and_replace_the_files(
@@ -77,13 +89,27 @@ def test_tokens_come_from_the_environment_and_replace_the_files(
     ]
 
 
-@pytest.mark.parametrize("value", ["changeme", "[{", '"secret"', '[{"name": "a"}]'])
-def test_tokens_that_are_no_list_of_entries_are_refused_without_showing_them(
-    monkeypatch: pytest.MonkeyPatch, value: str
+PLACEHOLDERS = ("changeme", "secret", "CHANGEME", "Secret", "", "password\n", "<token>")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        *((text, "security") for text in ("changeme", "[{", '"secret"', '[{"name": "a"}]')),
+        *((tokens(text), "alerts hashes a placeholder") for text in PLACEHOLDERS),
+        (f"{tokens()[:-1]}, {tokens(name='other')[1:]}", "listed twice"),
+        (tokens(name="Has Space"), "security.tokens.0.name"),
+        (tokens(sha256="A" * 64), "security.tokens.0.sha256"),
+        (tokens(scopes=[]), "security.tokens.0.scopes"),
+        (tokens(scopes=["everything"]), "security.tokens.0.scopes.0"),
+    ],
+)
+def test_invalid_tokens_are_refused_without_showing_them(
+    monkeypatch: pytest.MonkeyPatch, value: str, words: str
 ) -> None:
     monkeypatch.setenv("TSFM_SECURITY__TOKENS", value)
 
-    with pytest.raises(ConfigError, match="security") as caught:
+    with pytest.raises(ConfigError, match=words) as caught:
         load_config(LOCAL)
 
     assert value not in str(caught.value)
@@ -163,6 +189,12 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("cache:", "baseline:\n  width: 1\n\ncache:", "baseline.width"),
         ("cycle_s: 60", "cycle_s: 60\n\nbaseline: 5", "baseline: Input should be"),
         ("environment: dev", "environment: [", "changed.yaml"),
+        ("kets: 2000", "kets: 2000\n  width_edges: [0.1, 0.01]", "width_edges: must ascend"),
+        ("kets: 2000", "kets: 2000\n  width_edges: [0.1, 0.1]", "width_edges: must ascend"),
+        ("kets: 2000", "kets: 2000\n  segments: [width, width]", "must not name a dimension twice"),
+        ("kets: 2000", "kets: 2000\n  segments: [colour]", "conformal.segments.0"),
+        ("kets: 2000", "kets: 2000\n  min_samples: 8", "min_samples must not be under 9"),
+        ("coverage: 0.8", "coverage: 0.98\n  min_samples: 98", "min_samples must not be under 99"),
     ],
 )
 def test_wrong_configuration_is_refused_by_file_and_key(
@@ -284,6 +316,14 @@ def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
         load_config(odd)
 
 
+def test_fewest_outcomes_that_can_hold_the_coverage_are_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFM_CONFORMAL__MIN_SAMPLES", "9")
+
+    assert load_config(LOCAL).conformal.min_samples == 9
+
+
 def test_lease_of_a_probe_may_be_as_long_as_the_longest_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -294,13 +334,51 @@ def test_lease_of_a_probe_may_be_as_long_as_the_longest_call(
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://tollama:11435/",
+        "https://10.0.0.7/runtime",
+        "http://[fd00::7]:11435/",
+        "http://metadata-of-mine.example/",
+    ],
+)
+def test_addresses_of_runtimes_are_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TSFM_TOLLAMA__BASE_URLS", json.dumps([url]))
+
+    assert [str(one) for one in load_config(LOCAL).tollama.base_urls] == [url]
+
+
+LINK_LOCAL_AND_METADATA = (
+    "169.254.169.254",
+    "2852039166",  # 169.254.169.254 as one number
+    "[fe80::1]",
+    "[febf::1]",
+    "[::ffff:169.254.169.254]",
+    "[fd00:ec2::254]",
+    "100.100.100.200",
+    "metadata.google.internal",
+    "METADATA.google.internal.",
+    "metadata",
+    "metadata.goog",
+    "instance-data.ec2.internal",
+    "metadata.azure.internal",
+)
+
+
+@pytest.mark.parametrize(
     ("urls", "words"),
     [
-        ('["http://169.254.169.254"]', "tollama.base_urls.0: must not be a link-local address"),
+        *(
+            (f'["http://{host}:80/latest"]', "base_urls.0: must not be a link-local address")
+            for host in LINK_LOCAL_AND_METADATA
+        ),
         ('["http://a", "ftp://b"]', "tollama.base_urls.1: URL scheme should be 'http' or 'https'"),
         ('["http://a", "http://a:80/"]', "the same runtime is listed twice"),
         ('["http://u:hunter2@a"]', "TSFM_TOLLAMA__API_KEY"),
-        ('["ftp://b"]', "tollama.base_urls.0: URL scheme"),
+        ('["http://u@a"]', "TSFM_TOLLAMA__API_KEY"),
+        ('["http://"]', "tollama.base_urls.0: Input should be a valid URL"),
+        ('["http://tollama/?a=1"]', "must end with its path"),
+        ('["http://tollama/#x"]', "must end with its path"),
         ("[]", "tollama.base_urls: Tuple should have at least 1 item"),
     ],
 )

@@ -1,96 +1,74 @@
-from pathlib import Path
-
 import pytest
 import yaml
 
 from runner.config.registry import Registry, load_registry, wanted_models
 from runner.config.sections import Environment
 from runner.errors import ConfigError, ModelNotAllowedError, UnknownModelError
-from tests.support.builders import make_config, make_registry
+from tests.support.builders import ROOT, make_config, make_registry
 
-SHIPPED = Path(__file__).parents[4] / "configs" / "tsfm_models.yaml"
-
-
-def make_entry(name, **changes):
-    entry = {
-        "runtime_name": name,
-        "aliases": [],
-        "license_tag": "commercial_ok",
-        "license": "Apache-2.0",
-        "version": None,
-        "max_series_per_call": None,
-        "max_context": None,
-        "levels": None,
-        "allowed_params": {},
-        "note": None,
-    }
-    return entry | changes
+SHIPPED = ROOT / "configs/tsfm_models.yaml"
 
 
-def make_values():
-    return {
-        "models": {
-            "big": make_entry("vendor-big-2", aliases=["b", "shared"]),
-            "small": make_entry("small"),
-            "lab": make_entry("lab", license_tag="research_only", license="CC-BY-NC-4.0"),
-            "spare": make_entry("spare"),
-        },
-        "environments": {
-            "dev": {"allowed_models": ["big", "small", "lab"], "aliases": {"shared": "small"}},
-            "prod": {"allowed_models": ["big"], "aliases": {}},
-        },
-    }
+def change(path, value):
+    """The shipped registry with another value in one place."""
+    values = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    *parents, last = path
+    target = values
+    for key in parents:
+        target = target[key]
+    target[last] = value
+    return values
 
 
-@pytest.fixture
-def registry():
-    return Registry.model_validate(make_values())
+def change_mock(**entry):
+    """The shipped registry with other values of the model ``mock``."""
+    values = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    values["models"]["mock"] |= entry
+    return values
 
 
-@pytest.mark.parametrize("name", ["big", "vendor-big-2", "b"])
-def test_name_runtime_name_and_alias_resolve_to_the_same_model(registry, name):
-    entry = registry.resolve(name, Environment.DEV)
+def test_name_runtime_name_and_alias_resolve_to_the_same_model():
+    registry = Registry.model_validate(change_mock(runtime_name="vendor-mock-2", aliases=["m"]))
 
-    assert entry.runtime_name == "vendor-big-2"
+    found = {registry.resolve(n, Environment.DEV).name for n in ("mock", "vendor-mock-2", "m")}
+    aliases = {s.entry.name: s.aliases for s in registry.served(Environment.DEV)}
 
-
-def test_alias_of_an_environment_overrides_that_of_a_model(registry):
-    in_dev = registry.resolve("shared", Environment.DEV)
-    in_prod = registry.resolve("shared", Environment.PROD)
-
-    assert (in_dev.name, in_prod.name) == ("small", "big")
+    assert found == {"mock"}
+    assert aliases["mock"] == ("m", "vendor-mock-2")
 
 
 @pytest.mark.parametrize(
     ("name", "environment", "error", "words"),
     [
         ("", "dev", UnknownModelError, "No such model"),
-        ("Big", "dev", UnknownModelError, "Did you mean big"),
-        ("lab", "prod", ModelNotAllowedError, r"lab .* prod: .*CC-BY-NC-4\.0.*research_only"),
-        ("spare", "dev", ModelNotAllowedError, r"spare .* dev: .*allowed_models"),
+        ("Mock", "dev", UnknownModelError, "Did you mean mock"),
+        ("moirai", "prod", ModelNotAllowedError, r"moirai.* prod: .*CC-BY-NC-4\.0.*research_only"),
+        ("mock", "prod", ModelNotAllowedError, r"mock .* prod: .*allowed_models"),
     ],
 )
 def test_unknown_and_not_allowed_models_are_refused_with_the_reason(
-    registry, name, environment, error, words
+    name, environment, error, words
 ):
     with pytest.raises(error, match=words):
-        registry.resolve(name, Environment(environment))
+        make_registry().resolve(name, Environment(environment))
 
 
-def test_served_lists_allowed_models_with_the_aliases_that_hold_there(registry):
-    in_dev = {s.entry.name: s.aliases for s in registry.served(Environment.DEV)}
-    in_prod = {s.entry.name: s.aliases for s in registry.served(Environment.PROD)}
+def test_served_lists_allowed_models_with_the_aliases_that_hold_there():
+    dev, prod = (
+        {s.entry.name: s.aliases for s in make_registry().served(environment)}
+        for environment in (Environment.DEV, Environment.PROD)
+    )
 
-    assert in_dev == {"big": ("b", "vendor-big-2"), "small": ("shared",), "lab": ()}
-    assert in_prod == {"big": ("b", "shared", "vendor-big-2")}
+    assert set(dev) - set(prod) == {"moirai-2.0-R-small", "mock", "fracast-0"}
+    assert (dev["chronos2"], dev["fracast-0"]) == ((), ("chronos", "fracast"))
+    assert prod["chronos2"] == ("chronos",)
 
 
-@pytest.mark.parametrize(("own", "most", "limit"), [(None, 64, 64), (16, 64, 16), (16, 8, 8)])
-def test_batch_limit_is_the_smaller_of_model_and_service(own, most, limit):
-    values = make_values()
-    values["models"]["big"]["max_series_per_call"] = own
-
-    assert Registry.model_validate(values).batch_limit("vendor-big-2", most) == limit
+@pytest.mark.parametrize(
+    ("model", "most", "limit"), [("chronos2", 64, 64), ("fracast-0", 64, 16), ("fracast-0", 8, 8)]
+)
+def test_batch_limit_is_the_smaller_of_model_and_service(model, most, limit):
+    assert make_registry().batch_limit(model, most) == limit
 
 
 RULES = {
@@ -101,9 +79,8 @@ RULES = {
 
 
 def filtered(params):
-    values = make_values()
-    values["models"]["big"]["allowed_params"] = RULES
-    return Registry.model_validate(values).models["big"].filter_params(params)
+    registry = Registry.model_validate(change_mock(allowed_params=RULES))
+    return registry.models["mock"].filter_params(params)
 
 
 def test_allowed_params_are_kept_in_the_order_of_their_names():
@@ -130,38 +107,28 @@ def test_param_that_is_unknown_or_out_of_bounds_is_dropped(name, value):
     assert filtered({name: value}) == ()
 
 
-def change(path, value):
-    values = make_values()
-    *parents, last = path
-    target = values
-    for key in parents:
-        target = target[key]
-    target[last] = value
-    return values
+NO_MODELS: dict[str, object] = {"allowed_models": [], "aliases": {}}
 
 
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
         (
-            change(["environments", "prod", "allowed_models"], ["big", "lab"]),
-            r"environments\.prod\.allowed_models: lab is tagged research_only \(CC-BY-NC-4\.0\)",
+            change(["environments", "prod", "allowed_models"], ["moirai-2.0-R-small"]),
+            r"environments\.prod\.allowed_models: moirai.* research_only \(CC-BY-NC-4\.0\)",
         ),
-        (change(["models", "small", "aliases"], ["b"]), "the name b means two models, big and sma"),
-        (change(["models", "small", "runtime_name"], "big"), "the name big means two models"),
+        (change_mock(aliases=["toto"]), "the name toto means two models, mock and toto-open-base"),
+        (change_mock(runtime_name="chronos2"), "the name chronos2 means two models"),
         (change(["environments", "dev", "allowed_models"], ["ghost"]), "ghost is not registered"),
         (change(["environments", "dev", "aliases"], {"x": "ghost"}), r"aliases\.x: ghost is not"),
-        (change(["environments", "prod", "aliases"], {"x": "small"}), r"aliases\.x: small is not"),
-        (change(["environments", "dev", "aliases"], {"big": "small"}), "a model's own name"),
-        (change(["environments"], {"dev": make_values()["environments"]["dev"]}), "prod is missin"),
-        (change(["models", "big"], make_entry("x", license_tag="free")), r"models\.big\.license_t"),
-        (change(["models", "big"], make_entry("x", extra=1)), r"models\.big\.extra"),
-        (change(["models"], ["big"]), "models"),
+        (change(["environments", "prod", "aliases"], {"x": "mock"}), r"aliases\.x: mock is not"),
+        (change(["environments", "dev", "aliases"], {"mock": "toto"}), "a model's own name"),
+        (change(["environments"], {"dev": NO_MODELS}), "prod is missing"),
+        (change_mock(license_tag="free"), r"models\.mock\.license_tag"),
+        (change_mock(extra=1), r"models\.mock\.extra"),
+        (change(["models"], ["mock"]), "models"),
         (
-            change(
-                ["models", "big"],
-                make_entry("x", allowed_params={"n": {"type": "int", "min": 2, "max": 1}}),
-            ),
+            change_mock(allowed_params={"n": {"type": "int", "min": 2, "max": 1}}),
             "min must not be over max",
         ),
     ],
@@ -172,17 +139,6 @@ def test_contradiction_in_the_file_is_named_with_the_file(tmp_path, values, comp
 
     with pytest.raises(ConfigError, match=rf"(?s)models\.yaml: .*{complaint}"):
         load_registry(file)
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return load_registry(SHIPPED)
-
-
-def test_shipped_prod_has_neither_the_test_model_nor_the_embedded_one(shipped):
-    names = {s.entry.name for s in shipped.served(Environment.PROD)}
-
-    assert names.isdisjoint({"mock", "fracast-0"})
 
 
 @pytest.mark.parametrize(
@@ -196,9 +152,9 @@ def test_shipped_prod_has_neither_the_test_model_nor_the_embedded_one(shipped):
         ("lag-llama", "lag-llama", "lag-llama"),
     ],
 )
-def test_shipped_aliases_resolve_to_the_documented_models(shipped, alias, dev, prod):
-    in_dev = shipped.resolve(alias, Environment.DEV)
-    in_prod = shipped.resolve(alias, Environment.PROD)
+def test_shipped_aliases_resolve_to_the_documented_models(alias, dev, prod):
+    in_dev = make_registry().resolve(alias, Environment.DEV)
+    in_prod = make_registry().resolve(alias, Environment.PROD)
 
     assert (in_dev.runtime_name, in_prod.runtime_name) == (dev, prod)
 
