@@ -149,18 +149,17 @@ def _values(reply: Reply) -> list[Any]:
     return [orjson.loads(reply.body)]
 
 
+def _items_in(value: Any) -> list[Any]:
+    """An answer, and the results of a batch; nothing of an answer in plain text."""
+    return [] if isinstance(value, str) else [value, *value.get("results", ())]
+
+
 def _errors_in(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return []
-    items = [value, *value.get("results", ())]
-    return [item["error"] for item in items if "error" in item]
+    return [item["error"] for item in _items_in(value) if "error" in item]
 
 
 def _answers_in(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        return []
-    items = [value, *value.get("results", ())]
-    inner = [item.get("ok", item) for item in items]
+    inner = [item.get("ok", item) for item in _items_in(value)]
     return [answer for answer in inner if "yhat_q" in answer]
 
 

@@ -8,7 +8,6 @@ from runner.bands import (
     Correction,
     SanitizedBands,
     from_model_space,
-    min_widths,
     observed_tick,
     relimited,
     sanitize,
@@ -18,7 +17,6 @@ from runner.config.sections import BandsSection
 from runner.types import Space, Transform
 
 LIMITS = BandsSection(min_interval_width=0.02, min_interval_ticks=None, max_interval_width=0.9)
-TICKS = LIMITS.model_copy(update={"min_interval_ticks": 2.0})
 LEVELS = np.array([0.1, 0.5, 0.9])
 
 
@@ -103,25 +101,6 @@ def test_a_series_tick_is_the_least_distance_of_its_prices() -> None:
     assert observed_tick(np.array([0.5, 0.2, np.nan, 0.23])) == pytest.approx(0.03)
     assert observed_tick(float32 + np.array([0, 0, 0, 2e-8])) == pytest.approx(0.005)
     assert observed_tick(np.array([0.5, 0.5])) == np.inf
-
-
-def test_the_least_width_is_so_many_ticks_but_not_over_the_fixed_one() -> None:
-    fine, coarse, still = np.array([0.5, 0.501]), np.array([0.5, 0.55]), np.array([0.5, 0.5])
-
-    assert min_widths([fine, coarse, still], LIMITS) is None
-    np.testing.assert_allclose(
-        np.asarray(min_widths([fine, coarse, still], TICKS)), [0.002, 0.02, 0.02]
-    )
-
-
-def test_each_series_of_a_batch_has_its_own_least_width() -> None:
-    still = np.full((3, 2, 3), 0.4)
-    repaired = sanitize(still, LEVELS, LIMITS, np.array([0.002, 0.0, 0.02]))
-
-    widths = repaired.y_prob[..., -1] - repaired.y_prob[..., 0]
-    np.testing.assert_allclose(widths, [[0.002] * 2, [0.0] * 2, [0.02] * 2], atol=1e-15)
-    named = [repaired.row(b).corrections for b in range(3)]
-    assert named == [(Correction.WIDENED,), (), (Correction.WIDENED,)]
 
 
 @pytest.mark.parametrize("space", Space)

@@ -197,12 +197,12 @@ async def test_cancelled_batch_call_cancels_the_call() -> None:
     assert bench.breakers.recorded == [("fracast-0@2", Verdict.IGNORED)]
 
 
-async def test_the_least_width_follows_the_ticks_of_each_series() -> None:
+async def test_the_least_width_of_a_series_is_its_tick_or_the_fixed_one_if_that_is_less() -> None:
     limits = CONFIG.bands.model_copy(update={"min_interval_ticks": 1.0})
     flat = np.full_like(PATHS, to_logit(np.array(0.4), 1e-6))
-    bench = Bench(FakeRuntime(RuntimeFailedError(), flat, flat), limits=limits)
-    prices = [np.array([0.4, 0.4 + tick]) for tick in (0.3, 0.001, 0.005)]
+    bench = Bench(FakeRuntime(RuntimeFailedError(), flat, flat, flat), limits=limits)
+    prices = [np.array([0.4, 0.4 + tick]) for tick in (0.3, 0.001, 0.005, 0.3)]
     outcome = await bench.run(*(make_model_request(y_prob=y) for y in prices))
 
     widths = [np.ptp(bands(result), axis=1) for result in outcome.results[1:]]
-    np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3])
+    np.testing.assert_allclose(widths, [[0.001] * 3, [0.005] * 3, [0.02] * 3])

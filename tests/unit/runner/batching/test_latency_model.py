@@ -55,14 +55,6 @@ def test_the_cost_per_series_is_remembered_over_calls_of_one_size():
     assert line.seconds(128) == pytest.approx(tollama_s(128), rel=0.05)
 
 
-def test_the_cost_per_series_is_never_negative():
-    line = fitted([(1, 1.0), (100, 0.1), (1, 1.0), (100, 0.1)])
-
-    assert line.slope_above_s == 0
-    assert line.slope_below_s == 0
-    assert line.seconds(500) == line.centre_s
-
-
 @given(CALLS, st.integers(0, 1000), st.integers(0, 1000))
 def test_a_forecast_is_never_negative_and_never_falls_with_size(calls, n, more):
     line = fitted(calls)
@@ -103,39 +95,14 @@ def test_a_smaller_call_is_measured_against_the_mean_not_against_its_share():
     assert line.centre_s == pytest.approx((0.875 * 2.28 + 1.01) / 1.875)
 
 
-def test_a_key_without_calls_has_an_unknown_call_time():
-    times: LatencyModel[str] = LatencyModel(10)
-
-    assert times.at("k", 0) is UNKNOWN
-    assert UNKNOWN.seconds(128) == 0
-    assert UNKNOWN.seconds(0) == 0
-
-
-def test_keys_are_forecast_from_their_own_calls():
-    times: LatencyModel[str] = LatencyModel(10)
-    times.observe("fast", 1, 0.1, now=0)
-    times.observe("slow", 1, 5.0, now=0)
-    times.observe("fast", 1, 0.1, now=1)
-
-    assert times.at("fast", 1).seconds(1) == pytest.approx(0.1)
-    assert times.at("slow", 1).seconds(1) == pytest.approx(5.0)
-
-
-def test_a_forecast_is_used_until_its_age_is_over_the_limit():
-    times: LatencyModel[str] = LatencyModel(10)
-    times.observe("k", 1, 0.1, now=5)
-
-    assert times.at("k", 15).seconds(1) == 0.1
-    assert times.at("k", 15.01) is UNKNOWN
-
-
-def test_a_key_is_forgotten_by_its_last_call():
+def test_each_key_is_forecast_from_its_own_calls_until_the_last_one_is_too_old():
     times: LatencyModel[str] = LatencyModel(10)
     times.observe("a", 1, 0.1, now=0)
-    times.observe("b", 1, 0.1, now=1)
+    times.observe("b", 1, 5.0, now=1)
     times.observe("a", 1, 0.1, now=2)
 
     assert len(times) == 2
+    assert times.at("b", 11).seconds(1) == pytest.approx(5.0)
+    assert times.at("b", 11.01) is UNKNOWN
     assert times.at("a", 12).seconds(1) == pytest.approx(0.1)
-    assert times.at("b", 12) is UNKNOWN
     assert len(times) == 1

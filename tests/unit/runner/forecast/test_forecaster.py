@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from runner.baseline.ewma_bands import BaselineRequest
-from runner.config.sections import Environment
-from runner.errors import ModelNotAllowedError
 from runner.forecast.answers import Forecast
 from runner.forecast.forecaster import BASELINE_AT_ONCE
 from runner.types import (
@@ -156,17 +154,6 @@ async def test_known_open_breaker_costs_no_call_for_a_moment(ask: Ask) -> None:
     assert bench.answers.breaker_states() == {"fracast-0": BreakerState.OPEN}
 
 
-async def test_command_of_an_operator_replaces_the_known_state_of_a_breaker() -> None:
-    bench = Bench(failure(FallbackReason.BREAKER_OPEN, retry_in_s=100.0))
-    await bench.ask()
-    bench.answers.set_breaker_state("fracast-0", BreakerState.CLOSED)
-    bench.model.outcome = make_answer()
-    forecast = await bench.ask()
-
-    assert forecast.breaker_state is BreakerState.CLOSED
-    assert len(bench.model.requests) == 2
-
-
 async def test_expired_answer_is_used_while_the_model_fails(ask: Ask) -> None:
     bench = Bench()
     first = await ask(bench)
@@ -197,11 +184,6 @@ async def test_answer_from_the_runners_cache_keeps_its_age(ask: Ask) -> None:
     assert len(bench.model.requests) == 2
 
 
-async def test_model_that_may_not_be_served_is_refused() -> None:
-    with pytest.raises(ModelNotAllowedError, match="moirai"):
-        await Bench(environment=Environment.PROD).ask(model_name="moirai")
-
-
 # Equal single requests at the same time.
 
 
@@ -221,6 +203,10 @@ async def test_late_answer_of_the_model_still_fills_the_cache() -> None:
     bench = Bench()
     bench.model.gate = asyncio.Event()
     late = await bench.ask(budget_s=0.121)
+    joined = asyncio.ensure_future(bench.ask())
+    await settle()
+    joined.cancel()  # the call goes on: one of its callers timed out
+    await settle()
     bench.model.gate.set()
     await settle()
     again = await bench.ask()
@@ -248,17 +234,43 @@ async def test_request_that_joined_a_call_with_less_time_asks_again() -> None:
     assert (await long).source is Source.MODEL
 
 
-@pytest.mark.parametrize("as_batch", [False, True])
-async def test_cancelled_caller_cancels_its_model_call(as_batch: bool) -> None:
+async def test_model_call_is_cancelled_with_the_last_of_its_callers() -> None:
     bench = Bench()
     bench.model.gate = asyncio.Event()
-    asking: Awaitable[Any] = bench.ask_many({}) if as_batch else bench.ask()
-    caller = asyncio.ensure_future(asking)
+    callers = [asyncio.ensure_future(bench.ask()) for _ in range(2)]
+    cancelled = []
+    for caller in callers:
+        await settle()
+        caller.cancel()
+        await settle()
+        cancelled.append(bench.model.cancelled)
+
+    assert cancelled == [0, 1]
+
+
+async def test_cancelled_batch_cancels_its_model_call() -> None:
+    bench = Bench()
+    bench.model.gate = asyncio.Event()
+    caller = asyncio.ensure_future(bench.ask_many({}))
     await settle()
     caller.cancel()
     await settle()
 
     assert bench.model.cancelled == 1
+
+
+async def test_request_just_after_a_cancelled_one_does_not_join_its_call() -> None:
+    bench = Bench()
+    bench.model.gate = asyncio.Event()
+    cancelled = asyncio.ensure_future(bench.ask())
+    await settle()
+    cancelled.cancel()
+    bench.model.gate.set()
+    outcomes = await asyncio.gather(cancelled, bench.ask(), return_exceptions=True)
+
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert isinstance(outcomes[1], Forecast)
+    assert outcomes[1].source is Source.MODEL
 
 
 # The baseline service.

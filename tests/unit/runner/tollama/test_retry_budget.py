@@ -4,17 +4,6 @@ from hypothesis import strategies as st
 from runner.tollama.client import RetryBudget
 
 
-def test_an_outage_is_not_remembered_for_ever():
-    budget = RetryBudget(tokens=2, ratio=0.5)
-    for _ in range(1000):
-        budget.failed()
-
-    for _ in range(3):
-        budget.succeeded()
-
-    assert budget.allows_retry
-
-
 @given(st.lists(st.booleans(), max_size=200), st.integers(1, 20), st.floats(0, 1))
 def test_retries_stay_under_the_capacity_and_the_share_of_successes(events, tokens, ratio):
     budget = RetryBudget(tokens=tokens, ratio=ratio)

@@ -9,7 +9,6 @@ from runner.errors import (
     BadOutputError,
     QueueFullError,
     RuntimeFailedError,
-    RuntimeRejectedError,
     RuntimeTimeoutError,
     TooLateError,
 )
@@ -174,17 +173,6 @@ async def test_queue_is_stuck_while_abandoned_calls_hold_every_slot():
     assert not others
     assert not harness.dispatcher.is_stuck("k")
     ends[1].set_result(None)
-
-
-async def test_an_error_of_one_item_is_its_own():
-    async def call(key, items):
-        return BatchResult(["A", RuntimeRejectedError("bad series"), "C"])
-
-    harness = Harness(call)
-    first, second, third = await answers(harness.put_all("abc"))
-
-    assert (first, third) == ("A", "C")
-    assert isinstance(second, RuntimeRejectedError)
 
 
 class FaultError(Exception):

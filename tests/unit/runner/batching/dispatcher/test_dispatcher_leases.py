@@ -96,7 +96,7 @@ async def test_nothing_is_learned_from_a_failed_call():
     assert runtime.batches == ["a", "b"]
 
 
-async def test_one_good_result_is_enough_to_learn_from():
+async def test_an_error_of_one_item_is_its_own_and_one_good_result_is_enough_to_learn_from():
     runtime = Runtime(fixed_s=0.1)
 
     async def call(key, items):
@@ -104,8 +104,9 @@ async def test_one_good_result_is_enough_to_learn_from():
         return BatchResult([RuntimeRejectedError(), "B"][: len(items)])
 
     harness = Harness(call)
-    await answers(harness.put_all("ab"))
+    rejected, answered = await answers(harness.put_all("ab"))
 
+    assert (type(rejected), answered) == (RuntimeRejectedError, "B")
     assert isinstance((await answers([harness.put("c", within_s=0.01)]))[0], TooLateError)
     assert runtime.batches == ["ab"]
 
