@@ -21,6 +21,7 @@ from runner.types import ParamValue
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Params = tuple[tuple[str, ParamValue], ...]
+Covariates = Literal["none", "past", "past_and_future"]
 
 
 class LicenseTag(StrEnum):
@@ -73,8 +74,11 @@ class ModelEntry(Section):
     max_series_per_call: Count | None
     max_context: Count | None  # past points that the model uses
     levels: tuple[Level, ...] | None  # the only ones that it supports; None is any, () is none
+    covariates: Covariates | None = None  # that it uses; None: not known
     allowed_params: Mapping[Name, ParamRule]  # of model.params; all others are dropped
     note: str | None  # one sentence that helps to choose a model
+    skill: float | None = None  # 1 - pinball loss / that of the baseline; None: not measured
+    skill_source: str | None = None  # the data of that measurement, and where it is described
 
     @property
     def names(self) -> frozenset[str]:

@@ -19,7 +19,10 @@ _COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  #
 
 
 def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
-    """List the available models, whether the runtime has them, and their licences.
+    """List the models: whether the runtime has them, what they take, their licence and skill.
+
+    \b
+    skill   1 - pinball loss / that of the baseline on the same forecasts; below 0 is worse
 
     \b
     Examples:
@@ -33,15 +36,23 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
         return
     from rich.table import Table
 
-    titles = ("model", "installed", "aliases", "licence", "may be used", "context", "note")
-    table = Table(*titles, box=None)
+    titles = ("model", "installed", "aliases", "licence", "levels", "covariates", "context")
+    table = Table(*titles, "skill", box=None)
     for model in found:
-        context = "any" if model.max_context is None else str(model.max_context)
-        allowed = model.license_tag.replace("_", " ")
-        names = ", ".join(model.aliases)
-        named = (model.name, INSTALLED[model.installed], names)
-        table.add_row(*named, model.license, allowed, context, model.note or "")
+        table.add_row(
+            model.name,
+            INSTALLED[model.installed],
+            ", ".join(model.aliases),
+            f"{model.license}, {model.license_tag.replace('_', ' ')}",
+            "any" if model.levels is None else ", ".join(map(str, model.levels)) or "none",
+            (model.covariates or "not known").replace("_", " "),
+            "any" if model.max_context is None else str(model.max_context),
+            "not measured" if model.skill is None else f"{model.skill:+.2f}",
+        )
     screen().print(table)
+    for model in found:
+        measured = f" Skill: {model.skill_source}." if model.skill_source else ""
+        typer.echo(f"{model.name}: {model.note or ''}{measured}")
     missing = next((model.runtime_name for model in found if model.installed is False), None)
     if missing is not None:
         typer.echo(f"Install a model where the runtime runs: `tollama pull {missing}`.")

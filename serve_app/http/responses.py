@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from runner.config.registry import LicenseTag, ServedModel
+from runner.config.registry import Covariates, LicenseTag, ServedModel
 from runner.forecast.answers import WARNINGS
 from runner.types import BreakerState, FallbackReason, Source, Space
 from serve_app.http.errors import CODES
@@ -165,11 +165,17 @@ class ModelItem(Out):
     license_tag: LicenseTag
     max_series_per_call: Count | None = Field(description="null: no limit.")
     max_context: Count | None = Field(description="Past points it looks at; null: no limit.")
+    levels: list[float] | None = Field(description="Levels it gives; null: any, []: none.")
+    covariates: Covariates | None = Field(description="Covariates it uses; null: not known.")
     params: list[str] = Field(description="What `model.params` may set.")
     installed: bool | None = Field(
         None, description="Whether a runtime has it; null while no runtime answers."
     )
     note: str | None
+    skill: float | None = Field(
+        description="1 - pinball loss / that of the baseline: below 0 is worse; null: not measured."
+    )
+    skill_source: str | None = Field(description="Where the skill was measured.")
 
 
 class ModelsAnswer(Out):

@@ -2,7 +2,7 @@
 
 import { byId, h } from "./dom.js";
 import { MOST_VALUES, numberOr, readSeries, stepOf } from "./series.js";
-import { BREAKERS } from "./words.js";
+import { BREAKERS, skill, takes } from "./words.js";
 
 const text = (id) => byId(id).value.trim();
 
@@ -84,7 +84,8 @@ function describeModels() {
 
 function describeModel() {
   const model = modelOf(byId("model").value);
-  byId("model-hint").textContent = model ? [model.license, trouble(model), model.note].filter(Boolean).join(". ") : "";
+  const parts = model ? [trouble(model), model.note?.replace(/\.$/, ""), model.license, `Takes ${takes(model)}`, `Skill: ${skill(model)}`] : [];
+  byId("model-hint").textContent = parts.filter(Boolean).map((part) => `${part}.`).join(" ");
 }
 
 const modelOf = (name) => models.find((one) => one.name === name || one.aliases.includes(name));

@@ -3,7 +3,7 @@
 import { h, millis, percent, span, table } from "./dom.js";
 import { CONFIG, layout, plotly } from "./plot.js";
 import { colour } from "./theme.js";
-import { BREAKERS, reasonWords } from "./words.js";
+import { BREAKERS, reasonWords, skill, takes } from "./words.js";
 
 /** Everything but the charts, for which places are left that stay between two drawings. */
 export function drawStatus(place, status) {
@@ -74,10 +74,10 @@ function coverage({ coverage: found = [] }) {
 }
 
 function models({ models: known = [], breakers = [] }) {
-  return [table("Models", ["Model", "Also called", "Breaker", "Next probe", "Licence", "Use"], known.map((one) => [
+  return [table("Models", ["Model", "Also called", "Breaker", "Next probe", "Takes", "Skill", "Licence", "Use"], known.map((one) => [
     one.name, (one.aliases ?? []).join(", ") || "–",
     ...(one.installed === false ? [badge("not_installed"), "–"] : breaker(breakers.find(({ model }) => model === one.runtime_name))),
-    one.license ?? "–", badge(one.license_tag ?? ""),
+    takes(one), h("span", { title: one.skill_source ?? null }, skill(one)), one.license ?? "–", badge(one.license_tag ?? ""),
   ]))];
 }
 

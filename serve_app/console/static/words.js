@@ -49,3 +49,17 @@ export function warningWords(code) {
 }
 
 export const reasonWords = (code) => REASONS[code] ?? code;
+
+const COVARIATES = { none: "no covariates", past: "past covariates", past_and_future: "past and future covariates" };
+
+/** What a model takes: quantile levels, covariates, context length. */
+export function takes({ levels, covariates, max_context: context }) {
+  const known = levels?.length ? `levels ${levels[0]} to ${levels.at(-1)}` : levels ? "no quantile levels" : "any level";
+  return [known, COVARIATES[covariates], context ? `${context} points` : "any length"].filter(Boolean).join(", ");
+}
+
+/** A model's measured skill against the baseline. */
+export const skill = ({ skill: measured }) => {
+  if (measured === null || measured === undefined) return "not measured";
+  return `${measured < 0 ? "−" : "+"}${Math.abs(measured).toFixed(2)} against the baseline`;
+};

@@ -168,14 +168,20 @@ def test_service_that_is_not_reachable_is_one_sentence(
     )
 
 
-def test_models_are_listed_with_their_licences(tsfm: Terminal) -> None:
+def test_models_are_listed_with_licence_inputs_and_skill(tsfm: Terminal) -> None:
     shown, printed = tsfm("models"), tsfm("models", "--json")
+    rows = {line.split()[0]: line for line in shown.stdout.splitlines()}
 
-    assert "fracast-0" in shown.stdout
-    assert "research only" in shown.stdout
     models = {model["name"]: model for model in json.loads(printed.stdout)}
     assert models["fracast-0"]["license"] == "Apache-2.0"
     assert "chronos" in models["fracast-0"]["aliases"]
+    assert models["fracast-0"]["skill_source"].endswith("docs/measurements.md")
+    assert models["timesfm-2.5-200m"]["levels"] == [i / 10 for i in range(1, 10)]
+    assert "research only" in rows["moirai-2.0-R-small"]
+    assert "past and future" in rows["chronos2"]
+    assert "not measured" in rows["chronos2"]
+    assert "-0.21" in rows["fracast-0"]
+    assert "fracast-0: A small model for trying the service." in shown.stdout
 
 
 def test_breaker_command_prints_the_new_state(tsfm: Terminal) -> None:
