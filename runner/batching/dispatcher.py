@@ -25,10 +25,14 @@ from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from runner.batching.batch_policy import AdmissionControl, BatchLimits, capacity_of
+from runner.batching.batch_policy import (
+    AdmissionControl,
+    BatchLimits,
+    ReturningCallers,
+    capacity_of,
+)
 from runner.batching.latency_model import LatencyModel
 from runner.batching.queue import ItemQueue, WaitingItem
-from runner.batching.returning_callers import ReturningCallers
 from runner.config.sections import BatchingSection
 from runner.errors import (
     BadOutputError,

@@ -28,7 +28,7 @@ from serve_app.remote.clients import ItemBatch, ItemTasks, ReconnectingActor
 from serve_app.remote.clients import NumberedAnswers as Parts
 from serve_app.scaling import demand
 from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
-from serve_app.telemetry.runner_metrics import Call, QueueGauges, metered
+from serve_app.telemetry.request_metrics import Call, QueueGauges, metered
 from serve_app.telemetry.tracing import ItemForecast, forward, traced_call, traced_item
 
 # For the first forecasts of the wanted models. It is shorter than the ingress waits for a Runner

@@ -25,8 +25,8 @@ from serve_app.http.batch_admission import (
     peeked_deadline_ms,
 )
 from serve_app.http.bodies.forecast import Parsed, read_batch
-from serve_app.http.encoding import encode, render
 from serve_app.http.errors import Described, describe, request_id
+from serve_app.http.forecast_endpoint import encode, render
 from serve_app.http.requests import deadline_ms, header_deadline_ms, read_body
 from serve_app.http.service import Dependencies
 from serve_app.telemetry.request_metrics import Route, timings_of

@@ -39,7 +39,7 @@ from runner.forecast.answers import ModelOutcome
 from runner.forecast.forecaster import BaselinePort, ModelPort
 from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
 from serve_app.telemetry.logs import own_stderr
-from serve_app.telemetry.runner_metrics import Call, result_of
+from serve_app.telemetry.request_metrics import Call, result_of
 from serve_app.version import package_version
 
 

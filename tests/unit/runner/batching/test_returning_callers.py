@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.batching.returning_callers import ReturningCallers
+from runner.batching.batch_policy import ReturningCallers
 
 CALL_S = 1.0
 

@@ -10,7 +10,7 @@ from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeout
 from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
-from serve_app.telemetry.runner_metrics import QueueGauges, metered
+from serve_app.telemetry.request_metrics import QueueGauges, metered
 from tests.support.builders import make_bands, make_config, make_model_request
 from tests.support.fakes import FakeClock
 
