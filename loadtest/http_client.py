@@ -32,11 +32,7 @@ class Answer(NamedTuple):
 
 
 def endpoint(url: str, path: str, accept: str = "application/json") -> Endpoint:
-    """Where ``path`` under ``url`` is, and the kind of answer that is asked for.
-
-    Raises:
-        ValueError: the address is not http:// or https:// with a host.
-    """
+    """``path`` under ``url``; a ValueError if that is not http:// or https:// with a host."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// or https:// address")
@@ -57,11 +53,7 @@ class Pool:
         self._idle: list[_Connection] = []
 
     async def ask(self, body: bytes) -> Answer:
-        """The whole answer.
-
-        Raises:
-            OSError: no connection, or it broke; TimeoutError is one of them.
-        """
+        """The whole answer; an OSError (or TimeoutError) without a connection that works."""
         async with asyncio.timeout(self._timeout_s):
             connection = await self._connected()
             answer = await connection.exchange(self._target.request(body))

@@ -39,13 +39,7 @@ def add_options(parser: Any) -> None:
 
 
 def broken(entries: Mapping[str, Any], invalid_bodies: int, limits: Any) -> list[str]:
-    """Every limit that was passed, in words.
-
-    Args:
-        entries: locust's statistics by kind of traffic. A run without a request passes nothing.
-        invalid_bodies: answers with status 200 and bad bands.
-        limits: the parsed options.
-    """
+    """Every limit that was exceeded; ``entries`` are locust's statistics by kind of traffic."""
     requests = sum(entry.num_requests for entry in entries.values())
     if not requests:
         return ["nothing was measured"]

@@ -51,13 +51,12 @@ class Service:
     started: float = field(default_factory=time.monotonic)
 
     def wait_ready(self, deadline_s: float = 120.0, path: str = "/readyz") -> float:
-        """Returns the seconds since the start once ``path`` answers 200.
+        """The seconds from the start until ``path`` answers 200.
 
         Raises:
-            RuntimeError: the process ended, the application could not be built, or the deadline
-                passed; with the end of its log.
+            RuntimeError: the process or the application's build failed, or the deadline passed.
         """
-        while not _answers(self.url + path):
+        while not answers(self.url + path):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the service ended with {self.process.returncode}{self.log()}")
             if _BUILD_FAILED in self.log():
@@ -68,7 +67,7 @@ class Service:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        return _answers(f"{self.url}/readyz")
+        return answers(f"{self.url}/readyz")
 
     def log(self, lines: int = 40) -> str:
         text = (self.folder / "service.log").read_text("utf-8", "replace").splitlines()
@@ -79,11 +78,7 @@ class Service:
         return dict(_marked(self.folder))
 
     def stop(self, patience_s: float = 30.0) -> list[str]:
-        """SIGTERM to the one process we started; the others must follow by themselves.
-
-        Returns:
-            The command lines of those that had to be killed: an empty list is the rule.
-        """
+        """Sends SIGTERM to the launcher; the command lines of processes that had to be killed."""
         self.process.terminate()
         left = self._wait_gone(patience_s)
         for pid in left:
@@ -109,24 +104,21 @@ class Service:
 def start(
     config: str | Path | Mapping[str, Any] = SHIPPED,
     env: Mapping[str, str] | None = None,
-    port: int | None = None,
     *,
     without: Collection[str] = (),
     high_throughput: bool = sys.platform == "linux",
     serve_run: bool = False,
 ) -> Service:
-    """Starts Serve with a copy of ``config`` on ``port`` (None: a free one).
+    """Starts Serve with a copy of ``config`` on a free port.
 
     Args:
-        config: a Serve config or where it is; paths in it are seen from the repository root.
+        config: a Serve config or its path; paths in it are relative to the repository root.
         env: variables on top of ours, for example ``TSFM_TOLLAMA__BASE_URL``.
-        port: the HTTP port.
         without: applications to leave out, for example ``EMBEDDED_RUNTIME``.
         high_throughput: HAProxy and the optimised data path, both or neither.
         serve_run: by ``serve run`` itself and not as ``make run`` does, without Ray's dashboard.
     """
-    block = free_block(_BLOCK)
-    port = port or block
+    port = block = free_block(_BLOCK)
     folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short: sockets live in it
     values = config if isinstance(config, Mapping) else read_config(config)
     copy = folder / "serve_config.yaml"
@@ -196,11 +188,7 @@ def ports(block: int) -> dict[str, str]:
 
 
 def free_block(size: int) -> int:
-    """The first of ``size`` neighbouring ports that are all free on every interface.
-
-    Raises:
-        RuntimeError: none was found in 100 tries.
-    """
+    """The first of ``size`` neighbouring ports that are all free on every interface."""
     for first in random.sample(range(_LOWEST, _HIGHEST - size), 100):
         if all_free(first, size):
             return first
@@ -224,10 +212,11 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str, timeout_s: float = 2.0) -> bool:
+    """Whether an address answers 200 in time."""
     try:
         # without verify=False each call reads every certificate, which costs 40 ms of CPU
-        return httpx.get(url, timeout=2, trust_env=False, verify=False).status_code == 200
+        return httpx.get(url, timeout=timeout_s, trust_env=False, verify=False).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -235,7 +224,8 @@ def _answers(url: str) -> bool:
 def _marked(folder: Path) -> Iterator[tuple[int, str]]:
     """Processes that inherited the folder, and all of their sessions; nothing without /proc.
 
-    Ray's agents write their names over what they inherited.
+    Ray's agents write their names over what they inherited. psutil would take five times as long,
+    on the cores of the service that is measured.
     """
     mark = f"RAY_TMPDIR={folder}".encode()
     seen = [int(place.name) for place in Path("/proc").glob("[0-9]*")]

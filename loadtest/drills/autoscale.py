@@ -25,7 +25,7 @@ from loadtest.drills import harness
 from loadtest.drills.harness import Client, Sample
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import read_config
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 
 SHAPE = Shape(model="mock", points=96)
 MOST = 2  # runtimes, and Runners
@@ -83,7 +83,7 @@ def _measure(args: argparse.Namespace, seen: Seen) -> None:
     config = scaling_config(read_config(), args.target)
     speed = ("--ms-per-call", str(args.ms_per_call), "--ms-per-series", str(args.ms_per_series))
     with ExitStack() as stack:
-        stubs = [stack.enter_context(start_stub("--model", "*", *speed)) for _ in range(MOST)]
+        stubs = [stack.enter_context(StubProcess("--model", "*", *speed)) for _ in range(MOST)]
         service = harness.service_on([stub.url for stub in stubs], {}, config)
         asyncio.run(_take_steps(stack.enter_context(service).url, stubs, args, seen))
 

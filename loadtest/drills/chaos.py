@@ -78,17 +78,13 @@ class Field:
 
     def processes(self, target: Kind) -> list[int]:
         if target.name == RUNTIME:
-            return [self.stub.pid] if self.stub.process.poll() is None else []
+            return [self.stub.process.pid] if self.stub.process.poll() is None else []
         return target.found_in(self.service.processes())
 
     async def strike(self, target: Kind, sig: signal.Signals) -> int:
-        """Signals the newest of the target's processes; returns its id.
+        """Signals the newest of the target's processes and returns its id; an error without one.
 
         A stopped process continues, and a killed runtime is started again, after a pause.
-        Serve replaces its own processes.
-
-        Raises:
-            RuntimeError: there is no such process.
         """
         victims = await asyncio.to_thread(self.processes, target)
         if not victims:
@@ -269,9 +265,6 @@ def cells(row: Row) -> dict[str, object]:
         "replaced after s": "-" if row.replaced_s is None else f"{row.replaced_s:.1f}",
         "reasons": harness.counted(reasons) or "-",
     }
-
-
-# The command
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,12 +37,12 @@ from loadtest.drills.parts.nodes import (
     Place,
     application,
     controllers,
-    is_up,
     run_in_sandbox,
     start_runtime,
     wait_for,
 )
 from loadtest.payloads import Shape, encode, windows
+from loadtest.service import answers
 
 SHAPE = Shape(model="mock", points=96)
 LIMIT_S = 200.0  # all nodes share the cores of one machine
@@ -133,11 +133,7 @@ def lose_head(cluster: Cluster) -> None:
 
 
 def have_spare(cluster: Cluster) -> None:
-    """A worker without replicas: Serve starts the next ones there, so that two workers have some.
-
-    If one worker has all replicas, there is no answer when it ends, and no healthy proxy while it
-    is drained.
-    """
+    """Adds a worker if none is without replicas; else one worker may get all that were on two."""
     carry = {ip for _, ip in cluster.replicas()}
     workers = [place for number, place in cluster.places.items() if number != HEAD]
     if all(place.ip in carry for place in workers):
@@ -161,9 +157,6 @@ DRILLS = (  # what comes after the head's return shows that it can do all that i
 )
 
 
-# The requests
-
-
 class Traffic:
     """Sends to healthy workers in turn, as a Kubernetes Service does."""
 
@@ -182,11 +175,7 @@ class Traffic:
         return next(iter(self._clients.values())).now_s()
 
     async def find(self, limit_s: float) -> None:
-        """Waits until a worker is healthy.
-
-        Raises:
-            RuntimeError: none was in time.
-        """
+        """Waits until a worker is healthy; a RuntimeError if none is in time."""
         until_s = self.now_s() + limit_s
         while not self._healthy:
             if self.now_s() > until_s:
@@ -196,8 +185,8 @@ class Traffic:
 
     async def _look(self) -> None:
         """Which workers are healthy by a readiness probe; the same as before if none is."""
-        answers = [asyncio.to_thread(is_up, f"{url}/-/healthz") for url in self._clients]
-        healthy = await asyncio.gather(*answers)
+        checks = [asyncio.to_thread(answers, f"{url}/-/healthz", 1.0) for url in self._clients]
+        healthy = await asyncio.gather(*checks)
         found = [url for url, up in zip(self._clients, healthy, strict=True) if up]
         self._healthy = found or self._healthy
 
@@ -230,9 +219,6 @@ class Traffic:
         """The next worker that was healthy a second ago; not the one that has just failed."""
         urls = [url for url in self._healthy if url != but] or self._healthy
         return urls[next(self._turns) % len(urls)]
-
-
-# The command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -278,7 +264,7 @@ def _bring_up(cluster: Cluster, urls: Sequence[str]) -> None:
     cluster.deploy(application(urls, scales=True))
     took_s = wait_for(lambda: is_whole(cluster), 2 * LIMIT_S, "the application")
     workers = [f"http://{Place(number).ip}:{PORT}/readyz" for number in (1, 2)]
-    wait_for(lambda: any(map(is_up, workers)), LIMIT_S, "an ingress")
+    wait_for(lambda: any(map(answers, workers)), LIMIT_S, "an ingress")
     harness.say(f"application running after {took_s:.0f} s: {dict(cluster.replicas())}")
 
 

@@ -42,9 +42,6 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-# The faults
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """One fault of the stand-in; ``down`` stops it.
@@ -115,9 +112,6 @@ CASES: tuple[Case, ...] = (
     Case("flapping", "flapping=5"),
     Case("tcp: black hole", "black_hole"),  # last: a slot lost to it is lost for the whole lease
 )
-
-
-# One fault after the other
 
 
 def main(argv: list[str] | None = None) -> int:

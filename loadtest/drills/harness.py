@@ -29,7 +29,7 @@ import httpx
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, forecast_bodies, items_of, problem_of, read, read_lines
 from loadtest.service import EMBEDDED_RUNTIME, SHIPPED, Service, start
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 
 FORECAST, FORECAST_BATCH = "/tsfm/forecast", "/tsfm/forecast/batch"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -82,11 +82,7 @@ def _number(kind: Callable[[str], float], text: str) -> float:
 
 
 def selected(word: str, parts: Sequence[Any], only: Sequence[str]) -> list[Any]:
-    """The parts of a drill whose ``name`` contains a text of ``--only``; all if it is empty.
-
-    Raises:
-        SystemExit: 2, there is none; the last line names all parts.
-    """
+    """The parts whose ``name`` contains a text of ``--only``, or all; exit code 2 without any."""
     texts = [text.lower() for text in only] or [""]
     found = [part for part in parts if any(text in part.name.lower() for text in texts)]
     if not found:
@@ -180,7 +176,7 @@ def standing(
     """A service on a stand-in of that speed with one model or all; ``how`` as ``service_on``."""
     speed = ("--ms-per-call", str(ms_per_call), "--ms-per-series", str(ms_per_series))
     with (
-        start_stub("--model", model, *speed) as stub,
+        StubProcess("--model", model, *speed) as stub,
         service_on([stub.url], env or {}, config, **how) as service,
     ):
         yield service, stub

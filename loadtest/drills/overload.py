@@ -56,9 +56,6 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-# A load
-
-
 @dataclass(frozen=True, slots=True)
 class Flow:
     """Requests of one kind, evenly spaced, with so many forecasts in each."""
@@ -233,9 +230,6 @@ def cells(row: Row) -> dict[str, object]:
         **harness.times(row.admitted, 50, 95, 99, 100),
         "other reasons": harness.counted(other) or "-",
     }
-
-
-# The command
 
 
 def main(argv: list[str] | None = None) -> int:

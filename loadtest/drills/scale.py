@@ -242,11 +242,11 @@ async def _cost(field: Field, service: Service, stub: StubProcess, load: Request
     name, bodies, connections, each = load
     await asyncio.to_thread(stub.reset)
     names = await asyncio.to_thread(service.processes)
-    before, machine_before, began = _cpu_s(names, stub.pid), _machine_s(), perf_counter()
+    before, machine_before, began = _cpu_s(names, stub.process.pid), _machine_s(), perf_counter()
     path = FORECAST if each == 1 else FORECAST_BATCH
     found = await drive(field.url, path, bodies, connections)
     took_s, machine_s = perf_counter() - began, _machine_s() - machine_before
-    after = _cpu_s(names, stub.pid)
+    after = _cpu_s(names, stub.process.pid)
     spent_s = {stage: after[stage] - before[stage] for stage in STAGES}
     work_s = sum(seconds for stage, seconds in spent_s.items() if stage not in CONSTANT)
     sizes = (await asyncio.to_thread(stub.stats))["series_per_call"]
@@ -310,9 +310,6 @@ def points_of(found: Sequence[Cost]) -> list[Point]:
         for one in found
         if one.name in runtimes
     ]
-
-
-# The command
 
 
 def main(argv: list[str] | None = None) -> int:

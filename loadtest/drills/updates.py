@@ -29,13 +29,12 @@ from loadtest.drills.parts.nodes import (
     Cluster,
     Place,
     application,
-    is_up,
     run_in_sandbox,
     start_runtime,
     wait_for,
 )
 from loadtest.payloads import Shape, encode, windows
-from loadtest.service import ROOT
+from loadtest.service import ROOT, answers
 
 SHAPE = Shape(model="mock", points=96)
 LIMIT_S = 240.0
@@ -149,9 +148,6 @@ UPDATES = (
 )
 
 
-# The requests
-
-
 class Markets:
     """Bodies of ``number`` markets in turn; ``advance`` gives each of them its next price."""
 
@@ -166,9 +162,6 @@ class Markets:
 
     def body(self, turn: int) -> bytes:
         return self._bodies[turn % len(self._bodies)]
-
-
-# The command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -189,7 +182,7 @@ def _run(folder: Path, updates: Sequence[Update], before: Path | None, rows: lis
         for number in (HEAD, WORKER):
             stage.cluster.add_node(number, LIMIT_S)
         stage.deploy(stage.now)
-        wait_for(lambda: is_up(f"{stage.url}/readyz"), LIMIT_S, "the application")
+        wait_for(lambda: answers(f"{stage.url}/readyz"), LIMIT_S, "the application")
         for update in updates:
             rows.append(asyncio.run(_watch(stage, update, markets)))
             harness.say(harness.table_line(cells(rows[-1])))

@@ -1,5 +1,5 @@
 """A stand-in for the tollama daemon: its contract, its call times and its faults.
 
-``app.build_app`` is the daemon as an ASGI app, ``process.start_stub`` the same as a process, and
+``app.build_app`` is the daemon as an ASGI app, ``process.StubProcess`` the same as a process, and
 ``python -m loadtest.stub_tollama`` the command.
 """

@@ -101,16 +101,12 @@ class Runtime:
         return 0.0
 
     def control(self, order: Any) -> None:
-        """Applies the body of ``POST /_control``.
-
-        Raises:
-            ValueError: a field, kind or value is not known.
-        """
+        """Applies the body of ``POST /_control``; a ValueError for an unknown field or kind."""
         given = Order.model_validate(order)
-        for name in given.model_fields_set - {"fault", "arg"}:
+        for name in given.model_fields_set - {"fault"}:
             setattr(self.settings, name, getattr(given, name))
         if "fault" in given.model_fields_set:
-            self.change_fault(given.as_fault())
+            self.change_fault(parse_fault(given.fault) if given.fault else None)
 
 
 class Order(BaseModel):
@@ -120,13 +116,7 @@ class Order(BaseModel):
 
     ms_per_call: float = 0.0
     ms_per_series: float = 0.0
-    fault: str | None = None
-    arg: Any = None
-
-    def as_fault(self) -> Fault | None:
-        if self.fault is None:
-            return None
-        return parse_fault(self.fault if self.arg is None else f"{self.fault}={self.arg}")
+    fault: str | None = None  # KIND or KIND=ARG
 
 
 def build_app(settings: Settings, fault: Fault | None = None) -> ASGIApp:

@@ -68,11 +68,7 @@ class Fault:
 
 
 def parse_fault(text: str) -> Fault:
-    """``KIND`` or ``KIND=ARG`` as the command line has it.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
+    """``KIND`` or ``KIND=ARG`` as a fault; a ValueError if there is no such kind."""
     kind, separator, arg = text.partition("=")
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is not a fault")

@@ -21,11 +21,7 @@ class StubProcess:
         self.start()
 
     def start(self, *more: str) -> None:
-        """Starts ``python -m loadtest.stub_tollama`` and returns once it listens.
-
-        Raises:
-            RuntimeError: it ended before that; its own words are on stderr.
-        """
+        """Starts ``python -m loadtest.stub_tollama`` and returns when it listens."""
         command = [sys.executable, "-m", "loadtest.stub_tollama", *self._arguments, *more]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
@@ -39,12 +35,8 @@ class StubProcess:
         """Starts it on the port where it was stopped."""
         self.start("--port", str(urlsplit(self.url).port))
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def control(self, **order: Any) -> None:
-        """``fault``, ``arg``, ``ms_per_call``, ``ms_per_series``."""
+        """``fault``, ``ms_per_call``, ``ms_per_series``."""
         self._post("/_control", order)
 
     def reset(self) -> None:
@@ -75,6 +67,3 @@ class StubProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-start_stub = StubProcess

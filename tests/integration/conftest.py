@@ -15,7 +15,7 @@ import yaml
 
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 from runner.calibration.state import ConformalState, StepFactors, save_state
 from tests.integration.collector import Collector, start_collector
 
@@ -100,7 +100,7 @@ async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> 
 
 @pytest.fixture(scope="session")
 def stub() -> Iterator[StubProcess]:
-    with start_stub(*STUB_MODELS) as stub:
+    with StubProcess(*STUB_MODELS) as stub:
         yield stub
 
 

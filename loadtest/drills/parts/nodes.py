@@ -25,7 +25,7 @@ import yaml
 
 from loadtest.drills.harness import judged
 from loadtest.service import ROOT, end_with_parent, read_config
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 
 HEAD = 0
 PORT = 8000
@@ -227,8 +227,7 @@ def _replicas(app: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def application(urls: Sequence[str], *, scales: bool) -> dict[str, Any]:
     """The Serve config for production, with stand-ins as its runtimes and without tokens.
 
-    ``scales`` leaves the Runner its autoscaling, which has no choice here: least and most are the
-    same.
+    ``scales`` leaves the Runner its autoscaling, with one possible number of replicas.
     """
     values = read_config(ROOT / "deploy/serve_config.prod.yaml")
     (application,) = values["applications"]
@@ -244,21 +243,8 @@ def application(urls: Sequence[str], *, scales: bool) -> dict[str, Any]:
     return values
 
 
-def is_up(url: str) -> bool:
-    """Whether an address answers 200 within a second."""
-    try:
-        with urlopen(url, timeout=1) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
 def wait_for(holds: Callable[[], bool], limit_s: float, what: str) -> float:
-    """The seconds it took.
-
-    Raises:
-        RuntimeError: it did not come true in time.
-    """
+    """The seconds until a condition was true; a RuntimeError if it was not in time."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > limit_s:
@@ -289,7 +275,7 @@ def run_in_sandbox(
 
 def start_runtime() -> StubProcess:
     speed = ("--ms-per-call", "20", "--ms-per-series", "0.5")
-    return start_stub("--host", GATEWAY, "--model", "mock", *speed)
+    return StubProcess("--host", GATEWAY, "--model", "mock", *speed)
 
 
 def _enter(argv: Sequence[str], module: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from loadtest.payloads import forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 from tests.integration.conftest import (
     SHAPE,
     STUB_MODELS,
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runtimes() -> Iterator[tuple[StubProcess, StubProcess]]:
     speed = ("--ms-per-call", "20", "--ms-per-series", "0.5")
-    with start_stub(*STUB_MODELS, *speed) as one, start_stub(*STUB_MODELS, *speed) as other:
+    with StubProcess(*STUB_MODELS, *speed) as one, StubProcess(*STUB_MODELS, *speed) as other:
         yield one, other
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from loadtest.http_client import endpoint
 from loadtest.stub.app import Runtime, Settings, build_app
-from loadtest.stub.process import StubProcess, start_stub
+from loadtest.stub.process import StubProcess
 from tests.support.recordings import recorded_request
 
 REQUEST = recorded_request("forecast_two_series")
@@ -23,7 +23,7 @@ REQUEST = recorded_request("forecast_two_series")
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[StubProcess]:
-    with start_stub("--ms-per-call", "0", "--ms-per-series", "0") as stub:
+    with StubProcess("--ms-per-call", "0", "--ms-per-series", "0") as stub:
         yield stub
 
 
@@ -139,7 +139,7 @@ def test_connection_that_fails_is_an_error_for_the_caller(
 
 
 def test_stopped_runtime_refuses_and_answers_again_on_its_port():
-    with start_stub("--ms-per-call", "0") as stub:
+    with StubProcess("--ms-per-call", "0") as stub:
         stub.stop()
         with pytest.raises(httpx.ConnectError):
             call(stub)
@@ -204,7 +204,7 @@ def test_complete_response_holds_bytes_that_cannot_be_parsed(
     ("arg", "text"), [("null", "null]"), ("literal", "NaN]"), ("infinity", "1e999]")]
 )
 def test_last_value_of_a_path_is_no_number(stub: StubProcess, arg: str, text: str):
-    stub.control(fault="nan_values", arg=arg)
+    stub.control(fault=f"nan_values={arg}")
 
     assert text in call(stub).text
 
@@ -260,7 +260,7 @@ def test_a_redirect_leads_to_a_place_that_would_answer(stub: StubProcess):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_leaves_at_the_first_signal_even_with_a_call_in_flight(number: signal.Signals):
-    with start_stub("--fault", "hang") as stub:
+    with StubProcess("--fault", "hang") as stub:
         with pytest.raises(httpx.ReadTimeout):
             call(stub, timeout=0.1)
         stub.process.send_signal(number)
@@ -272,5 +272,5 @@ def test_it_leaves_at_the_first_signal_even_with_a_call_in_flight(number: signal
 
 
 def test_fault_of_the_command_line_is_in_force():
-    with start_stub("--fault", "429=7") as stub:
+    with StubProcess("--fault", "429=7") as stub:
         assert call(stub).headers["retry-after"] == "7"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from loadtest.stub.process import start_stub
+from loadtest.stub.process import StubProcess
 from runner.errors import (
     BadOutputError,
     ConfigError,
@@ -86,7 +86,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
 
-    with start_stub() as stub:
+    with StubProcess() as stub:
         async with aclosing(RuntimeHttp(BASE, stub.url)) as http:
             answer = await http.post(b"{}", max_bytes=10_000)
 
