@@ -1,6 +1,7 @@
 import asyncio
 import sys
 from contextlib import aclosing
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,28 +19,20 @@ from tests.support.fakes import FakeClock
 KEY = BatchKey("fracast-0", 12, (0.05, 0.1, 0.5, 0.9, 0.95))
 
 
-@pytest.fixture(scope="module")
-def app():
-    return RuntimeReplica().__serve_build_asgi_app__()
-
-
-@pytest.fixture
-async def runtime(app):
-    settings = make_config().tollama
-    async with aclosing(RuntimeHttp(settings, "http://runtime", httpx.ASGITransport(app))) as http:
-        yield TollamaRuntime(http, settings, sleep=asyncio.sleep, clock=FakeClock())
-
-
 def make_series(seed, points=64):
     y = np.cumsum(np.random.default_rng(seed).normal(0, 0.1, points))
     return ModelSeries(y=y, end_ts=1_771_588_800.0, step_s=300)
 
 
-async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates(runtime):
+async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates():
+    settings, app = make_config().tollama, RuntimeReplica().__serve_build_asgi_app__()
     batch = [make_series(1), make_series(2, points=7), make_series(3)]
 
-    first, short, last = await runtime.forecast(KEY, batch, budget_s=60)
+    async with aclosing(RuntimeHttp(settings, "http://runtime", httpx.ASGITransport(app))) as http:
+        runtime = TollamaRuntime(http, settings, sleep=asyncio.sleep, clock=FakeClock())
+        results: Any = await runtime.forecast(KEY, batch, budget_s=60)
 
+    first, short, last = results
     assert isinstance(short, RuntimeRejectedError)
     assert first.shape == last.shape == (12, 5)
 

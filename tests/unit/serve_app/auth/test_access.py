@@ -75,6 +75,7 @@ async def test_both_tokens_of_a_rotation_are_accepted(
     [
         ("/tsfm/forecast", CYCLE, "forecast"),
         ("/tsfm/forecast/batch", ALERTS, "batch"),
+        ("/tsfm/admin/breakers/mock", ALERTS, "admin"),
     ],
 )
 async def test_token_without_the_scope_is_refused_with_the_scope(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runner.errors import OverloadedError
-from serve_app.http.batch_admission import AT_ONCE_BYTES, WAITING_BYTES, BatchQueue
+from serve_app.http.batch_admission import AT_ONCE_BYTES, BatchQueue
 from tests.support.virtual_time import run_virtual
 
 HALF = AT_ONCE_BYTES // 2
@@ -42,14 +42,6 @@ def test_a_small_batch_does_not_pass_a_large_one_that_came_before():
         await asyncio.gather(*(batch(queue, name, seen, size) for name, size in sizes.items()))
 
     assert run(main) == ["a in at 0", "large in at 1", "small in at 2"]
-
-
-def test_batch_is_refused_at_once_when_the_queue_is_full():
-    async def main(queue: BatchQueue, seen: list[str]) -> None:
-        sizes = [AT_ONCE_BYTES, WAITING_BYTES, 10]
-        await asyncio.gather(*(batch(queue, str(n), seen, size) for n, size in enumerate(sizes)))
-
-    assert run(main) == ["0 in at 0", "2 refused, 5", "1 in at 1"]
 
 
 def test_batch_that_waited_too_long_is_refused_and_the_next_is_admitted():

@@ -15,7 +15,6 @@ BAD_BODIES = [
     (b"[" * 2000, 422, "invalid_request", None),
     (EXAMPLE + b"x", 400, "invalid_json", None),
     (EXAMPLE.replace(b"0.41,", b"NaN,", 1), 422, "invalid_request", "y.0"),
-    (EXAMPLE.replace(b"0.41,", b"1e999,", 1), 422, "invalid_request", "y.0"),
     (b"[]", 422, "invalid_request", ""),
 ]
 

@@ -19,6 +19,7 @@ from tests.support.fakes import FakeClock
 LIMITS = make_config().request
 TIMES = [f"2026-02-{i // 1440 + 1:02}T{i // 60 % 24:02}:{i % 60:02}:00Z" for i in range(9000)]
 LONG = [0.1 + i / 1e6 for i in range(9000)]
+GAP = b" " * 120  # the name before it is not found, and its list is read with the rest
 
 
 async def parse(body: Any) -> ForecastBody:
@@ -26,18 +27,20 @@ async def parse(body: Any) -> ForecastBody:
     return await parse_forecast(text, LIMITS, Pacer(FakeClock()))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"y": LONG},
-        {"y": [None, *LONG, None], "market_id": 'a ["y":[ \\ } name'},
-        {"y": LONG, "y_ts": TIMES},
-        {"x_past": {"a": LONG, "b": LONG, "c]": [1.0]}, "x_future": {"a": LONG}},
-        {"y": LONG, "quantiles": [0.5], "x_past": {}},
-    ],
-)
-async def test_long_request_is_what_one_pass_makes_of_it(changes: dict[str, Any]) -> None:
-    body = orjson.dumps(example(**changes))
+NAME = 'caf\u00e9 "1" \\ ' + "\U0001f600" * 110
+LONG_BODIES = [
+    orjson.dumps(example(y=LONG)),
+    orjson.dumps(example(y=[None, *LONG, None], market_id='a ["y":[ \\ } name')),
+    orjson.dumps(example(y=LONG, y_ts=TIMES)),
+    orjson.dumps(example(x_past={"a": LONG, "b": LONG, "c]": [1.0]}, x_future={"a": LONG})),
+    orjson.dumps(example(y=LONG, quantiles=[0.5], x_past={})),
+    json.dumps(example(x_past={NAME: LONG, "b": LONG}), separators=(" , ", " : ")).encode(),
+    orjson.dumps(example(y=LONG, x_past={"a": [0.5] * 300})).replace(b'"a":', b'"a"%b:' % GAP),
+]
+
+
+@pytest.mark.parametrize("body", LONG_BODIES, ids=range(len(LONG_BODIES)))
+async def test_long_request_is_what_one_pass_makes_of_it(body: bytes) -> None:
     assert len(body) > AT_ONCE_BYTES
 
     found, expected = await parse(body), ForecastBody.model_validate_json(body)
@@ -71,21 +74,6 @@ async def test_parser_is_never_given_more_than_a_part(monkeypatch: pytest.Monkey
 
     assert max(seen) <= AT_ONCE_BYTES
     assert len(seen) > 10
-
-
-async def test_names_of_long_lists_may_have_escapes() -> None:
-    name = 'caf\u00e9 "1" \\ ' + "\U0001f600" * 110
-    body = json.dumps(example(x_past={name: LONG, "b": LONG}), separators=(" , ", " : "))
-    read = await parse(body.encode())
-
-    assert read.x_past == {name: LONG, "b": LONG}
-
-
-async def test_list_whose_name_is_not_found_is_read_with_the_rest() -> None:
-    body = orjson.dumps(example(y=LONG, x_past={"a": [0.5] * 300}))
-    read = await parse(body.replace(b'"a":', b'"a"%b:' % (b" " * 120)))
-
-    assert read.x_past == {"a": [0.5] * 300}
 
 
 async def test_name_that_is_no_json_is_refused() -> None:
@@ -143,16 +131,13 @@ async def test_long_list_that_is_no_json_is_refused(ending: bytes) -> None:
             await parse(body + b" " * AT_ONCE_BYTES)
 
 
-def test_errors_of_a_list_end_with_the_first() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"y": [""] * 500}, {"model": {"params": {str(i): [] for i in range(65)}}}],
+    ids=["values", "options"],
+)
+def test_many_errors_of_a_kind_are_one(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as refused:
-        ForecastBody.model_validate_json(orjson.dumps(example(y=[""] * 500)))
-
-    assert refused.value.error_count() == 1
-
-
-def test_too_many_options_are_one_error() -> None:
-    body = orjson.dumps(example(model={"params": {str(i): [] for i in range(65)}}))
-    with pytest.raises(ValidationError) as refused:
-        ForecastBody.model_validate_json(body)
+        ForecastBody.model_validate_json(orjson.dumps(example(**changes)))
 
     assert refused.value.error_count() == 1

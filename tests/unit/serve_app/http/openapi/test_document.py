@@ -29,11 +29,6 @@ EXAMPLES = [
 ]
 
 
-def property_of(schema: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = DOCUMENT["components"]["schemas"][schema]["properties"][name]
-    return found
-
-
 def test_document_is_valid_openapi() -> None:
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
 
