@@ -155,7 +155,7 @@ class TollamaSection(Section):
     lease_s: Positive = 10
     """How long a call that timed out keeps its slot: the runtime may still be working on it."""
     max_retries: CountOrNone = 1
-    """Retries of a call that could not connect, within timeout and retry budget."""
+    """Retries of a call that could not connect or got a 429, within timeout and retry budget."""
     backoff_base_s: Positive = 0.05
     """Pause before the first retry; later ones are longer, all with jitter."""
     backoff_max_s: Positive = 0.2

@@ -76,7 +76,7 @@ class BreakerItem(Out):
     model: str = Field(description="By runtime name.")
     state: BreakerState
     next_probe_in_s: Seconds | None = Field(
-        description="How long the model is left alone; null when it is not, or when not known."
+        description="Seconds until a call is allowed; null when one is allowed now, or not known."
     )
 
 

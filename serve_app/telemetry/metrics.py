@@ -85,7 +85,10 @@ CORRECTIONS = _counter(
 CACHE = _counter(
     "tsfm_cache_total", "Answered forecasts by what the caches gave: hit, stale, miss.", ("result",)
 )
-IN_FLIGHT = _gauge("tsfm_in_flight", "Requests under way in an ingress replica; a batch is one.")
+IN_FLIGHT = _gauge(
+    "tsfm_in_flight",
+    "Requests that an ingress replica is answering; a batch request counts as one.",
+)
 KEPT = _gauge(
     "tsfm_kept_answers",
     "Entries of a replica's caches (answers and bytes of an ingress, runner), "

@@ -12,7 +12,7 @@ export const REASONS = {
   runtime_unreachable: "The model's runtime cannot be reached.",
   runtime_overloaded: "The model's runtime has too much to do.",
   runtime_rejected: "The model's runtime does not accept this series.",
-  runtime_unauthorized: "The model's runtime wants a key, or its licence has not been accepted.",
+  runtime_unauthorized: "The runtime needs an API key, or the model's licence has not been accepted there.",
   runtime_error: "The model's runtime failed.",
   model_not_installed: "The model's runtime does not have this model.",
   bad_output: "The model's answer lacked levels or steps, or held values that are no numbers.",
@@ -34,7 +34,7 @@ export const WARNINGS = {
 
 export const BREAKERS = {
   closed: "closed: the model is asked",
-  open: "open: the model is left alone",
+  open: "open: the model is not called",
   half_open: "half open: one call tries the model",
   forced_open: "held open by an operator",
   forced_closed: "held closed by an operator",
