@@ -140,6 +140,8 @@ HISTORIES: dict[str, tuple[dict[str, Any], list[Moment], list[BreakerState]]] = 
     "no information is not in a row": ({}, [(0, "FFNNF")], [CLOSED] * 4 + [OPEN]),
     "failure rate of enough calls": (RATE, [(0, "FFSS")], [CLOSED] * 3 + [OPEN]),
     "slow-call rate of enough calls": (SLOW_RATE, [(0, "LLSL")], [CLOSED] * 3 + [OPEN]),
+    "a lower failure rate": (RATE, [(0, "FSSS")], [CLOSED] * 4),
+    "a lower slow-call rate": (SLOW_RATE, [(0, "LSSL")], [CLOSED] * 4),
     "failures are not slow": ({"slow_call_rate": 0.1, "min_calls": 1}, [(0, "F")], [CLOSED]),
     "slow calls are no failures": ({"failure_rate": 0.1, "min_calls": 1}, [(0, "L")], [CLOSED]),
     "calls before an outage do not count after it": (
@@ -225,6 +227,16 @@ def test_probes_are_limited_and_a_lost_one_frees_its_place_when_its_lease_ends()
     ]
 
 
+def test_a_result_after_its_lease_has_ended_changes_nothing():
+    breaker = make_breaker()
+    play(breaker, REACHED[HALF_OPEN])
+    probe = permit_of(breaker.acquire(NOW))
+
+    breaker.record(probe, SUCCESS, FAST_S, NOW + 5.0)
+
+    assert breaker.state(NOW + 5.0) is HALF_OPEN
+
+
 def test_a_result_after_another_probe_failed_is_dropped_but_frees_its_place():
     breaker = make_breaker(probes=2)
     play(breaker, REACHED[HALF_OPEN])
@@ -286,11 +298,13 @@ def test_only_failures_of_the_model_count(error, result):
 
 
 def test_a_bucket_of_calls_is_dropped_one_window_after_it_began():
-    window = CallWindow(window_s=60.0)
-    window.add(0.0, failed=True, slow=False)
-    window.add(5.9, failed=True, slow=False)  # still the bucket of 0.0
-    window.add(6.0, failed=False, slow=True)
+    window, other = CallWindow(window_s=60.0), CallWindow(window_s=60.0)
+    window.add(100.0, failed=True, slow=False)
+    window.add(105.9, failed=True, slow=False)  # still the bucket of 100.0
+    window.add(106.0, failed=False, slow=True)
+    other.adopt(window.snapshot(110.0), 510.0)
 
-    counts = [window.counts(now) for now in (59.9, 60.0, 65.9, 66.0)]
+    counts = [window.counts(now) for now in (159.9, 160.0, 165.9, 166.0)]
 
     assert counts == [(3, 2, 1), (1, 0, 1), (1, 0, 1), (0, 0, 0)]
+    assert [other.counts(now) for now in (559.9, 560.0, 565.9, 566.0)] == counts

@@ -193,6 +193,10 @@ class TestProbes:
         assert sum(isinstance(a, Permit) for a in answers) == 1
         assert sum(isinstance(a, BreakerOpenError) for a in answers) == 49
 
+        requests = actor.probes_asked
+        assert await refusal(client) > 0
+        assert actor.probes_asked == requests  # the copy has the running probe
+
     @in_virtual_time
     async def test_new_actor_receives_the_state_before_it_permits_a_probe(self):
         actor = FakeActor(clock)
@@ -207,6 +211,18 @@ class TestProbes:
 
 
 class TestWithoutTheActor:
+    @in_virtual_time
+    async def test_new_actor_counts_a_result_once(self):
+        actor = FakeActor(clock)
+        (client,) = await started(actor, "r1-")
+        actor.restart()
+
+        await call(client, FAILURE, 2)
+        await asyncio.sleep(1.0)
+
+        assert actor.breakers()["m"]["consecutive"] == 2
+        assert client.state("m") is CLOSED
+
     @pytest.mark.parametrize(("gone", "waits_s"), [(True, 0.0), (False, 0.2)])
     @in_virtual_time
     async def test_probe_without_the_actor_starts_after_the_time_limit_at_most(self, gone, waits_s):
