@@ -121,15 +121,6 @@ def test_callers_are_waited_for_only_if_half_of_them_return():
     assert callers.hold_until(END, 1, 100, CALL_S) > END
 
 
-def test_callers_that_stay_away_are_forgotten():
-    callers = after_rounds(ALL, [])
-    for number in range(3):
-        callers.on_call(END + number, CALL_S)
-        callers.on_answers(END + number + 1, 4, CALL_S)
-
-    assert callers.hold_until(END + 3, 1, 100, CALL_S) == END + 3
-
-
 def test_an_abrupt_end_of_a_call_teaches_nothing_about_chance():
     callers = ReturningCallers()
     callers.on_call(0.0, CALL_S)

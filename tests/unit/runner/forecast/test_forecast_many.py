@@ -40,20 +40,15 @@ async def test_equal_requests_are_computed_once_and_each_is_answered() -> None:
     assert [a.resolved.request.market_id for a in answers] == ["a", "b", "a"]
 
 
-async def test_request_that_may_not_be_served_gets_an_error_of_its_own() -> None:
-    answers = await Bench().ask_many({}, {"model_name": "unknown"}, {"y_prob": walk(40, 3)})
-
-    assert isinstance(answers[1], UnknownModelError)
-    assert sources([answers[0], answers[2]]) == [Source.MODEL] * 2
-
-
-async def test_ineligible_expired_and_failed_requests_each_get_their_fallback() -> None:
+async def test_refused_ineligible_expired_and_failed_requests_each_get_their_own_answer() -> None:
     bench = Bench()
     await bench.ask_many(*markets(2))
     bench.clock.now += 100.0
     bench.model.outcome = failure(FallbackReason.RUNTIME_ERROR)
-    answers = await bench.ask_many(*markets(3), {"liquidity_bucket": "low"})
+    unknown, low = {"model_name": "unknown"}, {"liquidity_bucket": "low"}
+    refused, *answers = await bench.ask_many(unknown, *markets(3), low)
 
+    assert isinstance(refused, UnknownModelError)
     assert sources(answers) == [Source.MODEL] * 2 + [Source.BASELINE] * 2
     assert [a.fallback_reason for a in answers[1:]] == [
         FallbackReason.STALE_IF_ERROR,
