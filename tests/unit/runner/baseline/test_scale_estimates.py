@@ -64,14 +64,6 @@ def test_too_few_points_for_a_ratio_count_as_a_random_walk(points):
     assert past([0, 1] * (points // 2)).move[0] == pytest.approx(1.0)
 
 
-def test_a_random_walk_stays_at_its_last_value():
-    y = np.cumsum(noise() - 2)
-
-    estimate = past(y)
-
-    assert (estimate.sticky[0], estimate.growth[0], estimate.level[0]) == (1, 1, y[-1])
-
-
 def test_noise_round_a_level_gets_an_average_and_hardly_grows():
     estimate = past(noise(), settings=LONG_MEMORY)
 

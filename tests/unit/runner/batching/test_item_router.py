@@ -164,14 +164,6 @@ def served(outcomes: list[ModelAnswer | ModelFailure]) -> int:
     return sum(isinstance(outcome, ModelAnswer) for outcome in outcomes)
 
 
-async def test_lone_replica_uses_every_runtime_in_turn() -> None:
-    bench = Bench(runtimes=3)
-    for _ in range(6):
-        await bench.ask()
-
-    assert sorted(bench.runtimes) == [0, 0, 1, 1, 2, 2]
-
-
 async def test_runtime_with_fewer_items_under_way_is_chosen() -> None:
     bench = Bench(runtimes=2)
     bench.holds[0] = asyncio.Event()

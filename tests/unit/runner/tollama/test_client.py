@@ -6,6 +6,8 @@ import json
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.errors import (
     BadOutputError,
@@ -18,7 +20,7 @@ from runner.errors import (
     RuntimeUnauthorizedError,
     RuntimeUnreachableError,
 )
-from runner.tollama.client import TollamaRuntime
+from runner.tollama.client import RetryBudget, TollamaRuntime
 from runner.tollama.http import RuntimeHttp
 from runner.types import BatchKey, ModelSeries
 from tests.support.builders import make_config
@@ -280,6 +282,20 @@ async def test_retries_stop_without_tokens_and_start_again_after_successes():
     assert outage == [2] + [1] * 19
     assert recovery == [1] * 8
     assert hiccup == 2
+
+
+@given(st.lists(st.booleans(), max_size=200), st.integers(1, 20), st.floats(0, 1))
+def test_retries_stay_under_the_capacity_and_the_share_of_successes(events, tokens, ratio):
+    budget = RetryBudget(tokens=tokens, ratio=ratio)
+    retries = 0
+    for succeeded in events:
+        if succeeded:
+            budget.succeeded()
+        else:
+            budget.failed()
+            retries += budget.allows_retry
+
+    assert retries <= tokens / 2 + ratio * sum(events) + 1e-6
 
 
 async def test_rejected_series_cost_no_retry_tokens():
