@@ -32,9 +32,12 @@ def verdict(packages: Sequence[dict[str, Any]]) -> tuple[str, int]:
     if found:
         return "\n".join(found), 1
     if skipped:
+        checked = len(packages) - len(skipped)
         return (
-            f"AUDIT_INCOMPLETE: {len(skipped)} of {len(packages)} could not be checked, "
-            f"{skipped[0]['name']} among them; this says nothing about those.",
+            f"AUDIT_INCOMPLETE: {checked} of {len(packages)} packages were checked, no known "
+            f"vulnerability. {len(skipped)} could not be checked: the advisory service was not "
+            f"reached or does not know them. The first is {skipped[0]['name']}: "
+            f"{skipped[0]['skip_reason']}. Run `make audit` again where pypi.org can be reached.",
             0,
         )
     return f"AUDIT_PASS: {len(packages)} packages, no known vulnerability.", 0
