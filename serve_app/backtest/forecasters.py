@@ -27,7 +27,6 @@ _FLAT_ALPHA = 0.2
 _FLAT_STEPS = 12  # the recipe has a fixed horizon
 _FLAT_WIDTHS = (0.02, 0.9)  # of the central 80 %
 _WALK_DECAY = 0.97
-_DAY_S = 86_400
 _CONFORMAL_WINDOWS = 4
 _Z = np.array([NormalDist().inv_cdf(level) for level in LEVELS.tolist()])
 _Z90 = NormalDist().inv_cdf(0.9)
@@ -41,16 +40,16 @@ def forecast(name: str, windows: Windows, config: Config) -> FloatArray:
         return ewma_bands(past, horizon_steps, LEVELS, transform, config.baseline)
     if name in STATSFORECAST:
         return statsforecast_bands(name, past, horizon_steps)
-    return REFERENCES[name](past, horizon_steps, windows.step_s)
+    return REFERENCES[name](past, horizon_steps)
 
 
-def last_value(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> FloatArray:
+def last_value(y_prob: FloatArray, horizon_steps: int) -> FloatArray:
     """The last price at every level: a band without width."""
     shape = (len(y_prob), horizon_steps, len(LEVELS))
     return np.broadcast_to(y_prob[:, -1, None, None], shape).copy()
 
 
-def flat_recipe(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> FloatArray:
+def flat_recipe(y_prob: FloatArray, horizon_steps: int) -> FloatArray:
     """One Gaussian band for all steps about an EWMA level, in log-odds, with width limits.
 
     sigma is the root of 12 times the EWMA of squared one-step errors. The limits hold for the
@@ -65,7 +64,7 @@ def flat_recipe(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> F
     return np.repeat(bands[:, None, :], horizon_steps, axis=1)
 
 
-def random_walk(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> FloatArray:
+def random_walk(y_prob: FloatArray, horizon_steps: int) -> FloatArray:
     """A Gaussian random walk in log-odds; its variance is an EWMA of squared increments."""
     y = to_logit(y_prob, _EPS)
     variance = smoothed(np.diff(y, axis=1) ** 2, 1 - _WALK_DECAY)[:, -1]
@@ -73,25 +72,10 @@ def random_walk(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> F
     return to_prob(y[:, -1, None, None] + spread[..., None] * _Z)
 
 
-def seasonal_naive(y_prob: FloatArray, horizon_steps: int, step_s: FloatArray) -> FloatArray:
-    """The price a day before, Gaussian with the spread of the day-to-day differences.
-
-    The last value where the window is shorter than a day.
-    """
-    bands = last_value(y_prob, horizon_steps, step_s)
-    season = np.rint(_DAY_S / step_s).astype(int)
-    for steps in np.unique(season):
-        rows = season == steps
-        if horizon_steps <= steps <= y_prob.shape[1]:
-            bands[rows] = _seasonal(y_prob[rows], steps, horizon_steps)
-    return bands
-
-
-REFERENCES: dict[str, Callable[[FloatArray, int, FloatArray], FloatArray]] = {
+REFERENCES: dict[str, Callable[[FloatArray, int], FloatArray]] = {
     FLAT: flat_recipe,
     "last value": last_value,
     "random walk": random_walk,
-    "seasonal naive": seasonal_naive,
 }
 
 
@@ -121,14 +105,6 @@ def _statsforecast_rows(model: Any, y: FloatArray, horizon_steps: int) -> FloatA
     upper = [answer[f"hi-{coverage}"] for coverage in coverages]
     bands: FloatArray = np.stack([*lower, answer["mean"], *upper], axis=1)
     return np.nan_to_num(bands, nan=y[-1])
-
-
-def _seasonal(y: FloatArray, steps: int, horizon_steps: int) -> FloatArray:
-    yesterday = y[:, y.shape[1] - steps :][:, :horizon_steps]
-    differences = y[:, steps:] - y[:, : y.shape[1] - steps]
-    spread = np.sqrt((differences**2).sum(axis=1) / max(1, differences.shape[1]))
-    bands: FloatArray = yesterday[..., None] + spread[:, None, None] * _Z
-    return np.clip(bands, 0, 1)
 
 
 def _limited(bands: FloatArray) -> FloatArray:

@@ -1,11 +1,12 @@
 """The result as one self-contained HTML file, with charts as inline SVG, drawn by matplotlib.
 
-Text in a chart stays text, without random ids or dates: the same result gives the same file.
+Its colours are those of the console, light or dark. Text in a chart stays text, without random ids
+or dates: the same result gives the same file.
 """
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
@@ -18,6 +19,7 @@ from serve_app.backtest.scores import Summary
 from serve_app.backtest.tables import all_tables
 
 _TEMPLATE = Path(__file__).with_name("page.html")
+_CSS = Path(__file__).parents[1] / "console" / "static" / "page.css"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _STYLE = {
     "svg.fonttype": "none",
@@ -27,12 +29,11 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "legend.frameon": False,
+    "savefig.transparent": True,
 }
-_BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+_BLACK = "#000000"  # of axes and lines: in the page the colour of its text
 _UNUSED_ID = re.compile(r'<g id="[^"]*">')  # equal in all charts, but unique in a page
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_PROMISED = (0.78, 0.86)  # coverage of the 80 % band on moving windows, docs/calibration.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ def render(result: Summary) -> str:
     days = (datetime.fromtimestamp(result["data"][end], UTC).date() for end in ("from", "to"))
     first, last = days
     tables = all_tables(result)
-    return template.render(result, first=first, last=last, tables=tables, charts=charts(result))
+    css = _CSS.read_text("utf-8")
+    return template.render(
+        result, css=css, first=first, last=last, tables=tables, charts=charts(result)
+    )
 
 
 def charts(result: Summary) -> list[Chart]:
@@ -61,25 +65,19 @@ def charts(result: Summary) -> list[Chart]:
     sources = result["sources"]
     return [
         Chart(
-            "coverage", "Coverage by step", "Moving windows; target: 0.80.",
+            "coverage", "Coverage by step", "On moving markets; below 0.4 nothing is drawn.",
             coverage_by_step(sources),
         ),
         Chart(
-            "reliability", "Reliability", "Moving windows; calibrated bands lie on the line.",
+            "reliability", "Reliability", "On moving markets; the target is the dashed line.",
             reliability(sources),
-        ),
-        Chart(
-            "examples", "Examples of the baseline",
-            "Past, median, bands of 80 and 90 %, and actual values (dots).",
-            fans(result["examples"]),
         ),
     ]  # fmt: skip
 
 
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
     """Coverage of the 80 % band of each source at each step, on moving windows."""
-    figure, (axes,) = _figure("coverage")
-    axes.axhspan(*_PROMISED, color="#0072B2", alpha=0.08, lw=0)
+    figure, axes = _figure("coverage")
     axes.axhline(target, color="black", lw=0.8, ls="--")
     for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
         coverage = np.array(source["moving"]["steps"]["coverage_80"], dtype=np.float64)
@@ -87,13 +85,12 @@ def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str
         axes.plot([], [], color=colour, label=name)
     axes.set(xlabel="step", ylabel="coverage of the 80 % band", ylim=(0.4, 1.01))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(**_BESIDE)
     return _svg(figure)
 
 
 def reliability(sources: Mapping[str, Summary]) -> str:
     """Share of outcomes below each level against the level, on moving windows."""
-    figure, (axes,) = _figure("reliability", width=6.0)
+    figure, axes = _figure("reliability", width=6.0)
     axes.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--")
     for (name, source), colour in zip(sources.items(), cycle(_COLOURS), strict=False):
         levels = [row["level"] for row in source["reliability"]]
@@ -101,52 +98,26 @@ def reliability(sources: Mapping[str, Summary]) -> str:
         axes.plot(levels, shares, "o-", ms=4, lw=1.3, color=colour, label=name)
     axes.set(xlabel="level", ylabel="share of outcomes below", xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
-    axes.legend(**_BESIDE)
     return _svg(figure)
 
 
-def fans(examples: Sequence[Summary]) -> str:
-    """Past, bands of 80 and 90 %, median and actual values, one panel for each example."""
-    rows = max(1, -(-len(examples) // 3))
-    figure, panels = _figure("fans", 9.0, 2.3 * rows, rows, columns=3)
-    for axes, example in zip(panels, examples, strict=False):
-        _fan(axes, example)
-    for axes in panels[len(examples) :]:
-        axes.set_visible(False)
-    return _svg(figure)
-
-
-def _fan(axes: Any, example: Summary) -> None:
-    past, bands = np.array(example["past"]), np.array(example["bands"])
-    ahead = np.arange(1, len(bands) + 1)
-    axes.plot(np.arange(1 - len(past), 1), past, color="#444444", lw=1)
-    for low, high, alpha in ((0, -1, 0.18), (1, -2, 0.32)):
-        axes.fill_between(ahead, bands[:, low], bands[:, high], color="#0072B2", alpha=alpha, lw=0)
-    axes.plot(ahead, bands[:, bands.shape[1] // 2], color="#0072B2", lw=1)
-    axes.plot(ahead, example["future"], ".", color="#D55E00", ms=4)
-    axes.set_title(example["market_id"][:40], fontsize=7)
-    axes.tick_params(labelsize=7)
-
-
-def _figure(
-    salt: str, width: float = 7.5, height: float = 3.6, rows: int = 1, columns: int = 1
-) -> tuple[Any, Any]:
-    """A figure and its panels, row by row."""
+def _figure(salt: str, width: float = 7.5, height: float = 4.0) -> tuple[Any, Any]:
     import matplotlib as mpl  # of an optional extra
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.set_gid(salt)
-        return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+        return figure, figure.subplots()
 
 
 def _svg(figure: Any) -> str:
     import matplotlib as mpl
 
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     text = io.StringIO()
     salt = {"svg.hashsalt": figure.get_gid()}  # pages hold several charts: their ids must differ
     with mpl.rc_context(_STYLE | salt):
         figure.savefig(text, format="svg", metadata=_NO_METADATA)
-    drawn = _UNUSED_ID.sub("<g>", text.getvalue())
+    drawn = _UNUSED_ID.sub("<g>", text.getvalue()).replace(_BLACK, "currentColor")
     return drawn[drawn.index("<svg") :]

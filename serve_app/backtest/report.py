@@ -14,9 +14,6 @@ from serve_app.backtest.scores import LEVELS, PINBALL, Summary, overall, score_b
 from serve_app.backtest.service_bands import Served
 from serve_app.backtest.windows import Split, Windows
 
-_SHOWN_PAST = 72  # steps before the origin of an example
-_EXAMPLES = (0.25, 0.5, 0.7, 0.85, 0.95, 0.99)  # of the moving windows, from narrow to wide bands
-
 
 def build(
     config: Config,
@@ -34,7 +31,6 @@ def build(
         "sources": sources,
         "against_flat": _against_flat(sources),
         "width_limits": cost_of_limits(baseline, windows, config.bands),
-        "examples": _examples(windows, baseline),
         "service": served.counts() if served else None,
         "calibration": _calibration(calibrator, baseline, served, splits),
     }
@@ -92,32 +88,6 @@ def _against_flat(sources: Mapping[str, Summary]) -> dict[str, float]:
         return {}
     flat = sources[FLAT]["all"]["pinball"]
     return {name: one["all"]["pinball"] / flat - 1 for name, one in sources.items()}
-
-
-def _examples(windows: Windows, bands: FloatArray) -> list[Summary]:
-    """One moving window at each of several widths of its band, each of another market."""
-    moving = np.flatnonzero(windows.moving)
-    width = bands[moving, -1, -2] - bands[moving, -1, 1]
-    ranked = moving[np.argsort(width, kind="stable")]
-    chosen: dict[str, int] = {}
-    for place in _EXAMPLES:
-        for b in ranked[int(place * len(ranked)) :].tolist():
-            market = str(windows.labels["market_id"][b])
-            if market not in chosen:
-                chosen[market] = b
-                break
-    return [
-        {
-            "market_id": market,
-            "origin_ts": float(windows.origin_ts[b]),
-            "step_s": float(windows.step_s[b]),
-            "past": windows.past[b, -_SHOWN_PAST:].tolist(),
-            "future": windows.future[b].tolist(),
-            "levels": LEVELS.tolist(),
-            "bands": bands[b].tolist(),
-        }
-        for market, b in chosen.items()
-    ]
 
 
 def _calibration(

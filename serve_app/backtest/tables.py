@@ -31,8 +31,9 @@ def all_tables(result: Summary) -> list[TableText]:
 
 def _overview(result: Summary) -> TableText:
     head = (
-        "source", "pinball", "vs flat", "interval 80", "CRPS", "MAE", "RMSE", "cover 80",
-        "moving", "steps", "cover 90", "width 80", "breach", "real",
+        "source", "pinball loss", "against flat", "interval score 80 %", "CRPS", "MAE", "RMSE",
+        "coverage 80 %", "moving: coverage 80 %", "moving: lowest to highest step",
+        "moving: coverage 90 %", "mean width 80 %", "moving: breach rate", "moving: real moves",
     )  # fmt: skip
     rows = []
     for name, one in result["sources"].items():
@@ -56,8 +57,8 @@ def _overview(result: Summary) -> TableText:
             )
         )
     note = (
-        "Scores and widths in thousandths. From `moving` on: windows with 12 or more changes in "
-        "their past, except width. real: share of first breaches that hold to the last step."
+        "Scores and widths in thousandths; lower scores are better. moving: windows with 12 or "
+        "more changes in their past. real moves: first breaches that hold to the last step."
     )
     return TableText("All sources", head, tuple(rows), note)
 
@@ -99,7 +100,10 @@ def _limits(rows: Sequence[Summary]) -> TableText:
         )
         for row in rows
     )
-    head = ("baseline, width limits", "pinball", "", "interval 80", "", "moving", "width 80")
+    head = (
+        "baseline, width limits", "pinball loss", "change", "interval score 80 %", "change",
+        "moving: coverage 80 %", "mean width 80 %",
+    )  # fmt: skip
     return TableText("What the width limits cost", head, cells)
 
 
@@ -109,7 +113,7 @@ def calibration_table(found: Summary) -> TableText:
         (
             row["name"],
             share(row["coverage"]),
-            f"{share(row['coverage_least'])} to {share(row['coverage_most'])}",
+            _range([row["coverage_least"], row["coverage_most"]]),
             f"{row['within_tolerance']} of {found['splits']}",
             _range(row["steps"]),
             _range(list(row["segments"].values())),
@@ -119,8 +123,9 @@ def calibration_table(found: Summary) -> TableText:
         for row in found["rows"]
     )
     head = (
-        "held out, moving", "coverage", "over splits", "within 0.02", "steps", "segments",
-        "interval 80", "width 80",
+        "held out, moving", "coverage 80 %", "lowest to highest split", "splits within 0.02",
+        "lowest to highest step", "lowest to highest segment", "interval score 80 %",
+        "mean width 80 %",
     )  # fmt: skip
     return TableText(f"Calibration, target {found['target']:g}", head, rows)
 
@@ -137,4 +142,4 @@ def thousandths(value: float | None, digits: int) -> str:
 
 def _range(values: Sequence[Any]) -> str:
     known = [v for v in values if v is not None]
-    return f"{share(min(known))} to {share(max(known))}" if known else ""
+    return f"{share(min(known))}..{share(max(known))}" if known else ""

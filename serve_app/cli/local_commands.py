@@ -3,13 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from serve_app.cli.terminal import WRONG_INPUT, AsJson, fail, found_config, found_here, print_json
+from serve_app.cli.terminal import (
+    CHECKOUT,
+    WRONG_INPUT,
+    AsJson,
+    fail,
+    found_config,
+    found_here,
+    print_json,
+)
 
 PROD = Path("deploy/serve_config.prod.yaml")
 
@@ -121,13 +128,7 @@ def bench(
       tsfm bench
       tsfm bench --url http://127.0.0.1:8000 --model chronos --concurrency 2 --json
     """
-    root = repository([Path.cwd(), Path(__file__).resolve().parents[2]])
-    if root is None:
-        fail("The load tests are part of the repository: run this inside a checkout.", WRONG_INPUT)
-    os.chdir(root)
+    if not (CHECKOUT / "loadtest" / "bench.py").is_file():
+        fail("The load tests are part of the repository: install tsfm from there.", WRONG_INPUT)
+    os.chdir(CHECKOUT)
     os.execv(sys.executable, [sys.executable, "-m", "loadtest.bench", *(arguments or [])])
-
-
-def repository(places: Iterable[Path]) -> Path | None:
-    """The first folder that contains the load tests."""
-    return next((place for place in places if (place / "loadtest" / "bench.py").is_file()), None)

@@ -77,16 +77,3 @@ def test_the_flat_recipe_has_width_limits() -> None:
 
     assert calm[0, 0, 1:4].tolist() == pytest.approx([0.39, 0.4, 0.41])
     assert wild[0, 0, 3] - wild[0, 0, 1] <= 0.9 + 1e-12
-
-
-def test_seasonal_naive_repeats_the_day_before_with_the_spread_of_days() -> None:
-    day = np.linspace(0.2, 0.4, 24)
-    two_days = np.concatenate([day, day + 0.1])[None]
-    bands = bands_of("seasonal naive", two_days, 3, step_s=3600.0)
-
-    np.testing.assert_allclose(bands[0, :, 2], day[:3] + 0.1)
-    np.testing.assert_allclose(bands[0, :, 3] - bands[0, :, 2], 0.1 * Z)
-
-
-def test_seasonal_naive_without_a_whole_day_is_the_last_value() -> None:
-    assert set(bands_of("seasonal naive", np.array([[0.2, 0.3]]), 1, 3600.0).flat) == {0.3}

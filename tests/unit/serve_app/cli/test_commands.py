@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.cli.local_commands import repository
 from tests.support.builders import ROOT
 
 COMMANDS = (
@@ -117,13 +116,20 @@ def test_settings_outside_the_repository_are_those_of_the_checkout(
     assert terminal.invoke(app, ["config"]).stdout == inside
 
 
-def test_bench_needs_the_repository_and_passes_its_options_to_the_load_test(tmp_path: Path) -> None:
+def test_bench_passes_its_options_to_the_load_test() -> None:
     command = [sys.executable, "-m", "serve_app.cli", "bench", "--requests", "none"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert shown.returncode == 2
     assert "'none' is not a number" in shown.stderr
-    assert repository([tmp_path]) is None
+
+
+def test_bench_needs_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("serve_app.cli.local_commands.CHECKOUT", tmp_path)
+    result = terminal.invoke(app, ["bench"])
+
+    assert result.exit_code == 2
+    assert "install tsfm from there" in result.stderr
 
 
 def test_version_is_the_one_that_is_installed() -> None:
