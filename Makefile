@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock requirements-torch.txt Makefile pyproject.toml | cksum | cut -d' ' -f1)
+BROWSER := $(VENV)/.browser-installed
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -17,6 +18,9 @@ $(STAMP):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --no-deps --require-hashes -r requirements.lock && $(BIN)/pip install -q -r requirements-torch.txt
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e . && touch $@
+
+$(BROWSER): requirements-browser.lock $(STAMP)
+	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock && touch $@
 
 run: setup ## start the service with its embedded model on http://127.0.0.1:8000; PORT=8001 for another port
 	@$(BIN)/python -m serve_app.launch.launcher serve_config.yaml $(PORT)
@@ -34,12 +38,10 @@ integration: setup ## test a real local Serve with the stand-in runtime
 	$(BIN)/python -m pytest tests/integration/own_service -q $(PARALLEL) loadfile
 	$(BIN)/python -m pytest tests/integration -q --ignore tests/integration/own_service
 
-test-browser: setup ## test the web pages in a real Chromium
-	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
+test-browser: setup $(BROWSER) ## test the web pages in a real Chromium
 	$(BIN)/python -m pytest tests/browser -q $(PARALLEL) loadfile
 
-screenshots: setup ## take the pictures of the console in docs/images
-	$(BIN)/pip install -q --no-deps --require-hashes -r requirements-browser.lock
+screenshots: setup $(BROWSER) ## take the pictures of the console in docs/images
 	$(BIN)/python -m tests.browser.screenshots
 
 lint: setup ## check style and format

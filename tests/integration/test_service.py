@@ -22,29 +22,6 @@ async def test_forecast_comes_from_the_model_and_says_so(stack: Stack) -> None:
     assert answer["meta"]["circuit_breaker_state"] == "closed"
 
 
-async def test_any_levels_and_horizon_are_served(stack: Stack) -> None:
-    answer = await stack.forecast(body(2, quantiles=[0.025, 0.5, 0.55, 0.975], horizon_steps=30))
-
-    assert set(answer["yhat_q"]) == {"0.025", "0.5", "0.55", "0.975"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"liquidity_bucket": "low"}, "low_liquidity"),
-        ({"y": [0.5] * 10}, "too_few_points"),
-        ({"y": [0.5] * 40 + [None] * 13 + [0.5] * 40}, "gap_too_long"),
-    ],
-)
-async def test_series_that_do_not_suit_the_model_get_the_baseline(
-    stack: Stack, changes: dict[str, Any], reason: str
-) -> None:
-    meta = await stack.meta(3, **changes)
-
-    assert (meta["runtime"], meta["fallback_reason"]) == ("baseline", reason)
-    assert stack.stub.stats()["calls"] == 0
-
-
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -148,17 +125,6 @@ async def test_deadline_of_the_caller_holds_and_the_late_answer_is_kept(stack: S
     assert hasty["latency_ms"] < 350
     await until(kept)
     assert stack.stub.stats()["calls"] == 0
-
-
-async def test_headers_of_serve_cannot_switch_the_deadline_off(stack: Stack) -> None:
-    stack.stub.control(fault="hang=30")
-    response = await stack.http.post(
-        "/tsfm/forecast",
-        json=body(510, deadline_ms=200),
-        headers={"x-request-timeout-seconds": "-1", "x-request-disconnect-disabled": "?1"},
-    )
-
-    assert response.json()["meta"]["fallback_reason"] == "deadline_exceeded"
 
 
 async def test_batch_of_a_cycle_takes_few_calls_and_errs_item_by_item(stack: Stack) -> None:

@@ -129,25 +129,25 @@ async def test_half_headers_end_within_ten_seconds_while_others_are_served(tmp_p
     assert max(seconds) < 4  # where the system's queue is full a newcomer waits for 1 s, then 2
 
 
-async def test_headers_that_come_letter_by_letter_end_as_soon(tmp_path: Path) -> None:
+async def letter_by_letter(haproxy: Proxy) -> tuple[bytes, float]:
+    """The answer to headers that are sent slowly and never end, and after how many seconds."""
     loop = asyncio.get_running_loop()
-    async with proxy(tmp_path) as haproxy:
-        connection = await haproxy.connect()
-        began = loop.time()
-        await loop.sock_sendall(connection, HALF)
-        end = asyncio.create_task(ending(connection))
-        while not end.done():
-            with suppress(OSError):
-                await loop.sock_sendall(connection, b"a")
-            await asyncio.wait([end], timeout=0.2)
-
-    assert (await end).startswith(b"HTTP/1.1 408 ")
-    assert loop.time() - began < 10
+    connection, began = await haproxy.connect(), loop.time()
+    await loop.sock_sendall(connection, HALF)
+    end = asyncio.create_task(ending(connection))
+    while not end.done():
+        with suppress(OSError):
+            await loop.sock_sendall(connection, b"a")
+        await asyncio.wait([end], timeout=0.2)
+    return await end, loop.time() - began
 
 
-async def test_idle_connection_and_slow_answer_outlive_the_limit_of_headers(tmp_path: Path) -> None:
+async def test_limit_of_headers_ends_slow_headers_but_no_idle_connection_and_no_slow_answer(
+    tmp_path: Path,
+) -> None:
     loop = asyncio.get_running_loop()
     async with proxy(tmp_path, timeout_client_s=1) as haproxy:
+        slow_headers = asyncio.create_task(letter_by_letter(haproxy))
         answer = await haproxy.http.get("/wait")
         connection = await haproxy.connect()
         with connection:
@@ -155,7 +155,10 @@ async def test_idle_connection_and_slow_answer_outlive_the_limit_of_headers(tmp_
             with pytest.raises(TimeoutError):  # nothing comes, not even an end
                 await asyncio.wait_for(loop.sock_recv(connection, 1), HEADER_LIMIT_S + 1)
             assert (await ask(connection)).startswith(b"HTTP/1.1 200 ")
+        refusal, took_s = await slow_headers
 
+    assert refusal.startswith(b"HTTP/1.1 408 ")
+    assert took_s < 10
     assert answer.status_code == 200
     assert "timeout http-keep-alive 90s" in (tmp_path / "haproxy.cfg").read_text()
 

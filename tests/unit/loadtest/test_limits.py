@@ -116,7 +116,7 @@ async def test_locust_passes_a_healthy_service_with_every_kind_of_traffic():
 
 async def test_locust_fails_a_service_whose_bands_are_bad_although_its_status_is_200():
     async with serving(service({"yhat_q": {"0.5": [0.5]}})) as url:
-        code, out = await locust(url, "CachedUser", "--limit-p95-ms", "5000")
+        code, out = await locust(url, "CachedUser", "--duration-s", "1", "--limit-p95-ms", "5000")
 
     assert code == 1
     assert "LIMITS_FAIL" in out

@@ -1,6 +1,6 @@
 """Requests: reproducible, different and realistic; the faults of answers."""
 
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -51,15 +51,6 @@ def test_every_price_is_a_tick_inside_the_bounds(seed: int, points: int):
 
     assert len(y) == points
     assert all(0 <= price <= 1 and price == round(price, 2) for price in y)
-
-
-def test_markets_are_sticky_some_jump_and_many_live_near_a_bound():
-    series = [series_of(body) for body in forecast_bodies(300, SHAPE)]
-    steps = [round(abs(b - a), 2) for y in series for a, b in pairwise(y[20:])]
-
-    assert 0.7 < steps.count(0.0) / len(steps) < 0.95
-    assert any(step >= 0.08 for step in steps)
-    assert 0.3 < sum(not 0.1 < y[-1] < 0.9 for y in series) / len(series) < 0.7
 
 
 def test_the_next_cycle_drops_the_oldest_price_and_comes_a_step_later():

@@ -10,11 +10,9 @@ from loadtest.drills.autoscale import (
     Phase,
     Seen,
     failures,
-    scaling_config,
 )
 from loadtest.drills.harness import Sample
 from loadtest.payloads import Shape
-from loadtest.service import read_config
 
 SHAPE = Shape(points=40)
 GOOD = Sample(0.0, 0.1, source="model")
@@ -45,11 +43,3 @@ def test_each_broken_promise_fails(after: list[Sample], times: dict, words: str)
 
     broken = "; ".join(failures(found))
     assert words in broken if words else not broken
-
-
-def test_runner_of_the_steps_scales_by_the_shipped_policy() -> None:
-    (app, *_) = scaling_config(read_config(), 40)["applications"]
-    scaling = {d["name"]: d.get("autoscaling_config") for d in app["deployments"]}["Runner"]
-
-    assert (scaling["target_ongoing_requests"], scaling["max_replicas"]) == (40, 2)
-    assert scaling["policy"] == {"policy_function": "serve_app.scaling:by_items"}

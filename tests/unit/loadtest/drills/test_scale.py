@@ -7,18 +7,11 @@ import pytest
 from loadtest.drills.harness import options
 from loadtest.drills.scale import (
     MEASURED,
-    NEW_BATCH,
     OPTIONS,
-    SLOW,
-    STAGES,
-    UNIQUE,
-    Cost,
     Load,
     Point,
     Runtime,
-    costs_of,
     failures,
-    points_of,
     report,
     size_for,
 )
@@ -54,28 +47,6 @@ def test_part_that_is_full_first_sets_the_rate() -> None:
     busy = replace(point, elsewhere=1.5).expected(MEASURED, cores=2)
     assert busy == pytest.approx(0.5 / 2.945e-3)
     assert point.expected(MEASURED, cores=99) < replace(point, bulk=True).expected(MEASURED, 99)
-
-
-def cost(name: str, per_second: float, **cpu_ms: float) -> Cost:
-    spent = dict.fromkeys(STAGES, 0.0) | {k.replace("_", " "): v for k, v in cpu_ms.items()}
-    return Cost(name, per_second, 100.0, 30.0, 0.4, spent)
-
-
-def test_costs_of_the_arithmetic_are_those_that_were_measured() -> None:
-    busy = {"Ingress_replica": 1.4, "Runner_replica": 0.5, "client": 0.2, "Serve_controller": 0.5}
-    found = [
-        cost(UNIQUE, 400, **busy),
-        cost(SLOW, 120, **busy),
-        cost(NEW_BATCH, 600, Ingress_replica=0.5, Runner_replica=0.4),
-    ]
-
-    known = costs_of(found)
-
-    assert (known.ingress_ms, known.runner_ms) == (1.4, 0.5)
-    assert (known.bulk_ingress_ms, known.bulk_runner_ms) == (0.5, 0.4)
-    assert known.background == pytest.approx(0.2)  # cores: 0.5 ms, 400 times a second
-    assert points_of(found)[0] == Point(UNIQUE, 400, 0.4)
-    assert "| unique, 128 at once | 400 | 100 | 30 | 2.60 |" in report(ARGS, found)[0]
 
 
 def test_committed_points_are_near_the_rule_and_one_that_is_far_is_named() -> None:

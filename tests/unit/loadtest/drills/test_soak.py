@@ -123,19 +123,6 @@ async def test_who_waits_is_judged_and_who_leaves_is_counted_as_left():
     assert callers.left == {"unique": 1}
 
 
-async def test_a_connection_that_breaks_is_no_caller_who_left():
-    async def hang_up(_body: bytes) -> bytes:
-        return b""
-
-    async with serving(hang_up) as url:
-        callers = Callers(url, SHAPE)
-        await callers.ask(Ask("unique", b"{}", leaves_after=1.0))
-        callers.close()
-
-    assert [sample.lost for sample in callers.samples["unique"]] == [True]
-    assert not callers.left
-
-
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
