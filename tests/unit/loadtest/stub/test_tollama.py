@@ -211,12 +211,7 @@ def test_last_value_of_a_path_is_no_number(stub: StubProcess, arg: str, text: st
 
 @pytest.mark.parametrize(
     ("fault", "least_s"),
-    [
-        ("latency=200", 0.2),
-        ("slow_drip=0.3", 0.25),
-        ("byte_drip=1", 0.3),
-        ("late_answer=200", 0.2),
-    ],
+    [("latency=200", 0.2), ("slow_drip=0.3", 0.25), ("byte_drip=1", 0.3), ("late_answer=200", 0.2)],
 )
 def test_slow_answer_is_complete_but_late(stub: StubProcess, fault: str, least_s: float):
     stub.control(fault=fault)
