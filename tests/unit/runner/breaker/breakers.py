@@ -90,7 +90,6 @@ class FakeActor:
         self._lives = count(1)
         self.gone = False
         self.delay_s = 0.0
-        self.probes_asked = 0
         self.requests = 0
         self.restart()
 
@@ -100,7 +99,6 @@ class FakeActor:
 
     async def call(self, method: str, *args: Any) -> Any:
         self.requests += 1
-        self.probes_asked += method == "sync" and args[0].probe is not None
         if self.gone:
             raise RuntimeError("the actor died")
         return await asyncio.shield(asyncio.ensure_future(self._execute(self.shared, method, args)))

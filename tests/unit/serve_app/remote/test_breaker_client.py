@@ -127,6 +127,18 @@ class TestOrdinaryCalls:
 
         assert actor.breakers()["m"]["state"] == "open"
 
+    @in_virtual_time
+    async def test_each_result_counts_once(self):
+        actor = FakeActor(clock)
+        one, two = await started(actor, "r1-", "r2-")
+        await call(one, times=3)
+        await call(two, times=2)
+        await asyncio.sleep(5.0)
+
+        counted = [actor.breakers()["m"], one.known()["m"], two.known()["m"]]
+
+        assert [calls for b in counted for _, calls, *_ in b["window"]] == [5, 5, 5]
+
 
 class TestCommands:
     @in_virtual_time
