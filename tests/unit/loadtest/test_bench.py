@@ -85,19 +85,6 @@ async def test_a_healthy_service_passes_with_its_numbers():
     assert "90.0%" in next(line for line in out.splitlines() if "hits" in line)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--nope"], ["--requests", "-1"], ["--budget-p95-ms", "nan"], ["--url", "nowhere"]],
-)
-def test_an_unknown_option_or_a_bad_value_gets_a_usage_line(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-):
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-
-    assert "usage: python -m loadtest.bench" in capsys.readouterr().err
-
-
 async def test_numbers_for_programs_say_what_was_broken():
     async with serving(service(fallback_used=True)) as url:
         code, out, _ = await bench("--url", url, "--requests", "20", "--json")

@@ -2,17 +2,15 @@
 
 import argparse
 import asyncio
-import contextlib
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import orjson
 import pytest
 
 from loadtest.limits import CURVES, add_options, broken, rate_at
-from loadtest.service import ROOT, free_block
+from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import Handler, answer, forecast, serving
 
 PARSER = argparse.ArgumentParser()
@@ -136,28 +134,3 @@ async def test_a_slow_service_is_asked_no_less_often():
 
     assert len(arrivals) > 20  # users who wait for their answer would have asked 15 times
     assert "is over 300 ms" in out
-
-
-async def test_the_web_page_offers_the_curves_and_the_limits():
-    port = free_block(1)
-    web = ["--web-host", "127.0.0.1", "--web-port", str(port)]
-    process = await start_locust("http://127.0.0.1:9", *web)
-    try:
-        page = await first_page(f"http://127.0.0.1:{port}/")
-    finally:
-        process.terminate()
-        await process.communicate()
-
-    assert '"choices": ["steady", "step", "spike", "ramp"]' in page
-    assert '"limit_p95_ms"' in page
-
-
-async def first_page(url: str) -> str:
-    """The page at ``url`` as soon as somebody answers there with 200."""
-    async with httpx.AsyncClient(trust_env=False, verify=False) as client, asyncio.timeout(60):
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                response = await client.get(url)
-                if response.status_code == 200:
-                    return response.text
-            await asyncio.sleep(0.1)  # it does not say when it listens

@@ -18,21 +18,6 @@ def series_of(body: bytes) -> list[float]:
     return y
 
 
-def test_a_body_holds_what_the_service_asks_for():
-    body = orjson.loads(forecast_bodies(1, Shape(points=50, liquidity="low"))[0])
-
-    assert len(body.pop("y")) == 50
-    assert body == {
-        "market_id": "m-0-0",
-        "as_of_ts": "2026-02-20T12:00:00Z",
-        "freq": "5m",
-        "horizon_steps": 12,
-        "quantiles": [0.1, 0.5, 0.9],
-        "model": {"provider": "tollama", "model_name": "chronos"},
-        "liquidity_bucket": "low",
-    }
-
-
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not():
     assert forecast_bodies(3, SHAPE, 7) == forecast_bodies(3, SHAPE, 7)
     assert forecast_bodies(9, SHAPE, 7)[:3] == forecast_bodies(3, SHAPE, 7)

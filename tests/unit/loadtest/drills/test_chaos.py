@@ -8,8 +8,6 @@ from loadtest.drills.chaos import (
     Attempt,
     Row,
     failures,
-    is_away,
-    is_lost,
 )
 from loadtest.drills.harness import Sample
 from loadtest.drills.parts.processes import HELPERS, RUNTIME, TARGETS
@@ -55,23 +53,6 @@ def test_every_process_of_the_service_is_killed_but_the_launcher_who_is_the_serv
     assert LINES.keys() - hit == {1, 20}
     assert len(BLOWS) == 2 * len(TARGETS) + len(HELPERS)
     assert all(target.found_in(LINES) for target in TARGETS if target.name != RUNTIME)
-
-
-@pytest.mark.parametrize(
-    ("sample", "lost", "away"),
-    [
-        (LOST, True, True),
-        (Sample(0, 1, "status 500 of the proxy"), True, True),
-        (Sample(0, 1, "status 500"), False, False),
-        (Sample(0, 2, "TimeoutError"), True, False),
-        (Sample(0, 1, "status 429"), False, False),
-        (Sample(0, 1, "quantiles cross"), False, False),
-        (MODEL, False, False),
-    ],
-)
-def test_lost_is_what_has_no_answer_of_the_service(sample: Sample, lost: bool, away: bool):
-    assert is_lost(sample) is lost
-    assert is_away(sample) is away  # asking again at once would meet the same
 
 
 @pytest.mark.parametrize(

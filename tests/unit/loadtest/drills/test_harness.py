@@ -14,7 +14,6 @@ from loadtest.drills.harness import (
     INTERRUPTED,
     Client,
     at_rate,
-    closed_loop,
     early_end,
     exit_code,
     judge,
@@ -144,20 +143,3 @@ async def test_requests_leave_at_their_rate_whatever_became_of_the_others() -> N
         await at_rate(1000, start, lambda number: number < 5)
 
     assert started == [0, 1, 2, 3, 4]
-
-
-async def test_so_many_are_under_way_and_no_more() -> None:
-    under_way, most, found = 0, 0, list[bytes]()
-
-    async def ask(body: bytes) -> None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0)
-        under_way -= 1
-        found.append(body)
-
-    await closed_loop(ask, [b"a", b"b", b"c", b"d"], at_once=2)
-
-    assert sorted(found) == [b"a", b"b", b"c", b"d"]
-    assert most == 2

@@ -1,25 +1,18 @@
 """The overload: when requests leave, how the rate is found, the order of shedding, pass or fail."""
 
 from dataclasses import replace
-from itertools import count
 
-import orjson
 import pytest
 
-from loadtest.drills.harness import Client, Sample
+from loadtest.drills.harness import Sample
 from loadtest.drills.overload import (
     BATCH,
     INTERACTIVE,
-    SHAPE,
-    Flow,
     Row,
     failures,
     is_sustained,
-    load,
-    offer,
     rows_of,
 )
-from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 MODEL = Sample(0.0, 0.1, source="model")
 SHED = Sample(0.0, 0.01, source="baseline", reason="overloaded")
@@ -94,46 +87,3 @@ def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
 )
 def test_each_broken_promise_is_named(found: list[Row], words: str):
     assert broken(found) == words
-
-
-async def test_every_forecast_of_a_load_is_seen_with_what_became_of_it():
-    async def handler(body: bytes) -> bytes:
-        request = orjson.loads(body)
-        if "requests" in request:
-            items = [forecast(orjson.dumps(r), runtime="tollama") for r in request["requests"]]
-            return answer({"results": [{"ok": item} for item in items]})
-        if request["market_id"].endswith("-3"):
-            refusal = answer({"error": {"code": "overloaded"}}, 429)
-            return refusal.replace(b"\r\n\r\n", b"\r\nRetry-After: 1\r\n\r\n", 1)
-        return answer(forecast(body, runtime="tollama"))
-
-    async with serving(handler) as url:
-        client = Client(url, SHAPE)
-        found = await offer(client, load(400, 0.02, 0.5, 2), count())
-        client.close()
-
-    interactive, batch = rows_of("1x", found)
-    assert [len(x) for x in (interactive.samples, batch.samples, batch.by_model)] == [4, 4, 4]
-    assert [one.retry_after for one in interactive.refused] == [True]
-    assert not interactive.problems
-
-
-@pytest.mark.parametrize(
-    ("reply", "problem"),
-    [
-        (b"", "ConnectionResetError"),
-        (answer({"results": []}), "not a forecast"),
-        (answer(b"busy", 503), "status 503 of the proxy"),
-        (answer(b'{"error":{"code":"unavailable"}}', 503), "status 503 of the proxy"),
-    ],
-)
-async def test_a_batch_that_fails_counts_for_each_of_its_items(reply: bytes, problem: str):
-    async def handler(_body: bytes) -> bytes:
-        return reply
-
-    async with serving(handler) as url:
-        client = Client(url, SHAPE)
-        found = await offer(client, [Flow(BATCH, 4, 1, items=4)], count())
-        client.close()
-
-    assert [sample.problem for sample in found] == [problem] * 4

@@ -1,33 +1,20 @@
 """The soak: who asks what, who leaves, what grows, and pass or fail."""
 
-import asyncio
 from collections import Counter
-from dataclasses import replace
-from itertools import islice
 
-import orjson
 import pytest
 
-from loadtest.drills.harness import OF_THE_PROXY, Sample, at_rate
+from loadtest.drills.harness import Sample
 from loadtest.drills.parts.processes import Reading
 from loadtest.drills.soak import (
-    BATCH_ITEMS,
-    WEIGHTS,
-    Ask,
-    Callers,
     Found,
     Look,
-    asks,
     failures,
     gauges_of,
-    refusal,
     replaced,
     rows_of,
 )
-from loadtest.payloads import Shape
-from tests.unit.loadtest.fake_service import answer, forecast, serving
 
-SHAPE = Shape(points=40)
 RUNNER, GCS = "Runner replica", "Ray GCS"
 GOOD_ONE, BAD_ONE = Sample(0, 1, source="model"), Sample(0, 1, "quantiles cross")
 GOOD = {"unique": [GOOD_ONE]}
@@ -54,73 +41,6 @@ def looks(
 
 def broken(seen: list[Look], in_flight: int | None = 0) -> str:
     return "; ".join(failures(seen, Found(GOOD, looks=seen, in_flight=in_flight)))
-
-
-def test_every_kind_comes_and_about_as_many_leave_as_asked():
-    many = list(islice(asks(SHAPE, 0.2, seed=1), 2000))
-    leaving = [ask for ask in many if ask.leaves_after is not None]
-
-    assert {ask.kind for ask in many} == set(WEIGHTS)
-    assert 0.17 < len(leaving) / len(many) < 0.23
-    assert all(0 <= ask.leaves_after < 1 for ask in leaving if ask.leaves_after is not None)
-
-
-@pytest.mark.parametrize(
-    ("keep", "problem"),
-    [(slice(None, None, -1), None), (slice(1, None), "not a forecast")],
-)
-async def test_lines_are_judged_in_the_order_of_their_index(keep: slice, problem: str | None):
-    async def handler(body: bytes) -> bytes:
-        requests = orjson.loads(body)["requests"]
-        lines = [
-            orjson.dumps({"index": n, "ok": forecast(orjson.dumps(request))})
-            for n, request in enumerate(requests)
-        ]
-        return answer(b"\n".join(lines[keep]))
-
-    async with serving(handler) as url:
-        callers = Callers(url, SHAPE)
-        await callers.ask(next(ask for ask in asks(SHAPE, 0.2, seed=1) if ask.kind == "ndjson"))
-        callers.close()
-
-    assert [sample.problem for sample in callers.samples["ndjson"]] == [problem] * BATCH_ITEMS
-
-
-@pytest.mark.parametrize(
-    ("found", "problem"),
-    [
-        ("status 422", None),
-        (f"status 422 {OF_THE_PROXY}", f"status 422 {OF_THE_PROXY} for a bad request"),
-        ("status 500", "status 500 for a bad request"),
-        (None, "status 200 for a bad request"),
-    ],
-)
-def test_a_bad_request_must_be_refused_in_the_services_own_form(
-    found: str | None, problem: str | None
-):
-    assert refusal(Sample(0, 1, found)).problem == problem
-
-
-async def test_who_waits_is_judged_and_who_leaves_is_counted_as_left():
-    stuck = asyncio.Event()
-
-    async def handler(body: bytes) -> bytes:
-        if orjson.loads(body)["market_id"] == "m-1-1":
-            await stuck.wait()
-        return answer(forecast(body))
-
-    bodies = [ask for ask in islice(asks(SHAPE, 0.2, seed=1), 100) if ask.kind == "unique"][:2]
-    patient = replace(bodies[0], leaves_after=None)
-    stuck_body = patient.body.replace(b'"m-1-', b'"m-1-1","x":"')
-    impatient = Ask("unique", stuck_body, leaves_after=0.01)
-    async with serving(handler) as url:
-        callers = Callers(url, SHAPE)
-        requests = iter([patient, impatient, patient])
-        await at_rate(1000, lambda _: callers.ask(next(requests)), lambda number: number < 3)
-        callers.close()
-
-    assert [sample.problem for sample in callers.samples["unique"]] == [None, None]
-    assert callers.left == {"unique": 1}
 
 
 @pytest.mark.parametrize(

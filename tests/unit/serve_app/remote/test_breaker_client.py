@@ -205,9 +205,9 @@ class TestProbes:
         assert sum(isinstance(a, Permit) for a in answers) == 1
         assert sum(isinstance(a, BreakerOpenError) for a in answers) == 49
 
-        requests = actor.probes_asked
+        requests = actor.requests
         assert await refusal(client) > 0
-        assert actor.probes_asked == requests  # the copy has the running probe
+        assert actor.requests == requests  # the copy has the running probe
 
     @in_virtual_time
     async def test_new_actor_receives_the_state_before_it_permits_a_probe(self):
