@@ -232,7 +232,7 @@ class AdmissionControl:
         self._company_until = now + COMPANY_S
         self._arrivals.add(now)
 
-    def admits(self, ahead: int, limits: BatchLimits, returning: float = 0.0) -> bool:
+    def admits(self, ahead: int, limits: BatchLimits, returning: float) -> bool:
         """Whether one more item may wait behind ``ahead`` interactive items.
 
         ``limits`` are of a call now; of the answered callers the share ``returning`` returns.

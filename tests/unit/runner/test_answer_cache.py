@@ -54,5 +54,5 @@ def test_putting_again_renews_the_answer_and_its_place() -> None:
 
     entry = cache.fresh("a", 100.0)
     assert entry is not None
-    assert entry.value == "new"
+    assert (entry.value, entry.stored_at) == ("new", 50.0)
     assert cache.fresh("b", 51.0) is None
