@@ -64,7 +64,7 @@ def forecast(
       tsfm forecast markets.csv --out bands.csv
       printf '0.41\\n0.42\\n0.44\\n' | tsfm forecast - --json
     """
-    from serve_app.cli.series_file import read_source, requests_of
+    from tsfm_client.series_files import read_source, requests_of
 
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: end the name in .csv or .json")

@@ -96,8 +96,9 @@ class Commands(TyperGroup):
 def _expected_errors() -> tuple[type[Exception], ...]:
     from runner.errors import ConfigError
     from tsfm_client import ClientError
+    from tsfm_client.series_files import SeriesFileError
 
-    return InputError, ConfigError, ClientError
+    return InputError, ConfigError, ClientError, SeriesFileError
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cli.series_file import Source, read_source, requests_of
-from serve_app.cli.terminal import InputError
+from tsfm_client.series_files import SeriesFileError, Source, read_source, requests_of
 
 ENDED = datetime(2026, 2, 20, 12, tzinfo=UTC)
 ENDED_TEXT = "2026-02-20T12:00:00+00:00"
@@ -99,7 +98,7 @@ def test_newest_values_are_sent_with_gaps_and_the_last_of_two_with_one_time() ->
     ],
 )
 def test_file_without_a_valid_series_is_refused_by_name_and_row(text: str, words: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(SeriesFileError) as caught:
         requests_of(source(text))
 
     assert words in str(caught.value)
@@ -132,6 +131,6 @@ def test_file_that_cannot_be_read_is_named(
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(SeriesFileError) as caught:
         read_source(path, 10)
     assert f"{name}: {words}" in str(caught.value)

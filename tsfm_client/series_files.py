@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serve_app.cli.terminal import InputError
 from tsfm_client.body import request_body, to_moment
 
 TIME_NAMES = ("ts", "time", "timestamp", "datetime", "date")
@@ -34,6 +33,10 @@ _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 Body = dict[str, Any]
 Row = tuple[str, Any, Any]  # market, time or None, value
+
+
+class SeriesFileError(ValueError):
+    """A file that cannot be read; the text names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def read_source(path: Path, points: int) -> Source:
     """Reads a file, decompressed if its name ends in .gz; ``-`` is stdin.
 
     Raises:
-        InputError: it cannot be read.
+        SeriesFileError: it cannot be read.
     """
     try:
         if str(path) == "-":
@@ -64,9 +67,9 @@ def read_source(path: Path, points: int) -> Source:
             content, changed = path.read_bytes(), path.stat().st_mtime
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except OSError as exc:
-        raise InputError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+        raise SeriesFileError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
     except (UnicodeDecodeError, EOFError) as exc:
-        raise InputError(f"{path}: is not text in UTF-8") from exc
+        raise SeriesFileError(f"{path}: is not text in UTF-8") from exc
     name = "stdin" if str(path) == "-" else path.name.removesuffix(".gz")
     return Source(name, text, datetime.fromtimestamp(changed, UTC), points)
 
@@ -75,14 +78,14 @@ def requests_of(source: Source) -> list[Body]:
     """The requests in a source, in its order.
 
     Raises:
-        InputError: it contains no valid series.
+        SeriesFileError: it contains no valid series.
     """
     try:
         bodies = _of_json(source) if source.text.lstrip()[:1] in ("{", "[") else _of_csv(source)
     except ValueError as exc:
-        raise InputError(f"{source.name}: {exc}") from exc
+        raise SeriesFileError(f"{source.name}: {exc}") from exc
     if not bodies:
-        raise InputError(f"{source.name}: contains no values")
+        raise SeriesFileError(f"{source.name}: contains no values")
     return bodies
 
 
