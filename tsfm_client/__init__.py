@@ -14,3 +14,6 @@ from tsfm_client.body import request_body as request_body
 from tsfm_client.clients import AsyncClient as AsyncClient
 from tsfm_client.clients import Client as Client
 from tsfm_client.clients import Retries as Retries
+from tsfm_client.series_files import PriceFile as PriceFile
+from tsfm_client.series_files import SeriesFileError as SeriesFileError
+from tsfm_client.series_files import read_prices as read_prices

@@ -109,13 +109,19 @@ def to_moment(value: Any) -> datetime:
 
 
 def usual_freq(moments: Sequence[datetime]) -> str | None:
-    """The median distance as ``<n>m``, ``<n>h`` or ``<n>d``; None if it is no whole minutes."""
+    """The median distance in whole minutes, as ``<n>m``, ``<n>h`` or ``<n>d``.
+
+    Times may be some seconds late: None if the distance is not within a tenth of whole minutes.
+    """
     seconds = np.diff([moment.timestamp() for moment in moments])
     step_s = float(np.median(seconds)) if seconds.size else 0.0
-    for unit, unit_s in (("m", 60), ("h", 3600), ("d", 86400)):
-        count, rest = divmod(step_s, unit_s)
-        if rest == 0 and 1 <= count <= 9999:
-            return f"{int(count)}{unit}"
+    minutes = round(step_s / 60)
+    if minutes < 1 or abs(step_s - 60 * minutes) > 0.1 * step_s:
+        return None
+    for unit, unit_minutes in (("m", 1), ("h", 60), ("d", 1440)):
+        count, rest = divmod(minutes, unit_minutes)
+        if rest == 0 and count <= 9999:
+            return f"{count}{unit}"
     return None
 
 

@@ -1,12 +1,15 @@
-"""Reads forecast requests from a CSV or JSON file.
+"""Reads prices of markets from a CSV, JSON or Parquet file; errors name the row and the column.
 
-    CSV     a time column, a value column and, for several markets, a market column, by their usual
-            names, with or without a unit in brackets; or one column of values without a header
-    JSON    a list of numbers; numbers by market id; a request, a list of requests or a batch, as
-            the API takes them; a list of rows like those of a CSV; one of these a line (JSON lines)
+    CSV      a table, or one column of values without a header
+    JSON     prices as Polymarket and Kalshi send them; a list of rows like those of a CSV; a list
+             of numbers; numbers or rows by market id; requests as the API takes them; one of these
+             a line (JSON lines)
+    Parquet  a table; needs pandas and pyarrow
 
-Times are ISO-8601 or POSIX seconds. The last of values without times is at the time of the
-file's last change.
+A table has a row for each price, with a time, a value and, for several markets, the market; or a
+time and one column for each market. Columns have one of the names below, in any case, with or
+without a unit in brackets; of several columns the first name counts. Times are ISO-8601 (UTC if
+there is no zone), or seconds or milliseconds since 1970. Row 1 is the first one below the header.
 """
 
 import csv
@@ -16,93 +19,204 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tsfm_client.body import request_body, to_moment
+from tsfm_client.exchange_json import price_tables
 
-TIME_NAMES = ("ts", "time", "timestamp", "datetime", "date")
-VALUE_NAMES = ("price", "value", "y", "probability", "prob", "close")
-MARKET_NAMES = ("market_id", "market", "id", "symbol")
-FIRST_TIME_S = 1e9  # September 2001; larger numbers are times, not prices
+TIME_NAMES = ("ts", "timestamp", "time", "t", "datetime", "date", "y_ts", "end_period_ts")
+VALUE_NAMES = (
+    "price", "value", "y", "probability", "prob", "p", "close", "last", "yes_price", "mid",
+)  # fmt: skip
+MARKET_NAMES = (
+    "market_id", "market", "ticker", "market_ticker", "symbol", "slug", "market_slug", "token_id",
+    "question", "id",
+)  # fmt: skip
+_FIRST_TIME_S = 1e9  # September 2001; larger numbers are times, not prices
+_MOST_SECONDS = 1e11  # year 5138; larger numbers are milliseconds
 _UNIT = re.compile(r"\s*\([^)]*\)$")  # as in "Date (UTC)"
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+_DIGITS_OF_A_DATE = re.compile(r"(19|20)\d{6}")  # as in 20260220
+_EMPTY = ("", "null", "nan", "na", "n/a", "none", "-")
+_PERCENT = (
+    "probabilities lie between 0 and 1, and these seem to be percentages; divide them by 100, "
+    "or add --percent (percent=True in Python)"
+)
 
 Body = dict[str, Any]
-Row = tuple[str, Any, Any]  # market, time or None, value
 
 
 class SeriesFileError(ValueError):
     """A file that cannot be read; the text names it and the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The text of a file, and how it is read."""
+@dataclass(slots=True)
+class Market:
+    """The prices of one market, in the order of the file."""
+
+    market_id: str
+    labels: Mapping[str, str]  # other columns of its first row
+    rows: list[int] = field(default_factory=list)  # counted from 1
+    times: list[float] = field(default_factory=list)  # POSIX seconds; empty: the file has none
+    values: list[float | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class PriceFile:
+    """The prices in a file, or the requests if it contains requests."""
 
     name: str
-    text: str
-    ended: datetime  # time of the last value, for values without times
-    points: int  # number of newest values used per market
+    changed: datetime  # time of the last value, for values without times
+    markets: dict[str, Market] = field(default_factory=dict)
+    given: list[Body] = field(default_factory=list)  # requests in the file
+    notes: list[str] = field(default_factory=list)  # what was assumed
+    lines: Sequence[int] = ()  # of a CSV: the line of each row
+    columns: tuple[str | None, str | None] = (None, None)  # names of the time and of the value
 
-    @property
-    def market(self) -> str:
-        """The market of values without one: the file's name."""
-        return self.name.partition(".")[0] or self.name
+    def requests(self, points: int = 500) -> list[Body]:
+        """A request for each market with its newest ``points`` values, or the given requests.
+
+        Rows are sorted by time; of rows with equal times the last one counts.
+
+        Raises:
+            SeriesFileError: a value cannot be sent.
+        """
+        try:
+            return self.given or [self._request(one, points) for one in self.markets.values()]
+        except ValueError as exc:
+            raise SeriesFileError(f"{self.name}: {exc}") from exc
+
+    def _request(self, market: Market, points: int) -> Body:
+        if not market.times:
+            return request_body(market.market_id, market.values[-points:], as_of=self.changed)
+        by_time = dict(zip(market.times, market.values, strict=True))
+        newest = sorted(by_time)[-points:]
+        return request_body(market.market_id, [by_time[t] for t in newest], times=newest)
+
+    def error(self, row: int, column: str | None, why: str) -> SeriesFileError:
+        """The error of a cell."""
+        return SeriesFileError(f"{self.name}: {_place(row, self.lines, column)}: {why}")
 
 
-def read_source(path: Path, points: int) -> Source:
+def read_prices(path: Path, *, percent: bool = False, labels: Iterable[str] = ()) -> PriceFile:
     """Reads a file, decompressed if its name ends in .gz; ``-`` is stdin.
 
+    ``percent`` divides values by 100; ``labels`` are the names of other columns to read.
+
     Raises:
-        SeriesFileError: it cannot be read.
+        SeriesFileError: it cannot be read, or contains no valid series.
     """
+    name = "stdin" if str(path) == "-" else path.name.removesuffix(".gz")
     try:
-        if str(path) == "-":
-            content, changed = sys.stdin.buffer.read(), os.fstat(0).st_mtime
-        else:
-            content, changed = path.read_bytes(), path.stat().st_mtime
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+        content, changed = _content(path)
+        found = PriceFile(name, datetime.fromtimestamp(changed, UTC))
+        _fill(found, _tables(path, content, found), labels)
+        _check_range(found, percent)
     except OSError as exc:
         raise SeriesFileError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except (UnicodeDecodeError, EOFError) as exc:
+    except (UnicodeDecodeError, EOFError, zlib.error) as exc:
         raise SeriesFileError(f"{path}: is not text in UTF-8") from exc
-    name = "stdin" if str(path) == "-" else path.name.removesuffix(".gz")
-    return Source(name, text, datetime.fromtimestamp(changed, UTC), points)
+    except (ValueError, csv.Error, RecursionError) as exc:
+        reason = " ".join(str(exc).split())
+        raise SeriesFileError(f"{name}: {reason}") from exc
+    if not found.markets and not found.given:
+        raise SeriesFileError(f"{name}: contains no values")
+    return found
 
 
-def requests_of(source: Source) -> list[Body]:
-    """The requests in a source, in its order.
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The cells of each column by its name; all columns have the same length."""
 
-    Raises:
-        SeriesFileError: it contains no valid series.
-    """
-    try:
-        bodies = _of_json(source) if source.text.lstrip()[:1] in ("{", "[") else _of_csv(source)
-    except ValueError as exc:
-        raise SeriesFileError(f"{source.name}: {exc}") from exc
-    if not bodies:
-        raise SeriesFileError(f"{source.name}: contains no values")
-    return bodies
+    columns: Mapping[str, Sequence[Any]]
+    lines: Sequence[int] = ()
+    market: str | None = None  # of rows that do not name one
+
+    def parsed(self, column: str, parse: Callable[[Any], Any]) -> list[Any]:
+        """The values of a column; ValueError with the row of a cell that is not valid."""
+        values = []
+        for row, cell in enumerate(self.columns[column], 1):
+            try:
+                values.append(parse(cell))
+            except ValueError as exc:
+                place = _place(row, self.lines, column)
+                raise ValueError(f"{place}: {exc}") from exc
+        return values
 
 
-def _of_json(source: Source) -> list[Body]:
-    value: Any = _json(source.text)
+def _place(row: int, lines: Sequence[int], column: str | None) -> str:
+    line = f" (line {lines[row - 1]})" if lines else ""
+    return f"row {row}{line}" + (f", column {column}" if column else "")
+
+
+def _content(path: Path) -> tuple[bytes, float]:
+    """The unpacked content of a file, and the time of its last change."""
+    if str(path) == "-":
+        return sys.stdin.buffer.read(), os.fstat(0).st_mtime
+    content = path.read_bytes()
+    packed = path.suffix == ".gz"
+    return gzip.decompress(content) if packed else content, path.stat().st_mtime
+
+
+def _tables(path: Path, content: bytes, found: PriceFile) -> Iterable[_Table]:
+    if path.suffix == ".parquet":
+        return [_parquet(content)]
+    text = content.decode("utf-8-sig")
+    if text.lstrip()[:1] not in ("{", "["):
+        return [_csv(text)]
+    value = _json(text)
     if isinstance(value, dict):
         value = value.get("requests", [value] if isinstance(value.get("y"), list) else value)
-    match value:
-        case dict() if all(isinstance(series, list) for series in value.values()):
-            return _bodies(source, ((name, None, v) for name in value for v in value[name]))
-        case [dict(), *_] if all(isinstance(item, dict) for item in value):
-            if all(isinstance(item.get("y"), list) for item in value):
-                return list(value)
-            return _bodies(source, _rows(source, value))
-        case list():
-            return _bodies(source, ((source.market, None, v) for v in value))
-    raise ValueError("is JSON, but neither values nor requests")
+    if isinstance(value, list) and value and all(_is_request(item) for item in value):
+        found.given = value
+        return []
+    return _tables_of_json(value)
+
+
+def _is_request(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("y"), list)
+
+
+def _parquet(content: bytes) -> _Table:
+    try:
+        import pandas as pd
+
+        frame = pd.read_parquet(io.BytesIO(content))
+    except ImportError as exc:
+        raise ValueError("Parquet needs pandas and pyarrow; install them, or write CSV") from exc
+    except ValueError as exc:  # pyarrow's own errors are ValueErrors
+        raise ValueError("is not a table in Parquet form") from exc
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    cells = frame.astype(object).where(frame.notna(), None)
+    return _Table({str(name): cells[name].tolist() for name in cells.columns})
+
+
+def _csv(text: str) -> _Table:
+    delimiter = max(",;\t", key=text.lstrip()[:4096].count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    if not rows:
+        return _Table({})
+    names, body = rows[0][1], rows[1:]
+    if _is_data(names):
+        names, body = ["ts", "price"][-len(names) :], rows
+    cells = [row + [""] * (len(names) - len(row)) for _, row in body]
+    columns = (
+        zip(*(row[: len(names)] for row in cells), strict=True) if cells else [()] * len(names)
+    )
+    return _Table(dict(zip(names, columns, strict=True)), [line for line, _ in body])
+
+
+def _is_data(cells: Sequence[str]) -> bool:
+    """A first row without names: a value, or a time and a value."""
+    *times, value = cells
+    return len(times) <= 1 and all(map(_is_time, times)) and _float(value) is not None
 
 
 def _json(text: str) -> Any:
@@ -115,81 +229,189 @@ def _json(text: str) -> Any:
             raise ValueError(f"is not JSON (line {first.lineno}: {first.msg})") from first
 
 
-def _of_csv(source: Source) -> list[Body]:
-    text = source.text.strip()
-    delimiter = max(",;\t", key=text[:4096].count)
-    names = VALUE_NAMES[:1] if _float(text.partition("\n")[0]) is not None else None
-    lines = csv.DictReader(io.StringIO(text), names, delimiter=delimiter)
-    return _bodies(source, _rows(source, [line for line in lines if any(line.values())]))
+def _tables_of_json(value: Any) -> Iterator[_Table]:
+    for market, rows in price_tables(value):
+        if rows and all(isinstance(row, dict) for row in rows):
+            names = {name: None for row in rows for name in row}
+            columns = {name: [row.get(name) for row in rows] for name in names}
+        else:
+            columns = {"": list(rows)}
+        yield _Table(columns, market=market)
 
 
-def _rows(source: Source, lines: Sequence[Mapping[str, Any]]) -> Iterable[Row]:
-    """The lines of a table; their columns are those of the first one."""
-    if not lines:
-        return
-    columns = {_UNIT.sub("", name.strip().lower()): name for name in lines[0] if name}
-    value, time, market = (
-        next((columns[name] for name in names if name in columns), None)
-        for names in (VALUE_NAMES, TIME_NAMES, MARKET_NAMES)
-    )
-    if value is None and len(columns) == 1:
-        (value,) = columns.values()
+def _fill(found: PriceFile, tables: Iterable[_Table], labels: Iterable[str]) -> None:
+    for table in tables:
+        if any(table.columns.values()):
+            _add_table(found, table, labels)
+
+
+def _add_table(found: PriceFile, table: _Table, labels: Iterable[str]) -> None:
+    names = {_name(name): name for name in table.columns}
+    time, value, market = _columns(table, names)
+    found.lines, found.columns = table.lines, (time, value)
+    times = None
+    if time is not None:
+        times = table.parsed(time, _seconds)
+        if not found.notes and _has_no_zone(time, table.columns[time][0]):
+            found.notes.append(f"{found.name}: the times have no zone; UTC is assumed")
     if value is None:
-        words = f"no column of values among {', '.join(columns) or 'none'}"
+        for name in [name for name in table.columns if name not in (time, "")]:
+            values = table.parsed(name, _number)
+            _add(found, [name.strip()] * len(values), times, values, {})
+        return
+    values = table.parsed(value, _number)
+    default = table.market or found.name.partition(".")[0] or found.name
+    ids = [default] * len(values) if market is None else table.parsed(market, _market_id)
+    others = {label: table.columns[names[label]] for label in labels if label in names}
+    _add(found, ids, times, values, others)
+
+
+def _add(
+    found: PriceFile,
+    ids: Sequence[str],
+    times: Sequence[float] | None,
+    values: Sequence[float | None],
+    labels: Mapping[str, Sequence[Any]],
+) -> None:
+    for i, market_id in enumerate(ids):
+        one = found.markets.get(market_id)
+        if one is None:
+            first = {name: cells[i] for name, cells in labels.items()}
+            texts = {name: "" if cell is None else str(cell) for name, cell in first.items()}
+            one = found.markets[market_id] = Market(market_id, texts)
+        one.rows.append(i + 1)
+        one.values.append(values[i])
+        if times is not None:
+            one.times.append(times[i])
+
+
+def _name(column: str) -> str:
+    return re.sub(r"[\s-]+", "_", _UNIT.sub("", column.strip().lower()))
+
+
+def _first(columns: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def _columns(table: _Table, names: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """The columns of the time, the value (None: there is one for each market) and the market."""
+    value, market = _first(names, VALUE_NAMES), _first(names, MARKET_NAMES)
+    if value is None and len(names) == 1:
+        value = next(iter(names.values()))
+    time = _time_column(table, names, (value, market))
+    if value is None and (market is not None or not _is_wide(table, time)):
+        words = f"no column of values among {', '.join(table.columns)}"
         raise ValueError(f"{words}; call it {' or '.join(VALUE_NAMES[:2])}")
-    for name in set(columns.values()) - {value, market} if time is None else ():
-        if _is_time(lines[0][name]):
+    return time, value, market
+
+
+def _time_column(
+    table: _Table, names: Mapping[str, str], others: Sequence[str | None]
+) -> str | None:
+    """The column of times; pandas writes an index without a name as a column without one."""
+    time = _first(names, TIME_NAMES)
+    if time is not None:
+        return time
+    for name in table.columns:
+        if name not in others and _is_time(table.columns[name][0]):
+            if name in ("", "index"):
+                return name
             raise ValueError(f"the column {name} seems to hold times; call it {TIME_NAMES[0]}")
-    for line in lines:
-        name = source.market if market is None else str(line.get(market))
-        moment = None if time is None else str(line.get(time))
-        yield name, moment, line.get(value)
+    return None
 
 
-def _is_time(value: Any) -> bool:
-    number = _float(value)
-    if number is not None:
-        return number > FIRST_TIME_S
-    return _DATE.search(str(value)) is not None
+def _is_wide(table: _Table, time: str | None) -> bool:
+    """A time column, and one column of numbers for each market."""
+    if time is None:
+        return False
+    first = [cells[0] for name, cells in table.columns.items() if name != time]
+    return all(_text(cell) == "" or _float(cell) is not None for cell in first)
 
 
-def _bodies(source: Source, rows: Iterable[Row]) -> list[Body]:
-    markets: dict[str, list[tuple[float | None, float | None]]] = {}
-    for number, (market, time, value) in enumerate(rows, 1):
-        pair = (_seconds(time, number), _number(value, number))
-        markets.setdefault(market, []).append(pair)
-    return [_body(source, market, pairs) for market, pairs in markets.items()]
+def _text(cell: Any) -> str:
+    text = "" if cell is None else str(cell).strip()
+    return "" if text.lower() in _EMPTY else text
 
 
-def _body(source: Source, market: str, pairs: list[tuple[Any, float | None]]) -> Body:
-    if pairs[0][0] is None:
-        values = [value for _, value in pairs[-source.points :]]
-        return request_body(market, values, as_of=source.ended)
-    newest = sorted(dict(pairs).items())[-source.points :]  # of equal times the last row counts
-    return request_body(market, [v for _, v in newest], times=[moment for moment, _ in newest])
+def _market_id(cell: Any) -> str:
+    if cell is None or str(cell) == "":
+        raise ValueError("is empty")
+    return str(cell)
 
 
-def _number(value: Any, row: int) -> float | None:
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "null", "nan")):
+def _number(cell: Any) -> float | None:
+    text = _text(cell)
+    if text == "":
         return None
-    number = _float(value)
+    number = _float(text)
     if number is None:
-        raise ValueError(f"row {row}: a value is not a number")
+        raise ValueError("is not a number")
     return number
 
 
-def _float(value: Any) -> float | None:
+def _float(cell: Any) -> float | None:
     try:
-        return float(value)
+        return float(cell)
     except (TypeError, ValueError):
         return None
 
 
-def _seconds(value: Any, row: int) -> float | None:
-    if value is None:
-        return None
-    number = _float(value)
-    try:
-        return to_moment(value).timestamp() if number is None else number
-    except ValueError as exc:
-        raise ValueError(f"row {row}: a time is neither ISO-8601 nor seconds") from exc
+def _is_time(cell: Any) -> bool:
+    number = _float(cell)
+    if number is not None:
+        return number > _FIRST_TIME_S
+    return _DATE.search(str(cell)) is not None
+
+
+def _seconds(cell: Any) -> float:
+    """POSIX seconds."""
+    number = _posix(cell)
+    if number is None:
+        try:
+            return to_moment(_moment(cell)).timestamp()
+        except (ValueError, OverflowError):
+            number = float("nan")
+    if abs(number) >= _MOST_SECONDS:
+        number /= 1000
+    if not abs(number) < _MOST_SECONDS:
+        raise ValueError("is not a time; write ISO-8601, or seconds or milliseconds since 1970")
+    return number
+
+
+def _posix(cell: Any) -> float | None:
+    return None if _DIGITS_OF_A_DATE.fullmatch(str(cell)) else _float(cell)
+
+
+def _moment(cell: Any) -> datetime:
+    """A time that is not a number; without a zone if the cell has none."""
+    if isinstance(cell, datetime):
+        return cell
+    return datetime.fromisoformat(str(cell).strip().replace(" UTC", "+00:00"))
+
+
+def _has_no_zone(column: str, cell: Any) -> bool:
+    return "utc" not in column.lower() and _posix(cell) is None and _moment(cell).tzinfo is None
+
+
+def _check_range(found: PriceFile, percent: bool) -> None:
+    """Percentages are read as probabilities only if ``percent`` is given."""
+    if percent and found.given:
+        raise ValueError("contains requests, which are sent unchanged; leave out --percent")
+    markets = found.markets.values()
+    values = [value for one in markets for value in one.values if value is not None]
+    above = sum(value > 1 for value in values)
+    if percent and not above:
+        raise ValueError("no value is above 1, so these are no percentages; leave out --percent")
+    if percent:
+        for one in markets:
+            one.values = [None if value is None else value / 100 for value in one.values]
+    elif above * 2 > len(values) and min(values) >= 0 and max(values) <= 100:
+        row, name = next(_rows_above_1(markets))
+        raise ValueError(f"{_place(row, found.lines, found.columns[1] or name)}: {_PERCENT}")
+
+
+def _rows_above_1(markets: Iterable[Market]) -> Iterator[tuple[int, str]]:
+    for one in markets:
+        for row, value in zip(one.rows, one.values, strict=True):
+            if value is not None and value > 1:
+                yield row, one.market_id

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runner
+import tsfm_client
 from runner.config.loading import Config
 from runner.errors import ConfigError
 from runner.types import FloatArray
@@ -64,8 +65,8 @@ class Store:
 
 def open_store(work: Path, data: Path, settings: Mapping[str, Any]) -> Store:
     """The store in ``work`` for this data and settings; ConfigError if it cannot be created."""
-    code = (Path(runner.__path__[0]), Path(__file__).parent)  # computes the bands
-    files = sorted(file for folder in code for file in folder.rglob("*.py"))
+    packages = (runner.__path__[0], tsfm_client.__path__[0], Path(__file__).parent)
+    files = sorted(file for folder in packages for file in Path(folder).rglob("*.py"))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for file in (data, *files):
         with file.open("rb") as content:

@@ -7,7 +7,8 @@ import typer
 
 from serve_app.cli.terminal import HERE, AsJson, Token, Url, found_config, note, print_json
 
-Data = Annotated[Path, typer.Argument(help="CSV or Parquet: market_id, ts, price, ...")]
+Data = Annotated[Path, typer.Argument(help="CSV, JSON or Parquet: market_id, ts, price, ...")]
+Percent = Annotated[bool, typer.Option("--percent", help="Values are 0 to 100.")]
 Points = Annotated[int, typer.Option(min=2, help="Past steps of a forecast.")]
 Horizon = Annotated[int, typer.Option(min=1, help="Number of steps to forecast.")]
 Origins = Annotated[int, typer.Option(min=1, help="Most forecasts per series.")]
@@ -29,6 +30,7 @@ ConfigFile = Annotated[Path, typer.Option("--config", help="The service's config
 
 def backtest(
     data: Data,
+    percent: Percent = False,
     points: Points = 288,
     horizon: Horizon = 12,
     origins: Origins = 40,
@@ -56,7 +58,7 @@ def backtest(
     r"""Score bands on real prices, by forecasts from many origins.
 
     \b
-    The file has a row for each price: market_id, ts (seconds or ISO-8601), price in [0, 1],
+    The file has a row for each price: market_id, ts, price in [0, 1],
     and optionally platform, category, event, liquidity. Needs the extra `backtest`.
 
     \b
@@ -72,6 +74,7 @@ def backtest(
 
     job = Job(
         data=data,
+        percent=percent,
         shape=Shape(points, horizon, origins, stride),
         sample=sample,
         seed=seed,
@@ -100,6 +103,7 @@ def backtest(
 def calibrate(
     data: Data,
     out: Annotated[Path, typer.Option(help="State file to write; an existing one is replaced.")],
+    percent: Percent = False,
     points: Points = 288,
     horizon: Horizon = 12,
     origins: Origins = 40,
@@ -138,6 +142,7 @@ def calibrate(
 
     job = Job(
         data=data,
+        percent=percent,
         shape=Shape(points, horizon, origins, stride),
         sample=sample,
         seed=seed,

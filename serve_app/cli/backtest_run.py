@@ -21,7 +21,7 @@ from runner.types import FloatArray
 from serve_app.backtest.band_store import Finished, Store, compute, open_store
 from serve_app.backtest.calibration import Calibrator, baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE, REFERENCES, STATSFORECAST
-from serve_app.backtest.market_file import load_series
+from serve_app.backtest.market_file import LABELS, Series, series_of
 from serve_app.backtest.page import charts, render
 from serve_app.backtest.report import build
 from serve_app.backtest.scores import Summary
@@ -38,6 +38,7 @@ from serve_app.backtest.windows import (
 )
 from serve_app.cli.terminal import note, screen
 from tsfm_client import Client
+from tsfm_client.series_files import read_prices
 
 _NOT_REPORTED = ("token", "work", "processes", "shape", "data")
 _LIBRARIES = ("pandas", "pyarrow", "scoringrules", "jinja2", "matplotlib")
@@ -61,6 +62,7 @@ class Job:
     splits: int = 4  # number of random splits, where events are held out
     processes: int | None = None  # None: one per core
     work: Path = Path(".tsfm-backtest")
+    percent: bool = False  # values are 0 to 100
 
     @property
     def sources(self) -> list[str]:
@@ -78,7 +80,8 @@ def backtest_of(job: Job, config: Config) -> Summary:
     """Runs the backtest and returns its result.
 
     Raises:
-        ConfigError: a library is missing, or the file or an option cannot be used.
+        ConfigError: a library is missing, or an option cannot be used.
+        SeriesFileError: the file cannot be used.
         ClientError: the service cannot be reached, or refuses a request.
     """
     windows, bands, served = _bands_of(job, config)
@@ -150,13 +153,21 @@ def read_windows(job: Job) -> Windows:
     _need(_LIBRARIES, "backtest")
     if job.statsforecast:
         _need(("statsforecast",), "reference")
-    return sample(cut_windows(load_series(job.data), job.shape), job.sample, job.seed)
+    return sample(cut_windows(_series(job), job.shape), job.sample, job.seed)
+
+
+def _series(job: Job) -> list[Series]:
+    prices = read_prices(job.data, percent=job.percent, labels=LABELS)
+    for text in prices.notes:
+        note(text)
+    return series_of(prices)
 
 
 def store_of(job: Job, config: Config) -> Store:
     """The store of this job's finished chunks."""
     settings = {
         "shape": asdict(job.shape),
+        "percent": job.percent,
         "sample": (job.sample, job.seed),
         "baseline": config.baseline.model_dump(),
         "transform": config.transform.model_dump(mode="json"),

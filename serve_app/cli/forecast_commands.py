@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def forecast(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON, .gz too; - for stdin.")],
+    file: Annotated[Path, typer.Argument(help="CSV, JSON or Parquet, .gz too; - for stdin.")],
     model: Annotated[
         str | None, typer.Option(help="Name or alias, as `tsfm models` shows them.")
     ] = None,
@@ -42,6 +42,7 @@ def forecast(
     conformal: Annotated[bool, typer.Option("--conformal", help="Also calibrated paths.")] = False,
     market: Annotated[list[str] | None, typer.Option(help="Only this market; repeatable.")] = None,
     points: Annotated[int, typer.Option(help="Newest values to send per market.", min=2)] = 500,
+    percent: Annotated[bool, typer.Option("--percent", help="Values are 0 to 100.")] = False,
     deadline_ms: Annotated[
         float | None, typer.Option(help="Deadline of the answer.", min=1)
     ] = None,
@@ -53,8 +54,8 @@ def forecast(
     """Forecast the markets in a file and show their bands.
 
     \b
-    A CSV has a header with columns like ts, price and, for several markets, market_id; or it is one
-    column of values. JSON may be values, requests as the API takes them, or rows.
+    A table has columns like ts, price and, for several markets, market_id; or ts and a column for
+    each market. JSON may also be values, requests, or what Polymarket and Kalshi send.
     Exit code 2 if the input of a market is invalid, else 1 if a market has no answer.
 
     \b
@@ -64,7 +65,7 @@ def forecast(
       tsfm forecast markets.csv --out bands.csv
       printf '0.41\\n0.42\\n0.44\\n' | tsfm forecast - --json
     """
-    from tsfm_client.series_files import read_source, requests_of
+    from tsfm_client.series_files import read_prices
 
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"--out {out}: end the name in .csv or .json")
@@ -78,7 +79,10 @@ def forecast(
         "conformal": conformal or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    found = requests_of(read_source(file, points))
+    prices = read_prices(file, percent=percent)
+    for text in prices.notes:
+        note(text)
+    found = prices.requests(points)
     bodies = [body | given for body in found if not market or body.get("market_id") in market]
     if not bodies:
         raise InputError(f"{file}: contains none of the requested markets")

@@ -65,7 +65,16 @@ def test_moments_of_any_kind_are_accepted(moment: Any) -> None:
 
 @pytest.mark.parametrize(
     ("step_s", "freq"),
-    [(60, "1m"), (3600, "60m"), (86400, "1440m"), (7 * 86400, "168h"), (17, None), (0, None)],
+    [
+        (60, "1m"),
+        (3600, "60m"),
+        (86400, "1440m"),
+        (7 * 86400, "168h"),
+        (61, "1m"),
+        (90, None),
+        (17, None),
+        (0, None),
+    ],
 )
 def test_step_is_the_usual_distance_of_times_in_whole_minutes(
     step_s: int, freq: str | None

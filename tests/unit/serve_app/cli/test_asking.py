@@ -84,6 +84,17 @@ def test_forecast_as_json_is_the_answer_of_the_service(tsfm: Terminal, market: P
     assert answer["meta"]["model_requested"] == "chronos"
 
 
+def test_percentages_are_forecast_on_request_and_assumed_utc_is_noted(tsfm: Terminal) -> None:
+    table = "date,prob\n" + "".join(f"2026-02-{day:02},{day + 40}\n" for day in range(1, 29))
+    refused = tsfm("forecast", "-", stdin=table)
+    result = tsfm("forecast", "-", "--percent", stdin=table)
+
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "stdin: row 1 (line 2), column prob: probabilities lie between 0 and 1" in refused.stderr
+    assert result.stdout.startswith("stdin, last value 0.680, from ewma (too_few_points)")
+    assert result.stderr == "stdin: the times have no zone; UTC is assumed\n"
+
+
 def test_forecast_shows_the_fallback_reason(tsfm: Terminal) -> None:
     result = tsfm("forecast", "-", stdin="0.41\n0.42\n0.44\n")
 
