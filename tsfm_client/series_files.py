@@ -23,19 +23,23 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 from tsfm_client.body import request_body, to_moment
 from tsfm_client.exchange_json import price_tables
 
-TIME_NAMES = ("ts", "timestamp", "time", "t", "datetime", "date", "y_ts", "end_period_ts")
+TIME_NAMES = (
+    "ts", "timestamp", "time", "t", "datetime", "date", "y_ts", "end_period_ts", "at",
+)  # fmt: skip
 VALUE_NAMES = (
     "price", "value", "y", "probability", "prob", "p", "close", "last", "yes_price", "mid",
 )  # fmt: skip
 MARKET_NAMES = (
-    "market_id", "market", "ticker", "market_ticker", "symbol", "slug", "market_slug", "token_id",
-    "question", "id",
+    "market_id", "market", "ticker", "market_ticker", "symbol", "slug", "market_slug",
+    "market_name", "contract_id", "contract", "contract_name", "token_id", "token", "question",
+    "outcome", "id", "event_id", "event", "event_slug", "event_name",
 )  # fmt: skip
 _FIRST_TIME_S = 1e9  # September 2001; larger numbers are times, not prices
 _MOST_SECONDS = 1e11  # year 5138; larger numbers are milliseconds
@@ -340,13 +344,12 @@ def _market_id(cell: Any) -> str:
 
 
 def _number(cell: Any) -> float | None:
-    text = _text(cell)
-    if text == "":
-        return None
-    number = _float(text)
-    if number is None:
+    number = _float(cell)
+    if number is not None and not isnan(number):
+        return number
+    if _text(cell) != "":
         raise ValueError("is not a number")
-    return number
+    return None
 
 
 def _float(cell: Any) -> float | None:
@@ -379,7 +382,10 @@ def _seconds(cell: Any) -> float:
 
 
 def _posix(cell: Any) -> float | None:
-    return None if _DIGITS_OF_A_DATE.fullmatch(str(cell)) else _float(cell)
+    number = _float(cell)
+    if number is not None and 19e6 <= number < 21e6 and _DIGITS_OF_A_DATE.fullmatch(str(cell)):
+        return None
+    return number
 
 
 def _moment(cell: Any) -> datetime:

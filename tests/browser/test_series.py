@@ -24,6 +24,11 @@ CASES: list[tuple[str, list[Any], list[str] | None]] = [
     ("0.1, abc, 1e-3", [0.1, "abc", 0.001], None),
     ("", [], None),
     (f"time,value\n{NOON},0.1\n{FIVE_PAST},", [0.1, None], [NOON, FIVE_PAST]),
+    (
+        f"Mid,Yes Price,Date (UTC)\n0.3,0.1,{NOON}\n0.4,0.2,{FIVE_PAST}",
+        [0.1, 0.2],
+        [NOON, FIVE_PAST],
+    ),
     ("12.02.2026,0.1\n13.02.2026,0.2", ["12.02.2026", 0.1, "13.02.2026", 0.2], None),
     ("1771588800,0.1\n1771589100,0.2", [0.1, 0.2], [NOON, FIVE_PAST]),
     ("1771588800000\t0.1\n1771589100000\t0.2", [0.1, 0.2], [NOON, FIVE_PAST]),

@@ -2,9 +2,18 @@
 // What is no number goes to the service as it was written, which then says where it is.
 
 const EMPTY = new Set(["", "null", "nan", "na", "none", "n/a", "-"]);
-const TIME_NAMES = /^(y_ts|ts|time|timestamp|date|datetime|at)$/i;
-const VALUE_NAMES = /^(y|value|price|prob|probability|p|mid|close|last)$/i;
-const MARKET_NAMES = /^(id|slug|ticker|symbol|question|outcome|(market|contract|token|event)([ _]?(id|slug|name))?)$/i;
+// The names of columns in order of preference, the same as in tsfm_client/series_files.py.
+const TIME_NAMES = [
+  "ts", "timestamp", "time", "t", "datetime", "date", "y_ts", "end_period_ts", "at",
+];
+const VALUE_NAMES = [
+  "price", "value", "y", "probability", "prob", "p", "close", "last", "yes_price", "mid",
+];
+const MARKET_NAMES = [
+  "market_id", "market", "ticker", "market_ticker", "symbol", "slug", "market_slug", "market_name",
+  "contract_id", "contract", "contract_name", "token_id", "token", "question", "outcome", "id",
+  "event_id", "event", "event_slug", "event_name",
+];
 
 /** `{values, times}`; times are ISO texts, or null where there are none. */
 export function readSeries(text) {
@@ -49,6 +58,8 @@ export function numberOr(text) {
 const linesOf = (text) => text.split(/\r?\n/).map((line) => line.trim()).filter((line) => /[^\s,;"]/.test(line));
 const cells = (line) => line.split(line.includes(";") ? ";" : line.includes("\t") ? "\t" : ",").map(unquoted);
 const unquoted = (cell) => cell.trim().replace(/^"(.*)"$/, "$1").trim();
+const nameOf = (head) => head.toLowerCase().replace(/\s*\([^)]*\)$/, "").replace(/[\s-]+/g, "_");
+const named = (heads, names) => names.map((name) => heads.indexOf(name)).filter((i) => i >= 0);
 const isTime = (cell) => asTime(cell) !== null;
 const isNumber = (cell) => cell !== "" && Number.isFinite(Number(cell));
 
@@ -66,7 +77,7 @@ function timed(rows) {
 
 /** The rows without the header, and which column holds the time, the market (-1: none) and the value. */
 function columnsIn(rows) {
-  const heads = rows[0].some(isTime) ? null : rows[0];
+  const heads = rows[0].some(isTime) ? null : rows[0].map(nameOf);
   const body = heads ? rows.slice(1) : rows;
   const at = column(heads, TIME_NAMES, body, isTime, []);
   const market = marketColumn(heads, body, at);
@@ -75,8 +86,8 @@ function columnsIn(rows) {
 
 /** The column of that name, else the first whose cells fit in most rows. */
 function column(heads, names, body, fits, taken) {
-  const named = heads ? heads.findIndex((head) => names.test(head)) : -1;
-  if (named >= 0) return named;
+  const [first] = heads ? named(heads, names) : [];
+  if (first !== undefined) return first;
   const some = body.slice(-500); // enough to tell
   const free = [...rowOf(body).keys()].filter((i) => !taken.includes(i));
   return free.find((i) => some.filter((row) => fits(row[i] ?? "")).length * 2 > some.length) ?? free[0] ?? 0;
@@ -86,8 +97,8 @@ function column(heads, names, body, fits, taken) {
 function marketColumn(heads, body, at) {
   const ids = (i) => new Set(body.map((row) => row[i] ?? "")).size;
   const text = (i) => ids(i) > 1 && body.every((row) => !isNumber(row[i] ?? "") && !isTime(row[i] ?? ""));
-  return [...rowOf(body).keys()].findIndex((_, i) =>
-    i !== at && (heads ? MARKET_NAMES.test(heads[i] ?? "") : text(i)) && (ids(i) === 1 || ids(i) * 2 <= body.length));
+  const columns = heads ? named(heads, MARKET_NAMES) : [...rowOf(body).keys()].filter((i) => i !== at && text(i));
+  return columns.find((i) => ids(i) === 1 || ids(i) * 2 <= body.length) ?? -1;
 }
 
 const rowOf = (body) => body.reduce((widest, row) => (row.length > widest.length ? row : widest), []);
@@ -106,7 +117,7 @@ function plain(text) {
   const bare = text.trim().replace(/^\[|\]$/g, "").replace(/\s*[,;]?\s*\n\s*/g, ",");
   const parts = bare.split(/[,;\t]/).flatMap((part) => unquoted(part).split(/\s+/));
   while (parts.length && parts.at(-1) === "") parts.pop();
-  if (parts.length && VALUE_NAMES.test(parts[0])) parts.shift();
+  if (parts.length && VALUE_NAMES.includes(nameOf(parts[0]))) parts.shift();
   return parts.map(value);
 }
 

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,14 @@ import pandas as pd
 import pytest
 
 from tests.support.builders import ROOT
-from tsfm_client.series_files import PriceFile, SeriesFileError, read_prices
+from tsfm_client.series_files import (
+    MARKET_NAMES,
+    TIME_NAMES,
+    VALUE_NAMES,
+    PriceFile,
+    SeriesFileError,
+    read_prices,
+)
 
 SAMPLES = ROOT / "tests/data/prices"
 ENDED = datetime(2026, 2, 20, 12, tzinfo=UTC)
@@ -72,6 +81,17 @@ def test_rows_with_times_are_one_request_a_market(folder: Path, text: str) -> No
 )
 def test_market_of_a_file_without_markets_is_its_name(folder: Path, text: str) -> None:
     assert requests(folder, text) == [TIMED | {"market_id": "given"}]
+
+
+def test_console_reads_columns_of_the_same_names() -> None:
+    script = (ROOT / "serve_app/console/static/series.js").read_text("utf-8")
+    lists = re.findall(r"const (\w+)_NAMES = \[(.*?),\s*\];", script, re.DOTALL)
+
+    assert {kind: tuple(json.loads(f"[{names}]")) for kind, names in lists} == {
+        "TIME": TIME_NAMES,
+        "VALUE": VALUE_NAMES,
+        "MARKET": MARKET_NAMES,
+    }
 
 
 @pytest.mark.parametrize(
