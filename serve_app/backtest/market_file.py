@@ -2,7 +2,8 @@
 
 Prices lie in [0, 1]. The columns ``platform``, ``category``, ``event`` and ``liquidity`` are
 optional and are read from a market's first row. Rows of one market ascend in time, at one step;
-rows of several markets may be mixed, and each market has a step of its own.
+rows of several markets may be mixed, and each market has a step of its own. Times may be a little
+late, and a last row that comes before its step is complete is left out.
 
 A missing row or an empty price means an unchanged price: up to ``LONGEST_GAP_STEPS`` of them are
 carried forward; a longer gap ends the series and starts another.
@@ -21,6 +22,7 @@ Rows = NDArray[np.int_]  # numbers of rows of the file
 
 LABELS = ("platform", "category", "event", "liquidity")
 LONGEST_GAP_STEPS = 12  # equals the default of request.max_gap_minutes for steps of 5 minutes
+MAX_LATE_FRACTION = 0.1  # of a step: how far a time may lie from the grid
 MAX_ODD_FRACTION = 0.1  # of a market's steps; above it, the steps are mixed frequencies, not gaps
 
 
@@ -54,18 +56,24 @@ def _series_of(prices: PriceFile, market: Market) -> Iterator[Series]:
     ts, rows = np.array(market.times), np.array(market.rows)
     y_prob = np.array(market.values, dtype=np.float64)  # None becomes NaN
     _check(prices, market, rows, ts, y_prob)
-    given = ~np.isnan(y_prob)
-    if given.sum() < 2:
+    if len(rows) < 2:
         return
-    step_s = _step(prices, rows, np.diff(ts))
-    ts, y_prob = ts[given], y_prob[given]
+    step_s = _step(np.diff(ts))
+    if ts[-1] - ts[-2] < (1 - MAX_LATE_FRACTION) * step_s:  # a download ends at the present
+        ts, rows, y_prob = ts[:-1], rows[:-1], y_prob[:-1]
+    _check_steps(prices, rows, np.diff(ts), step_s)
+    ts, y_prob = ts[~np.isnan(y_prob)], y_prob[~np.isnan(y_prob)]
+    if len(ts) < 2:
+        return
     cuts = np.flatnonzero(np.diff(ts) > (LONGEST_GAP_STEPS + 0.5) * step_s) + 1
     for part in np.split(np.arange(len(ts)), cuts):
-        at = np.rint((ts[part] - ts[part[0]]) / step_s).astype(int)  # index on the grid
+        start_ts = float(ts[part[0]])
+        at = np.rint((ts[part] - start_ts) / step_s).astype(int)  # index on the grid
+        newest = np.diff(at, append=at[-1] + 1) > 0  # of two late times on one step
         known = np.zeros(at[-1] + 1, dtype=bool)
         known[at] = True
-        path = y_prob[part][np.cumsum(known) - 1]  # the last known price
-        yield Series(market.market_id, float(ts[part[0]]), step_s, path, known, market.labels)
+        path = y_prob[part][newest][np.cumsum(known) - 1]  # the last known price
+        yield Series(market.market_id, start_ts, step_s, path, known, market.labels)
 
 
 def _check(prices: PriceFile, market: Market, rows: Rows, ts: FloatArray, y: FloatArray) -> None:
@@ -82,12 +90,19 @@ def _check(prices: PriceFile, market: Market, rows: Rows, ts: FloatArray, y: Flo
             raise prices.error(int(row), column, why)
 
 
-def _step(prices: PriceFile, rows: Rows, gaps_s: FloatArray) -> float:
-    """The market's step, in seconds: the most frequent one; all others must be multiples of it."""
+def _step(gaps_s: FloatArray) -> float:
+    """The most frequent step, in seconds; in whole minutes if no step is usual."""
     found, counts = np.unique(gaps_s.round(3), return_counts=True)
-    step_s = float(found[counts.argmax()])
+    if counts.max() * 2 < len(gaps_s):
+        minutes = np.maximum(np.rint(gaps_s / 60), 1)
+        found, counts = np.unique(minutes * 60, return_counts=True)
+    return float(found[counts.argmax()])
+
+
+def _check_steps(prices: PriceFile, rows: Rows, gaps_s: FloatArray, step_s: float) -> None:
+    """All steps must be multiples of the market's step, but for times that are a little late."""
     steps = gaps_s / step_s
-    off_grid = np.abs(steps - np.rint(steps)) > 1e-3
+    off_grid = np.abs(steps - np.rint(steps)) > MAX_LATE_FRACTION
     odd = np.rint(steps) != 1
     if off_grid.any() or odd.mean() > MAX_ODD_FRACTION:
         at = int(np.flatnonzero(off_grid | odd)[0])
@@ -96,4 +111,3 @@ def _step(prices: PriceFile, rows: Rows, gaps_s: FloatArray) -> float:
             f"of {step_s:g} s; bring each market to one regular step"
         )
         raise prices.error(int(rows[at + 1]), prices.columns[0], why)
-    return step_s

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,21 @@ def test_downloads_of_exchanges_are_probabilities_by_market(
         for market, values in markets.items()
     }
     assert all(body["freq"] == "60m" for body in bodies)
+
+
+def test_candlestick_without_trade_and_orders_is_a_gap(folder: Path) -> None:
+    candles = [{"end_period_ts": 0, "price": {"close": 40}}, {"end_period_ts": 60, "price": {}}]
+
+    assert requests(folder, json.dumps(candles))[0]["y"] == [0.4, None]
+
+
+def test_parquet_without_pandas_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(SeriesFileError, match=r"^a.parquet: Parquet needs pandas and pyarrow"):
+        read(folder, "", name="a.parquet")
 
 
 def test_parquet_is_a_table_with_an_index_or_without(folder: Path) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from serve_app.backtest.market_file import LABELS, LONGEST_GAP_STEPS, Series, series_of
+from tests.support.builders import ROOT
 from tsfm_client.series_files import SeriesFileError, read_prices
 
 HEAD = "market_id,ts,price"
@@ -88,7 +89,7 @@ def test_a_long_gap_ends_the_series_and_begins_another(tmp_path: Path) -> None:
         (["a,0,0.1", ",300,0.2"], 2, "market_id", "empty"),
         (["a,0,0.1", "b,0,0.1", "a,0,0.2"], 3, "ts", "already has a price"),
         (["a,300,0.1", "b,300,0.1", "a,0,0.2"], 3, "ts", "sort the file by time"),
-        ([f"a,{t},0.1" for t in (0, 300, 600, 720)], 4, "ts", "mixed frequencies: 120 s"),
+        ([f"a,{t},0.1" for t in (0, 300, 600, 720, 1020)], 4, "ts", "mixed frequencies: 120 s"),
         (
             [f"a,{t},0.1" for t in (*range(0, 6000, 300), *range(9300, 60000, 3600))],
             21,
@@ -130,5 +131,44 @@ def test_an_empty_price_is_a_missing_row(tmp_path: Path) -> None:
     assert series.known.tolist() == [True, False, True, True]
 
 
-def test_a_market_with_one_row_has_no_step_and_is_left_out(tmp_path: Path) -> None:
-    assert load_series(csv(tmp_path, "a,0,0.1")) == []
+def test_last_row_before_its_step_is_complete_is_left_out(tmp_path: Path) -> None:
+    [series] = load_series(csv(tmp_path, "a,0,0.1", "a,300,0.2", "a,600,0.3", "a,700,0.4"))
+
+    assert series.y_prob.tolist() == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("late_s", [(7, 9, 2, 30, 0), (0, 0, 0, 12, 12)])
+def test_times_some_seconds_late_are_on_the_grid(tmp_path: Path, late_s: tuple[int, ...]) -> None:
+    rows = [f"a,{3600 * i + late},0.{i + 1}" for i, late in enumerate(late_s)]
+    [series] = load_series(csv(tmp_path, *rows))
+
+    assert series.step_s == 3600
+    assert series.known.all()
+    assert series.y_prob.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_of_two_late_times_on_one_step_the_newest_counts(tmp_path: Path) -> None:
+    times = [*range(0, 10000, 1000), 10090, 11180, 12270, 13360, 14450, 15540, 16450, 17450]
+    rows = [f"a,{t},{i / 100}" for i, t in enumerate(times)]
+    [series] = load_series(csv(tmp_path, *rows))
+
+    assert series.y_prob.tolist()[14:] == [0.14, 0.14, 0.16, 0.17]
+
+
+@pytest.mark.parametrize(
+    ("name", "y_prob"),
+    [
+        ("polymarket_prices_history", [0.615, 0.605, 0.6, 0.625]),
+        ("kalshi_candlesticks", [0.56, 0.56, 0.56, 0.6125]),
+    ],
+)
+def test_downloads_of_exchanges_are_series(name: str, y_prob: list[float]) -> None:
+    [series] = load_series(ROOT / "tests/data/prices" / f"{name}.json")
+
+    assert series.step_s == 3600
+    assert series.y_prob.tolist() == pytest.approx(y_prob)
+
+
+@pytest.mark.parametrize("rows", [["a,0,0.1"], ["a,0,", "a,300,0.1"]])
+def test_a_market_with_one_price_is_left_out(tmp_path: Path, rows: list[str]) -> None:
+    assert load_series(csv(tmp_path, *rows)) == []
