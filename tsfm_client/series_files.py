@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice, zip_longest
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def _parquet(content: bytes) -> _Table:
         frame = pd.read_parquet(io.BytesIO(content))
     except ImportError as exc:
         raise ValueError("Parquet needs pandas and pyarrow; install them, or write CSV") from exc
-    except ValueError as exc:  # pyarrow's own errors are ValueErrors
+    except (ValueError, OSError, NotImplementedError) as exc:  # pyarrow's own errors are these
         raise ValueError("is not a table in Parquet form") from exc
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
@@ -204,17 +205,17 @@ def _parquet(content: bytes) -> _Table:
 def _csv(text: str) -> _Table:
     delimiter = max(",;\t", key=text.lstrip()[:4096].count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    if not rows:
+    numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    if not numbered:
         return _Table({})
-    names, body = rows[0][1], rows[1:]
+    names = numbered[0][1]
     if _is_data(names):
-        names, body = ["ts", "price"][-len(names) :], rows
-    cells = [row + [""] * (len(names) - len(row)) for _, row in body]
-    columns = (
-        zip(*(row[: len(names)] for row in cells), strict=True) if cells else [()] * len(names)
-    )
-    return _Table(dict(zip(names, columns, strict=True)), [line for line, _ in body])
+        names = ["ts", "price"][-len(names) :]
+    else:
+        del numbered[0]
+    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
+    columns = islice(zip_longest(names, *rows, fillvalue=""), len(names))
+    return _Table({name: cells for name, *cells in columns}, lines)
 
 
 def _is_data(cells: Sequence[str]) -> bool:
