@@ -1,7 +1,6 @@
 """The bench: numbers from outcomes, pass or fail from numbers, and the command as a whole."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -83,16 +82,6 @@ async def test_a_healthy_service_passes_with_its_numbers():
     assert code == 0
     assert "200" in out.splitlines()[0]
     assert "90.0%" in next(line for line in out.splitlines() if "hits" in line)
-
-
-async def test_numbers_for_programs_say_what_was_broken():
-    async with serving(service(fallback_used=True)) as url:
-        code, out, _ = await bench("--url", url, "--requests", "20", "--json")
-    numbers = json.loads(out)
-
-    assert (code, numbers["requests"], numbers["fallback_share"]) == (1, 20, 1.0)
-    assert numbers["bad_answers"] == {}
-    assert "from the fallback" in numbers["broken"][0]
 
 
 def test_an_address_where_nothing_listens_is_a_failure(capsys: pytest.CaptureFixture[str]):

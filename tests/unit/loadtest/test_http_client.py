@@ -46,16 +46,3 @@ async def test_a_broken_connection_is_an_error_and_the_next_request_reconnects()
 
         assert (await pool.ask(b"2"))[:2] == (200, b"back")
         pool.close()
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "localhost:8000", "http://", "/path"])
-def test_an_address_that_is_none_is_refused(url: str):
-    with pytest.raises(ValueError, match="is not an http"):
-        endpoint(url, "/x")
-
-
-def test_a_path_in_the_address_is_kept():
-    assert endpoint("https://h/base/", "/x").head.startswith(
-        b"POST /base/x HTTP/1.1\r\nHost: h\r\n"
-    )
-    assert endpoint("https://h/base/", "/x").port == 443

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from loadtest.limits import CURVES, add_options, broken, rate_at
+from loadtest.limits import add_options, broken
 from loadtest.service import ROOT
 from tests.unit.loadtest.fake_service import Handler, answer, forecast, serving
 
@@ -51,21 +51,6 @@ GOOD = Entry(100, 0, 200, 900)
 )
 def test_each_exceeded_limit_is_named(entries: dict[str, Entry], invalid: int, words: list[str]):
     assert broken(entries, invalid, LIMITS) == words
-
-
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        ("steady", {0: 10, 30: 10, 59.9: 10}),
-        ("step", {0: 10, 19.9: 10, 20: 55, 39.9: 55, 40: 100, 59.9: 100}),
-        ("spike", {0: 10, 26: 10, 27: 100, 32: 100, 34: 10, 59: 10}),
-        ("ramp", {0: 10, 30: 55}),
-    ],
-)
-def test_curve_gives_the_rate_of_each_moment_and_ends(name: str, rates: dict[float, float]):
-    assert {at: rate_at(name, 10, 100, at / 60) for at in rates} == rates
-    assert [rate_at(name, 10, 100, at / 60) for at in (60, -1)] == [None, None]
-    assert name in CURVES
 
 
 async def start_locust(url: str, *arguments: str) -> asyncio.subprocess.Process:

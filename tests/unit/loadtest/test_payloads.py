@@ -1,6 +1,5 @@
 """Requests: reproducible, different and realistic; the faults of answers."""
 
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.payloads import Shape, forecast_bodies, problem_of, windows
+from loadtest.payloads import Shape, forecast_bodies, problem_of
 
 SHAPE = Shape()
 
@@ -24,25 +23,12 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not():
     assert not set(forecast_bodies(3, SHAPE, 7)) & set(forecast_bodies(3, SHAPE, 8))
 
 
-def test_no_two_markets_share_a_series():
-    series = {tuple(series_of(body)) for body in forecast_bodies(2000, SHAPE)}
-
-    assert len(series) == 2000
-
-
 @given(seed=st.integers(0, 10_000), points=st.integers(2, 400))
 def test_every_price_is_a_tick_inside_the_bounds(seed: int, points: int):
     y = series_of(forecast_bodies(1, Shape(points=points), seed)[0])
 
     assert len(y) == points
     assert all(0 <= price <= 1 and price == round(price, 2) for price in y)
-
-
-def test_the_next_cycle_drops_the_oldest_price_and_comes_a_step_later():
-    first, second = islice(windows(0, SHAPE), 2)
-
-    assert second.cents[:-1] == first.cents[1:]
-    assert (second.end - first.end).total_seconds() == 300
 
 
 GOOD = {"0.1": [0.1, 0.1], "0.5": [0.2, 0.2], "0.9": [0.3, 0.3]}

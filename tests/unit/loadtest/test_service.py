@@ -10,11 +10,9 @@ import pytest
 
 from loadtest.service import (
     Service,
-    adapted_config,
     all_free,
     environment,
     free_block,
-    ports,
 )
 
 CONFIG: dict[str, Any] = {
@@ -40,23 +38,6 @@ def a_service(folder: Path, code: str, url: str = "http://127.0.0.1:1") -> Servi
 def close(service: Service) -> None:
     if service.process.stdout:
         service.process.stdout.close()
-
-
-def test_the_config_keeps_everything_but_the_address_and_the_unwanted():
-    config = adapted_config(CONFIG, 1234, without=["a"])
-
-    assert config["http_options"] == {"host": "127.0.0.1", "port": 1234, "request_timeout_s": 30}
-    assert config["applications"] == [{"name": "b"}]
-    assert config["proxy_location"] == "EveryNode"
-    assert CONFIG["http_options"]["port"] == 8000
-
-
-def test_no_two_settings_share_a_port_and_none_takes_the_http_one():
-    numbers = [int(number) for number in ports(20_000).values()]
-
-    assert len(set(numbers)) == len(numbers)
-    assert 20_000 not in numbers
-    assert max(numbers) < 20_090
 
 
 def test_a_start_knows_no_cluster_but_its_own():

@@ -119,17 +119,6 @@ async def test_every_body_is_sent_and_a_connection_that_breaks_is_lost() -> None
     assert [s.done_s for s in samples] == sorted(s.done_s for s in samples)
 
 
-async def test_an_answer_that_does_not_come_is_a_problem_but_not_a_lost_connection() -> None:
-    async def silent(_body: bytes) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
-
-    async with serving(silent) as url:
-        client = Client(url, SHAPE, timeout_s=0.01)
-        sample = await client.send(BODY)
-
-    assert (sample.problem, sample.lost) == ("TimeoutError", False)
-
-
 async def test_requests_leave_at_their_rate_whatever_became_of_the_others() -> None:
     started, release = [], asyncio.Event()
 

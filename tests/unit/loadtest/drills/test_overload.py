@@ -29,13 +29,6 @@ def broken(found: list[Row]) -> str:
     return "; ".join(failures(found))
 
 
-def test_what_the_model_answers_once_the_load_is_over_was_put_off():
-    late = Sample(0.0, 9.0, source="model", kind=BATCH)
-    (_, batch) = rows_of("3x", [replace(MODEL, kind=BATCH), late], over_s=5.0)
-
-    assert (len(batch.by_model), batch.served, batch.shed_share) == (2, 1, 0.5)
-
-
 def test_a_load_is_sustained_when_all_have_the_models_answer_in_time():
     slow = Sample(0.0, 0.5, source="model")
 

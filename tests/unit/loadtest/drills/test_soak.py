@@ -11,8 +11,6 @@ from loadtest.drills.soak import (
     Look,
     failures,
     gauges_of,
-    replaced,
-    rows_of,
 )
 
 RUNNER, GCS = "Runner replica", "Ray GCS"
@@ -59,14 +57,6 @@ def broken(seen: list[Look], in_flight: int | None = 0) -> str:
 )
 def test_whatever_grows_is_named(seen: list[Look], words: str):
     assert broken(seen) == words
-
-
-def test_a_process_of_ours_that_was_replaced_is_named():
-    seen = looks()
-    seen[-1] = Look(600.0, {8: seen[-1].readings[7]}, seen[-1].gauges)
-
-    assert replaced(seen) == [f"2 {RUNNER} came or went"]
-    assert rows_of(seen) == []
 
 
 def test_bad_answers_are_named_and_a_kind_without_any_good_one_proves_nothing():

@@ -44,7 +44,3 @@ def test_actual_values_are_counted_before_the_update_and_at_the_end() -> None:
 )
 def test_each_broken_promise_fails(changes: dict[str, object], words: str) -> None:
     assert words in "; ".join(failures([row(**changes)]))
-
-
-def test_last_stretch_that_is_not_whole_does_not_count() -> None:
-    assert row(samples=COLD[:30]).hits == (1.0, 1.0)

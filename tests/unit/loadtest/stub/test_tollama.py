@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import signal
 import socket
 from collections.abc import Iterator
 from time import perf_counter
@@ -138,16 +137,6 @@ def test_connection_that_fails_is_an_error_for_the_caller(
         call(stub, timeout=1)
 
 
-def test_stopped_runtime_refuses_and_answers_again_on_its_port():
-    with StubProcess("--ms-per-call", "0") as stub:
-        stub.stop()
-        with pytest.raises(httpx.ConnectError):
-            call(stub)
-        stub.start_again()
-
-        assert call(stub).status_code == 200
-
-
 def test_a_web_page_with_status_200_is_not_json(stub: StubProcess):
     stub.control(fault="wrong_content_type")
     response = call(stub)
@@ -256,19 +245,6 @@ def test_a_redirect_leads_to_a_place_that_would_answer(stub: StubProcess):
 
     assert call(stub).status_code == 307
     assert followed.status_code == 200
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_leaves_at_the_first_signal_even_with_a_call_in_flight(number: signal.Signals):
-    with StubProcess("--fault", "hang") as stub:
-        with pytest.raises(httpx.ReadTimeout):
-            call(stub, timeout=0.1)
-        stub.process.send_signal(number)
-
-        started = perf_counter()
-
-        assert stub.process.wait() == 0
-        assert perf_counter() - started < 5
 
 
 def test_fault_of_the_command_line_is_in_force():
