@@ -132,13 +132,13 @@ def test_callers_of_a_slow_runtime_are_no_overload() -> None:
     assert loop.refused == 0
 
 
-async def callers(harness: Harness, count: int, until: float) -> None:
-    """Callers who are back 11 ms after their answer, or 1 ms later for each of them."""
+async def callers(harness: Harness, count: int, until: float, back_s: float = 0.011) -> None:
+    """Callers who are back so long after their answer, or 1 ms later for each of them."""
 
     async def one(number: int) -> None:
         while harness.now() < until:
             await harness.put("x")
-            await asyncio.sleep(0.011 + 0.001 * number)
+            await asyncio.sleep(back_s + 0.001 * number)
 
     await asyncio.gather(*map(one, range(count)))
 
@@ -155,6 +155,34 @@ async def test_no_slot_is_held_beyond_a_deadline() -> None:
 
     assert quick == "Q"
     await others
+
+
+@pytest.mark.parametrize(
+    ("most", "back_s", "idle_s"),
+    [
+        (128, 0.011, 0.018),  # until all eight are back
+        (4, 0.011, 0.001),  # the other four fill a call
+        (128, 0.03, 0.0),  # they need more than half a call: two groups take turns
+    ],
+)
+async def test_slot_is_held_until_the_call_is_full(most: int, back_s: float, idle_s: float) -> None:
+    runtime = Runtime(*MOCK)
+
+    await callers(Harness(runtime, **SETTINGS | {"max_batch_size": most}), 8, 2.0, back_s)
+
+    idle = [b.started_at - a.ended_at for a, b in pairwise(runtime.calls) if 1.0 < a.ended_at < 1.9]
+    assert max(idle) == pytest.approx(idle_s, abs=0.001)
+
+
+async def test_held_slot_is_free_again_when_the_others_do_not_return() -> None:
+    harness = Harness(Runtime(*MOCK), **SETTINGS)
+    await callers(harness, 8, 1.0)
+    await asyncio.gather(*harness.put_all("x" * 8))
+
+    began = harness.now()
+    await harness.put("x")
+
+    assert harness.now() - began < 0.1
 
 
 async def test_no_slot_is_held_while_bulk_items_wait() -> None:

@@ -50,7 +50,7 @@ async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Pri
         began = harness.now()
         counts = seen[priority] if began >= WARM_UP_S else Outcomes()
         try:
-            await harness.put("x", within_s=within_s, priority=priority)
+            await harness.put(priority.name, within_s=within_s, priority=priority)
         except QueueFullError:
             counts.refused += 1
         except TooLateError:
@@ -83,6 +83,8 @@ async def test_admitted_items_are_in_time_and_bulk_is_refused_first(
 ):
     seen = await offered(runtime, interactive, bulk)
 
+    mixed = [call for call in runtime.calls[10:] if len(set(call.items)) > 1]
+    assert not [call for call in mixed if call.started_at < SECONDS]
     assert seen[URGENT].p95_s <= 0.25
     assert seen[URGENT].late == 0
     assert seen[URGENT].refused > 0
