@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from runner.config.loading import Config
 from tests.support.builders import ROOT
 from tests.support.scripts import load_script
@@ -32,18 +30,3 @@ def test_page_has_every_key_once_with_its_users_value_and_meaning() -> None:
 
 def _shown(key: str, required: bool) -> str:
     return f"**{key}**" if required else key
-
-
-@pytest.mark.parametrize(
-    ("schema", "words"),
-    [
-        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "number from 0, under 1"),
-        ({"type": "array", "items": {"type": "string"}}, "list of text"),
-        ({"anyOf": [{"$ref": "#/$defs/S"}, {"type": "null"}]}, "`a` or `b` or `null`"),
-        ({"type": "string", "format": "uri"}, "address"),
-    ],
-)
-def test_types_are_written_in_words(schema: dict[str, object], words: str) -> None:
-    found = load_script("config_reference").kind(schema, {"S": {"enum": ["a", "b"]}})
-
-    assert found == words

@@ -195,10 +195,3 @@ def test_selectors_meet_the_labels_of_the_pods() -> None:
     assert monitor["selector"]["matchLabels"].items() <= scraped["metadata"]["labels"].items()
     ports = {port["name"] for port in scraped["spec"]["ports"]}
     assert {endpoint["port"] for endpoint in monitor["endpoints"]} == ports
-
-
-def test_only_prod_keeps_the_state_of_the_head_in_redis() -> None:
-    key = "gcsFaultToleranceOptions"
-
-    assert key in ray_service("prod")["spec"]["rayClusterConfig"]
-    assert key not in ray_service("dev")["spec"]["rayClusterConfig"]

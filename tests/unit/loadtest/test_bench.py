@@ -22,15 +22,6 @@ def took(ms: float, problem: str | None = None, **seen: bool) -> Sample:
 FAST = took(10)
 
 
-def test_the_numbers_of_a_run():
-    samples = [took(ms, cached=ms > 50, fallback=ms == 1) for ms in range(1, 101)]
-    found = numbers_of(samples, 4.0)
-
-    assert [found[name] for name in ("p50_ms", "p95_ms", "p99_ms")] == [50.0, 95.0, 99.0]
-    assert (found["cache_hit_share"], found["fallback_share"]) == (0.5, 0.01)
-    assert found["per_second"] == 25.0
-
-
 @pytest.mark.parametrize(
     ("samples", "elapsed_s", "words"),
     [

@@ -1,6 +1,5 @@
 """What a start of the service is given, and that its end leaves nothing; Serve is not run."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,7 @@ import pytest
 
 from loadtest.service import (
     Service,
-    all_free,
     environment,
-    free_block,
 )
 
 CONFIG: dict[str, Any] = {
@@ -48,16 +45,6 @@ def test_a_start_knows_no_cluster_but_its_own():
     assert variables["RAY_TMPDIR"] == "/tmp/x"
     assert variables["TSFM_TOLLAMA__BASE_URL"] == "http://127.0.0.1:81/runtime"
     assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-
-
-def test_a_block_of_ports_is_free_and_a_taken_one_is_not():
-    first = free_block(5)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", first + 3))
-        taken.listen()
-
-        assert not all_free(first, 5)
-    assert all_free(first, 5)
 
 
 def test_a_service_that_ends_before_it_is_ready_is_reported_with_its_last_words(tmp_path: Path):
