@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from serve_app.cli.terminal import (
     check_folder,
     connect,
     exit_code_of,
+    message_of,
     note,
     print_json,
     screen,
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from tsfm_client import Client, Forecast, ServiceError
 
     Result = Forecast | ServiceError
+
+COLUMNS = ("market_id", "step", "ts", "level", "value", "model", "reason", "warnings")
+ADVICE = {
+    "model_not_installed": "see `tsfm models`",
+    "too_few_points": "the market needs more prices (fallback.min_points_for_tsfm)",
+}
 
 
 def forecast(
@@ -134,11 +142,28 @@ def _show(bodies: list[dict[str, Any]], results: "list[Result]", *, as_json: boo
         show_one(screen(), *answered[0])
     elif answered:
         show_many(screen(), answered)
+    if len(results) > 1:
+        _note_fallbacks([forecast for forecast, _ in answered])
     refused = [(body, r) for body, r in pairs if not isinstance(r, Forecast)]
+    markets = defaultdict(list)
     for body, error in refused:
-        note(f"{body.get('market_id', '?')}: {error}")
+        markets[message_of(error)].append(str(body.get("market_id", "?")))
+    for message, names in markets.items():
+        note(f"{names[0] if len(names) == 1 else f'{len(names)} markets'}: {message}")
     if refused:
         raise typer.Exit(max(exit_code_of(error) for _, error in refused))
+
+
+def _note_fallbacks(forecasts: "list[Forecast]") -> None:
+    """One line with the number of forecasts from the baseline and the reasons."""
+    metas = [forecast.meta for forecast in forecasts]
+    reasons = Counter(str(m.fallback_reason) for m in metas if m.runtime == "baseline")
+    if not reasons:
+        return
+    counts = (f"{reason} {count}" for reason, count in reasons.most_common())
+    words = next(iter(reasons)) if len(reasons) == 1 else ", ".join(counts)
+    advice = "".join(f"; {text}" for reason, text in ADVICE.items() if reason in reasons)
+    note(f"{reasons.total()} of {len(forecasts)} from the baseline: {words}{advice}")
 
 
 def _items(results: "list[Result]") -> list[dict[str, Any]]:
@@ -161,7 +186,7 @@ def _write(out: Path, results: "list[Result]") -> None:
                 json.dump({"results": _items(results)}, file)
                 return
             rows = csv.writer(file)
-            rows.writerow(("market_id", "step", "ts", "level", "value", "model", "reason"))
+            rows.writerow(COLUMNS)
             for result in results:
                 if isinstance(result, Forecast):
                     rows.writerows(_rows(result))
@@ -171,7 +196,8 @@ def _write(out: Path, results: "list[Result]") -> None:
 
 def _rows(forecast: "Forecast") -> Iterable[tuple[Any, ...]]:
     meta = forecast.meta
+    source = (meta.model_name, meta.fallback_reason or "", ";".join(meta.warnings))
     for i, moment in enumerate(forecast.times):
         for level, value in zip(forecast.levels, forecast.paths[i], strict=True):
             step = (forecast.market_id, i + 1, moment.isoformat())
-            yield *step, level, f"{value:.6f}", meta.model_name, meta.fallback_reason or ""
+            yield *step, level, f"{value:.6f}", *source

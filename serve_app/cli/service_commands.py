@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tsfm_client import Client
 
 INSTALLED = {True: "yes", False: "no", None: "not known"}
+SKILL = "skill: 1 - loss / loss of the baseline on the same forecasts; below 0 is worse than it"
 _COMMANDS = {"open": "force_open", "close": "force_closed", "reset": "reset"}  # BreakerCommand
 
 
@@ -50,6 +51,7 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
             "not measured" if model.skill is None else f"{model.skill:+.2f}",
         )
     screen().print(table)
+    typer.echo(SKILL)
     for model in found:
         measured = f" Skill: {model.skill_source}." if model.skill_source else ""
         typer.echo(f"{model.name}: {model.note or ''}{measured}")

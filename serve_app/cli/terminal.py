@@ -90,7 +90,7 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except _expected_errors() as exc:  # evaluated only after an error: a heavy import
-            fail(str(exc), exit_code_of(exc))
+            fail(message_of(exc), exit_code_of(exc))
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -108,6 +108,17 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, ServiceError) and error.code not in OF_THE_INPUT:
         return SERVICE_FAILED
     return WRONG_INPUT
+
+
+def message_of(error: BaseException) -> str:
+    """The text of an error, with the option or command that helps, if there is one."""
+    from tsfm_client import ServiceError, UnreachableError
+
+    if isinstance(error, UnreachableError):
+        return f"{error} Its address is set by --url or TSFM_URL."
+    if isinstance(error, ServiceError) and error.code == "unknown_model":
+        return f"{error} See `tsfm models`."
+    return str(error)
 
 
 def help_of(command: Callable[..., None]) -> str:

@@ -58,6 +58,12 @@ def show_many(console: Console, answered: Sequence[tuple[Forecast, Values]]) -> 
         spark = sparkline(past[-CHART_POINTS:], _SPARK)
         table.add_row(forecast.market_id, spark, _last(past), *row, _source(forecast))
     console.print(table)
+    widened = sum("interval_widened" in forecast.meta.warnings for forecast, _ in answered)
+    if widened:
+        console.print(
+            f"{widened} of {len(answered)} bands were widened to the least width; a request (JSON) "
+            "with bands.min_interval_ticks or a smaller bands.min_interval_width gets narrower ones"
+        )
 
 
 def chart(forecast: Forecast, past: Values, width: int, *, colour: bool) -> Any:
@@ -118,12 +124,13 @@ def _parts(status: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _requests(requests: Mapping[str, Any], window_s: float) -> str:
     share, hits = requests.get("fallback_share"), requests.get("cache_hit_share")
+    p50_ms, p95_ms = requests.get("p50_ms"), requests.get("p95_ms")
+    times = f"p50 {p50_ms:.0f} ms, p95 {_number(p95_ms, '.0f')} ms" if p50_ms is not None else ""
     return (
         f"last {window_s / 60:g} min: {requests.get('total', 0)} requests, "
         f"{_number(requests.get('rate_per_s'), '.1f')} /s, "
         f"fallback {_number(share, '.1%')}, from cache {_number(hits, '.1%')}, "
-        f"p50 {_number(requests.get('p50_ms'), '.0f')} ms, "
-        f"p95 {_number(requests.get('p95_ms'), '.0f')} ms"
+        f"{times or 'single requests: none'}"
     )
 
 
@@ -143,7 +150,7 @@ def _counts(label: str, counts: Mapping[str, Any]) -> str:
 
 def _breakers(breakers: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not breakers:
-        return "no model has been called yet"
+        return "no breaker states are known yet"
     table = Table("breaker of", "state", "next probe", box=None)
     for breaker in breakers:
         wait_s, state = breaker.get("next_probe_in_s"), str(breaker.get("state"))

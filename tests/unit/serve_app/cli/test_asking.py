@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from serve_app.cli import app
 from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
-from serve_app.cli.views import chart, show_one, status_view
+from serve_app.cli.views import chart, show_many, show_one, status_view
 from tests.support.client_service import forecast_of
 from tests.support.site import running_site
 from tests.support.status import make_status
@@ -123,6 +123,7 @@ def test_bands_are_written_as_csv_and_json(tsfm: Terminal, markets: Path, tmp_pa
     rows = list(csv.DictReader(table.read_text().splitlines()))
     [good, bad] = json.loads(results.read_text())["results"]
     assert len(rows) == 12 * 3
+    assert rows[0]["warnings"] == ";".join(good["ok"]["meta"]["warnings"])
     assert rows[0]["market_id"] == good["ok"]["market_id"] == "good"
     assert (rows[0]["step"], rows[0]["level"], float(rows[0]["value"])) == ("1", "0.1", 0.3)
     assert bad["error"]["detail"][0]["path"] == "y.39"
@@ -175,7 +176,7 @@ def test_service_that_is_not_reachable_is_one_sentence(
     assert result.exit_code == 2
     assert result.stderr == (
         "The service at http://127.0.0.1:9 cannot be reached: "
-        "nothing listens there, or the name is unknown.\n"
+        "nothing listens there, or the name is unknown. Its address is set by --url or TSFM_URL.\n"
     )
 
 
@@ -223,7 +224,8 @@ def test_status_of_a_service_that_just_started_is_short() -> None:
     text = shown(status_view({"version": "0.1.0", "requests": {}}))
 
     assert text.count("\n") == 3
-    assert "no model has been called yet" in text
+    assert "no breaker states are known yet" in text
+    assert "single requests: none" in text
 
 
 def test_watching_shows_the_status_again_until_an_interrupt() -> None:
@@ -238,11 +240,12 @@ def test_watching_shows_the_status_again_until_an_interrupt() -> None:
     assert shown_statuses == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-def make_forecast() -> Forecast:
+def make_forecast(**meta: Any) -> Forecast:
     body = {"market_id": "m-1", "as_of_ts": "2026-02-20T12:00:00Z", "y": Y}
     last: dict[str, Any] = {"q10": 0.1, "q50": 0.4, "q90": 0.8, "target_coverage": 0.8}
     last |= {"sample_size": 412, "segment": "all"}
-    return Forecast(forecast_of(body) | {"conformal_last_step": last})
+    answer = forecast_of(body)
+    return Forecast(answer | {"conformal_last_step": last, "meta": answer["meta"] | meta})
 
 
 def test_terminal_shows_a_chart_and_the_calibrated_last_step() -> None:
@@ -252,6 +255,24 @@ def test_terminal_shows_a_chart_and_the_calibrated_last_step() -> None:
 
     assert "┌" in capture.get()
     assert "0.1 to 0.8, for a coverage of 80%" in capture.get()
+
+
+def test_several_markets_show_how_many_bands_were_widened() -> None:
+    console = Console(width=200)
+    with console.capture() as capture:
+        show_many(console, [(make_forecast(warnings=["interval_widened"]), Y)] * 2)
+
+    assert "2 of 2 bands were widened" in capture.get()
+
+
+def test_several_markets_show_fallbacks_and_an_error_once(tsfm: Terminal) -> None:
+    short = json.dumps({"a": [0.4, 0.4, 0.4], "b": [0.4, 0.4, 0.4]})
+    result = tsfm("forecast", "-", stdin=short)
+    refused = tsfm("forecast", "-", "--model", "nothing", stdin=short)
+
+    assert result.stderr.splitlines()[-1].startswith("2 of 2 from the baseline: too_few_points; ")
+    assert refused.stderr.count("unknown_model") == 1
+    assert refused.stderr.endswith("See `tsfm models`.\n")
 
 
 def test_names_are_not_read_as_markup(tsfm: Terminal, tmp_path: Path) -> None:
