@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.batching.latency_model import UNKNOWN, LatencyFit, LatencyModel
+from runner.batching.latency_model import UNKNOWN, CallLatency, LatencyFit, LatencyModel
 
 CALLS = st.lists(
     st.tuples(st.integers(1, 512), st.floats(0, 40, allow_nan=False)), min_size=1, max_size=60
@@ -26,6 +26,10 @@ def test_a_straight_line_is_found_from_its_points():
 
     for n in (1, 10, 128, 256):
         assert line.seconds(n) == pytest.approx(tollama_s(n), rel=0.01)
+
+
+def test_calls_over_the_centre_have_the_slope_above_it():
+    assert CallLatency(2.5, 1.0, 0.4, 0.1).seconds(3) == pytest.approx(1.05)
 
 
 def test_two_calls_by_hand():

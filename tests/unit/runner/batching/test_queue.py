@@ -88,12 +88,18 @@ def test_calls_by_order_of_arrival(arrivals, max_items, calls):
 
 
 @pytest.mark.parametrize(
-    ("interactive", "bulk_in_calls"),
-    [(4, [1] * 6), (5, [1, 1, 1, 1, 3, 1]), (6, [0, 0, 0, 0, 3, 0])],
+    ("interactive", "places", "bulk_in_calls"),
+    [
+        (4, 5, [1] * 6),
+        (4, 6, [2] * 6),
+        (5, 6, [1, 1, 1, 1, 3, 1]),
+        (6, 6, [0, 0, 0, 0, 3, 0]),
+    ],
 )
-def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth(interactive, bulk_in_calls):
-    queue = queue_of(*map(bulk, "123456789"), bulk_batch_size=3)
-    places = 6 if interactive > 4 else 5
+def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth(
+    interactive, places, bulk_in_calls
+):
+    queue = queue_of(*map(bulk, "0123456789XYZ"), bulk_batch_size=3)
     calls = []
     for _ in range(6):
         for name in "abcdef"[: interactive - (len(queue) - queue.bulk_count)]:

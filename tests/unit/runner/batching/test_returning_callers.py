@@ -121,6 +121,7 @@ def test_callers_are_known_among_a_stream():
     stream = [0.25, 0.75]
     callers = after_rounds([*ALL, *stream], stream)
 
+    assert callers.share == pytest.approx(1.0)
     assert callers.hold_until(END, 1, 100, CALL_S) > END
 
 
