@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, zip_longest
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ MARKET_NAMES = (
     "market_name", "contract_id", "contract", "contract_name", "token_id", "token", "question",
     "outcome", "id", "event_id", "event", "event_slug", "event_name",
 )  # fmt: skip
+_MOST_SHOWN = 20  # columns in an error
 _FIRST_TIME_S = 1e9  # September 2001; larger numbers are times, not prices
 _MOST_SECONDS = 1e11  # year 5138; larger numbers are milliseconds
 _UNIT = re.compile(r"\s*\([^)]*\)$")  # as in "Date (UTC)"
@@ -126,7 +127,9 @@ def read_prices(path: Path, *, percent: bool = False, labels: Iterable[str] = ()
         raise SeriesFileError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
     except (UnicodeDecodeError, EOFError, zlib.error) as exc:
         raise SeriesFileError(f"{path}: is not text in UTF-8") from exc
-    except (ValueError, csv.Error, RecursionError) as exc:
+    except RecursionError as exc:
+        raise SeriesFileError(f"{name}: its lists or objects are nested too deeply") from exc
+    except (ValueError, csv.Error) as exc:
         reason = " ".join(str(exc).split())
         raise SeriesFileError(f"{name}: {reason}") from exc
     if not found.markets and not found.given:
@@ -305,7 +308,8 @@ def _columns(table: _Table, names: Mapping[str, str]) -> tuple[str | None, str |
         value = next(iter(names.values()))
     time = _time_column(table, names, (value, market))
     if value is None and (market is not None or not _is_wide(table, time)):
-        words = f"no column of values among {', '.join(table.columns)}"
+        shown = ", ".join(islice(table.columns, _MOST_SHOWN))
+        words = f"no column of values among {shown}"
         raise ValueError(f"{words}; call it {' or '.join(VALUE_NAMES[:2])}")
     return time, value, market
 
@@ -346,6 +350,8 @@ def _market_id(cell: Any) -> str:
 
 def _number(cell: Any) -> float | None:
     number = _float(cell)
+    if number is not None and isinf(number):
+        raise ValueError("is not finite")
     if number is not None and not isnan(number):
         return number
     if _text(cell) != "":

@@ -41,7 +41,6 @@ def test_slot_is_not_held_any_more_once_they_are_back():
     callers = after_rounds(ALL, [])
     for _ in range(4):
         callers.on_arrival(END + 0.01)
-
     assert callers.hold_until(END + 0.01, 5, 100, CALL_S) == END + 0.01
 
 
