@@ -72,15 +72,13 @@ async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Pri
 
 
 @pytest.mark.parametrize(
-    ("runtime", "interactive", "bulk"),
-    [
-        (Runtime(fixed_s=0.04, per_item_s=0.008), 145, 60),  # 90 a second in calls of 0.15 s
-        (Runtime(fixed_s=0.037, per_item_s=0.0009), 1400, 600),  # 700
-    ],
+    ("speed", "interactive", "bulk"),
+    [((0.04, 0.008), 145, 60), ((0.037, 0.0009), 1400, 600)],  # 90 a second in calls of 0.15 s; 700
 )
 async def test_admitted_items_are_in_time_and_bulk_is_refused_first(
-    runtime: Runtime, interactive: float, bulk: float
+    speed: tuple[float, float], interactive: float, bulk: float
 ):
+    runtime = Runtime(*speed)
     seen = await offered(runtime, interactive, bulk)
 
     mixed = [call for call in runtime.calls[10:] if len(set(call.items)) > 1]
