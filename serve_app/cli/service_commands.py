@@ -57,7 +57,9 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
         typer.echo(f"{model.name}: {model.note or ''}{measured}")
     missing = next((model.runtime_name for model in found if model.installed is False), None)
     if missing is not None:
-        typer.echo(f"Install a model where the runtime runs: `tollama pull {missing}`.")
+        typer.echo(
+            f"Add one to tollama: `tollama pull {missing}`. The embedded runtime has one model."
+        )
 
 
 def breaker(

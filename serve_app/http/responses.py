@@ -204,6 +204,7 @@ class ReadyAnswer(Out):
     breakers: dict[str, BreakerState] = Field(
         description="By runtime name, for the models asked for so far."
     )
+    default_model: str = Field(description="What the runtime calls it.")
     default_model_installed: bool | None = Field(
         description="If false, requests that name no model get the baseline; null: not known."
     )

@@ -169,6 +169,7 @@ class StatusEndpoint:
         answer = ReadyAnswer(
             status="ready",
             breakers=self._service.answers.breaker_states(),
+            default_model=self._default_model,
             default_model_installed=_has(runner, self._default_model),
         )
         return _json(answer)

@@ -70,7 +70,7 @@ DEFAULTS = {
 }
 READS, READ_PAUSE_S = 20, 0.5  # of ports, and of what the runtime has, until it is known
 NOT_INSTALLED = (
-    "The runtime does not have the default model: requests that name no model get the baseline. "
+    "The runtime does not have the default model, {}: requests without a model get the baseline. "
     "`tsfm models` lists what it has; TSFM_REQUEST__MODEL sets another default."
 )
 NO_RUNTIME = "No runtime answers: the baseline does, until one does."
@@ -295,9 +295,10 @@ def _stop(child: subprocess.Popen[bytes], *, at_once: bool) -> None:
 def model_note(url: str, pause: Callable[[float], object]) -> str:
     """What ``/readyz`` says about the default model, if there is something to do."""
     for _ in range(READS):
-        has = json.loads(body_of(url) or b"{}").get("default_model_installed")
+        ready = json.loads(body_of(url) or b"{}")
+        has = ready.get("default_model_installed")
         if has is not None:
-            return "" if has else NOT_INSTALLED
+            return "" if has else NOT_INSTALLED.format(ready["default_model"])
         pause(READ_PAUSE_S)
     return NO_RUNTIME
 

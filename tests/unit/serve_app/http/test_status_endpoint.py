@@ -56,6 +56,7 @@ async def test_models_and_readiness_say_whether_a_runtime_has_the_model(
     ready = (await bench.http.get("/readyz")).json()
 
     assert (models["fracast-0"]["installed"], ready["default_model_installed"]) == (has, has)
+    assert ready["default_model"] == "fracast-0"
 
 
 async def test_readiness_does_not_wait_for_a_runner_that_hangs(

@@ -108,13 +108,13 @@ def test_check_calls_the_service_itself_and_no_proxy(
 
 @pytest.mark.parametrize(
     ("installed", "expected", "reads"),
-    [(b"true", "", 0), (b"false", NOT_INSTALLED, 0), (b"null", NO_RUNTIME, 20)],
+    [(b"true", "", 0), (b"false", NOT_INSTALLED.format("m"), 0), (b"null", NO_RUNTIME, 20)],
 )
 def test_start_says_whether_the_runtime_has_the_default_model(
     installed: bytes, expected: str, reads: int
 ) -> None:
     pauses: list[float] = []
-    with server(200, b'{"default_model_installed":%b}' % installed) as url:
+    with server(200, b'{"default_model":"m","default_model_installed":%b}' % installed) as url:
         note = model_note(url, pauses.append)
 
     assert note == expected
