@@ -57,7 +57,7 @@ PLANS = {
     "call time of one item": ("a b c d", "x", {"max_call_s": 25, "latency": TENS}, "a", ""),
     "call time just reached": ("a b c d", "x", {"max_call_s": 30, "latency": TENS}, "ab", ""),
     "one item over the call time": ("a b", "", {"max_call_s": 0.5, "latency": TENS}, "a", ""),
-    "bytes end the main items": ("a:6 b:5 c", "x:5", {"max_bytes": 10}, "a", ""),
+    "bytes end the main items": ("a:4 b:4 c:4 d", "x:5", {"max_bytes": 10}, "ab", ""),
     "bytes just reached": ("a:5 b:5", "", {"max_bytes": 10}, "ab", ""),
     "bytes end the fill": ("a:5", "x:4 y:2 z", {"max_bytes": 10}, "ax", ""),
     "bytes just reached by the fill": ("a:5", "x:5", {"max_bytes": 10}, "ax", ""),
