@@ -35,8 +35,7 @@ unit: setup # a process for each core, four at most
 	$(BIN)/coverage report --fail-under=90 --skip-covered
 
 integration: setup ## test a real local Serve with the stand-in runtime
-	$(BIN)/python -m pytest tests/integration/own_service -q $(PARALLEL) loadfile
-	$(BIN)/python -m pytest tests/integration -q --ignore tests/integration/own_service
+	$(BIN)/python -m pytest tests/integration -q -n 3 # the parts of tests/integration/conftest.py
 
 test-browser: setup $(BROWSER) ## test the web pages in a real Chromium
 	$(BIN)/python -m pytest tests/browser -q $(PARALLEL) loadfile

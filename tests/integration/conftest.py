@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 from loadtest.payloads import Shape, encode, windows
 from loadtest.service import EMBEDDED_RUNTIME, ROOT, Service, start
@@ -96,6 +97,21 @@ async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> 
     while not await holds():
         assert clock() < end, "the condition did not come true in time"
         await asyncio.sleep(0.05)
+
+
+class ThreeParts(LoadScopeScheduling):
+    """Three processes: to start a service takes 20 seconds, and tests that share one stay together.
+
+    The longest test of all has a process of its own.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder, file = nodeid.split("::")[0].split("/")[-2:]
+        return file if file == "test_embedded.py" else folder
+
+
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> ThreeParts:
+    return ThreeParts(config, log)
 
 
 @pytest.fixture(scope="session")
