@@ -100,10 +100,7 @@ async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> 
 
 
 class ThreeParts(LoadScopeScheduling):
-    """Three processes: to start a service takes 20 seconds, and tests that share one stay together.
-
-    The longest test of all has a process of its own.
-    """
+    """Three processes: tests that share a service stay together, the longest test is alone."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder, file = nodeid.split("::")[0].split("/")[-2:]

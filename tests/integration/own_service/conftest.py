@@ -1,4 +1,4 @@
-"""Starts that run beside the tests of the shared service, which have deadlines: they give way."""
+"""Services here give way to the shared one, whose tests have deadlines."""
 
 import os
 

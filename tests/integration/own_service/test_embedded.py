@@ -1,8 +1,6 @@
 """The service as `make run` starts it."""
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from loadtest.service import ROOT, Service, start
+from loadtest.service import Service, start
 from tests.integration.conftest import assert_valid
 from tests.support.bench import EXAMPLE
 
@@ -60,28 +58,11 @@ def test_fresh_machine_forecasts_with_the_embedded_model_also_after_an_agent_of_
     assert any("/numpy/" in path for path in files)
     assert not any("/pandas/" in path for path in files)
     assert "--disable-frontend" in " ".join(before.values())  # of Ray's dashboard: no pages
-    assert answer["meta"]["runtime"] == "tollama"
-    assert answer["meta"]["model_name"] == "fracast-0"
-    assert answer["meta"]["fallback_used"] is False
+    meta = answer["meta"]
+    assert (meta["model_name"], meta["fallback_used"]) == ("fracast-0", False)
     assert answer["yhat_q"]["0.1"][-1] < answer["yhat_q"]["0.9"][-1]
     assert mode == 0o700
     assert ready
     assert before.keys() & again.keys() == {service.process.pid}
     assert left == []
     assert not Path(admin_socket).parent.exists()
-
-
-def test_wrong_setting_is_one_sentence_before_anything_starts() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "serve_app.launch.launcher"],
-        cwd=ROOT,
-        env={"TSFM_TOLLAMA__TIMEOUT_S": "soon", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert "tollama.timeout_s" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
