@@ -168,7 +168,7 @@ def _take_fill(
         tightest = min(tightest, item.deadline)
 
 
-COMPANY_S = 1.0  # for this long after an interactive item more of them are expected
+COMPANY_S = 0.3  # after an interactive item: a caller behind short calls returns within 0.2 s
 LONGEST_FACTOR = 1.25  # the limit of a call is at least this multiple of a call of one item
 PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would only be more calls
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
