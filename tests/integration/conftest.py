@@ -99,7 +99,7 @@ async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> 
         await asyncio.sleep(0.05)
 
 
-class ThreeParts(LoadScopeScheduling):
+class ThreeParts(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Three processes: tests that share a service stay together, the longest test is alone."""
 
     def _split_scope(self, nodeid: str) -> str:
