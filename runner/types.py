@@ -110,6 +110,7 @@ class ForecastRequest:
     conformal: bool | None = None  # calibrated bands wanted; None: as configured
     width_limits: Mapping[str, float] = field(default_factory=dict)  # instead of those in `bands`
     observe: bool = True  # False: not learned from, and counted apart
+    newest_prob: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) after as_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,10 @@
 """A Python client of the service: typed, sync or async, without Ray; see docs/client.md."""
 
+from tsfm_client.answers import Check as Check
 from tsfm_client.answers import ClientError as ClientError
 from tsfm_client.answers import Forecast as Forecast
 from tsfm_client.answers import LastStep as LastStep
+from tsfm_client.answers import LearnedFigure as LearnedFigure
 from tsfm_client.answers import Meta as Meta
 from tsfm_client.answers import Model as Model
 from tsfm_client.answers import RequestRefusedError as RequestRefusedError

@@ -64,6 +64,38 @@ class LastStep(_FromWire):
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedFigure(_FromWire):
+    """A figure from the outcomes of earlier forecasts, and how many outcomes of which segment."""
+
+    value: float
+    sample_size: int
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check(_FromWire):
+    """The newest price against the band that was forecast without the newest steps.
+
+    ``breach`` is none, above or below; ``severity`` none, breach (1 step), run or holds (12 steps).
+    """
+
+    price: float | None  # None: there is none in the newest step
+    breach: str
+    beyond_widths: float  # distance from the band in widths of the band
+    run_steps: int
+    severity: str
+    p_value: LearnedFigure | None  # None: too few outcomes are known
+    held_share: LearnedFigure | None  # of earlier breaches, after 11 more steps
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "Check":
+        """An instance from a JSON object; unknown fields are ignored."""
+        learned = ("p_value", "held_share")
+        figures = {k: wire[k] and LearnedFigure.from_wire(wire[k]) for k in learned}
+        return super(Check, cls).from_wire({**wire, **figures})
+
+
+@dataclass(frozen=True, slots=True)
 class Model(_FromWire):
     """A model that the service may serve."""
 
@@ -88,7 +120,8 @@ class Forecast:
     """Bands for the next steps of one market.
 
     `paths` are ``(H, Q)`` probabilities, ordered and in [0, 1]; `levels` the Q levels, ascending;
-    `conformal` the calibrated paths, if requested and available; `wire` the answer as JSON.
+    `conformal` the calibrated paths, if requested and available; `check` what the newest prices
+    are, if `newest_steps` were asked for; `wire` the answer as JSON.
     """
 
     def __init__(self, wire: Mapping[str, Any]) -> None:
@@ -102,6 +135,8 @@ class Forecast:
         calibrated, last = wire.get("yhat_q_conformal"), wire.get("conformal_last_step")
         self.conformal = None if calibrated is None else self._array(calibrated)
         self.conformal_last_step = None if last is None else LastStep.from_wire(last)
+        check = wire.get("check")
+        self.check = None if check is None else Check.from_wire(check)
 
     @property
     def times(self) -> tuple[datetime, ...]:

@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     times: Iterable[Any]
     freq: str
     horizon_steps: int
+    newest_steps: int
     levels: Iterable[float]
     model: str
     conformal: bool
@@ -43,8 +44,8 @@ class Options(TypedDict, total=False):
 
 
 _WIRE_NAMES = {"quantiles": "levels", "as_of_ts": "as_of", "y_ts": "times"}
-_SCALARS = ("freq", "horizon_steps", "conformal", "observe", "liquidity_bucket", "max_gap_minutes")
-_AS_IT_IS = (*_SCALARS, "bands")
+_SCALARS = ("freq", "horizon_steps", "newest_steps", "conformal", "observe", "liquidity_bucket")
+_AS_IT_IS = (*_SCALARS, "max_gap_minutes", "bands")
 
 
 def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str, Any]:

@@ -6,17 +6,28 @@ Two bands are scored. The *answered* one is ``yhat_q`` after its width limits; a
 its outermost levels is a *breach*. The *calibrated* one is ``yhat_q_conformal``, also if the caller
 did not ask for it. Coverage and width are of the interval of the `target_coverage`.
 
+A breach at the first step of a forecast *held* if the price is still beyond the edge that it
+crossed at step `HELD_STEPS`, the last one that is looked at.
+
 Each new outcome lowers the weight of the earlier ones by 1/N, so that the figures describe about
 the last N outcomes (`rolling_points`) without a list of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
+from runner.calibration.state import ConformalState
+from runner.calibration.surprise import ScoreHistogram
 from runner.types import Bands, FloatArray
+
+SegmentOf = tuple[str, str]  # source, segment
+HELD_STEPS = 12  # an hour of five minutes: the horizon that is asked for by default
+ROUNDING = 1e-9  # differences below this come from arithmetic, not from the market
+MEMORY_BREACHES = 1000  # a market of five minutes has a few a day
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +101,51 @@ class Rolling:
 
     points: int = 0  # number of all outcomes
     sums: FloatArray = field(default_factory=lambda: np.zeros(len(COLUMNS)))
+    scores: ScoreHistogram = field(default_factory=ScoreHistogram)
+    breaches: FloatArray = field(default_factory=lambda: np.zeros(2))  # decayed: all, held ones
 
     def after(self, outcomes: FloatArray, memory_points: int) -> "Rolling":
         """The sums with ``outcomes`` ``(N, 7)``, oldest first; each decays the earlier ones."""
-        kept = 1.0 - 1.0 / memory_points
-        ages = np.arange(len(outcomes) - 1, -1, -1)
-        sums = self.sums * kept ** len(outcomes) + kept**ages @ outcomes
-        return Rolling(self.points + len(outcomes), sums)
+        sums = _decayed(self.sums, outcomes, memory_points)
+        return replace(self, points=self.points + len(outcomes), sums=sums)
+
+    def after_scores(self, step: NDArray[np.int64], scores: FloatArray) -> "Rolling":
+        """With more scores; see `ScoreHistogram.after`."""
+        return replace(self, scores=self.scores.after(step, scores))
+
+    def after_breaches(self, held: NDArray[np.bool_]) -> "Rolling":
+        """With breaches of which it is known now whether they held ``(N,)``."""
+        rows = np.column_stack([np.ones(len(held)), held])
+        return replace(self, breaches=_decayed(self.breaches, rows, MEMORY_BREACHES))
+
+    def held(self) -> tuple[float, float]:
+        """The share of breaches that held, and of how many breaches; 0 without any."""
+        breaches, held = self.breaches.tolist()
+        return (_share(held, breaches) if breaches else 0.0), breaches
+
+
+def breach_of(y_prob: float, low: float, up: float) -> int:
+    """Where a price is: -1 below a band, 1 above it, 0 inside or unknown.
+
+    >>> breach_of(0.5, 0.4, 0.6), breach_of(0.3, 0.4, 0.6), breach_of(0.7, 0.4, 0.6)
+    (0, -1, 1)
+    """
+    return int(y_prob > up + ROUNDING) - int(y_prob < low - ROUNDING)
+
+
+def _decayed(sums: FloatArray, rows: FloatArray, memory: int) -> FloatArray:
+    kept = 1.0 - 1.0 / memory
+    ages = np.arange(len(rows) - 1, -1, -1)
+    decayed: FloatArray = sums * kept ** len(rows) + kept**ages @ rows
+    return decayed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """All that was learned: it is saved for a restart, and every replica has a copy."""
+
+    state: ConformalState
+    rolling: Mapping[SegmentOf, Rolling]  # the least recently updated first
 
 
 @dataclass(frozen=True, slots=True)

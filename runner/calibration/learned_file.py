@@ -5,7 +5,8 @@
 
 ``conformal`` has the form of a state file, and can be used as one. ``began_from`` is the digest of
 the state file from which learning started: with another fit it starts again. ``rolling`` holds the
-sums behind the coverage figures, the least recently updated segment first.
+sums behind the coverage figures, the histogram of scores and the number of breaches and of those
+that held, the least recently updated segment first.
 
 A file with any other content is refused: named in one warning, and the service runs without it.
 """
@@ -18,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import FailFast, Field
+from pydantic import FailFast, Field, field_validator
 
-from runner.calibration.coverage import COLUMNS, Rolling
-from runner.calibration.online_calibrator import Learned
+from runner.calibration.coverage import COLUMNS, Learned, Rolling
 from runner.calibration.state import (
     MAX_COUNT,
     ConformalState,
@@ -34,6 +34,7 @@ from runner.calibration.state import (
     state_body,
     write_json,
 )
+from runner.calibration.surprise import ScoreHistogram
 from runner.config.conformal import ConformalSection
 from runner.errors import ConfigError
 
@@ -80,9 +81,7 @@ def load_learned(
     conformal = file.conformal.model_copy(update={"sources": known})
     state = conformal.state_for(path, target_coverage, sources)
     rolling = {
-        (row.source, row.segment): Rolling(row.points, np.array([getattr(row, c) for c in COLUMNS]))
-        for row in file.rolling
-        if row.source in sources
+        (row.source, row.segment): row.to_rolling() for row in file.rolling if row.source in sources
     }
     return Learned(state, rolling)
 
@@ -97,6 +96,7 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
     rolling = [
         {"source": source, "segment": segment, "points": one.points}
         | dict(zip(COLUMNS, one.sums.tolist(), strict=True))
+        | {"scores": one.scores.counts.round(3).tolist(), "breaches": one.breaches.tolist()}
         for (source, segment), one in learned.rolling.items()
     ]
     body = {
@@ -131,6 +131,21 @@ class _RollingJson(Strict):
     calibrated: Sum
     calibrated_covered: Sum
     calibrated_width: Sum
+    scores: list[list[Sum]] | None = None  # None: from an earlier version
+    breaches: tuple[Sum, Sum] = (0.0, 0.0)
+
+    @field_validator("scores")
+    @classmethod
+    def _shaped(cls, scores: list[list[float]] | None) -> list[list[float]] | None:
+        groups, bins = ScoreHistogram().counts.shape
+        if scores is not None and [len(row) for row in scores] != [bins] * groups:
+            raise ValueError(f"scores must be {groups} lists of {bins} numbers")
+        return scores
+
+    def to_rolling(self) -> Rolling:
+        scores = ScoreHistogram() if self.scores is None else ScoreHistogram(np.array(self.scores))
+        sums = np.array([getattr(self, column) for column in COLUMNS])
+        return Rolling(self.points, sums, scores, np.array(self.breaches))
 
 
 class _LearnedFile(Strict):

@@ -5,20 +5,24 @@ different replicas. A batch is matched and scored in a few passes over arrays.
 """
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runner.calibration.conformal import Scored, has_moved, interval_of, interval_scores, update
 from runner.calibration.coverage import (
+    HELD_STEPS,
+    ROUNDING,
     Actual,
     CoverageReport,
     ForecastRecord,
+    Learned,
     LearningEvent,
     OutcomeCounts,
     Rolling,
+    SegmentOf,
+    breach_of,
     coverage_row,
 )
 from runner.calibration.open_forecasts import (
@@ -28,20 +32,10 @@ from runner.calibration.open_forecasts import (
     Window,
     match_actuals,
 )
-from runner.calibration.state import ConformalState, segment_chain, tails
+from runner.calibration.state import segment_chain, tails
+from runner.calibration.surprise import signed_scores
 from runner.config.conformal import ConformalSection
 from runner.types import FloatArray
-
-SegmentOf = tuple[str, str]  # source, segment
-_ROUNDING = 1e-9  # differences below this come from arithmetic, not from the market
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Learned:
-    """The state that is saved for a restart."""
-
-    state: ConformalState
-    rolling: Mapping[SegmentOf, Rolling]  # the least recently updated first
 
 
 class OnlineCalibrator:
@@ -146,15 +140,19 @@ class OnlineCalibrator:
             groups[forecast.source, forecast.segments].append(number)
         for (source, segments), numbers in groups.items():
             scores, outcomes = _scores_and_outcomes(matched, numbers)
-            scored = Scored(source, segments, by_step(scores, matched.step[numbers]))
+            step, held = matched.step[numbers], _held(matched, numbers)
+            signed = _signed_scores(matched, numbers)
+            scored = Scored(source, segments, by_step(scores, step))
             self._state = update(self._state, [scored], self._settings.online_rate)
             for segment in segments:
-                self._record((source, segment), outcomes)
+                before = self._rolling.get((source, segment), Rolling())
+                after = before.after(outcomes, self._settings.rolling_points)
+                after = after.after_scores(step, signed).after_breaches(held)
+                self._record((source, segment), after)
         self._counts[LearningEvent.SCORED] += len(matched.forecasts)
 
-    def _record(self, where: SegmentOf, outcomes: FloatArray) -> None:
-        before = self._rolling.get(where, Rolling())
-        self._rolling[where] = before.after(outcomes, self._settings.rolling_points)
+    def _record(self, where: SegmentOf, rolling: Rolling) -> None:
+        self._rolling[where] = rolling
         self._rolling.move_to_end(where)
         if len(self._rolling) > self._settings.max_segments:
             oldest, _ = self._rolling.popitem(last=False)
@@ -196,10 +194,30 @@ def _scores_and_outcomes(
         answered[:, 1] - answered[:, 0],
         ~_inside(y_prob, answered[:, 2], answered[:, 3]),
         known,
-        (scores <= factors + _ROUNDING).all(axis=1),  # False without factors
+        (scores <= factors + ROUNDING).all(axis=1),  # False without factors
         np.where(known, width, 0.0),
     ]
     return scores, np.column_stack(columns).astype(np.float64)
+
+
+def _signed_scores(matched: MatchedActuals, numbers: Sequence[int]) -> FloatArray:
+    interval = np.array([matched.forecasts[i].interval[matched.step[i]] for i in numbers])
+    return signed_scores(interval, matched.y_prob[numbers])
+
+
+def _held(matched: MatchedActuals, numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether it held ``(K,)``, of each breach of a first step whose last step is matched here.
+
+    Notes the breaches of first steps in their forecasts.
+    """
+    held: list[bool] = []
+    for i in numbers:
+        forecast, step, y_prob = matched.forecasts[i], matched.step[i], float(matched.y_prob[i])
+        if step == 0:
+            forecast.breach = breach_of(y_prob, *forecast.answered[0, 2:].tolist())
+        elif step == HELD_STEPS - 1 and forecast.breach:
+            held.append(breach_of(y_prob, *forecast.answered[0, 2:].tolist()) == forecast.breach)
+    return np.array(held, dtype=np.bool_)
 
 
 def _calibrated_width(interval: FloatArray, factors: FloatArray) -> FloatArray:
@@ -211,4 +229,4 @@ def _calibrated_width(interval: FloatArray, factors: FloatArray) -> FloatArray:
 
 
 def _inside(y_prob: FloatArray, low: FloatArray, up: FloatArray) -> NDArray[np.bool_]:
-    return np.asarray((y_prob >= low - _ROUNDING) & (y_prob <= up + _ROUNDING))
+    return np.asarray((y_prob >= low - ROUNDING) & (y_prob <= up + ROUNDING))

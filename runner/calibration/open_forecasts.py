@@ -35,6 +35,7 @@ class OpenForecast:
     answered: FloatArray  # (H, 4): the target's interval as answered, then the outermost levels
     factors: FloatArray  # (H, 2) of its calibration, also if not asked for; NaN: uncalibrated
     open: NDArray[np.bool_]  # (H,) True for steps that are not scored yet
+    breach: int = 0  # of the first step, once it is scored: -1 below the band, 1 above it
 
     @property
     def key(self) -> Key:

@@ -4,7 +4,7 @@ Every `Forecast` is made here, so that its metadata is set in one place.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction, relimited
 from runner.calibration.conformal import Adjusted, adjust, interval_of
-from runner.calibration.coverage import ForecastRecord
+from runner.calibration.coverage import ForecastRecord, Learned, Rolling, SegmentOf
 from runner.calibration.state import ConformalState, segment_chain
 from runner.config.loading import Config
+from runner.forecast.check import Check, judge
 from runner.forecast.resolved_request import InputWarning, ResolvedRequest
 from runner.types import (
     BASELINE_MODEL,
@@ -85,6 +86,7 @@ class Forecast:
     cache_entry: Entry[ModelAnswer] | None = None  # fresh: would answer an equal request
     conformal_asked: bool = False
     conformal: Adjusted | None = None  # paths (1, H, Q); None also if too few outcomes are known
+    check: Check | None = None  # of the newest prices, where that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class AnswerStore:
         self._settings = config.conformal
         self._bands = config.bands
         self._conformal = conformal
+        self._rolling: Mapping[SegmentOf, Rolling] = {}
         self._outbox = outbox
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
@@ -152,9 +155,9 @@ class AnswerStore:
             return None
         return ModelFailure(FallbackReason.BREAKER_OPEN, known.state, known.open_until - now)
 
-    def calibrate_by(self, state: ConformalState) -> None:
-        """Sets the calibration state of all further answers."""
-        self._conformal = state
+    def calibrate_by(self, learned: Learned) -> None:
+        """Sets what was learned, for all further answers."""
+        self._conformal, self._rolling = learned.state, learned.rolling
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
@@ -197,7 +200,7 @@ class AnswerStore:
             warnings=(*resolved.warnings, f"fallback_{reason}", *warnings, *bands.corrections),
             fallback_reason=reason,
         )
-        return self._calibrated(forecast, BASELINE_MODEL)
+        return self._checked(self._calibrated(forecast, BASELINE_MODEL), BASELINE_MODEL)
 
     def _of_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         bands = self._limited(resolved, answer.bands)
@@ -211,7 +214,8 @@ class AnswerStore:
             cache_age_s=answer.age_s,
             cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),
         )
-        return self._calibrated(forecast, resolved.key.model)
+        model = resolved.key.model
+        return self._checked(self._calibrated(forecast, model), model)
 
     def _from_entry(self, resolved: ResolvedRequest, entry: Entry[ModelAnswer]) -> Forecast:
         return replace(
@@ -255,6 +259,14 @@ class AnswerStore:
         adjusted = self._adjusted(request, source, forecast.bands)
         warnings = forecast.warnings if adjusted else (*forecast.warnings, UNCALIBRATED)
         return replace(forecast, conformal_asked=True, conformal=adjusted, warnings=warnings)
+
+    def _checked(self, forecast: Forecast, source: str) -> Forecast:
+        """The forecast with the check of the newest prices, if the request has any aside."""
+        request = forecast.resolved.request
+        if not request.newest_prob.size:
+            return forecast
+        check = judge(request, source, forecast.bands, self._rolling, self._settings)
+        return replace(forecast, check=check)
 
     def _adjusted(self, request: ForecastRequest, source: str, bands: Bands) -> Adjusted | None:
         """Calibrated paths, made of the bands before the width limits: factors learn from those."""

@@ -27,7 +27,7 @@ from runner.types import (
     Priority,
 )
 
-_TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
+TOLERANCE_S = 1e-3  # time stamps are written to the millisecond at best
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +64,11 @@ def regularise(
     steps = min(max_steps, int((times[-1] - times[0]) // step_s) + 1)
     grid = times[-1] - step_s * np.arange(steps - 1, -1, -1, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(values))
-    last = np.searchsorted(times[known], grid + _TOLERANCE_S, side="right") - 1
+    last = np.searchsorted(times[known], grid + TOLERANCE_S, side="right") - 1
     taken = known[last]  # (T,) index of the newest value at or before each step
-    observed = times[taken] > grid - step_s + _TOLERANCE_S
+    observed = times[taken] > grid - step_s + TOLERANCE_S
     y = values[taken]
-    beside = np.searchsorted(times, grid + _TOLERANCE_S, side="right") - 1
+    beside = np.searchsorted(times, grid + TOLERANCE_S, side="right") - 1
     covariates = {name: x[first:][beside] for name, x in x_past.items()}
     edges = np.flatnonzero(np.concatenate(([True], observed, [True])))
     longest_gap_minutes = float((np.diff(edges).max() - 1) * step_s / 60.0)

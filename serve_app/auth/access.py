@@ -24,6 +24,8 @@ ANY: Scopes = frozenset(TokenScope)
 NEEDS: Mapping[str, Scopes] = {
     "/tsfm/forecast": frozenset({TokenScope.FORECAST}),
     "/tsfm/forecast/batch": frozenset({TokenScope.BATCH}),
+    "/tsfm/check": frozenset({TokenScope.FORECAST}),
+    "/tsfm/check/batch": frozenset({TokenScope.BATCH}),
     "/tsfm/outcomes": frozenset({TokenScope.OUTCOMES}),
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,

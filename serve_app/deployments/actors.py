@@ -104,8 +104,8 @@ class LearningActor:
         learner.learn(pickle.loads(records))  # trusted: from our own replicas, by Ray
         self._save_when_due(learner)
         version = (self._life, learner.scored_points)
-        state = None if version == known else learner.learned.state
-        return LearningReply(version, state, learner.report())
+        learned = None if version == known else learner.learned
+        return LearningReply(version, learned, learner.report())
 
     async def outcomes(self, sent: Sequence[Actual]) -> OutcomeCounts:
         """Scores actual values sent to the outcomes endpoint."""

@@ -57,10 +57,11 @@ async def warm_up_batches(service: Dependencies) -> None:
 
 
 class BatchEndpoint:
-    """Answers a list of requests."""
+    """Answers a list of requests; ``newest_steps`` are checked where a request does not say."""
 
-    def __init__(self, service: Dependencies) -> None:
+    def __init__(self, service: Dependencies, newest_steps: int = 0) -> None:
         self._service = service
+        self._newest_steps = newest_steps
         self._queue = BatchQueue()
         self._cost = BatchCost()
 
@@ -97,7 +98,9 @@ class BatchEndpoint:
     ) -> Response:
         limits, clock = self._service.config.request, self._service.clock
         reading = clock()
-        batch = await read_batch(body, self._service.config, self._service.pacer)
+        batch = await read_batch(
+            body, self._service.config, self._service.pacer, self._newest_steps
+        )
         items, steps = batch.items, batch.steps
         self._cost.was_read(len(body), len(items), clock() - reading)
         rate_limit_of(request.scope).spend(max(0, steps - body_steps(body)))

@@ -54,11 +54,13 @@ class ForecastEndpoint:
     """Answers one request.
 
     Answers of the model are also cached by the digest of the request's bytes: the same bytes within
-    the time to live are answered without parsing.
+    the time to live are answered without parsing. ``newest_steps`` are checked where a request does
+    not say.
     """
 
-    def __init__(self, service: Dependencies) -> None:
+    def __init__(self, service: Dependencies, newest_steps: int = 0) -> None:
         self._service = service
+        self._newest_steps = newest_steps
         self._clock = service.clock
         self._kept: AnswerCache[_Kept] = AnswerCache(service.config.cache, lambda: 0.0)
         self._under_way = service.under_way
@@ -134,7 +136,7 @@ class ForecastEndpoint:
             await asyncio.sleep(0)
         steps = max(series_steps(wire, config.request), body_steps(body))
         rate_limit.spend(steps - body_steps(body))
-        request = to_request(wire, config)
+        request = to_request(wire, config, self._newest_steps)
         limit_ms = deadline_ms(config.request.deadline_ms, wire.deadline_ms, header_ms)
         admitted = self._clock()
         forecast = await self._service.forecaster.forecast(
@@ -191,6 +193,7 @@ def encode(forecast: Forecast) -> bytes:
         "quantiles": request.levels,
         "yhat_q": _by_level(forecast.bands.y_prob, request.levels),
         **(_calibrated(forecast.conformal, request.levels) if forecast.conformal_asked else {}),
+        **({"check": forecast.check} if forecast.check else {}),
         "meta": _meta(forecast),
     }
     encoded = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

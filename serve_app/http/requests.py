@@ -20,6 +20,7 @@ from starlette.types import Receive
 from runner.config.loading import Config
 from runner.config.sections import BandsSection, RequestSection
 from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
+from runner.forecast.check import MAX_NEWEST_STEPS, split
 from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -37,6 +38,7 @@ DEADLINE_HEADER = "x-request-deadline-ms"
 AT_ONCE_BYTES = 32 * 1024
 MIN_LEVEL = 1e-6  # tollama writes levels with six digits; a level that rounds to 1 crashes it
 MAX_PARAMS = 64
+FREQ = r"^[1-9][0-9]{0,3}[mhd]$"
 _STEP_S = {"m": 60, "h": 3600, "d": 86400}
 # The runtime keeps times in 64-bit nanoseconds: 1677 to 2262. Our limits are a little inside.
 _EARLIEST = datetime(1700, 1, 1, tzinfo=UTC).timestamp()
@@ -143,7 +145,7 @@ class ForecastBody(StrictBody):
 
     market_id: Name
     as_of_ts: Timestamp = Field(description="Time of the last value, ISO-8601 with a zone.")
-    freq: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}[mhd]$")] | None = Field(
+    freq: Annotated[str, Field(pattern=FREQ)] | None = Field(
         None, description="Step of the series: `<n>m`, `<n>h` or `<n>d`."
     )
     horizon_steps: Annotated[int, Field(ge=1, strict=True)] | None = None
@@ -167,6 +169,11 @@ class ForecastBody(StrictBody):
     deadline_ms: Annotated[float, Field(gt=0, strict=True)] | None = Field(
         None, description="Answer by then; can only tighten the service's own deadline."
     )
+    newest_steps: Annotated[int, Field(ge=0, le=MAX_NEWEST_STEPS, strict=True)] | None = Field(
+        None,
+        description="Forecast without the newest values of `y` and say in `check` what they are; "
+        "null: 1 for /tsfm/check, 0 for /tsfm/forecast.",
+    )
     conformal: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Whether calibrated paths come with the answer; null: as configured."
     )
@@ -185,8 +192,10 @@ class BatchBody(StrictBody):
     )
 
 
-def to_request(wire: ForecastBody, config: Config) -> ForecastRequest:
+def to_request(wire: ForecastBody, config: Config, newest_steps: int = 0) -> ForecastRequest:
     """The request in the types of `runner`, with defaults filled in and every limit checked.
+
+    ``newest_steps`` are checked where the body does not say.
 
     Raises:
         InvalidRequestError: a limit of the configuration, or of two fields together, is exceeded.
@@ -198,7 +207,7 @@ def to_request(wire: ForecastBody, config: Config) -> ForecastRequest:
     model = wire.model or ModelBody()
     _check_size(wire, horizon_steps, step_s, limits)
     space, max_gap_minutes = wire.transform or TransformBody(), wire.max_gap_minutes
-    return ForecastRequest(
+    request = ForecastRequest(
         market_id=wire.market_id,
         as_of=wire.as_of_ts,
         freq=freq,
@@ -219,6 +228,8 @@ def to_request(wire: ForecastBody, config: Config) -> ForecastRequest:
         width_limits=_width_limits(wire.bands, config.bands),
         observe=wire.observe,
     )
+    newest_steps = newest_steps if wire.newest_steps is None else wire.newest_steps
+    return split(request, newest_steps) if newest_steps else request
 
 
 def _width_limits(wire: BandsBody | None, bands: BandsSection) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from runner.config.registry import Covariates, LicenseTag, ServedModel
 from runner.forecast.answers import WARNINGS
+from runner.forecast.check import Breach, Severity
 from runner.types import BreakerState, FallbackReason, Source, Space
 from serve_app.http.errors import CODES
 
@@ -106,6 +107,34 @@ class LastStep(Out):
     segment: str | None = Field(description="Which forecasts they are of.")
 
 
+class LearnedFigure(Out):
+    """A figure from the outcomes of earlier forecasts of the same source."""
+
+    value: Probability
+    sample_size: Count = Field(description="Outcomes behind it; recent ones count more.")
+    segment: str = Field(description="Which forecasts they are of.")
+
+
+class CheckAnswer(Out):
+    """The newest price against the band that was forecast without the newest steps."""
+
+    price: Probability | None = Field(description="null: there is none in the newest step.")
+    breach: Breach = Field(description="Which side of the outermost levels the price is on.")
+    beyond_widths: Annotated[float, Field(ge=0)] = Field(
+        description="Distance from the band in widths of the band; 0 inside."
+    )
+    run_steps: Count = Field(description="Newest steps that are outside on the same side.")
+    severity: Severity = Field(description="breach: 1 step, run: 2 or more, holds: 12 or more.")
+    p_value: LearnedFigure | None = Field(
+        description="Two-sided: the share of earlier prices that were at least as far from their "
+        "forecast, in widths of it; null: too few are known."
+    )
+    held_share: LearnedFigure | None = Field(
+        description="The share of earlier breaches after which the price was still outside 11 "
+        "steps later; null: too few are known."
+    )
+
+
 class ForecastAnswer(Out):
     """A path of `horizon_steps` values for each level: finite, inside [0, 1], ordered."""
 
@@ -120,6 +149,9 @@ class ForecastAnswer(Out):
     )
     conformal_last_step: LastStep | SkipJsonSchema[None] = Field(
         None, description="Their last step in short, when they were asked for."
+    )
+    check: CheckAnswer | SkipJsonSchema[None] = Field(
+        None, description="What the newest prices are, when that was asked for."
     )
     meta: AnswerMeta
 

@@ -31,16 +31,22 @@ from serve_app.telemetry.tracing import traced_app
 Handler = Callable[[Request, Exception], Response]
 AsyncEndpoint = Callable[[Request], Awaitable[Response]]
 AsyncHandler = Callable[[Request, Exception], Awaitable[Response]]
-FORECAST_ROUTES = {"/tsfm/forecast": Asked.FORECAST, "/tsfm/forecast/batch": Asked.BATCH}
+FORECAST_ROUTES = {
+    "/tsfm/forecast": Asked.FORECAST,
+    "/tsfm/check": Asked.FORECAST,
+    "/tsfm/forecast/batch": Asked.BATCH,
+    "/tsfm/check/batch": Asked.BATCH,
+}
+CHECKED_STEPS = 1  # of a check that does not say
 
 
 def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
     """The ASGI app of a service; it has no lifespan events."""
     document = build_document(service.config)
-    forecast = ForecastEndpoint(service)
+    forecast, check = ForecastEndpoint(service), ForecastEndpoint(service, CHECKED_STEPS)
     status = StatusEndpoint(service, cluster)
     service.request_metrics.update_gauges_with(
-        lambda recorder: update_gauges(service, forecast.kept_bodies, recorder)
+        lambda recorder: update_gauges(service, forecast.kept_bodies + check.kept_bodies, recorder)
     )
     access = AccessControl(service.config.security, service.clock)
 
@@ -54,6 +60,8 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
         routes=[
             route("/tsfm/forecast", forecast, "POST"),
             route("/tsfm/forecast/batch", BatchEndpoint(service), "POST"),
+            route("/tsfm/check", check, "POST"),
+            route("/tsfm/check/batch", BatchEndpoint(service, CHECKED_STEPS), "POST"),
             route("/tsfm/outcomes", partial(take_outcomes, service), "POST"),
             route("/tsfm/models", status.models),
             route("/tsfm/status", status.show),

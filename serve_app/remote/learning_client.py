@@ -15,8 +15,7 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
-from runner.calibration.state import ConformalState
+from runner.calibration.coverage import Actual, CoverageReport, Learned, OutcomeCounts
 from runner.errors import OutcomesUnavailableError
 from runner.forecast.answers import Outbox
 
@@ -29,10 +28,10 @@ Version = tuple[int, int]  # of the learned state: actor instance, points scored
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearningReply:
-    """The actor's answer; ``state`` is None where the replica has this version already."""
+    """The actor's answer; ``learned`` is None where the replica has this version already."""
 
     version: Version
-    state: ConformalState | None
+    learned: Learned | None
     report: CoverageReport
 
 
@@ -56,7 +55,7 @@ class Learning:
         self,
         outbox: Outbox,
         call_actor: Callable[..., Awaitable[Any]],
-        calibrate_by: Callable[[ConformalState], None],
+        calibrate_by: Callable[[Learned], None],
         interval_s: float,
         report: CoverageReport,
     ) -> None:
@@ -126,8 +125,8 @@ class Learning:
             return False
         self._note(Exchange.OK)
         self.report = reply.report
-        if reply.state is not None:
-            self._calibrate_by(reply.state)
+        if reply.learned is not None:
+            self._calibrate_by(reply.learned)
             self._version = reply.version
         return len(records) == MAX_RECORDS
 

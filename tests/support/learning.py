@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.calibration.coverage import ForecastRecord, Rolling
-from runner.calibration.online_calibrator import Learned, OnlineCalibrator
+from runner.calibration.coverage import ForecastRecord, Learned, Rolling
+from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import ConformalSection
 from runner.types import Bands

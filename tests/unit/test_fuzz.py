@@ -42,7 +42,7 @@ def test_a_few_bodies_of_every_kind_do_no_harm(service: InProcess, kind: str) ->
 
 
 def test_requests_made_from_the_document_do_no_harm(service: InProcess) -> None:
-    tallies = list(by_document(service, 8, seed_of_run=1))
+    tallies = list(by_document(service, 12, seed_of_run=1))
 
     assert [tally.failure for tally in tallies if tally.failure] == []
     assert {tally.kind.split()[1] for tally in tallies} >= {FORECAST_PATH, "/readyz"}

@@ -179,8 +179,8 @@ class Batch(NamedTuple):
     deadline_ms: float | None
 
 
-async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
-    """Reads every item, in slices.
+async def read_batch(body: bytes, config: Config, pacer: Pacer, newest_steps: int = 0) -> Batch:
+    """Reads every item, in slices; ``newest_steps`` as in `to_request`.
 
     Raises:
         RequestError, ValidationError: the body as a whole is not a batch.
@@ -196,7 +196,7 @@ async def read_batch(body: bytes, config: Config, pacer: Pacer) -> Batch:
             await pacer.rest()
             if wire.deadline_ms is not None:
                 raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
-            items.append(to_request(wire, config))
+            items.append(to_request(wire, config, newest_steps))
         except (RequestError, ValidationError) as error:
             described = describe(error)
             if described.code == INVALID_JSON[1]:  # then the whole body is not JSON

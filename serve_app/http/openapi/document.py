@@ -5,7 +5,7 @@ that the handlers use. Schemas are pydantic's own, with the configured limits ad
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -111,6 +111,17 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
     return {
         "/tsfm/forecast": _forecast(config),
         "/tsfm/forecast/batch": _batch(config),
+        "/tsfm/check": replace(
+            _forecast(config),
+            summary="Check the newest price of one market",
+            description="A forecast without the newest values of `y`, and in `check` what these "
+            "values are: inside its band, or outside, by how much and for how long.",
+        ),
+        "/tsfm/check/batch": replace(
+            _batch(config),
+            summary="Check the newest prices of a whole cycle",
+            description="Like `/tsfm/forecast/batch`, with a `check` in each answer.",
+        ),
         "/tsfm/outcomes": _outcomes(config),
         "/tsfm/models": Operation(
             summary="Models this environment serves", answer=out.ModelsAnswer

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.calibration.coverage import Learned
 from runner.calibration.learned_file import (
     digest_of_file,
     fitted_state,
@@ -17,7 +18,7 @@ from runner.calibration.learned_file import (
     load_learned,
     save_learned,
 )
-from runner.calibration.online_calibrator import Learned, OnlineCalibrator
+from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState, save_state
 from runner.errors import ConfigError
 from tests.support.learning import make_rolling, make_seen, make_settings, make_state
@@ -25,7 +26,12 @@ from tests.support.learning import make_rolling, make_seen, make_settings, make_
 SOURCES = ("ewma", "fracast-0")
 LEARNED = Learned(
     make_state(factor=3.0),
-    {("ewma", "width=0..0.01"): make_rolling(7), ("ewma", "all"): make_rolling(9, covered=4.5)},
+    {
+        ("ewma", "width=0..0.01"): make_rolling(7),
+        ("ewma", "all"): make_rolling(9, covered=4.5)
+        .after_scores(np.array([0, 5]), np.array([-0.5, 2.0]))
+        .after_breaches(np.array([True, False])),
+    },
 )
 
 
@@ -70,7 +76,19 @@ def test_learned_state_is_loaded_again_in_its_order(
     for where, rolling in LEARNED.rolling.items():
         assert found.rolling[where].points == rolling.points
         np.testing.assert_allclose(found.rolling[where].sums, rolling.sums)
+        np.testing.assert_allclose(found.rolling[where].scores.counts, rolling.scores.counts)
+        np.testing.assert_allclose(found.rolling[where].breaches, rolling.breaches)
     assert caplog.text == ""
+
+
+def test_file_of_an_earlier_version_has_no_scores_and_no_breaches(files: Files) -> None:
+    files.change(
+        lambda body: [row.pop(k) for row in body["rolling"] for k in ("scores", "breaches")]
+    )
+
+    rolling = files.load().rolling["ewma", "all"]
+
+    assert (rolling.scores.counts.sum(), rolling.breaches.sum()) == (0, 0)
 
 
 def test_removed_model_is_left_out(files: Files) -> None:
@@ -98,6 +116,8 @@ def test_removed_model_is_left_out(files: Files) -> None:
         (lambda body: body["rolling"][1].update(width=float("nan")), "rolling.1.width"),
         (lambda body: body["rolling"][1].update(breached=1e300), "rolling.1.breached"),
         (lambda body: body["rolling"][1].update(segment="s" * 1000), "rolling.1.segment"),
+        (lambda body: body["rolling"][1].update(scores=[[1.0]]), "rolling.1.scores: scores must"),
+        (lambda body: body["rolling"][1].update(breaches=[1.0]), "rolling.1.breaches"),
     ],
 )
 def test_file_with_other_content_is_refused(

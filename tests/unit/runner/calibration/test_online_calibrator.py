@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from runner.calibration.coverage import Actual, CoverageRow, LearningEvent, OutcomeCounts
-from runner.calibration.online_calibrator import Learned, OnlineCalibrator
+from runner.calibration.coverage import Actual, CoverageRow, Learned, LearningEvent, OutcomeCounts
+from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.config.conformal import Dimension
 from runner.types import Bands
 from tests.support.learning import (
@@ -200,3 +200,41 @@ def test_coverage_is_restored_two_hundred_outcomes_after_a_threefold_change(seed
     assert inside[settled:].mean() == pytest.approx(0.8, abs=0.02)
     for start in range(settled, settled + 3000, 1000):
         assert inside[start : start + 1000].mean() == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("prices", "breaches"),
+    [
+        ([0.7] * 12, [1, 1]),
+        ([0.7] * 11 + [0.5], [1, 0]),
+        ([0.7] * 11 + [0.3], [1, 0]),  # outside on the other side
+        ([0.3] * 12, [1, 1]),
+        ([0.5] * 11 + [0.7], [0, 0]),  # no breach of the first step
+        ([0.7] * 11, [0, 0]),  # not known yet
+    ],
+)
+@pytest.mark.parametrize("in_one", [True, False])
+def test_breach_of_the_first_step_has_held_if_the_price_is_still_outside_at_the_twelfth(
+    prices: list[float], breaches: list[int], in_one: bool
+) -> None:
+    learner = make_learner(max_markets=1)
+    learner.learn([make_seen(0, 0.5, bands=band(0.5, 0.1, steps=12))])
+    for end in [len(prices)] if in_one else range(1, len(prices) + 1):
+        learner.outcomes(
+            [
+                Actual("m-1", START + (step + 1) * STEP_S, price)
+                for step, price in enumerate(prices[:end])
+                if in_one or step == end - 1
+            ]
+        )
+
+    np.testing.assert_allclose(learner.learned.rolling["ewma", "all"].breaches, breaches, atol=0.01)
+
+
+def test_scores_of_all_segments_are_kept() -> None:
+    learner = make_learner(segments=(Dimension.FREQ,))
+    learner.learn([make_seen(0, 0.5), make_seen(1, 0.5, 0.55)])
+
+    for segment in ("freq=5m", "all"):
+        scores = learner.learned.rolling["ewma", segment].scores
+        assert scores.p_value(0, 0.5)[1] == 1.0

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner.calibration.coverage import Learned
 from runner.calibration.state import ConformalState, StepFactors
 from runner.forecast.answers import AnswerStore, Forecast, Outbox
 from runner.types import Bands, FallbackReason
@@ -62,7 +63,7 @@ def test_new_calibration_state_is_used_from_then_on() -> None:
     answers, _ = make_answers()
     asked = resolved(conformal=True)
     before = answers.from_baseline(asked, make_bands(), REASON)
-    answers.calibrate_by(make_state(factor=2.0))
+    answers.calibrate_by(Learned(make_state(factor=2.0), {}))
     after = answers.from_baseline(asked, make_bands(), REASON)
 
     assert before.conformal is None

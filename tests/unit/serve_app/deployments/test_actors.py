@@ -81,7 +81,7 @@ async def test_learning_actor_that_cannot_be_built_is_built_by_a_later_call(
             await exchange(actor)
 
     first = await exchange(actor)
-    assert (await exchange(actor, known=first.version)).state is None  # the same instance
+    assert (await exchange(actor, known=first.version)).learned is None  # the same instance
 
 
 def make_actor(file: Path | None = None) -> tuple[LearningActor, FakeClock]:
@@ -101,9 +101,9 @@ async def test_state_is_sent_only_to_a_replica_with_another_version() -> None:
     first = await exchange(actor)
     later = await exchange(make_actor()[0])
 
-    assert first.state is not None
-    assert (await exchange(actor, known=first.version)).state is None
-    assert (await exchange(actor, known=later.version)).state is not None
+    assert first.learned is not None
+    assert (await exchange(actor, known=first.version)).learned is None
+    assert (await exchange(actor, known=later.version)).learned is not None
     assert later.version > first.version
 
 
@@ -123,8 +123,8 @@ async def test_new_state_is_saved_at_intervals_and_the_next_actor_continues_from
     await exchange(actor)
     assert not file.exists()  # nothing new
 
-    assert after.state is not None
-    assert after.state.tracks["ewma"]["all"].sample_size.tolist() == [1]
+    assert after.learned is not None
+    assert after.learned.state.tracks["ewma"]["all"].sample_size.tolist() == [1]
     assert after.report.rows == before.report.rows
 
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayTaskError
 
-from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
-from runner.calibration.state import ConformalState
+from runner.calibration.coverage import Actual, CoverageReport, Learned, OutcomeCounts
 from runner.errors import OutcomesUnavailableError
 from runner.forecast.answers import Outbox
 from serve_app.remote.learning_client import MAX_RECORDS, Learning, LearningReply
@@ -28,7 +27,7 @@ class FakeActor:
         self.error: Exception | None = None
         self.delay_s = 0.0
         self.version = (7, 0)
-        self.state = make_state(factor=2.0)
+        self.learned = Learned(make_state(factor=2.0), {})
 
     async def call(self, method: str, *args: Any) -> Any:
         await asyncio.sleep(self.delay_s)
@@ -39,8 +38,8 @@ class FakeActor:
         notes, known = args
         self.calls += 1
         self.received += [record.market_id for record in pickle.loads(notes)]  # our own
-        state = None if known == self.version else self.state
-        return LearningReply(self.version, state, CoverageReport(0.8, markets=len(self.received)))
+        learned = None if known == self.version else self.learned
+        return LearningReply(self.version, learned, CoverageReport(0.8, markets=len(self.received)))
 
 
 class Replica:
@@ -49,7 +48,7 @@ class Replica:
     def __init__(self) -> None:
         self.actor = FakeActor()
         self.outbox = Outbox(1000)
-        self.states: list[ConformalState] = []
+        self.states: list[Learned] = []
         shared = (self.actor.call, self.states.append, INTERVAL_S, CoverageReport(0.8))
         self.learning = Learning(self.outbox, *shared)
 
@@ -63,11 +62,12 @@ async def test_records_are_sent_once_and_each_new_state_is_used_once() -> None:
     replica.answers("a", "b")
     for _ in range(2):
         await replica.learning.exchange()
-    first, replica.actor.version, replica.actor.state = replica.actor.state, (7, 12), make_state()
+    first, replica.actor.version = replica.actor.learned, (7, 12)
+    replica.actor.learned = Learned(make_state(), {})
     await replica.learning.exchange()
 
     assert replica.actor.received == ["a", "b"]
-    assert replica.states == [first, replica.actor.state]
+    assert replica.states == [first, replica.actor.learned]
     assert replica.learning.report.markets == 2
 
 
