@@ -29,6 +29,33 @@ def all_tables(result: Summary) -> list[TableText]:
     return tables + ([calibration_table(calibration)] if calibration else [])
 
 
+def alerts_table(result: Summary) -> TableText:
+    """The comparison of alert rules."""
+    head = (
+        "rule", "alerts", "a market and day", "lasted", "median change",
+        "real moves seen", "mean delay, steps",
+    )  # fmt: skip
+    rows = [
+        (
+            name,
+            f"{one['alerts']:,}",
+            f"{one['per_market_day']:.2f}",
+            share(one["lasted_share"]),
+            share(one["median_change"]),
+            f"{share(one['real_moves_seen'])} of {one['real_moves']:,}",
+            f"{one['mean_delay_steps']:.2f}",
+        )
+        for name, one in result["rules"].items()
+    ]
+    note = (
+        f"{result['markets']} series, {result['market_days']:,.0f} days. All rules give as many "
+        f"alerts as the service at a p-value of {result['p_value']:g}. lasted: half of the change "
+        "is left 11 steps later; real moves: changes of 5 % or more that lasted. Distance of "
+        f"randomised p-values from uniform: {result['randomised_ks']:.3f}."
+    )
+    return TableText("Alert rules", head, tuple(rows), note)
+
+
 def _overview(result: Summary) -> TableText:
     head = (
         "source", "pinball loss", "against flat", "interval score 80 %", "CRPS", "MAE", "RMSE",

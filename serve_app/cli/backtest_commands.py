@@ -44,6 +44,9 @@ def backtest(
     statsforecast: Annotated[
         bool, typer.Option("--statsforecast", help="Naive, SES and AutoETS of statsforecast.")
     ] = False,
+    alerts: Annotated[
+        bool, typer.Option("--alerts", help="Compare alert rules instead of bands.")
+    ] = False,
     split: By = "event",
     holdout: Holdout = 0.5,
     splits: Splits = 4,
@@ -66,11 +69,12 @@ def backtest(
       tsfm backtest prices.csv
       tsfm backtest prices.parquet --model chronos --html report.html --save report.json
       tsfm backtest prices.csv --statsforecast --sample 1600
+      tsfm backtest prices.csv --alerts
     """
     from runner.config.loading import load_config
-    from serve_app.backtest.tables import all_tables
+    from serve_app.backtest.tables import alerts_table, all_tables
     from serve_app.backtest.windows import Shape
-    from serve_app.cli.backtest_run import Job, backtest_of, print_table, write_report
+    from serve_app.cli.backtest_run import Job, alerts_of, backtest_of, print_table, write_report
 
     job = Job(
         data=data,
@@ -89,6 +93,10 @@ def backtest(
         processes=processes,
         work=work,
     )
+    if alerts:
+        found = alerts_of(job, load_config(found_config(config)))
+        print_json(found) if as_json else print_table(alerts_table(found))
+        return
     result = backtest_of(job, load_config(found_config(config)))
     if as_json:
         print_json(result)

@@ -18,6 +18,7 @@ from runner.calibration.state import ConformalState, save_state
 from runner.config.loading import Config
 from runner.errors import ConfigError
 from runner.types import FloatArray
+from serve_app.backtest.alert_rules import HORIZON, POINTS, compare_rules, steps_of
 from serve_app.backtest.band_store import Finished, Store, compute, open_store
 from serve_app.backtest.calibration import Calibrator, baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE, REFERENCES, STATSFORECAST
@@ -37,6 +38,7 @@ from serve_app.backtest.windows import (
     split_time,
 )
 from serve_app.cli.terminal import note, screen
+from serve_app.watch.alerts import P_VALUE
 from tsfm_client import Client
 from tsfm_client.series_files import read_prices
 
@@ -90,6 +92,20 @@ def backtest_of(job: Job, config: Config) -> Summary:
     result["settings"] = job.reported()
     result["data"]["file"] = job.data.name
     return result
+
+
+def alerts_of(job: Job, config: Config) -> Summary:
+    """Compares alert rules on the file; raises like `backtest_of`."""
+    series = _series(job)
+    with _progress({"series": len(series)}) as finished:
+        steps = []
+        for one in series:
+            steps.append(steps_of(one, config))
+            finished("series", 1)
+    known = [one for one in steps if one is not None]
+    if len(known) < 2:
+        raise ConfigError(f"Two series with {POINTS + HORIZON} steps are needed.")
+    return compare_rules(known, P_VALUE)
 
 
 def calibration_of(
