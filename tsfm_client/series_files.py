@@ -21,11 +21,12 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice, zip_longest
 from math import isinf, isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tsfm_client.body import request_body, to_moment
@@ -133,6 +134,30 @@ def read_prices(path: Path, *, percent: bool = False, labels: Iterable[str] = ()
         reason = " ".join(str(exc).split())
         raise SeriesFileError(f"{name}: {reason}") from exc
     if not found.markets and not found.given:
+        raise SeriesFileError(f"{name}: contains no values")
+    return found
+
+
+def prices_of_json(
+    name: str, value: Any, changed: datetime, columns: Mapping[str, str] = MappingProxyType({})
+) -> PriceFile:
+    """The prices in a JSON value; ``columns`` are the names of its fields by those used here.
+
+    Raises:
+        SeriesFileError: it contains no valid series.
+    """
+    found = PriceFile(name, changed)
+    theirs = {theirs: ours for ours, theirs in columns.items()}
+    try:
+        tables = [
+            replace(table, columns={theirs.get(k, k): v for k, v in table.columns.items()})
+            for table in _tables_of_json(value)
+        ]
+        _fill(found, tables, ())
+        _check_range(found, percent=False)
+    except (ValueError, RecursionError) as exc:
+        raise SeriesFileError(f"{name}: {' '.join(str(exc).split())}") from exc
+    if not found.markets:
         raise SeriesFileError(f"{name}: contains no values")
     return found
 

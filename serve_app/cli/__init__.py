@@ -13,6 +13,7 @@ from serve_app.cli.forecast_commands import forecast
 from serve_app.cli.local_commands import bench, check_config, config, serve
 from serve_app.cli.service_commands import breaker, models, status
 from serve_app.cli.terminal import Commands, help_of
+from serve_app.cli.watch_commands import watch
 from serve_app.version import package_version
 
 app = typer.Typer(
@@ -41,7 +42,10 @@ def main(
     """Options before a command."""
 
 
-COMMANDS = (serve, forecast, models, status, breaker, check_config, config, backtest, calibrate)
+COMMANDS = (
+    *(serve, forecast, watch, models, status, breaker),
+    *(check_config, config, backtest, calibrate),
+)
 for command in COMMANDS:
     app.command(help=help_of(command))(command)
 app.command(

@@ -1,0 +1,76 @@
+"""Repeats cycles until it is stopped: on the grid of the series, each within a limit of time."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from serve_app.watch.cycle import Outcome, Plan, run_cycle
+from serve_app.watch.delivery import Webhook
+from serve_app.watch.journal import Journal
+from serve_app.watch.metrics import WatchMetrics
+from serve_app.watch.quotes import Source, SourceError
+from tsfm_client import AsyncClient, ClientError
+
+CYCLE_S = 60.0  # the service level of a cycle: `slo.cycle_s`
+AFTER_STEP_S = 5.0  # exchanges publish the last price of a step a little later
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a cycle ended: with an outcome, or with the reason why there is none."""
+
+    began: float  # POSIX seconds
+    took_s: float
+    outcome: Outcome | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """What a watch works with; ``clock`` gives POSIX seconds."""
+
+    source: Source
+    client: AsyncClient
+    journal: Journal
+    plan: Plan
+    receivers: Sequence[str]
+    metrics: WatchMetrics
+    clock: Callable[[], float]
+    webhook: Webhook | None = None
+    cycle_s: float = CYCLE_S
+
+    async def cycle(self) -> Report:
+        """Runs one cycle; a failure is a part of the report."""
+        began, timer, outcome, failure = self.clock(), perf_counter(), None, None
+        try:
+            async with asyncio.timeout(self.cycle_s):
+                outcome = await run_cycle(
+                    self.source, self.client, self.journal, self.receivers, self.plan, began
+                )
+        except TimeoutError:
+            failure = f"the cycle did not end within {self.cycle_s:g} s; nothing of it is used"
+        except (SourceError, ClientError) as exc:
+            failure = str(exc)
+        except sqlite3.Error as exc:
+            failure = f"the state file cannot be written ({exc})"
+        report = Report(began, perf_counter() - timer, outcome, failure)
+        self.metrics.count(report.took_s, outcome)
+        return report
+
+    async def run(self, show: Callable[[Report], None]) -> None:
+        """Repeats cycles until it is cancelled."""
+        delivering = asyncio.create_task(self.webhook.run()) if self.webhook else None
+        try:
+            while True:
+                show(await self.cycle())
+                await asyncio.sleep(self.pause_s())
+        finally:
+            if delivering is not None:
+                delivering.cancel()
+
+    def pause_s(self) -> float:
+        """Seconds until a little after the next step."""
+        step_s = self.plan.step_s
+        return step_s - (self.clock() - AFTER_STEP_S) % step_s

@@ -1,0 +1,174 @@
+"""``tsfm watch`` for a service on a port of its own."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from runner.types import Bands
+from serve_app.cli import app
+from tests.support.builders import make_answer
+from tests.support.site import running_site
+
+Terminal = Callable[..., Any]
+
+
+def run(url: str, state: Path, *words: object) -> Any:
+    variables = {"TSFM_URL": url, "TSFM_TOKEN": "", "TSFM_WEBHOOK": ""}
+    command = ["watch", "--once", "--state", str(state), *(str(word) for word in words)]
+    return CliRunner().invoke(app, command, env=variables)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A service whose bands are 1 % wide, at 45 %."""
+    with running_site() as site:
+        site.bench.model.outcome = make_answer(bands=Bands(np.tile([0.445, 0.45, 0.455], (12, 1))))
+        yield site.url
+
+
+@pytest.fixture
+def watch(url: str, tmp_path: Path) -> Terminal:
+    return partial(run, url, tmp_path / "watch.db")
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[Any]]]:
+    """The address of a webhook, and the bodies that it gets."""
+    got: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", got
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_one_cycle_of_the_replay_writes_alerts_and_a_summary(watch: Terminal) -> None:
+    first = watch("--source", "replay")
+    again = watch("--source", "replay")
+
+    assert first.exit_code == again.exit_code == 0
+    assert all(line.startswith("breach: Example ") for line in first.stdout.splitlines())
+    assert first.stdout != ""
+    assert "60 markets checked, 0 skipped" in first.stderr
+    assert again.stdout == ""
+    assert "0 markets checked, 60 skipped" in again.stderr
+    assert "60 of 60, such as example-01: its newest price was checked before" in again.stderr
+
+
+def test_alerts_are_json_lines_and_posted_to_a_webhook(
+    watch: Terminal, hook: tuple[str, list[Any]]
+) -> None:
+    address, got = hook
+    done = watch("--source", "replay", "--json", "--webhook", address)
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines
+    assert got == lines
+    assert {"id", "market_id", "severity", "breach", "price"} <= lines[0].keys()
+
+
+def test_slack_gets_texts(watch: Terminal, hook: tuple[str, list[Any]]) -> None:
+    address, got = hook
+    done = watch("--source", "replay", "--slack", "--webhook", address)
+
+    assert [one["text"] for one in got] == done.stdout.splitlines()
+
+
+def test_watch_list_chooses_the_markets_and_their_rules(watch: Terminal, tmp_path: Path) -> None:
+    listed = tmp_path / "list.yaml"
+    rules = "severity: holds, levels: [0.2, 0.8]"
+    listed.write_text(f"markets: [example-01, {{id: example-02, {rules}}}]")
+    done = watch("--source", "replay", "--list", listed)
+
+    assert "2 markets checked, 0 skipped" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "unheard-of"], "is no file, no URL, and none of replay"),
+        (["--freq", "5x"], "--freq 5x: write it like 5m, 1h or 1d"),
+        (["--map", "price"], "--map: write the names like price=lastPrice"),
+        (["--list", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["--url", "ftp://x"], "--url: 'ftp://x' is no address"),
+        (["--state", "/nowhere/watch.db"], "--state /nowhere/watch.db: cannot be used"),
+    ],
+)
+def test_wrong_option_is_said_at_once(watch: Terminal, words: list[str], message: str) -> None:
+    done = watch(*words)
+
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("markets: []", "markets: List should have at least 1 item"),
+        ("markets: [{id: a, level: 3}]", "markets.0.level: Extra inputs"),
+        ("markets: [{id: a, p_value: 2}]", "markets.0.p_value"),
+        ("[1, 2", "is not YAML"),
+        ("7", "the file: Input should be"),
+    ],
+)
+def test_wrong_watch_list_is_named(
+    watch: Terminal, tmp_path: Path, text: str, message: str
+) -> None:
+    listed = tmp_path / "list.yaml"
+    listed.write_text(text)
+    done = watch("--list", listed)
+
+    assert done.exit_code == 2
+    assert f"{listed}" in done.stderr
+    assert message in done.stderr
+
+
+def test_service_that_does_not_answer_fails_the_cycle(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    done = run(f"http://127.0.0.1:{port}", tmp_path / "watch.db", "--source", "replay")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "failed: " in done.stderr
+
+
+def test_metrics_are_answered_on_a_port_of_this_machine(watch: Terminal) -> None:
+    from serve_app.watch.cycle import Outcome
+    from serve_app.watch.metrics import WatchMetrics
+
+    metrics = WatchMetrics()
+    metrics.count(1.5, Outcome(skipped={"a": "it is closed"}))
+    metrics.count(60.0, None)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    metrics.serve(port)
+
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert 'tsfm_watch_cycles_total{result="ok"} 1.0' in text
+    assert 'tsfm_watch_cycles_total{result="failed"} 1.0' in text
+    assert 'tsfm_watch_markets{state="skipped"} 1.0' in text
+    taken = watch("--metrics-port", port)
+    assert taken.exit_code == 2
+    assert f"--metrics-port {port}: " in taken.stderr
