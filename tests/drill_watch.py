@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import perf_counter
@@ -86,7 +86,8 @@ def served(town: Town) -> Iterator[str]:
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError):  # the watch was killed
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -139,11 +140,16 @@ def kills(town: Town, at: str, service: str, count: int) -> list[str]:
     expected, lasts_s = sorted(town.got), perf_counter() - began
     if len(expected) < MOVED:
         return [f"an undisturbed watch gave {len(expected)} alerts, not {MOVED}"]
-    for _ in range(count):
+    for number in range(count):
         town.got.clear()
         with tempfile.TemporaryDirectory() as folder:
             victim = command(at, service, Path(folder))
-            threading.Event().wait(chance.uniform(0, lasts_s))
+            if number % 2:  # while alerts are delivered
+                wanted, pause = chance.randrange(1, len(expected)), threading.Event().wait
+                while len(town.got) < wanted and victim.poll() is None:
+                    pause(0.001)
+            else:
+                threading.Event().wait(chance.uniform(0, lasts_s))
             victim.send_signal(signal.SIGKILL)
             victim.wait()
             before = len(town.got)
