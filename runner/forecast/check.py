@@ -81,23 +81,25 @@ def split(request: ForecastRequest, newest_steps: int) -> ForecastRequest:
     """
     as_of = request.as_of - timedelta(seconds=newest_steps * request.step_s)
     y_prob, y_ts, kept = request.y_prob, request.y_ts, request.y_prob.size - newest_steps
-    if y_ts is None:
-        newest = y_prob[-newest_steps:]
-    else:
+    if y_ts is not None:
         kept = int(np.searchsorted(y_ts, as_of.timestamp() + TOLERANCE_S, side="right"))
-        seen = regularise(y_prob, y_ts, {}, request.step_s, newest_steps).observed_prob
-        newest = np.concatenate([np.full(newest_steps - seen.size, np.nan), seen])
         y_ts = y_ts[:kept]
     if np.isfinite(y_prob[: max(kept, 0)]).sum() < 2:
         raise InvalidRequestError("y", "Send at least 2 values before the newest steps.")
+    newest = regularise(y_prob, request.y_ts, request.x_past, request.step_s, newest_steps)
+    horizon_steps = max(request.horizon_steps, newest_steps)
     before = replace(
         request,
         as_of=as_of,
-        horizon_steps=max(request.horizon_steps, newest_steps),
+        horizon_steps=horizon_steps,
         y_prob=y_prob[:kept],
         y_ts=y_ts,
         x_past={name: x[:kept] for name, x in request.x_past.items()},
-        newest_prob=newest,
+        x_future={
+            name: np.concatenate([newest.x_past[name], x])[:horizon_steps]
+            for name, x in request.x_future.items()
+        },
+        newest_prob=newest.observed_prob,
     )
     is_short = y_ts is not None and y_ts[-1] < as_of.timestamp() - TOLERANCE_S
     return _ending_at_as_of(before) if is_short else before
@@ -138,10 +140,8 @@ def judge(
     interval = interval_of(bands.unlimited, levels, settings.target_coverage)
     if interval is None or check.price is None:
         return check
-    step, chain = (
-        newest.size - 1,
-        segment_chain(settings, request.liquidity_bucket, request.freq, interval),
-    )
+    step = newest.size - 1
+    chain = segment_chain(settings, request.liquidity_bucket, request.freq, interval)
     score = float(signed_scores(interval[step], newest[-1]))
     known = [(name, learned[source, name]) for name in chain if (source, name) in learned]
     return replace(

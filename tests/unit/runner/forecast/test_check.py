@@ -31,14 +31,22 @@ def test_request_ends_before_the_newest_steps() -> None:
     assert before.newest_prob.tolist() == [0.3, 0.4]
 
 
-def test_covariates_are_cut_and_the_longer_horizon_stays() -> None:
+@pytest.mark.parametrize("y_ts", [None, END.timestamp() - 300 * np.arange(2, -1, -1.0)])
+def test_covariates_of_the_newest_steps_become_known_ahead(y_ts) -> None:
     request = make_request(
-        y_prob=np.array([0.1, 0.2, 0.3]), x_past={"v": np.arange(3.0)}, horizon_steps=7
+        as_of=END,
+        y_prob=np.array([0.1, 0.2, 0.3]),
+        y_ts=y_ts,
+        x_past={"v": np.arange(3.0), "w": np.arange(3.0)},
+        x_future={"v": np.array([3.0, 4.0])},
+        horizon_steps=2,
     )
 
     before = split(request, 1)
 
-    assert (before.horizon_steps, before.x_past["v"].tolist()) == (7, [0.0, 1.0])
+    assert before.horizon_steps == 2
+    assert {name: x.tolist() for name, x in before.x_past.items()} == {"v": [0, 1], "w": [0, 1]}
+    assert {name: x.tolist() for name, x in before.x_future.items()} == {"v": [2, 3]}
 
 
 @pytest.mark.parametrize(
