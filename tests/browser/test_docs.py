@@ -7,7 +7,7 @@ from tests.browser.tab import OpenTab
 from tests.support.site import Site
 
 pytestmark = pytest.mark.browser
-FORECAST = "#operations-default-tsfm_forecast"
+FORECAST = "#operations-Forecasts-tsfm_forecast"
 
 
 def test_forecast_is_tried_with_the_example_of_the_document(site: Site, open_tab: OpenTab) -> None:

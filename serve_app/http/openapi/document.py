@@ -67,6 +67,12 @@ PUBLIC_NAMES: Mapping[str, str] = {
     "ModelBody": "ModelChoice",
     "TransformBody": "TransformChoice",
 }
+FORECASTS, SERVICE, OPERATORS = "Forecasts", "Service", "Operators"
+_TAGS = (
+    {"name": FORECASTS, "description": "Bands, checks of new prices, and what came of them."},
+    {"name": SERVICE, "description": "What it serves, and how it is."},
+    {"name": OPERATORS, "description": "Commands that change what it does."},
+)
 _INTRODUCTION = """\
 Quantile bands for the next steps of a prediction market, by its deadline, whatever the model does.
 `meta` of every answer says where the bands come from.
@@ -95,6 +101,7 @@ class Operation:
     """The one method of a path. ``errors`` are its own; errors of all operations are added."""
 
     method: str = "get"
+    tag: str = SERVICE  # the group that it is shown in
     summary: str
     description: str = ""
     parameters: Sequence[Mapping[str, Any]] = ()  # in the path
@@ -143,6 +150,7 @@ def _forecast(config: Config) -> Operation:
     limits = config.request
     return Operation(
         method="post",
+        tag=FORECASTS,
         summary="Forecast one market",
         description=f"A valid band leaves within {limits.deadline_ms:g} ms. The newest "
         f"{limits.input_len_steps} steps of `y` are used.",
@@ -161,6 +169,7 @@ def _batch(config: Config) -> Operation:
     limits = config.request
     return Operation(
         method="post",
+        tag=FORECASTS,
         summary="Forecast a whole cycle",
         description=f"Up to {limits.max_batch_requests} requests, answered within "
         f"{limits.batch_deadline_ms:g} ms; they have no `deadline_ms` of their own. A bad request "
@@ -184,6 +193,7 @@ def _outcomes(config: Config) -> Operation:
     learning = config.conformal
     return Operation(
         method="post",
+        tag=FORECASTS,
         summary="Say what came of forecasts",
         description="For callers whose requests do not carry the values that earlier ones "
         "forecast: those need nothing. A list is taken whole or not at all; to send it again does "
@@ -201,6 +211,7 @@ def _outcomes(config: Config) -> Operation:
 def _breaker(config: Config) -> Operation:
     return Operation(
         method="post",
+        tag=OPERATORS,
         summary="Force a breaker open or closed, or reset it",
         description="What is forced stays forced until the next command. All replicas know "
         "within 1 s.",
@@ -260,6 +271,7 @@ def build_document(config: Config) -> Schema:
             "version": package_version(),
             "description": _INTRODUCTION,
         },
+        "tags": _TAGS,
         "paths": {
             path: {operation.method: _operation(path, operation, guarded)}
             for path, operation in operations.items()
@@ -280,6 +292,7 @@ def _operation(path: str, operation: Operation, guarded: bool) -> Schema:
     security: list[Schema] = [{"bearer": [scope.value]} for scope in sorted(NEEDS[path])]
     schema: Schema = {
         "operationId": name,
+        "tags": [operation.tag],
         "summary": operation.summary,
         "responses": {"200": _answer(operation, examples), **_refusals(path, operation)},
         "security": security if guarded else [{}, *security],

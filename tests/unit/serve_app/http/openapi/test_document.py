@@ -104,6 +104,14 @@ def test_limits_are_those_of_the_configuration() -> None:
     }
 
 
+def test_operations_are_grouped_and_every_group_is_described() -> None:
+    described = {tag["name"] for tag in DOCUMENT["tags"]}
+    used = [item[m]["tags"] for item in DOCUMENT["paths"].values() for m in item]
+
+    assert {tag for tags in used for tag in tags} == described
+    assert operation("/tsfm/check")["tags"] == ["Forecasts"]
+
+
 def test_token_is_optional_until_there_are_tokens() -> None:
     guarded = build_document(make_guarded_config())["paths"]
 
