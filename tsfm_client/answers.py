@@ -49,6 +49,7 @@ class Meta(_FromWire):
     batch_size: int | None = None
     queue_ms: float | None = None
     runtime_ms: float | None = None
+    covariates_ignored: tuple[str, ...] | None = None  # None: the request has no covariates
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Names resolve in this order: the environment's own aliases, then registered name
 and the models' aliases. Only ``runtime_name`` is sent to the runtime.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -88,6 +88,10 @@ class ModelEntry(Section):
     def gives(self, levels: Sequence[float]) -> bool:
         """Whether the model has every one of the levels."""
         return self.levels is None or set(levels) <= set(self.levels)
+
+    def covariates_ignored(self, named: Iterable[str]) -> tuple[str, ...]:
+        """Those of the named covariates that the model does not use at all, sorted."""
+        return tuple(sorted(named)) if self.covariates == "none" else ()
 
     def filter_params(self, params: Mapping[str, Any]) -> Params:
         """The allowed pairs, sorted by name."""

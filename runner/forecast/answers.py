@@ -87,6 +87,7 @@ class Forecast:
     conformal_asked: bool = False
     conformal: Adjusted | None = None  # paths (1, H, Q); None also if too few outcomes are known
     check: Check | None = None  # of the newest prices, where that was asked for
+    covariates_ignored: tuple[str, ...] = ()  # names of those that the bands do not depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ class AnswerStore:
             breaker_state=self.breaker_state(resolved.key.model),
             warnings=(*resolved.warnings, f"fallback_{reason}", *warnings, *bands.corrections),
             fallback_reason=reason,
+            covariates_ignored=tuple(sorted(resolved.request.x_past)),
         )
         return self._checked(self._calibrated(forecast, BASELINE_MODEL), BASELINE_MODEL)
 
@@ -210,6 +212,7 @@ class AnswerStore:
             source=Source.MODEL,
             breaker_state=answer.breaker_state,
             warnings=(*resolved.warnings, *bands.corrections),
+            covariates_ignored=resolved.entry.covariates_ignored(resolved.request.x_past),
             model=answer,
             cache_age_s=answer.age_s,
             cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),

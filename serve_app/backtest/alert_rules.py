@@ -29,11 +29,11 @@ from runner.types import FloatArray, Transform
 from serve_app.backtest.forecasters import flat_recipe
 from serve_app.backtest.market_file import Series
 from serve_app.backtest.scores import LEVELS, Summary
-from serve_app.backtest.windows import BoolArray
+from serve_app.backtest.windows import MOVING_CHANGES, BoolArray
 
 HORIZON = 12
 POINTS = 288
-MOST_STEPS = 1500  # of a series, the latest ones: long series would count more than others
+MOST_STEPS = 1000  # of a series, the latest ones: long series would count more than others
 REAL_MOVE = 0.05
 SERVICE, FLAT, Z_SCORE, FIXED = "service", "flat recipe", "z-score", "fixed threshold"
 ASKED = np.array([0.1, 0.5, 0.9])  # the levels of a request that names none
@@ -45,6 +45,7 @@ class Steps:
 
     change: FloatArray  # (N,) of the price in this step
     lasted: BoolArray  # (N,) whether half of it is left
+    moving: BoolArray  # (N,) whether the window before has moved: others are not learned from
     score: FloatArray  # (N,) signed score in the baseline's band
     segment: NDArray[np.int64]  # (N,) by the width of the band at its last step
     outside: BoolArray  # (N,) of the answered band
@@ -78,6 +79,7 @@ def steps_of(series: Series, config: Config) -> Steps | None:
     return Steps(
         change=change,
         lasted=(change != 0) & (kept * np.sign(change) >= 0.5 * np.abs(change)),
+        moving=(np.diff(windows, axis=1) != 0).sum(axis=1) >= MOVING_CHANGES,
         score=signed_scores(interval[:, 0], now),
         segment=np.searchsorted(config.conformal.width_edges, bands[:, -1, 2] - bands[:, -1, 0]),
         outside=(now < answered[:, 0] - 1e-9) | (now > answered[:, 2] + 1e-9),
@@ -140,8 +142,8 @@ def _by_histogram(
     found = [np.ones(len(one.score)) for one in steps]
     for is_first in (True, False):
         others = [one for one in steps if (one.event in first) != is_first]
-        scores = np.concatenate([one.score for one in others])
-        segments = np.concatenate([one.segment for one in others])
+        scores = np.concatenate([one.score[one.moving] for one in others])
+        segments = np.concatenate([one.segment[one.moving] for one in others])
         order = np.random.default_rng(0).permutation(len(scores))  # markets side by side
         for segment in np.unique(segments):
             its = order[segments[order] == segment]
@@ -157,12 +159,12 @@ def _p_values(steps: Sequence[Steps], first: set[str]) -> list[FloatArray]:
 
 
 def _distance_from_uniform(steps: Sequence[Steps], first: set[str]) -> float:
-    """Of randomised p-values, after Kolmogorov and Smirnov."""
+    """Of randomised p-values on moving windows, after Kolmogorov and Smirnov."""
     chance = np.random.default_rng(1)
     parts = _by_histogram(
         steps, first, lambda seen, scores: seen.randomised(0, scores, chance.random(len(scores)))
     )
-    found = np.sort(np.concatenate(parts))
+    found = np.sort(np.concatenate([p[s.moving] for p, s in zip(parts, steps, strict=True)]))
     grid = (np.arange(len(found)) + 0.5) / len(found)
     return float(np.abs(found - grid).max())
 

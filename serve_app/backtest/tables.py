@@ -51,7 +51,7 @@ def alerts_table(result: Summary) -> TableText:
         f"{result['markets']} series, {result['market_days']:,.0f} days. All rules give as many "
         f"alerts as the service at a p-value of {result['p_value']:g}. lasted: half of the change "
         "is left 11 steps later; real moves: changes of 5 % or more that lasted. Distance of "
-        f"randomised p-values from uniform: {result['randomised_ks']:.3f}."
+        f"randomised p-values on moving windows from uniform: {result['randomised_ks']:.3f}."
     )
     return TableText("Alert rules", head, tuple(rows), note)
 

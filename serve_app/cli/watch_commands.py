@@ -33,7 +33,7 @@ def watch(
         typer.Option(help="replay, polymarket, kalshi, manifold, a URL of JSON, a file or folder."),
     ] = "replay",
     once: Annotated[bool, typer.Option("--once", help="One cycle, for cron.")] = False,
-    top: Annotated[int, typer.Option(help="Markets with most volume.", min=1, max=2000)] = 200,
+    top: Annotated[int, typer.Option(help="Markets with most volume.", min=1, max=500)] = 200,
     market: Annotated[list[str] | None, typer.Option(help="Only this; repeatable.")] = None,
     markets_file: Annotated[
         Path | None, typer.Option("--list", help="Watch list in YAML: docs/watch.md.")

@@ -240,6 +240,8 @@ def _meta(forecast: Forecast) -> dict[str, Any]:
         "warnings": forecast.warnings,
         "cache_stale": forecast.cache_stale,
     }
+    if resolved.request.x_past:
+        meta["covariates_ignored"] = forecast.covariates_ignored
     if model is not None:
         meta["batch_size"] = model.batch_size
         meta["queue_ms"] = round(model.queue_ms, 3)

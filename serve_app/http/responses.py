@@ -79,6 +79,9 @@ class AnswerMeta(Out):
         description="What was changed or dropped on the way; more may be added."
     )
     cache_stale: bool = Field(description="Whether a kept answer had expired.")
+    covariates_ignored: list[str] | SkipJsonSchema[None] = Field(
+        None, description="Covariates that the bands do not depend on; absent without covariates."
+    )
     batch_size: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
         None, description="Series in the model's call; absent when the baseline answered."
     )

@@ -135,3 +135,26 @@ def test_records_put_back_are_the_first_again_and_dropped_before_newer_ones(
 
     assert market_ids(outbox) == left
     assert outbox.dropped == 1 + newer
+
+
+PAST = {"volume": np.arange(40.0), "bids": np.arange(40.0)}
+
+
+@pytest.mark.parametrize(
+    ("model", "past", "ignored"),
+    [
+        ("fracast-0", PAST, ("bids", "volume")),
+        ("chronos2", PAST, ()),
+        ("fracast-0", {}, ()),
+    ],
+)
+def test_covariates_that_a_model_does_not_use_are_named(
+    model: str, past: dict[str, Any], ignored: tuple[str, ...]
+) -> None:
+    answers, _ = make_answers()
+    asked = resolved(model_name=model, x_past=past)
+    by_model = answers.from_model(asked, make_answer())
+    by_baseline = answers.from_baseline(asked, make_bands(), REASON)
+
+    assert by_model.covariates_ignored == ignored
+    assert by_baseline.covariates_ignored == tuple(sorted(past))

@@ -230,3 +230,12 @@ async def test_wrong_path_or_method_is_an_error_in_json_and_no_redirect(
 
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
     assert "location" not in response.headers
+
+
+async def test_answer_names_the_covariates_that_it_does_not_use(bench: Bench) -> None:
+    with_volume = example(x_past={"volume": [1.0] * 32})
+    one = (await bench.post(with_volume)).json()["meta"]
+    other = (await bench.post(example())).json()["meta"]
+
+    assert one["covariates_ignored"] == ["volume"]
+    assert "covariates_ignored" not in other
