@@ -89,26 +89,36 @@ def steps_of(series: Series, config: Config) -> Steps | None:
     )
 
 
-def compare_rules(steps: Sequence[Steps], p_value: float, seed: int = 0) -> Summary:
-    """The figures of each rule at the number of alerts of the service's."""
+def compare_rules(steps: Sequence[Steps], p_values: Sequence[float], seed: int = 0) -> Summary:
+    """The figures of each rule at the numbers of alerts of the service's at these p-values."""
     events = sorted({one.event for one in steps})
     half = np.random.default_rng(seed).permutation(len(events)) < len(events) // 2
     first = {event for event, is_first in zip(events, half, strict=True) if is_first}
+    days = sum(len(one.change) * one.step_s for one in steps) / 86_400
     surprise = _p_values(steps, first)
+    return {
+        "markets": len(steps),
+        "market_days": days,
+        "randomised_ks": _distance_from_uniform(steps, first),
+        "rules": [
+            {"p_value": p_value, "rule": rule, **_figures(steps, found, days)}
+            for p_value in p_values
+            for rule, found in _alerts(steps, surprise, p_value).items()
+        ],
+    }
+
+
+def _alerts(
+    steps: Sequence[Steps], surprise: Sequence[FloatArray], p_value: float
+) -> dict[str, list[NDArray[np.int64]]]:
+    """The alerts of every series, by rule."""
     service = [np.where(one.outside, -p, -np.inf) for one, p in zip(steps, surprise, strict=True)]
     alerts = {SERVICE: [alerts_of(s, -p_value) for s in service]}
     wanted = sum(map(len, alerts[SERVICE]))
     for rule in (FLAT, Z_SCORE, FIXED):
         scores = [one.surprise[rule] for one in steps]
         alerts[rule] = [alerts_of(s, _threshold(scores, wanted)) for s in scores]
-    days = sum(len(one.change) * one.step_s for one in steps) / 86_400
-    return {
-        "p_value": p_value,
-        "markets": len(steps),
-        "market_days": days,
-        "randomised_ks": _distance_from_uniform(steps, first),
-        "rules": {rule: _figures(steps, found, days) for rule, found in alerts.items()},
-    }
+    return alerts
 
 
 def alerts_of(surprise: FloatArray, threshold: float) -> NDArray[np.int64]:
