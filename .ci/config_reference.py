@@ -37,7 +37,9 @@ come from the environment only.
 
 Files do not inherit from each other. Unknown and repeated keys are refused. Replicas read the
 configuration when they start. The settings of Serve itself, replicas and queues, are in
-`serve_config.yaml`. `TSFM_URL` and `TSFM_TOKEN` are for the `tsfm` command and the client, not for
+`serve_config.yaml`. `TSFM_TOLLAMA__BASE_URL` names one runtime and
+`TSFM_TOLLAMA__BASE_URLS` a list of them. `TSFM_URL` and
+`TSFM_TOKEN` are for the `tsfm` command and the client, not for
 the service. `make docs` writes this page from the code; do not edit it by hand.
 """
 

@@ -199,9 +199,10 @@ class RuntimeUnauthorizedError(ModelError):
 
 
 class ModelNotInstalledError(ModelError):
-    """404: the runtime does not have this model."""
+    """404: the runtime does not have this model, and says so quickly; a breaker would hide that."""
 
     reason = FallbackReason.MODEL_NOT_INSTALLED
+    counts = False
 
 
 class RuntimeFailedError(ModelError):

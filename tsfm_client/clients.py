@@ -92,15 +92,15 @@ class Caller:
         retries = self._retries
         asked_s: float | None = getattr(failure, "retry_after_s", None)
         if isinstance(failure, ServiceError) and failure.status not in _RETRIED_STATUS:
-            raise failure
+            raise failure from None  # the text says it; httpx's errors would fill a screen
         if asked_s is not None and asked_s > retries.longest_wait_s:
-            raise failure
+            raise failure from None
         self._tokens = max(0.0, self._tokens - 1.0)
         grown_s = min(retries.longest_wait_s, retries.first_wait_s * 2 ** (attempts - 1))
         pause_s = grown_s * (0.5 + random.random()) if asked_s is None else asked_s
         is_spent = self._tokens <= retries.tokens / 2
         if attempts >= retries.attempts or is_spent or pause_s >= left_s:
-            raise failure
+            raise failure from None
         return pause_s
 
     def succeeded(self) -> None:

@@ -61,8 +61,9 @@ def show_many(console: Console, answered: Sequence[tuple[Forecast, Values]]) -> 
     widened = sum("interval_widened" in forecast.meta.warnings for forecast, _ in answered)
     if widened:
         console.print(
-            f"{widened} of {len(answered)} bands were widened to the least width; a request (JSON) "
-            "with bands.min_interval_ticks or a smaller bands.min_interval_width gets narrower ones"
+            f"{widened} of {len(answered)} forecasts have steps that were widened to the least "
+            "width; a request (JSON) with bands.min_interval_ticks or a smaller bands.min_interval_width "
+            "gets narrower ones"
         )
 
 

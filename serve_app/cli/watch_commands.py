@@ -40,6 +40,9 @@ def watch(
     ] = None,
     freq: Annotated[str, typer.Option(help="Step of the series.")] = "5m",
     points: Annotated[int, typer.Option(help="Steps to send per market.", min=3)] = 289,
+    model: Annotated[
+        str | None, typer.Option(help="Name or alias, as `tsfm models` shows them.")
+    ] = None,
     p_value: Annotated[
         float | None, typer.Option(help="Alert at this p-value or less.", min=0, max=1)
     ] = None,
@@ -84,7 +87,7 @@ def watch(
     from serve_app.watch.sources import named
 
     rule = Rule(P_VALUE if p_value is None else p_value, severity=Severity[severity.upper()])
-    names, plan = _plan(markets_file, market or [], rule, freq, points, top)
+    names, plan = _plan(markets_file, market or [], rule, (freq, points, top), model)
     try:
         found = named(source, names, top, points * plan.step_s, source_url, _columns(columns))
     except ValueError as exc:
@@ -105,13 +108,18 @@ def _columns(columns: list[str] | None) -> dict[str, str]:
 
 
 def _plan(
-    markets_file: Path | None, names: list[str], rule: "Rule", freq: str, points: int, top: int
+    markets_file: Path | None,
+    names: list[str],
+    rule: "Rule",
+    series: tuple[str, int, int],
+    model: str | None,
 ) -> "tuple[list[str], Plan]":
     """The ids of the wanted markets, and what a cycle does."""
     from serve_app.http.requests import FREQ, parse_freq
     from serve_app.watch.cycle import Plan
     from serve_app.watch.watch_list import read_watch_list
 
+    freq, points, top = series
     if not re.fullmatch(FREQ, freq):
         raise InputError(f"--freq {freq}: write it like 5m, 1h or 1d")
     try:
@@ -124,6 +132,7 @@ def _plan(
         points,
         rule,
         rules={one.id: one.rule(rule) for one in listed},
+        options={"model": {"model_name": model}} if model else {},
         market_options={one.id: {"quantiles": one.levels} for one in listed if one.levels},
         markets=frozenset((*names, *(one.id for one in listed))),
         top=top,
@@ -199,9 +208,12 @@ def _show(journal: "Journal", report: "Report", *, as_json: bool) -> None:
         _table(outcome)
     checked, skipped = len(outcome.checks), len(outcome.skipped)
     note(
-        f"{at}  {checked} markets checked, {skipped} skipped, {len(outcome.alerts)} alerts, "
+        f"{at}  {checked} markets checked, {skipped} skipped, alerts: {len(outcome.alerts)}, "
         f"{report.took_s:.1f} s"
     )
+    if fallbacks := outcome.fallbacks():
+        words = ", ".join(f"{reason} {count}" for reason, count in fallbacks.most_common())
+        note(f"  {fallbacks.total()} of {checked} not by the model: {words}")
     reasons = Counter(outcome.skipped.values())
     for reason, count in reasons.most_common(MOST_REASONS):
         example = next(name for name, why in outcome.skipped.items() if why == reason)

@@ -46,6 +46,13 @@ EMBEDDED_RUNTIME = "serve_app.embedded_runtime:build"
 RUNTIME_VARIABLE = "TSFM_TOLLAMA__BASE_URL"  # of one runtime; with an S of several
 LEFT_OUT = Path(__file__).with_name("left_out")
 HIGH_THROUGHPUT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+DEFAULT_PORT = 8000
+OTHER_PORTS = {
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
+}
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",  # programs read the log lines that Ray passes on
@@ -197,6 +204,15 @@ def haproxy_files(folder: str) -> dict[str, str]:
     }
 
 
+def serve_ports(port: int) -> dict[str, str]:
+    """Serve's other fixed ports, by its variables: as far from their defaults as ``port`` is.
+
+    So services with different ports run on one machine side by side.
+    """
+    numbers = {name: default + port - DEFAULT_PORT for name, default in OTHER_PORTS.items()}
+    return {name: str(number) for name, number in numbers.items() if 1024 <= number < 2**16}
+
+
 def private_folder() -> tempfile.TemporaryDirectory[str]:
     """A new folder with mode 0700; always in /tmp, not in TMPDIR, as its path must be short."""
     return tempfile.TemporaryDirectory(prefix="tsfm-", dir="/tmp", ignore_cleanup_errors=True)
@@ -219,7 +235,8 @@ def main(serve_config: Path = SERVE_CONFIG, port: int | None = None) -> int:
         for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(name, lambda *_: stop.set())
         _say("Starting; the first answer takes about 20 seconds. Ctrl-C stops everything.")
-        own = {**haproxy_files(folder), **os.environ, **target.variables}
+        own = {**haproxy_files(folder), **serve_ports(target.port), **os.environ}
+        own |= target.variables
         code = _run(target, serve_config, serve_environment(own, sys.platform), stop)
     if stop.is_set():
         _say("Stopped.")

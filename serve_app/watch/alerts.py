@@ -59,7 +59,8 @@ class Alert:
     beyond_widths: float
     p_value: float | None
     held_share: float | None
-    source: str
+    model: str  # that made the band
+    fallback_reason: str | None  # why it is not the one that was asked for
 
     def as_dict(self) -> dict[str, Any]:
         """The alert as JSON values."""
@@ -89,10 +90,13 @@ def decide(
     check: Check,
     end_ts: float,
     market: tuple[str, str | None],
-    source: str,
+    source: tuple[str, str | None],
     rule: Rule,
 ) -> tuple[MarketState, Alert | None]:
-    """The new state of a market, and the alert that follows, if any."""
+    """The new state of a market, and the alert that follows, if any.
+
+    ``market`` is its id and title, ``source`` the model of the band and the reason of a fallback.
+    """
     state = replace(state, checked_ts=end_ts)
     lasts = state.since_ts and check.breach == state.breach
     if not lasts:
@@ -107,7 +111,7 @@ def decide(
         after = replace(state, told=max(state.told, severity))
     if severity < rule.severity or severity <= state.told:
         return after, None
-    market_id, title = market
+    (market_id, title), (model, fallback_reason) = market, source
     return after, Alert(
         id=_id_of(market_id, state.since_ts, severity),
         market_id=market_id,
@@ -119,7 +123,8 @@ def decide(
         beyond_widths=round(check.beyond_widths, 3),
         p_value=_value(check.p_value),
         held_share=_value(check.held_share),
-        source=source,
+        model=model,
+        fallback_reason=fallback_reason,
     )
 
 

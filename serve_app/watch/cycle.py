@@ -1,5 +1,6 @@
 """One cycle: read the prices, have them checked in one batch, record what follows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,11 @@ class Outcome:
     alerts: list[Alert] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # by market, the reason
 
+    def fallbacks(self) -> Counter[str]:
+        """How many checks are by the baseline or an expired answer, by reason."""
+        reasons = (answer.meta.fallback_reason for _, answer in self.checks.values())
+        return Counter(reason for reason in reasons if reason is not None)
+
 
 async def run_cycle(
     source: Source,
@@ -47,6 +53,8 @@ async def run_cycle(
     outcome = Outcome(skipped=dict(reading.skipped))
     states = journal.states()
     quotes = watched(reading.quotes, plan)
+    known = {one.market_id for one in reading.quotes} | outcome.skipped.keys()
+    outcome.skipped |= dict.fromkeys(sorted(plan.markets - known), "the source does not have it")
     windows = _windows(quotes, states, plan, now, outcome.skipped)
     steps = [steps_to_check(state_of(states, one), one.end_ts, plan.step_s) for one in windows]
     bodies = [
@@ -108,6 +116,6 @@ def _decide(
     states: Mapping[str, MarketState], window: Window, answer: Forecast, check: Check, plan: Plan
 ) -> tuple[MarketState, Alert | None]:
     market = window.market_id, window.title
-    source = answer.meta.fallback_reason or answer.meta.model_name
+    source = answer.meta.model_name, answer.meta.fallback_reason
     rule = plan.rules.get(window.market_id, plan.rule)
     return decide(state_of(states, window), check, window.end_ts, market, source, rule)

@@ -88,7 +88,8 @@ def window_of(quotes: Quotes, now: float, step_s: int, points: int) -> Window | 
         times, prices = times[:-1], prices[:-1]
     grid = regularise(prices, times, {}, step_s, points).observed_prob
     if np.isnan(grid[-1]):
-        return "it has no new price"
+        newest = datetime.fromtimestamp(times[np.isfinite(prices)][-1], UTC)
+        return f"its newest price is of {newest:%Y-%m-%d %H:%M} UTC, before the newest step"
     if np.isfinite(grid).sum() < LEAST_PRICES:
         return "its prices are too far apart"
     return Window(quotes.market_id, end_ts, grid, quotes.title)

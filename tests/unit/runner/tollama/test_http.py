@@ -214,10 +214,10 @@ def error_body(detail):
     ("status", "body", "error", "counts"),
     [
         (400, error_body({"code": "BAD_REQUEST", "message": SECRET}), RuntimeRejectedError, False),
-        (400, error_body({"code": "MODEL_UNSUPPORTED"}), ModelNotInstalledError, True),
+        (400, error_body({"code": "MODEL_UNSUPPORTED"}), ModelNotInstalledError, False),
         (401, error_body(SECRET), RuntimeUnauthorizedError, True),
         (403, error_body(SECRET), RuntimeUnauthorizedError, True),
-        (404, error_body(f"model {SECRET} is not installed"), ModelNotInstalledError, True),
+        (404, error_body(f"model {SECRET} is not installed"), ModelNotInstalledError, False),
         (413, error_body(SECRET), RuntimeTooLargeError, False),
         (429, error_body("rate limit exceeded"), RuntimeOverloadedError, True),
         (502, error_body({"code": "FORECAST_ERROR", "message": SECRET}), RuntimeFailedError, True),

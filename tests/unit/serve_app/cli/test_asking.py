@@ -262,7 +262,7 @@ def test_several_markets_show_how_many_bands_were_widened() -> None:
     with console.capture() as capture:
         show_many(console, [(make_forecast(warnings=["interval_widened"]), Y)] * 2)
 
-    assert "2 of 2 bands were widened" in capture.get()
+    assert "2 of 2 forecasts have steps that were widened" in capture.get()
 
 
 def test_several_markets_show_fallbacks_and_an_error_once(tsfm: Terminal) -> None:

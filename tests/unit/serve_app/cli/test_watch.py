@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from runner.types import Bands
+from runner.types import Bands, BreakerState, FallbackReason, ModelFailure
 from serve_app.cli import app
 from tests.support.builders import make_answer
-from tests.support.site import running_site
+from tests.support.site import Site, running_site
 
 Terminal = Callable[..., Any]
 
@@ -29,16 +29,21 @@ def run(url: str, state: Path, *words: object) -> Any:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A service whose bands are 1 % wide, at 45 %."""
+def site() -> Iterator[Site]:
     with running_site() as site:
-        site.bench.model.outcome = make_answer(bands=Bands(np.tile([0.445, 0.45, 0.455], (12, 1))))
-        yield site.url
+        yield site
 
 
 @pytest.fixture
-def watch(url: str, tmp_path: Path) -> Terminal:
-    return partial(run, url, tmp_path / "watch.db")
+def narrow(site: Site) -> Site:
+    """A service whose bands are 1 % wide, at 45 %."""
+    site.bench.model.outcome = make_answer(bands=Bands(np.tile([0.445, 0.45, 0.455], (12, 1))))
+    return site
+
+
+@pytest.fixture
+def watch(narrow: Site, tmp_path: Path) -> Terminal:
+    return partial(run, narrow.url, tmp_path / "watch.db")
 
 
 @pytest.fixture
@@ -103,6 +108,21 @@ def test_watch_list_chooses_the_markets_and_their_rules(watch: Terminal, tmp_pat
     done = watch("--source", "replay", "--list", listed)
 
     assert "2 markets checked, 0 skipped" in done.stderr
+
+
+def test_cycle_says_which_checks_are_not_by_the_model_and_which_markets_are_not_there(
+    watch: Terminal, narrow: Site
+) -> None:
+    narrow.bench.model.outcome = ModelFailure(FallbackReason.RUNTIME_ERROR, BreakerState.CLOSED)
+    done = watch("--market", "example-01", "--market", "typo", "--model", "chronos2")
+
+    assert "1 of 1 not by the model: runtime_error 1" in done.stderr
+    assert "1 of 1, such as typo: the source does not have it" in done.stderr
+    assert narrow.bench.model.requests[-1].key.model == "chronos2"
+
+
+def test_market_that_the_service_refuses_has_the_reason(watch: Terminal) -> None:
+    assert "the service refused it: " in watch("--model", "unheard-of").stderr
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from serve_app.launch.launcher import (
     main,
     private_folder,
     serve_environment,
+    serve_ports,
     with_port,
 )
 from tests.support.builders import ROOT
@@ -97,6 +98,14 @@ def test_haproxy_files_are_in_a_folder_of_their_owner_with_short_paths() -> None
         assert Path(folder).stat().st_mode & 0o777 == 0o700
         assert all(file.startswith(folder) for file in files.values())
         assert len(str(bound)) < 108
+
+
+def test_services_with_different_ports_have_no_port_in_common() -> None:
+    shipped, other, highest = (serve_ports(port) for port in (8000, 8001, 65_000))
+
+    assert shipped["RAY_SERVE_HAPROXY_METRICS_PORT"] == "9101"
+    assert len({*shipped.values(), *other.values(), "8000", "8001"}) == 10
+    assert all(int(port) < 2**16 for port in highest.values())
 
 
 def test_service_that_dies_too_often_ends_with_an_exit_code(

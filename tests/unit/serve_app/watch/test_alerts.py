@@ -20,7 +20,7 @@ def check(breach: str = "above", severity: str = "breach", p: float | None = 0.0
 
 
 def after(state: MarketState, one: Check, end_ts: float = 900, rule: Rule = USUAL):
-    return decide(state, one, end_ts, MARKET, "fracast-0", rule)
+    return decide(state, one, end_ts, MARKET, ("fracast-0", None), rule)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ SECRET = "https://hooks.example.com/T0/hidden-part"
 
 
 def alert(number: int) -> Alert:
-    return Alert(f"id-{number}", "m-1", None, 1.0, "run", "above", 0.7, 0.5, None, None, "ewma")
+    return Alert(f"id-{number}", "m-1", None, 1.0, "run", "above", 0.7, 0.5, None, None, "m", None)
 
 
 class Receiver:

@@ -8,7 +8,7 @@ from serve_app.watch.journal import FORGET_AFTER_S, Journal
 
 NOW = 1e9
 STATE = MarketState(NOW, NOW - 300, "above", 2)
-ALERT = Alert("id-1", "m-1", None, NOW, "run", "above", 0.7, 0.5, None, None, "ewma")
+ALERT = Alert("id-1", "m-1", None, NOW, "run", "above", 0.7, 0.5, None, None, "m", None)
 BOTH = ("lines", "webhook")
 
 

@@ -5,6 +5,7 @@ from serve_app.watch.quotes import Quotes, window_of
 
 NOW, STEP_S = 3650.0, 300  # the last whole step ends at 3600
 NAN = np.nan
+OLD = "its newest price is of 1970-01-01 00:55 UTC, before the newest step"
 
 
 def quotes(*pairs: tuple[float, float], **changes: object) -> Quotes:
@@ -40,7 +41,10 @@ def test_newest_quote_of_each_step_counts(pairs, expected) -> None:
     [
         ([(3300, 0.3), (3600, 0.4)], "it has 2 prices"),
         ([(3640, 0.3), (3645, 0.4), (3646, 0.4)], "it has 0 prices"),
-        ([(2700, 0.1), (3000, 0.2), (3300, 0.3)], "it has no new price"),
+        (
+            [(2700, 0.1), (3000, 0.2), (3300, 0.3)],
+            OLD,
+        ),
         ([(2700, 0.1), (3000, 1.2), (3590, 0.3)], "its prices are not between 0 and 1"),
         ([(3500, 0.1), (3550, 0.2), (3590, 0.3)], "its prices are too far apart"),
     ],
