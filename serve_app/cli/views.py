@@ -62,8 +62,8 @@ def show_many(console: Console, answered: Sequence[tuple[Forecast, Values]]) -> 
     if widened:
         console.print(
             f"{widened} of {len(answered)} forecasts have steps that were widened to the least "
-            "width; a request (JSON) with bands.min_interval_ticks or a smaller bands.min_interval_width "
-            "gets narrower ones"
+            "width; a request (JSON) with bands.min_interval_ticks or a smaller "
+            "bands.min_interval_width gets narrower ones"
         )
 
 
