@@ -35,6 +35,7 @@ HORIZON = 12
 POINTS = 288
 MOST_STEPS = 1000  # of a series, the latest ones: long series would count more than others
 REAL_MOVE = 0.05
+MOST_A_RUN = 30  # steps over a threshold for each alert: the search begins where there are so many
 SERVICE, FLAT, Z_SCORE, FIXED = "service", "flat recipe", "z-score", "fixed threshold"
 ASKED = np.array([0.1, 0.5, 0.9])  # the levels of a request that names none
 
@@ -133,8 +134,9 @@ def alerts_of(surprise: FloatArray, threshold: float) -> NDArray[np.int64]:
 
 def _threshold(scores: Sequence[FloatArray], wanted: int) -> float:
     """The threshold that gives about so many alerts."""
-    low, high = 0.0, max(float(score.max()) for score in scores)
-    for _ in range(50):
+    every = np.sort(np.concatenate(scores))
+    low, high = float(every[-min(len(every), MOST_A_RUN * wanted + 1)]), float(every[-1])
+    for _ in range(30):
         middle = (low + high) / 2
         if sum(len(alerts_of(score, middle)) for score in scores) > wanted:
             low = middle
