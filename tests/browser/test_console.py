@@ -232,9 +232,11 @@ def test_one_market_of_a_file_is_chosen(tab: Tab) -> None:
     expect(tab.by_id("freq")).to_have_value("1d")
     rows = [f"m-{m},2026-02-20T{h:02}:00:00Z,0.{m}{h}" for h in range(10, 24) for m in (1, 2)]
     tab.drop("\n".join(["market_id,time,price", *rows]))
+    expect(tab.by_id("result-title")).to_have_text("m-1")
     tab.wait_drawn()
     first = traces(tab)["Price"]
     tab.by_id("pick").select_option(label="m-2")
+    expect(tab.by_id("result-title")).to_have_text("m-2")
     tab.wait_drawn()
 
     assert first == percents([float(f"0.1{h}") for h in range(10, 24)])
@@ -245,7 +247,6 @@ def test_one_market_of_a_file_is_chosen(tab: Tab) -> None:
     )
     expect(tab.by_id("freq")).to_have_value("1h")
     expect(tab.by_id("sample-hint")).to_be_empty()  # it is not the sample any more
-    expect(tab.by_id("result-title")).to_have_text("m-2")
     assert tab.page.url.endswith("/?market=m-2")
 
 
