@@ -29,13 +29,12 @@ from runner.types import FloatArray, Transform
 from serve_app.backtest.forecasters import flat_recipe
 from serve_app.backtest.market_file import Series
 from serve_app.backtest.scores import LEVELS, Summary
-from serve_app.backtest.windows import MOVING_CHANGES, BoolArray
+from serve_app.backtest.windows import BoolArray
 
 HORIZON = 12
 POINTS = 288
-MOST_STEPS = 1000  # of a series, the latest ones: long series would count more than others
+MOST_STEPS = 1500  # of a series, the latest ones: long series would count more than others
 REAL_MOVE = 0.05
-MOST_A_RUN = 30  # steps over a threshold for each alert: the search begins where there are so many
 SERVICE, FLAT, Z_SCORE, FIXED = "service", "flat recipe", "z-score", "fixed threshold"
 ASKED = np.array([0.1, 0.5, 0.9])  # the levels of a request that names none
 
@@ -46,7 +45,6 @@ class Steps:
 
     change: FloatArray  # (N,) of the price in this step
     lasted: BoolArray  # (N,) whether half of it is left
-    moving: BoolArray  # (N,) whether the window before has moved: others are not learned from
     score: FloatArray  # (N,) signed score in the baseline's band
     segment: NDArray[np.int64]  # (N,) by the width of the band at its last step
     outside: BoolArray  # (N,) of the answered band
@@ -80,7 +78,6 @@ def steps_of(series: Series, config: Config) -> Steps | None:
     return Steps(
         change=change,
         lasted=(change != 0) & (kept * np.sign(change) >= 0.5 * np.abs(change)),
-        moving=(np.diff(windows, axis=1) != 0).sum(axis=1) >= MOVING_CHANGES,
         score=signed_scores(interval[:, 0], now),
         segment=np.searchsorted(config.conformal.width_edges, bands[:, -1, 2] - bands[:, -1, 0]),
         outside=(now < answered[:, 0] - 1e-9) | (now > answered[:, 2] + 1e-9),
@@ -90,36 +87,26 @@ def steps_of(series: Series, config: Config) -> Steps | None:
     )
 
 
-def compare_rules(steps: Sequence[Steps], p_values: Sequence[float], seed: int = 0) -> Summary:
-    """The figures of each rule at the numbers of alerts of the service's at these p-values."""
+def compare_rules(steps: Sequence[Steps], p_value: float, seed: int = 0) -> Summary:
+    """The figures of each rule at the number of alerts of the service's."""
     events = sorted({one.event for one in steps})
     half = np.random.default_rng(seed).permutation(len(events)) < len(events) // 2
     first = {event for event, is_first in zip(events, half, strict=True) if is_first}
-    days = sum(len(one.change) * one.step_s for one in steps) / 86_400
     surprise = _p_values(steps, first)
-    return {
-        "markets": len(steps),
-        "market_days": days,
-        "randomised_ks": _distance_from_uniform(steps, first),
-        "rules": [
-            {"p_value": p_value, "rule": rule, **_figures(steps, found, days)}
-            for p_value in p_values
-            for rule, found in _alerts(steps, surprise, p_value).items()
-        ],
-    }
-
-
-def _alerts(
-    steps: Sequence[Steps], surprise: Sequence[FloatArray], p_value: float
-) -> dict[str, list[NDArray[np.int64]]]:
-    """The alerts of every series, by rule."""
     service = [np.where(one.outside, -p, -np.inf) for one, p in zip(steps, surprise, strict=True)]
     alerts = {SERVICE: [alerts_of(s, -p_value) for s in service]}
     wanted = sum(map(len, alerts[SERVICE]))
     for rule in (FLAT, Z_SCORE, FIXED):
         scores = [one.surprise[rule] for one in steps]
         alerts[rule] = [alerts_of(s, _threshold(scores, wanted)) for s in scores]
-    return alerts
+    days = sum(len(one.change) * one.step_s for one in steps) / 86_400
+    return {
+        "p_value": p_value,
+        "markets": len(steps),
+        "market_days": days,
+        "randomised_ks": _distance_from_uniform(steps, first),
+        "rules": {rule: _figures(steps, found, days) for rule, found in alerts.items()},
+    }
 
 
 def alerts_of(surprise: FloatArray, threshold: float) -> NDArray[np.int64]:
@@ -134,9 +121,8 @@ def alerts_of(surprise: FloatArray, threshold: float) -> NDArray[np.int64]:
 
 def _threshold(scores: Sequence[FloatArray], wanted: int) -> float:
     """The threshold that gives about so many alerts."""
-    every = np.sort(np.concatenate(scores))
-    low, high = float(every[-min(len(every), MOST_A_RUN * wanted + 1)]), float(every[-1])
-    for _ in range(30):
+    low, high = 0.0, max(float(score.max()) for score in scores)
+    for _ in range(50):
         middle = (low + high) / 2
         if sum(len(alerts_of(score, middle)) for score in scores) > wanted:
             low = middle
@@ -154,8 +140,8 @@ def _by_histogram(
     found = [np.ones(len(one.score)) for one in steps]
     for is_first in (True, False):
         others = [one for one in steps if (one.event in first) != is_first]
-        scores = np.concatenate([one.score[one.moving] for one in others])
-        segments = np.concatenate([one.segment[one.moving] for one in others])
+        scores = np.concatenate([one.score for one in others])
+        segments = np.concatenate([one.segment for one in others])
         order = np.random.default_rng(0).permutation(len(scores))  # markets side by side
         for segment in np.unique(segments):
             its = order[segments[order] == segment]
@@ -171,12 +157,12 @@ def _p_values(steps: Sequence[Steps], first: set[str]) -> list[FloatArray]:
 
 
 def _distance_from_uniform(steps: Sequence[Steps], first: set[str]) -> float:
-    """Of randomised p-values on moving windows, after Kolmogorov and Smirnov."""
+    """Of randomised p-values, after Kolmogorov and Smirnov."""
     chance = np.random.default_rng(1)
     parts = _by_histogram(
         steps, first, lambda seen, scores: seen.randomised(0, scores, chance.random(len(scores)))
     )
-    found = np.sort(np.concatenate([p[s.moving] for p, s in zip(parts, steps, strict=True)]))
+    found = np.sort(np.concatenate(parts))
     grid = (np.arange(len(found)) + 0.5) / len(found)
     return float(np.abs(found - grid).max())
 

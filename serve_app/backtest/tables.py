@@ -32,12 +32,12 @@ def all_tables(result: Summary) -> list[TableText]:
 def alerts_table(result: Summary) -> TableText:
     """The comparison of alert rules."""
     head = (
-        "p-value and rule", "alerts", "a market and day", "lasted", "median change",
+        "rule", "alerts", "a market and day", "lasted", "median change",
         "real moves seen", "mean delay, steps",
     )  # fmt: skip
     rows = [
         (
-            f"{one['p_value']:g} {one['rule']}",
+            name,
             f"{one['alerts']:,}",
             f"{one['per_market_day']:.2f}",
             share(one["lasted_share"]),
@@ -45,13 +45,13 @@ def alerts_table(result: Summary) -> TableText:
             f"{share(one['real_moves_seen'])} of {one['real_moves']:,}",
             f"{one['mean_delay_steps']:.2f}",
         )
-        for one in result["rules"]
+        for name, one in result["rules"].items()
     ]
     note = (
         f"{result['markets']} series, {result['market_days']:,.0f} days. All rules give as many "
-        "alerts as the service at its p-value. lasted: half of the change is "
-        "left 11 steps later; real moves: changes of 5 % or more that lasted. Distance of "
-        f"randomised p-values on moving windows from uniform: {result['randomised_ks']:.3f}."
+        f"alerts as the service at a p-value of {result['p_value']:g}. lasted: half of the change "
+        "is left 11 steps later; real moves: changes of 5 % or more that lasted. Distance of "
+        f"randomised p-values from uniform: {result['randomised_ks']:.3f}."
     )
     return TableText("Alert rules", head, tuple(rows), note)
 

@@ -105,7 +105,7 @@ def alerts_of(job: Job, config: Config) -> Summary:
     known = [one for one in steps if one is not None]
     if len(known) < 2:
         raise ConfigError(f"Two series with {POINTS + HORIZON} steps are needed.")
-    return compare_rules(known, (P_VALUE / 5, P_VALUE, 4 * P_VALUE))
+    return compare_rules(known, P_VALUE)
 
 
 def calibration_of(
