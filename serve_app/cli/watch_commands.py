@@ -87,7 +87,10 @@ def watch(
     from serve_app.watch.sources import named
 
     rule = Rule(P_VALUE if p_value is None else p_value, severity=Severity[severity.upper()])
-    names, plan = _plan(markets_file, market or [], rule, (freq, points, top), model)
+    options: dict[str, Any] = {"model": {"model_name": model}} if model else {}
+    if source == "replay":
+        options["observe"] = False  # made-up prices must teach the service nothing
+    names, plan = _plan(markets_file, market or [], rule, (freq, points, top), options)
     try:
         found = named(source, names, top, points * plan.step_s, source_url, _columns(columns))
     except ValueError as exc:
@@ -112,7 +115,7 @@ def _plan(
     names: list[str],
     rule: "Rule",
     series: tuple[str, int, int],
-    model: str | None,
+    options: dict[str, Any],
 ) -> "tuple[list[str], Plan]":
     """The ids of the wanted markets, and what a cycle does."""
     from serve_app.http.requests import FREQ, parse_freq
@@ -132,7 +135,7 @@ def _plan(
         points,
         rule,
         rules={one.id: one.rule(rule) for one in listed},
-        options={"model": {"model_name": model}} if model else {},
+        options=options,
         market_options={one.id: {"quantiles": one.levels} for one in listed if one.levels},
         markets=frozenset((*names, *(one.id for one in listed))),
         top=top,

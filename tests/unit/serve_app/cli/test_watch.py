@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -80,6 +81,27 @@ def test_one_cycle_of_the_replay_writes_alerts_and_a_summary(watch: Terminal) ->
     assert again.stdout == ""
     assert "0 markets checked, 60 skipped" in again.stderr
     assert "60 of 60, such as example-01: its newest price was checked before" in again.stderr
+
+
+def test_replayed_prices_teach_the_service_nothing(
+    watch: Terminal, narrow: Site, tmp_path: Path
+) -> None:
+    now = int(time.time()) // 300 * 300  # noqa: TID251 - a command has real time
+    rows = "".join(f"{now - 300 * i},0.4{i % 2}\n" for i in range(39, -1, -1))
+    (tmp_path / "rain.csv").write_text("ts,price\n" + rows)
+    seen = [counted(narrow)]
+    for source in ("replay", tmp_path / "rain.csv"):
+        watch("--source", source)
+        seen.append(counted(narrow))
+
+    assert seen[1] == seen[0]
+    assert seen[2] == seen[1] + 1
+
+
+def counted(site: Site) -> int:
+    """Number of answers that count as those of callers."""
+    status = httpx.get(f"{site.url}/tsfm/status", trust_env=False).json()
+    return int(status["requests"]["total"])
 
 
 def test_alerts_are_json_lines_and_posted_to_a_webhook(
