@@ -387,7 +387,7 @@ def _number(cell: Any) -> float | None:
 def _float(cell: Any) -> float | None:
     try:
         return float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
+from runner.forecast.check import MAX_NEWEST_STEPS
 from tsfm_client import Check, LearnedFigure
 
 P_VALUE = 0.005  # one false alert a market in 200 steps: 17 hours of five minutes
 BEYOND_WIDTHS = 1.0  # where no p-value is known yet
-LONGEST_RUN = 12  # steps, as the service's MAX_NEWEST_STEPS
 
 
 class Severity(IntEnum):
@@ -82,7 +82,7 @@ def steps_to_check(state: MarketState, end_ts: float, step_s: int) -> int:
     if not state.since_ts:
         return 1
     steps = round((end_ts - state.since_ts) / step_s) + 1
-    return min(max(steps, 1), LONGEST_RUN)
+    return min(max(steps, 1), MAX_NEWEST_STEPS)
 
 
 def decide(

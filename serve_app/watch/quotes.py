@@ -77,7 +77,7 @@ def window_of(quotes: Quotes, now: float, step_s: int, points: int) -> Window | 
     end_ts = now // step_s * step_s
     times, order = np.unique(np.asarray(quotes.times, dtype=np.float64), return_index=True)
     prices = np.asarray(quotes.prices, dtype=np.float64)[order]
-    usable = (times <= end_ts) & np.isfinite(prices)
+    usable = (times > 0) & (times <= end_ts) & np.isfinite(prices)
     times, prices = times[usable], prices[usable]
     if ((prices < 0) | (prices > 1)).any():
         return "its prices are not between 0 and 1"

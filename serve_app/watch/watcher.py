@@ -1,6 +1,7 @@
 """Repeats cycles until it is stopped: on the grid of the series, each within a limit of time."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from serve_app.watch.metrics import WatchMetrics
 from serve_app.watch.quotes import Source, SourceError
 from tsfm_client import AsyncClient, ClientError
 
+_LOG = logging.getLogger(__name__)
 CYCLE_S = 60.0  # the service level of a cycle: `slo.cycle_s`
 AFTER_STEP_S = 5.0  # exchanges publish the last price of a step a little later
 
@@ -55,6 +57,9 @@ class Watcher:
             failure = str(exc)
         except sqlite3.Error as exc:
             failure = f"the state file cannot be written ({exc})"
+        except Exception as exc:  # noqa: BLE001 - a watch of days must not end by one cycle
+            _LOG.exception("A cycle failed.")
+            failure = f"an error of the watch itself ({type(exc).__name__}), which its log shows"
         report = Report(began, perf_counter() - timer, outcome, failure)
         self.metrics.count(report.took_s, outcome)
         return report

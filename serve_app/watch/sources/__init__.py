@@ -39,6 +39,10 @@ def named(
         http = PoliteHttp(httpx.AsyncClient(base_url=base_url or EXCHANGES[name].BASE_URL))
         return EXCHANGES[name](http, markets, top, history_s)
     if name.startswith(("http://", "https://")):
+        try:
+            httpx.URL(name)
+        except httpx.InvalidURL as exc:
+            raise ValueError(f"{name!r} is no URL") from exc
         return JsonUrl(PoliteHttp(httpx.AsyncClient()), name, columns or {})
     if Path(name).exists():
         return Files(Path(name))

@@ -18,7 +18,7 @@ from serve_app.watch.quotes import Quotes, Reading, SourceError
 from serve_app.watch.sources.polite import PoliteHttp
 from tsfm_client.exchange_json import price_tables
 
-_WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+_WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _NOT_AS_DOCUMENTED = "its answer is not as documented"
 
 

@@ -45,14 +45,14 @@ class PoliteHttp:
         conditions, kept = self._kept.get(key, ({}, None))
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answer = await self._get(path, params, conditions)
+                answer, content = await self._get(path, params, conditions)
             except httpx.HTTPError as exc:
                 failure, pause_s = type(exc).__name__, float(attempt)
             else:
                 if answer.status_code == 304:
                     return kept
                 if answer.status_code == 200:
-                    return self._keep(key, answer)
+                    return self._keep(key, answer, content)
                 failure, pause_s = f"status {answer.status_code}", _asked_s(answer, attempt)
                 if answer.status_code not in _AGAIN:
                     break
@@ -64,17 +64,24 @@ class PoliteHttp:
 
     async def _get(
         self, path: str, params: dict[str, Any], conditions: dict[str, str]
-    ) -> httpx.Response:
+    ) -> tuple[httpx.Response, bytes]:
         clock = asyncio.get_running_loop().time
         async with self._turn:
             await asyncio.sleep(max(0.0, self._next_at - clock()))
             self._next_at = clock() + self._pause_s
-        return await self._http.get(path, params=params, headers=conditions)
+        content = bytearray()
+        asked = self._http.stream("GET", path, params=params, headers=conditions)
+        async with asked as answer:
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > MOST_BYTES:
+                    raise SourceError(f"{answer.url.host}: its answer is over 64 MiB")
+        return answer, bytes(content)
 
-    def _keep(self, url: str, answer: httpx.Response) -> Any:
+    def _keep(self, url: str, answer: httpx.Response, content: bytes) -> Any:
         try:
-            value = json.loads(answer.content[: MOST_BYTES + 1])
-        except ValueError as exc:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as exc:
             raise SourceError(f"{answer.url.host}: its answer is not JSON") from exc
         names = {"etag": "if-none-match", "last-modified": "if-modified-since"}
         conditions = {names[n]: answer.headers[n] for n in names if n in answer.headers}
@@ -87,4 +94,4 @@ class PoliteHttp:
 
 def _asked_s(answer: httpx.Response, attempt: int) -> float:
     asked = answer.headers.get("retry-after", "")
-    return float(asked) if asked.isdigit() else float(attempt)
+    return float(asked) if asked.isascii() and asked.isdigit() else float(attempt)

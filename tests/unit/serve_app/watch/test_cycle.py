@@ -152,6 +152,18 @@ def watcher(watch: Watch, **changes) -> Watcher:
     return Watcher(*shared, lambda: NOW, **changes)
 
 
+async def test_watch_survives_an_error_of_its_own(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch(bench, FakeSource())
+    watch.source.error = RuntimeError("a surprise")
+
+    report = await watcher(watch).cycle()
+
+    assert report.failure == "an error of the watch itself (RuntimeError), which its log shows"
+    assert "a surprise" in caplog.text
+
+
 @pytest.mark.parametrize("error", [SourceError("example.com: status 500")])
 async def test_failure_of_a_cycle_is_said_and_changes_nothing(
     bench: Bench, error: Exception

@@ -45,6 +45,7 @@ def test_newest_quote_of_each_step_counts(pairs, expected) -> None:
             [(2700, 0.1), (3000, 0.2), (3300, 0.3)],
             OLD,
         ),
+        ([(-1e18, 0.1), (-np.inf, 0.2), (NAN, 0.3), (np.inf, 0.3)], "it has 0 prices"),
         ([(2700, 0.1), (3000, 1.2), (3590, 0.3)], "its prices are not between 0 and 1"),
         ([(3500, 0.1), (3550, 0.2), (3590, 0.3)], "its prices are too far apart"),
     ],

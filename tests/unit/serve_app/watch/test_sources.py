@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from serve_app.watch.quotes import Quotes, Reading, SourceError, window_of
-from serve_app.watch.sources import NAMES, named
+from serve_app.watch.sources import NAMES, named, polite
 from serve_app.watch.sources.exchanges import Kalshi, Manifold, Polymarket
 from serve_app.watch.sources.files import Files, JsonUrl
 from serve_app.watch.sources.polite import PoliteHttp
@@ -152,6 +152,8 @@ BAD_ANSWERS = [
     httpx.Response(200, json={"history": [{"t": "soon", "p": 0.5}]}),
     httpx.Response(200, json={"error": "no"}),
     httpx.Response(200, json=[]),
+    httpx.Response(200, text='{"history": [{"t": 1%s, "p": 0.5}]}' % ("0" * 400)),
+    httpx.Response(200, text="[" * 100_000),
 ]
 
 
@@ -188,6 +190,7 @@ def again(status: int, seconds: str = "2") -> httpx.Response:
         ([again(429)], 2.0),
         ([again(503), again(500)], 4.0),
         ([httpx.Response(502)], 1.0),
+        ([httpx.Response(503, headers=[(b"retry-after", b"\xb2")])], 1.0),  # a superscript two
         ([httpx.ConnectError("refused"), httpx.ReadTimeout("slow")], 3.0),
     ],
 )
@@ -219,6 +222,14 @@ def test_server_that_stays_busy_is_left_alone(first: list[Any]) -> None:
     with pytest.raises(SourceError, match=r"exchange.test: status \d+$"):
         run_virtual(ask())
     assert len(server.asked) == len(first)
+
+
+async def test_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polite, "MOST_BYTES", 1000)
+    server = Server(x=["a" * 2000])
+
+    with pytest.raises(SourceError, match="its answer is over"):
+        await server.http.get_json("/x")
 
 
 async def test_answer_that_has_not_changed_is_not_sent_again() -> None:
@@ -304,3 +315,5 @@ def test_source_is_found_by_its_name(tmp_path: Path) -> None:
     assert found == [Replay, Polymarket, Kalshi, Manifold, JsonUrl, Files]
     with pytest.raises(ValueError, match="is no file, no URL, and none of replay, polymarket"):
         named("unheard-of", (), 5, DAY_S)
+    with pytest.raises(ValueError, match="is no URL"):
+        named("http://a:port/x", (), 5, DAY_S)
