@@ -10,9 +10,9 @@ import numpy as np
 from serve_app.watch.quotes import Quotes, Reading
 
 STEP_S, POINTS = 300, 320
-MARKETS = 60
-EVERY_STEPS = 60
-_LEVELS = (-1.4, 0.2, 1.1, -0.5)  # log-odds, in turn
+MARKETS = 120
+EVERY_STEPS = 120
+_LEVELS = (-2.2, 0.0, 2.2, 0.0)  # log-odds, in turn: so large a jump is outside any band
 _WAVES = ((0.10, 61.0), (0.06, 17.0), (0.03, 7.0))  # log-odds and steps
 
 

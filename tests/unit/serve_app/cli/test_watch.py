@@ -77,10 +77,10 @@ def test_one_cycle_of_the_replay_writes_alerts_and_a_summary(watch: Terminal) ->
     assert first.exit_code == again.exit_code == 0
     assert all(line.startswith("breach: Example ") for line in first.stdout.splitlines())
     assert first.stdout != ""
-    assert "60 markets checked, 0 skipped" in first.stderr
+    assert "120 markets checked, 0 skipped" in first.stderr
     assert again.stdout == ""
-    assert "0 markets checked, 60 skipped" in again.stderr
-    assert "60 of 60, such as example-01: its newest price was checked before" in again.stderr
+    assert "0 markets checked, 120 skipped" in again.stderr
+    assert "120 of 120, such as example-01: its newest price was checked before" in again.stderr
 
 
 def test_replayed_prices_teach_the_service_nothing(

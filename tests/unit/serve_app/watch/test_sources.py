@@ -317,3 +317,11 @@ def test_source_is_found_by_its_name(tmp_path: Path) -> None:
         named("unheard-of", (), 5, DAY_S)
     with pytest.raises(ValueError, match="is no URL"):
         named("http://a:port/x", (), 5, DAY_S)
+
+
+@pytest.mark.parametrize("cycle", range(0, 120, 7))
+async def test_in_each_cycle_of_the_replay_one_market_jumps(cycle: int) -> None:
+    """So the first try of the README shows an alert."""
+    reading = await Replay().read(NOW + cycle * 300)
+
+    assert sum(abs(one.prices[-1] - one.prices[-2]) > 0.25 for one in reading.quotes) == 1
