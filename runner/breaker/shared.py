@@ -24,27 +24,12 @@ It keeps that breaker whole: counts are never added up, because both may contain
 Only the leases of both are kept, so that every running probe stays counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
-from runner.breaker.state_machine import Breaker, BreakerSnapshot, CallResult, Permit, Refusal
+from runner.breaker.state_machine import Breakers, BreakerSnapshots, Permit, Refusal, Report
 from runner.config.sections import CircuitBreakerSection
 from runner.types import BreakerCommand, BreakerState
-
-SAME_MOMENT_S = 1.0  # a shorter difference may be the time that a message took
-
-BreakerSnapshots = Mapping[str, BreakerSnapshot]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The result of one call, for the breaker of a name."""
-
-    name: str
-    permit: Permit
-    result: CallResult
-    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,70 +49,6 @@ class SyncReply:
     actor: str  # id of this instance; a restarted actor has another one
     breakers: BreakerSnapshots | None = None
     answer: Permit | Refusal | None = None  # to the request for a probe
-
-
-class Breakers:
-    """Breakers by name; each is created when it is first used.
-
-    Names are pairs of a registered model and a configured runtime, so their number is bounded.
-    ``owner`` distinguishes the probes given here from those of other processes.
-    """
-
-    def __init__(
-        self, settings: CircuitBreakerSection, jitter: Callable[[], float], owner: str
-    ) -> None:
-        self._settings = settings
-        self._jitter = jitter
-        self._lease_ids = (f"{owner}-{n}" for n in count(1))
-        self._by_name: dict[str, Breaker] = {}
-
-    def acquire(self, name: str, now: float) -> Permit | Refusal:
-        """See `Breaker.acquire`; the same for the next three methods."""
-        return self._breaker(name).acquire(now)
-
-    def record(self, report: Report, now: float) -> None:
-        """Counts the result of a call."""
-        breaker = self._breaker(report.name)
-        breaker.record(report.permit, report.result, report.duration_s, now)
-
-    def state(self, name: str, now: float) -> BreakerState:
-        """The state now; closed for a name that was never used."""
-        breaker = self._by_name.get(name)
-        return BreakerState.CLOSED if breaker is None else breaker.state(now)
-
-    def retry_in_s(self, name: str, now: float) -> float:
-        """Seconds for which ``acquire`` would refuse, 0.0 if it would not."""
-        breaker = self._by_name.get(name)
-        return 0.0 if breaker is None else breaker.retry_in_s(now)
-
-    def command(self, names: Sequence[str], command: BreakerCommand, now: float) -> None:
-        """Applies an operator's command to the breakers of these names."""
-        for name in names:
-            self._breaker(name).obey(command, now)
-
-    def snapshot(self, now: float) -> BreakerSnapshots:
-        """All breakers, for another process with another clock."""
-        return {name: breaker.snapshot(now) for name, breaker in self._by_name.items()}
-
-    def replace_all(self, theirs: BreakerSnapshots, now: float) -> None:
-        """Replaces all breakers; those that are not among ``theirs`` are as never used."""
-        self._by_name.clear()
-        for name, snapshot in theirs.items():
-            self._breaker(name).adopt(snapshot, now)
-
-    def learn(self, theirs: BreakerSnapshots, now: float) -> None:
-        """Takes over only the breakers that are more recent, by the rules above."""
-        ours = self.snapshot(now)
-        for name, snapshot in theirs.items():
-            mine = ours.get(name, snapshot)
-            kept = (snapshot if _is_more_recent(snapshot, mine) else mine).copy()
-            kept["leases"] = mine["leases"] | snapshot["leases"]
-            self._breaker(name).adopt(kept, now)
-
-    def _breaker(self, name: str) -> Breaker:
-        if name not in self._by_name:
-            self._by_name[name] = Breaker(self._settings, self._jitter, self._lease_ids)
-        return self._by_name[name]
 
 
 class SharedBreakers:
@@ -161,9 +82,3 @@ class SharedBreakers:
         now = self._clock()
         self._breakers.command(names, command, now)
         return self._breakers.state(names[0], now)
-
-
-def _is_more_recent(theirs: BreakerSnapshot, ours: BreakerSnapshot) -> bool:
-    if theirs["commands"] != ours["commands"]:
-        return theirs["commands"] > ours["commands"]
-    return theirs["changed_s_ago"] + SAME_MOMENT_S < ours["changed_s_ago"]

@@ -13,7 +13,7 @@ from ray import serve
 from runner.batching.batch_call import BatchCall, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
-from runner.breaker.shared import Breakers
+from runner.breaker.state_machine import Breakers
 from runner.config.loading import Config
 from runner.config.registry import Registry
 from runner.forecast.answers import ModelOutcome

@@ -9,8 +9,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.breaker.shared import Breakers, BreakerSnapshots, Report, SyncReply, SyncRequest
-from runner.breaker.state_machine import CallResult, Permit, Refusal
+from runner.breaker.shared import SyncReply, SyncRequest
+from runner.breaker.state_machine import (
+    Breakers,
+    BreakerSnapshots,
+    CallResult,
+    Permit,
+    Refusal,
+    Report,
+)
 from runner.config.sections import CircuitBreakerSection
 from runner.errors import BreakerOpenError
 from runner.types import BreakerCommand, BreakerState

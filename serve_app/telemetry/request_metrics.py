@@ -15,7 +15,7 @@ from math import inf
 from runner.batching.batch_call import ItemResult
 from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.batching.item_router import reason_of
-from runner.breaker.shared import BreakerSnapshots
+from runner.breaker.state_machine import BreakerSnapshots
 from runner.forecast.answers import Forecast
 from runner.types import BatchKey, BreakerState, FallbackReason, ModelRequest, Source
 from serve_app.telemetry import metrics

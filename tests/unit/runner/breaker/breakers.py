@@ -5,14 +5,17 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from runner.breaker.shared import (
+from runner.breaker.shared import SharedBreakers, SyncRequest
+from runner.breaker.state_machine import (
+    Breaker,
     Breakers,
     BreakerSnapshots,
+    CallResult,
+    Permit,
+    Refusal,
     Report,
-    SharedBreakers,
-    SyncRequest,
+    Verdict,
 )
-from runner.breaker.state_machine import Breaker, CallResult, Permit, Refusal, Verdict
 from runner.config.sections import CircuitBreakerSection
 
 SUCCESS = CallResult(Verdict.SUCCESS)

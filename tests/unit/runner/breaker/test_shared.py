@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from runner.breaker.shared import Report, SharedBreakers, SyncRequest
-from runner.breaker.state_machine import BreakerSnapshot, Permit, Refusal
+from runner.breaker.shared import SharedBreakers, SyncRequest
+from runner.breaker.state_machine import BreakerSnapshot, Permit, Refusal, Report
 from runner.types import BreakerCommand, BreakerState
 from tests.unit.runner.breaker.breakers import (
     FAILURE,

@@ -5,7 +5,7 @@ import pytest
 
 from runner.batching.batch_call import ItemResult
 from runner.batching.dispatcher import BatchResult, QueueStats
-from runner.breaker.shared import Breakers, BreakerSnapshots
+from runner.breaker.state_machine import Breakers, BreakerSnapshots
 from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
 from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
 from serve_app.telemetry import metrics
