@@ -15,6 +15,7 @@ from tests.integration.own_service.broken import BROKEN_WHILE
 
 pytestmark = pytest.mark.integration
 ENV = {
+    "TSFM_REQUEST__DEADLINE_MS": "8000",  # a busy machine alone must not be a reason for a fallback
     "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "0.5",
 }
@@ -48,8 +49,9 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
         async with client(service.url) as http:
             stack = Stack(service, stub, http)
 
-            async def model_answers() -> bool:
-                return not (await stack.meta(seed=next(seeds)))["fallback_used"]
+            async def model_answers(deadline_ms: float = 1500) -> bool:
+                meta = await stack.meta(seed=next(seeds), deadline_ms=deadline_ms)
+                return not meta["fallback_used"]
 
             async def breaker_failed() -> bool:
                 return len(file.read_bytes()) >= 2
@@ -72,7 +74,7 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
             file.touch()
             kill_breaker_actor(service)
             await until(breaker_failed)
-            later = [await model_answers() for _ in range(20)]
+            later = [await model_answers(deadline_ms=8000) for _ in range(20)]
             too_short = {"x-request-timeout-seconds": "0.0001"}
             in_time = await http.post("/tsfm/forecast", json=body(1), headers=too_short)
             routes = await http.get("/-/routes")
