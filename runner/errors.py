@@ -87,6 +87,12 @@ class OutcomesUnavailableError(OverloadedError):
     text = "Outcomes cannot be taken at the moment; send them again after Retry-After."
 
 
+class BoardUnavailableError(OverloadedError):
+    """The actor that keeps the boards cannot be reached; the next cycle sends another board."""
+
+    text = "The board cannot be kept at the moment; send it again after Retry-After."
+
+
 class UnauthorizedError(RequestError):
     """The request had no token (``presented`` is False) or an unknown one."""
 

@@ -5,15 +5,17 @@ string and hand over a bare, unvalidated dict.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application, Deployment
+from ray.serve.config import DeploymentActorConfig
 
 from runner.calibration.learned_file import fitted_state
 from runner.config.loading import load_config
 from runner.config.registry import Registry, load_registry, wanted_models
 from runner.types import BASELINE_MODEL
-from serve_app.deployments.actors import breaker_actor, learning_actor
+from serve_app.deployments.actors import board_actor, breaker_actor, learning_actor
 from serve_app.deployments.baseline import Baseline
 from serve_app.deployments.ingress import Ingress
 from serve_app.deployments.runner import Runner
@@ -37,16 +39,19 @@ def build(args: AppArgs) -> Application:
     registry = load_registry(config.models_file)
     conformal = fitted_state(config.conformal, sources_of(registry))
     runner = _deployment(Runner).options(deployment_actors=[breaker_actor(config)])
-    ingress = _deployment(Ingress)
+    beside: list[dict[Any, Any] | DeploymentActorConfig] = [board_actor()]
     if config.conformal.online:
-        actor = learning_actor(config, sources_of(registry))
-        ingress = ingress.options(deployment_actors=[actor])
-    return ingress.bind(
-        config,
-        registry,
-        runner.bind(config, registry, wanted_models(registry, config)),
-        _deployment(Baseline).bind(config),
-        conformal,
+        beside.append(learning_actor(config, sources_of(registry)))
+    return (
+        _deployment(Ingress)
+        .options(deployment_actors=beside)
+        .bind(
+            config,
+            registry,
+            runner.bind(config, registry, wanted_models(registry, config)),
+            _deployment(Baseline).bind(config),
+            conformal,
+        )
     )
 
 

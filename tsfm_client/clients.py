@@ -120,8 +120,10 @@ class Call(Generic[T]):
         read: Callable[[Any], T],
         body: Any = None,
         deadline_ms: float | None = None,
+        method: str | None = None,
     ) -> None:
         self._caller, self._path, self._read = caller, path, read
+        self._method = method or ("GET" if body is None else "POST")
         self._content = None if body is None else orjson.dumps(body)
         self._end_s = inf if deadline_ms is None else caller.clock() + deadline_ms / 1e3
         self._attempts, self._bytes = 0, b""
@@ -129,8 +131,7 @@ class Call(Generic[T]):
     def request(self) -> dict[str, Any]:
         """Arguments of the httpx request, with the remaining deadline as a header."""
         self._attempts, self._bytes = self._attempts + 1, b""
-        method = "GET" if self._content is None else "POST"
-        request = {"method": method, "url": self._path, "content": self._content}
+        request = {"method": self._method, "url": self._path, "content": self._content}
         left_s = max(1e-3, self._end_s - self._caller.clock())
         if left_s == inf:
             return request | {"headers": {}, "timeout": self._caller.timeout_s}
@@ -172,7 +173,7 @@ class Batch(Call[Item]):
     """A part of many requests; a retry sends only those without a result."""
 
     def __init__(self, caller: Caller, waiting: dict[int, bytes], limit_ms: float | None) -> None:
-        super().__init__(caller, "/tsfm/forecast/batch", self._item, None, limit_ms)
+        super().__init__(caller, "/tsfm/forecast/batch", self._item, None, limit_ms, "POST")
         self._waiting, self._numbers = waiting, list(waiting)
 
     def request(self) -> dict[str, Any]:
@@ -290,6 +291,11 @@ class Client(Caller):
         path, body = f"/tsfm/admin/breakers/{model}", {"action": action}
         return self._ask(Call(self, path, lambda value: str(value["state"]), body))
 
+    def show_board(self, watch: str, board: Mapping[str, Any]) -> int:
+        """Shows the markets of a watch on the console's first page; returns their number."""
+        call = Call(self, f"/tsfm/board/{watch}", lambda v: int(v["markets"]), board, None, "PUT")
+        return self._ask(call)
+
     def close(self) -> None:
         """Closes the connections."""
         self.http.close()
@@ -342,6 +348,7 @@ class AsyncClient(Caller):
     models = _awaited(Client.models)
     status = _awaited(Client.status)
     order_breaker = _awaited(Client.order_breaker)
+    show_board = _awaited(Client.show_board)
 
     async def close(self) -> None:
         """Closes the connections."""

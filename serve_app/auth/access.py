@@ -27,6 +27,8 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/check": frozenset({TokenScope.FORECAST}),
     "/tsfm/check/batch": frozenset({TokenScope.BATCH}),
     "/tsfm/outcomes": frozenset({TokenScope.OUTCOMES}),
+    "/tsfm/board": ANY,
+    "/tsfm/board/{watch}": frozenset({TokenScope.BATCH}),  # a watch needs this scope anyway
     "/tsfm/models": ANY,
     "/tsfm/status": ANY,
     "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),

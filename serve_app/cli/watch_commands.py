@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from serve_app.watch.watcher import Report
     from tsfm_client import Forecast
 
+STATE = Path("tsfm-watch.db")
 MOST_ROWS = 20
 MOST_REASONS = 5
 
@@ -53,7 +54,7 @@ def watch(
         str | None, typer.Option(envvar="TSFM_WEBHOOK", help="Post alerts to this URL.")
     ] = None,
     slack: Annotated[bool, typer.Option("--slack", help="The webhook is Slack's.")] = False,
-    state: Annotated[Path, typer.Option(help="File of the state.")] = Path("tsfm-watch.db"),
+    state: Annotated[Path, typer.Option(help="File of the state.")] = STATE,
     metrics_port: Annotated[
         int | None, typer.Option(help="Answer Prometheus on this port of this machine.")
     ] = None,
@@ -73,7 +74,8 @@ def watch(
     \b
     Each cycle reads the newest prices, has the service check them in one batch, and writes a line
     for each alert. An alert begins when a price is outside its band and unusual, and rises from
-    breach (1 step) to run (2) and holds (12). The state file lets a restart go on.
+    breach (1 step) to run (2) and holds (12). The state file lets a restart go on. The markets are
+    on the first page of the service's console, under the name of the source or the state file.
     Exit code of --once: 1 if the source or the service failed, else 0.
 
     \b
@@ -83,6 +85,7 @@ def watch(
       tsfm watch --source prices/ --freq 15m --json >> alerts.jsonl
     """
     from serve_app.watch.alerts import P_VALUE, Rule, Severity
+    from serve_app.watch.board import board_name
     from serve_app.watch.delivery import LINES, WEBHOOK
     from serve_app.watch.sources import named
 
@@ -96,7 +99,8 @@ def watch(
     except ValueError as exc:
         raise InputError(f"--source: {exc}") from exc
     receivers = (LINES, WEBHOOK) if webhook else (LINES,)
-    settings = {"source": found, "plan": plan, "receivers": receivers}
+    board = board_name(source) if state == STATE else state.stem
+    settings = {"source": found, "plan": plan, "receivers": receivers, "board": board}
     code = asyncio.run(
         _run(settings, state, webhook, slack, metrics_port, (url, token), once, as_json)
     )
@@ -191,6 +195,7 @@ async def _run(
                 await watcher.run(show)
             report = await watcher.cycle()
             show(report)
+            await watcher.show_on_board(report)
             if hook is not None:
                 await hook.deliver()
                 await hook.close()

@@ -1,4 +1,4 @@
-"""The two actors: the breakers of all replicas, and learning from all replicas' forecasts.
+"""The actors: the breakers of all replicas, learning from all replicas' forecasts, and the boards.
 
 Every decision is made in `runner`; this module adds clocks, a file, and Serve's configuration. A
 constructor must not be able to fail. Serve starts an actor before any replica of its deployment:
@@ -27,11 +27,13 @@ from runner.config.conformal import ConformalSection
 from runner.config.loading import Config
 from runner.config.sections import CircuitBreakerSection
 from runner.types import BreakerCommand, BreakerState
+from serve_app.http.board_endpoint import MAX_BOARDS
 from serve_app.remote.learning_client import LearningReply, Version
 
 logger = logging.getLogger(__name__)
 BREAKER = "breaker"
 LEARNING = "learning"
+BOARDS = "boards"
 _BESIDE = {
     "num_cpus": 0.01,  # with 0 Ray may place it on a head node that should take no work
     "enable_task_events": False,  # Ray's head would keep the last 100,000 calls: 50 MB an hour
@@ -55,6 +57,13 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
         actor_class=ray.remote(LearningActor),
         init_args=(config.conformal.model_dump_json(), sorted(sources)),  # likewise JSON in status
         actor_options=_BESIDE,
+    )
+
+
+def board_actor() -> DeploymentActorConfig:
+    """The singleton that keeps the boards, owned by the Ingress deployment."""
+    return DeploymentActorConfig(
+        name=BOARDS, actor_class=ray.remote(BoardActor), actor_options=_BESIDE
     )
 
 
@@ -137,3 +146,24 @@ class LearningActor:
             self._save_fails = True
         else:
             self._saved_points, self._save_fails = points, False
+
+
+class BoardActor:
+    """The newest board of each watch, as JSON; lost with the actor, until the next cycle."""
+
+    def __init__(self) -> None:
+        self._boards: dict[str, bytes] = {}  # the newest last
+        self._life, self._number = uuid.uuid4().hex, 0
+
+    async def put(self, watch: str, board: bytes) -> None:
+        """Keeps a board in place of the one before; the oldest of too many goes."""
+        self._boards.pop(watch, None)
+        self._boards[watch] = board
+        for oldest in [*self._boards][:-MAX_BOARDS]:
+            del self._boards[oldest]
+        self._number += 1
+
+    async def newest(self, known: str) -> tuple[str, list[bytes]] | None:
+        """The version and all boards, the newest first; None if that is the known version."""
+        version = f"{self._life}-{self._number}"
+        return None if version == known else (version, [*self._boards.values()][::-1])

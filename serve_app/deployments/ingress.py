@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray import serve
@@ -15,11 +16,12 @@ from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
 from runner.pacer import Pacer
-from serve_app.deployments.actors import LEARNING
+from serve_app.deployments.actors import BOARDS, LEARNING
 from serve_app.deployments.replica import set_up_replica
 from serve_app.http.batch_endpoint import warm_up_batches
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
+from serve_app.remote.board_client import BoardClient
 from serve_app.remote.clients import BaselineHandle, ReconnectingActor, RunnerHandle, warm_up
 from serve_app.remote.cluster_status import RayClusterStatus
 from serve_app.remote.learning_client import Learning
@@ -64,7 +66,8 @@ class Ingress:
         request_metrics = RequestMetrics(recorder, history, log_every_s)
         self._flusher = Flusher(recorder, RaySink(), request_metrics.update_gauges)
         shared = (config, registry, answers, forecaster, clock, request_metrics, handle)
-        self._service = Dependencies(*shared, under_way, pacer, tracer, self._learning)
+        boards = BoardClient(_actor(BOARDS))
+        self._service = Dependencies(*shared, under_way, pacer, boards, tracer, self._learning)
         self._cluster = RayClusterStatus(runner, serve.get_replica_context().app_name, clock)
 
     async def __serve_build_asgi_app__(self) -> Starlette:
@@ -77,10 +80,15 @@ class Ingress:
         return build_app(self._service, self._cluster)
 
 
+def _actor(name: str) -> Callable[..., Awaitable[Any]]:
+    """Calls methods of an actor of this deployment."""
+    return ReconnectingActor(lambda: serve.get_deployment_actor(name)).call
+
+
 def _learning(config: Config, outbox: Outbox, answers: AnswerStore) -> Learning:
     return Learning(
         outbox,
-        ReconnectingActor(lambda: serve.get_deployment_actor(LEARNING)).call,
+        _actor(LEARNING),
         answers.calibrate_by,
         config.conformal.exchange_interval_s,
         CoverageReport(config.conformal.target_coverage),

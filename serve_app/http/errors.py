@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from runner.errors import (
     BatchTooLongError,
+    BoardUnavailableError,
     BodyTimeoutError,
     BodyTooLargeError,
     BreakerUnreachableError,
@@ -58,6 +59,7 @@ STATUS_AND_CODE: Mapping[type[TsfmError], tuple[int, str]] = {
     OverloadedError: (429, "overloaded"),
     BreakerUnreachableError: (503, "breaker_unreachable"),
     OutcomesUnavailableError: (503, "outcomes_unavailable"),
+    BoardUnavailableError: (503, UNAVAILABLE[0]),
     BodyTimeoutError: (408, "body_timeout"),
     UnauthorizedError: (401, "unauthorized"),
     InsufficientScopeError: (403, "insufficient_scope"),

@@ -18,6 +18,7 @@ from serve_app.auth.access import AccessControl
 from serve_app.console.pages import page_routes
 from serve_app.http import errors
 from serve_app.http.batch_endpoint import BatchEndpoint
+from serve_app.http.board_endpoint import BOARD_PATH, show_boards, take_board
 from serve_app.http.breaker_endpoint import BREAKER_PATH, JSON, command_breaker
 from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
@@ -63,6 +64,8 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
             route("/tsfm/check", check, "POST"),
             route("/tsfm/check/batch", BatchEndpoint(service, CHECKED_STEPS), "POST"),
             route("/tsfm/outcomes", partial(take_outcomes, service), "POST"),
+            route("/tsfm/board", partial(show_boards, service)),
+            route(BOARD_PATH, partial(take_board, service), "PUT"),
             route("/tsfm/models", status.models),
             route("/tsfm/status", status.show),
             route(BREAKER_PATH, partial(command_breaker, service), "POST"),

@@ -23,6 +23,16 @@ class OperatorPort(Protocol):
         """Applies a command and returns the new state; raises BreakerUnreachableError."""
 
 
+class BoardPort(Protocol):
+    """Keeps the newest board of each watch, for all replicas."""
+
+    async def put(self, watch: str, board: bytes) -> None:
+        """Keeps the board of a watch; raises BoardUnavailableError."""
+
+    async def newest(self) -> tuple[str, list[bytes]]:
+        """A version that changes with every board, and all boards, the newest first."""
+
+
 class LearningPort(Protocol):
     """The learning client, as the endpoints use it."""
 
@@ -68,5 +78,6 @@ class Dependencies:
     operator: OperatorPort
     under_way: UnderWay
     pacer: Pacer  # of all batches
+    boards: BoardPort
     tracer: Tracer | None = None  # None: tracing is off
     learning: LearningPort | None = None  # None where `conformal.online` is switched off

@@ -5,8 +5,10 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import perf_counter
 
+from serve_app.watch.board import board_of
 from serve_app.watch.cycle import Outcome, Plan, run_cycle
 from serve_app.watch.delivery import Webhook
 from serve_app.watch.journal import Journal
@@ -16,6 +18,7 @@ from tsfm_client import AsyncClient, ClientError
 
 _LOG = logging.getLogger(__name__)
 CYCLE_S = 60.0  # the service level of a cycle: `slo.cycle_s`
+BOARD_S = 5.0  # for showing the markets on the board
 AFTER_STEP_S = 5.0  # exchanges publish the last price of a step a little later
 
 
@@ -41,6 +44,7 @@ class Watcher:
     metrics: WatchMetrics
     clock: Callable[[], float]
     webhook: Webhook | None = None
+    board: str | None = None  # the name of the board that shows the markets; None: none
     cycle_s: float = CYCLE_S
 
     async def cycle(self) -> Report:
@@ -64,12 +68,27 @@ class Watcher:
         self.metrics.count(report.took_s, outcome)
         return report
 
+    async def show_on_board(self, report: Report) -> None:
+        """Sends the markets of a cycle to the service's board; a failure is logged."""
+        if self.board is None or report.outcome is None or not report.outcome.checks:
+            return
+        began = datetime.fromtimestamp(report.began, UTC).isoformat()
+        try:
+            async with asyncio.timeout(BOARD_S):
+                await self.client.show_board(self.board, board_of(report.outcome, began))
+        except (TimeoutError, ClientError) as exc:
+            _LOG.warning(
+                "The board does not show this cycle (%s).", str(exc) or "no answer in time"
+            )
+
     async def run(self, show: Callable[[Report], None]) -> None:
         """Repeats cycles until it is cancelled."""
         delivering = asyncio.create_task(self.webhook.run()) if self.webhook else None
         try:
             while True:
-                show(await self.cycle())
+                report = await self.cycle()
+                show(report)
+                await self.show_on_board(report)
                 await asyncio.sleep(self.pause_s())
         finally:
             if delivering is not None:

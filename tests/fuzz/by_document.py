@@ -42,7 +42,7 @@ def by_document(send: Send, bodies: int, seed_of_run: int) -> Iterator[Tally]:
     with_body = [o for o in operations if o.body]
     for operation in operations:
         has_body = operation in with_body
-        many = bodies // (2 * len(with_body)) if has_body else 1
+        many = max(1, bodies // (2 * len(with_body))) if has_body else 1
         for mode in GenerationMode if has_body else (GenerationMode.POSITIVE,):
             tally = Tally(f"{mode.value} {operation.path}")
             cases = operation.as_strategy(generation_mode=mode)

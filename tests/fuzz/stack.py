@@ -22,7 +22,7 @@ from runner.types import Bands, ModelRequest
 from serve_app.http.routes import build_app
 from serve_app.http.service import Dependencies, UnderWay
 from tests.support.builders import make_config, make_registry, make_request_metrics
-from tests.support.fakes import FakeBreakers, FakeFleet, FakeOperatorPort
+from tests.support.fakes import FakeBoards, FakeBreakers, FakeFleet, FakeOperatorPort
 
 Clock = Callable[[], float]
 SILENCE_S = 0.05  # how long a body may pause: the service's own five seconds would be many here
@@ -86,7 +86,7 @@ class Stack:
         forecaster = Forecaster(*shared, self._model, BaselineHere(config), clock, pacer)
         watch = make_request_metrics(clock)
         all_of_it = (*shared, forecaster, clock, watch, FakeOperatorPort())
-        service = Dependencies(*all_of_it, under_way, pacer)
+        service = Dependencies(*all_of_it, under_way, pacer, FakeBoards())
         self.app: Starlette = build_app(service, FakeFleet())
 
     async def aclose(self) -> None:

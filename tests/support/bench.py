@@ -24,6 +24,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes import (
     FakeBaselinePort,
+    FakeBoards,
     FakeClock,
     FakeFleet,
     FakeLearning,
@@ -68,8 +69,10 @@ class Bench:
         self.request_metrics = make_request_metrics(self.clock, self.recorder)
         self.fleet = FakeFleet()
         self.operator = FakeOperatorPort()
+        self.boards = FakeBoards()
         shared_by_all = (*shared, forecaster, self.clock, self.request_metrics, self.operator)
-        self.service = service = Dependencies(*shared_by_all, under_way, pacer, tracer, learning)
+        beside = (under_way, pacer, self.boards, tracer, learning)
+        self.service = service = Dependencies(*shared_by_all, *beside)
         self.app = build_app(service, self.fleet)
         transport = ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(

@@ -11,6 +11,7 @@ from runner.breaker.state_machine import CallResult, Permit, Verdict
 from runner.calibration.coverage import Actual, CoverageReport, OutcomeCounts
 from runner.errors import (
     BaselineUnavailableError,
+    BoardUnavailableError,
     BreakerOpenError,
     BreakerUnreachableError,
     OutcomesUnavailableError,
@@ -116,6 +117,24 @@ class FakeHandle:
 
     async def results_async(self, **_: Any) -> list[Any]:
         return [RayActorError()]
+
+
+class FakeBoards:
+    """Keeps boards in this process; ``gone``: cannot be reached."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.puts = 0
+        self.gone = False
+
+    async def put(self, watch: str, board: bytes) -> None:
+        if self.gone:
+            raise BoardUnavailableError(1.0)
+        self.kept[watch] = board
+        self.puts += 1
+
+    async def newest(self) -> tuple[str, list[bytes]]:
+        return str(self.puts), [*self.kept.values()]
 
 
 class FakeLearning:

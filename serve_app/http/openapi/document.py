@@ -21,6 +21,7 @@ from runner import errors
 from runner.config.loading import Config
 from runner.errors import RequestError
 from serve_app.auth.access import ANY, NEEDS
+from serve_app.http import board_endpoint as board
 from serve_app.http import responses as out
 from serve_app.http.batch_admission import RETRY_AFTER_S as BATCH_RETRY_AFTER_S
 from serve_app.http.batch_endpoint import NDJSON
@@ -62,6 +63,8 @@ PUBLIC_NAMES: Mapping[str, str] = {
     "BatchBody": "BatchRequest",
     "BreakerCommandBody": "BreakerCommand",
     "BreakerCommand": "BreakerAction",
+    "BoardBody": "BoardRequest",
+    "BoardMarketBody": "BoardRequestMarket",
     "OutcomesBody": "OutcomesRequest",
     "OutcomeBody": "Outcome",
     "ModelBody": "ModelChoice",
@@ -104,7 +107,7 @@ class Operation:
     tag: str = SERVICE  # the group that it is shown in
     summary: str
     description: str = ""
-    parameters: Sequence[Mapping[str, Any]] = ()  # in the path
+    parameters: Sequence[Mapping[str, Any]] = ()  # in path and query
     request: type[BaseModel] | None = None
     answer: type[BaseModel]
     media_type: str = JSON
@@ -130,6 +133,13 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
             description="Like `/tsfm/forecast/batch`, with a `check` in each answer.",
         ),
         "/tsfm/outcomes": _outcomes(config),
+        "/tsfm/board": Operation(
+            summary="The markets of every watch, as its last cycle found them",
+            description="For the console's first page.",
+            parameters=(_KNOWN_VERSION,),
+            answer=board.BoardsAnswer,
+        ),
+        board.BOARD_PATH: _board(config),
         "/tsfm/models": Operation(
             summary="Models this environment serves", answer=out.ModelsAnswer
         ),
@@ -208,6 +218,25 @@ def _outcomes(config: Config) -> Operation:
     )
 
 
+def _board(config: Config) -> Operation:
+    return Operation(
+        method="put",
+        tag=OPERATORS,
+        summary="Show the markets of a watch on the board",
+        description="`tsfm watch` sends them after each cycle. They replace those of the cycle "
+        f"before, at most {board.MAX_MARKETS}. The boards of the {board.MAX_BOARDS} newest watches "
+        "are kept until the service ends.",
+        parameters=(_WATCH_IN_PATH,),
+        request=board.BoardBody,
+        answer=board.BoardTaken,
+        errors=(
+            *_body_errors(config, config.request.max_body_bytes, _WRONG_MARKET),
+            *(errors.BatchTooLongError(board.MAX_MARKETS), _spent(config)),
+            errors.BoardUnavailableError(board.RETRY_AFTER_S),
+        ),
+    )
+
+
 def _breaker(config: Config) -> Operation:
     return Operation(
         method="post",
@@ -244,6 +273,19 @@ _MODEL_IN_PATH = {
     "description": "Alias or runtime name; see /tsfm/models.",
     "schema": {"type": "string", "minLength": 1},
 }
+_KNOWN_VERSION = {
+    "name": "known",
+    "in": "query",
+    "description": "The version that the caller has: spares boards that have not changed.",
+    "schema": {"type": "string"},
+}
+_WATCH_IN_PATH = {
+    "name": "watch",
+    "in": "path",
+    "required": True,
+    "description": "A name for the watch.",
+    "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_.-]{1,64}$"},
+}
 _SERVER_TIMING = {
     "description": "Where the time went, in ms.",
     "schema": {"type": "string"},
@@ -255,6 +297,7 @@ _WRONG_VALUE = errors.InvalidRequestError("y.3", "Probabilities lie between 0 an
 _WRONG_OUTCOME = errors.InvalidRequestError(
     "outcomes.3.value", "Input should be less than or equal to 1"
 )
+_WRONG_MARKET = errors.InvalidRequestError("markets.3.y", "Probabilities lie between 0 and 1.")
 _NOT_ALLOWED = errors.ModelNotAllowedError(
     "moirai-2.0-R-small", "prod", "its licence (CC-BY-NC-4.0) is tagged research_only"
 )
@@ -299,8 +342,9 @@ def _operation(path: str, operation: Operation, guarded: bool) -> Schema:
     }
     if operation.description:
         schema["description"] = operation.description
+    if parameters := [*operation.parameters, *(_HEADERS if operation.request else ())]:
+        schema["parameters"] = parameters
     if operation.request:
-        schema["parameters"] = [*operation.parameters, *_HEADERS]
         content = {"schema": _ref(operation.request), "examples": examples["request"]}
         schema["requestBody"] = {"required": True, "content": {JSON: content}}
     return schema

@@ -14,6 +14,7 @@ ARGUMENTS: dict[type[TsfmError], tuple[object, ...]] = {
     errors.BatchTooLongError: (9,),
     errors.OverloadedError: (2.0,),
     errors.OutcomesUnavailableError: (2.0,),
+    errors.BoardUnavailableError: (2.0,),
     errors.UnauthorizedError: (True,),
     errors.InsufficientScopeError: (("batch",),),
     errors.RateLimitedError: (2.0, 1000, 10.0),

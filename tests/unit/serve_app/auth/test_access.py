@@ -90,12 +90,13 @@ async def test_token_without_the_scope_is_refused_with_the_scope(
 
 
 PAGES = {"/", "/docs", "/console/{name:path}"}  # without their data
+METHODS = ("GET", "POST", "PUT")
 OPEN = PAGES | {"/healthz", "/readyz"}
 
 
 async def test_every_other_route_stands_behind_the_gate(guarded: Bench) -> None:
     for path in {getattr(route, "path", "") for route in guarded.app.routes}:
-        statuses = {(await guarded.http.request(m, path)).status_code for m in ("GET", "POST")}
+        statuses = {(await guarded.http.request(m, path)).status_code for m in METHODS}
         assert (401 in statuses) is (path not in OPEN), path
 
 

@@ -33,13 +33,13 @@ def release(request: pytest.FixtureRequest) -> Document:
     return document
 
 
-def bodies(release: Document) -> Iterator[tuple[str, Document, Any]]:
-    """Path, operation and body of every example of a request."""
+def bodies(release: Document) -> Iterator[tuple[str, str, Document, Any]]:
+    """Path, method, operation and body of every example of a request."""
     for path, item in release["paths"].items():
-        for operation in item.values():
+        for method, operation in item.items():
             content = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
             for example in content.get("examples", {}).values():
-                yield path, operation, example["value"]
+                yield path, method, operation, example["value"]
 
 
 def answers(release: Document) -> Iterator[Any]:
@@ -66,8 +66,9 @@ async def test_requests_of_a_release_get_answers_that_its_callers_can_read(
     bench.model.outcome = lambda r: make_answer(
         bands=make_bands(r.key.horizon_steps, len(r.key.levels))
     )
-    for path, operation, body in bodies(release):
-        response = await bench.http.post(path.replace("{model}", "mock"), json=body)
+    for path, method, operation, body in bodies(release):
+        named = path.replace("{model}", "mock").replace("{watch}", "mock")
+        response = await bench.http.request(method, named, json=body)
         schema = operation["responses"]["200"]["content"][JSON]["schema"]
         whole = {**schema, "components": release["components"]}
 
