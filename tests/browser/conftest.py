@@ -69,7 +69,7 @@ def open_tab(profile: Profile) -> Iterator[OpenTab]:
 
     def open_one(
         url: str,
-        path: str = "/",
+        path: str = "/#forecast",
         *,
         phone: bool = False,
         expect: str = "",

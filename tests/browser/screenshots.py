@@ -46,10 +46,15 @@ def use(service: Service) -> None:
 
 def pictures(browser: Browser, url: str) -> None:
     """One of each kind."""
-    light = new_tab(browser, url, WIDE, color_scheme="light")
+    board = new_tab(browser, url + "/", WIDE, color_scheme="light")
+    board.page.locator(".market").first.wait_for()
+    board.by_id("board-stop").click()
+    take(board, "console-board")
+    board.page.close()
+    light = new_tab(browser, forecasts := f"{url}/#forecast", WIDE, color_scheme="light")
     picked(light, "lively")
     take(light, "console-light")
-    dark = new_tab(browser, url, WIDE, color_scheme="dark")
+    dark = new_tab(browser, forecasts, WIDE, color_scheme="dark")
     picked(dark, "jump")
     take(dark, "console-dark")
     light.by_id("model").select_option("chronos2")  # the embedded runtime does not have it
@@ -59,7 +64,7 @@ def pictures(browser: Browser, url: str) -> None:
     light.page.locator(".trend .main-svg").nth(1).wait_for()
     take(light, "console-status", full_page=True)
     still = {"reduced_motion": "reduce"}  # no picture of a page that is scrolling
-    phone = new_tab(browser, url, PHONE, color_scheme="light", has_touch=True, **still)
+    phone = new_tab(browser, forecasts, PHONE, color_scheme="light", has_touch=True, **still)
     picked(phone, "lively")
     take(phone, "console-phone")
 

@@ -46,7 +46,7 @@ def percents(path: list[float]) -> list[float]:
     return [100 * value for value in path]
 
 
-def test_first_screen_shows_a_forecast_and_the_button(site: Site, open_tab: OpenTab) -> None:
+def test_forecast_view_shows_a_forecast_and_the_button(site: Site, open_tab: OpenTab) -> None:
     tab = open_tab(site.url)
     tab.page.set_viewport_size({"width": 1440, "height": 900})
     tab.wait_drawn()
@@ -69,11 +69,11 @@ def test_address_holds_what_is_needed_to_share_a_forecast_of_a_sample(tab: Tab) 
     tab.page.goto(shared)
     tab.wait_drawn()
 
-    assert shared.endswith("/?sample=jump&horizon=24&levels=0.2+0.8")
+    assert shared.endswith("/?sample=jump&horizon=24&levels=0.2+0.8#forecast")
     expect(tab.by_id("result-title")).to_have_text("Jump on news (generated)")
     assert len(traces(tab)["P80"]) == 25
     tab.forecast(series(20))
-    assert tab.page.url.endswith("/?horizon=24&levels=0.2+0.8")  # no series in an address
+    assert tab.page.url.endswith("/?horizon=24&levels=0.2+0.8#forecast")  # no series in an address
 
 
 def test_chart_table_and_tooltip_hold_the_values_of_the_answers(tab: Tab) -> None:
@@ -247,7 +247,7 @@ def test_one_market_of_a_file_is_chosen(tab: Tab) -> None:
     )
     expect(tab.by_id("freq")).to_have_value("1h")
     expect(tab.by_id("sample-hint")).to_be_empty()  # it is not the sample any more
-    assert tab.page.url.endswith("/?market=m-2")
+    assert tab.page.url.endswith("/?market=m-2#forecast")
 
 
 def failure(reason: FallbackReason) -> ModelFailure:
@@ -364,7 +364,7 @@ def guarded() -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/#forecast", "/docs"])
 def test_token_is_kept_for_this_tab_only(guarded: Site, open_tab: OpenTab, path: str) -> None:
     tab = open_tab(guarded.url, path, expect=REFUSED)
     expect(tab.by_id("token-error")).to_contain_text("A token is needed")
@@ -372,7 +372,7 @@ def test_token_is_kept_for_this_tab_only(guarded: Site, open_tab: OpenTab, path:
     tab.by_id("token").fill(ALERTS)
     tab.page.keyboard.press("Enter")
     expect(tab.by_id("token-panel")).to_be_hidden()
-    if path == "/":
+    if path != "/docs":
         tab.forecast(series(10))
         assert ALERTS not in tab.page.content()
         assert '-H "authorization: Bearer $TOKEN"' in tab.page.content()
@@ -394,7 +394,7 @@ def test_page_has_no_serious_accessibility_problem_and_fits_the_screen(
     tab.page.evaluate("location.hash = 'status'")
     tab.page.locator(".trend .main-svg").nth(1).wait_for()
     status, overflow_px = tab.serious_findings(), tab.overflow_px()
-    tab.page.evaluate("location.hash = ''")
+    tab.page.evaluate("location.hash = 'forecast'")
     tab.pick("jump")
     tab.wait_drawn()
     tab.open_details()

@@ -30,8 +30,9 @@ def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_tab: OpenTa
     expect(part(tab, "models")).to_contain_text("CC-BY-NC-4.0")
     expect(part(tab, "models")).to_contain_text("fracast-0chronos, fracastnot installed")
     expect(part(tab, "models")).to_contain_text("research only")
-    expect(tab.by_id("model")).to_contain_text("chronos2, not called now")
     expect(tab.by_id("health")).to_have_text("In service")
+    tab.page.evaluate("location.hash = 'forecast'")
+    expect(tab.by_id("model")).to_contain_text("chronos2, not called now")
 
 
 def test_countdown_to_the_probe_goes_on_between_two_reports(site: Site, open_tab: OpenTab) -> None:

@@ -1,11 +1,13 @@
 // The console: starts the parts and lets them know of each other.
 
 import { call, token } from "./api.js";
+import { startBoard } from "./board.js";
 import { readDefaults, readModels } from "./defaults.js";
 import { byId } from "./dom.js";
+import { stepMs } from "./fan.js";
 import { clearErrors, fillModels, readRequest, showBreakers, showError } from "./form.js";
 import { hide, isShown, redraw, show, startTools, wantsBaseline } from "./result.js";
-import { seriesTitle, startSeries } from "./series_field.js";
+import { isFromBoard, seriesTitle, startSeries } from "./series_field.js";
 import { readState, writeState } from "./state.js";
 import { startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
@@ -38,7 +40,7 @@ async function forecast() {
   try {
     if (!defaults) await connect();
     const title = seriesTitle();
-    const request = readRequest(Date.now());
+    const request = { ...readRequest(Date.now()), ...(isFromBoard() ? { observe: false } : {}) };
     const [main, baseline] = await Promise.all([ask(request), wantsBaseline() ? askBaseline(request) : null]);
     if (turn !== asked) return;
     drawnSeries = series;
@@ -98,35 +100,57 @@ function startForm() {
   for (const id of ["horizon", "levels"]) byId(id).value = readState(id);
 }
 
+const VIEWS = { board: "to-board", console: "to-console", "status-view": "to-status" }; // and their links
+const CONTENT = { board: "#cards", console: "#result", "status-view": "#status-body" };
+const BY_HASH = { "#board": "board", "#cards": "board", "#status": "status-view", "#status-body": "status-view" };
+
+/** The part of the page that the address names; a shared forecast has its settings in the address. */
+function viewOfAddress() {
+  if (location.hash === "" && location.search === "") return "board";
+  return BY_HASH[location.hash] ?? "console";
+}
+
 /** Shows the part of the page that the address names. */
 function showView() {
-  const isStatus = location.hash === "#status";
-  if (isStatus === byId("status-view").hidden) scrollTo({ top: 0, behavior: "instant" });
-  byId("console").hidden = isStatus;
-  byId("status-view").hidden = !isStatus;
-  for (const [id, current] of [["to-console", !isStatus], ["to-status", isStatus]]) {
-    if (current) byId(id).setAttribute("aria-current", "page");
-    else byId(id).removeAttribute("aria-current");
+  const view = viewOfAddress();
+  if (byId(view).hidden) scrollTo({ top: 0, behavior: "instant" });
+  for (const [id, link] of Object.entries(VIEWS)) {
+    byId(id).hidden = id !== view;
+    if (id === view) byId(link).setAttribute("aria-current", "page");
+    else byId(link).removeAttribute("aria-current");
   }
+  byId("skip").href = CONTENT[view];
+  if (view === "console") series.begin();
+  if (view === "board") board.refresh();
   redrawAll();
 }
 
+/** Opens a market of the board in the forecast view. */
+function openMarket({ title, y, newest_steps: newest, answer }) {
+  const end = Date.parse(answer.as_of_ts) + newest * stepMs(answer.freq);
+  const times = y.map((_, i) => new Date(end - (y.length - 1 - i) * stepMs(answer.freq)).toISOString().replace(".000Z", "Z"));
+  series.takeMarket(["time,value", ...y.map((price, i) => `${times[i]},${price ?? ""}`)].join("\n"), answer.market_id, title);
+  location.hash = "#forecast";
+}
+
 function redrawAll() {
-  if (byId("status-view").hidden) redraw();
-  else status.redraw();
+  if (!byId("console").hidden) redraw();
+  if (!byId("status-view").hidden) status.redraw();
 }
 
 startTheme(byId("theme"), redrawAll);
 startTokens(() => {
   defaults = null;
-  forecast();
+  if (byId("console").hidden) board.refresh();
+  else forecast();
   status.refresh();
 });
 startForm();
 startTools(askBaseline);
 const status = startStatus(showBreakers);
+const board = startBoard({ open: openMarket, refused: (error) => openTokens(error.message) });
+const series = startSeries({ forecast, seriesChanged, connect: () => connect().catch(refused) });
 addEventListener("hashchange", showView);
 showView();
 byId("token-open").hidden = false;
 if (token.get()) byId("token-open").textContent = "Token set";
-startSeries({ forecast, seriesChanged, connect: () => connect().catch(refused) });

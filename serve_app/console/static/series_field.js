@@ -8,14 +8,18 @@ import { FIRST_SAMPLE, readState } from "./state.js";
 
 const MOST_BYTES = 5e6; // reading, splitting and showing more would stop the page for seconds
 
+let boardTitle = ""; // of a market that was opened from the board
+
 /** Wires the fields; a series that is complete is forecast at once, one that is being typed is not. */
 export function startSeries({ forecast, seriesChanged, connect }) {
   const series = byId("series");
   let markets = [];
+  let begun = false;
 
-  function take(text, market = "") {
+  function take(text, market = "", title = "") {
     series.value = text;
     byId("market").value = market;
+    boardTitle = title;
     describeSeries();
     return forecast();
   }
@@ -51,7 +55,7 @@ export function startSeries({ forecast, seriesChanged, connect }) {
 
   function leaveSample() {
     offer([]);
-    byId("sample").value = byId("sample-hint").textContent = "";
+    byId("sample").value = byId("sample-hint").textContent = boardTitle = "";
   }
 
   function offer(found) {
@@ -81,8 +85,23 @@ export function startSeries({ forecast, seriesChanged, connect }) {
     takeText(text);
   });
   startDrop(series, ({ files: [file], text }) => (file ? takeFile(file) : takeText(text)));
-  begin({ takeSample, seriesChanged, forecast, connect });
+  return {
+    /** Shows what the address names, once, unless there is a series already. */
+    begin() {
+      if (!begun) begin({ takeSample, seriesChanged, forecast, connect });
+      begun = true;
+    },
+    /** A market of the board; it is forecast at once, and not learned from: its watch does that. */
+    takeMarket(text, market, title) {
+      begun = true;
+      leaveSample();
+      take(text, market, title || market);
+    },
+  };
 }
+
+/** Whether the series was opened from the board. */
+export const isFromBoard = () => boardTitle !== "";
 
 /** Shows what the address names, else the first sample. */
 function begin({ takeSample, seriesChanged, forecast, connect }) {
@@ -101,7 +120,7 @@ function begin({ takeSample, seriesChanged, forecast, connect }) {
 /** What the series is called over its chart. */
 export function seriesTitle() {
   const { value, selectedOptions } = byId("sample");
-  return value ? selectedOptions[0].textContent : byId("market").value.trim() || "Your series";
+  return value ? selectedOptions[0].textContent : boardTitle || byId("market").value.trim() || "Your series";
 }
 
 function startDrop(series, take) {

@@ -17,5 +17,5 @@ export function writeState({ model, horizon, levels }) {
     if (value !== "" && value !== usual[name]) state.set(name, value);
   }
   const text = state.toString().replaceAll("%2C", ",").replaceAll(",+", ",");
-  history.replaceState(null, "", `${location.pathname}${text && `?${text}`}${location.hash}`);
+  history.replaceState(null, "", `${location.pathname}${text && `?${text}`}${location.hash || "#forecast"}`);
 }
