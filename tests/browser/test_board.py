@@ -49,7 +49,8 @@ def boards(site: Site) -> Iterator[Site]:
 
 
 def names(tab: Tab) -> list[str]:
-    return tab.page.locator(".market .name").all_inner_texts()
+    found: list[str] = tab.page.locator(".market .name").all_inner_texts()
+    return found
 
 
 def test_first_visit_shows_an_example_that_moves_until_it_is_stopped(

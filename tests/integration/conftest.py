@@ -152,11 +152,12 @@ def service(
 
 @pytest.fixture
 async def stack(service: Service, stub: StubProcess) -> AsyncIterator[Stack]:
-    """The stack with a runtime that works and a breaker that is closed."""
+    """The stack with a runtime that works and a breaker that is closed and knows no failures."""
     stub.control(ms_per_call=20, ms_per_series=0.5)
     stub.reset()
     async with client(service.url) as http:
         stack = Stack(service, stub, http)
+        await http.post("/tsfm/admin/breakers/fracast-0", json={"action": "reset"})
 
         async def model_answers() -> bool:
             return not (await stack.meta(seed=time.monotonic_ns()))["fallback_used"]

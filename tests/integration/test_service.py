@@ -137,6 +137,21 @@ async def test_batch_of_a_cycle_takes_few_calls_and_errs_item_by_item(stack: Sta
     assert stack.stub.stats()["calls"] <= 2 + 300 // 16  # the model takes 16 series a call
 
 
+async def test_board_of_a_watch_is_given_back_to_every_caller(stack: Stack) -> None:
+    prices = body(650)["y"]
+    answer = (await stack.http.post("/tsfm/check", json=body(650))).json()
+    market = {"title": None, "y": prices, "newest_steps": 1, "answer": answer}
+    board = {"markets": [market], "checked_ts": "2026-02-20T12:00:00Z"}
+    taken = await stack.http.put("/tsfm/board/mine", json=board)
+    given = (await stack.http.get("/tsfm/board")).json()
+
+    assert (taken.status_code, taken.json()) == (200, {"markets": 1})
+    assert [one["watch"] for one in given["boards"]] == ["mine"]
+    assert given["boards"][0]["markets"] == [market]
+    known = {"known": given["version"]}
+    assert (await stack.http.get("/tsfm/board", params=known)).json()["boards"] is None
+
+
 async def test_batch_can_be_streamed(stack: Stack) -> None:
     requests = [body(1000 + i) for i in range(40)]
     async with stack.http.stream(
