@@ -5,13 +5,15 @@ an alert a market has no other one for `HORIZON` steps. All rules get the thresh
 give as many alerts as the service's does at its own.
 
     service          p-value of the signed score in the baseline's band (`runner.calibration`),
-                     where the price has left the answered band; learned on the other events
+                     where the price has left the answered band; learned on the other events,
+                     like the service's on windows with enough changes
     flat recipe      distance from the flat band's centre, in its half-widths
     z-score          last increment in standard deviations of the earlier ones
     fixed threshold  last increment in probability
 
-A move has lasted if half of it or more is left `HORIZON` - 1 steps later. A real move is a change
-by `REAL_MOVE` or more in one step that has lasted.
+A move has lasted if half of it or more is left `HORIZON` - 1 steps later. It is worth an alert if
+it is `LEAST_MOVE` or more besides: one tick in a market where nothing else happens lasts too. A
+large move is one by `LARGE_MOVE` or more.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +36,8 @@ from serve_app.backtest.windows import BoolArray
 HORIZON = 12
 POINTS = 288
 MOST_STEPS = 1500  # of a series, the latest ones: long series would count more than others
-REAL_MOVE = 0.05
+LEAST_MOVE, LARGE_MOVE = 0.01, 0.05  # in probability: a cent is the usual tick
+P_VALUES = (0.02, 0.01, 0.005, 0.002, 0.001)  # that the service alerts at
 SERVICE, FLAT, Z_SCORE, FIXED = "service", "flat recipe", "z-score", "fixed threshold"
 ASKED = np.array([0.1, 0.5, 0.9])  # the levels of a request that names none
 
@@ -48,6 +51,7 @@ class Steps:
     score: FloatArray  # (N,) signed score in the baseline's band
     segment: NDArray[np.int64]  # (N,) by the width of the band at its last step
     outside: BoolArray  # (N,) of the answered band
+    moving: BoolArray  # (N,) whether the service learns from the window before the step
     surprise: dict[str, FloatArray]  # (N,) of each other rule
     step_s: float
     event: str
@@ -80,6 +84,7 @@ def steps_of(series: Series, config: Config) -> Steps | None:
         lasted=(change != 0) & (kept * np.sign(change) >= 0.5 * np.abs(change)),
         score=signed_scores(interval[:, 0], now),
         segment=np.searchsorted(config.conformal.width_edges, bands[:, -1, 2] - bands[:, -1, 0]),
+        moving=(np.diff(windows, axis=1) != 0).sum(axis=1) >= (config.conformal.min_changes or 0),
         outside=(now < answered[:, 0] - 1e-9) | (now > answered[:, 2] + 1e-9),
         surprise={FLAT: flat_score, Z_SCORE: z, FIXED: np.abs(change)},
         step_s=series.step_s,
@@ -88,24 +93,34 @@ def steps_of(series: Series, config: Config) -> Steps | None:
 
 
 def compare_rules(steps: Sequence[Steps], p_value: float, seed: int = 0) -> Summary:
-    """The figures of each rule at the number of alerts of the service's."""
+    """The figures of each rule at the number of alerts that the service gives at ``p_value``.
+
+    ``curve`` has the same for each of `P_VALUES`.
+    """
     events = sorted({one.event for one in steps})
     half = np.random.default_rng(seed).permutation(len(events)) < len(events) // 2
     first = {event for event, is_first in zip(events, half, strict=True) if is_first}
     surprise = _p_values(steps, first)
     service = [np.where(one.outside, -p, -np.inf) for one, p in zip(steps, surprise, strict=True)]
-    alerts = {SERVICE: [alerts_of(s, -p_value) for s in service]}
-    wanted = sum(map(len, alerts[SERVICE]))
-    for rule in (FLAT, Z_SCORE, FIXED):
-        scores = [one.surprise[rule] for one in steps]
-        alerts[rule] = [alerts_of(s, _threshold(scores, wanted)) for s in scores]
+    others = {rule: [one.surprise[rule] for one in steps] for rule in (FLAT, Z_SCORE, FIXED)}
     days = sum(len(one.change) * one.step_s for one in steps) / 86_400
+
+    def at(p_value: float) -> Summary:
+        alerts = {SERVICE: [alerts_of(s, -p_value) for s in service]}
+        wanted = sum(map(len, alerts[SERVICE]))
+        for rule, scores in others.items():
+            threshold = threshold_of(scores, wanted)
+            alerts[rule] = [alerts_of(s, threshold) for s in scores]
+        return {rule: _figures(steps, found, days) for rule, found in alerts.items()}
+
     return {
         "p_value": p_value,
         "markets": len(steps),
         "market_days": days,
+        "moving_steps": sum(int(one.moving.sum()) for one in steps),
         "randomised_ks": _distance_from_uniform(steps, first),
-        "rules": {rule: _figures(steps, found, days) for rule, found in alerts.items()},
+        "rules": at(p_value),
+        "curve": [{"p_value": one, "rules": at(one)} for one in P_VALUES],
     }
 
 
@@ -119,16 +134,26 @@ def alerts_of(surprise: FloatArray, threshold: float) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64)
 
 
-def _threshold(scores: Sequence[FloatArray], wanted: int) -> float:
-    """The threshold that gives about so many alerts."""
-    low, high = 0.0, max(float(score.max()) for score in scores)
-    for _ in range(50):
-        middle = (low + high) / 2
-        if sum(len(alerts_of(score, middle)) for score in scores) > wanted:
-            low = middle
-        else:
-            high = middle
-    return high
+def threshold_of(scores: Sequence[FloatArray], wanted: int) -> float:
+    """The lowest score of a step at which there are at most so many alerts; inf if there is none.
+
+    The search is among the highest scores: a low threshold would make most steps alerts.
+    """
+    ranked = np.sort(np.concatenate(scores))[::-1]
+
+    def are_too_many(rank: int) -> bool:
+        return sum(len(alerts_of(score, ranked[rank])) for score in scores) > wanted
+
+    if are_too_many(0):  # equal scores
+        return float("inf")
+    low, high = 0, max(wanted, 1)
+    while high < len(ranked) and not are_too_many(high):
+        low, high = high, 2 * high
+    high = min(high, len(ranked))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if are_too_many(middle) else (middle, high)
+    return float(ranked[low])
 
 
 def _by_histogram(
@@ -140,8 +165,8 @@ def _by_histogram(
     found = [np.ones(len(one.score)) for one in steps]
     for is_first in (True, False):
         others = [one for one in steps if (one.event in first) != is_first]
-        scores = np.concatenate([one.score for one in others])
-        segments = np.concatenate([one.segment for one in others])
+        scores = np.concatenate([one.score[one.moving] for one in others])
+        segments = np.concatenate([one.segment[one.moving] for one in others])
         order = np.random.default_rng(0).permutation(len(scores))  # markets side by side
         for segment in np.unique(segments):
             its = order[segments[order] == segment]
@@ -157,12 +182,12 @@ def _p_values(steps: Sequence[Steps], first: set[str]) -> list[FloatArray]:
 
 
 def _distance_from_uniform(steps: Sequence[Steps], first: set[str]) -> float:
-    """Of randomised p-values, after Kolmogorov and Smirnov."""
+    """Of randomised p-values on moving windows, after Kolmogorov and Smirnov."""
     chance = np.random.default_rng(1)
     parts = _by_histogram(
         steps, first, lambda seen, scores: seen.randomised(0, scores, chance.random(len(scores)))
     )
-    found = np.sort(np.concatenate(parts))
+    found = np.sort(np.concatenate([p[one.moving] for one, p in zip(steps, parts, strict=True)]))
     grid = (np.arange(len(found)) + 0.5) / len(found)
     return float(np.abs(found - grid).max())
 
@@ -171,10 +196,13 @@ def _figures(steps: Sequence[Steps], alerts: Sequence[NDArray[np.int64]], days: 
     count = sum(map(len, alerts))
     pairs = list(zip(steps, alerts, strict=True))
     lasted = sum(int(one.lasted[at].sum()) for one, at in pairs)
-    real, seen, delays = 0, 0, list[int]()
+    worth = sum(
+        int((one.lasted & (np.abs(one.change) >= LEAST_MOVE))[at].sum()) for one, at in pairs
+    )
+    large, seen, delays = 0, 0, list[int]()
     for one, at in pairs:
-        for step in np.flatnonzero(one.lasted & (np.abs(one.change) >= REAL_MOVE)).tolist():
-            real += 1
+        for step in np.flatnonzero(one.lasted & (np.abs(one.change) >= LARGE_MOVE)).tolist():
+            large += 1
             after = at[(at >= step) & (at < step + HORIZON)]
             if len(after):
                 seen += 1
@@ -184,8 +212,9 @@ def _figures(steps: Sequence[Steps], alerts: Sequence[NDArray[np.int64]], days: 
         "alerts": count,
         "per_market_day": count / days,
         "lasted_share": lasted / count if count else 0.0,
+        "worth_share": worth / count if count else 0.0,
         "median_change": float(np.median(sizes)) if count else 0.0,
-        "real_moves": real,
-        "real_moves_seen": seen / real if real else 0.0,
+        "large_moves": large,
+        "large_moves_seen": seen / large if large else 0.0,
         "mean_delay_steps": float(np.mean(delays)) if delays else 0.0,
     }

@@ -75,6 +75,28 @@ def charts(result: Summary) -> list[Chart]:
     ]  # fmt: skip
 
 
+def alert_charts(result: Summary) -> list[Chart]:
+    """The charts of a comparison of alert rules."""
+    return [
+        _by_alerts(result, "worth_share", "alerts-worth", "alerts whose move lasted, 1 % or more"),
+        _by_alerts(
+            result, "large_moves_seen", "alerts-large", "lasting moves of 5 % that are seen"
+        ),
+    ]
+
+
+def _by_alerts(result: Summary, figure_name: str, name: str, label: str) -> Chart:
+    """A figure of each rule against the number of alerts."""
+    figure, axes = _figure(name, width=6.0)
+    curve = result["curve"]
+    for rule, colour in zip(curve[0]["rules"], _COLOURS, strict=False):
+        points = [one["rules"][rule] for one in curve]
+        x, y = ([one[key] for one in points] for key in ("per_market_day", figure_name))
+        axes.plot(x, y, "o-", ms=4, lw=1.3, color=colour, label=rule)
+    axes.set(xlabel="alerts of a market in a day", ylabel=f"share of {label}", ylim=(0, 1))
+    return Chart(name, f"Share of {label}", "By the number of alerts.", _svg(figure))
+
+
 def coverage_by_step(sources: Mapping[str, Summary], target: float = 0.8) -> str:
     """Coverage of the 80 % band of each source at each step, on moving windows."""
     figure, axes = _figure("coverage")

@@ -32,8 +32,8 @@ def all_tables(result: Summary) -> list[TableText]:
 def alerts_table(result: Summary) -> TableText:
     """The comparison of alert rules."""
     head = (
-        "rule", "alerts", "a market and day", "lasted", "median change",
-        "real moves seen", "mean delay, steps",
+        "rule", "alerts", "a market and day", "lasted", "lasted, 1 % or more", "median change",
+        "large moves seen", "mean delay, steps",
     )  # fmt: skip
     rows = [
         (
@@ -41,8 +41,9 @@ def alerts_table(result: Summary) -> TableText:
             f"{one['alerts']:,}",
             f"{one['per_market_day']:.2f}",
             share(one["lasted_share"]),
+            share(one["worth_share"]),
             share(one["median_change"]),
-            f"{share(one['real_moves_seen'])} of {one['real_moves']:,}",
+            f"{share(one['large_moves_seen'])} of {one['large_moves']:,}",
             f"{one['mean_delay_steps']:.2f}",
         )
         for name, one in result["rules"].items()
@@ -50,8 +51,9 @@ def alerts_table(result: Summary) -> TableText:
     note = (
         f"{result['markets']} series, {result['market_days']:,.0f} days. All rules give as many "
         f"alerts as the service at a p-value of {result['p_value']:g}. lasted: half of the change "
-        "is left 11 steps later; real moves: changes of 5 % or more that lasted. Distance of "
-        f"randomised p-values from uniform: {result['randomised_ks']:.3f}."
+        "is left 11 steps later; large moves: changes of 5 % or more that lasted. Distance of "
+        f"randomised p-values from uniform, on {result['moving_steps']:,} steps after moving "
+        f"windows: {result['randomised_ks']:.4f}."
     )
     return TableText("Alert rules", head, tuple(rows), note)
 

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from serve_app.cli.terminal import HERE, AsJson, Token, Url, found_config, note, print_json
+from serve_app.cli.terminal import (
+    HERE,
+    AsJson,
+    InputError,
+    Token,
+    Url,
+    found_config,
+    note,
+    print_json,
+)
 
 Data = Annotated[Path, typer.Argument(help="CSV, JSON or Parquet: market_id, ts, price, ...")]
 Percent = Annotated[bool, typer.Option("--percent", help="Values are 0 to 100.")]
@@ -69,7 +78,7 @@ def backtest(
       tsfm backtest prices.csv
       tsfm backtest prices.parquet --model chronos --html report.html --save report.json
       tsfm backtest prices.csv --statsforecast --sample 1600
-      tsfm backtest prices.csv --alerts
+      tsfm backtest prices.csv --alerts --charts alerts/
     """
     from runner.config.loading import load_config
     from serve_app.backtest.tables import alerts_table, all_tables
@@ -93,9 +102,12 @@ def backtest(
         processes=processes,
         work=work,
     )
+    if alerts and html_file is not None:
+        raise InputError("--html: there is no page of alert rules; --save and --charts write them")
     if alerts:
         found = alerts_of(job, load_config(found_config(config)))
         print_json(found) if as_json else print_table(alerts_table(found))
+        write_report(found, save, None, charts)
         return
     result = backtest_of(job, load_config(found_config(config)))
     if as_json:

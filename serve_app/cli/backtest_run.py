@@ -23,7 +23,7 @@ from serve_app.backtest.band_store import Finished, Store, compute, open_store
 from serve_app.backtest.calibration import Calibrator, baseline_answers, fit_state
 from serve_app.backtest.forecasters import BASELINE, REFERENCES, STATSFORECAST
 from serve_app.backtest.market_file import LABELS, Series, series_of
-from serve_app.backtest.page import charts, render
+from serve_app.backtest.page import alert_charts, charts, render
 from serve_app.backtest.report import build
 from serve_app.backtest.scores import Summary
 from serve_app.backtest.service_bands import RETRIES, TIMEOUT_S, Served, ask_all
@@ -135,7 +135,8 @@ def write_report(
     if html_file is not None:
         texts[html_file] = render(result)
     if charts_folder is not None:
-        texts |= {charts_folder / f"{chart.name}.svg": chart.svg for chart in charts(result)}
+        drawn = alert_charts(result) if "curve" in result else charts(result)
+        texts |= {charts_folder / f"{chart.name}.svg": chart.svg for chart in drawn}
     for file, text in texts.items():
         _write(file, partial(file.write_text, text, "utf-8"))
 

@@ -6,11 +6,13 @@ import pytest
 from serve_app.backtest.alert_rules import (
     FIXED,
     HORIZON,
+    P_VALUES,
     POINTS,
     SERVICE,
     alerts_of,
     compare_rules,
     steps_of,
+    threshold_of,
 )
 from serve_app.backtest.market_file import Series
 from serve_app.backtest.tables import alerts_table
@@ -46,6 +48,16 @@ def test_alerts_of_a_market_are_twelve_steps_apart() -> None:
     assert alerts_of(surprise, 1.1).tolist() == []
 
 
+def test_threshold_gives_as_many_alerts_as_wanted_or_a_few_less() -> None:
+    chance = np.random.default_rng(3)
+    scores = [chance.random(400).round(2) for _ in range(5)]  # with ties
+    for wanted in (0, 1, 17, 60, 10_000):
+        threshold = threshold_of(scores, wanted)
+        assert sum(len(alerts_of(one, threshold)) for one in scores) <= wanted
+        lower = min(threshold - 0.01, 1.0)
+        assert sum(len(alerts_of(one, lower)) for one in scores) > wanted or wanted == 10_000
+
+
 @pytest.mark.parametrize("lasts", [True, False])
 def test_rules_are_compared_at_the_same_number_of_alerts(lasts: bool) -> None:
     config = make_config()
@@ -59,7 +71,11 @@ def test_rules_are_compared_at_the_same_number_of_alerts(lasts: bool) -> None:
     assert wanted > 0
     assert 0 < rules[FIXED]["alerts"] <= wanted  # prices on ticks: no threshold is between two
     assert (rules[SERVICE]["lasted_share"] > 0.5) is lasts
-    assert rules[SERVICE]["real_moves_seen"] > 0.5 or not lasts
+    assert rules[SERVICE]["large_moves_seen"] > 0.5 or not lasts
+    assert rules[SERVICE]["worth_share"] <= rules[SERVICE]["lasted_share"]
     assert found["randomised_ks"] < 0.1
+    alerts = [one["rules"][SERVICE]["alerts"] for one in found["curve"]]
+    assert len(alerts) == len(P_VALUES)
+    assert alerts == sorted(alerts, reverse=True)
     table = alerts_table(found)
     assert [row[0] for row in table.rows] == list(rules)

@@ -51,6 +51,20 @@ def test_a_backtest_prints_tables_and_writes_json_and_a_page(prices: Path, tmp_p
     assert 'href="http' not in page
 
 
+def test_alert_rules_are_compared_in_a_table_and_charts(tmp_path: Path) -> None:
+    long = write_markets(tmp_path / "prices.csv", count=6, steps=400)
+    command = ["backtest", str(long), "--alerts", "--config", str(ROOT / "configs/local.yaml")]
+    ran = terminal.invoke(app, [*command, "--charts", str(tmp_path / "charts")])
+    page = terminal.invoke(app, [*command, "--html", str(tmp_path / "r.html")])
+
+    assert ran.exit_code == 0, ran.output
+    assert "fixed threshold" in ran.stdout
+    charts = sorted((tmp_path / "charts").glob("*.svg"))
+    assert [chart.stem for chart in charts] == ["alerts-large", "alerts-worth"]
+    assert {ElementTree.fromstring(chart.read_text("utf-8")).tag for chart in charts} == {SVG}
+    assert (page.exit_code, "--html" in page.output) == (2, True)
+
+
 def test_calibrate_writes_a_state_that_the_service_reads(prices: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "state.json"
     command = ["calibrate", str(prices), *options(tmp_path), "--out", str(out)]
