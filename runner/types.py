@@ -39,6 +39,7 @@ class FallbackReason(StrEnum):
     LOW_LIQUIDITY = "low_liquidity"
     GAP_TOO_LONG = "gap_too_long"
     LEVELS_NOT_SUPPORTED = "levels_not_supported"
+    ROUTED_BY_SKILL = "routed_by_skill"
     BREAKER_OPEN = "breaker_open"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     OVERLOADED = "overloaded"

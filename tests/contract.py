@@ -21,7 +21,7 @@ RELEASES = ROOT / "tests/data/contract"
 Schema = Mapping[str, Any]
 _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
-_GROWING = (".error.code", ".fallback_reason")  # docs/api.md tells callers
+_GROWING = (".error.code", ".fallback_reason", ".warnings[]")  # docs/api.md tells callers
 _SAME = ("pattern", "const", "multipleOf")
 
 

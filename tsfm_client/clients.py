@@ -282,6 +282,10 @@ class Client(Caller):
         call = Call(self, "/tsfm/models", lambda value: [*map(Model.from_wire, value["models"])])
         return self._ask(call)
 
+    def skill(self) -> Mapping[str, Any]:
+        """How each model does beside the baseline, as docs/api.md describes it."""
+        return self._ask(Call(self, "/tsfm/skill", dict))
+
     def status(self) -> Mapping[str, Any]:
         """The status of the service, as docs/api.md describes it."""
         return self._ask(Call(self, "/tsfm/status", dict))
@@ -346,6 +350,7 @@ class AsyncClient(Caller):
     send = _awaited(Client.send)
     forecast_many = _streamed(Client.forecast_many)
     models = _awaited(Client.models)
+    skill = _awaited(Client.skill)
     status = _awaited(Client.status)
     order_breaker = _awaited(Client.order_breaker)
     show_board = _awaited(Client.show_board)

@@ -20,9 +20,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.calibration.skill import Paired, Skill
 from runner.calibration.state import ConformalState
 from runner.calibration.surprise import ScoreHistogram
-from runner.types import Bands, FloatArray
+from runner.types import Bands, FloatArray, Transform
 
 SegmentOf = tuple[str, str]  # source, segment
 HELD_STEPS = 12  # an hour of five minutes: the horizon that is asked for by default
@@ -43,6 +44,7 @@ class ForecastRecord:
     liquidity: str | None
     source: str  # of the bands: a model's runtime name, or ``ewma``
     bands: Bands
+    transform: Transform  # of the request, which the baseline would use
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Learned:
 
     state: ConformalState
     rolling: Mapping[SegmentOf, Rolling]  # the least recently updated first
+    skill: Mapping[SegmentOf, Paired] = field(default_factory=dict)  # likewise; models only
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,16 @@ class CoverageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SkillRow:
+    """One model in one segment; ``routed``: the baseline would answer, or answers, there."""
+
+    source: str
+    segment: str
+    skill: Skill
+    routed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CoverageReport:
     """Figures of every segment with outcomes, sorted by source and segment, and counts."""
 
@@ -171,6 +184,7 @@ class CoverageReport:
     counts: Mapping[LearningEvent, int] = field(default_factory=dict)
     markets: int = 0
     waiting_forecasts: int = 0
+    skill: tuple[SkillRow, ...] = ()
 
 
 def coverage_row(source: str, segment: str, rolling: Rolling) -> CoverageRow:

@@ -6,7 +6,7 @@
 ``conformal`` has the form of a state file, and can be used as one. ``began_from`` is the digest of
 the state file from which learning started: with another fit it starts again. ``rolling`` holds the
 sums behind the coverage figures, the histogram of scores and the number of breaches and of those
-that held, the least recently updated segment first.
+that held, ``skill`` the sums of models beside the baseline; the least recently updated first.
 
 A file with any other content is refused: named in one warning, and the service runs without it.
 """
@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import FailFast, Field, field_validator
 
 from runner.calibration.coverage import COLUMNS, Learned, Rolling
+from runner.calibration.skill import SUMS, Paired
 from runner.calibration.state import (
     MAX_COUNT,
     ConformalState,
@@ -83,7 +84,10 @@ def load_learned(
     rolling = {
         (row.source, row.segment): row.to_rolling() for row in file.rolling if row.source in sources
     }
-    return Learned(state, rolling)
+    skill = {
+        (row.source, row.segment): row.to_paired() for row in file.skill if row.source in sources
+    }
+    return Learned(state, rolling, skill)
 
 
 def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
@@ -99,11 +103,17 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
         | {"scores": one.scores.counts.round(3).tolist(), "breaches": one.breaches.tolist()}
         for (source, segment), one in learned.rolling.items()
     ]
+    skill = [
+        {"source": source, "segment": segment, "forecasts": one.forecasts, "routed": one.routed}
+        | dict(zip(SUMS, one.sums.tolist(), strict=True))
+        for (source, segment), one in learned.skill.items()
+    ]
     body = {
         "schema_version": 1,
         "began_from": began_from,
         "conformal": state_body(learned.state),
         "rolling": rolling,
+        "skill": skill,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, body)
@@ -148,8 +158,26 @@ class _RollingJson(Strict):
         return Rolling(self.points, sums, scores, np.array(self.breaches))
 
 
+class _PairedJson(Strict):
+    source: Name
+    segment: Name
+    forecasts: Annotated[int, Field(ge=1, le=MAX_COUNT, strict=True)]
+    routed: bool
+    weight: Annotated[float, Field(gt=0, le=MAX_COUNT, strict=True)]
+    loss: Sum
+    baseline_loss: Sum
+    squared_difference: Sum
+    covered: Sum
+    baseline_covered: Sum
+
+    def to_paired(self) -> Paired:
+        sums = np.array([getattr(self, column) for column in SUMS])
+        return Paired(self.forecasts, sums, self.routed)
+
+
 class _LearnedFile(Strict):
     schema_version: Literal[1]
     began_from: str | None
     conformal: StateFile
     rolling: Annotated[list[_RollingJson], FailFast()]
+    skill: Annotated[list[_PairedJson], FailFast()] = Field([])  # none in files of earlier versions

@@ -22,6 +22,7 @@ from runner.calibration.coverage import (
     OutcomeCounts,
     Rolling,
     SegmentOf,
+    SkillRow,
     breach_of,
     coverage_row,
 )
@@ -32,6 +33,7 @@ from runner.calibration.open_forecasts import (
     Window,
     match_actuals,
 )
+from runner.calibration.paired_scores import Baseline, PairedScores
 from runner.calibration.state import segment_chain, tails
 from runner.calibration.surprise import signed_scores
 from runner.config.conformal import ConformalSection
@@ -41,8 +43,13 @@ from runner.types import FloatArray
 class OnlineCalibrator:
     """Keeps forecasts until their outcomes are known; no call waits."""
 
-    def __init__(self, settings: ConformalSection, learned: Learned) -> None:
+    def __init__(
+        self, settings: ConformalSection, learned: Learned, baseline: Baseline | None = None
+    ) -> None:
+        """Without a ``baseline`` no model is compared with it."""
         self._settings = settings
+        self._pairs = baseline and PairedScores(baseline, learned.skill, settings)
+        self._skill = learned.skill
         self._state = learned.state
         self._rolling: OrderedDict[SegmentOf, Rolling] = OrderedDict(learned.rolling)
         self._open = OpenForecasts(settings)
@@ -51,7 +58,7 @@ class OnlineCalibrator:
     @property
     def learned(self) -> Learned:
         """The current state."""
-        return Learned(self._state, dict(self._rolling))
+        return Learned(self._state, dict(self._rolling), self._skill)
 
     @property
     def scored_points(self) -> int:
@@ -67,10 +74,17 @@ class OnlineCalibrator:
             dict(self._counts + self._open.counts),
             self._open.markets,
             self._open.waiting,
+            tuple(
+                SkillRow(*where, self._skill[where].skill(), self._skill[where].routed)
+                for where in sorted(self._skill)
+            ),
         )
 
     def learn(self, batch: Sequence[ForecastRecord]) -> None:
         """Scores open forecasts by the values in requests, and adds the requests' forecasts."""
+        if self._pairs:
+            self._pairs.learn(batch)
+            self._skill = self._pairs.known
         pairs: list[tuple[OpenForecast, Window]] = []
         for record in batch:
             window = Window(record.as_of, record.observed_prob)

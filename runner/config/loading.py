@@ -58,6 +58,7 @@ class Config(BaseSettings):
     fallback: sections.FallbackSection
     baseline: sections.BaselineSection = sections.BaselineSection()
     bands: sections.BandsSection
+    routing: sections.RoutingSection = sections.RoutingSection()
     cache: sections.CacheSection
     circuit_breaker: sections.CircuitBreakerSection
     conformal: ConformalSection

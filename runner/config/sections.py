@@ -284,6 +284,32 @@ class BandsSection(Section):
     """Greatest distance between the outermost levels."""
 
 
+class RoutingMode(StrEnum):
+    """What is made of the measured skill of a model."""
+
+    OFF = "off"  # it is not measured
+    OBSERVE = "observe"  # measured and reported
+    ENFORCE = "enforce"  # the baseline answers where the model loses to it
+
+
+class Pin(StrEnum):
+    """What answers in a segment, whatever is measured."""
+
+    MODEL = "model"
+    BASELINE = "baseline"
+
+
+class RoutingSection(Section):
+    """Which of model and baseline answers, by their losses so far; see docs/evidence.md."""
+
+    mode: RoutingMode = RoutingMode.OBSERVE
+    """`off`: not measured; `observe`: measured and reported; `enforce`: where a model loses to the
+    baseline with evidence, the baseline answers. Measuring alone changes no answer."""
+    pins: Annotated[dict[str, Pin], Field(max_length=64)] = Field({})
+    """Segments, as `tsfm leaderboard` names them, that always get the `model` or the `baseline`;
+    `all`: every other one. Only where `mode` is `enforce`."""
+
+
 class CacheSection(Section):
     """Answers that each replica keeps."""
 

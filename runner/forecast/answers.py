@@ -13,8 +13,16 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction, relimited
 from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord, Learned, Rolling, SegmentOf
+from runner.calibration.skill import (
+    EVERYTHING,
+    Paired,
+    is_explored,
+    known_best,
+    skill_segment,
+)
 from runner.calibration.state import ConformalState, segment_chain
 from runner.config.loading import Config
+from runner.config.sections import Pin, RoutingMode
 from runner.forecast.check import Check, judge
 from runner.forecast.resolved_request import InputWarning, ResolvedRequest
 from runner.types import (
@@ -116,6 +124,8 @@ class AnswerStore:
         self._bands = config.bands
         self._conformal = conformal
         self._rolling: Mapping[SegmentOf, Rolling] = {}
+        self._skill: Mapping[SegmentOf, Paired] = {}
+        self._routing = config.routing
         self._outbox = outbox
         self._memory_s = config.circuit_breaker.ingress_memory_s
         self._clock = clock
@@ -159,6 +169,20 @@ class AnswerStore:
     def calibrate_by(self, learned: Learned) -> None:
         """Sets what was learned, for all further answers."""
         self._conformal, self._rolling = learned.state, learned.rolling
+        self._skill = learned.skill
+
+    def is_routed_away(self, resolved: ResolvedRequest) -> bool:
+        """Whether the baseline must answer, because the model loses to it in such markets."""
+        if self._routing.mode is not RoutingMode.ENFORCE:
+            return False
+        request, observed_prob = resolved.request, resolved.series.observed_prob
+        segment = skill_segment(observed_prob, request.freq, request.liquidity_bucket)
+        pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
+        if pinned is not None:
+            return pinned is Pin.BASELINE
+        paired = known_best(self._skill, resolved.key.model, segment)
+        is_routed = paired is not None and paired.routed
+        return is_routed and not is_explored(request.market_id, request.as_of.timestamp())
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
@@ -250,6 +274,7 @@ class AnswerStore:
                 liquidity=request.liquidity_bucket,
                 source=source,
                 bands=bands,
+                transform=request.transform,
             )
         )
 

@@ -30,6 +30,7 @@ NEEDS: Mapping[str, Scopes] = {
     "/tsfm/board": ANY,
     "/tsfm/board/{watch}": frozenset({TokenScope.BATCH}),  # a watch needs this scope anyway
     "/tsfm/models": ANY,
+    "/tsfm/skill": ANY,
     "/tsfm/status": ANY,
     "/tsfm/admin/breakers/{model}": frozenset({TokenScope.ADMIN}),
     "/metrics": frozenset({TokenScope.METRICS}),

@@ -11,7 +11,7 @@ import typer
 from serve_app.cli.backtest_commands import backtest, calibrate
 from serve_app.cli.forecast_commands import forecast
 from serve_app.cli.local_commands import bench, check_config, config, serve
-from serve_app.cli.service_commands import breaker, models, status
+from serve_app.cli.service_commands import breaker, leaderboard, models, status
 from serve_app.cli.terminal import Commands, help_of
 from serve_app.cli.watch_commands import watch
 from serve_app.version import package_version
@@ -43,7 +43,7 @@ def main(
 
 
 COMMANDS = (
-    *(serve, forecast, watch, models, status, breaker),
+    *(serve, forecast, watch, models, leaderboard, status, breaker),
     *(check_config, config, backtest, calibrate),
 )
 for command in COMMANDS:

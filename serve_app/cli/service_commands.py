@@ -62,6 +62,51 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
         )
 
 
+def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> None:
+    """Compare each model with the baseline, on the forecasts of this service that came true.
+
+    \b
+    skill    1 - pinball loss / that of the baseline for the same windows; below 0 is worse
+    verdict  better or worse where the whole interval is on one side of 0
+    answers  the baseline where the model loses; only with routing.mode enforce
+
+    \b
+    Examples:
+      tsfm leaderboard
+      tsfm leaderboard --json | jq '.skill[] | select(.verdict == "worse").segment'
+    """
+    with connect(url, token) as client:
+        found = client.skill()
+    if as_json:
+        print_json(found)
+        return
+    from rich.table import Table
+
+    table = Table(
+        "model", "segment", "forecasts", "skill", "interval", "coverage", "baseline's", "verdict",
+        "answers", box=None,
+    )  # fmt: skip
+    for one in found["skill"]:
+        low, high = one["skill_low"], one["skill_high"]
+        shares = [one["coverage"], one["baseline_coverage"]]
+        is_routed = one["pinned"] == "baseline" or (one["routed"] and one["pinned"] is None)
+        table.add_row(
+            one["model"],
+            one["segment"],
+            str(one["forecasts"]),
+            "-" if one["skill"] is None else f"{one['skill']:+.3f}",
+            "-" if low is None else f"{low:+.3f} to {high:+.3f}",
+            *("-" if share is None else f"{share:.1%}" for share in shares),
+            one["verdict"],
+            ("baseline" if is_routed else "model") + (", pinned" if one["pinned"] else ""),
+        )
+    screen().print(table)
+    if not found["skill"]:
+        typer.echo("Nothing is scored yet: later requests must hold what earlier ones forecast.")
+    if found["mode"] != "enforce":
+        typer.echo(f"routing.mode is {found['mode']}: every answer is as if nothing were measured.")
+
+
 def breaker(
     order: Annotated[
         Literal["open", "close", "reset"],

@@ -17,16 +17,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import ray
+from pydantic import BaseModel
 from ray.serve.config import DeploymentActorConfig
 
+from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
 from runner.breaker.shared import SharedBreakers, SyncReply, SyncRequest
-from runner.calibration.coverage import Actual, LearningEvent, OutcomeCounts
+from runner.calibration.coverage import Actual, ForecastRecord, LearningEvent, OutcomeCounts
 from runner.calibration.learned_file import digest_of_file, initial_learned, save_learned
 from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.config.conformal import ConformalSection
 from runner.config.loading import Config
-from runner.config.sections import CircuitBreakerSection
-from runner.types import BreakerCommand, BreakerState
+from runner.config.sections import (
+    BandsSection,
+    BaselineSection,
+    CircuitBreakerSection,
+    RoutingMode,
+    RoutingSection,
+)
+from runner.types import BreakerCommand, BreakerState, FloatArray
 from serve_app.http.board_endpoint import MAX_BOARDS
 from serve_app.remote.learning_client import LearningReply, Version
 
@@ -55,9 +63,14 @@ def learning_actor(config: Config, sources: Collection[str]) -> DeploymentActorC
     return DeploymentActorConfig(
         name=LEARNING,
         actor_class=ray.remote(LearningActor),
-        init_args=(config.conformal.model_dump_json(), sorted(sources)),  # likewise JSON in status
+        init_args=(_learning_settings(config), sorted(sources)),  # likewise JSON in status
         actor_options=_BESIDE,
     )
+
+
+def _learning_settings(config: Config) -> str:
+    """What the learning actor needs of the configuration, as JSON."""
+    return config.model_dump_json(include={"conformal", "routing", "baseline", "bands"})
 
 
 def board_actor() -> DeploymentActorConfig:
@@ -93,10 +106,27 @@ class BreakerActor:
         return self._built
 
 
+class LearningSettings(BaseModel):
+    """The sections of the configuration that learning needs."""
+
+    conformal: ConformalSection
+    routing: RoutingSection
+    baseline: BaselineSection
+    bands: BandsSection
+
+    def bands_of(self, records: Sequence[ForecastRecord]) -> list[FloatArray]:
+        """The bands that the baseline would have answered, ``(H, Q)`` for each record."""
+        requests = [
+            BaselineRequest(one.observed_prob, len(one.bands.y_prob), one.levels, one.transform)
+            for one in records
+        ]
+        return [bands.y_prob for bands in baseline_bands(requests, self.baseline, self.bands)]
+
+
 class LearningActor:
     """Learns for all replicas, and saves the learned state in a file.
 
-    ``settings`` is the section `conformal` as JSON; ``clock`` gives monotonic seconds.
+    ``settings`` are the sections of `LearningSettings` as JSON; ``clock`` gives monotonic seconds.
     """
 
     def __init__(
@@ -123,13 +153,15 @@ class LearningActor:
     def _learner(self) -> OnlineCalibrator:
         if self._built is None:
             os.setpriority(os.PRIO_PROCESS, 0, 10)  # answering requests has priority over learning
-            self._settings = settings = ConformalSection.model_validate_json(self._settings_json)
+            whole = LearningSettings.model_validate_json(self._settings_json)
+            self._settings = settings = whole.conformal
             self._began_from = digest_of_file(settings.state_file)
             learned = initial_learned(settings, self._sources, self._began_from)
             self._life = time.time_ns()  # each instance needs a higher number than the last
             self._saved_points, self._save_fails = 0, False
             self._save_at = self._clock() + settings.save_interval_s
-            self._built = OnlineCalibrator(settings, learned)
+            baseline = None if whole.routing.mode is RoutingMode.OFF else whole.bands_of
+            self._built = OnlineCalibrator(settings, learned, baseline)
         return self._built
 
     def _save_when_due(self, learner: OnlineCalibrator) -> None:

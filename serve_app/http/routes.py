@@ -24,6 +24,7 @@ from serve_app.http.forecast_endpoint import ForecastEndpoint
 from serve_app.http.openapi.document import build_document
 from serve_app.http.outcomes_endpoint import take_outcomes
 from serve_app.http.service import Dependencies
+from serve_app.http.skill_endpoint import show_skill
 from serve_app.http.status_endpoint import ClusterStatus, StatusEndpoint, update_gauges
 from serve_app.telemetry.request_metrics import RequestMetrics
 from serve_app.telemetry.request_metrics import Route as Asked
@@ -67,6 +68,7 @@ def build_app(service: Dependencies, cluster: ClusterStatus) -> Starlette:
             route("/tsfm/board", partial(show_boards, service)),
             route(BOARD_PATH, partial(take_board, service), "PUT"),
             route("/tsfm/models", status.models),
+            route("/tsfm/skill", partial(show_skill, service)),
             route("/tsfm/status", status.show),
             route(BREAKER_PATH, partial(command_breaker, service), "POST"),
             route("/metrics", status.metrics),

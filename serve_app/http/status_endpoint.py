@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runner.calibration.coverage import CoverageReport
 from runner.config.sections import Environment
 from runner.types import BreakerState, FallbackReason
 from serve_app.http.responses import (
@@ -26,6 +27,7 @@ from serve_app.http.responses import (
     models_answer,
 )
 from serve_app.http.service import Dependencies, LearningPort
+from serve_app.http.skill_endpoint import SkillItem, skill_items
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory, Slot
@@ -113,6 +115,7 @@ class StatusAnswer(Out):
         description="Running replicas of each deployment; null when not known."
     )
     coverage: list[CoverageItem] = Field(description="Empty where no outcomes are recorded.")
+    skill: list[SkillItem] = Field([], description="As in `/tsfm/skill`.")
     models: list[ModelItem]
 
 
@@ -205,6 +208,7 @@ class StatusEndpoint:
             breakers=self._breakers(runner),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
             coverage=_coverage(self._service.learning),
+            skill=skill_items(self._service),
             models=self._models_at(runner),
         )
         return _json(answer)
@@ -305,3 +309,16 @@ def update_gauges(service: Dependencies, kept_bodies: int, recorder: Recorder) -
         ):
             if value is not None:
                 gauge(metric, row.source, row.segment).set(value)
+    _update_skill(report, recorder)
+
+
+def _update_skill(report: CoverageReport, recorder: Recorder) -> None:
+    for one in report.skill:
+        for metric, value in (
+            (metrics.SKILL, one.skill.value),
+            (metrics.SKILL_HIGH, one.skill.high),
+            (metrics.SKILL_FORECASTS, one.skill.forecasts),
+            (metrics.ROUTED, float(one.routed)),
+        ):
+            if value is not None:
+                recorder.gauge(metric, one.source, one.segment).set(value)

@@ -138,6 +138,24 @@ WIDTH = _gauge(
     "tsfm_band_width", "Mean width of the bands behind the coverage.", ("source", "segment")
 )
 BREACHES = _gauge("tsfm_breach_rate", "Share of recent outcomes outside.", ("source", "segment"))
+SKILL = _gauge(
+    "tsfm_skill",
+    "1 - pinball loss of a model / that of the baseline, on the same forecasts.",
+    ("source", "segment"),
+)
+SKILL_HIGH = _gauge(
+    "tsfm_skill_high",
+    "Upper end of the interval of the skill: under 0 the model is worse.",
+    ("source", "segment"),
+)
+SKILL_FORECASTS = _gauge(
+    "tsfm_skill_forecasts", "Number of forecasts behind the skill.", ("source", "segment")
+)
+ROUTED = _gauge(
+    "tsfm_routed",
+    "1 where the baseline answers in place of a worse model, if routing.mode is enforce.",
+    ("source", "segment"),
+)
 LEARNING = _counter(
     "tsfm_learning_total",
     "What became of forecasts and outcomes that are learned from, by kind (docs/calibration.md); "

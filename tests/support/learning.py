@@ -5,15 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from runner.calibration.coverage import ForecastRecord, Learned, Rolling
+from runner.calibration.coverage import (
+    CoverageReport,
+    ForecastRecord,
+    Learned,
+    Rolling,
+    SkillRow,
+)
 from runner.calibration.online_calibrator import OnlineCalibrator
+from runner.calibration.skill import Paired
 from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import ConformalSection
-from runner.types import Bands
+from runner.types import Bands, Space, Transform
 from tests.support.builders import make_config
+from tests.support.fakes import FakeLearning
 
 START = 1_700_000_000.0
 STEP_S = 300
+NARROW = "activity=few|price=edge|freq=5m"
 NOTHING = Learned(ConformalState(0.8), {})
 
 
@@ -59,8 +68,28 @@ def make_seen(
         "liquidity": None,
         "source": "ewma",
         "bands": bands or band(0.5, 0.1),
+        "transform": Transform(Space.LOGIT, 1e-6),
     }
     return ForecastRecord(**{**values, **changes})
+
+
+def make_paired(ratio: float = 2.0, forecasts: int = 60) -> Paired:
+    """A model whose losses are about so many times those of the baseline."""
+    losses = np.linspace(0.005, 0.015, forecasts)
+    shares = np.full((forecasts, 2), 0.8)
+    return Paired().after(np.column_stack([ratio * losses, losses, shares]))
+
+
+def make_learning() -> FakeLearning:
+    """A model that is worse everywhere, and of which little is known in one segment."""
+    learning = FakeLearning()
+    worse, little = make_paired(2.0, 60), make_paired(0.5, 3)
+    rows = [("all", worse), (NARROW, little)]
+    learning.report = CoverageReport(
+        0.8,
+        skill=tuple(SkillRow("fracast-0", name, p.skill(), p.routed) for name, p in rows),
+    )
+    return learning
 
 
 def make_rolling(points: int, **sums: float) -> Rolling:

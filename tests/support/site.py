@@ -11,6 +11,7 @@ import uvicorn
 from runner.config.loading import Config
 from runner.forecast.answers import ModelOutcome
 from runner.types import ModelRequest
+from serve_app.http.service import LearningPort
 from tests.support.bench import Bench
 from tests.support.builders import make_answer, make_bands
 from tests.support.fakes import FakeClock
@@ -35,9 +36,11 @@ def answer_of(request: ModelRequest) -> ModelOutcome:
 
 
 @contextmanager
-def running_site(config: Config | None = None, port: int = 0) -> Iterator[Site]:
+def running_site(
+    config: Config | None = None, port: int = 0, learning: LearningPort | None = None
+) -> Iterator[Site]:
     """A site on a port of 127.0.0.1; 0 takes a free one."""
-    bench = Bench(config, clock=RealClock(), learning=None)
+    bench = Bench(config, clock=RealClock(), learning=learning)
     bench.model.outcome = answer_of
     settings = uvicorn.Config(bench.app, port=port, log_level="warning", lifespan="off", ws="none")
     server = uvicorn.Server(settings)

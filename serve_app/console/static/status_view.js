@@ -9,7 +9,7 @@ import { BREAKERS, reasonWords, skill, takes } from "./words.js";
 export function drawStatus(place, status) {
   if (!place.querySelector(".trend")) place.replaceChildren(...frame());
   place.classList.remove("old");
-  const parts = { tiles: tiles(status), reasons: reasons(status), coverage: coverage(status), models: models(status) };
+  const parts = { tiles: tiles(status), reasons: reasons(status), coverage: coverage(status), skill: skillTable(status), models: models(status) };
   for (const [name, content] of Object.entries(parts)) {
     place.querySelector(`[data-part=${name}]`).replaceChildren(...content);
   }
@@ -25,6 +25,7 @@ function frame() {
       trend("fallback", "Share of fallbacks"),
       part("reasons", "Fallbacks by reason"),
       part("coverage", "Coverage"),
+      part("skill", "Skill"),
       part("models", "Models")),
   ];
 }
@@ -70,6 +71,15 @@ function coverage({ coverage: found = [] }) {
   return [table("Coverage", ["Source", "Segment", "Target", "Covered", "Calibrated", "Outcomes", "Width"], found.map((one) => [
     one.source, one.segment, percent(one.target), percent(one.coverage, 1), percent(one.calibrated_coverage, 1), String(one.samples),
     one.mean_width === null || one.mean_width === undefined ? "–" : one.mean_width.toFixed(3),
+  ]))];
+}
+
+function skillTable({ skill: found = [] }) {
+  if (!found?.length) return [h("h3", {}, "Skill"), h("p", { class: "hint" }, "No forecast of a model has come true yet: nothing is known about its skill.")];
+  const signed = (value) => (value === null || value === undefined ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+  return [table("Skill of models against the baseline", ["Model", "Segment", "Skill", "Interval", "Forecasts", "Verdict"], found.map((one) => [
+    one.model, one.segment, signed(one.skill), one.skill_low === null ? "–" : `${signed(one.skill_low)} to ${signed(one.skill_high)}`,
+    String(one.forecasts), badge(one.verdict, one.routed ? "The baseline answers here where routing.mode is enforce." : null),
   ]))];
 }
 

@@ -43,6 +43,7 @@ from serve_app.http.errors import (
 )
 from serve_app.http.outcomes_endpoint import OutcomesAnswer, OutcomesBody
 from serve_app.http.requests import DEADLINE_HEADER, MIN_LEVEL, BatchBody, ForecastBody
+from serve_app.http.skill_endpoint import SkillAnswer
 from serve_app.http.status_endpoint import MetricsText, StatusAnswer
 from serve_app.platform_errors import RETRY_AFTER_S
 from serve_app.telemetry.request_metrics import timing_header
@@ -142,6 +143,12 @@ def operations_of(config: Config) -> Mapping[str, Operation]:
         board.BOARD_PATH: _board(config),
         "/tsfm/models": Operation(
             summary="Models this environment serves", answer=out.ModelsAnswer
+        ),
+        "/tsfm/skill": Operation(
+            summary="How each model does beside the baseline",
+            description="By segment of markets, on forecasts whose outcomes were in later "
+            "requests; see docs/evidence.md.",
+            answer=SkillAnswer,
         ),
         "/tsfm/status": Operation(summary="What the service is doing", answer=StatusAnswer),
         BREAKER_PATH: _breaker(config),

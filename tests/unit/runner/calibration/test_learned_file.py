@@ -21,7 +21,7 @@ from runner.calibration.learned_file import (
 from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState, save_state
 from runner.errors import ConfigError
-from tests.support.learning import make_rolling, make_seen, make_settings, make_state
+from tests.support.learning import make_paired, make_rolling, make_seen, make_settings, make_state
 
 SOURCES = ("ewma", "fracast-0")
 LEARNED = Learned(
@@ -32,6 +32,7 @@ LEARNED = Learned(
         .after_scores(np.array([0, 5]), np.array([-0.5, 2.0]))
         .after_breaches(np.array([True, False])),
     },
+    {("fracast-0", "all"): make_paired()},
 )
 
 
@@ -78,29 +79,37 @@ def test_learned_state_is_loaded_again_in_its_order(
         np.testing.assert_allclose(found.rolling[where].sums, rolling.sums)
         np.testing.assert_allclose(found.rolling[where].scores.counts, rolling.scores.counts)
         np.testing.assert_allclose(found.rolling[where].breaches, rolling.breaches)
+    assert list(found.skill) == [("fracast-0", "all")]
+    paired = found.skill["fracast-0", "all"]
+    assert (paired.forecasts, paired.routed) == (60, True)
+    np.testing.assert_allclose(paired.sums, make_paired().sums)
     assert caplog.text == ""
 
 
-def test_file_of_an_earlier_version_has_no_scores_and_no_breaches(files: Files) -> None:
+def test_file_of_an_earlier_version_has_no_scores_no_breaches_and_no_skill(files: Files) -> None:
+    files.change(lambda body: body.pop("skill"))
     files.change(
         lambda body: [row.pop(k) for row in body["rolling"] for k in ("scores", "breaches")]
     )
 
     rolling = files.load().rolling["ewma", "all"]
 
+    assert files.load().skill == {}
     assert (rolling.scores.counts.sum(), rolling.breaches.sum()) == (0, 0)
 
 
 def test_removed_model_is_left_out(files: Files) -> None:
     tracks = {**LEARNED.state.tracks, "old-model": LEARNED.state.tracks["ewma"]}
     rolling = {**LEARNED.rolling, ("old-model", "all"): make_rolling(3)}
-    learned = Learned(ConformalState(0.8, tracks), rolling)
+    skill = {("old-model", "all"): make_paired()}
+    learned = Learned(ConformalState(0.8, tracks), rolling, skill)
     save_learned(files.learned, learned, digest_of_file(files.state))
 
     found = files.load()
 
     assert set(found.state.tracks) == {"ewma"}
     assert {source for source, _ in found.rolling} == {"ewma"}
+    assert found.skill == {}
 
 
 @pytest.mark.parametrize(

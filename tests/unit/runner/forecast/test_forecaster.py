@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from runner.baseline.ewma_bands import BaselineRequest
+from runner.calibration.coverage import Learned
+from runner.calibration.skill import skill_segment
+from runner.calibration.state import ConformalState
+from runner.config.sections import Pin, RoutingMode
 from runner.forecast.answers import Forecast
 from runner.forecast.forecaster import BASELINE_AT_ONCE
 from runner.types import (
@@ -18,10 +22,12 @@ from runner.types import (
     Space,
     Transform,
 )
-from tests.support.builders import make_answer, make_bands, walk
+from tests.support.builders import make_answer, make_bands, make_request, walk
+from tests.support.learning import make_paired
 from tests.support.virtual_time import run_virtual
 from tests.unit.runner.forecast.forecasters import Bench, failure, resolved, settle
 
+SEGMENT = skill_segment(make_request().y_prob, "5m", None)
 Ask = Callable[..., Awaitable[Forecast]]
 
 
@@ -66,6 +72,48 @@ async def test_ineligible_series_goes_to_the_baseline_without_a_model_call(ask: 
     assert (forecast.source, forecast.fallback_reason) == (Source.BASELINE, "too_few_points")
     assert forecast.warnings == ("fallback_too_few_points",)
     assert bench.model.requests == []
+
+
+def routing_bench(mode: str = "enforce", pins: dict[str, str] | None = None) -> Bench:
+    """A forecaster that has learned that its model is worse than the baseline, everywhere."""
+    pinned = {segment: Pin(pin) for segment, pin in (pins or {}).items()}
+    bench = Bench(routing={"mode": RoutingMode(mode), "pins": pinned})
+    everywhere = {("fracast-0", "all"): make_paired(ratio=2.0)}
+    bench.answers.calibrate_by(Learned(ConformalState(0.8), {}, everywhere))
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("mode", "pins", "reason"),
+    [
+        ("enforce", {}, "routed_by_skill"),
+        ("observe", {}, None),
+        ("off", {}, None),
+        ("enforce", {"all": "model"}, None),
+        ("enforce", {"all": "model", SEGMENT: "baseline"}, "routed_by_skill"),
+        ("enforce", {"all": "baseline", SEGMENT: "model"}, None),
+        ("observe", {"all": "baseline"}, None),
+    ],
+)
+async def test_model_that_loses_to_the_baseline_is_not_asked(
+    ask: Ask, mode: str, pins: dict[str, str], reason: str | None
+) -> None:
+    bench = routing_bench(mode, pins)
+
+    assert (await ask(bench)).fallback_reason == reason
+    assert len(bench.model.requests) == (reason is None)
+
+
+async def test_routed_segment_still_asks_the_model_now_and_then(ask: Ask) -> None:
+    bench = routing_bench()
+    reasons = [(await ask(bench, market_id=f"m-{i}")).fallback_reason for i in range(200)]
+
+    assert 2 <= reasons.count(None) <= 25
+    assert set(reasons) == {None, "routed_by_skill"}
+
+
+async def test_series_that_does_not_suit_the_model_says_that_and_not_its_skill(ask: Ask) -> None:
+    assert (await ask(routing_bench(), y_prob=walk(10))).fallback_reason == "too_few_points"
 
 
 @pytest.mark.parametrize("reason", list(FallbackReason))

@@ -17,6 +17,7 @@ from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
 from serve_app.cli.views import chart, show_many, show_one, status_view
 from tests.support.client_service import forecast_of
+from tests.support.learning import make_learning
 from tests.support.site import running_site
 from tests.support.status import make_status
 from tsfm_client import Forecast
@@ -294,3 +295,20 @@ def test_chart_fits_the_terminal_takes_gaps_and_has_colour_where_wanted() -> Non
     assert any(mark >= "⠉" for line in lines for mark in line)
     assert plain.spans == []
     assert chart(forecast, past, 60, colour=True).spans != []
+
+
+def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
+    with running_site(learning=make_learning()) as site:
+        shown = run(site.url, "leaderboard")
+        as_json = json.loads(run(site.url, "leaderboard", "--json").stdout)
+
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert rows[1][:4] == ["fracast-0", "all", "60", "-1.000"]
+    assert rows[1][-2:] == ["worse", "baseline"]
+    assert rows[2][-2:] == ["undecided", "model"]
+    assert "routing.mode is observe" in shown.stdout
+    assert [one["verdict"] for one in as_json["skill"]] == ["worse", "undecided"]
+
+
+def test_leaderboard_of_a_service_that_has_scored_nothing_says_so(tsfm: Terminal) -> None:
+    assert "Nothing is scored yet" in tsfm("leaderboard").stdout

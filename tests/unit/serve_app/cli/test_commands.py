@@ -11,7 +11,17 @@ from serve_app.cli import app
 from tests.support.builders import ROOT
 
 COMMANDS = (
-    *("serve", "forecast", "models", "status", "breaker", "check-config", "config", "backtest"),
+    *(
+        "serve",
+        "forecast",
+        "models",
+        "leaderboard",
+        "status",
+        "breaker",
+        "check-config",
+        "config",
+        "backtest",
+    ),
     *("calibrate", "bench"),
 )
 terminal = CliRunner()

@@ -10,10 +10,15 @@ from pydantic import ValidationError
 
 from runner.breaker.shared import SyncRequest
 from runner.calibration.coverage import ForecastRecord, LearningEvent
-from runner.config.conformal import ConformalSection
 from runner.types import BreakerCommand
 from serve_app.deployments import actors
-from serve_app.deployments.actors import BreakerActor, LearningActor, breaker_actor, learning_actor
+from serve_app.deployments.actors import (
+    BreakerActor,
+    LearningActor,
+    LearningSettings,
+    breaker_actor,
+    learning_actor,
+)
 from serve_app.remote.learning_client import LearningReply, Version
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
@@ -37,7 +42,9 @@ def test_configuration_in_serves_status_is_json(online: bool) -> None:
     shown = json.loads(json.dumps(actor.model_dump(exclude={"actor_class"})))
 
     if online:
-        assert ConformalSection.model_validate_json(shown["init_args"][0]) == config.conformal
+        settings = LearningSettings.model_validate_json(shown["init_args"][0])
+        assert settings.conformal == config.conformal
+        assert "security" not in shown["init_args"][0]
     else:
         assert shown["init_args"][0] == config.circuit_breaker.model_dump()
     assert shown["actor_options"]["num_cpus"] > 0  # else it may run on a head that takes no work
@@ -86,8 +93,9 @@ async def test_learning_actor_that_cannot_be_built_is_built_by_a_later_call(
 
 def make_actor(file: Path | None = None) -> tuple[LearningActor, FakeClock]:
     clock = FakeClock()
-    settings = make_settings(state_file=None, learned_file=file, save_interval_s=30.0)
-    return LearningActor(settings.model_dump_json(), SOURCES, clock), clock
+    conformal = make_settings(state_file=None, learned_file=file, save_interval_s=30.0)
+    (settings, _) = learning_actor(make_config(conformal=dict(conformal)), SOURCES).init_args
+    return LearningActor(settings, SOURCES, clock), clock
 
 
 async def exchange(

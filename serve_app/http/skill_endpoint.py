@@ -1,0 +1,71 @@
+"""``GET /tsfm/skill``: how each model does beside the baseline, and what follows from it."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runner.calibration.coverage import SkillRow
+from runner.calibration.skill import Verdict
+from runner.config.sections import Pin, RoutingMode, RoutingSection
+from serve_app.http.responses import Count, Out, Probability
+from serve_app.http.service import Dependencies
+
+Share = Annotated[float, Field(le=1)]
+
+
+class SkillItem(Out):
+    """One model in one segment of markets, on forecasts that came true."""
+
+    model: str = Field(description="What the runtime calls it.")
+    segment: str
+    forecasts: Count = Field(description="Scored ones; recent ones count more.")
+    skill: Share | None = Field(
+        description="1 - pinball loss / that of the baseline on the same windows; under 0: worse."
+    )
+    skill_low: float | None = Field(description="Its interval; null: under 20 forecasts.")
+    skill_high: float | None
+    coverage: Probability | None = Field(
+        description="Share of outcomes between the outermost levels."
+    )
+    baseline_coverage: Probability | None
+    verdict: Verdict = Field(description="Whether the interval of the skill is on one side of 0.")
+    routed: bool = Field(description="The baseline answers here where routing.mode is enforce.")
+    pinned: Pin | None = Field(description="What the configuration says must answer here.")
+
+
+class SkillAnswer(Out):
+    """Every model and segment that was measured, in the order of their names."""
+
+    mode: RoutingMode
+    skill: list[SkillItem]
+
+
+async def show_skill(service: Dependencies, _: Request) -> Response:
+    """The rows of all replicas as JSON; none where nothing is learned."""
+    answer = SkillAnswer(mode=service.config.routing.mode, skill=skill_items(service))
+    headers = {"cache-control": "no-store"}
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def skill_items(service: Dependencies) -> list[SkillItem]:
+    """A row for each model and segment."""
+    rows = () if service.learning is None else service.learning.report.skill
+    return [_item(row, service.config.routing) for row in rows]
+
+
+def _item(row: SkillRow, routing: RoutingSection) -> SkillItem:
+    figures = asdict(row.skill)
+    return SkillItem(
+        model=row.source,
+        segment=row.segment,
+        skill=figures.pop("value"),
+        skill_low=figures.pop("low"),
+        skill_high=figures.pop("high"),
+        verdict=row.skill.verdict,
+        routed=row.routed,
+        pinned=routing.pins.get(row.segment),
+        **figures,
+    )

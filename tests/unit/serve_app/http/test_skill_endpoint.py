@@ -1,0 +1,61 @@
+"""``GET /tsfm/skill``, the status and the metrics: each model beside the baseline."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from runner.config.loading import load_config
+from runner.config.sections import Pin, RoutingMode
+from runner.errors import ConfigError
+from serve_app.http.status_endpoint import update_gauges
+from tests.support.bench import Bench
+from tests.support.builders import ROOT, make_config
+from tests.support.fakes import FakeLearning
+from tests.support.learning import NARROW, make_learning
+
+
+async def test_rows_say_skill_interval_verdict_and_what_follows() -> None:
+    routing = {"mode": RoutingMode.ENFORCE, "pins": {NARROW: Pin.MODEL}}
+    bench = Bench(make_config(routing=routing), learning=make_learning())
+    answer = (await bench.http.get("/tsfm/skill")).json()
+    (every, narrow) = answer["skill"]
+
+    assert answer["mode"] == "enforce"
+    assert (every["model"], every["segment"], every["forecasts"]) == ("fracast-0", "all", 60)
+    assert every["skill"] == pytest.approx(-1.0)
+    assert every["skill_low"] < -1 < every["skill_high"] < 0
+    assert (every["verdict"], every["routed"], every["pinned"]) == ("worse", True, None)
+    assert (narrow["verdict"], narrow["routed"], narrow["pinned"]) == ("undecided", False, "model")
+    assert (narrow["skill_low"], narrow["skill_high"]) == (None, None)
+    assert (await bench.http.get("/tsfm/status")).json()["skill"] == answer["skill"]
+
+
+@pytest.mark.parametrize("learning", [None, FakeLearning()])
+async def test_nothing_measured_is_an_empty_list(learning: Any) -> None:
+    answer = (await Bench(learning=learning).http.get("/tsfm/skill")).json()
+
+    assert answer == {"mode": "observe", "skill": []}
+
+
+async def test_gauges_leave_out_what_is_not_known() -> None:
+    bench = Bench(learning=make_learning())
+    update_gauges(bench.service, 0, bench.recorder)
+    counts = Counter(change.metric.name for change in bench.recorder.changes())
+
+    assert (counts["tsfm_skill"], counts["tsfm_skill_high"], counts["tsfm_routed"]) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("MODE", "sometimes", "routing.mode"),
+        ("PINS", '{"all": "ewma"}', "routing.pins"),
+    ],
+)
+def test_wrong_routing_is_refused_at_start_with_its_key(
+    monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"TSFM_ROUTING__{key}", value)
+    with pytest.raises(ConfigError, match=said):
+        load_config(ROOT / "configs/local.yaml")
