@@ -7,7 +7,7 @@ BROWSER := $(VENV)/.browser-installed
 PARALLEL := -n logical --maxprocesses 4 --dist
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload drill-watch lint fmt types layers alerts audit docs docs-site docs-serve contract lock manifests validate-deploy load fuzz mutants ci clean
+.PHONY: help setup run test unit integration test-browser screenshots bench curves faults chaos cluster-test autoscale updates scale soak overload drill-watch drill-skill lint fmt types layers alerts audit docs docs-site docs-serve contract lock manifests validate-deploy load fuzz mutants ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -117,6 +117,9 @@ overload: setup ## three times the sustainable load: what is shed first, how fas
 
 drill-watch: setup ## watch 500 markets, and kill the watch again and again: is an alert lost?
 	@$(BIN)/python -m tests.drill_watch
+
+drill-skill: setup ## markets that a model is good at and others: is it asked for those alone?
+	@$(BIN)/python -m tests.drill_skill
 
 cluster-test: setup ## a cluster on this machine: add, kill and drain nodes, lose controller and head
 	@$(BIN)/python -m loadtest.drills.cluster

@@ -55,17 +55,19 @@ class PairedScores:
     def learn(self, batch: Sequence[ForecastRecord]) -> None:
         """Scores the forecasts whose outcomes these records hold, and adds the records' own."""
         scored = defaultdict[SegmentOf, list[list[float]]](list)
-        new: dict[tuple[str, str], ForecastRecord] = {}
+        new: dict[str, ForecastRecord] = {}  # by market
         for record in batch:
+            if record.market_id in new:  # a later record of a market can score this one
+                self._add([*new.values()])
+                new.clear()
             waiting = self._markets.get(record.market_id, {})
-            for one in [*waiting.values()]:
-                if one.step_s == record.step_s and _steps_after(one, record) >= len(one.bands):
-                    del waiting[one.source]
-                    if row := _scores(one, record):
-                        scored[one.source, one.segment].append(row)
-                        scored[one.source, EVERYTHING].append(row)
+            for one in _completed(waiting, record):
+                del waiting[one.source]
+                if row := _scores(one, record):
+                    scored[one.source, one.segment].append(row)
+                    scored[one.source, EVERYTHING].append(row)
             if record.source != BASELINE_MODEL and record.source not in waiting:
-                new.setdefault((record.market_id, record.source), record)
+                new[record.market_id] = record
         self._add([*new.values()])
         for where, rows in scored.items():
             self._known[where] = self._known.get(where, Paired()).after(np.array(rows))
@@ -91,9 +93,14 @@ class PairedScores:
                 self._markets.popitem(last=False)
 
 
-def _steps_after(waiting: _Waiting, record: ForecastRecord) -> float:
-    """Steps from a forecast to the end of a later window."""
-    return (record.as_of - waiting.as_of) / waiting.step_s + TOLERANCE_STEPS
+def _completed(waiting: Mapping[str, _Waiting], record: ForecastRecord) -> list[_Waiting]:
+    """The forecasts whose last step is not after the end of this window."""
+    return [
+        one
+        for one in waiting.values()
+        if one.step_s == record.step_s
+        and (record.as_of - one.as_of) / one.step_s + TOLERANCE_STEPS >= len(one.bands)
+    ]
 
 
 def _scores(waiting: _Waiting, record: ForecastRecord) -> list[float] | None:

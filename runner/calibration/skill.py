@@ -17,7 +17,6 @@ A segment is routed to the baseline when the whole interval is above 0, and back
 the mean is below 0 again: two limits, so that it does not change to and fro.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import log, sqrt
@@ -124,14 +123,6 @@ def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -
         f"freq={freq}",
     ]
     return "|".join(parts if liquidity is None else [*parts, f"liquidity={liquidity}"])
-
-
-def known_best(known: Mapping[tuple[str, str], Paired], source: str, segment: str) -> Paired | None:
-    """The sums of a segment, or of all segments while it has too few forecasts."""
-    own = known.get((source, segment))
-    if own is not None and own.sums[0] >= LEAST_FORECASTS:
-        return own
-    return known.get((source, EVERYTHING))
 
 
 def is_explored(market_id: str, as_of: float) -> bool:

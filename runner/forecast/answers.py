@@ -17,7 +17,6 @@ from runner.calibration.skill import (
     EVERYTHING,
     Paired,
     is_explored,
-    known_best,
     skill_segment,
 )
 from runner.calibration.state import ConformalState, segment_chain
@@ -180,7 +179,7 @@ class AnswerStore:
         pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
         if pinned is not None:
             return pinned is Pin.BASELINE
-        paired = known_best(self._skill, resolved.key.model, segment)
+        paired = self._skill.get((resolved.key.model, segment))
         is_routed = paired is not None and paired.routed
         return is_routed and not is_explored(request.market_id, request.as_of.timestamp())
 

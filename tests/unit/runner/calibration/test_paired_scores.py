@@ -49,6 +49,13 @@ def test_forecast_is_scored_once_when_its_last_step_is_known() -> None:
     assert sums[4:] == pytest.approx([2 / 3, 1.0])  # 0.65 is over 0.6
 
 
+def test_records_of_one_batch_score_each_other() -> None:
+    scores = make_scores()
+    scores.learn([seen(step, *[0.5] * (step + 1), market=m) for step in (0, 3, 6) for m in "ab"])
+
+    assert forecasts(scores) == 4
+
+
 def _loss(y: FloatArray, half: float) -> float:
     losses = []
     for level, value in ((0.1, 0.5 - half), (0.5, 0.5), (0.9, 0.5 + half)):

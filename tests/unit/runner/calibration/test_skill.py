@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from runner.calibration.skill import (
-    EVERYTHING,
     EXPLORED_ONE_IN,
     LEAST_FORECASTS,
     Paired,
     Verdict,
     is_explored,
-    known_best,
     skill_segment,
 )
 
@@ -87,16 +85,6 @@ def test_segment_names_activity_price_step_and_liquidity() -> None:
         "activity=many|price=middle|freq=5m|liquidity=high"
     )
     assert skill_segment(np.full(3, np.nan), "5m", None).startswith("activity=few|price=middle")
-
-
-def test_segment_with_too_few_forecasts_follows_all() -> None:
-    every, own = Paired().after(scored(2.0, 100)), Paired().after(scored(0.5, 50))
-    known = {("m", EVERYTHING): every, ("m", "a"): own, ("m", "b"): Paired().after(scored(1, 3))}
-
-    assert known_best(known, "m", "a") is own
-    assert known_best(known, "m", "b") is every
-    assert known_best(known, "m", "c") is every
-    assert known_best(known, "other", "a") is None
 
 
 def test_one_request_in_twenty_is_explored_and_always_the_same_one() -> None:

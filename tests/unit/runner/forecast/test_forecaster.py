@@ -75,11 +75,12 @@ async def test_ineligible_series_goes_to_the_baseline_without_a_model_call(ask: 
 
 
 def routing_bench(mode: str = "enforce", pins: dict[str, str] | None = None) -> Bench:
-    """A forecaster that has learned that its model is worse than the baseline, everywhere."""
+    """A forecaster that has learned that its model is worse in markets like those of the tests."""
     pinned = {segment: Pin(pin) for segment, pin in (pins or {}).items()}
     bench = Bench(routing={"mode": RoutingMode(mode), "pins": pinned})
-    everywhere = {("fracast-0", "all"): make_paired(ratio=2.0)}
-    bench.answers.calibrate_by(Learned(ConformalState(0.8), {}, everywhere))
+    worse = make_paired(ratio=2.0)
+    known = {("fracast-0", SEGMENT): worse, ("fracast-0", "all"): worse}
+    bench.answers.calibrate_by(Learned(ConformalState(0.8), {}, known))
     return bench
 
 
@@ -110,6 +111,12 @@ async def test_routed_segment_still_asks_the_model_now_and_then(ask: Ask) -> Non
 
     assert 2 <= reasons.count(None) <= 25
     assert set(reasons) == {None, "routed_by_skill"}
+
+
+async def test_segment_of_which_nothing_is_known_stays_with_the_model(ask: Ask) -> None:
+    still = np.full(60, 0.5)
+
+    assert (await ask(routing_bench(), y_prob=still)).fallback_reason is None
 
 
 async def test_series_that_does_not_suit_the_model_says_that_and_not_its_skill(ask: Ask) -> None:

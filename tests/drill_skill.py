@@ -1,0 +1,150 @@
+"""`make drill-skill`: is a model routed by its skill alone? PASS or FAIL is the last line.
+
+    walks    random walks, for which the stand-in's model is made: it must stay with the model
+    spikes   quiet prices with a spike in each window, after which its bands are far too wide: they
+             must be routed to the baseline within 300 scored points
+    after    of the routed markets a few requests still go to the model
+
+The service and its runtime are real processes of this machine. A round of requests is 12 steps
+after the one before, so that each one scores the forecast before it.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from loadtest.drills import harness
+from runner.calibration.skill import skill_segment
+from tsfm_client import Client, Forecast
+
+STEP_S, POINTS, HORIZON, MARKETS = 300, 96, 12, 5
+MOST_POINTS = 300  # until a worse model is routed
+START_TS = 1_760_000_100
+ENV = {"TSFM_ROUTING__MODE": "enforce", "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2"}
+WAIT_S = 20.0  # for the scores of a round: exchanges are 0.2 s apart
+OPTIONS: dict[str, tuple[Any, str]] = {"--rounds": (40, "of 10 markets, 12 steps apart")}
+
+
+def walk(number: int, steps: int) -> np.ndarray:
+    """A Gaussian random walk that stays between 0.3 and 0.7."""
+    chance = np.random.default_rng(number)
+    path = np.cumsum(chance.normal(0, 0.01, steps))
+    return 0.5 + 0.2 * np.sin(path)
+
+
+def spikes(number: int, steps: int) -> np.ndarray:
+    """A quiet walk on ticks that is somewhere else for one step in each window."""
+    path = (0.5 + 0.6 * (walk(1000 + number, steps) - 0.5)).round(2)
+    path[number * HORIZON :: POINTS - HORIZON] += 0.2
+    return path
+
+
+KINDS = {"walks": walk, "spikes": spikes}
+
+
+def bodies(paths: dict[str, np.ndarray], turn: int) -> Iterator[dict[str, Any]]:
+    """The requests of a round."""
+    for name, path in paths.items():
+        end = HORIZON * turn + POINTS
+        yield {
+            "market_id": name,
+            "as_of_ts": datetime.fromtimestamp(START_TS + end * STEP_S, UTC).isoformat(),
+            "y": path[end - POINTS : end].tolist(),
+            "horizon_steps": HORIZON,
+        }
+
+
+class Drill:
+    """Rounds of requests, and what became of them by kind of market."""
+
+    def __init__(self, client: Client, rounds: int) -> None:
+        steps = POINTS + HORIZON * rounds
+        names = [(kind, number) for kind in KINDS for number in range(MARKETS)]
+        self.paths = {f"{kind}-{n}": KINDS[kind](n, steps) for kind, n in names}
+        self.answers: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+        self.routed_at: dict[str, int] = {}  # number of scored points, by kind
+        self.rows: list[dict[str, Any]] = []
+        self._client = client
+        self._segments = {kind: self._segments_of(kind) for kind in KINDS}
+
+    def run(self, rounds: int) -> None:
+        """Every round waits until the forecasts of the one before are scored."""
+        scored, answered = 0, 0  # forecasts of the model
+        for turn in range(rounds):
+            scored += answered
+            answered = self._ask(turn)
+            self._wait_until(scored)
+            for kind in KINDS:
+                rows = [row for row in self.rows if row["segment"] in self._segments[kind]]
+                routed = [row["forecasts"] for row in rows if row["routed"]]
+                if kind not in self.routed_at and routed:
+                    self.routed_at[kind] = HORIZON * min(routed)
+
+    def _ask(self, turn: int) -> int:
+        """Sends a round; returns how many answers were the model's."""
+        sent = [*bodies(self.paths, turn)]
+        by_model = 0
+        for number, result in self._client.forecast_many(sent):
+            if not isinstance(result, Forecast):
+                raise RuntimeError(f"a request was refused: {result}")
+            reason = result.meta.fallback_reason
+            by_model += reason is None
+            self.answers[sent[number]["market_id"].partition("-")[0]][reason or "model"] += 1
+        return by_model
+
+    def _wait_until(self, scored: int) -> None:
+        end_s = self._client.clock() + WAIT_S
+        while self._client.clock() < end_s:
+            self.rows = self._client.skill()["skill"]
+            if sum(row["forecasts"] for row in self.rows if row["segment"] == "all") >= scored:
+                return
+            self._client.sleep(0.05)
+        raise RuntimeError(f"{scored} forecasts were not scored within {WAIT_S:g} s")
+
+    def _segments_of(self, kind: str) -> set[str]:
+        paths = [path for name, path in self.paths.items() if name.startswith(kind)]
+        ends = range(POINTS, len(paths[0]) + 1, HORIZON)
+        return {skill_segment(p[end - POINTS : end], "5m", None) for p in paths for end in ends}
+
+    def problems(self) -> list[str]:
+        """The broken promises."""
+        found = []
+        routed = self.routed_at.get("spikes")
+        if routed is None or routed > MOST_POINTS:
+            found.append(f"spikes were routed at {routed} scored points, not within {MOST_POINTS}")
+        if "walks" in self.routed_at or set(self.answers["walks"]) != {"model"}:
+            found.append(f"walks were answered by {dict(self.answers['walks'])}")
+        late = self.answers["spikes"]
+        if not late["model"] or set(late) - {"model", "routed_by_skill"}:
+            found.append(f"spikes were answered by {dict(late)}")
+        return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = harness.options("drill_skill", __doc__, argv, OPTIONS)
+    rows, problems = list[dict[str, object]](), list[str]()
+
+    def drill() -> None:
+        with harness.standing(20.0, 0.5, ENV) as (service, _), Client(service.url) as client:
+            drill = Drill(client, args.rounds)
+            drill.run(args.rounds)
+        for row in drill.rows:
+            names = ("segment", "forecasts", "skill", "skill_low", "skill_high", "verdict")
+            rows.append({name: _short(row[name]) for name in names})
+        for kind, counts in drill.answers.items():
+            harness.say(f"{kind}: {dict(counts)}, routed at {drill.routed_at.get(kind)} points")
+        problems.extend(drill.problems())
+
+    return harness.judged("SKILL", drill, lambda: (harness.table(rows), problems))
+
+
+def _short(value: object) -> object:
+    return f"{value:+.3f}" if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
