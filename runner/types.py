@@ -112,6 +112,7 @@ class ForecastRequest:
     width_limits: Mapping[str, float] = field(default_factory=dict)  # instead of those in `bands`
     observe: bool = True  # False: not learned from, and counted apart
     newest_prob: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) after as_of
+    thresholds: tuple[float, ...] = ()  # inside (0, 1): the probability above each is wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

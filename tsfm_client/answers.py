@@ -122,7 +122,8 @@ class Forecast:
 
     `paths` are ``(H, Q)`` probabilities, ordered and in [0, 1]; `levels` the Q levels, ascending;
     `conformal` the calibrated paths, if requested and available; `check` what the newest prices
-    are, if `newest_steps` were asked for; `wire` the answer as JSON.
+    are, if `newest_steps` were asked for; `probability_above` ``(H,)`` values by threshold, if
+    `thresholds` were; `wire` the answer as JSON.
     """
 
     def __init__(self, wire: Mapping[str, Any]) -> None:
@@ -136,6 +137,8 @@ class Forecast:
         calibrated, last = wire.get("yhat_q_conformal"), wire.get("conformal_last_step")
         self.conformal = None if calibrated is None else self._array(calibrated)
         self.conformal_last_step = None if last is None else LastStep.from_wire(last)
+        above = wire.get("probability_above") or {}
+        self.probability_above = {float(k): np.array(path) for k, path in above.items()}
         check = wire.get("check")
         self.check = None if check is None else Check.from_wire(check)
 

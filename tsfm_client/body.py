@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     horizon_steps: int
     newest_steps: int
     levels: Iterable[float]
+    thresholds: Iterable[float]
     model: str
     conformal: bool
     observe: bool
@@ -74,6 +75,8 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
     body |= {name: given[name] for name in _AS_IT_IS if given.get(name) is not None}
     if "levels" in given:
         body["quantiles"] = [float(level) for level in given["levels"]]
+    if "thresholds" in given:
+        body["thresholds"] = [float(price) for price in given["thresholds"]]
     if "model" in given:
         body["model"] = {"model_name": given["model"]}
     for name in {"x_past", "x_future"} & given.keys():

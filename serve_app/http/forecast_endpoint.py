@@ -19,6 +19,7 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.calibration.conformal import Adjusted
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
+from runner.forecast.crossing import probability_above
 from runner.pacer import Pacer
 from runner.types import BASELINE_MODEL, BreakerState, FloatArray, ModelAnswer, Source
 from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of
@@ -193,6 +194,7 @@ def encode(forecast: Forecast) -> bytes:
         "quantiles": request.levels,
         "yhat_q": _by_level(forecast.bands.y_prob, request.levels),
         **(_calibrated(forecast.conformal, request.levels) if forecast.conformal_asked else {}),
+        **(_above(forecast) if request.thresholds else {}),
         **({"check": forecast.check} if forecast.check else {}),
         "meta": _meta(forecast),
     }
@@ -203,6 +205,14 @@ def encode(forecast: Forecast) -> bytes:
 def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArray]:
     paths = np.ascontiguousarray(y_prob.T)  # (Q, H)
     return {format_level(level): paths[i] for i, level in enumerate(levels)}
+
+
+def _above(forecast: Forecast) -> dict[str, Any]:
+    """The probability above each threshold, from the calibrated paths where the answer has them."""
+    request, calibrated = forecast.resolved.request, forecast.conformal
+    paths = forecast.bands.y_prob if calibrated is None else calibrated.paths[0]
+    above = probability_above(paths, request.levels, request.thresholds)
+    return {"probability_above": _by_level(above, request.thresholds)}
 
 
 def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str, Any]:

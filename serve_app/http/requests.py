@@ -38,6 +38,7 @@ DEADLINE_HEADER = "x-request-deadline-ms"
 AT_ONCE_BYTES = 32 * 1024
 MIN_LEVEL = 1e-6  # tollama writes levels with six digits; a level that rounds to 1 crashes it
 MAX_PARAMS = 64
+MAX_THRESHOLDS = 16
 FREQ = r"^[1-9][0-9]{0,3}[mhd]$"
 _STEP_S = {"m": 60, "h": 3600, "d": 86400}
 # The runtime keeps times in 64-bit nanoseconds: 1677 to 2262. Our limits are a little inside.
@@ -177,6 +178,9 @@ class ForecastBody(StrictBody):
     conformal: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="Whether calibrated paths come with the answer; null: as configured."
     )
+    thresholds: Annotated[Series, Field(max_length=MAX_THRESHOLDS)] | None = Field(
+        None, description="Prices inside (0, 1): the answer has the probability to be above each."
+    )
     bands: BandsBody | None = None
     observe: Annotated[bool, Field(strict=True)] = Field(
         True, description="false for tests and replays: not learned from, and counted apart."
@@ -227,6 +231,7 @@ def to_request(wire: ForecastBody, config: Config, newest_steps: int = 0) -> For
         conformal=wire.conformal,
         width_limits=_width_limits(wire.bands, config.bands),
         observe=wire.observe,
+        thresholds=_thresholds(wire.thresholds),
     )
     newest_steps = newest_steps if wire.newest_steps is None else wire.newest_steps
     return split(request, newest_steps) if newest_steps else request
@@ -322,6 +327,14 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
         if i and level <= values[i - 1]:
             raise InvalidRequestError(f"quantiles.{i}", "Levels must ascend and be unique.")
     return tuple(values)
+
+
+def _thresholds(values: list[float] | None) -> tuple[float, ...]:
+    for i, value in enumerate(values or ()):
+        if not 0 < value < 1:
+            message = "Thresholds are prices between 0 and 1; 90 % is 0.9."
+            raise InvalidRequestError(f"thresholds.{i}", message)
+    return tuple(dict.fromkeys(values or ()))
 
 
 def _times(wire: ForecastBody, points: int) -> FloatArray | None:

@@ -153,6 +153,9 @@ class ForecastAnswer(Out):
     conformal_last_step: LastStep | SkipJsonSchema[None] = Field(
         None, description="Their last step in short, when they were asked for."
     )
+    probability_above: Paths | SkipJsonSchema[None] = Field(
+        None, description="By threshold, when some were asked for: that the price is above it."
+    )
     check: CheckAnswer | SkipJsonSchema[None] = Field(
         None, description="What the newest prices are, when that was asked for."
     )

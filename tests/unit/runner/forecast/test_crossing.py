@@ -1,0 +1,53 @@
+"""Probabilities above thresholds: monotone, inside 0 to 1, and those of the quantiles."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.forecast.crossing import probability_above
+
+LEVELS = (0.1, 0.5, 0.9)
+Price = st.floats(0, 1, allow_nan=False)
+Inside = st.floats(0.001, 0.999)
+
+
+@given(
+    st.lists(st.tuples(Price, Price, Price).map(sorted), min_size=1, max_size=5),
+    st.lists(Inside, min_size=1, max_size=6).map(sorted),
+)
+def test_probabilities_fall_with_the_threshold_and_stay_inside_0_to_1(
+    paths: list[list[float]], thresholds: list[float]
+) -> None:
+    above = probability_above(np.array(paths), LEVELS, thresholds)
+
+    assert above.shape == (len(paths), len(thresholds))
+    assert ((above >= 0) & (above <= 1)).all()
+    assert (np.diff(above, axis=1) <= 1e-12).all()
+
+
+@given(st.tuples(Inside, Inside, Inside).map(sorted), Inside)
+def test_threshold_at_a_quantile_has_one_minus_its_level(path: list[float], other: float) -> None:
+    above = probability_above(np.array([path]), LEVELS, (*path, other))[0]
+    for value, probability in zip(path, above, strict=False):
+        highest = max(one for one, p in zip(LEVELS, path, strict=True) if p == value)
+        assert probability == pytest.approx(1 - highest)
+    inside = [level for level, p in zip(LEVELS, path, strict=True) if p <= other]
+    assert above[-1] <= 1 - max(inside, default=0.0) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("path", "threshold", "expected"),
+    [
+        ([0.0, 0.0, 0.0], 0.5, 0.05),  # from the highest level to 1
+        ([1.0, 1.0, 1.0], 0.5, 0.95),
+        ([0.5, 0.5, 0.5], 0.5, 0.1),  # it is there with 0.8: not above
+        ([0.5, 0.5, 0.5], 0.4999999, 0.9),
+    ],
+)
+def test_a_price_that_stays_counts_as_what_it_is(
+    path: list[float], threshold: float, expected: float
+) -> None:
+    found = probability_above(np.array([path]), LEVELS, (threshold,))
+
+    assert found[0, 0] == pytest.approx(expected, abs=1e-3)
