@@ -175,14 +175,27 @@ class Registry(Section):
 
 def wanted_models(registry: Registry, config: Config) -> frozenset[str]:
     """Runtime names of the models to load in advance; ConfigError if one cannot be served."""
-    wanted = set()
-    for name in (config.request.model, *config.tollama.warm_models):
+    first = _configured(registry, config, "request.model", [config.request.model])
+    others = _configured(registry, config, "tollama.warm_models", config.tollama.warm_models)
+    shadow = shadow_models(registry, config)
+    return frozenset(entry.runtime_name for entry in (*first, *others, *shadow))
+
+
+def shadow_models(registry: Registry, config: Config) -> list[ModelEntry]:
+    """The models of `routing.shadow`; ConfigError if one cannot be served."""
+    return _configured(registry, config, "routing.shadow", config.routing.shadow)
+
+
+def _configured(
+    registry: Registry, config: Config, key: str, names: Iterable[str]
+) -> list[ModelEntry]:
+    found = []
+    for name in names:
         try:
-            wanted.add(registry.resolve(name, config.environment).runtime_name)
+            found.append(registry.resolve(name, config.environment))
         except RequestError as exc:
-            key = "request.model" if name == config.request.model else "tollama.warm_models"
             raise ConfigError(f"{key}: {name}: {exc}") from exc
-    return frozenset(wanted)
+    return found
 
 
 def load_registry(path: str | Path) -> Registry:

@@ -305,6 +305,9 @@ class RoutingSection(Section):
     mode: RoutingMode = RoutingMode.OBSERVE
     """`off`: not measured; `observe`: measured and reported; `enforce`: where a model loses to the
     baseline with evidence, the baseline answers. Measuring alone changes no answer."""
+    shadow: tuple[str, ...] = ()
+    """Further models that are asked for one in ten of the answered requests, while no answer waits
+    for them, and scored like the others: `tsfm leaderboard` shows which deserves to answer."""
     pins: Annotated[dict[str, Pin], Field(max_length=64)] = Field({})
     """Segments, as `tsfm leaderboard` names them, that always get the `model` or the `baseline`;
     `all`: every other one. Only where `mode` is `enforce`."""

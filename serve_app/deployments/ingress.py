@@ -12,9 +12,10 @@ from starlette.applications import Starlette
 from runner.calibration.coverage import CoverageReport
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
-from runner.config.registry import Registry
+from runner.config.registry import Registry, shadow_models
 from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
+from runner.forecast.shadow import Shadow
 from runner.pacer import Pacer
 from serve_app.deployments.actors import BOARDS, LEARNING
 from serve_app.deployments.replica import set_up_replica
@@ -56,7 +57,10 @@ class Ingress:
             bands = TracedBaseline(bands, tracer)
         outbox = Outbox(config.conformal.max_queued) if config.conformal.online else None
         answers = AnswerStore(config, clock, random.random, conformal, outbox)
-        self._learning = None if outbox is None else _learning(config, outbox, answers)
+        self._learning = None
+        if outbox is not None:
+            shadow = Shadow(shadow_models(registry, config), model, config, outbox.add)
+            self._learning = _learning(config, outbox, answers, shadow)
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)
         forecaster = Forecaster(config, registry, answers, model, bands, clock, pacer)
@@ -85,11 +89,12 @@ def _actor(name: str) -> Callable[..., Awaitable[Any]]:
     return ReconnectingActor(lambda: serve.get_deployment_actor(name)).call
 
 
-def _learning(config: Config, outbox: Outbox, answers: AnswerStore) -> Learning:
+def _learning(config: Config, outbox: Outbox, answers: AnswerStore, shadow: Shadow) -> Learning:
     return Learning(
         outbox,
         _actor(LEARNING),
         answers.calibrate_by,
         config.conformal.exchange_interval_s,
         CoverageReport(config.conformal.target_coverage),
+        shadow.offer,
     )

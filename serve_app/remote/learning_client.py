@@ -15,7 +15,13 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from runner.calibration.coverage import Actual, CoverageReport, Learned, OutcomeCounts
+from runner.calibration.coverage import (
+    Actual,
+    CoverageReport,
+    ForecastRecord,
+    Learned,
+    OutcomeCounts,
+)
 from runner.errors import OutcomesUnavailableError
 from runner.forecast.answers import Outbox
 
@@ -48,7 +54,8 @@ class Learning:
 
     ``call_actor`` calls a method of the actor by name; it raises RayTaskError if the method raises,
     and other errors while the actor cannot be reached. ``calibrate_by`` sets the calibration state
-    of further answers; ``report`` is the coverage report before the first exchange.
+    of further answers; ``report`` is the coverage report before the first exchange; ``sent`` is
+    called with the records of each exchange that worked.
     """
 
     def __init__(
@@ -58,10 +65,12 @@ class Learning:
         calibrate_by: Callable[[Learned], None],
         interval_s: float,
         report: CoverageReport,
+        sent: Callable[[Sequence[ForecastRecord]], None] = lambda _: None,
     ) -> None:
         self._outbox = outbox
         self._call_actor = call_actor
         self._calibrate_by = calibrate_by
+        self._sent = sent
         self._interval_s = interval_s
         self._version: Version | None = None
         self._failing = False
@@ -124,6 +133,7 @@ class Learning:
             self._note(Exchange.LOST, f"Lost the learning actor ({type(exc).__name__})")
             return False
         self._note(Exchange.OK)
+        self._sent(records)
         self.report = reply.report
         if reply.learned is not None:
             self._calibrate_by(reply.learned)

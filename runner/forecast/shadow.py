@@ -1,0 +1,92 @@
+"""Asks further models for a part of what was answered, so that their skill can be compared.
+
+It works on forecast records after they were sent to the learning actor: no answer waits for it. The
+items are bulk, one set is asked at a time, and what arrives meanwhile is not asked.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+
+from runner.calibration.coverage import ForecastRecord
+from runner.config.loading import Config
+from runner.config.registry import ModelEntry
+from runner.forecast.forecaster import ModelPort
+from runner.types import BatchKey, ModelAnswer, ModelRequest, Priority
+
+# Of a market that is asked every five minutes one forecast in about an hour is scored.
+ASKED_ONE_IN = 10
+MAX_AT_ONCE = 64  # items of one model: a few runtime calls
+
+
+class Shadow:
+    """The shadow models of one replica; ``keep`` takes the records of their forecasts."""
+
+    def __init__(
+        self,
+        entries: Sequence[ModelEntry],
+        model: ModelPort,
+        config: Config,
+        keep: Callable[[ForecastRecord], None],
+    ) -> None:
+        self._entries, self._model, self._keep = entries, model, keep
+        self._own = {entry.runtime_name for entry in entries}
+        self._least_points = config.fallback.min_points_for_tsfm
+        self._budget_s = config.request.batch_deadline_ms / 1e3
+        self._asking: asyncio.Task[None] | None = None
+
+    def offer(self, records: Sequence[ForecastRecord]) -> None:
+        """Asks for a sample of these records in the background, unless others are being asked."""
+        sampled = [
+            one
+            for one in records
+            if one.source not in self._own and is_shadowed(one.market_id, one.as_of)
+        ]
+        if self._entries and sampled and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self.ask(sampled), name="shadow")
+
+    async def ask(self, records: Sequence[ForecastRecord]) -> None:
+        """Asks every shadow model for these records, and keeps what it answers."""
+        for entry in self._entries:
+            fit = [one for one in records if self._suits(entry, one)][:MAX_AT_ONCE]
+            items = [_item(entry, one, self._budget_s) for one in fit]
+            outcomes = await self._model.forecast_many(items) if items else ()
+            for record, outcome in zip(fit, outcomes, strict=True):
+                if isinstance(outcome, ModelAnswer):
+                    self._keep(replace(record, source=entry.runtime_name, bands=outcome.bands))
+
+    def _suits(self, entry: ModelEntry, record: ForecastRecord) -> bool:
+        points = int(np.isfinite(record.observed_prob).sum())
+        return points >= self._least_points and entry.gives(record.levels)
+
+
+def is_shadowed(market_id: str, as_of: float) -> bool:
+    """Whether the shadow models are asked too: one in `ASKED_ONE_IN`, the same at all replicas."""
+    return crc32(f"shadow|{market_id}|{as_of:.0f}".encode()) % ASKED_ONE_IN == 0
+
+
+def _item(entry: ModelEntry, record: ForecastRecord, budget_s: float) -> ModelRequest:
+    y_prob = _filled(record.observed_prob)[-(entry.max_context or 0) :]
+    steps = len(record.bands.y_prob)
+    name = f"shadow|{entry.runtime_name}|{record.market_id}|{record.as_of}|{steps}|{record.levels}"
+    return ModelRequest(
+        key=BatchKey(entry.runtime_name, steps, record.levels),
+        y_prob=y_prob,
+        transform=record.transform,
+        end_ts=record.as_of,
+        step_s=record.step_s,
+        budget_s=budget_s,
+        cache_key=hashlib.blake2b(name.encode() + y_prob.tobytes(), digest_size=16).digest(),
+        priority=Priority.BULK,
+    )
+
+
+def _filled(observed_prob: np.ndarray) -> np.ndarray:
+    """With the last known value in gaps, and the first one before it."""
+    known = np.flatnonzero(np.isfinite(observed_prob))
+    last = np.searchsorted(known, np.arange(observed_prob.size), side="right") - 1
+    return np.asarray(observed_prob[known[np.maximum(last, 0)]])
