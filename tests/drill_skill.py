@@ -4,6 +4,7 @@
     spikes   quiet prices with a spike in each window, after which its bands are far too wide: they
              must be routed to the baseline within 300 scored points
     after    of the routed markets a few requests still go to the model
+    shadow   a further model, which answers nobody, is scored as well
 
 The service and its runtime are real processes of this machine. A round of requests is 12 steps
 after the one before, so that each one scores the forecast before it.
@@ -24,7 +25,12 @@ from tsfm_client import Client, Forecast
 STEP_S, POINTS, HORIZON, MARKETS = 300, 96, 12, 5
 MOST_POINTS = 300  # until a worse model is routed
 START_TS = 1_760_000_100
-ENV = {"TSFM_ROUTING__MODE": "enforce", "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2"}
+MODEL, SHADOW = "fracast-0", "sundial-base-128m"  # the stand-in has both
+ENV = {
+    "TSFM_ROUTING__MODE": "enforce",
+    "TSFM_ROUTING__SHADOW": f'["{SHADOW}"]',
+    "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
+}
 WAIT_S = 20.0  # for the scores of a round: exchanges are 0.2 s apart
 OPTIONS: dict[str, tuple[Any, str]] = {"--rounds": (40, "of 10 markets, 12 steps apart")}
 
@@ -79,7 +85,9 @@ class Drill:
             answered = self._ask(turn)
             self._wait_until(scored)
             for kind in KINDS:
-                rows = [row for row in self.rows if row["segment"] in self._segments[kind]]
+                rows = [
+                    row for row in self._rows_of(MODEL) if row["segment"] in self._segments[kind]
+                ]
                 routed = [row["forecasts"] for row in rows if row["routed"]]
                 if kind not in self.routed_at and routed:
                     self.routed_at[kind] = HORIZON * min(routed)
@@ -100,10 +108,16 @@ class Drill:
         end_s = self._client.clock() + WAIT_S
         while self._client.clock() < end_s:
             self.rows = self._client.skill()["skill"]
-            if sum(row["forecasts"] for row in self.rows if row["segment"] == "all") >= scored:
+            if self._scored(MODEL) >= scored:
                 return
             self._client.sleep(0.05)
         raise RuntimeError(f"{scored} forecasts were not scored within {WAIT_S:g} s")
+
+    def _rows_of(self, model: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["model"] == model]
+
+    def _scored(self, model: str) -> int:
+        return sum(row["forecasts"] for row in self._rows_of(model) if row["segment"] == "all")
 
     def _segments_of(self, kind: str) -> set[str]:
         paths = [path for name, path in self.paths.items() if name.startswith(kind)]
@@ -121,6 +135,8 @@ class Drill:
         late = self.answers["spikes"]
         if not late["model"] or set(late) - {"model", "routed_by_skill"}:
             found.append(f"spikes were answered by {dict(late)}")
+        if not self._scored(SHADOW):
+            found.append("no forecast of the shadow model was scored")
         return found
 
 
@@ -133,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
             drill = Drill(client, args.rounds)
             drill.run(args.rounds)
         for row in drill.rows:
-            names = ("segment", "forecasts", "skill", "skill_low", "skill_high", "verdict")
+            names = ("model", "segment", "forecasts", "skill", "skill_low", "skill_high", "verdict")
             rows.append({name: _short(row[name]) for name in names})
         for kind, counts in drill.answers.items():
             harness.say(f"{kind}: {dict(counts)}, routed at {drill.routed_at.get(kind)} points")

@@ -34,6 +34,7 @@ from runner.calibration.open_forecasts import (
     match_actuals,
 )
 from runner.calibration.paired_scores import Baseline, PairedScores
+from runner.calibration.skill import is_routed
 from runner.calibration.state import segment_chain, tails
 from runner.calibration.surprise import signed_scores
 from runner.config.conformal import ConformalSection
@@ -75,7 +76,7 @@ class OnlineCalibrator:
             self._open.markets,
             self._open.waiting,
             tuple(
-                SkillRow(*where, self._skill[where].skill(), self._skill[where].routed)
+                SkillRow(*where, self._skill[where].skill(), is_routed(self._skill, *where))
                 for where in sorted(self._skill)
             ),
         )

@@ -14,9 +14,11 @@ asymptotic confidence sequences", Annals of Statistics 52(6), 2024, equation 10)
 around `TIGHT_AT` forecasts. Older forecasts count less: n is at most `MEMORY_FORECASTS`.
 
 A segment is routed to the baseline when the whole interval is above 0, and back to the model when
-the mean is below 0 again: two limits, so that it does not change to and fro.
+the mean is below 0 again: two limits, so that it does not change to and fro. While its own
+forecasts do not decide, it follows all forecasts together if its own mean is on their side.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import log, sqrt
@@ -123,6 +125,16 @@ def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -
         f"freq={freq}",
     ]
     return "|".join(parts if liquidity is None else [*parts, f"liquidity={liquidity}"])
+
+
+def is_routed(known: Mapping[tuple[str, str], Paired], source: str, segment: str) -> bool:
+    """Whether a segment is routed to the baseline, by its own forecasts or with all the others."""
+    own, every = known.get((source, segment)), known.get((source, EVERYTHING))
+    if own is None or own.sums[0] < LEAST_FORECASTS:
+        return False
+    value = own.skill().value
+    together = every is not None and every.routed and value is not None and value < 0
+    return own.routed or together
 
 
 def is_explored(market_id: str, as_of: float) -> bool:

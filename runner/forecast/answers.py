@@ -17,6 +17,7 @@ from runner.calibration.skill import (
     EVERYTHING,
     Paired,
     is_explored,
+    is_routed,
     skill_segment,
 )
 from runner.calibration.state import ConformalState, segment_chain
@@ -179,9 +180,8 @@ class AnswerStore:
         pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
         if pinned is not None:
             return pinned is Pin.BASELINE
-        paired = self._skill.get((resolved.key.model, segment))
-        is_routed = paired is not None and paired.routed
-        return is_routed and not is_explored(request.market_id, request.as_of.timestamp())
+        loses = is_routed(self._skill, resolved.key.model, segment)
+        return loses and not is_explored(request.market_id, request.as_of.timestamp())
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""

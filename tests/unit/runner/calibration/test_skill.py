@@ -11,6 +11,7 @@ from runner.calibration.skill import (
     Paired,
     Verdict,
     is_explored,
+    is_routed,
     skill_segment,
 )
 
@@ -85,6 +86,26 @@ def test_segment_names_activity_price_step_and_liquidity() -> None:
         "activity=many|price=middle|freq=5m|liquidity=high"
     )
     assert skill_segment(np.full(3, np.nan), "5m", None).startswith("activity=few|price=middle")
+
+
+def test_undecided_segment_follows_all_if_its_own_mean_is_on_their_side() -> None:
+    slightly = np.column_stack([np.tile([0.02, 0.011], 20), np.tile([0.01, 0.02], 20)])
+    undecided = Paired().after(np.column_stack([slightly, np.full((40, 2), 0.8)]))
+    worse, better = Paired().after(scored(2.0, 100)), Paired().after(scored(0.9, 40, seed=2))
+    known = {
+        ("m", "all"): worse,
+        ("m", "undecided"): undecided,
+        ("m", "better"): better,
+        ("m", "few"): Paired().after(scored(2.0, 5)),
+        ("m", "worse"): worse,
+    }
+
+    assert undecided.skill().verdict is Verdict.UNDECIDED
+    assert (undecided.skill().value or 0) < 0 < (better.skill().value or 0)
+    routed = {segment for _, segment in known if is_routed(known, "m", segment)}
+    assert routed == {"all", "undecided", "worse"}
+    assert not is_routed({("m", "undecided"): undecided}, "m", "undecided")
+    assert not is_routed(known, "m", "unknown")
 
 
 def test_one_request_in_twenty_is_explored_and_always_the_same_one() -> None:
