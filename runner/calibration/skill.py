@@ -15,7 +15,7 @@ around `TIGHT_AT` forecasts. Older forecasts count less: n is at most `MEMORY_FO
 
 A segment is routed to the baseline when the whole interval is above 0, and back to the model when
 the mean is below 0 again: two limits, so that it does not change to and fro. While its own
-forecasts do not decide, it follows all forecasts together if its own mean is on their side.
+forecasts do not decide, it follows all forecasts together if its interval holds their skill.
 """
 
 from collections.abc import Mapping
@@ -132,9 +132,12 @@ def is_routed(known: Mapping[tuple[str, str], Paired], source: str, segment: str
     own, every = known.get((source, segment)), known.get((source, EVERYTHING))
     if own is None or own.sums[0] < LEAST_FORECASTS:
         return False
-    value = own.skill().value
-    together = every is not None and every.routed and value is not None and value < 0
-    return own.routed or together
+    if own.routed or every is None or not every.routed:
+        return own.routed
+    skill, of_all = own.skill(), every.skill().value
+    if of_all is None or skill.low is None or skill.high is None:
+        return False
+    return skill.low <= of_all <= skill.high
 
 
 def is_explored(market_id: str, as_of: float) -> bool:
