@@ -24,7 +24,7 @@ INTRODUCTION = """\
 
 To change a setting, edit `configs/local.yaml` or `configs/prod.yaml` (the Serve config names the
 file), or set an environment variable: `TSFM_` and the path of the key in capitals, with two
-underscores between. `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists are JSON
+underscores between. `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists and mappings are JSON
 (`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`); `null` means none.
 
     tsfm check-config FILE   # what is wrong with it, before anything is started

@@ -28,8 +28,8 @@ class ConformalSection(Section):
     target_coverage: Level
     """Share of outcomes that should be between the outermost levels."""
     online: bool
-    """Whether the service learns from the outcomes of forecasts while it runs. This changes only
-    answers with calibrated bands."""
+    """Whether the service learns from the outcomes of forecasts while it runs. This changes
+    calibrated bands, the p-values of checks, and the choice of `routing.mode` enforce."""
     learned_file: Path | None
     """File of the learned corrections; `null`: a restart starts from `state_file`."""
     max_markets: Count

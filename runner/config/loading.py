@@ -75,6 +75,8 @@ class Config(BaseSettings):
                 "circuit_breaker.probe_lease_s must not be under the longest call that "
                 "tollama.timeout_s, max_retries and backoff_max_s allow: no probe would end in time"
             )
+        if self.routing.mode is sections.RoutingMode.ENFORCE and not self.conformal.online:
+            raise ValueError("routing.mode enforce needs conformal.online: it measures the skill")
         if self.environment is sections.Environment.PROD and not self.security.require_tokens:
             raise ValueError("security.require_tokens must be true where environment is prod")
         return self

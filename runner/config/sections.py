@@ -11,9 +11,11 @@ from pydantic import (
     AfterValidator,
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     model_validator,
 )
 
@@ -299,16 +301,27 @@ class Pin(StrEnum):
     BASELINE = "baseline"
 
 
+def _yaml_off(value: object) -> object:
+    """YAML reads a bare ``off`` as false."""
+    return RoutingMode.OFF if value is False else value
+
+
+_SEGMENT = (
+    r"^(all|activity=(few|some|many)\|price=(edge|side|middle)\|freq=\d+[mhd](\|liquidity=.+)?)$"
+)
+SegmentName = Annotated[str, StringConstraints(pattern=_SEGMENT)]
+
+
 class RoutingSection(Section):
     """Which of model and baseline answers, by their losses so far; see docs/evidence.md."""
 
-    mode: RoutingMode = RoutingMode.OBSERVE
+    mode: Annotated[RoutingMode, BeforeValidator(_yaml_off)] = RoutingMode.OBSERVE
     """`off`: not measured; `observe`: measured and reported; `enforce`: where a model loses to the
     baseline with evidence, the baseline answers. Measuring alone changes no answer."""
     shadow: tuple[str, ...] = ()
     """Further models that are asked for one in ten of the answered requests, while no answer waits
     for them, and scored like the others: `tsfm leaderboard` shows which deserves to answer."""
-    pins: Annotated[dict[str, Pin], Field(max_length=64)] = Field({})
+    pins: Annotated[dict[SegmentName, Pin], Field(max_length=64)] = Field({})
     """Segments, as `tsfm leaderboard` names them, that always get the `model` or the `baseline`;
     `all`: every other one. Only where `mode` is `enforce`."""
 

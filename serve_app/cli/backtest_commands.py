@@ -54,7 +54,7 @@ def backtest(
         bool, typer.Option("--statsforecast", help="Naive, SES and AutoETS of statsforecast.")
     ] = False,
     alerts: Annotated[
-        bool, typer.Option("--alerts", help="Compare alert rules instead of bands.")
+        bool, typer.Option("--alerts", help="Compare alert rules on the baseline's bands instead.")
     ] = False,
     split: By = "event",
     holdout: Holdout = 0.5,
@@ -102,8 +102,10 @@ def backtest(
         processes=processes,
         work=work,
     )
-    if alerts and html_file is not None:
-        raise InputError("--html: there is no page of alert rules; --save and --charts write them")
+    if alerts and (html_file is not None or model is not None):
+        raise InputError(
+            "--alerts compares rules on the baseline's bands: no --html and no --model"
+        )
     if alerts:
         found = alerts_of(job, load_config(found_config(config)))
         print_json(found) if as_json else print_table(alerts_table(found))

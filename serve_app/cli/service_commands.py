@@ -89,7 +89,9 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
     for one in found["skill"]:
         low, high = one["skill_low"], one["skill_high"]
         shares = [one["coverage"], one["baseline_coverage"]]
-        is_routed = one["pinned"] == "baseline" or (one["routed"] and one["pinned"] is None)
+        routed = one["pinned"] == "baseline" or (one["routed"] and one["pinned"] is None)
+        here = "baseline" if routed and found["mode"] == "enforce" else "model"
+        pinned = ", pinned" if one["pinned"] and found["mode"] == "enforce" else ""
         table.add_row(
             one["model"],
             one["segment"],
@@ -98,11 +100,14 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
             "-" if low is None else f"{low:+.3f} to {high:+.3f}",
             *("-" if share is None else f"{share:.1%}" for share in shares),
             one["verdict"],
-            ("baseline" if is_routed else "model") + (", pinned" if one["pinned"] else ""),
+            here + pinned + (", baseline in enforce" if routed and here == "model" else ""),
         )
     screen().print(table)
     if not found["skill"]:
-        typer.echo("Nothing is scored yet: later requests must hold what earlier ones forecast.")
+        typer.echo(
+            "Nothing is scored yet: one later request must hold all that an earlier one forecast, "
+            "and neither may say observe: false."
+        )
     if found["mode"] != "enforce":
         typer.echo(f"routing.mode is {found['mode']}: every answer is as if nothing were measured.")
 

@@ -99,7 +99,7 @@ def watch(
     except ValueError as exc:
         raise InputError(f"--source: {exc}") from exc
     receivers = (LINES, WEBHOOK) if webhook else (LINES,)
-    board = board_name(source) if state == STATE else state.stem
+    board = board_name(source if state == STATE else state.stem)
     settings = {"source": found, "plan": plan, "receivers": receivers, "board": board}
     code = asyncio.run(
         _run(settings, state, webhook, slack, metrics_port, (url, token), once, as_json)
@@ -253,4 +253,5 @@ def _surprise(checked: "tuple[Window, Forecast]") -> tuple[float, float]:
     """Sorts the most unusual first."""
     check = checked[1].check
     assert check is not None
-    return (1.0 if check.p_value is None else check.p_value.value), -check.beyond_widths
+    rough = 1.0 if check.breach == "none" else 0.2 / 5**check.beyond_widths  # as the board has it
+    return (rough if check.p_value is None else check.p_value.value), -check.beyond_widths

@@ -6,6 +6,7 @@ send it.
 """
 
 import re
+from itertools import pairwise
 from typing import Annotated
 
 import orjson
@@ -21,9 +22,11 @@ from serve_app.http.bodies.json_items import cut_body
 from serve_app.http.errors import of_part
 from serve_app.http.requests import (
     AT_ONCE_BYTES,
+    FREQ,
     Observed,
     StrictBody,
     Timestamp,
+    format_level,
     read_body,
 )
 from serve_app.http.responses import ForecastAnswer, Out, Probability
@@ -115,7 +118,7 @@ async def take_board(service: Dependencies, request: Request) -> Response:
 async def _read(body: bytes, pacer: Pacer) -> tuple[BoardBody, list[bytes]]:
     """The body without its markets, and each market's text, checked up to the first error."""
     envelope, texts = await cut_body(body, "markets", BoardBody, MAX_MARKETS, pacer)
-    markets = []
+    markets, seen = [], set[str]()
     for number, text in enumerate(texts):
         if len(text) > AT_ONCE_BYTES:
             raise InvalidRequestError(f"markets.{number}", "Send fewer values of this market.")
@@ -123,8 +126,30 @@ async def _read(body: bytes, pacer: Pacer) -> tuple[BoardBody, list[bytes]]:
             market = BoardMarketBody.model_validate_json(text)
         except ValidationError as error:
             raise of_part(error, "markets", number) from error
-        if not all(y is None or 0 <= y <= 1 for y in market.y):
-            raise InvalidRequestError(f"markets.{number}.y", "Probabilities lie between 0 and 1.")
+        if problem := _problem_of(market):
+            raise InvalidRequestError(f"markets.{number}.{problem[0]}", problem[1])
+        if market.answer.market_id in seen:
+            raise InvalidRequestError(f"markets.{number}.answer", "Send each market once.")
+        seen.add(market.answer.market_id)
         markets.append(text)
         await pacer.rest()
     return envelope, markets
+
+
+def _problem_of(market: BoardMarketBody) -> tuple[str, str] | None:
+    """The field that a chart could not be drawn of, and what to do."""
+    answer = market.answer
+    if not all(y is None or 0 <= y <= 1 for y in market.y):
+        return "y", "Probabilities lie between 0 and 1."
+    if market.newest_steps > len(market.y):
+        return "newest_steps", "Send at least so many values of y."
+    if not re.fullmatch(FREQ, answer.freq):
+        return "answer.freq", "Write it as <n>m, <n>h or <n>d, for example 5m."
+    paths = {level: answer.yhat_q.get(format_level(level), []) for level in answer.quantiles}
+    if not paths or {len(path) for path in paths.values()} != {answer.horizon_steps}:
+        return "answer.yhat_q", "Send a value of every level for every step."
+    if any(
+        low > high for step in zip(*paths.values(), strict=True) for low, high in pairwise(step)
+    ):
+        return "answer.yhat_q", "Levels must ascend in every step."
+    return None

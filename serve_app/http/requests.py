@@ -332,7 +332,7 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
 def _thresholds(values: list[float] | None) -> tuple[float, ...]:
     for i, value in enumerate(values or ()):
         if not 0 < value < 1:
-            message = "Thresholds are prices between 0 and 1; 90 % is 0.9."
+            message = "Thresholds are prices over 0 and under 1; 90 % is 0.9."
             raise InvalidRequestError(f"thresholds.{i}", message)
     return tuple(dict.fromkeys(values or ()))
 

@@ -97,6 +97,7 @@ def test_markets_of_a_watch_are_sorted_by_surprise_and_breaches_are_marked(
     expect(tab.page.locator(".market")).to_have_count(5)
 
     assert names(tab) == [f"Will {n} happen?" for n in ("down", "up", "new", "odd", "calm")]
+    assert tab.page.locator(".market .name").first.get_attribute("title") == "Will down happen?"
     states = tab.page.locator(".market .what").all_inner_texts()
     assert states[:3] == [
         "▼ below its band by 1.5 widths, p 0.001",
@@ -110,6 +111,24 @@ def test_markets_of_a_watch_are_sorted_by_surprise_and_breaches_are_marked(
     tab.by_id("board-filter").fill("DOWN")
     expect(tab.page.locator(".market:visible")).to_have_count(1)
     expect(tab.by_id("board-summary")).to_contain_text("1 shown")
+    tab.by_id("board-filter").fill("zzz")
+    expect(tab.by_id("board-empty")).to_have_text("No market has this in its name.")
+
+
+def test_far_outside_comes_first_also_where_no_p_value_is_known(
+    boards: Site, open_tab: OpenTab
+) -> None:
+    show(
+        boards,
+        market("barely", "above", 0.16, beyond_widths=0.1),
+        market("far", "below", beyond_widths=18.0),
+        market("rare", "above", 0.001),
+        market("near", "above", beyond_widths=0.1),
+    )
+    tab = open_tab(boards.url, "/")
+    expect(tab.page.locator(".market")).to_have_count(4)
+
+    assert names(tab) == [f"Will {n} happen?" for n in ("far", "rare", "barely", "near")]
 
 
 def test_next_cycle_of_a_watch_is_shown_and_watches_can_be_chosen(
@@ -145,6 +164,9 @@ def test_market_opens_in_the_forecast_view_by_keyboard(boards: Site, open_tab: O
     assert (request["as_of_ts"], request["freq"]) == ("2026-02-20T12:00:00Z", "5m")
     expect(tab.by_id("result-title")).to_have_text("Will m-7 happen?")
     expect(tab.by_id("board")).to_be_hidden()
+    tab.page.go_back()
+    expect(tab.page.locator(".market")).to_be_visible()
+    tab.page.go_forward()
     with tab.page.expect_request("**/tsfm/forecast") as sent:
         tab.pick("jump")
     assert "observe" not in sent.value.post_data_json

@@ -54,7 +54,8 @@ export function startBoard({ open, refused }) {
   async function example() {
     const isShown = shown?.watch === "";
     if (isShown && (stopped || isOver())) return shown;
-    return nextMinute();
+    const next = await nextMinute();
+    return isShown && stopped ? shown : next; // it was stopped meanwhile
   }
 
   function draw(next) {
@@ -62,7 +63,6 @@ export function startBoard({ open, refused }) {
     shown = next;
     drawCards(byId("cards"), next.markets, open);
     performance.measure("board", { start: began });
-    byId("board-empty").hidden = true;
     byId("board-stop").hidden = next.watch !== "";
     drawStop();
     filter();
@@ -72,6 +72,8 @@ export function startBoard({ open, refused }) {
     const left = filterCards(byId("board-filter").value);
     const outside = shown.markets.filter(isOutside).length;
     const total = shown.markets.length;
+    byId("board-empty").hidden = left > 0;
+    byId("board-empty").textContent = total ? "No market has this in its name." : "The last cycle of this watch checked no market.";
     const text = `${outside} of ${total} markets outside their band${left < total ? `, ${left} shown` : ""}`;
     if (byId("board-summary").textContent !== text) byId("board-summary").textContent = text;
   }

@@ -37,14 +37,11 @@ export function filterCards(text) {
   return left;
 }
 
-const surprise = ({ answer: { check } }) => check?.p_value?.value ?? 1;
+/** The p-value; where none is known yet, a rough one: a fifth is outside, and each width beyond it is five times as rare. */
+const surprise = ({ answer: { check } }) => check?.p_value?.value ?? (check && check.breach !== "none" ? 0.2 / 5 ** check.beyond_widths : 1);
 
-/** Outside of the band comes first, then the least likely, then the farthest outside. */
-function bySurprise(a, b) {
-  const [one, other] = [a.answer.check, b.answer.check];
-  return Number(isOutside(b)) - Number(isOutside(a)) || surprise(a) - surprise(b)
-    || (other?.beyond_widths ?? 0) - (one?.beyond_widths ?? 0);
-}
+/** Outside of the band comes first, then the least likely. */
+const bySurprise = (a, b) => Number(isOutside(b)) - Number(isOutside(a)) || surprise(a) - surprise(b);
 
 export const isOutside = ({ answer: { check } }) => Boolean(check) && check.breach !== "none";
 
@@ -71,7 +68,7 @@ function fill(card, market) {
   const { answer } = market;
   card.market = market;
   card.element.dataset.breach = answer.check?.breach ?? "none";
-  card.name.textContent = market.title || answer.market_id;
+  card.name.textContent = card.name.title = market.title?.trim() || answer.market_id;
   card.price.textContent = percentOf(market.y.at(-1));
   card.state.textContent = stateOf(answer.check);
   card.source.textContent = answer.meta.runtime === "baseline" ? "by the baseline" : "";
@@ -85,6 +82,7 @@ const percentOf = (price) => (price === null ? "–" : `${(100 * price).toFixed(
 /** What the check says, in words. */
 function stateOf(check) {
   if (!check) return "not checked";
+  if (check.price === null) return "no price in the newest step";
   const chance = check.p_value ? `, p ${check.p_value.value.toFixed(3)}` : "";
   if (check.breach === "none") return `inside its band${chance}`;
   const steps = check.run_steps === 1 ? "" : `, ${check.run_steps} steps`;

@@ -121,7 +121,10 @@ function showView() {
   }
   byId("skip").href = CONTENT[view];
   if (view === "console") series.begin();
-  if (view === "board") board.refresh();
+  if (view === "board") {
+    if (location.search) history.replaceState(null, "", `${location.pathname}${location.hash}`);
+    board.refresh();
+  }
   redrawAll();
 }
 
@@ -150,7 +153,7 @@ startTools(askBaseline);
 const status = startStatus(showBreakers);
 const board = startBoard({ open: openMarket, refused: (error) => openTokens(error.message) });
 const series = startSeries({ forecast, seriesChanged, connect: () => connect().catch(refused) });
-addEventListener("hashchange", showView);
+addEventListener("popstate", showView); // also where more than the part after # changes
 showView();
 byId("token-open").hidden = false;
 if (token.get()) byId("token-open").textContent = "Token set";

@@ -5,7 +5,7 @@ export const REASONS = {
   low_liquidity: "The liquidity bucket is one that only the baseline serves.",
   gap_too_long: "The series has a gap that is longer than allowed.",
   levels_not_supported: "The model does not give every level that was asked for.",
-  routed_by_skill: "The model has lost to the baseline in markets like this one.",
+  routed_by_skill: "The model has lost to the baseline in markets like this one, or an operator gave them to the baseline.",
   breaker_open: "The model is not called now: it failed too often, or an operator switched it off.",
   deadline_exceeded: "The model's answer would have come after the deadline.",
   overloaded: "More is waiting for the model than it can do.",

@@ -304,7 +304,7 @@ def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
 
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert rows[1][:4] == ["fracast-0", "all", "60", "-1.000"]
-    assert rows[1][-2:] == ["worse", "baseline"]
+    assert rows[1][-5:] == ["worse", "model,", "baseline", "in", "enforce"]
     assert rows[2][-2:] == ["undecided", "model"]
     assert "routing.mode is observe" in shown.stdout
     assert [one["verdict"] for one in as_json["skill"]] == ["worse", "undecided"]

@@ -42,6 +42,13 @@ def with_market(**changes: Any) -> dict[str, Any]:
     return {**BOARD, "markets": [MARKET, {**MARKET, **changes}]}
 
 
+def with_answer(**changes: Any) -> dict[str, Any]:
+    return with_market(answer={**MARKET["answer"], "market_id": "other", **changes})
+
+
+YHAT_Q = "markets.1.answer.yhat_q"
+
+
 @pytest.mark.parametrize(
     ("board", "path"),
     [
@@ -51,6 +58,12 @@ def with_market(**changes: Any) -> dict[str, Any]:
         (with_market(title="x" * 301), "markets.1.title"),
         (with_market(answer={"market_id": "m-1"}), "markets.1.answer.as_of_ts"),
         (with_market(y=[0.123456789] * 4000), "markets.1"),
+        (with_market(newest_steps=5), "markets.1.newest_steps"),
+        (with_answer(freq="5x"), "markets.1.answer.freq"),
+        (with_answer(horizon_steps=11), "markets.1.answer.yhat_q"),
+        (with_answer(yhat_q={}), "markets.1.answer.yhat_q"),
+        (with_answer(yhat_q={"0.1": [0.9] * 12, "0.5": [0.5] * 12, "0.9": [0.95] * 12}), YHAT_Q),
+        ({**BOARD, "markets": [MARKET, MARKET]}, "markets.1.answer"),
         ({"markets": []}, "checked_ts"),
         ({**BOARD, "colour": "red"}, "colour"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runner.config.loading import load_config
-from runner.config.sections import Pin, RoutingMode
+from runner.config.sections import Pin, RoutingMode, RoutingSection
 from runner.errors import ConfigError
 from serve_app.http.status_endpoint import update_gauges
 from tests.support.bench import Bench
@@ -51,6 +51,8 @@ async def test_gauges_leave_out_what_is_not_known() -> None:
     [
         ("MODE", "sometimes", "routing.mode"),
         ("PINS", '{"all": "ewma"}', "routing.pins"),
+        ("PINS", '{"activity=fwe|price=edge|freq=5m": "model"}', "routing.pins"),
+        ("PINS", '{"activity=few|price=edge": "model"}', "routing.pins"),
     ],
 )
 def test_wrong_routing_is_refused_at_start_with_its_key(
@@ -58,4 +60,16 @@ def test_wrong_routing_is_refused_at_start_with_its_key(
 ) -> None:
     monkeypatch.setenv(f"TSFM_ROUTING__{key}", value)
     with pytest.raises(ConfigError, match=said):
+        load_config(ROOT / "configs/local.yaml")
+
+
+def test_bare_off_of_yaml_is_a_mode_and_enforce_needs_learning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert RoutingSection.model_validate({"mode": False}).mode is RoutingMode.OFF
+    narrow = "activity=few|price=edge|freq=5m|liquidity=high"
+    assert RoutingSection.model_validate({"pins": {narrow: "model"}}).pins[narrow] is Pin.MODEL
+    monkeypatch.setenv("TSFM_ROUTING__MODE", "enforce")
+    monkeypatch.setenv("TSFM_CONFORMAL__ONLINE", "false")
+    with pytest.raises(ConfigError, match=r"conformal\.online"):
         load_config(ROOT / "configs/local.yaml")

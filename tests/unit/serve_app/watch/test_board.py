@@ -90,6 +90,7 @@ async def test_board_that_cannot_be_kept_is_said_and_ends_nothing(
         ("https://example.com/a/prices?key=secret", "prices"),
         ("https://example.com/?key=secret", "watch"),
         ("ü", "-"),
+        ("my watch é", "my-watch-"),
     ],
 )
 def test_board_is_named_after_the_source_without_secrets(source: str, name: str) -> None:
