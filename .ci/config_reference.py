@@ -24,8 +24,8 @@ INTRODUCTION = """\
 
 To change a setting, edit `configs/local.yaml` or `configs/prod.yaml` (the Serve config names the
 file), or set an environment variable: `TSFM_` and the path of the key in capitals, with two
-underscores between. `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists and mappings are JSON
-(`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`); `null` means none.
+underscores between. `request.deadline_ms` is `TSFM_REQUEST__DEADLINE_MS`. Lists and mappings are
+JSON (`TSFM_REQUEST__QUANTILES='[0.05, 0.5, 0.95]'`); `null` means none.
 
     tsfm check-config FILE   # what is wrong with it, before anything is started
     tsfm config FILE         # every value in use, and where it came from
