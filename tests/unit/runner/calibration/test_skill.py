@@ -96,6 +96,7 @@ def test_undecided_segment_follows_all_if_its_own_interval_holds_their_skill() -
         ("m", "all"): worse,
         ("m", "undecided"): undecided,
         ("m", "alike"): alike,
+        ("m", "no loss"): Paired().after(np.zeros((30, 4))),
         ("m", "few"): Paired().after(scored(2.0, 5)),
         ("m", "worse"): worse,
     }
