@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STATE = Path("tsfm-watch.db")
 MOST_ROWS = 20
+MOST_READ = 500  # markets of an exchange, by volume: at 10 requests a second most of a minute
 MOST_REASONS = 5
 
 
@@ -34,7 +36,11 @@ def watch(
         typer.Option(help="replay, polymarket, kalshi, manifold, a URL of JSON, a file or folder."),
     ] = "replay",
     once: Annotated[bool, typer.Option("--once", help="One cycle, for cron.")] = False,
-    top: Annotated[int, typer.Option(help="Markets with most volume.", min=1, max=500)] = 200,
+    top: Annotated[int, typer.Option(help="So many markets.", min=1, max=500)] = 200,
+    rank: Annotated[
+        Literal["volume", "activity", "skill"],
+        typer.Option(help="Which come first: docs/watch.md."),
+    ] = "volume",
     market: Annotated[list[str] | None, typer.Option(help="Only this; repeatable.")] = None,
     markets_file: Annotated[
         Path | None, typer.Option("--list", help="Watch list in YAML: docs/watch.md.")
@@ -86,6 +92,7 @@ def watch(
     """
     from serve_app.watch.alerts import P_VALUE, Rule, Severity
     from serve_app.watch.board import board_name
+    from serve_app.watch.cycle import Rank
     from serve_app.watch.delivery import LINES, WEBHOOK
     from serve_app.watch.sources import named
 
@@ -94,8 +101,10 @@ def watch(
     if source == "replay":
         options["observe"] = False  # made-up prices must teach the service nothing
     names, plan = _plan(markets_file, market or [], rule, (freq, points, top), options)
+    plan = replace(plan, rank=Rank(rank))
+    read = top if plan.rank is Rank.VOLUME else min(2 * top, MOST_READ)
     try:
-        found = named(source, names, top, points * plan.step_s, source_url, _columns(columns))
+        found = named(source, names, read, points * plan.step_s, source_url, _columns(columns))
     except ValueError as exc:
         raise InputError(f"--source: {exc}") from exc
     receivers = (LINES, WEBHOOK) if webhook else (LINES,)

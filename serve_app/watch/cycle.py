@@ -3,12 +3,28 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from runner.calibration.skill import skill_segment
 from serve_app.watch.alerts import Alert, MarketState, Rule, decide, steps_to_check
 from serve_app.watch.journal import Journal
 from serve_app.watch.quotes import Quotes, Source, Window, window_of
 from tsfm_client import AsyncClient, Check, Forecast
+
+
+class Rank(StrEnum):
+    """Which markets come first."""
+
+    VOLUME = "volume"  # most traded; without a volume, most moves
+    ACTIVITY = "activity"  # most moves
+    SKILL = "skill"  # where the model's measured skill against the baseline is greatest
+
+
+Skills = Mapping[str, float]  # by segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +39,8 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)  # of every request
     market_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     markets: frozenset[str] = frozenset()  # the only ones that are watched; empty: all
-    top: int | None = None  # of all: so many, those with the greatest volume
+    top: int | None = None  # of all: so many, the first by `rank`
+    rank: Rank = Rank.VOLUME
 
 
 @dataclass(slots=True)
@@ -52,7 +69,8 @@ async def run_cycle(
     reading = await source.read(now)
     outcome = Outcome(skipped=dict(reading.skipped))
     states = journal.states()
-    quotes = watched(reading.quotes, plan)
+    skills = _skills(await client.skill()) if plan.rank is Rank.SKILL else {}
+    quotes = watched(reading.quotes, plan, skills)
     known = {one.market_id for one in reading.quotes} | outcome.skipped.keys()
     outcome.skipped |= dict.fromkeys(sorted(plan.markets - known), "the source does not have it")
     windows = _windows(quotes, states, plan, now, outcome.skipped)
@@ -75,16 +93,32 @@ async def run_cycle(
     return outcome
 
 
-def watched(quotes: Sequence[Quotes], plan: Plan) -> Sequence[Quotes]:
-    """The markets of the plan, else those with the greatest volume, or most moves without one."""
+def watched(quotes: Sequence[Quotes], plan: Plan, skills: Skills) -> Sequence[Quotes]:
+    """The markets of the plan, else the first ones by its rank."""
     if plan.markets:
         return [one for one in quotes if one.market_id in plan.markets]
-    return sorted(quotes, key=_rank, reverse=True)[: plan.top]
+    return sorted(quotes, key=lambda one: _rank(one, plan, skills), reverse=True)[: plan.top]
 
 
-def _rank(quotes: Quotes) -> tuple[float, int]:
-    moves = sum(a != b for a, b in zip(quotes.prices, quotes.prices[1:], strict=False))
-    return quotes.volume or 0.0, moves
+def _rank(quotes: Quotes, plan: Plan, skills: Skills) -> tuple[float, ...]:
+    """Greater comes first; what is not known comes last, by volume and moves."""
+    moves = sum(a != b for a, b in pairwise(quotes.prices))
+    rest = quotes.volume or 0.0, moves
+    if plan.rank is Rank.ACTIVITY:
+        return moves, *rest
+    if plan.rank is Rank.SKILL:
+        prices = np.asarray(quotes.prices[-plan.points :], dtype=np.float64)
+        return skills.get(skill_segment(prices, plan.freq, None), -np.inf), *rest
+    return rest
+
+
+def _skills(found: Mapping[str, Any]) -> Skills:
+    """The greatest skill of any model in each segment."""
+    skills: dict[str, float] = {}
+    for row in found["skill"]:
+        if row["skill"] is not None:
+            skills[row["segment"]] = max(row["skill"], skills.get(row["segment"], -np.inf))
+    return skills
 
 
 def state_of(states: Mapping[str, MarketState], window: Window) -> MarketState:

@@ -1,6 +1,7 @@
 """Whole cycles against the app with fakes behind it, over ASGI."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 from httpx import ASGITransport
 
 from serve_app.watch.alerts import Rule
-from serve_app.watch.cycle import Outcome, Plan, run_cycle
+from serve_app.watch.cycle import Outcome, Plan, Rank, run_cycle
 from serve_app.watch.journal import Journal
 from serve_app.watch.metrics import WatchMetrics
 from serve_app.watch.quotes import Quotes, Reading, SourceError
 from serve_app.watch.watcher import Watcher
 from tests.support.bench import Bench
 from tests.support.builders import make_answer, make_bands
+from tests.support.learning import make_learning
 from tsfm_client import AsyncClient, Retries
 
 STEP_S = 300
@@ -54,6 +56,21 @@ class Watch:
 
     async def cycle(self, now: float = NOW, plan: Plan = PLAN) -> Outcome:
         return await run_cycle(self.source, self.client, self.journal, ("lines",), plan, now)
+
+
+async def test_top_markets_are_ranked_by_volume_activity_or_skill() -> None:
+    learning = make_learning()  # the model is known best where a price stands still at the edge
+    watch = Watch(
+        Bench(learning=learning), FakeSource(traded=[0.45], moving=[0.46], still=[0.02] * 40)
+    )
+    watch.source.options["traded"] = {"volume": 9.0}
+
+    async def first(rank: str) -> set[str]:
+        return set((await watch.cycle(NOW, replace(PLAN, top=1, rank=Rank(rank)))).checks)
+
+    assert await first("volume") == {"traded"}
+    assert await first("skill") == {"still"}
+    assert await first("activity") == {"moving"}
 
 
 async def test_price_outside_its_band_gives_an_alert_and_others_none(bench: Bench) -> None:
