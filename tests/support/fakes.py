@@ -126,12 +126,14 @@ class FakeBoards:
         self.kept: dict[str, bytes] = {}
         self.puts = 0
         self.gone = False
+        self.came = asyncio.Event()
 
     async def put(self, watch: str, board: bytes) -> None:
         if self.gone:
             raise BoardUnavailableError(1.0)
         self.kept[watch] = board
         self.puts += 1
+        self.came.set()
 
     async def newest(self) -> tuple[str, list[bytes]]:
         return str(self.puts), [*self.kept.values()]

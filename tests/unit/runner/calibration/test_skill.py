@@ -39,7 +39,7 @@ def test_equal_models_are_switched_in_at_most_one_of_a_hundred_runs() -> None:
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.5, Verdict.BETTER), (2.0, Verdict.WORSE)])
-def test_clearly_better_or_worse_model_is_known_within_300_points(
+def test_clearly_better_or_worse_model_is_known_within_300_forecasts(
     ratio: float, verdict: Verdict
 ) -> None:
     known = [one_by_one(scored(ratio, 300, seed))[-1] for seed in range(20)]
@@ -55,6 +55,13 @@ def test_figures_are_the_ratio_of_losses_with_an_interval_around_it() -> None:
     assert (skill.low or 0) < (skill.value or 0) < (skill.high or 0) < 0
     assert skill.forecasts == 200
     assert skill.coverage == pytest.approx(0.8)
+
+
+def test_older_forecasts_count_less() -> None:
+    skill = Paired().after(np.concatenate([scored(2.0, 2000), scored(0.5, 4000, seed=1)])).skill()
+
+    assert skill.forecasts == 6000
+    assert (skill.value or 0) > 0.2  # with equal weights it would be near 0
 
 
 def test_too_few_forecasts_have_no_verdict() -> None:

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from runner.types import Bands, BreakerState, FallbackReason, ModelFailure
 from serve_app.cli import app
+from serve_app.watch import sources
+from serve_app.watch.sources.replay import Replay
 from tests.support.builders import make_answer
 from tests.support.site import Site, running_site
 
@@ -70,14 +72,18 @@ def hook() -> Iterator[tuple[str, list[Any]]]:
     server.server_close()
 
 
-def test_one_cycle_of_the_replay_writes_alerts_and_a_summary(watch: Terminal) -> None:
+def test_one_cycle_of_the_replay_writes_alerts_a_summary_and_the_board(
+    watch: Terminal, narrow: Site
+) -> None:
     first = watch("--source", "replay")
     again = watch("--source", "replay")
+    named = json.loads(narrow.bench.boards.kept["watch"])  # after the state file, watch.db
 
     assert first.exit_code == again.exit_code == 0
     assert all(line.startswith("breach: Example ") for line in first.stdout.splitlines())
     assert first.stdout != ""
     assert "120 markets checked, 0 skipped" in first.stderr
+    assert len(named["markets"]) == 120
     assert again.stdout == ""
     assert "0 markets checked, 120 skipped" in again.stderr
     assert "120 of 120, such as example-01: its newest price was checked before" in again.stderr
@@ -214,3 +220,19 @@ def test_metrics_are_answered_on_a_port_of_this_machine(watch: Terminal) -> None
     taken = watch("--metrics-port", port)
     assert taken.exit_code == 2
     assert f"--metrics-port {port}: " in taken.stderr
+
+
+@pytest.mark.parametrize(("rank", "read"), [("volume", 30), ("activity", 60), ("skill", 60)])
+def test_other_ranks_choose_from_twice_as_many_markets_of_an_exchange(
+    watch: Terminal, monkeypatch: pytest.MonkeyPatch, rank: str, read: int
+) -> None:
+    asked: list[int] = []
+
+    def named(name: str, markets: Any, top: int, *_: Any) -> Replay:
+        asked.append(top)
+        return Replay()
+
+    monkeypatch.setattr(sources, "named", named)
+    watch("--source", "polymarket", "--top", 30, "--rank", rank)
+
+    assert asked == [read]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from runner.breaker.shared import SyncRequest
 from runner.calibration.coverage import ForecastRecord, LearningEvent
+from runner.config.sections import RoutingMode
 from runner.types import BreakerCommand
 from serve_app.deployments import actors
 from serve_app.deployments.actors import (
@@ -149,3 +150,18 @@ async def test_file_that_cannot_be_written_is_one_warning_and_counted(
 
     assert reply.report.counts[LearningEvent.FAILED_SAVES] == 3
     assert caplog.text.count("cannot be saved") == 1
+
+
+@pytest.mark.parametrize(("mode", "scored"), [("observe", 1), ("enforce", 1), ("off", 0)])
+async def test_models_are_scored_beside_the_baseline_unless_that_is_off(
+    mode: str, scored: int
+) -> None:
+    config = make_config(
+        routing={"mode": RoutingMode(mode)}, conformal=dict(make_settings(learned_file=None))
+    )
+    actor = LearningActor(*learning_actor(config, SOURCES).init_args)
+    await exchange(actor, make_seen(0, 0.5, source="fracast-0"))
+    reply = await exchange(actor, make_seen(3, 0.5, 0.55, 0.6, 0.65, source="fracast-0"))
+
+    rows = {row.segment: row.skill for row in reply.report.skill}
+    assert rows["all"].forecasts == 1 if scored else rows == {}

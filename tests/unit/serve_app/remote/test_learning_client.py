@@ -169,3 +169,19 @@ async def test_outcomes_that_cannot_be_sent_are_refused_with_a_time_to_retry(
         await replica.learning.outcomes([Actual("a", 0.0, 0.5)])
 
     assert caught.value.retry_after_s == INTERVAL_S
+
+
+async def test_records_of_an_exchange_that_worked_are_passed_on() -> None:
+    replica, passed = Replica(), list[str]()
+    shared = (replica.actor.call, replica.states.append, INTERVAL_S, CoverageReport(0.8))
+    learning = Learning(
+        replica.outbox, *shared, lambda records: passed.extend(r.market_id for r in records)
+    )
+    replica.answers("a", "b")
+    replica.actor.error = GONE
+    await learning.exchange()
+    assert passed == []
+    replica.actor.error = None
+    await learning.exchange()
+
+    assert passed == ["a", "b"]

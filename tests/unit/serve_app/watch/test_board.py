@@ -1,5 +1,6 @@
 """The markets of a cycle on the service's board: what is sent, and that a failure ends nothing."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -95,3 +96,13 @@ async def test_board_that_cannot_be_kept_is_said_and_ends_nothing(
 )
 def test_board_is_named_after_the_source_without_secrets(source: str, name: str) -> None:
     assert board_name(source) == name
+
+
+async def test_every_cycle_of_a_running_watch_is_sent(bench: Bench) -> None:
+    watcher = watcher_of(Watch(bench, FakeSource(calm=[0.45])))
+    running = asyncio.create_task(watcher.run(lambda _: None))
+    async with asyncio.timeout(5):
+        await bench.boards.came.wait()
+    running.cancel()
+
+    assert [*bench.boards.kept] == ["mine"]
