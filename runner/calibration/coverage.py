@@ -45,6 +45,8 @@ class ForecastRecord:
     source: str  # of the bands: a model's runtime name, or ``ewma``
     bands: Bands
     transform: Transform  # of the request, which the baseline would use
+    routed_from: str | None = None  # the model that was not asked because of what is known of it
+    is_shadow: bool = False  # it answered nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ around `TIGHT_AT` forecasts. Older forecasts count less: n is at most `MEMORY_FO
 
 A segment is routed to the baseline when the whole interval is above 0, and back to the model when
 the mean is below 0 again: two limits, so that it does not change to and fro. While its own
-forecasts do not decide, it follows all forecasts together if its interval holds their skill.
+forecasts do not decide, it follows all forecasts together, unless its interval says that it is
+different from them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import log, sqrt
-from zlib import crc32
 
 import numpy as np
 
@@ -33,9 +33,6 @@ MEMORY_FORECASTS = 2000
 LEAST_FORECASTS = 20  # for a verdict: the interval is one of large numbers
 TIGHT_AT = 50
 ALPHA = 0.01
-# Of a segment that is routed to the baseline, one in so many goes to the model all the same, so
-# that its skill stays known.
-EXPLORED_ONE_IN = 20
 SUMS = ("weight", "loss", "baseline_loss", "squared_difference", "covered", "baseline_covered")
 _ACTIVITY = ((0.04, "few"), (0.3, "some"), (np.inf, "many"))  # share of steps that moved: 12 of 288
 _PRICE = ((0.05, "edge"), (0.2, "side"), (np.inf, "middle"))  # distance from 0 or 1
@@ -129,20 +126,13 @@ def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -
 
 def is_routed(known: Mapping[tuple[str, str], Paired], source: str, segment: str) -> bool:
     """Whether a segment is routed to the baseline, by its own forecasts or with all the others."""
-    own, every = known.get((source, segment)), known.get((source, EVERYTHING))
-    if own is None or own.sums[0] < LEAST_FORECASTS:
-        return False
-    if own.routed or every is None or not every.routed:
+    own, every = known.get((source, segment), Paired()), known.get((source, EVERYTHING), Paired())
+    if own.routed or not every.routed:
         return own.routed
     skill, of_all = own.skill(), every.skill().value
-    if of_all is None or skill.low is None or skill.high is None:
-        return False
+    if skill.low is None or skill.high is None or of_all is None:
+        return bool(own.sums[0] < LEAST_FORECASTS)
     return skill.low <= of_all <= skill.high
-
-
-def is_explored(market_id: str, as_of: float) -> bool:
-    """Whether a request is one of the few that the model answers in a routed segment."""
-    return crc32(f"{market_id}|{as_of:.0f}".encode()) % EXPLORED_ONE_IN == 0
 
 
 def _half_width(n: float) -> float:

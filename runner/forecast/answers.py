@@ -16,7 +16,6 @@ from runner.calibration.coverage import ForecastRecord, Learned, Rolling, Segmen
 from runner.calibration.skill import (
     EVERYTHING,
     Paired,
-    is_explored,
     is_routed,
     skill_segment,
 )
@@ -171,17 +170,21 @@ class AnswerStore:
         self._conformal, self._rolling = learned.state, learned.rolling
         self._skill = learned.skill
 
-    def is_routed_away(self, resolved: ResolvedRequest) -> bool:
-        """Whether the baseline must answer, because the model loses to it in such markets."""
+    def skill(self) -> Mapping[SegmentOf, Paired]:
+        """What is known of the models beside the baseline."""
+        return self._skill
+
+    def routed_away(self, resolved: ResolvedRequest) -> FallbackReason | None:
+        """Why the baseline must answer in such markets although the model could, if it must."""
         if self._routing.mode is not RoutingMode.ENFORCE:
-            return False
+            return None
         request, observed_prob = resolved.request, resolved.series.observed_prob
         segment = skill_segment(observed_prob, request.freq, request.liquidity_bucket)
         pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
         if pinned is not None:
-            return pinned is Pin.BASELINE
+            return FallbackReason.PINNED_TO_BASELINE if pinned is Pin.BASELINE else None
         loses = is_routed(self._skill, resolved.key.model, segment)
-        return loses and not is_explored(request.market_id, request.as_of.timestamp())
+        return FallbackReason.ROUTED_BY_SKILL if loses else None
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
@@ -214,7 +217,8 @@ class AnswerStore:
         warnings: tuple[str, ...] = (),
     ) -> Forecast:
         """The forecast of baseline bands, with the reason and further warnings."""
-        self._note(resolved, BASELINE_MODEL, bands)
+        routed_from = resolved.key.model if reason is FallbackReason.ROUTED_BY_SKILL else None
+        self._note(resolved, BASELINE_MODEL, bands, routed_from)
         bands = self._limited(resolved, bands)
         forecast = Forecast(
             resolved=resolved,
@@ -258,7 +262,9 @@ class AnswerStore:
         levels = np.asarray(resolved.key.levels)
         return relimited(bands, levels, self._bands, own, resolved.series.y_prob)
 
-    def _note(self, resolved: ResolvedRequest, source: str, bands: Bands) -> None:
+    def _note(
+        self, resolved: ResolvedRequest, source: str, bands: Bands, routed_from: str | None = None
+    ) -> None:
         request = resolved.request
         if self._outbox is None or not request.observe:
             return
@@ -274,6 +280,7 @@ class AnswerStore:
                 source=source,
                 bands=bands,
                 transform=request.transform,
+                routed_from=routed_from,
             )
         )
 

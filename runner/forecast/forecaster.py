@@ -181,9 +181,11 @@ class Forecaster:
 
     def _without_model(self, resolved: ResolvedRequest) -> Forecast | FallbackReason | None:
         """A cached answer, or why the model must not be asked, or None: ask the model."""
-        if resolved.ineligible_reason is None and self._answers.is_routed_away(resolved):
-            return FallbackReason.ROUTED_BY_SKILL
-        return resolved.ineligible_reason or self._answers.fresh(resolved)
+        return (
+            resolved.ineligible_reason
+            or self._answers.routed_away(resolved)
+            or self._answers.fresh(resolved)
+        )
 
     def _use(self, resolved: ResolvedRequest, outcome: ModelOutcome) -> Forecast | FallbackReason:
         """The model's answer, or an expired one, or why the baseline must answer."""

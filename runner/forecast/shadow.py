@@ -1,20 +1,23 @@
-"""Asks further models for a part of what was answered, so that their skill can be compared.
+"""Asks models for a part of what they did not answer, so that their skill is known.
 
-It works on forecast records after they were sent to the learning actor: no answer waits for it. The
-items are bulk, one set is asked at a time, and what arrives meanwhile is not asked.
+Asked are the models of `routing.shadow`, and a model whose answers go to the baseline because it
+loses: its skill could not change otherwise. It works on forecast records after they were sent to
+the learning actor: no answer waits for it. The items are bulk, one set is asked at a time, and what
+arrives meanwhile is not asked.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
 
-from runner.calibration.coverage import ForecastRecord
+from runner.calibration.coverage import ForecastRecord, SegmentOf
+from runner.calibration.skill import LEAST_FORECASTS, Paired, skill_segment
 from runner.config.loading import Config
-from runner.config.registry import ModelEntry
+from runner.config.registry import ModelEntry, Registry, shadow_models
 from runner.forecast.forecaster import ModelPort
 from runner.types import BatchKey, ModelAnswer, ModelRequest, Priority
 
@@ -28,44 +31,64 @@ class Shadow:
 
     def __init__(
         self,
-        entries: Sequence[ModelEntry],
+        registry: Registry,
         model: ModelPort,
         config: Config,
         keep: Callable[[ForecastRecord], None],
+        known: Callable[[], Mapping[SegmentOf, Paired]],
     ) -> None:
-        self._entries, self._model, self._keep = entries, model, keep
-        self._own = {entry.runtime_name for entry in entries}
+        """``known`` gives what is known of the models now."""
+        self._registry, self._model, self._keep, self._known = registry, model, keep, known
+        self._always = {entry.runtime_name for entry in shadow_models(registry, config)}
         self._least_points = config.fallback.min_points_for_tsfm
         self._budget_s = config.request.batch_deadline_ms / 1e3
         self._asking: asyncio.Task[None] | None = None
 
     def offer(self, records: Sequence[ForecastRecord]) -> None:
         """Asks for a sample of these records in the background, unless others are being asked."""
-        sampled = [
-            one
-            for one in records
-            if one.source not in self._own and is_shadowed(one.market_id, one.as_of)
-        ]
-        if self._entries and sampled and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self.ask(sampled), name="shadow")
+        if self._asking is None or self._asking.done():
+            sampled = [one for one in records if self._is_sampled(one)]
+            models = {model for one in sampled for model in self._models_for(one)}
+            if models:
+                self._asking = asyncio.create_task(self.ask(sampled, models), name="shadow")
 
-    async def ask(self, records: Sequence[ForecastRecord]) -> None:
-        """Asks every shadow model for these records, and keeps what it answers."""
-        for entry in self._entries:
+    async def ask(self, records: Sequence[ForecastRecord], models: Collection[str]) -> None:
+        """Asks each model for the records that it is wanted for, and keeps what it answers."""
+        for model in sorted(models):
+            entry = self._registry.by_name[model]
             fit = [one for one in records if self._suits(entry, one)][:MAX_AT_ONCE]
             items = [_item(entry, one, self._budget_s) for one in fit]
             outcomes = await self._model.forecast_many(items) if items else ()
             for record, outcome in zip(fit, outcomes, strict=True):
                 if isinstance(outcome, ModelAnswer):
-                    self._keep(replace(record, source=entry.runtime_name, bands=outcome.bands))
+                    bands = outcome.bands
+                    self._keep(
+                        replace(record, source=model, bands=bands, routed_from=None, is_shadow=True)
+                    )
+
+    def _is_sampled(self, record: ForecastRecord) -> bool:
+        """One in `ASKED_ONE_IN`, and every one of a routed segment of which little is known."""
+        if record.routed_from is not None:
+            segment = skill_segment(record.observed_prob, record.freq, record.liquidity)
+            known = self._known().get((record.routed_from, segment), Paired())
+            if known.forecasts < LEAST_FORECASTS:
+                return True
+        return is_shadowed(record.market_id, record.as_of)
+
+    def _models_for(self, record: ForecastRecord) -> set[str]:
+        if record.is_shadow:
+            return set()
+        routed = set() if record.routed_from is None else {record.routed_from}
+        return (self._always | routed) - {record.source}
 
     def _suits(self, entry: ModelEntry, record: ForecastRecord) -> bool:
         points = int(np.isfinite(record.observed_prob).sum())
-        return points >= self._least_points and entry.gives(record.levels)
+        is_wanted = entry.runtime_name in self._models_for(record)
+        return is_wanted and points >= self._least_points and entry.gives(record.levels)
 
 
 def is_shadowed(market_id: str, as_of: float) -> bool:
-    """Whether the shadow models are asked too: one in `ASKED_ONE_IN`, the same at all replicas."""
+    """Whether models are asked too: one in `ASKED_ONE_IN`, the same at all replicas."""
     return crc32(f"shadow|{market_id}|{as_of:.0f}".encode()) % ASKED_ONE_IN == 0
 
 

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from runner.calibration.coverage import CoverageReport
 from runner.calibration.state import ConformalState
 from runner.config.loading import Config
-from runner.config.registry import Registry, shadow_models
+from runner.config.registry import Registry
 from runner.forecast.answers import AnswerStore, Outbox
 from runner.forecast.forecaster import BaselinePort, Forecaster, ModelPort
 from runner.forecast.shadow import Shadow
@@ -59,7 +59,7 @@ class Ingress:
         answers = AnswerStore(config, clock, random.random, conformal, outbox)
         self._learning = None
         if outbox is not None:
-            shadow = Shadow(shadow_models(registry, config), model, config, outbox.add)
+            shadow = Shadow(registry, model, config, outbox.add, answers.skill)
             self._learning = _learning(config, outbox, answers, shadow)
         under_way = UnderWay()
         pacer = Pacer(clock, lambda: under_way.single > 0)

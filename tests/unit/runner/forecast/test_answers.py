@@ -38,6 +38,18 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     np.testing.assert_array_equal(second.observed_prob, [0.4, np.nan, 0.5])
 
 
+@pytest.mark.parametrize("reason", [FallbackReason.ROUTED_BY_SKILL, REASON])
+def test_model_that_lost_its_markets_is_noted_with_the_baselines_answer(
+    reason: FallbackReason,
+) -> None:
+    outbox = Outbox(10)
+    answers, _ = make_answers(outbox)
+    answers.from_baseline(resolved(), make_bands(), reason)
+
+    expected = "fracast-0" if reason is FallbackReason.ROUTED_BY_SKILL else None
+    assert [one.routed_from for one in outbox.take(10)] == [expected]
+
+
 def test_answers_to_requests_that_are_not_observed_are_not_noted() -> None:
     outbox = Outbox(10)
     answers, _ = make_answers(outbox)

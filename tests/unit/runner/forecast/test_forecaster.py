@@ -91,7 +91,7 @@ def routing_bench(mode: str = "enforce", pins: dict[str, str] | None = None) -> 
         ("observe", {}, None),
         ("off", {}, None),
         ("enforce", {"all": "model"}, None),
-        ("enforce", {"all": "model", SEGMENT: "baseline"}, "routed_by_skill"),
+        ("enforce", {"all": "model", SEGMENT: "baseline"}, "pinned_to_baseline"),
         ("enforce", {"all": "baseline", SEGMENT: "model"}, None),
         ("observe", {"all": "baseline"}, None),
     ],
@@ -105,18 +105,10 @@ async def test_model_that_loses_to_the_baseline_is_not_asked(
     assert len(bench.model.requests) == (reason is None)
 
 
-async def test_routed_segment_still_asks_the_model_now_and_then(ask: Ask) -> None:
-    bench = routing_bench()
-    reasons = [(await ask(bench, market_id=f"m-{i}")).fallback_reason for i in range(200)]
-
-    assert 2 <= reasons.count(None) <= 25
-    assert set(reasons) == {None, "routed_by_skill"}
-
-
-async def test_segment_of_which_nothing_is_known_stays_with_the_model(ask: Ask) -> None:
+async def test_segment_of_which_nothing_is_known_follows_all_others(ask: Ask) -> None:
     still = np.full(60, 0.5)
 
-    assert (await ask(routing_bench(), y_prob=still)).fallback_reason is None
+    assert (await ask(routing_bench(), y_prob=still)).fallback_reason == "routed_by_skill"
 
 
 async def test_series_that_does_not_suit_the_model_says_that_and_not_its_skill(ask: Ask) -> None:
