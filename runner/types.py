@@ -40,6 +40,7 @@ class FallbackReason(StrEnum):
     GAP_TOO_LONG = "gap_too_long"
     LEVELS_NOT_SUPPORTED = "levels_not_supported"
     ROUTED_BY_SKILL = "routed_by_skill"
+    ROUTED_BY_COVERAGE = "routed_by_coverage"
     PINNED_TO_BASELINE = "pinned_to_baseline"
     BREAKER_OPEN = "breaker_open"
     DEADLINE_EXCEEDED = "deadline_exceeded"

@@ -20,7 +20,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.calibration.skill import Paired, Skill
+from runner.calibration.miscoverage import CoverageTest, Miscovers
+from runner.calibration.skill import Advice, Paired, Skill
 from runner.calibration.state import ConformalState
 from runner.calibration.surprise import ScoreHistogram
 from runner.types import Bands, FloatArray, Transform
@@ -151,6 +152,7 @@ class Learned:
     state: ConformalState
     rolling: Mapping[SegmentOf, Rolling]  # the least recently updated first
     skill: Mapping[SegmentOf, Paired] = field(default_factory=dict)  # likewise; models only
+    coverage: Mapping[str, CoverageTest] = field(default_factory=dict)  # by source
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,17 @@ class SkillRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One source over all forecasts that came true and whose windows had moved."""
+
+    source: str
+    forecasts: int  # that were calibrated
+    calibrated_coverage: float | None  # of recent ones
+    miscovers: Miscovers | None  # None: no evidence that the coverage is not the target
+    advice: Advice | None  # None for the baseline
+
+
+@dataclass(frozen=True, slots=True)
 class CoverageReport:
     """Figures of every segment with outcomes, sorted by source and segment, and counts."""
 
@@ -187,6 +200,7 @@ class CoverageReport:
     markets: int = 0
     waiting_forecasts: int = 0
     skill: tuple[SkillRow, ...] = ()
+    sources: tuple[SourceRow, ...] = ()
 
 
 def coverage_row(source: str, segment: str, rolling: Rolling) -> CoverageRow:

@@ -6,7 +6,8 @@
 ``conformal`` has the form of a state file, and can be used as one. ``began_from`` is the digest of
 the state file from which learning started: with another fit it starts again. ``rolling`` holds the
 sums behind the coverage figures, the histogram of scores and the number of breaches and of those
-that held, ``skill`` the sums of models beside the baseline; the least recently updated first.
+that held, ``skill`` the sums of models beside the baseline, the least recently updated first;
+``coverage`` the evidence that the coverage of a source left its target.
 
 A file with any other content is refused: named in one warning, and the service runs without it.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from pydantic import FailFast, Field, field_validator
 
 from runner.calibration.coverage import COLUMNS, Learned, Rolling
+from runner.calibration.miscoverage import BETS, CoverageTest, Miscovers
 from runner.calibration.skill import SUMS, Paired
 from runner.calibration.state import (
     MAX_COUNT,
@@ -87,7 +89,8 @@ def load_learned(
     skill = {
         (row.source, row.segment): row.to_paired() for row in file.skill if row.source in sources
     }
-    return Learned(state, rolling, skill)
+    tests = {row.source: row.to_test() for row in file.coverage if row.source in sources}
+    return Learned(state, rolling, skill, tests)
 
 
 def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
@@ -108,12 +111,18 @@ def save_learned(path: Path, learned: Learned, began_from: str | None) -> None:
         | dict(zip(SUMS, one.sums.tolist(), strict=True))
         for (source, segment), one in learned.skill.items()
     ]
+    coverage = [
+        {"source": source, "forecasts": one.forecasts, "recent": one.recent}
+        | {"evidence": one.evidence.tolist(), "miscovers": one.miscovers}
+        for source, one in learned.coverage.items()
+    ]
     body = {
         "schema_version": 1,
         "began_from": began_from,
         "conformal": state_body(learned.state),
         "rolling": rolling,
         "skill": skill,
+        "coverage": coverage,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, body)
@@ -175,9 +184,26 @@ class _PairedJson(Strict):
         return Paired(self.forecasts, sums, self.routed)
 
 
+Evidence = tuple[Sum, Sum, Sum]
+assert len(BETS) == 3
+
+
+class _CoverageJson(Strict):
+    source: Name
+    forecasts: Annotated[int, Field(ge=1, le=MAX_COUNT, strict=True)]
+    recent: Annotated[float, Field(ge=0, le=1, strict=True)]
+    evidence: tuple[Evidence, Evidence]
+    miscovers: Miscovers | None
+
+    def to_test(self) -> CoverageTest:
+        return CoverageTest(self.forecasts, self.recent, np.array(self.evidence), self.miscovers)
+
+
 class _LearnedFile(Strict):
     schema_version: Literal[1]
     began_from: str | None
     conformal: StateFile
     rolling: Annotated[list[_RollingJson], FailFast()]
-    skill: Annotated[list[_PairedJson], FailFast()] = Field([])  # none in files of earlier versions
+    # None of these in files of earlier versions.
+    skill: Annotated[list[_PairedJson], FailFast()] = Field([])
+    coverage: Annotated[list[_CoverageJson], FailFast()] = Field([])

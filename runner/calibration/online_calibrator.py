@@ -23,9 +23,11 @@ from runner.calibration.coverage import (
     Rolling,
     SegmentOf,
     SkillRow,
+    SourceRow,
     breach_of,
     coverage_row,
 )
+from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.open_forecasts import (
     MatchedActuals,
     OpenForecast,
@@ -34,11 +36,11 @@ from runner.calibration.open_forecasts import (
     match_actuals,
 )
 from runner.calibration.paired_scores import Baseline, PairedScores
-from runner.calibration.skill import is_routed
+from runner.calibration.skill import advice, is_routed
 from runner.calibration.state import segment_chain, tails
 from runner.calibration.surprise import signed_scores
 from runner.config.conformal import ConformalSection
-from runner.types import FloatArray
+from runner.types import BASELINE_MODEL, FloatArray
 
 
 class OnlineCalibrator:
@@ -49,8 +51,8 @@ class OnlineCalibrator:
     ) -> None:
         """Without a ``baseline`` no model is compared with it."""
         self._settings = settings
-        self._pairs = baseline and PairedScores(baseline, learned.skill, settings)
-        self._skill = learned.skill
+        self._pairs = baseline and PairedScores(baseline, self._calibrated, learned, settings)
+        self._skill, self._tests = learned.skill, learned.coverage
         self._state = learned.state
         self._rolling: OrderedDict[SegmentOf, Rolling] = OrderedDict(learned.rolling)
         self._open = OpenForecasts(settings)
@@ -59,12 +61,12 @@ class OnlineCalibrator:
     @property
     def learned(self) -> Learned:
         """The current state."""
-        return Learned(self._state, dict(self._rolling), self._skill)
+        return Learned(self._state, dict(self._rolling), self._skill, self._tests)
 
     @property
-    def scored_points(self) -> int:
-        """Number of steps scored here; ``learned`` changes only with it."""
-        return self._counts[LearningEvent.SCORED]
+    def changes(self) -> int:
+        """Number of steps and of forecasts scored here; ``learned`` changes only with it."""
+        return self._counts[LearningEvent.SCORED] + (self._pairs.scored if self._pairs else 0)
 
     def report(self) -> CoverageReport:
         """Coverage of recent forecasts."""
@@ -79,13 +81,24 @@ class OnlineCalibrator:
                 SkillRow(*where, self._skill[where].skill(), is_routed(self._skill, *where))
                 for where in sorted(self._skill)
             ),
+            tuple(map(self._source_row, sorted({*self._tests, *(s for s, _ in self._skill)}))),
+        )
+
+    def _source_row(self, source: str) -> SourceRow:
+        test = self._tests.get(source, CoverageTest())
+        return SourceRow(
+            source=source,
+            forecasts=test.forecasts,
+            calibrated_coverage=test.recent if test.forecasts else None,
+            miscovers=test.miscovers,
+            advice=None if source == BASELINE_MODEL else advice(self._skill, source),
         )
 
     def learn(self, batch: Sequence[ForecastRecord]) -> None:
         """Scores open forecasts by the values in requests, and adds the requests' forecasts."""
         if self._pairs:
             self._pairs.learn(batch)
-            self._skill = self._pairs.known
+            self._skill, self._tests = self._pairs.known, self._pairs.tests
         pairs: list[tuple[OpenForecast, Window]] = []
         for record in batch:
             window = Window(record.as_of, record.observed_prob)
@@ -128,6 +141,14 @@ class OnlineCalibrator:
             self._counts[LearningEvent.UNSCORABLE] += 1
         else:
             self._open.add(record.market_id, forecast)
+
+    def _calibrated(self, record: ForecastRecord) -> FloatArray | None:
+        """The calibrated interval of a record whose window has moved, as ends ``(H, 2)``."""
+        forecast = self._open_forecast(record)
+        moved = has_moved(record.observed_prob, self._settings.min_changes)
+        if forecast is None or not moved or np.isnan(forecast.factors).any():
+            return None
+        return _calibrated_ends(forecast.interval, forecast.factors)
 
     def _open_forecast(self, record: ForecastRecord) -> OpenForecast | None:
         settings, bands, levels = self._settings, record.bands, np.asarray(record.levels)
@@ -202,7 +223,7 @@ def _scores_and_outcomes(
     factors = np.array([forecast.factors[h] for forecast, h in at])  # (N, 2)
     scores = interval_scores(interval, y_prob)
     known = ~np.isnan(factors[:, 0])
-    width = _calibrated_width(interval, factors)
+    low, up = _calibrated_ends(interval, factors).T
     columns = [
         np.ones(len(at)),
         _inside(y_prob, answered[:, 0], answered[:, 1]),
@@ -210,7 +231,7 @@ def _scores_and_outcomes(
         ~_inside(y_prob, answered[:, 2], answered[:, 3]),
         known,
         (scores <= factors + ROUNDING).all(axis=1),  # False without factors
-        np.where(known, width, 0.0),
+        np.where(known, up - low, 0.0),
     ]
     return scores, np.column_stack(columns).astype(np.float64)
 
@@ -235,12 +256,12 @@ def _held(matched: MatchedActuals, numbers: Sequence[int]) -> NDArray[np.bool_]:
     return np.array(held, dtype=np.bool_)
 
 
-def _calibrated_width(interval: FloatArray, factors: FloatArray) -> FloatArray:
+def _calibrated_ends(interval: FloatArray, factors: FloatArray) -> FloatArray:
+    """The ends ``(N, 2)`` of intervals ``(N, 3)`` that are stretched by factors ``(N, 2)``."""
     low, centre, up = interval.T
     lower = np.maximum(centre - factors[:, 0] * (centre - low), 0.0)
     upper = np.minimum(centre + factors[:, 1] * (up - centre), 1.0)
-    width: FloatArray = upper - lower
-    return width
+    return np.column_stack([lower, upper])
 
 
 def _inside(y_prob: FloatArray, low: FloatArray, up: FloatArray) -> NDArray[np.bool_]:

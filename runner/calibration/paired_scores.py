@@ -4,15 +4,19 @@ Of each market and source one forecast at a time waits for its outcomes: the nex
 all steps of this one are in the window of a later request. So no outcome counts twice, and a market
 with a request every five minutes and 12 steps gives one pair an hour. Requests whose window does
 not reach back far enough give none.
+
+The same forecasts, and those of the baseline, feed the coverage test of their source.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runner.calibration.coverage import ROUNDING, ForecastRecord, SegmentOf
+from runner.calibration.coverage import ROUNDING, ForecastRecord, Learned, SegmentOf
+from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.open_forecasts import TOLERANCE_STEPS
 from runner.calibration.skill import EVERYTHING, Paired, skill_segment
 from runner.config.conformal import ConformalSection
@@ -20,12 +24,14 @@ from runner.types import BASELINE_MODEL, FloatArray
 
 # The baseline's bands ``(H, Q)`` for the window and levels of each record.
 Baseline = Callable[[Sequence[ForecastRecord]], Sequence[FloatArray]]
+# The ends ``(H, 2)`` of the calibrated interval of a record; None where there is none.
+Calibrated = Callable[[ForecastRecord], FloatArray | None]
 LEAST_OUTCOMES = 2 / 3  # of the steps of a forecast, for a score: else a gap decides
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A forecast and the baseline's for the same window: ``(H, Q)`` each."""
+    """A forecast and the baseline's for the same window: ``(H, Q)`` each; None: it is its own."""
 
     as_of: float
     step_s: int
@@ -33,28 +39,39 @@ class _Waiting:
     segment: str
     levels: FloatArray
     bands: FloatArray
-    baseline: FloatArray
+    baseline: FloatArray | None
+    calibrated: FloatArray | None  # (H, 2)
 
 
 class PairedScores:
     """The pairs that wait, and what is known of each source and segment."""
 
     def __init__(
-        self, baseline: Baseline, known: Mapping[SegmentOf, Paired], settings: ConformalSection
+        self,
+        baseline: Baseline,
+        calibrated: Calibrated,
+        learned: Learned,
+        settings: ConformalSection,
     ) -> None:
-        self._baseline = baseline
+        self._baseline, self._calibrated = baseline, calibrated
         self._settings = settings
         self._markets: OrderedDict[str, dict[str, _Waiting]] = OrderedDict()  # by source
-        self._known: OrderedDict[SegmentOf, Paired] = OrderedDict(known)
+        self._known: OrderedDict[SegmentOf, Paired] = OrderedDict(learned.skill)
+        self._tests = dict(learned.coverage)
+        self.scored = 0  # forecasts
 
     @property
     def known(self) -> dict[SegmentOf, Paired]:
-        """The sums of each source and segment."""
+        """The sums of each model and segment."""
         return dict(self._known)
+
+    @property
+    def tests(self) -> dict[str, CoverageTest]:
+        """The coverage test of each source."""
+        return dict(self._tests)
 
     def learn(self, batch: Sequence[ForecastRecord]) -> None:
         """Scores the forecasts whose outcomes these records hold, and adds the records' own."""
-        scored = defaultdict[SegmentOf, list[list[float]]](list)
         new: dict[str, ForecastRecord] = {}  # by market
         for record in batch:
             if record.market_id in new:  # a later record of a market can score this one
@@ -63,21 +80,43 @@ class PairedScores:
             waiting = self._markets.get(record.market_id, {})
             for one in _completed(waiting, record):
                 del waiting[one.source]
-                if row := _scores(one, record):
-                    scored[one.source, one.segment].append(row)
-                    scored[one.source, EVERYTHING].append(row)
-            if record.source != BASELINE_MODEL and record.source not in waiting:
+                self._score(one, record)
+            if record.source not in waiting:
                 new[record.market_id] = record
         self._add([*new.values()])
-        for where, rows in scored.items():
-            self._known[where] = self._known.get(where, Paired()).after(np.array(rows))
-            self._known.move_to_end(where)
-            if len(self._known) > self._settings.max_segments:
-                self._known.popitem(last=False)
+
+    def _score(self, one: _Waiting, record: ForecastRecord) -> None:
+        found = _outcomes(one, record)
+        if found is None:
+            return
+        known, y = found
+        self.scored += 1
+        if one.calibrated is not None:
+            share = float(_inside(one.calibrated[known], y).mean())
+            before = self._tests.get(one.source, CoverageTest())
+            self._tests[one.source] = before.after(share, self._settings.target_coverage)
+        if one.baseline is not None:
+            both = one.bands[known], one.baseline[known]
+            losses = [float(pinball(bands, one.levels, y).mean()) for bands in both]
+            shares = [float(_inside(bands, y).mean()) for bands in both]
+            self._compare((one.source, one.segment), [*losses, *shares])
+            self._compare((one.source, EVERYTHING), [*losses, *shares])
+
+    def _compare(self, where: SegmentOf, row: list[float]) -> None:
+        self._known[where] = self._known.get(where, Paired()).after(np.array([row]))
+        self._known.move_to_end(where)
+        if len(self._known) > self._settings.max_segments:
+            self._known.popitem(last=False)
 
     def _add(self, records: Sequence[ForecastRecord]) -> None:
-        for record, baseline in zip(records, self._baseline(records), strict=True):
-            steps = min(len(baseline), self._settings.max_steps)
+        of_models = [record for record in records if record.source != BASELINE_MODEL]
+        baselines = iter(self._baseline(of_models))
+        for record in records:
+            baseline = None if record.source == BASELINE_MODEL else next(baselines)
+            calibrated = self._calibrated(record)
+            if baseline is None and calibrated is None:
+                continue
+            steps = min(len(record.bands.y_prob), self._settings.max_steps)
             waiting = self._markets.setdefault(record.market_id, {})
             self._markets.move_to_end(record.market_id)
             waiting[record.source] = _Waiting(
@@ -87,7 +126,8 @@ class PairedScores:
                 segment=skill_segment(record.observed_prob, record.freq, record.liquidity),
                 levels=np.asarray(record.levels),
                 bands=record.bands.y_prob[:steps],
-                baseline=baseline[:steps],
+                baseline=None if baseline is None else baseline[:steps],
+                calibrated=None if calibrated is None else calibrated[:steps],
             )
             if len(self._markets) > self._settings.max_markets:
                 self._markets.popitem(last=False)
@@ -103,10 +143,12 @@ def _completed(waiting: Mapping[str, _Waiting], record: ForecastRecord) -> list[
     ]
 
 
-def _scores(waiting: _Waiting, record: ForecastRecord) -> list[float] | None:
-    """Losses of the source and of the baseline, then their shares of covered steps.
+def _outcomes(
+    waiting: _Waiting, record: ForecastRecord
+) -> tuple[NDArray[np.bool_], FloatArray] | None:
+    """Which steps ``(H,)`` have an outcome, and the outcomes ``(N,)``.
 
-    None if the window does not hold enough of the outcomes, or is not on the forecast's grid.
+    None if the window does not hold enough of them, or is not on the forecast's grid.
     """
     exact = (record.as_of - waiting.as_of) / waiting.step_s
     after, window = round(exact), record.observed_prob
@@ -117,9 +159,7 @@ def _scores(waiting: _Waiting, record: ForecastRecord) -> list[float] | None:
     known = np.isfinite(outcomes)
     if known.mean() < LEAST_OUTCOMES:
         return None
-    y, both = outcomes[known], (waiting.bands[known], waiting.baseline[known])
-    losses = [float(pinball(bands, waiting.levels, y).mean()) for bands in both]
-    return [*losses, *(float(_inside(bands, y).mean()) for bands in both)]
+    return known, outcomes[known]
 
 
 def pinball(bands: FloatArray, levels: FloatArray, y_prob: FloatArray) -> FloatArray:

@@ -47,6 +47,14 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+class Advice(StrEnum):
+    """What to do with a model, by its verdicts."""
+
+    PROMOTE = "promote"  # better over all forecasts, and worse in no segment
+    HOLD = "hold"  # not known enough, or it depends on the segment
+    DROP = "drop"  # worse over all forecasts, and better in no segment
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Paired:
     """Decayed sums over the forecasts of one segment, ``(6,)`` in the order of `SUMS`."""
@@ -122,6 +130,17 @@ def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -
         f"freq={freq}",
     ]
     return "|".join(parts if liquidity is None else [*parts, f"liquidity={liquidity}"])
+
+
+def advice(known: Mapping[tuple[str, str], Paired], source: str) -> Advice:
+    """What the forecasts of a model that came true say about it."""
+    verdicts = {where: one.skill().verdict for where, one in known.items() if where[0] == source}
+    of_all = verdicts.get((source, EVERYTHING), Verdict.UNDECIDED)
+    if of_all is Verdict.BETTER and Verdict.WORSE not in verdicts.values():
+        return Advice.PROMOTE
+    if of_all is Verdict.WORSE and Verdict.BETTER not in verdicts.values():
+        return Advice.DROP
+    return Advice.HOLD
 
 
 def is_routed(known: Mapping[tuple[str, str], Paired], source: str, segment: str) -> bool:

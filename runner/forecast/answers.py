@@ -13,6 +13,7 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction, relimited
 from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord, Learned, Rolling, SegmentOf
+from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.skill import (
     EVERYTHING,
     Paired,
@@ -65,6 +66,8 @@ class Outbox:
 
 
 ModelOutcome = ModelAnswer | ModelFailure
+
+BY_EVIDENCE = (FallbackReason.ROUTED_BY_SKILL, FallbackReason.ROUTED_BY_COVERAGE)
 
 IN_PROCESS = "baseline_in_process"  # warning: the baseline service did not answer in time
 UNCALIBRATED = "conformal_uncalibrated"  # warning: asked for, but too few outcomes are known
@@ -124,6 +127,7 @@ class AnswerStore:
         self._conformal = conformal
         self._rolling: Mapping[SegmentOf, Rolling] = {}
         self._skill: Mapping[SegmentOf, Paired] = {}
+        self._coverage: Mapping[str, CoverageTest] = {}
         self._routing = config.routing
         self._outbox = outbox
         self._memory_s = config.circuit_breaker.ingress_memory_s
@@ -168,7 +172,7 @@ class AnswerStore:
     def calibrate_by(self, learned: Learned) -> None:
         """Sets what was learned, for all further answers."""
         self._conformal, self._rolling = learned.state, learned.rolling
-        self._skill = learned.skill
+        self._skill, self._coverage = learned.skill, learned.coverage
 
     def skill(self) -> Mapping[SegmentOf, Paired]:
         """What is known of the models beside the baseline."""
@@ -183,8 +187,10 @@ class AnswerStore:
         pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
         if pinned is not None:
             return FallbackReason.PINNED_TO_BASELINE if pinned is Pin.BASELINE else None
-        loses = is_routed(self._skill, resolved.key.model, segment)
-        return FallbackReason.ROUTED_BY_SKILL if loses else None
+        model = resolved.key.model
+        if model in self._coverage and self._coverage[model].miscovers:
+            return FallbackReason.ROUTED_BY_COVERAGE
+        return FallbackReason.ROUTED_BY_SKILL if is_routed(self._skill, model, segment) else None
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
@@ -217,7 +223,7 @@ class AnswerStore:
         warnings: tuple[str, ...] = (),
     ) -> Forecast:
         """The forecast of baseline bands, with the reason and further warnings."""
-        routed_from = resolved.key.model if reason is FallbackReason.ROUTED_BY_SKILL else None
+        routed_from = resolved.key.model if reason in BY_EVIDENCE else None
         self._note(resolved, BASELINE_MODEL, bands, routed_from)
         bands = self._limited(resolved, bands)
         forecast = Forecast(

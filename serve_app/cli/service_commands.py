@@ -103,6 +103,8 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
             here + pinned + (", baseline in enforce" if routed and here == "model" else ""),
         )
     screen().print(table)
+    for one in found["sources"]:
+        typer.echo(_of_source(one))
     if not found["skill"]:
         typer.echo(
             "Nothing is scored yet: one later request must hold all that an earlier one forecast, "
@@ -110,6 +112,27 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
         )
     if found["mode"] != "enforce":
         typer.echo(f"routing.mode is {found['mode']}: every answer is as if nothing were measured.")
+
+
+_ADVICE = {
+    "promote": "promote: better than the baseline over all, and worse in no segment",
+    "hold": "hold: not enough is known, or it depends on the segment",
+    "drop": "drop: worse than the baseline over all, and better in no segment",
+    None: "the baseline",
+}
+_MISCOVERS = {
+    None: "no evidence against it",
+    "under": "too few, with evidence: the bands are too narrow",
+    "over": "too many, with evidence: the bands are too wide",
+}
+
+
+def _of_source(one: Mapping[str, Any]) -> str:
+    share = one["calibrated_coverage"]
+    covered = "no calibrated forecast is scored yet"
+    if share is not None:
+        covered = f"calibrated bands hold {share:.0%} ({_MISCOVERS[one['miscovers']]})"
+    return f"{one['source']}: {_ADVICE[one['advice']]}; {covered}"
 
 
 def breaker(

@@ -142,7 +142,7 @@ class LearningActor:
         learner = self._learner()
         learner.learn(pickle.loads(records))  # trusted: from our own replicas, by Ray
         self._save_when_due(learner)
-        version = (self._life, learner.scored_points)
+        version = (self._life, learner.changes)
         learned = None if version == known else learner.learned
         return LearningReply(version, learned, learner.report())
 
@@ -158,15 +158,15 @@ class LearningActor:
             self._began_from = digest_of_file(settings.state_file)
             learned = initial_learned(settings, self._sources, self._began_from)
             self._life = time.time_ns()  # each instance needs a higher number than the last
-            self._saved_points, self._save_fails = 0, False
+            self._saved_changes, self._save_fails = 0, False
             self._save_at = self._clock() + settings.save_interval_s
             baseline = None if whole.routing.mode is RoutingMode.OFF else whole.bands_of
             self._built = OnlineCalibrator(settings, learned, baseline)
         return self._built
 
     def _save_when_due(self, learner: OnlineCalibrator) -> None:
-        points, file = learner.scored_points, self._settings.learned_file
-        if file is None or points == self._saved_points or self._clock() < self._save_at:
+        changes, file = learner.changes, self._settings.learned_file
+        if file is None or changes == self._saved_changes or self._clock() < self._save_at:
             return
         self._save_at = self._clock() + self._settings.save_interval_s
         try:
@@ -177,7 +177,7 @@ class LearningActor:
                 logger.warning("%s: the learned state cannot be saved (%s)", file, exc)
             self._save_fails = True
         else:
-            self._saved_points, self._save_fails = points, False
+            self._saved_changes, self._save_fails = changes, False
 
 
 class BoardActor:

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runner.calibration.coverage import SkillRow
-from runner.calibration.skill import Verdict
+from runner.calibration.miscoverage import Miscovers
+from runner.calibration.skill import Advice, Verdict
 from runner.config.sections import Pin, RoutingMode, RoutingSection
 from serve_app.http.responses import Count, Out, Probability
 from serve_app.http.service import Dependencies
@@ -36,16 +37,36 @@ class SkillItem(Out):
     pinned: Pin | None = Field(description="What the configuration says must answer here.")
 
 
+class SourceItem(Out):
+    """A model, or the baseline, over all forecasts that came true."""
+
+    source: str = Field(description="What the runtime calls it; `ewma` is the baseline.")
+    advice: Advice | None = Field(
+        description="promote: better than the baseline over all, and worse in no segment; drop: "
+        "the reverse; null for the baseline."
+    )
+    forecasts: Count = Field(description="Calibrated ones, of windows that moved.")
+    calibrated_coverage: Probability | None = Field(
+        description="Share of the last 50 forecasts' outcomes inside the calibrated interval."
+    )
+    miscovers: Miscovers | None = Field(
+        description="under, over: there is evidence that this is not the target."
+    )
+
+
 class SkillAnswer(Out):
-    """Every model and segment that was measured, in the order of their names."""
+    """Every source, and every model and segment, in the order of their names."""
 
     mode: RoutingMode
+    sources: list[SourceItem]
     skill: list[SkillItem]
 
 
 async def show_skill(service: Dependencies, _: Request) -> Response:
     """The rows of all replicas as JSON; none where nothing is learned."""
-    answer = SkillAnswer(mode=service.config.routing.mode, skill=skill_items(service))
+    rows = skill_items(service)
+    mode = service.config.routing.mode
+    answer = SkillAnswer(mode=mode, sources=source_items(service), skill=rows)
     headers = {"cache-control": "no-store"}
     return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
@@ -54,6 +75,12 @@ def skill_items(service: Dependencies) -> list[SkillItem]:
     """A row for each model and segment."""
     rows = () if service.learning is None else service.learning.report.skill
     return [_item(row, service.config.routing) for row in rows]
+
+
+def source_items(service: Dependencies) -> list[SourceItem]:
+    """A row for each source."""
+    rows = () if service.learning is None else service.learning.report.sources
+    return [SourceItem(**asdict(row)) for row in rows]
 
 
 def _item(row: SkillRow, routing: RoutingSection) -> SkillItem:

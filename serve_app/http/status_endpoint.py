@@ -27,7 +27,7 @@ from serve_app.http.responses import (
     models_answer,
 )
 from serve_app.http.service import Dependencies, LearningPort
-from serve_app.http.skill_endpoint import SkillItem, skill_items
+from serve_app.http.skill_endpoint import SkillItem, SourceItem, skill_items, source_items
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory, Slot
@@ -115,7 +115,8 @@ class StatusAnswer(Out):
         description="Running replicas of each deployment; null when not known."
     )
     coverage: list[CoverageItem] = Field(description="Empty where no outcomes are recorded.")
-    skill: list[SkillItem] = Field([], description="As in `/tsfm/skill`.")
+    sources: list[SourceItem] = Field([], description="As in `/tsfm/skill`, as the next one.")
+    skill: list[SkillItem] = Field([], description="Each model in each segment.")
     models: list[ModelItem]
 
 
@@ -208,6 +209,7 @@ class StatusEndpoint:
             breakers=self._breakers(runner),
             replicas={name: replicas.get(name) for name in DEPLOYMENTS},
             coverage=_coverage(self._service.learning),
+            sources=source_items(self._service),
             skill=skill_items(self._service),
             models=self._models_at(runner),
         )
@@ -313,6 +315,8 @@ def update_gauges(service: Dependencies, kept_bodies: int, recorder: Recorder) -
 
 
 def _update_skill(report: CoverageReport, recorder: Recorder) -> None:
+    for row in report.sources:
+        recorder.gauge(metrics.MISCOVERED, row.source).set(float(row.miscovers is not None))
     for one in report.skill:
         for metric, value in (
             (metrics.SKILL, one.skill.value),

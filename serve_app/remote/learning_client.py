@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 MAX_RECORDS = 128  # in one call: 3 ms of the replica's time, about 50 of the actor's
 LIMIT_S = 5.0  # for one call; only requests to the outcomes endpoint wait for it
 
-Version = tuple[int, int]  # of the learned state: actor instance, points scored by it
+Version = tuple[int, int]  # of the learned state: actor instance, changes by it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

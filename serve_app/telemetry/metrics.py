@@ -156,6 +156,11 @@ ROUTED = _gauge(
     "1 where the baseline answers in place of a worse model, if routing.mode is enforce.",
     ("source", "segment"),
 )
+MISCOVERED = _gauge(
+    "tsfm_miscovered",
+    "1 while there is evidence that the calibrated coverage of a source has left its target.",
+    ("source",),
+)
 LEARNING = _counter(
     "tsfm_learning_total",
     "What became of forecasts and outcomes that are learned from, by kind (docs/calibration.md); "

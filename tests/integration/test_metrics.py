@@ -40,6 +40,7 @@ SILENT = {
     "tsfm_skill_high",
     "tsfm_skill_forecasts",
     "tsfm_routed",
+    "tsfm_miscovered",
     "tsfm_learning_total",
     "tsfm_learning_exchanges_total",
     "tsfm_learning_dropped_notes_total",

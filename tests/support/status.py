@@ -38,6 +38,10 @@ def make_status(**changes: Any) -> dict[str, Any]:
             _covered("fracast-0", "all", 0.812, 1240, 0.061),
             _covered("ewma", "width:0.03..0.1", 0.774, 312, 0.054),
         ],
+        "sources": [
+            _source("fracast-0", "drop", 0.58, "under"),
+            _source("ewma", None, 0.81, None),
+        ],
         "models": models_answer(make_registry().served(Environment.DEV)).models,
     }
     return StatusAnswer.model_validate(values | changes).model_dump(mode="json")
@@ -50,6 +54,16 @@ def _moment(i: int) -> dict[str, Any]:
         "fallbacks": 40 if 18 <= i < 23 else 2,
         "p50_ms": 45 + 8 * math.sin(i / 3),
         "p95_ms": 150 + 60 * math.sin(i / 4),
+    }
+
+
+def _source(name: str, advice: str | None, coverage: float, miscovers: str | None) -> Any:
+    return {
+        "source": name,
+        "advice": advice,
+        "forecasts": 73,
+        "calibrated_coverage": coverage,
+        "miscovers": miscovers,
     }
 
 

@@ -3,7 +3,7 @@
 import { h, millis, percent, span, table } from "./dom.js";
 import { CONFIG, layout, plotly } from "./plot.js";
 import { colour } from "./theme.js";
-import { BREAKERS, reasonWords, skill, takes } from "./words.js";
+import { ADVICE, BREAKERS, MISCOVERS, reasonWords, skill, takes } from "./words.js";
 
 /** Everything but the charts, for which places are left that stay between two drawings. */
 export function drawStatus(place, status) {
@@ -74,12 +74,16 @@ function coverage({ coverage: found = [] }) {
   ]))];
 }
 
-function skillTable({ skill: found = [] }) {
+function skillTable({ skill: found = [], sources = [] }) {
   if (!found?.length) return [h("h3", {}, "Skill"), h("p", { class: "hint" }, "No forecast of a model has come true yet: nothing is known about its skill.")];
   const signed = (value) => (value === null || value === undefined ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
   return [table("Skill of models against the baseline", ["Model", "Segment", "Skill", "Interval", "Forecasts", "Verdict"], found.map((one) => [
     one.model, one.segment, signed(one.skill), one.skill_low === null ? "–" : `${signed(one.skill_low)} to ${signed(one.skill_high)}`,
     String(one.forecasts), badge(one.verdict, one.routed ? "The baseline answers here where routing.mode is enforce." : null),
+  ])), table("Sources", ["Source", "Advice", "Calibrated bands hold", "Forecasts"], sources.map((one) => [
+    one.source, one.advice ? badge(one.advice, ADVICE[one.advice]) : "the baseline",
+    h("span", { title: MISCOVERS[one.miscovers] ?? null }, `${percent(one.calibrated_coverage)}${one.miscovers ? `, ${one.miscovers} target` : ""}`),
+    String(one.forecasts),
   ]))];
 }
 

@@ -6,6 +6,7 @@ export const REASONS = {
   gap_too_long: "The series has a gap that is longer than allowed.",
   levels_not_supported: "The model does not give every level that was asked for.",
   routed_by_skill: "The model has lost to the baseline in markets like this one.",
+  routed_by_coverage: "The model's calibrated bands have held too many or too few prices.",
   pinned_to_baseline: "An operator gave markets like this one to the baseline.",
   breaker_open: "The model is not called now: it failed too often, or an operator switched it off.",
   deadline_exceeded: "The model's answer would have come after the deadline.",
@@ -20,6 +21,17 @@ export const REASONS = {
   bad_output: "The model's answer lacked levels or steps, or held values that are no numbers.",
   runner_unavailable: "The part of the service that calls models could not be reached.",
   stale_if_error: "The model has no answer now; this is its last one, a little past its time.",
+};
+
+export const ADVICE = {
+  promote: "Better than the baseline over all forecasts, and worse in no segment.",
+  hold: "Not enough is known, or it depends on the segment.",
+  drop: "Worse than the baseline over all forecasts, and better in no segment.",
+};
+
+export const MISCOVERS = {
+  under: "There is evidence that the bands are too narrow.",
+  over: "There is evidence that the bands are too wide.",
 };
 
 export const WARNINGS = {

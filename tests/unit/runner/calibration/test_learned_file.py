@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.calibration.coverage import Learned
+from runner.calibration.coverage import Learned, LearningEvent
 from runner.calibration.learned_file import (
     digest_of_file,
     fitted_state,
@@ -18,12 +18,14 @@ from runner.calibration.learned_file import (
     load_learned,
     save_learned,
 )
+from runner.calibration.miscoverage import CoverageTest, Miscovers
 from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.state import ConformalState, save_state
 from runner.errors import ConfigError
 from tests.support.learning import make_paired, make_rolling, make_seen, make_settings, make_state
 
 SOURCES = ("ewma", "fracast-0")
+NARROW_BANDS = CoverageTest(80, 0.4, np.full((2, 3), [[2.0], [1.0]]), Miscovers.UNDER)
 LEARNED = Learned(
     make_state(factor=3.0),
     {
@@ -33,6 +35,7 @@ LEARNED = Learned(
         .after_breaches(np.array([True, False])),
     },
     {("fracast-0", "all"): make_paired()},
+    {"ewma": CoverageTest().after(0.9, 0.8), "fracast-0": NARROW_BANDS},
 )
 
 
@@ -83,18 +86,22 @@ def test_learned_state_is_loaded_again_in_its_order(
     paired = found.skill["fracast-0", "all"]
     assert (paired.forecasts, paired.routed) == (60, True)
     np.testing.assert_allclose(paired.sums, make_paired().sums)
+    assert list(found.coverage) == ["ewma", "fracast-0"]
+    test = found.coverage["fracast-0"]
+    assert (test.forecasts, test.recent, test.miscovers) == (80, 0.4, Miscovers.UNDER)
+    np.testing.assert_allclose(test.evidence, NARROW_BANDS.evidence)
     assert caplog.text == ""
 
 
 def test_file_of_an_earlier_version_has_no_scores_no_breaches_and_no_skill(files: Files) -> None:
-    files.change(lambda body: body.pop("skill"))
+    files.change(lambda body: [body.pop(name) for name in ("skill", "coverage")])
     files.change(
         lambda body: [row.pop(k) for row in body["rolling"] for k in ("scores", "breaches")]
     )
 
     rolling = files.load().rolling["ewma", "all"]
 
-    assert files.load().skill == {}
+    assert (files.load().skill, files.load().coverage) == ({}, {})
     assert (rolling.scores.counts.sum(), rolling.breaches.sum()) == (0, 0)
 
 
@@ -102,14 +109,15 @@ def test_removed_model_is_left_out(files: Files) -> None:
     tracks = {**LEARNED.state.tracks, "old-model": LEARNED.state.tracks["ewma"]}
     rolling = {**LEARNED.rolling, ("old-model", "all"): make_rolling(3)}
     skill = {("old-model", "all"): make_paired()}
-    learned = Learned(ConformalState(0.8, tracks), rolling, skill)
+    coverage = {"old-model": NARROW_BANDS}
+    learned = Learned(ConformalState(0.8, tracks), rolling, skill, coverage)
     save_learned(files.learned, learned, digest_of_file(files.state))
 
     found = files.load()
 
     assert set(found.state.tracks) == {"ewma"}
     assert {source for source, _ in found.rolling} == {"ewma"}
-    assert found.skill == {}
+    assert (found.skill, found.coverage) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -253,5 +261,5 @@ def test_learning_works_with_any_odd_values_in_its_file(
     learner = OnlineCalibrator(files.settings, files.initial())
     learner.learn([make_seen(0, 0.5), make_seen(1, 0.5, 0.9)])
 
-    assert learner.scored_points == 1
+    assert learner.report().counts[LearningEvent.SCORED] == 1
     json.dumps([row.coverage for row in learner.report().rows], allow_nan=False)

@@ -32,7 +32,9 @@ def test_values_of_requests_score_earlier_forecasts(batch_size: int) -> None:
         learner.learn(records[start : start + batch_size])
         learner.learn(records[start : start + batch_size])  # again, from another replica
 
-    assert learner.scored_points == 3  # two steps of the first forecast, one of the second
+    assert (
+        learner.report().counts[LearningEvent.SCORED] == 3
+    )  # two steps of the first forecast, one of the second
     assert sizes(learner) == [2, 1]
     assert row(learner).coverage == pytest.approx(1 / 3, abs=0.001)
     assert learner.report().counts[LearningEvent.KNOWN] == 3
@@ -159,7 +161,7 @@ def test_repeated_outcome_scores_nothing() -> None:
     assert learner.outcomes([outcome(1, 0.5), outcome(1, 0.6)]).scored == 1
     assert learner.outcomes([outcome(1, 0.5)]).scored == 0
     learner.learn([make_seen(1, 0.5)])
-    assert learner.scored_points == 1
+    assert learner.report().counts[LearningEvent.SCORED] == 1
 
 
 def stream(learner: OnlineCalibrator, sigmas: np.ndarray, markets: int, seed: int) -> np.ndarray:

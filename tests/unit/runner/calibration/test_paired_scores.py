@@ -8,10 +8,10 @@ import pytest
 
 from runner.calibration.coverage import ForecastRecord, Learned
 from runner.calibration.online_calibrator import OnlineCalibrator
-from runner.calibration.paired_scores import PairedScores
-from runner.calibration.skill import EVERYTHING
+from runner.calibration.paired_scores import Calibrated, PairedScores
+from runner.calibration.skill import EVERYTHING, Advice
 from runner.types import FloatArray
-from tests.support.learning import NOTHING, STEP_S, band, make_seen, make_settings
+from tests.support.learning import NOTHING, STEP_S, band, make_seen, make_settings, make_state
 
 MODEL = "fracast-0"
 
@@ -20,8 +20,12 @@ def baseline(records: Sequence[ForecastRecord]) -> list[FloatArray]:
     return [band(0.5, 0.2, len(record.bands.y_prob)).y_prob for record in records]
 
 
-def make_scores(**changes: Any) -> PairedScores:
-    return PairedScores(baseline, {}, make_settings(**changes))
+def nothing_calibrated(record: ForecastRecord) -> None:
+    return None
+
+
+def make_scores(calibrated: Calibrated = nothing_calibrated, **changes: Any) -> PairedScores:
+    return PairedScores(baseline, calibrated, NOTHING, make_settings(**changes))
 
 
 def seen(step: int, *window: float | None, **changes: Any) -> ForecastRecord:
@@ -80,6 +84,20 @@ def test_baseline_and_other_steps_give_no_pair() -> None:
     assert scores.known == {}
 
 
+@pytest.mark.parametrize("source", [MODEL, "ewma"])
+def test_share_inside_the_calibrated_interval_goes_to_the_coverage_test_of_its_source(
+    source: str,
+) -> None:
+    scores = make_scores(lambda record: np.tile([0.45, 0.56], (5, 1)), max_steps=2)
+    scores.learn([seen(0, 0.5, source=source)])
+    scores.learn([seen(2, 0.5, 0.55, 0.6, source=source)])
+
+    (found,) = scores.tests.items()
+    assert (found[0], found[1].forecasts, found[1].recent) == (source, 1, 0.5)
+    assert bool(scores.known) == (source == MODEL)
+    assert scores.scored == 1
+
+
 def test_answer_of_the_baseline_still_completes_a_pair_of_the_model() -> None:
     scores = make_scores()
     scores.learn([seen(0, 0.5)])
@@ -133,8 +151,30 @@ def test_learner_reports_the_rows_and_goes_on_from_what_it_knew() -> None:
     again = OnlineCalibrator(make_settings(), learner.learned, baseline)
     off = OnlineCalibrator(make_settings(), learner.learned)
 
+    assert learner.changes == 3 + 1  # steps that calibrate, and the forecast
+    (source,) = again.report().sources
+    assert (source.source, source.forecasts, source.advice) == (MODEL, 0, Advice.HOLD)
     rows = [(row.source, row.segment, row.skill.forecasts) for row in again.report().skill]
     assert rows == [(MODEL, "activity=many|price=middle|freq=5m", 1), (MODEL, EVERYTHING, 1)]
     off.learn([seen(6, 0.5, 0.5, 0.5, 0.5)])
     assert isinstance(off.learned, Learned)
     assert off.learned.skill == learner.learned.skill
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "expected"),
+    [("ewma", {}, 2 / 3), (MODEL, {}, None), ("ewma", {"min_changes": 9}, None)],
+    ids=["calibrated", "no factors", "still window"],
+)
+def test_learner_tests_the_calibrated_interval_of_windows_that_moved(
+    source: str, changes: dict[str, int], expected: float | None
+) -> None:
+    learned = Learned(make_state(factor=0.5), {})  # 0.45 to 0.55
+    learner = OnlineCalibrator(make_settings(**changes), learned, baseline)
+    learner.learn([seen(0, 0.5, source=source)])
+    learner.learn([seen(3, 0.5, 0.54, 0.55, 0.56, source=source)])
+
+    rows = {row.source: row.calibrated_coverage for row in learner.report().sources}
+    assert rows.get(source) == (expected and pytest.approx(expected))
+    assert source in rows or expected is None
+    assert set(learner.learned.coverage) == ({source} if expected else set())

@@ -7,8 +7,10 @@ import pytest
 
 from runner.calibration.skill import (
     LEAST_FORECASTS,
+    Advice,
     Paired,
     Verdict,
+    advice,
     is_routed,
     skill_segment,
 )
@@ -91,6 +93,26 @@ def test_segment_names_activity_price_step_and_liquidity() -> None:
         "activity=many|price=middle|freq=5m|liquidity=high"
     )
     assert skill_segment(np.full(3, np.nan), "5m", None).startswith("activity=few|price=middle")
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ({"all": 0.5, "a": 0.5, "b": 1.0}, Advice.PROMOTE),
+        ({"all": 0.5, "a": 0.5, "b": 2.0}, Advice.HOLD),
+        ({"all": 2.0, "a": 2.0, "b": 1.0}, Advice.DROP),
+        ({"all": 2.0, "a": 2.0, "b": 0.5}, Advice.HOLD),
+        ({"all": 1.0, "a": 2.0}, Advice.HOLD),
+        ({}, Advice.HOLD),
+    ],
+)
+def test_advice_follows_the_verdict_over_all_unless_a_segment_contradicts(
+    ratios: dict[str, float], expected: Advice
+) -> None:
+    known = {("m", name): Paired().after(scored(ratio, 200)) for name, ratio in ratios.items()}
+    known["another", "a"] = Paired().after(scored(4.0 if expected is Advice.PROMOTE else 0.2, 200))
+
+    assert advice(known, "m") is expected
 
 
 def test_undecided_segment_follows_all_unless_its_own_interval_says_it_differs() -> None:

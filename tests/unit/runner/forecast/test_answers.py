@@ -5,7 +5,7 @@ import pytest
 
 from runner.calibration.coverage import Learned
 from runner.calibration.state import ConformalState, StepFactors
-from runner.forecast.answers import AnswerStore, Forecast, Outbox
+from runner.forecast.answers import BY_EVIDENCE, AnswerStore, Forecast, Outbox
 from runner.types import Bands, FallbackReason
 from tests.support.builders import make_answer, make_bands, make_config
 from tests.support.fakes import FakeClock
@@ -38,7 +38,7 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     np.testing.assert_array_equal(second.observed_prob, [0.4, np.nan, 0.5])
 
 
-@pytest.mark.parametrize("reason", [FallbackReason.ROUTED_BY_SKILL, REASON])
+@pytest.mark.parametrize("reason", [*BY_EVIDENCE, FallbackReason.PINNED_TO_BASELINE, REASON])
 def test_model_that_lost_its_markets_is_noted_with_the_baselines_answer(
     reason: FallbackReason,
 ) -> None:
@@ -46,7 +46,7 @@ def test_model_that_lost_its_markets_is_noted_with_the_baselines_answer(
     answers, _ = make_answers(outbox)
     answers.from_baseline(resolved(), make_bands(), reason)
 
-    expected = "fracast-0" if reason is FallbackReason.ROUTED_BY_SKILL else None
+    expected = "fracast-0" if reason.startswith("routed_by") else None
     assert [one.routed_from for one in outbox.take(10)] == [expected]
 
 

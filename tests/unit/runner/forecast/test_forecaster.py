@@ -7,6 +7,7 @@ import pytest
 
 from runner.baseline.ewma_bands import BaselineRequest
 from runner.calibration.coverage import Learned
+from runner.calibration.miscoverage import CoverageTest, Miscovers
 from runner.calibration.skill import skill_segment
 from runner.calibration.state import ConformalState
 from runner.config.sections import Pin, RoutingMode
@@ -103,6 +104,18 @@ async def test_model_that_loses_to_the_baseline_is_not_asked(
 
     assert (await ask(bench)).fallback_reason == reason
     assert len(bench.model.requests) == (reason is None)
+
+
+async def test_model_whose_calibrated_bands_do_not_hold_what_they_promise_is_not_asked(
+    ask: Ask,
+) -> None:
+    bench = Bench(routing={"mode": RoutingMode.ENFORCE})
+    narrow = CoverageTest(100, 0.5, miscovers=Miscovers.UNDER)
+    tests = {"fracast-0": narrow, "mock": CoverageTest()}
+    bench.answers.calibrate_by(Learned(ConformalState(0.8), {}, {}, tests))
+
+    assert (await ask(bench)).fallback_reason == "routed_by_coverage"
+    assert (await ask(bench, model_name="mock")).fallback_reason is None
 
 
 async def test_segment_of_which_nothing_is_known_follows_all_others(ask: Ask) -> None:

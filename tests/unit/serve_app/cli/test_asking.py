@@ -308,6 +308,9 @@ def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
     assert rows[2][-2:] == ["undecided", "model"]
     assert "routing.mode is observe" in shown.stdout
     assert [one["verdict"] for one in as_json["skill"]] == ["worse", "undecided"]
+    assert "fracast-0: drop: worse than the baseline" in shown.stdout
+    assert "calibrated bands hold 58% (too few, with evidence" in shown.stdout
+    assert "ewma: the baseline; no calibrated forecast is scored yet" in shown.stdout
 
 
 def test_leaderboard_of_a_service_that_has_scored_nothing_says_so(tsfm: Terminal) -> None:

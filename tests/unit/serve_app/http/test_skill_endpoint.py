@@ -28,14 +28,26 @@ async def test_rows_say_skill_interval_verdict_and_what_follows() -> None:
     assert (every["verdict"], every["routed"], every["pinned"]) == ("worse", True, None)
     assert (narrow["verdict"], narrow["routed"], narrow["pinned"]) == ("undecided", False, "model")
     assert (narrow["skill_low"], narrow["skill_high"]) == (None, None)
-    assert (await bench.http.get("/tsfm/status")).json()["skill"] == answer["skill"]
+    status = (await bench.http.get("/tsfm/status")).json()
+    assert (status["skill"], status["sources"]) == (answer["skill"], answer["sources"])
+
+
+async def test_sources_say_what_to_do_with_a_model_and_whether_its_bands_keep_their_promise() -> (
+    None
+):
+    bench = Bench(learning=make_learning())
+    baseline, model = (await bench.http.get("/tsfm/skill")).json()["sources"]
+
+    assert (model["source"], model["advice"], model["miscovers"]) == ("fracast-0", "drop", "under")
+    assert (model["calibrated_coverage"], model["forecasts"]) == (0.58, 73)
+    assert (baseline["source"], baseline["advice"], baseline["miscovers"]) == ("ewma", None, None)
 
 
 @pytest.mark.parametrize("learning", [None, FakeLearning()])
 async def test_nothing_measured_is_an_empty_list(learning: Any) -> None:
     answer = (await Bench(learning=learning).http.get("/tsfm/skill")).json()
 
-    assert answer == {"mode": "observe", "skill": []}
+    assert answer == {"mode": "observe", "sources": [], "skill": []}
 
 
 async def test_gauges_leave_out_what_is_not_known() -> None:
@@ -44,6 +56,7 @@ async def test_gauges_leave_out_what_is_not_known() -> None:
     counts = Counter(change.metric.name for change in bench.recorder.changes())
 
     assert (counts["tsfm_skill"], counts["tsfm_skill_high"], counts["tsfm_routed"]) == (2, 1, 2)
+    assert counts["tsfm_miscovered"] == 2
 
 
 @pytest.mark.parametrize(
