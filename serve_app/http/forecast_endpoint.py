@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from runner.answer_cache import AnswerCache, Entry
 from runner.calibration.conformal import Adjusted
+from runner.calibration.crossing import probability_above
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
-from runner.forecast.crossing import probability_above
 from runner.pacer import Pacer
 from runner.types import BASELINE_MODEL, BreakerState, FloatArray, ModelAnswer, Source
 from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.forecast.crossing import probability_above
+from runner.calibration.crossing import probability_above
 
 LEVELS = (0.1, 0.5, 0.9)
 Price = st.floats(0, 1, allow_nan=False)
