@@ -46,6 +46,8 @@ class ForecastRecord:
     source: str  # of the bands: a model's runtime name, or ``ewma``
     bands: Bands
     transform: Transform  # of the request, which the baseline would use
+    thresholds: tuple[float, ...] = ()
+    above: FloatArray | None = None  # (H, K) as answered; None: nothing was
     routed_from: str | None = None  # the model that was not asked because of what is known of it
     is_shadow: bool = False  # it answered nobody
 

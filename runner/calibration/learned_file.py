@@ -178,6 +178,9 @@ class _PairedJson(Strict):
     squared_difference: Sum
     covered: Sum
     baseline_covered: Sum
+    with_thresholds: Sum = 0.0  # like the next two, from earlier versions
+    brier: Sum = 0.0
+    baseline_brier: Sum = 0.0
 
     def to_paired(self) -> Paired:
         sums = np.array([getattr(self, column) for column in SUMS])

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.calibration.coverage import ROUNDING, ForecastRecord, Learned, SegmentOf
+from runner.calibration.crossing import probability_above
 from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.open_forecasts import TOLERANCE_STEPS
 from runner.calibration.skill import EVERYTHING, Paired, skill_segment
@@ -41,6 +42,8 @@ class _Waiting:
     bands: FloatArray
     baseline: FloatArray | None
     calibrated: FloatArray | None  # (H, 2)
+    thresholds: tuple[float, ...]
+    above: FloatArray | None  # (H, K) as answered; None: of these bands
 
 
 class PairedScores:
@@ -99,8 +102,9 @@ class PairedScores:
             both = one.bands[known], one.baseline[known]
             losses = [float(pinball(bands, one.levels, y).mean()) for bands in both]
             shares = [float(_inside(bands, y).mean()) for bands in both]
-            self._compare((one.source, one.segment), [*losses, *shares])
-            self._compare((one.source, EVERYTHING), [*losses, *shares])
+            row = [*losses, *shares, *_brier_scores(one, one.baseline, known, y)]
+            self._compare((one.source, one.segment), row)
+            self._compare((one.source, EVERYTHING), row)
 
     def _compare(self, where: SegmentOf, row: list[float]) -> None:
         self._known[where] = self._known.get(where, Paired()).after(np.array([row]))
@@ -128,6 +132,8 @@ class PairedScores:
                 bands=record.bands.y_prob[:steps],
                 baseline=None if baseline is None else baseline[:steps],
                 calibrated=None if calibrated is None else calibrated[:steps],
+                thresholds=record.thresholds,
+                above=None if record.above is None else record.above[:steps],
             )
             if len(self._markets) > self._settings.max_markets:
                 self._markets.popitem(last=False)
@@ -160,6 +166,24 @@ def _outcomes(
     if known.mean() < LEAST_OUTCOMES:
         return None
     return known, outcomes[known]
+
+
+def _brier_scores(
+    one: _Waiting, baseline: FloatArray, known: NDArray[np.bool_], y: FloatArray
+) -> list[float]:
+    """Of the answered probabilities and of the baseline's, mean over steps and thresholds.
+
+    Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review
+    78(1), 1950.
+    """
+    if not one.thresholds:
+        return [np.nan, np.nan]
+    levels, happened = one.levels.tolist(), y[:, None] > np.array(one.thresholds)
+    answered = one.above
+    if answered is None:
+        answered = probability_above(one.bands, levels, one.thresholds)
+    both = answered, probability_above(baseline, levels, one.thresholds)
+    return [float(((above[known] - happened) ** 2).mean()) for above in both]
 
 
 def pinball(bands: FloatArray, levels: FloatArray, y_prob: FloatArray) -> FloatArray:

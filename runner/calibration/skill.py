@@ -22,7 +22,7 @@ different from them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import log, sqrt
+from math import isnan, log, sqrt
 
 import numpy as np
 
@@ -33,7 +33,10 @@ MEMORY_FORECASTS = 2000
 LEAST_FORECASTS = 20  # for a verdict: the interval is one of large numbers
 TIGHT_AT = 50
 ALPHA = 0.01
-SUMS = ("weight", "loss", "baseline_loss", "squared_difference", "covered", "baseline_covered")
+SUMS = (
+    *("weight", "loss", "baseline_loss", "squared_difference", "covered", "baseline_covered"),
+    *("with_thresholds", "brier", "baseline_brier"),
+)
 _ACTIVITY = ((0.04, "few"), (0.3, "some"), (np.inf, "many"))  # share of steps that moved: 12 of 288
 _PRICE = ((0.05, "edge"), (0.2, "side"), (np.inf, "middle"))  # distance from 0 or 1
 _R_SQUARED = (-2 * log(ALPHA) + log(-2 * log(ALPHA) + 1)) / TIGHT_AT
@@ -57,20 +60,24 @@ class Advice(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paired:
-    """Decayed sums over the forecasts of one segment, ``(6,)`` in the order of `SUMS`."""
+    """Decayed sums over the forecasts of one segment, ``(9,)`` in the order of `SUMS`."""
 
     forecasts: int = 0  # number of all
     sums: FloatArray = field(default_factory=lambda: np.zeros(len(SUMS)))
     routed: bool = False  # to the baseline
 
     def after(self, scored: FloatArray) -> "Paired":
-        """With scored forecasts ``(N, 4)``, oldest first: losses, then shares of covered steps."""
+        """With scored forecasts ``(N, 6)``, oldest first.
+
+        Pairs of the model and the baseline: losses, shares of covered steps, Brier scores (NaN
+        without thresholds).
+        """
         sums, kept = self.sums, 1.0 - 1.0 / MEMORY_FORECASTS
-        for loss, baseline_loss, covered, baseline_covered in scored.tolist():
+        for loss, baseline_loss, *rest in scored.tolist():
+            shares, brier = rest[:2], rest[2:]
+            last = [0.0] * 3 if isnan(brier[0]) else [1.0, *brier]
             d = loss - baseline_loss
-            sums = sums * kept + np.array(
-                [1, loss, baseline_loss, d * d, covered, baseline_covered]
-            )
+            sums = sums * kept + np.array([1, loss, baseline_loss, d * d, *shares, *last])
         both = replace(self, forecasts=self.forecasts + len(scored), sums=sums)
         skill = both.skill()
         is_known = skill.verdict is not Verdict.UNDECIDED
@@ -79,7 +86,8 @@ class Paired:
 
     def skill(self) -> "Skill":
         """The figures of these forecasts."""
-        n, loss, baseline_loss, squared, covered, baseline_covered = self.sums.tolist()
+        n, loss, baseline_loss, squared, covered, baseline_covered, *_ = self.sums.tolist()
+        with_thresholds, brier, baseline_brier = self.sums[6:].tolist()
         if n == 0 or baseline_loss <= 0:
             return Skill(self.forecasts)
         d = (loss - baseline_loss) / n
@@ -93,6 +101,8 @@ class Paired:
             high=-(d - half) / unit if is_enough else None,
             coverage=min(1.0, covered / n),
             baseline_coverage=min(1.0, baseline_covered / n),
+            brier=brier / with_thresholds if with_thresholds else None,
+            baseline_brier=baseline_brier / with_thresholds if with_thresholds else None,
         )
 
 
@@ -106,6 +116,8 @@ class Skill:
     high: float | None = None
     coverage: float | None = None  # share of outcomes between the outermost answered levels
     baseline_coverage: float | None = None
+    brier: float | None = None  # of forecasts with thresholds: mean over these and the steps
+    baseline_brier: float | None = None
 
     @property
     def verdict(self) -> Verdict:

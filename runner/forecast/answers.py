@@ -13,6 +13,7 @@ from runner.answer_cache import AnswerCache, Entry
 from runner.bands import Correction, relimited
 from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord, Learned, Rolling, SegmentOf
+from runner.calibration.crossing import probability_above
 from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.skill import (
     EVERYTHING,
@@ -30,6 +31,7 @@ from runner.types import (
     Bands,
     BreakerState,
     FallbackReason,
+    FloatArray,
     ForecastRequest,
     ModelAnswer,
     ModelFailure,
@@ -97,6 +99,7 @@ class Forecast:
     conformal_asked: bool = False
     conformal: Adjusted | None = None  # paths (1, H, Q); None also if too few outcomes are known
     check: Check | None = None  # of the newest prices, where that was asked for
+    above: FloatArray | None = None  # (H, K) probabilities, where thresholds were asked for
     covariates_ignored: tuple[str, ...] = ()  # names of those that the bands do not depend on
 
 
@@ -194,8 +197,9 @@ class AnswerStore:
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
-        self._note(resolved, resolved.key.model, answer.bands)
-        return self._of_model(resolved, answer)
+        forecast = self._of_model(resolved, answer)
+        self._note(forecast, resolved.key.model, answer.bands)
+        return forecast
 
     def fresh(self, resolved: ResolvedRequest) -> Forecast | None:
         """The forecast of a cached answer that has not expired."""
@@ -223,19 +227,19 @@ class AnswerStore:
         warnings: tuple[str, ...] = (),
     ) -> Forecast:
         """The forecast of baseline bands, with the reason and further warnings."""
-        routed_from = resolved.key.model if reason in BY_EVIDENCE else None
-        self._note(resolved, BASELINE_MODEL, bands, routed_from)
-        bands = self._limited(resolved, bands)
+        limited = self._limited(resolved, bands)
         forecast = Forecast(
             resolved=resolved,
-            bands=bands,
+            bands=limited,
             source=Source.BASELINE,
             breaker_state=self.breaker_state(resolved.key.model),
-            warnings=(*resolved.warnings, f"fallback_{reason}", *warnings, *bands.corrections),
+            warnings=(*resolved.warnings, f"fallback_{reason}", *warnings, *limited.corrections),
             fallback_reason=reason,
             covariates_ignored=tuple(sorted(resolved.request.x_past)),
         )
-        return self._checked(self._calibrated(forecast, BASELINE_MODEL), BASELINE_MODEL)
+        forecast = self._completed(forecast, BASELINE_MODEL)
+        self._note(forecast, BASELINE_MODEL, bands)
+        return forecast
 
     def _of_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         bands = self._limited(resolved, answer.bands)
@@ -250,8 +254,7 @@ class AnswerStore:
             cache_age_s=answer.age_s,
             cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),
         )
-        model = resolved.key.model
-        return self._checked(self._calibrated(forecast, model), model)
+        return self._completed(forecast, resolved.key.model)
 
     def _from_entry(self, resolved: ResolvedRequest, entry: Entry[ModelAnswer]) -> Forecast:
         return replace(
@@ -268,10 +271,9 @@ class AnswerStore:
         levels = np.asarray(resolved.key.levels)
         return relimited(bands, levels, self._bands, own, resolved.series.y_prob)
 
-    def _note(
-        self, resolved: ResolvedRequest, source: str, bands: Bands, routed_from: str | None = None
-    ) -> None:
-        request = resolved.request
+    def _note(self, forecast: Forecast, source: str, bands: Bands) -> None:
+        """Adds the forecast to the outbox; ``bands`` are those before the request's own limits."""
+        resolved, request = forecast.resolved, forecast.resolved.request
         if self._outbox is None or not request.observe:
             return
         self._outbox.add(
@@ -286,9 +288,18 @@ class AnswerStore:
                 source=source,
                 bands=bands,
                 transform=request.transform,
-                routed_from=routed_from,
+                thresholds=request.thresholds,
+                above=forecast.above,
+                routed_from=(
+                    resolved.key.model if forecast.fallback_reason in BY_EVIDENCE else None
+                ),
             )
         )
+
+    def _completed(self, forecast: Forecast, source: str) -> Forecast:
+        """The forecast with all that its caller asks for besides bands."""
+        calibrated = self._calibrated(forecast, source)
+        return self._checked(_above(calibrated), source)
 
     def _calibrated(self, forecast: Forecast, source: str) -> Forecast:
         """The forecast with calibrated paths, if its caller wants them."""
@@ -316,3 +327,12 @@ class AnswerStore:
         interval = interval_of(bands.unlimited, levels, settings.target_coverage)
         segments = segment_chain(settings, request.liquidity_bucket, request.freq, interval)
         return adjust(paths, levels, self._conformal, source, segments, settings)
+
+
+def _above(forecast: Forecast) -> Forecast:
+    """With the probability above each threshold, of the calibrated paths where there are such."""
+    request, calibrated = forecast.resolved.request, forecast.conformal
+    if not request.thresholds:
+        return forecast
+    paths = forecast.bands.y_prob if calibrated is None else calibrated.paths[0]
+    return replace(forecast, above=probability_above(paths, request.levels, request.thresholds))

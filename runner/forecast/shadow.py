@@ -61,10 +61,8 @@ class Shadow:
             outcomes = await self._model.forecast_many(items) if items else ()
             for record, outcome in zip(fit, outcomes, strict=True):
                 if isinstance(outcome, ModelAnswer):
-                    bands = outcome.bands
-                    self._keep(
-                        replace(record, source=model, bands=bands, routed_from=None, is_shadow=True)
-                    )
+                    own = replace(record, source=model, bands=outcome.bands, is_shadow=True)
+                    self._keep(replace(own, above=None, routed_from=None))
 
     def _is_sampled(self, record: ForecastRecord) -> bool:
         """One in `ASKED_ONE_IN`, and every one of a routed segment of which little is known."""

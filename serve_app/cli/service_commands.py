@@ -67,6 +67,7 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
 
     \b
     skill    1 - pinball loss / that of the baseline for the same windows; below 0 is worse
+    brier    of probability_above where callers sent thresholds (that of the baseline's bands)
     verdict  better or worse where the whole interval is on one side of 0
     answers  the baseline where the model loses; only with routing.mode enforce
 
@@ -83,8 +84,8 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
     from rich.table import Table
 
     table = Table(
-        "model", "segment", "forecasts", "skill", "interval", "coverage", "baseline's", "verdict",
-        "answers", box=None,
+        "model", "segment", "forecasts", "skill", "interval", "coverage", "baseline's", "brier",
+        "verdict", "answers", box=None,
     )  # fmt: skip
     for one in found["skill"]:
         low, high = one["skill_low"], one["skill_high"]
@@ -99,6 +100,7 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
             "-" if one["skill"] is None else f"{one['skill']:+.3f}",
             "-" if low is None else f"{low:+.3f} to {high:+.3f}",
             *("-" if share is None else f"{share:.1%}" for share in shares),
+            "-" if one["brier"] is None else f"{one['brier']:.3f} ({one['baseline_brier']:.3f})",
             one["verdict"],
             here + pinned + (", baseline in enforce" if routed and here == "model" else ""),
         )

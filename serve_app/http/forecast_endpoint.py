@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from runner.answer_cache import AnswerCache, Entry
 from runner.calibration.conformal import Adjusted
-from runner.calibration.crossing import probability_above
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
 from runner.pacer import Pacer
@@ -194,7 +193,7 @@ def encode(forecast: Forecast) -> bytes:
         "quantiles": request.levels,
         "yhat_q": _by_level(forecast.bands.y_prob, request.levels),
         **(_calibrated(forecast.conformal, request.levels) if forecast.conformal_asked else {}),
-        **(_above(forecast) if request.thresholds else {}),
+        **({} if forecast.above is None else _above(forecast.above, request.thresholds)),
         **({"check": forecast.check} if forecast.check else {}),
         "meta": _meta(forecast),
     }
@@ -207,12 +206,8 @@ def _by_level(y_prob: FloatArray, levels: Sequence[float]) -> dict[str, FloatArr
     return {format_level(level): paths[i] for i, level in enumerate(levels)}
 
 
-def _above(forecast: Forecast) -> dict[str, Any]:
-    """The probability above each threshold, from the calibrated paths where the answer has them."""
-    request, calibrated = forecast.resolved.request, forecast.conformal
-    paths = forecast.bands.y_prob if calibrated is None else calibrated.paths[0]
-    above = probability_above(paths, request.levels, request.thresholds)
-    return {"probability_above": _by_level(above, request.thresholds)}
+def _above(probability: FloatArray, thresholds: Sequence[float]) -> dict[str, Any]:
+    return {"probability_above": _by_level(probability, thresholds)}
 
 
 def _calibrated(adjusted: Adjusted | None, levels: Sequence[float]) -> dict[str, Any]:

@@ -32,6 +32,12 @@ class SkillItem(Out):
         description="Share of outcomes between the outermost levels."
     )
     baseline_coverage: Probability | None
+    brier: Probability | None = Field(
+        description="Brier score of probability_above as answered; null: nobody sent thresholds."
+    )
+    baseline_brier: Probability | None = Field(
+        description="That of the baseline's bands, which are not calibrated."
+    )
     verdict: Verdict = Field(description="Whether the interval of the skill is on one side of 0.")
     routed: bool = Field(description="The baseline answers here where routing.mode is enforce.")
     pinned: Pin | None = Field(description="What the configuration says must answer here.")

@@ -94,7 +94,11 @@ def test_learned_state_is_loaded_again_in_its_order(
 
 
 def test_file_of_an_earlier_version_has_no_scores_no_breaches_and_no_skill(files: Files) -> None:
-    files.change(lambda body: [body.pop(name) for name in ("skill", "coverage")])
+    files.change(lambda body: body.pop("coverage"))
+    brier = ("with_thresholds", "brier", "baseline_brier")
+    files.change(lambda body: [body["skill"][0].pop(name) for name in brier])
+    assert files.load().skill["fracast-0", "all"].sums[6:].tolist() == [0, 0, 0]
+    files.change(lambda body: body.pop("skill"))
     files.change(
         lambda body: [row.pop(k) for row in body["rolling"] for k in ("scores", "breaches")]
     )

@@ -50,7 +50,22 @@ def test_forecast_is_scored_once_when_its_last_step_is_known() -> None:
     y = np.array([0.55, 0.6, 0.65])
     expected = [_loss(y, 0.1), _loss(y, 0.2)]
     assert sums[1:3] == pytest.approx(expected)
-    assert sums[4:] == pytest.approx([2 / 3, 1.0])  # 0.65 is over 0.6
+    assert sums[4:6] == pytest.approx([2 / 3, 1.0])  # 0.65 is over 0.6
+    assert sums[6:].tolist() == [0, 0, 0]  # there were no thresholds
+
+
+@pytest.mark.parametrize("answered", [None, [[0.9, 0.1]] * 9])
+def test_probabilities_above_thresholds_get_brier_scores(answered: Any) -> None:
+    scores = make_scores(max_steps=2)
+    above = None if answered is None else np.array(answered)
+    scores.learn([seen(0, 0.5, bands=band(0.5, 0.1, 9), thresholds=(0.5, 0.6), above=above)])
+    scores.learn([seen(2, 0.5, 0.55, 0.65)])
+
+    happened = np.array([[1, 0], [1, 1]])
+    model = np.array(answered[:2] if answered else [[0.5, 0.1]] * 2)
+    baseline_above = np.array([[0.5, 0.3]] * 2)  # its band is twice as wide
+    expected = [((p - happened) ** 2).mean() for p in (model, baseline_above)]
+    assert scores.known[MODEL, EVERYTHING].sums[6:] == pytest.approx([1, *expected])
 
 
 def test_records_of_one_batch_score_each_other() -> None:

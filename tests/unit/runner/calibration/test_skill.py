@@ -21,7 +21,8 @@ def scored(ratio: float, forecasts: int, seed: int = 0) -> np.ndarray:
     chance = np.random.default_rng(seed)
     hard = chance.lognormal(-5, 1, forecasts)
     both = hard[:, None] * chance.lognormal(0, 0.3, (forecasts, 2))
-    return np.column_stack([both * [ratio, 1.0], np.full((forecasts, 2), 0.8)])
+    rest = np.tile([0.8, 0.8, np.nan, np.nan], (forecasts, 1))
+    return np.column_stack([both * [ratio, 1.0], rest])
 
 
 def one_by_one(rows: np.ndarray) -> list[Paired]:
@@ -57,6 +58,16 @@ def test_figures_are_the_ratio_of_losses_with_an_interval_around_it() -> None:
     assert skill.coverage == pytest.approx(0.8)
 
 
+def test_brier_scores_are_those_of_the_forecasts_with_thresholds() -> None:
+    without = scored(1.0, 20)
+    with_them = without.copy()
+    with_them[:, 4:] = [0.25, 0.1]
+    skill = Paired().after(np.concatenate([without, with_them])).skill()
+
+    assert [skill.brier, skill.baseline_brier] == pytest.approx([0.25, 0.1])
+    assert Paired().after(without).skill().brier is None
+
+
 def test_older_forecasts_count_less() -> None:
     skill = Paired().after(np.concatenate([scored(2.0, 2000), scored(0.5, 4000, seed=1)])).skill()
 
@@ -65,12 +76,12 @@ def test_older_forecasts_count_less() -> None:
 
 
 def test_too_few_forecasts_have_no_verdict() -> None:
-    few = one_by_one(np.tile([0.3, 0.1, 1.0, 1.0], (LEAST_FORECASTS, 1)))
+    few = one_by_one(np.tile([0.3, 0.1, 1.0, 1.0, 0.2, 0.1], (LEAST_FORECASTS, 1)))
 
     assert {p.skill().verdict for p in few[:-2]} == {Verdict.UNDECIDED}
     assert few[0].skill().low is None
     assert Paired().skill().value is None
-    assert Paired().after(np.zeros((30, 4))).skill().verdict is Verdict.UNDECIDED  # no loss at all
+    assert Paired().after(np.zeros((30, 6))).skill().verdict is Verdict.UNDECIDED  # no loss at all
 
 
 def test_routed_segment_goes_back_when_the_model_is_better_on_average() -> None:
@@ -117,13 +128,13 @@ def test_advice_follows_the_verdict_over_all_unless_a_segment_contradicts(
 
 def test_undecided_segment_follows_all_unless_its_own_interval_says_it_differs() -> None:
     wild = np.column_stack([np.tile([0.05, 0.001], 15), np.tile([0.01, 0.02], 15)])
-    undecided = Paired().after(np.column_stack([wild, np.full((30, 2), 0.8)]))
+    undecided = Paired().after(np.column_stack([wild, np.full((30, 4), 0.8)]))
     worse, alike = Paired().after(scored(2.0, 100)), Paired().after(scored(1.0, 300))
     known = {
         ("m", "all"): worse,
         ("m", "undecided"): undecided,
         ("m", "alike"): alike,
-        ("m", "no loss"): Paired().after(np.zeros((30, 4))),
+        ("m", "no loss"): Paired().after(np.zeros((30, 6))),
         ("m", "few"): Paired().after(scored(2.0, 5)),
         ("m", "worse"): worse,
     }

@@ -50,6 +50,18 @@ def test_model_that_lost_its_markets_is_noted_with_the_baselines_answer(
     assert [one.routed_from for one in outbox.take(10)] == [expected]
 
 
+def test_probability_above_thresholds_is_noted_as_answered() -> None:
+    outbox = Outbox(10)
+    answers, _ = make_answers(outbox)
+    forecast = answers.from_model(resolved(thresholds=(0.3, 0.45)), make_answer())
+    (noted,) = outbox.take(10)
+
+    assert noted.thresholds == (0.3, 0.45)
+    assert noted.above is forecast.above
+    assert forecast.above is not None
+    assert forecast.above[0].tolist() == pytest.approx([0.9, 0.5])
+
+
 def test_answers_to_requests_that_are_not_observed_are_not_noted() -> None:
     outbox = Outbox(10)
     answers, _ = make_answers(outbox)

@@ -52,7 +52,8 @@ def sampled(number: int = 0, points: int = 60, **changes: Any) -> ForecastRecord
 
 async def test_a_record_is_asked_for_and_kept_under_the_models_name() -> None:
     bench = Bench(SHADOW)
-    gap = sampled(observed_prob=np.array([np.nan, 0.4, np.nan, *[0.5] * 60]))
+    prices = np.array([np.nan, 0.4, np.nan, *[0.5] * 60])
+    gap = sampled(observed_prob=prices, thresholds=(0.5,), above=np.full((3, 1), 0.4))
     assert await bench.offer(gap) == [(SHADOW, 1)]
 
     (asked,), (kept,) = bench.model.calls[0], bench.kept
@@ -61,6 +62,7 @@ async def test_a_record_is_asked_for_and_kept_under_the_models_name() -> None:
     assert asked.y_prob[:4].tolist() == [0.4, 0.4, 0.4, 0.5]
     assert (kept.source, kept.market_id) == (SHADOW, gap.market_id)
     assert kept.bands.y_prob.tolist() == make_bands(3).y_prob.tolist()
+    assert (kept.thresholds, kept.above) == ((0.5,), None)
 
 
 async def test_model_that_lost_its_markets_is_asked_in_the_background() -> None:

@@ -308,6 +308,7 @@ def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
     assert rows[2][-2:] == ["undecided", "model"]
     assert "routing.mode is observe" in shown.stdout
     assert [one["verdict"] for one in as_json["skill"]] == ["worse", "undecided"]
+    assert "0.200 (0.100)" in shown.stdout
     assert "fracast-0: drop: worse than the baseline" in shown.stdout
     assert "calibrated bands hold 58% (too few, with evidence" in shown.stdout
     assert "ewma: the baseline; no calibrated forecast is scored yet" in shown.stdout
