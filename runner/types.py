@@ -115,6 +115,8 @@ class ForecastRequest:
     observe: bool = True  # False: not learned from, and counted apart
     newest_prob: FloatArray = field(default_factory=lambda: np.empty(0))  # (n,) after as_of
     thresholds: tuple[float, ...] = ()  # inside (0, 1): the probability above each is wanted
+    closes_at: float | None = None  # POSIX seconds: no step of the horizon is later
+    is_cut: bool = False  # more steps were asked for than there are before the close
 
 
 @dataclass(frozen=True, slots=True, eq=False)

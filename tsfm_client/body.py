@@ -17,10 +17,10 @@ _NUMBERS = (int, float, np.integer, np.floating)
 class Options(TypedDict, total=False):
     """Optional fields of a request; docs/api.md explains each, and its default.
 
-    ``times`` and ``as_of`` are datetimes, ISO-8601 texts, numpy datetimes or POSIX seconds; UTC
-    if they have no zone. ``model`` is the wire's ``model.model_name``; ``deadline_ms`` is sent as a
-    header. ``levels``, ``as_of`` and ``times`` may also have the wire's names: ``quantiles``,
-    ``as_of_ts`` and ``y_ts``.
+    ``times``, ``as_of`` and ``closes_at`` are datetimes, ISO-8601 texts, numpy datetimes or POSIX
+    seconds; UTC if they have no zone. ``model`` is the wire's ``model.model_name``; ``deadline_ms``
+    is sent as a header. ``levels``, ``as_of`` and ``times`` may also have the wire's names:
+    ``quantiles``, ``as_of_ts`` and ``y_ts``.
     """
 
     as_of: Moment
@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     newest_steps: int
     levels: Iterable[float]
     thresholds: Iterable[float]
+    closes_at: Moment
     model: str
     conformal: bool
     observe: bool
@@ -77,6 +78,8 @@ def request_body(market_id: str, y: Any, **options: Unpack[Options]) -> dict[str
         body["quantiles"] = [float(level) for level in given["levels"]]
     if "thresholds" in given:
         body["thresholds"] = [float(price) for price in given["thresholds"]]
+    if "closes_at" in given:
+        body["closes_at"] = to_moment(given["closes_at"]).isoformat()
     if "model" in given:
         body["model"] = {"model_name": given["model"]}
     for name in {"x_past", "x_future"} & given.keys():

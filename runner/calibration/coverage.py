@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.calibration.miscoverage import CoverageTest, Miscovers
-from runner.calibration.skill import Advice, Paired, Skill
+from runner.calibration.skill import Advice, Paired, Skill, skill_segment
 from runner.calibration.state import ConformalState
 from runner.calibration.surprise import ScoreHistogram
 from runner.types import Bands, FloatArray, Transform
@@ -50,6 +50,13 @@ class ForecastRecord:
     above: FloatArray | None = None  # (H, K) as answered; None: nothing was
     routed_from: str | None = None  # the model that was not asked because of what is known of it
     is_shadow: bool = False  # it answered nobody
+    closes_at: float | None = None  # POSIX seconds
+
+    @property
+    def skill_segment(self) -> str:
+        """In which its source is compared with the baseline."""
+        closes_in_s = None if self.closes_at is None else self.closes_at - self.as_of
+        return skill_segment(self.observed_prob, self.freq, self.liquidity, closes_in_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from runner.calibration.coverage import ROUNDING, ForecastRecord, Learned, Segme
 from runner.calibration.crossing import probability_above
 from runner.calibration.miscoverage import CoverageTest
 from runner.calibration.open_forecasts import TOLERANCE_STEPS
-from runner.calibration.skill import EVERYTHING, Paired, skill_segment
+from runner.calibration.skill import EVERYTHING, Paired
 from runner.config.conformal import ConformalSection
 from runner.types import BASELINE_MODEL, FloatArray
 
@@ -127,7 +127,7 @@ class PairedScores:
                 as_of=record.as_of,
                 step_s=record.step_s,
                 source=record.source,
-                segment=skill_segment(record.observed_prob, record.freq, record.liquidity),
+                segment=record.skill_segment,
                 levels=np.asarray(record.levels),
                 bands=record.bands.y_prob[:steps],
                 baseline=None if baseline is None else baseline[:steps],

@@ -39,6 +39,7 @@ SUMS = (
 )
 _ACTIVITY = ((0.04, "few"), (0.3, "some"), (np.inf, "many"))  # share of steps that moved: 12 of 288
 _PRICE = ((0.05, "edge"), (0.2, "side"), (np.inf, "middle"))  # distance from 0 or 1
+_CLOSES = ((3600, "hour"), (86_400, "day"), (np.inf, "later"))  # within so many seconds
 _R_SQUARED = (-2 * log(ALPHA) + log(-2 * log(ALPHA) + 1)) / TIGHT_AT
 
 
@@ -127,8 +128,10 @@ class Skill:
         return Verdict.BETTER if self.low > 0 else Verdict.WORSE
 
 
-def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -> str:
-    """The segment of a window ``(T,)`` with NaN for no value.
+def skill_segment(
+    observed_prob: FloatArray, freq: str, liquidity: str | None, closes_in_s: float | None = None
+) -> str:
+    """The segment of a window ``(T,)`` with NaN for no value, of a market that closes then.
 
     >>> skill_segment(np.array([0.5, 0.5, np.nan, 0.6]), "5m", "high")
     'activity=many|price=middle|freq=5m|liquidity=high'
@@ -141,6 +144,8 @@ def skill_segment(observed_prob: FloatArray, freq: str, liquidity: str | None) -
         f"price={next(name for limit, name in _PRICE if away < limit)}",
         f"freq={freq}",
     ]
+    if closes_in_s is not None:
+        parts.append(f"closes={next(name for limit, name in _CLOSES if closes_in_s < limit)}")
     return "|".join(parts if liquidity is None else [*parts, f"liquidity={liquidity}"])
 
 

@@ -307,7 +307,8 @@ def _yaml_off(value: object) -> object:
 
 
 _SEGMENT = (
-    r"^(all|activity=(few|some|many)\|price=(edge|side|middle)\|freq=\d+[mhd](\|liquidity=.+)?)$"
+    r"^(all|activity=(few|some|many)\|price=(edge|side|middle)\|freq=\d+[mhd]"
+    r"(\|closes=(hour|day|later))?(\|liquidity=.+)?)$"
 )
 SegmentName = Annotated[str, StringConstraints(pattern=_SEGMENT)]
 

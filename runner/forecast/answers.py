@@ -185,8 +185,7 @@ class AnswerStore:
         """Why the baseline must answer in such markets although the model could, if it must."""
         if self._routing.mode is not RoutingMode.ENFORCE:
             return None
-        request, observed_prob = resolved.request, resolved.series.observed_prob
-        segment = skill_segment(observed_prob, request.freq, request.liquidity_bucket)
+        segment = _skill_segment(resolved)
         pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
         if pinned is not None:
             return FallbackReason.PINNED_TO_BASELINE if pinned is Pin.BASELINE else None
@@ -288,6 +287,7 @@ class AnswerStore:
                 source=source,
                 bands=bands,
                 transform=request.transform,
+                closes_at=request.closes_at,
                 thresholds=request.thresholds,
                 above=forecast.above,
                 routed_from=(
@@ -336,3 +336,11 @@ def _above(forecast: Forecast) -> Forecast:
         return forecast
     paths = forecast.bands.y_prob if calibrated is None else calibrated.paths[0]
     return replace(forecast, above=probability_above(paths, request.levels, request.thresholds))
+
+
+def _skill_segment(resolved: ResolvedRequest) -> str:
+    request, closes_in_s = resolved.request, None
+    if request.closes_at is not None:
+        closes_in_s = request.closes_at - request.as_of.timestamp()
+    observed_prob = resolved.series.observed_prob
+    return skill_segment(observed_prob, request.freq, request.liquidity_bucket, closes_in_s)

@@ -100,6 +100,7 @@ class InputWarning(StrEnum):
     PARAMS_DROPPED = "model_params_dropped"
     VERSION_NOT_SELECTABLE = "model_version_not_selectable"
     GAPS_FILLED = "gaps_filled"
+    HORIZON_CUT = "horizon_cut_at_close"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,5 +193,6 @@ def _warnings(
         InputWarning.PARAMS_DROPPED: params_dropped,
         InputWarning.VERSION_NOT_SELECTABLE: version is not None and version != entry.version,
         InputWarning.GAPS_FILLED: series.gaps_filled > 0,
+        InputWarning.HORIZON_CUT: request.is_cut,
     }
     return tuple(notice.value for notice, holds in found.items() if holds)

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from runner.calibration.coverage import ForecastRecord, SegmentOf
-from runner.calibration.skill import LEAST_FORECASTS, Paired, skill_segment
+from runner.calibration.skill import LEAST_FORECASTS, Paired
 from runner.config.loading import Config
 from runner.config.registry import ModelEntry, Registry, shadow_models
 from runner.forecast.forecaster import ModelPort
@@ -67,8 +67,7 @@ class Shadow:
     def _is_sampled(self, record: ForecastRecord) -> bool:
         """One in `ASKED_ONE_IN`, and every one of a routed segment of which little is known."""
         if record.routed_from is not None:
-            segment = skill_segment(record.observed_prob, record.freq, record.liquidity)
-            known = self._known().get((record.routed_from, segment), Paired())
+            known = self._known().get((record.routed_from, record.skill_segment), Paired())
             if known.forecasts < LEAST_FORECASTS:
                 return True
         return is_shadowed(record.market_id, record.as_of)

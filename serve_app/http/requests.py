@@ -7,6 +7,7 @@ constraint per element and can name the wrong element.
 import asyncio
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ from runner.config.loading import Config
 from runner.config.sections import BandsSection, RequestSection
 from runner.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
 from runner.forecast.check import MAX_NEWEST_STEPS, split
+from runner.forecast.resolved_request import TOLERANCE_S
 from runner.types import MIN_EPS, FloatArray, ForecastRequest, ParamValue, Space, Transform
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -181,6 +183,9 @@ class ForecastBody(StrictBody):
     thresholds: Annotated[Series, Field(max_length=MAX_THRESHOLDS)] | None = Field(
         None, description="Prices inside (0, 1): the answer has the probability to be above each."
     )
+    closes_at: Timestamp | None = Field(
+        None, description="When the market closes: later steps are not forecast."
+    )
     bands: BandsBody | None = None
     observe: Annotated[bool, Field(strict=True)] = Field(
         True, description="false for tests and replays: not learned from, and counted apart."
@@ -232,9 +237,32 @@ def to_request(wire: ForecastBody, config: Config, newest_steps: int = 0) -> For
         width_limits=_width_limits(wire.bands, config.bands),
         observe=wire.observe,
         thresholds=_thresholds(wire.thresholds),
+        closes_at=_closes_at(wire),
     )
     newest_steps = newest_steps if wire.newest_steps is None else wire.newest_steps
-    return split(request, newest_steps) if newest_steps else request
+    return _cut_at_close(split(request, newest_steps) if newest_steps else request)
+
+
+def _closes_at(wire: ForecastBody) -> float | None:
+    if wire.closes_at is None:
+        return None
+    if wire.closes_at < wire.as_of_ts:
+        raise InvalidRequestError("closes_at", "The market must not be closed at as_of_ts.")
+    return wire.closes_at.timestamp()
+
+
+def _cut_at_close(request: ForecastRequest) -> ForecastRequest:
+    """The request with the steps up to the close alone."""
+    if request.closes_at is None:
+        return request
+    left_s = request.closes_at - request.as_of.timestamp()
+    steps = int((left_s + TOLERANCE_S) // request.step_s)
+    if steps < 1:
+        raise InvalidRequestError("closes_at", "The market closes before the first step ends.")
+    if steps >= request.horizon_steps:
+        return request
+    x_future = {name: x[:steps] for name, x in request.x_future.items()}
+    return replace(request, horizon_steps=steps, x_future=x_future, is_cut=True)
 
 
 def _width_limits(wire: BandsBody | None, bands: BandsSection) -> dict[str, float]:

@@ -36,6 +36,7 @@ export const MISCOVERS = {
 
 export const WARNINGS = {
   baseline_in_process: "The baseline service did not answer in time; the same bands were computed in place.",
+  horizon_cut_at_close: "The market closes before the last step asked for; later steps are not forecast.",
   gaps_filled: "Missing values were filled with the last one before them.",
   model_params_dropped: "Options that the model does not allow were dropped.",
   model_version_not_selectable: "The version asked for cannot be chosen; the one installed answered.",

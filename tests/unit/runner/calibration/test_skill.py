@@ -103,6 +103,12 @@ def test_segment_names_activity_price_step_and_liquidity() -> None:
     assert skill_segment(lively, "5m", "high") == (
         "activity=many|price=middle|freq=5m|liquidity=high"
     )
+    closing = [skill_segment(still, "1h", "high", s) for s in (3599, 86_399, 1e9)]
+    assert [one.split("|")[3:] for one in closing] == [
+        ["closes=hour", "liquidity=high"],
+        ["closes=day", "liquidity=high"],
+        ["closes=later", "liquidity=high"],
+    ]
     assert skill_segment(np.full(3, np.nan), "5m", None).startswith("activity=few|price=middle")
 
 

@@ -7,7 +7,7 @@ from runner.calibration.coverage import Learned
 from runner.calibration.state import ConformalState, StepFactors
 from runner.forecast.answers import BY_EVIDENCE, AnswerStore, Forecast, Outbox
 from runner.types import Bands, FallbackReason
-from tests.support.builders import make_answer, make_bands, make_config
+from tests.support.builders import AS_OF, make_answer, make_bands, make_config
 from tests.support.fakes import FakeClock
 from tests.support.learning import make_seen, make_state
 from tests.unit.runner.forecast.forecasters import resolved
@@ -26,7 +26,12 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     outbox = Outbox(10)
     answers, _ = make_answers(outbox)
     model, baseline = make_answer(), make_bands()
-    gap = resolved(market_id="m-1", y_prob=np.array([0.4, np.nan, 0.5]), liquidity_bucket="high")
+    gap = resolved(
+        market_id="m-1",
+        y_prob=np.array([0.4, np.nan, 0.5]),
+        liquidity_bucket="high",
+        closes_at=AS_OF.timestamp() + 60,
+    )
     answers.from_model(resolved(), model)
     answers.from_baseline(gap, baseline, REASON)
 
@@ -36,6 +41,8 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     assert (second.market_id, second.liquidity, second.freq) == ("m-1", "high", "5m")
     assert (second.as_of, second.step_s) == (gap.request.as_of.timestamp(), 300)
     np.testing.assert_array_equal(second.observed_prob, [0.4, np.nan, 0.5])
+    assert first.skill_segment.endswith("|freq=5m")
+    assert second.skill_segment.endswith("|freq=5m|closes=hour|liquidity=high")
 
 
 @pytest.mark.parametrize("reason", [*BY_EVIDENCE, FallbackReason.PINNED_TO_BASELINE, REASON])

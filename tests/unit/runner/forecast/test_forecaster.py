@@ -23,7 +23,7 @@ from runner.types import (
     Space,
     Transform,
 )
-from tests.support.builders import make_answer, make_bands, make_request, walk
+from tests.support.builders import AS_OF, make_answer, make_bands, make_request, walk
 from tests.support.learning import make_paired
 from tests.support.virtual_time import run_virtual
 from tests.unit.runner.forecast.forecasters import Bench, failure, resolved, settle
@@ -422,3 +422,13 @@ async def test_under_overload_cached_answers_are_used_first_fresh_then_expired()
     assert fresh.fallback_reason is None
     assert stale.fallback_reason is FallbackReason.STALE_IF_ERROR
     assert stale.warnings == ("fallback_overloaded",)
+
+
+async def test_time_to_close_is_part_of_the_routed_segment(ask: Ask) -> None:
+    bench = routing_bench(pins={f"{SEGMENT}|closes=hour": "baseline", "all": "model"})
+    reasons = [
+        (await ask(bench, closes_at=AS_OF.timestamp() + 60 * minutes)).fallback_reason
+        for minutes in (59, 61)
+    ]
+
+    assert reasons == ["pinned_to_baseline", None]

@@ -68,7 +68,8 @@ def test_every_field_of_a_request_has_a_place_for_its_errors() -> None:
     fields = set(DOCUMENT["components"]["schemas"]["ForecastRequest"]["properties"])
 
     # the console sends none of these, except a check box, which cannot be wrong
-    assert fields - placed == {"conformal", "bands", "observe", "newest_steps", "thresholds"}
+    sent_by_programs = {"conformal", "bands", "observe", "newest_steps", "thresholds", "closes_at"}
+    assert fields - placed == sent_by_programs
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_bare_off_of_yaml_is_a_mode_and_enforce_needs_learning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert RoutingSection.model_validate({"mode": False}).mode is RoutingMode.OFF
-    narrow = "activity=few|price=edge|freq=5m|liquidity=high"
+    narrow = "activity=few|price=edge|freq=5m|closes=day|liquidity=high"
     assert RoutingSection.model_validate({"pins": {narrow: "model"}}).pins[narrow] is Pin.MODEL
     monkeypatch.setenv("TSFM_ROUTING__MODE", "enforce")
     monkeypatch.setenv("TSFM_CONFORMAL__ONLINE", "false")
