@@ -74,6 +74,7 @@ class ModelEntry(Section):
     max_series_per_call: Count | None
     max_context: Count | None  # past points that the model uses
     levels: tuple[Level, ...] | None  # the only ones that it supports; None is any, () is none
+    level_range: tuple[Level, Level] | None = None  # the outermost ones that can be believed
     covariates: Covariates | None = None  # that it uses; None: not known
     allowed_params: Mapping[Name, ParamRule]  # of model.params; all others are dropped
     note: str | None  # one sentence that helps to choose a model
@@ -85,9 +86,17 @@ class ModelEntry(Section):
         """Every name of the model, aliases of environments excluded."""
         return frozenset((self.name, self.runtime_name, *self.aliases))
 
-    def gives(self, levels: Sequence[float]) -> bool:
-        """Whether the model has every one of the levels."""
-        return self.levels is None or set(levels) <= set(self.levels)
+    def gives(self, levels: Sequence[float], params: Params = ()) -> bool:
+        """Whether the model gives every one of the ascending levels, and can be believed there.
+
+        Of n sample paths the lowest one is the quantile of 1 / (n + 1).
+        """
+        low, high = self.level_range or (0.0, 1.0)
+        samples = dict(params).get("num_samples")
+        if isinstance(samples, int):
+            low, high = max(low, 1 / (samples + 1)), min(high, samples / (samples + 1))
+        inside = low <= levels[0] and levels[-1] <= high
+        return inside and (self.levels is None or set(levels) <= set(self.levels))
 
     def covariates_ignored(self, named: Iterable[str]) -> tuple[str, ...]:
         """Those of the named covariates that the model does not use at all, sorted."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from runner.baseline.ewma_bands import BaselineRequest
 from runner.config.loading import Config
-from runner.config.registry import ModelEntry, Registry
+from runner.config.registry import ModelEntry, Params, Registry
 from runner.config.sections import FallbackSection
 from runner.types import (
     BatchKey,
@@ -77,7 +77,11 @@ def regularise(
 
 
 def ineligible_reason(
-    request: ForecastRequest, series: RegularSeries, entry: ModelEntry, settings: FallbackSection
+    request: ForecastRequest,
+    series: RegularSeries,
+    entry: ModelEntry,
+    params: Params,
+    settings: FallbackSection,
 ) -> FallbackReason | None:
     """Why the baseline must answer for this series, or None when the model may.
 
@@ -89,7 +93,7 @@ def ineligible_reason(
         return FallbackReason.GAP_TOO_LONG
     if series.points < settings.min_points_for_tsfm:
         return FallbackReason.TOO_FEW_POINTS
-    if not entry.gives(request.levels):
+    if not entry.gives(request.levels, params):
         return FallbackReason.LEVELS_NOT_SUPPORTED
     return None
 
@@ -159,7 +163,7 @@ def resolve_request(
         entry=entry,
         series=series,
         key=key,
-        ineligible_reason=ineligible_reason(request, series, entry, config.fallback),
+        ineligible_reason=ineligible_reason(request, series, entry, params, config.fallback),
         cache_key=_digest(key, series, request),
         warnings=_warnings(request, entry, series, len(params) < len(request.params)),
     )

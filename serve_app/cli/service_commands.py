@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -45,7 +45,7 @@ def models(url: Url = HERE, token: Token = None, as_json: AsJson = False) -> Non
             INSTALLED[model.installed],
             ", ".join(model.aliases),
             f"{model.license}, {model.license_tag.replace('_', ' ')}",
-            "any" if model.levels is None else ", ".join(map(str, model.levels)) or "none",
+            _levels(model.levels, model.level_range),
             (model.covariates or "not known").replace("_", " "),
             "any" if model.max_context is None else str(model.max_context),
             "not measured" if model.skill is None else f"{model.skill:+.2f}",
@@ -114,6 +114,12 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
         )
     if found["mode"] != "enforce":
         typer.echo(f"routing.mode is {found['mode']}: every answer is as if nothing were measured.")
+
+
+def _levels(only: Sequence[float] | None, between: Sequence[float] | None) -> str:
+    if only is not None:
+        return ", ".join(map(str, only)) or "none"
+    return "any" if between is None else f"{between[0]} to {between[1]}"
 
 
 _ADVICE = {

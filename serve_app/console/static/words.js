@@ -68,8 +68,9 @@ export const reasonWords = (code) => REASONS[code] ?? code;
 const COVARIATES = { none: "no covariates", past: "past covariates", past_and_future: "past and future covariates" };
 
 /** What a model takes: quantile levels, covariates, context length. */
-export function takes({ levels, covariates, max_context: context }) {
-  const known = levels?.length ? `levels ${levels[0]} to ${levels.at(-1)}` : levels ? "no quantile levels" : "any level";
+export function takes({ levels, level_range: range, covariates, max_context: context }) {
+  const ends = levels?.length ? levels : range;
+  const known = ends ? `levels ${ends[0]} to ${ends.at(-1)}` : levels ? "no quantile levels" : "any level";
   return [known, COVARIATES[covariates], context ? `${context} points` : "any length"].filter(Boolean).join(", ");
 }
 

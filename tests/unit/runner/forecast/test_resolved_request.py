@@ -76,7 +76,19 @@ def with_gap(points: int, *missing: int) -> np.ndarray:
             {"model_name": "granite-ttm-r2", "levels": (0.5,)},
             FallbackReason.LEVELS_NOT_SUPPORTED,
         ),
-        ({"model_name": "chronos2", "levels": (0.05, 0.5)}, None),
+        ({"model_name": "chronos2", "levels": (0.01, 0.5, 0.99)}, None),
+        ({"model_name": "chronos2", "levels": (0.005, 0.5)}, FallbackReason.LEVELS_NOT_SUPPORTED),
+        ({"model_name": "chronos2", "levels": (0.5, 0.995)}, FallbackReason.LEVELS_NOT_SUPPORTED),
+        ({"model_name": "toto", "levels": (0.01, 0.99)}, None),
+        (
+            {"model_name": "toto", "levels": (0.01, 0.5), "params": {"num_samples": 64}},
+            FallbackReason.LEVELS_NOT_SUPPORTED,
+        ),
+        (
+            {"model_name": "toto", "levels": (0.5, 0.99), "params": {"num_samples": 64}},
+            FallbackReason.LEVELS_NOT_SUPPORTED,
+        ),
+        ({"model_name": "toto", "levels": (0.02, 0.98), "params": {"num_samples": 64}}, None),
     ],
 )
 def test_series_for_which_the_model_is_not_suited_has_a_reason(
