@@ -130,6 +130,23 @@ class ModelSeries:
     x_future: Mapping[str, FloatArray] = field(default_factory=dict)  # known ahead, each (H,)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RuntimeForecast:
+    """A runtime's forecast of one series."""
+
+    paths: FloatArray  # (H, Q) in model space
+    notices: tuple[str, ...] = ()  # what the runtime said about it, as codes
+    covariates_ignored: tuple[str, ...] = ()  # names, as the runtime gave them
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeUsage:
+    """What a runtime says about one call; None where it does not."""
+
+    inference_ms: float | None = None
+    peak_memory_mb: float | None = None  # MiB, of the model's process since it started
+
+
 @dataclass(frozen=True, slots=True)
 class BatchKey:
     """What series must have in common to share a runtime call."""
@@ -181,6 +198,8 @@ class ModelAnswer:
     queue_ms: float
     runtime_ms: float
     age_s: float | None = None  # its age if it came from the Runner's cache; None: fresh
+    notices: tuple[str, ...] = ()  # of the runtime, as codes
+    covariates_ignored: tuple[str, ...] = ()  # as the runtime named them
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,11 @@ def _roots(horizon: int) -> list[float]:
 
 def _ignored(series: Mapping[str, Any], model: str) -> list[str]:
     """``mock`` takes no covariates: it drops them and says so; the other models take them."""
-    names = sorted(series.get("past_covariates") or ()) if model == "mock" else []
+    known_ahead = set(series.get("future_covariates") or ())
     return [
-        f"ignoring unsupported covariate: series={series['id']!r} covariate={name!r}"
-        for name in names
+        f"ignoring unsupported covariate: model {model!r} (family={family_of(model)}) does not "
+        f"support {'known-future' if name in known_ahead else 'past-only'} numeric covariates; "
+        f"series={series['id']!r} covariate={name!r}"
+        for name in sorted(series.get("past_covariates") or ())
+        if model == "mock"
     ]

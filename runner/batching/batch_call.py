@@ -17,9 +17,17 @@ from runner.batching.dispatcher import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
 from runner.config.sections import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
-from runner.types import Bands, BatchKey, FloatArray, ModelRequest, ModelSeries, Transform
+from runner.types import (
+    Bands,
+    BatchKey,
+    FloatArray,
+    ModelRequest,
+    ModelSeries,
+    RuntimeForecast,
+    Transform,
+)
 
-RuntimeResult = FloatArray | ModelError
+RuntimeResult = RuntimeForecast | ModelError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +38,8 @@ class ItemResult:
     batch_size: int
     began: float
     ended: float
+    notices: tuple[str, ...] = ()
+    covariates_ignored: tuple[str, ...] = ()
 
 
 class RuntimePort(Protocol):
@@ -38,7 +48,7 @@ class RuntimePort(Protocol):
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
     ) -> list[RuntimeResult]:
-        """``(H, Q)`` paths in model space, or an error, per series; raises ModelError for all."""
+        """The forecast, or an error, of each series; raises ModelError for all."""
 
 
 class BreakersPort(Protocol):
@@ -133,14 +143,16 @@ class BatchCall:
         usable = {i: r for i, r in enumerate(raw) if not isinstance(r, ModelError)}
         if not usable:
             return results
-        rows, paths = list(usable), np.stack(list(usable.values()))  # (B, H, Q)
+        rows = list(usable)
+        paths = np.stack([forecast.paths for forecast in usable.values()])  # (B, H, Q)
         y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
         least = min_widths((requests[i].y_prob for i in rows), self._limits)
         sanitized = sanitize(y_prob, np.asarray(key.levels), self._limits, least)
         ended = self._clock()
         for b, i in enumerate(rows):
             if sanitized.usable[b]:
-                results[i] = ItemResult(sanitized.row(b), len(requests), began, ended)
+                said = usable[i].notices, usable[i].covariates_ignored
+                results[i] = ItemResult(sanitized.row(b), len(requests), began, ended, *said)
         return results
 
 

@@ -230,6 +230,8 @@ def _answer(result: ItemResult, arrived: float, state: BreakerState) -> ModelAns
         batch_size=result.batch_size,
         queue_ms=(result.began - arrived) * 1e3,
         runtime_ms=(result.ended - result.began) * 1e3,
+        notices=result.notices,
+        covariates_ignored=result.covariates_ignored,
     )
 
 

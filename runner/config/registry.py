@@ -17,10 +17,11 @@ from pydantic import Field, ValidationError, model_validator
 from runner.config.loading import Config, complaints, read_yaml
 from runner.config.sections import Count, Environment, Level, Section
 from runner.errors import ConfigError, ModelNotAllowedError, RequestError, UnknownModelError
-from runner.types import ParamValue
+from runner.types import FloatArray, ParamValue
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Params = tuple[tuple[str, ParamValue], ...]
+Covariate = Mapping[str, FloatArray]  # by name
 Covariates = Literal["none", "past", "past_and_future"]
 
 
@@ -97,6 +98,11 @@ class ModelEntry(Section):
             low, high = max(low, 1 / (samples + 1)), min(high, samples / (samples + 1))
         inside = low <= levels[0] and levels[-1] <= high
         return inside and (self.levels is None or set(levels) <= set(self.levels))
+
+    def takes(self, past: Covariate, future: Covariate) -> tuple[Covariate, Covariate]:
+        """Of the covariates those that the model uses; all, where that is not known."""
+        uses_future = self.covariates in (None, "past_and_future")
+        return {} if self.covariates == "none" else past, future if uses_future else {}
 
     def covariates_ignored(self, named: Iterable[str]) -> tuple[str, ...]:
         """Those of the named covariates that the model does not use at all, sorted."""

@@ -26,6 +26,7 @@ from runner.config.loading import Config
 from runner.config.sections import Pin, RoutingMode
 from runner.forecast.check import Check, judge
 from runner.forecast.resolved_request import InputWarning, ResolvedRequest
+from runner.tollama.notices import Notice
 from runner.types import (
     BASELINE_MODEL,
     Bands,
@@ -76,7 +77,8 @@ UNCALIBRATED = "conformal_uncalibrated"  # warning: asked for, but too few outco
 WARNINGS = (  # every warning that an answer can carry; documented in docs/api.md
     *(f"fallback_{reason}" for reason in FallbackReason),
     IN_PROCESS,
-    *(notice.value for notice in InputWarning),
+    *(warning.value for warning in InputWarning),
+    *(notice.value for notice in Notice),
     *(correction.value for correction in Correction),
     UNCALIBRATED,
 )
@@ -247,8 +249,8 @@ class AnswerStore:
             bands=bands,
             source=Source.MODEL,
             breaker_state=answer.breaker_state,
-            warnings=(*resolved.warnings, *bands.corrections),
-            covariates_ignored=resolved.entry.covariates_ignored(resolved.request.x_past),
+            warnings=(*resolved.warnings, *answer.notices, *bands.corrections),
+            covariates_ignored=_ignored(resolved, answer),
             model=answer,
             cache_age_s=answer.age_s,
             cache_entry=self._cache.fresh(resolved.cache_key, self._clock()),
@@ -344,3 +346,10 @@ def _skill_segment(resolved: ResolvedRequest) -> str:
         closes_in_s = request.closes_at - request.as_of.timestamp()
     observed_prob = resolved.series.observed_prob
     return skill_segment(observed_prob, request.freq, request.liquidity_bucket, closes_in_s)
+
+
+def _ignored(resolved: ResolvedRequest, answer: ModelAnswer) -> tuple[str, ...]:
+    """The covariates of the request that the bands do not depend on."""
+    sent = set(resolved.request.x_past)
+    by_runtime = sent & set(answer.covariates_ignored)
+    return tuple(sorted({*resolved.entry.covariates_ignored(sent), *by_runtime}))

@@ -36,7 +36,7 @@ class RegularSeries:
 
     y_prob: FloatArray  # (T,), finite: the last known value is carried forward over gaps
     observed_prob: FloatArray  # (T,), NaN where a step has no observation
-    x_past: Mapping[str, FloatArray]  # covariates on the same grid, each (T,)
+    x_past: Mapping[str, FloatArray]  # covariates that the model uses, on this grid, each (T,)
     points: int  # number of steps with an observation
     longest_gap_minutes: float  # the longest stretch of steps without an observation
 
@@ -117,6 +117,7 @@ class ResolvedRequest:
     key: BatchKey
     ineligible_reason: FallbackReason | None  # why the model must not be asked
     cache_key: bytes  # equal for requests that must get the same bands
+    x_future: Mapping[str, FloatArray]  # that the model uses, each (H,)
     warnings: tuple[str, ...]  # values of `InputWarning`
 
     def for_model(self, budget_s: float, priority: Priority) -> ModelRequest:
@@ -132,7 +133,7 @@ class ResolvedRequest:
             cache_key=self.cache_key,
             priority=priority,
             x_past=self.series.x_past,
-            x_future=request.x_future,
+            x_future=self.x_future,
         )
 
     def for_baseline(self) -> BaselineRequest:
@@ -153,9 +154,8 @@ def resolve_request(
     """
     entry = registry.resolve(request.model_name, config.environment)
     steps = min(config.request.input_len_steps, entry.max_context or config.request.max_points)
-    series = regularise(
-        request.y_prob, request.y_ts, request.x_past, request.step_s, max_steps=steps
-    )
+    x_past, x_future = entry.takes(request.x_past, request.x_future)
+    series = regularise(request.y_prob, request.y_ts, x_past, request.step_s, max_steps=steps)
     params = entry.filter_params(request.params)
     key = BatchKey(entry.runtime_name, request.horizon_steps, request.levels, params)
     return ResolvedRequest(
@@ -164,12 +164,18 @@ def resolve_request(
         series=series,
         key=key,
         ineligible_reason=ineligible_reason(request, series, entry, params, config.fallback),
-        cache_key=_digest(key, series, request),
+        cache_key=_digest(key, series, x_future, request),
+        x_future=x_future,
         warnings=_warnings(request, entry, series, len(params) < len(request.params)),
     )
 
 
-def _digest(key: BatchKey, series: RegularSeries, request: ForecastRequest) -> bytes:
+def _digest(
+    key: BatchKey,
+    series: RegularSeries,
+    x_future: Mapping[str, FloatArray],
+    request: ForecastRequest,
+) -> bytes:
     """A hash of everything that changes the bands; the market's name does not."""
     digest = hashlib.blake2b(digest_size=16)
     transform, end_ts = request.transform, request.as_of.timestamp()
@@ -178,7 +184,7 @@ def _digest(key: BatchKey, series: RegularSeries, request: ForecastRequest) -> b
         f"|{transform.space.value}|{transform.eps}".encode()
     )
     _add(digest, "y", series.y_prob)
-    for kind, covariates in (("past", series.x_past), ("future", request.x_future)):
+    for kind, covariates in (("past", series.x_past), ("future", x_future)):
         for name in sorted(covariates):
             _add(digest, f"{kind}:{name!r}", covariates[name])
     return digest.digest()

@@ -14,6 +14,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
+from dataclasses import dataclass
 
 from tenacity import (
     AsyncRetrying,
@@ -40,9 +41,9 @@ from runner.tollama.wire import (
     join_request,
     longest_answer,
 )
-from runner.types import BatchKey, FloatArray, ModelSeries
+from runner.types import BatchKey, ModelSeries, RuntimeForecast, RuntimeUsage
 
-SeriesResult = FloatArray | ModelError
+SeriesResult = RuntimeForecast | ModelError
 
 
 class BatchSplit:
@@ -157,6 +158,16 @@ class RetryBudget:
         self._tokens = min(self._capacity, self._tokens + self._ratio)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """What all parts of a call have in common; times are on the runtime's clock."""
+
+    key: BatchKey
+    series: Sequence[ModelSeries]
+    mark: str
+    callers_deadline: float
+
+
 class TollamaRuntime:
     """Forecasts by a tollama daemon; ``clock`` is monotonic. The caller closes ``http``."""
 
@@ -167,8 +178,11 @@ class TollamaRuntime:
         *,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
+        on_usage: Callable[[str, RuntimeUsage], None] = lambda model, usage: None,
     ) -> None:
+        """``on_usage`` gets what the runtime says of each call, with the model's name."""
         self._http = http
+        self._on_usage = on_usage
         self._settings = settings
         self._sleep = sleep
         self._clock = clock
@@ -178,7 +192,7 @@ class TollamaRuntime:
     async def forecast(
         self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
     ) -> list[SeriesResult]:
-        """For each series its ``(H, Q)`` paths in model space, or its own error.
+        """For each series its forecast, or its own error.
 
         A further call (a retry, or a part of a refused batch) starts only within
         ``settings.timeout_s``, the time that callers wait. ``budget_s`` limits all calls and waits
@@ -188,12 +202,12 @@ class TollamaRuntime:
             ModelError: the first call failed as a whole, or may not be made; no result exists.
         """
         check_levels(key.levels)
-        mark = f"{secrets.token_hex(6)}-"
-        split = BatchSplit(encode_series(series, mark))
-        callers_deadline = self._clock() + min(self._settings.timeout_s, budget_s)
+        until = self._clock() + min(self._settings.timeout_s, budget_s)
+        call = _Call(key, series, f"{secrets.token_hex(6)}-", until)
+        split = BatchSplit(encode_series(series, call.mark))
         try:
             async with asyncio.timeout(budget_s):
-                await self._send_all(split, key, mark, callers_deadline)
+                await self._send_all(split, call)
         except TimeoutError as exc:
             self._retries.failed()
             _end(split, RuntimeTimeoutError(f"no answer within {budget_s:g} s"), exc)
@@ -201,29 +215,28 @@ class TollamaRuntime:
             _end(split, exc, exc.__cause__)
         return split.outcomes
 
-    async def _send_all(
-        self, split: BatchSplit, key: BatchKey, mark: str, callers_deadline: float
-    ) -> None:
+    async def _send_all(self, split: BatchSplit, call: _Call) -> None:
         while part := split.next_part():
-            if split.started and self._clock() >= callers_deadline:
+            if split.started and self._clock() >= call.callers_deadline:
                 split.fail_rest(RuntimeRejectedError("no time was left to send it on its own"))
             else:
-                await self._send_part(split, key, mark, part, callers_deadline)
+                await self._send_part(split, call, part)
 
-    async def _send_part(
-        self, split: BatchSplit, key: BatchKey, mark: str, part: list[int], callers_deadline: float
-    ) -> None:
-        body = join_request(key, split.encoded(part))
+    async def _send_part(self, split: BatchSplit, call: _Call, part: list[int]) -> None:
+        body = join_request(call.key, split.encoded(part))
         if len(body) > self._settings.max_request_bytes:
             split.too_large()
             return
         try:
-            answer = await self._post(body, longest_answer(key, len(part)), callers_deadline)
+            longest = longest_answer(call.key, len(part))
+            answer = await self._post(body, longest, call.callers_deadline)
         except RuntimeTooLargeError:
             split.too_large()
         else:
             if answer.status == 200:
-                split.answered(await _forecasts_in(answer, key, part, mark))
+                outcomes, usage = await _forecasts_in(answer, call, part)
+                self._on_usage(call.key.model, usage)
+                split.answered(outcomes)
             else:
                 split.refused(blamed(answer.body, len(part)))
 
@@ -261,17 +274,18 @@ class TollamaRuntime:
 
 
 async def _forecasts_in(
-    answer: Answer, key: BatchKey, part: list[int], mark: str
-) -> list[FloatArray | BadOutputError]:
+    answer: Answer, call: _Call, part: list[int]
+) -> tuple[list[RuntimeForecast | BadOutputError], RuntimeUsage]:
     """The forecast or error of each series of a part; closes the connection after any error."""
+    series = {i: call.series[i] for i in part}
     try:
-        outcomes = decode_forecasts(answer.body, key, part, mark)
+        outcomes, usage = decode_forecasts(answer.body, call.key, series, call.mark)
     except BadOutputError:
         await answer.hang_up()
         raise
     if any(isinstance(outcome, BadOutputError) for outcome in outcomes):
         await answer.hang_up()
-    return outcomes
+    return outcomes, usage
 
 
 def _retry_after_s(exc: BaseException | None) -> float:

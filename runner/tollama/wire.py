@@ -5,6 +5,7 @@ No network here: bytes in, values out. A fault of one series is an error of that
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import orjson
 
 from runner.errors import BadOutputError, RuntimeRejectedError
-from runner.types import BatchKey, FloatArray, ModelSeries
+from runner.tollama.notices import Notices
+from runner.types import BatchKey, FloatArray, ModelSeries, RuntimeForecast, RuntimeUsage
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 _OTHER_PARTS = 100  # objects and lists, besides paths, that an answer and each forecast may have
@@ -74,21 +76,32 @@ def join_request(key: BatchKey, parts: Sequence[bytes]) -> bytes:
 
 
 def decode_forecasts(
-    body: bytes, key: BatchKey, indexes: Sequence[int], mark: str = "s"
-) -> list[FloatArray | BadOutputError]:
-    """For each index its ``(H, Q)`` quantile paths in model space, or the error.
+    body: bytes, key: BatchKey, series: Mapping[int, ModelSeries], mark: str = "s"
+) -> tuple[list[RuntimeForecast | BadOutputError], RuntimeUsage]:
+    """The forecast of each series, by its index, or its error; and what the call took.
 
     Raises:
         BadOutputError: the whole body is not a valid answer.
     """
     parts = body.count(b"[") + body.count(b"{")  # a million empty lists take a second to parse
-    if parts > _OTHER_PARTS * (1 + len(indexes)) + len(key.levels) * len(indexes):
+    if parts > _OTHER_PARTS * (1 + len(series)) + len(key.levels) * len(series):
         raise BadOutputError("the answer has too many parts")
+    answer = _parse(body)
     by_id: dict[str, list[Mapping[str, Any]]] = {}
-    for forecast in _forecasts(body):
+    for forecast in answer["forecasts"]:
         if isinstance(forecast, dict):
             by_id.setdefault(str(forecast.get("id")), []).append(forecast)
-    return [_read_one(by_id.get(f"{mark}{i}", ()), key) for i in indexes]
+    notices = Notices(answer.get("warnings"))
+    forecasts: list[RuntimeForecast | BadOutputError] = []
+    for i, one in series.items():
+        name = f"{mark}{i}"
+        paths = _read_one(by_id.get(name, ()), key, one)
+        if isinstance(paths, BadOutputError):
+            forecasts.append(paths)
+        else:
+            said = notices.of(name), notices.ignored(name)
+            forecasts.append(RuntimeForecast(paths, *said))
+    return forecasts, _usage(answer)
 
 
 def _encode_one(
@@ -119,15 +132,27 @@ def _timestamps(count: int, end_ts: float, step_s: int) -> Any:
     return last - np.arange(count - 1, -1, -1) * np.timedelta64(step_s, "s")
 
 
-def _forecasts(body: bytes) -> list[Any]:
+def _parse(body: bytes) -> dict[str, Any]:
+    """The answer, which has a list of forecasts."""
     try:
         answer = _loads(body)
     except (ValueError, RecursionError) as exc:
         raise BadOutputError("the answer is not JSON") from exc
-    forecasts = answer.get("forecasts") if isinstance(answer, dict) else None
-    if not isinstance(forecasts, list):
+    if not isinstance(answer, dict) or not isinstance(answer.get("forecasts"), list):
         raise BadOutputError("the answer holds no list of forecasts")
-    return forecasts
+    return answer
+
+
+def _usage(answer: Mapping[str, Any]) -> RuntimeUsage:
+    found = [(answer.get("timing"), "inference_ms"), (answer.get("usage"), "peak_memory_mb")]
+    values = [part.get(name) if isinstance(part, dict) else None for part, name in found]
+    return RuntimeUsage(*map(_amount, values))
+
+
+def _amount(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        return None
+    return float(value)
 
 
 def _loads(body: bytes) -> Any:
@@ -138,9 +163,13 @@ def _loads(body: bytes) -> Any:
         return json.loads(body)
 
 
-def _read_one(found: Sequence[Mapping[str, Any]], key: BatchKey) -> FloatArray | BadOutputError:
+def _read_one(
+    found: Sequence[Mapping[str, Any]], key: BatchKey, series: ModelSeries
+) -> FloatArray | BadOutputError:
     if len(found) != 1:
         return BadOutputError("its id came twice" if found else "no forecast came with its id")
+    if _begins_late(found[0].get("start_timestamp"), series):
+        return BadOutputError("the forecast does not begin at the step after the series")
     quantiles = found[0].get("quantiles")
     if not isinstance(quantiles, dict):
         return BadOutputError("the forecast has no quantiles")
@@ -151,6 +180,19 @@ def _read_one(found: Sequence[Mapping[str, Any]], key: BatchKey) -> FloatArray |
     if not all(_is_path(row, key.horizon_steps) for row in rows):
         return BadOutputError("a quantile path is not a list of numbers of the asked length")
     return _to_array(rows)
+
+
+def _begins_late(start: Any, series: ModelSeries) -> bool:
+    """Whether a forecast is one of later steps, as those of moirai in tollama 0.1.0 are.
+
+    Some runners name the last step of the series as the start, others the one after it.
+    """
+    try:
+        begins = datetime.fromisoformat(start)
+    except (TypeError, ValueError):
+        return False  # nothing is said
+    start_ts = (begins if begins.tzinfo else begins.replace(tzinfo=UTC)).timestamp()
+    return start_ts > series.end_ts + 1.5 * series.step_s
 
 
 @lru_cache(maxsize=256)  # the same for all series of a batch, and for most batches

@@ -28,7 +28,7 @@ from serve_app.remote.clients import ItemBatch, ItemTasks, ReconnectingActor
 from serve_app.remote.clients import NumberedAnswers as Parts
 from serve_app.scaling import demand
 from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
-from serve_app.telemetry.request_metrics import Call, QueueGauges, metered
+from serve_app.telemetry.request_metrics import Call, QueueGauges, metered, usage_metrics
 from serve_app.telemetry.tracing import ItemForecast, forward, traced_call, traced_item
 
 # For the first forecasts of the wanted models. It is shorter than the ingress waits for a Runner
@@ -66,7 +66,13 @@ class Runner:
         served = [model.entry.runtime_name for model in registry.served(config.environment)]
         for i, url in enumerate(tollama.base_urls):
             http = RuntimeHttp(tollama, url, prepare=None if tracer is None else forward)
-            runtime = TollamaRuntime(http, tollama, sleep=asyncio.sleep, clock=time.monotonic)
+            runtime = TollamaRuntime(
+                http,
+                tollama,
+                sleep=asyncio.sleep,
+                clock=time.monotonic,
+                on_usage=usage_metrics(recorder),
+            )
             self._models.append(RuntimeModels(http, runtime, served, wanted))
             calls.append(_measured(self._call(config, i, runtime), recorder, tracer))
         self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(

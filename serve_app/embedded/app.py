@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from resource import RUSAGE_SELF, getrusage
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -161,15 +162,30 @@ def _refusal_of(exc: ValidationError) -> list[dict[str, Any]]:
 def _answer_of(wire: ForecastWire, rows: FloatArray, inference_ms: float) -> dict[str, Any]:
     """The body of a 200; ``rows`` is ``(B, 1 + Q, H)``; the first row, the median, is the mean."""
     forecasts = [_forecast_of(s, wire.quantiles, rows[i]) for i, s in enumerate(wire.series)]
-    ignored = any(series.past_covariates for series in wire.series)
+    peak_memory_mb = getrusage(RUSAGE_SELF).ru_maxrss / 1024  # Linux gives KiB
     return {
         "model": wire.model,
         "forecasts": forecasts,
         "metrics": None,
         "timing": {"model_load_ms": 0.0, "inference_ms": inference_ms, "total_ms": inference_ms},
-        "usage": {"runner": "embedded", "series_count": len(forecasts), "horizon": wire.horizon},
-        "warnings": ["covariates are ignored by this model"] if ignored else None,
+        "usage": {
+            "runner": "embedded",
+            "series_count": len(forecasts),
+            "horizon": wire.horizon,
+            "device": "cpu",
+            "peak_memory_mb": peak_memory_mb,
+        },
+        "warnings": [text for one in wire.series for text in _ignored(one, wire.model)] or None,
     }
+
+
+def _ignored(series: SeriesWire, model: str) -> list[str]:
+    """Says, in tollama's words, which covariates this model does not use."""
+    return [
+        f"ignoring unsupported covariate: model {model!r} (family=fracast) does not support "
+        f"past-only numeric covariates; series={series.id!r} covariate={name!r}"
+        for name in series.past_covariates or ()
+    ]
 
 
 def _forecast_of(series: SeriesWire, levels: Sequence[float], rows: FloatArray) -> dict[str, Any]:

@@ -103,6 +103,17 @@ RUNTIME = _histogram(
     _TIMES,
     ("model",),
 )
+RUNTIME_INFERENCE = _histogram(
+    "tsfm_runtime_inference_seconds",
+    "The model's part of it, as the runtime says.",
+    _TIMES,
+    ("model",),
+)
+RUNTIME_MEMORY = _gauge(
+    "tsfm_runtime_memory_bytes",
+    "Most memory that the model's process has used, as the runtime says.",
+    ("model",),
+)
 RUNTIME_CALLS = _counter(
     "tsfm_runtime_calls_total",
     "Runtime calls by result: ok, or the fallback reason of its first item.",

@@ -17,7 +17,14 @@ from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.batching.item_router import reason_of
 from runner.breaker.state_machine import BreakerSnapshots
 from runner.forecast.answers import Forecast
-from runner.types import BatchKey, BreakerState, FallbackReason, ModelRequest, Source
+from runner.types import (
+    BatchKey,
+    BreakerState,
+    FallbackReason,
+    ModelRequest,
+    RuntimeUsage,
+    Source,
+)
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_history import RequestHistory
@@ -161,6 +168,18 @@ def metered(call: Call, recorder: Recorder, clock: Callable[[], float]) -> Call:
         return outcome
 
     return counted
+
+
+def usage_metrics(recorder: Recorder) -> Callable[[str, RuntimeUsage], None]:
+    """Records what runtimes say of each call."""
+
+    def record(model: str, usage: RuntimeUsage) -> None:
+        if usage.inference_ms is not None:
+            recorder.histogram(metrics.RUNTIME_INFERENCE, model).observe(usage.inference_ms / 1e3)
+        if usage.peak_memory_mb is not None:
+            recorder.gauge(metrics.RUNTIME_MEMORY, model).set(usage.peak_memory_mb * 2**20)
+
+    return record
 
 
 def result_of(outcome: BatchResult[ItemResult]) -> str:

@@ -36,6 +36,12 @@ export const MISCOVERS = {
 
 export const WARNINGS = {
   baseline_in_process: "The baseline service did not answer in time; the same bands were computed in place.",
+  runtime_ignored_covariates: "The model's runtime does not use all of the covariates.",
+  runtime_filled_covariates: "The model's runtime filled missing values of covariates.",
+  runtime_changed_series: "The model's runtime cut, padded or filled the series.",
+  runtime_replaced_values: "The model's runtime replaced values of the forecast that were no numbers.",
+  runtime_approximated_levels: "The model's runtime approximated the levels.",
+  runtime_warning: "The model's runtime gave a warning; its log has it.",
   horizon_cut_at_close: "The market closes before the last step asked for; later steps are not forecast.",
   gaps_filled: "Missing values were filled with the last one before them.",
   model_params_dropped: "Options that the model does not allow were dropped.",

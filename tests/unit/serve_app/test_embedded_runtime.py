@@ -34,7 +34,7 @@ async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates():
 
     first, short, last = results
     assert isinstance(short, RuntimeRejectedError)
-    assert first.shape == last.shape == (12, 5)
+    assert first.paths.shape == last.paths.shape == (12, 5)
 
 
 @pytest.mark.parametrize("package", ["torch", "fracast"])

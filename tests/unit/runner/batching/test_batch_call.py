@@ -22,7 +22,7 @@ from runner.errors import (
     RuntimeRejectedError,
     RuntimeTimeoutError,
 )
-from runner.types import BatchKey, ModelRequest, ModelSeries, Space, Transform
+from runner.types import BatchKey, ModelRequest, ModelSeries, RuntimeForecast, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
 from tests.support.fakes import FakeBreakers, FakeClock
 
@@ -32,8 +32,8 @@ PATHS = to_logit(np.tile([0.3, 0.4, 0.5], (3, 1)), 1e-6)  # (H, Q)
 
 
 class FakeRuntime:
-    def __init__(self, *raw: RuntimeResult, error: Exception | None = None) -> None:
-        self.raw = list(raw)
+    def __init__(self, *raw: RuntimeResult | np.ndarray, error: Exception | None = None) -> None:
+        self.raw = [RuntimeForecast(r) if isinstance(r, np.ndarray) else r for r in raw]
         self.error = error
         self.hold: asyncio.Event | None = None
         self.series: Sequence[ModelSeries] = ()
@@ -91,6 +91,17 @@ async def test_series_are_sent_in_log_odds_and_bands_are_probabilities() -> None
     assert (result.batch_size, result.began, result.ended) == (2, 1000.0, 1000.0)
 
 
+async def test_what_the_runtime_said_of_a_series_goes_with_its_bands() -> None:
+    said = RuntimeForecast(PATHS, ("runtime_warning",), ("volume",))
+    outcome = await Bench(FakeRuntime(said, PATHS)).run(make_model_request(), make_model_request())
+    first, second = outcome.results
+
+    assert isinstance(first, ItemResult)
+    assert isinstance(second, ItemResult)
+    assert (first.notices, first.covariates_ignored) == (("runtime_warning",), ("volume",))
+    assert (second.notices, second.covariates_ignored) == ((), ())
+
+
 async def test_transforms_may_differ_within_a_batch() -> None:
     identity = Transform(Space.IDENTITY, 1e-6)
     raw = np.tile([0.3, 0.4, 1.7], (3, 1))
@@ -117,7 +128,7 @@ async def test_bands_that_are_not_finite_are_bad_output() -> None:
     ],
 )
 async def test_errors_of_items_are_their_own_and_one_answer_is_a_success(
-    raw: tuple[RuntimeResult, RuntimeResult], verdict: Verdict
+    raw: tuple[ModelError, ModelError | np.ndarray], verdict: Verdict
 ) -> None:
     bench = Bench(FakeRuntime(*raw))
     outcome = await bench.run(make_model_request(), make_model_request())

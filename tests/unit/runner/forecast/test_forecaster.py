@@ -168,7 +168,36 @@ async def test_equal_request_is_answered_from_the_cache_until_it_expires(ask: As
 async def test_everything_that_changes_the_bands_changes_the_cache_key(
     change: dict[str, Any],
 ) -> None:
-    assert resolved(**change).cache_key != resolved().cache_key
+    usual = {"model_name": "chronos2"}
+    assert resolved(**{**usual, **change}).cache_key != resolved(**usual).cache_key
+
+
+@pytest.mark.parametrize(
+    ("model", "past", "future"),
+    [("chronos2", {"v"}, {"v"}), ("toto", {"v"}, set()), ("mock", set(), set())],
+)
+async def test_covariates_that_a_model_does_not_use_are_not_sent_and_change_no_key(
+    ask: Ask, model: str, past: set[str], future: set[str]
+) -> None:
+    bench, covariates = Bench(), {"x_past": {"v": walk(60)}, "x_future": {"v": walk(3)}}
+    forecast = await ask(bench, model_name=model, **covariates)
+
+    (sent,) = bench.model.requests
+    assert (set(sent.x_past), set(sent.x_future)) == (past, future)
+    assert forecast.covariates_ignored == (() if past else ("v",))
+    key = resolved(model_name=model).cache_key
+    assert (resolved(model_name=model, **covariates).cache_key == key) == (not past)
+
+
+async def test_what_the_runtime_says_is_in_the_answer_and_only_names_of_the_request(
+    ask: Ask,
+) -> None:
+    said = {"notices": ("runtime_warning",), "covariates_ignored": ("v", "<b>")}
+    bench = Bench(make_answer(**said))
+    forecast = await ask(bench, model_name="chronos2", x_past={"v": walk(60), "w": walk(60)})
+
+    assert forecast.warnings == ("runtime_warning",)
+    assert forecast.covariates_ignored == ("v",)
 
 
 async def test_fallback_is_never_cached_as_the_models_answer(ask: Ask) -> None:

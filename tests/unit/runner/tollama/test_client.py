@@ -22,7 +22,7 @@ from runner.errors import (
 )
 from runner.tollama.client import RetryBudget, TollamaRuntime
 from runner.tollama.http import RuntimeHttp
-from runner.types import BatchKey, ModelSeries
+from runner.types import BatchKey, ModelSeries, RuntimeForecast, RuntimeUsage
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
 from tests.support.recordings import answer, recorded
@@ -65,6 +65,7 @@ class Daemon:
         self.call_s = call_s
         self.calls = []
         self.sleeps = []
+        self.usage = []  # what the runtime object was told
 
     async def __call__(self, request):
         self.clock.now += self.call_s
@@ -92,7 +93,10 @@ class Daemon:
 def make_runtime(daemon, **changes):
     settings = BASE.model_copy(update=changes)
     http = RuntimeHttp(settings, "http://host/runtime", httpx.MockTransport(daemon))
-    return TollamaRuntime(http, settings, sleep=daemon.sleep, clock=daemon.clock)
+    told = daemon.usage.append
+    return TollamaRuntime(
+        http, settings, sleep=daemon.sleep, clock=daemon.clock, on_usage=lambda *said: told(said)
+    )
 
 
 async def forecast(daemon, values=(0.0,), budget_s=30.0, **changes):
@@ -105,7 +109,7 @@ def status(code, body=None, headers=None):
 
 
 def kinds(outcomes):
-    return ["ok" if isinstance(o, np.ndarray) else type(o).__name__ for o in outcomes]
+    return ["ok" if isinstance(o, RuntimeForecast) else type(o).__name__ for o in outcomes]
 
 
 async def test_a_batch_is_one_call_and_gives_one_array_per_series():
@@ -114,7 +118,9 @@ async def test_a_batch_is_one_call_and_gives_one_array_per_series():
     outcomes = await forecast(daemon, values=[1.0, 2.0, 3.0])
 
     assert daemon.calls == [[0, 1, 2]]
-    np.testing.assert_array_equal(outcomes, [np.full((3, 3), v) for v in (1.0, 2.0, 3.0)])
+    assert daemon.usage == [(KEY.model, RuntimeUsage())]
+    paths = [outcome.paths for outcome in outcomes]
+    np.testing.assert_array_equal(paths, [np.full((3, 3), v) for v in (1.0, 2.0, 3.0)])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ async def test_only_the_bad_series_of_a_refused_batch_is_rejected(names, calls):
 
     assert [len(c) for c in daemon.calls] == calls
     assert kinds(outcomes) == ["ok", "RuntimeRejectedError", "ok", "ok"]
-    assert [o[0, 0] for o in outcomes if isinstance(o, np.ndarray)] == [1, 2, 3]
+    assert [o.paths[0, 0] for o in outcomes if isinstance(o, RuntimeForecast)] == [1, 2, 3]
 
 
 async def test_fault_of_the_whole_request_causes_no_further_calls():
@@ -376,5 +382,6 @@ async def test_answer_to_another_call_is_refused_and_its_connection_closed():
             ]
 
     assert kinds(outcomes) == ["ok", "BadOutputError", "ok"]
-    np.testing.assert_array_equal(outcomes[2], np.full((3, 3), 3.0))
+    assert isinstance(outcomes[2], RuntimeForecast)
+    np.testing.assert_array_equal(outcomes[2].paths, np.full((3, 3), 3.0))
     assert doubling.connections == 2

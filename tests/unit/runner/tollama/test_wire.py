@@ -14,7 +14,7 @@ from runner.tollama.wire import (
     join_request,
     longest_answer,
 )
-from runner.types import BatchKey, ModelSeries
+from runner.types import BatchKey, ModelSeries, RuntimeForecast, RuntimeUsage
 from tests.support.recordings import body_of, recorded_request
 
 END_TS = datetime(2026, 2, 20, 12, tzinfo=UTC).timestamp()
@@ -32,7 +32,9 @@ def sent(key, series):
 
 
 def decode(body, key, indexes) -> list[Any]:
-    return list(decode_forecasts(body, key, indexes))
+    """The paths or the error of each series."""
+    forecasts, _ = decode_forecasts(body, key, {i: make_series() for i in indexes})
+    return [one.paths if isinstance(one, RuntimeForecast) else one for one in forecasts]
 
 
 def test_request_equals_the_recorded_one():
@@ -190,3 +192,54 @@ def test_longest_valid_answer_is_within_the_limits():
 
     assert len(body) < longest_answer(key, 16)
     assert all(isinstance(one, np.ndarray) for one in decode(body.encode(), key, range(16)))
+
+
+@pytest.mark.parametrize(
+    ("start", "is_late"),
+    [
+        ("2026-02-20T12:00:00Z", False),  # the last step of the series
+        ("2026-02-20T12:05:00+00:00", False),
+        ("2026-02-20T12:05:00", False),
+        ("2026-02-20T12:20:00", True),
+        ("9999-12-31T23:59:59", True),
+        ("2026-02-20T12:20:00Z", True),  # a horizon later
+        ("soon", False),
+        (None, False),
+        (1_771_588_800, False),
+    ],
+)
+def test_forecast_of_later_steps_is_bad_output(start, is_late):
+    item = forecast(0) | {"start_timestamp": start}
+
+    (one,) = decode(answer(item), KEY, [0])
+
+    assert isinstance(one, BadOutputError) is is_late
+
+
+def test_recorded_answer_with_a_covariate_says_which_one_was_ignored():
+    body: Any = body_of("forecast_past_covariates")
+
+    (one,), usage = decode_forecasts(body, KEY, {0: make_series()})
+
+    assert isinstance(one, RuntimeForecast)
+    assert one.notices == ("runtime_ignored_covariates",)
+    assert one.covariates_ignored == ("volume",)
+    assert (usage.inference_ms or 0) > 0
+    assert (usage.peak_memory_mb or 0) > 10
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"timing": None, "usage": []},
+        {"timing": {"inference_ms": "1"}, "usage": {"peak_memory_mb": True}},
+        {"timing": {"inference_ms": -1}, "usage": {"peak_memory_mb": 1e300}},
+    ],
+)
+def test_usage_that_is_missing_or_impossible_is_not_known(said):
+    body = json.dumps({"forecasts": [forecast(0)], **said}).encode()
+
+    _, usage = decode_forecasts(body, KEY, {0: make_series()})
+
+    assert usage == RuntimeUsage(None, None)

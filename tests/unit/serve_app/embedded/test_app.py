@@ -6,6 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
+from runner.tollama.notices import Notices
 from serve_app.embedded.app import MAX_BODY_BYTES, build_runtime_app
 from serve_app.embedded.model import ModelFailedError, SeriesError
 from tests.support.fakes import FakeClock
@@ -94,7 +95,8 @@ async def test_options_are_ignored_and_covariates_with_a_warning():
     plain, answer = (await post(make_body())).json(), (await post(body)).json()
 
     assert answer["forecasts"] == plain["forecasts"]
-    assert "ignored" in answer["warnings"][0]
+    assert Notices(answer["warnings"]).ignored(answer["forecasts"][0]["id"]) == ("v",)
+    assert answer["usage"]["peak_memory_mb"] > 1
     assert plain["warnings"] is None
 
 

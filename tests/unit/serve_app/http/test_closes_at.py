@@ -14,7 +14,7 @@ AS_OF = "2026-02-20T12:00:00Z"
 async def ask(path: str = "/tsfm/forecast", **changes: Any) -> tuple[Bench, Any]:
     bench = Bench()
     bench.model.outcome = make_answer(bands=make_bands(3))
-    body = example(**{"y": walk(60).tolist(), "model": ..., **changes})
+    body = example(**{"y": walk(60).tolist(), "model": {"model_name": "chronos2"}, **changes})
     return bench, (await bench.http.post(path, json=body)).json()
 
 

@@ -5,9 +5,11 @@ import orjson
 import pytest
 
 from runner.calibration.coverage import CoverageReport, CoverageRow, LearningEvent
-from runner.types import ModelFailure
+from runner.types import ModelFailure, RuntimeUsage
 from serve_app.telemetry import metrics
 from serve_app.telemetry.metrics import Metric
+from serve_app.telemetry.recorder import Recorder
+from serve_app.telemetry.request_metrics import usage_metrics
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_answer, make_bands
 from tests.support.fakes import FakeLearning
@@ -175,3 +177,14 @@ async def test_cache_entries_and_tasks_are_gauges() -> None:
     assert bench.recorder.gauge(metrics.KEPT, "bytes").value == 2
     assert bench.recorder.gauge(metrics.COVERAGE, "ewma", "all").value is None
     assert (bench.recorder.gauge(metrics.TASKS).value or 0) >= 1
+
+
+def test_what_a_runtime_says_of_a_call_is_recorded_where_it_says_it() -> None:
+    recorder = Recorder()
+    record = usage_metrics(recorder)
+    record("m", RuntimeUsage(inference_ms=250.0, peak_memory_mb=2.0))
+    record("m", RuntimeUsage())
+
+    inference = recorder.histogram(metrics.RUNTIME_INFERENCE, "m")
+    assert (sum(inference.counts), inference.sum) == (1, 0.25)
+    assert recorder.gauge(metrics.RUNTIME_MEMORY, "m").value == 2 * 2**20
