@@ -27,6 +27,9 @@ def test_report_is_shown_as_tiles_charts_and_tables(site: Site, open_tab: OpenTa
     expect(part(tab, "models")).to_contain_text("chronos2–openin 7")  # noqa: RUF001
     expect(part(tab, "reasons")).to_contain_text("The model's runtime cannot be reached.")
     expect(part(tab, "coverage")).to_contain_text("ewmawidth:0.03..0.180 %77.4 %79.8 %312")
+    expect(part(tab, "skill")).to_contain_text("fracast-0all−0.20−0.30 to −0.1091worse")  # noqa: RUF001
+    expect(part(tab, "skill")).to_contain_text("fracast-0drop58 %, under target73")
+    expect(part(tab, "skill")).to_contain_text("ewmathe baseline81 %73")
     expect(part(tab, "models")).to_contain_text("CC-BY-NC-4.0")
     expect(part(tab, "models")).to_contain_text("fracast-0chronos, fracastnot installed")
     expect(part(tab, "models")).to_contain_text("research only")

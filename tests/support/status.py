@@ -38,6 +38,7 @@ def make_status(**changes: Any) -> dict[str, Any]:
             _covered("fracast-0", "all", 0.812, 1240, 0.061),
             _covered("ewma", "width:0.03..0.1", 0.774, 312, 0.054),
         ],
+        "skill": [_skill("all", -0.2, "worse"), _skill("activity=few|price=edge|freq=5m", 0.1)],
         "sources": [
             _source("fracast-0", "drop", 0.58, "under"),
             _source("ewma", None, 0.81, None),
@@ -55,6 +56,13 @@ def _moment(i: int) -> dict[str, Any]:
         "p50_ms": 45 + 8 * math.sin(i / 3),
         "p95_ms": 150 + 60 * math.sin(i / 4),
     }
+
+
+def _skill(segment: str, skill: float, verdict: str = "undecided") -> Any:
+    names = ("coverage", "baseline_coverage", "brier", "baseline_brier", "pinned")
+    known = {"skill": skill, "skill_low": skill - 0.1, "skill_high": skill + 0.1}
+    found = {"model": "fracast-0", "segment": segment, "forecasts": 91, **known}
+    return dict.fromkeys(names) | found | {"verdict": verdict, "routed": verdict == "worse"}
 
 
 def _source(name: str, advice: str | None, coverage: float, miscovers: str | None) -> Any:
