@@ -29,6 +29,9 @@ from tests.support.builders import make_bands, make_config, make_model_request, 
 from tests.support.fakes import FakeBreakers, FakeClock
 
 
+SAID = (("runtime_warning",), ("volume",))  # by the runtime of each series
+
+
 class Bench:
     """The service over a real dispatcher; each runtime's calls answer at once by default."""
 
@@ -74,7 +77,7 @@ class Bench:
             return BatchResult([RuntimeTimeoutError()] * len(requests), self.abandoned)
         now = self.clock.now
         return BatchResult(
-            [ItemResult(make_bands(), len(requests), now, now + 0.04) for _ in requests]
+            [ItemResult(make_bands(), len(requests), now, now + 0.04, *SAID) for _ in requests]
         )
 
     async def ask(self, count: int = 1) -> list[ModelAnswer | ModelFailure]:
@@ -96,6 +99,7 @@ async def test_items_that_arrive_together_share_a_call() -> None:
     assert isinstance(answers[0], ModelAnswer)
     assert answers[0].runtime_ms == pytest.approx(40.0)
     assert answers[0].age_s is None
+    assert (answers[0].notices, answers[0].covariates_ignored) == SAID
 
 
 async def test_equal_request_of_another_replica_is_answered_from_the_cache_with_its_age() -> None:

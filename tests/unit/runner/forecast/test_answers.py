@@ -5,7 +5,7 @@ import pytest
 
 from runner.calibration.coverage import Learned
 from runner.calibration.state import ConformalState, StepFactors
-from runner.forecast.answers import BY_EVIDENCE, AnswerStore, Forecast, Outbox
+from runner.forecast.answers import AnswerStore, Forecast, Outbox
 from runner.types import Bands, FallbackReason
 from tests.support.builders import AS_OF, make_answer, make_bands, make_config
 from tests.support.fakes import FakeClock
@@ -45,7 +45,15 @@ def test_answers_of_the_model_and_of_the_baseline_are_noted_with_their_source() 
     assert second.skill_segment.endswith("|freq=5m|closes=hour|liquidity=high")
 
 
-@pytest.mark.parametrize("reason", [*BY_EVIDENCE, FallbackReason.PINNED_TO_BASELINE, REASON])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        FallbackReason.ROUTED_BY_SKILL,
+        FallbackReason.ROUTED_BY_COVERAGE,
+        FallbackReason.PINNED_TO_BASELINE,
+        REASON,
+    ],
+)
 def test_model_that_lost_its_markets_is_noted_with_the_baselines_answer(
     reason: FallbackReason,
 ) -> None:

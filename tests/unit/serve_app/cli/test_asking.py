@@ -192,6 +192,7 @@ def test_models_are_listed_with_licence_inputs_and_skill(tsfm: Terminal) -> None
     assert models["timesfm-2.5-200m"]["levels"] == [i / 10 for i in range(1, 10)]
     assert "research only" in rows["moirai-2.0-R-small"]
     assert "past and future" in rows["chronos2"]
+    assert "0.01 to 0.99" in rows["chronos2"]
     assert "not measured" in rows["chronos2"]
     assert "-0.21" in rows["fracast-0"]
     assert "fracast-0: A small model for trying the service." in shown.stdout
