@@ -28,7 +28,6 @@ from runner.types import (
 from tests.support.builders import make_bands, make_config, make_model_request, walk
 from tests.support.fakes import FakeBreakers, FakeClock
 
-
 SAID = (("runtime_warning",), ("volume",))  # by the runtime of each series
 
 
