@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.calibration.miscoverage import CoverageTest, Miscovers
-from runner.calibration.skill import Advice, Paired, Skill, skill_segment
+from runner.calibration.routing import Advice, RoutedBy
+from runner.calibration.skill import Paired, Skill, skill_segment
 from runner.calibration.state import ConformalState
 from runner.calibration.surprise import ScoreHistogram
 from runner.types import Bands, FloatArray, Transform
@@ -180,12 +181,12 @@ class CoverageRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillRow:
-    """One model in one segment; ``routed``: the baseline would answer, or answers, there."""
+    """One model in one segment; ``routed_by``: by what evidence the baseline should answer."""
 
     source: str
     segment: str
     skill: Skill
-    routed: bool
+    routed_by: RoutedBy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class SourceRow:
     """One source over all forecasts that came true and whose windows had moved."""
 
     source: str
-    forecasts: int  # that were calibrated
+    calibrated_forecasts: int
     calibrated_coverage: float | None  # of recent ones
     miscovers: Miscovers | None  # None: no evidence that the coverage is not the target
     advice: Advice | None  # None for the baseline

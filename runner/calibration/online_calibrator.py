@@ -36,7 +36,7 @@ from runner.calibration.open_forecasts import (
     match_actuals,
 )
 from runner.calibration.paired_scores import Baseline, PairedScores
-from runner.calibration.skill import advice, is_routed
+from runner.calibration.routing import advice, routed_by
 from runner.calibration.state import segment_chain, tails
 from runner.calibration.surprise import signed_scores
 from runner.config.conformal import ConformalSection
@@ -78,8 +78,8 @@ class OnlineCalibrator:
             self._open.markets,
             self._open.waiting,
             tuple(
-                SkillRow(*where, self._skill[where].skill(), is_routed(self._skill, *where))
-                for where in sorted(self._skill)
+                SkillRow(*where, one.skill(), routed_by(self._skill, self._tests, *where))
+                for where, one in sorted(self._skill.items(), key=lambda row: row[0])
             ),
             tuple(map(self._source_row, sorted({*self._tests, *(s for s, _ in self._skill)}))),
         )
@@ -88,7 +88,7 @@ class OnlineCalibrator:
         test = self._tests.get(source, CoverageTest())
         return SourceRow(
             source=source,
-            forecasts=test.forecasts,
+            calibrated_forecasts=test.forecasts,
             calibrated_coverage=test.recent if test.forecasts else None,
             miscovers=test.miscovers,
             advice=None if source == BASELINE_MODEL else advice(self._skill, source),

@@ -14,12 +14,9 @@ asymptotic confidence sequences", Annals of Statistics 52(6), 2024, equation 10)
 around `TIGHT_AT` forecasts. Older forecasts count less: n is at most `MEMORY_FORECASTS`.
 
 A segment is routed to the baseline when the whole interval is above 0, and back to the model when
-the mean is below 0 again: two limits, so that it does not change to and fro. While its own
-forecasts do not decide, it follows all forecasts together, unless its interval says that it is
-different from them.
+the mean is below 0 again: two limits, so that it does not change to and fro.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import isnan, log, sqrt
@@ -49,14 +46,6 @@ class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     UNDECIDED = "undecided"
-
-
-class Advice(StrEnum):
-    """What to do with a model, by its verdicts."""
-
-    PROMOTE = "promote"  # better over all forecasts, and worse in no segment
-    HOLD = "hold"  # not known enough, or it depends on the segment
-    DROP = "drop"  # worse over all forecasts, and better in no segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +88,7 @@ class Paired:
             forecasts=self.forecasts,
             value=-d / unit,
             low=-(d + half) / unit if is_enough else None,
-            high=-(d - half) / unit if is_enough else None,
+            high=min(1.0, -(d - half) / unit) if is_enough else None,
             coverage=min(1.0, covered / n),
             baseline_coverage=min(1.0, baseline_covered / n),
             brier=brier / with_thresholds if with_thresholds else None,
@@ -147,28 +136,6 @@ def skill_segment(
     if closes_in_s is not None:
         parts.append(f"closes={next(name for limit, name in _CLOSES if closes_in_s < limit)}")
     return "|".join(parts if liquidity is None else [*parts, f"liquidity={liquidity}"])
-
-
-def advice(known: Mapping[tuple[str, str], Paired], source: str) -> Advice:
-    """What the forecasts of a model that came true say about it."""
-    verdicts = {where: one.skill().verdict for where, one in known.items() if where[0] == source}
-    of_all = verdicts.get((source, EVERYTHING), Verdict.UNDECIDED)
-    if of_all is Verdict.BETTER and Verdict.WORSE not in verdicts.values():
-        return Advice.PROMOTE
-    if of_all is Verdict.WORSE and Verdict.BETTER not in verdicts.values():
-        return Advice.DROP
-    return Advice.HOLD
-
-
-def is_routed(known: Mapping[tuple[str, str], Paired], source: str, segment: str) -> bool:
-    """Whether a segment is routed to the baseline, by its own forecasts or with all the others."""
-    own, every = known.get((source, segment), Paired()), known.get((source, EVERYTHING), Paired())
-    if own.routed or not every.routed:
-        return own.routed
-    skill, of_all = own.skill(), every.skill().value
-    if skill.low is None or skill.high is None or of_all is None:
-        return bool(own.sums[0] < LEAST_FORECASTS)
-    return skill.low <= of_all <= skill.high
 
 
 def _half_width(n: float) -> float:

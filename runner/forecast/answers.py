@@ -15,12 +15,8 @@ from runner.calibration.conformal import Adjusted, adjust, interval_of
 from runner.calibration.coverage import ForecastRecord, Learned, Rolling, SegmentOf
 from runner.calibration.crossing import probability_above
 from runner.calibration.miscoverage import CoverageTest
-from runner.calibration.skill import (
-    EVERYTHING,
-    Paired,
-    is_routed,
-    skill_segment,
-)
+from runner.calibration.routing import RoutedBy, pin_of, routed_by
+from runner.calibration.skill import Paired, skill_segment
 from runner.calibration.state import ConformalState, segment_chain
 from runner.config.loading import Config
 from runner.config.sections import Pin, RoutingMode
@@ -70,7 +66,11 @@ class Outbox:
 
 ModelOutcome = ModelAnswer | ModelFailure
 
-BY_EVIDENCE = (FallbackReason.ROUTED_BY_SKILL, FallbackReason.ROUTED_BY_COVERAGE)
+BY_EVIDENCE = {
+    RoutedBy.COVERAGE: FallbackReason.ROUTED_BY_COVERAGE,
+    RoutedBy.SKILL: FallbackReason.ROUTED_BY_SKILL,
+    RoutedBy.ALL: FallbackReason.ROUTED_BY_SKILL,
+}
 
 IN_PROCESS = "baseline_in_process"  # warning: the baseline service did not answer in time
 UNCALIBRATED = "conformal_uncalibrated"  # warning: asked for, but too few outcomes are known
@@ -188,13 +188,11 @@ class AnswerStore:
         if self._routing.mode is not RoutingMode.ENFORCE:
             return None
         segment = _skill_segment(resolved)
-        pinned = self._routing.pins.get(segment) or self._routing.pins.get(EVERYTHING)
+        pinned = pin_of(self._routing.pins, segment)
         if pinned is not None:
             return FallbackReason.PINNED_TO_BASELINE if pinned is Pin.BASELINE else None
-        model = resolved.key.model
-        if model in self._coverage and self._coverage[model].miscovers:
-            return FallbackReason.ROUTED_BY_COVERAGE
-        return FallbackReason.ROUTED_BY_SKILL if is_routed(self._skill, model, segment) else None
+        by = routed_by(self._skill, self._coverage, resolved.key.model, segment)
+        return None if by is None else BY_EVIDENCE[by]
 
     def from_model(self, resolved: ResolvedRequest, answer: ModelAnswer) -> Forecast:
         """The forecast of a new answer of the model."""
@@ -293,7 +291,7 @@ class AnswerStore:
                 thresholds=request.thresholds,
                 above=forecast.above,
                 routed_from=(
-                    resolved.key.model if forecast.fallback_reason in BY_EVIDENCE else None
+                    resolved.key.model if forecast.fallback_reason in BY_EVIDENCE.values() else None
                 ),
             )
         )

@@ -69,7 +69,8 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
     skill    1 - pinball loss / that of the baseline for the same windows; below 0 is worse
     brier    of probability_above where callers sent thresholds (that of the baseline's bands)
     verdict  better or worse where the whole interval is on one side of 0
-    answers  the baseline where the model loses; only with routing.mode enforce
+    answers  the model or the baseline, and why: its skill in the segment, its skill over all, the
+             coverage of its calibrated bands, or a pin
 
     \b
     Examples:
@@ -81,18 +82,16 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
     if as_json:
         print_json(found)
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
+    segment = Column("segment", overflow="fold")  # pins need the whole name
     table = Table(
-        "model", "segment", "forecasts", "skill", "interval", "coverage", "baseline's", "brier",
+        "model", segment, "forecasts", "skill", "interval", "coverage", "baseline's", "brier",
         "verdict", "answers", box=None,
     )  # fmt: skip
     for one in found["skill"]:
         low, high = one["skill_low"], one["skill_high"]
         shares = [one["coverage"], one["baseline_coverage"]]
-        routed = one["pinned"] == "baseline" or (one["routed"] and one["pinned"] is None)
-        here = "baseline" if routed and found["mode"] == "enforce" else "model"
-        pinned = ", pinned" if one["pinned"] and found["mode"] == "enforce" else ""
         table.add_row(
             one["model"],
             one["segment"],
@@ -102,7 +101,7 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
             *("-" if share is None else f"{share:.1%}" for share in shares),
             "-" if one["brier"] is None else f"{one['brier']:.3f} ({one['baseline_brier']:.3f})",
             one["verdict"],
-            here + pinned + (", baseline in enforce" if routed and here == "model" else ""),
+            _answering(one, found["mode"]),
         )
     screen().print(table)
     for one in found["sources"]:
@@ -114,6 +113,13 @@ def leaderboard(url: Url = HERE, token: Token = None, as_json: AsJson = False) -
         )
     if found["mode"] != "enforce":
         typer.echo(f"routing.mode is {found['mode']}: every answer is as if nothing were measured.")
+
+
+def _answering(one: Mapping[str, Any], mode: str) -> str:
+    why = "pin" if one["pinned"] else one["routed_by"]
+    if mode != "enforce":
+        return f"model (enforce: baseline, {why})" if one["routed"] else "model"
+    return ("baseline" if one["routed"] else "model") + (f" ({why})" if why else "")
 
 
 def _levels(only: Sequence[float] | None, between: Sequence[float] | None) -> str:

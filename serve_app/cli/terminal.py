@@ -148,4 +148,4 @@ def screen() -> "Console":
 
     plain: Any = {"highlight": False, "markup": False, "emoji": False}  # names may hold [ and :
     console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=160)
+    return console if console.is_terminal else Console(**plain, width=240)

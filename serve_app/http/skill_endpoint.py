@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from runner.calibration.coverage import SkillRow
 from runner.calibration.miscoverage import Miscovers
-from runner.calibration.skill import Advice, Verdict
+from runner.calibration.routing import Advice, RoutedBy, pin_of
+from runner.calibration.skill import Verdict
 from runner.config.sections import Pin, RoutingMode, RoutingSection
 from serve_app.http.responses import Count, Out, Probability
 from serve_app.http.service import Dependencies
@@ -40,6 +41,9 @@ class SkillItem(Out):
     )
     verdict: Verdict = Field(description="Whether the interval of the skill is on one side of 0.")
     routed: bool = Field(description="The baseline answers here where routing.mode is enforce.")
+    routed_by: RoutedBy | None = Field(
+        description="Why: a pin, the coverage of the model, its skill here, or that over all."
+    )
     pinned: Pin | None = Field(description="What the configuration says must answer here.")
 
 
@@ -51,7 +55,7 @@ class SourceItem(Out):
         description="promote: better than the baseline over all, and worse in no segment; drop: "
         "the reverse; null for the baseline."
     )
-    forecasts: Count = Field(description="Calibrated ones, of windows that moved.")
+    calibrated_forecasts: Count = Field(description="Scored ones, of windows that moved.")
     calibrated_coverage: Probability | None = Field(
         description="Share of the last 50 forecasts' outcomes inside the calibrated interval."
     )
@@ -90,7 +94,9 @@ def source_items(service: Dependencies) -> list[SourceItem]:
 
 
 def _item(row: SkillRow, routing: RoutingSection) -> SkillItem:
-    figures = asdict(row.skill)
+    figures, pinned = asdict(row.skill), pin_of(routing.pins, row.segment)
+    by_pin = RoutedBy.PIN if pinned is Pin.BASELINE else None
+    by = row.routed_by if pinned is None else by_pin
     return SkillItem(
         model=row.source,
         segment=row.segment,
@@ -98,7 +104,8 @@ def _item(row: SkillRow, routing: RoutingSection) -> SkillItem:
         skill_low=figures.pop("low"),
         skill_high=figures.pop("high"),
         verdict=row.skill.verdict,
-        routed=row.routed,
-        pinned=routing.pins.get(row.segment),
+        routed=by is not None,
+        routed_by=by,
+        pinned=pinned,
         **figures,
     )

@@ -311,18 +311,18 @@ def update_gauges(service: Dependencies, kept_bodies: int, recorder: Recorder) -
         ):
             if value is not None:
                 gauge(metric, row.source, row.segment).set(value)
-    _update_skill(report, recorder)
+    _update_skill(service, report, recorder)
 
 
-def _update_skill(report: CoverageReport, recorder: Recorder) -> None:
+def _update_skill(service: Dependencies, report: CoverageReport, recorder: Recorder) -> None:
     for row in report.sources:
         recorder.gauge(metrics.MISCOVERED, row.source).set(float(row.miscovers is not None))
-    for one in report.skill:
+    for one in skill_items(service):
         for metric, value in (
-            (metrics.SKILL, one.skill.value),
-            (metrics.SKILL_HIGH, one.skill.high),
-            (metrics.SKILL_FORECASTS, one.skill.forecasts),
+            (metrics.SKILL, one.skill),
+            (metrics.SKILL_HIGH, one.skill_high),
+            (metrics.SKILL_FORECASTS, one.forecasts),
             (metrics.ROUTED, float(one.routed)),
         ):
             if value is not None:
-                recorder.gauge(metric, one.source, one.segment).set(value)
+                recorder.gauge(metric, one.model, one.segment).set(value)

@@ -164,7 +164,7 @@ SKILL_FORECASTS = _gauge(
 )
 ROUTED = _gauge(
     "tsfm_routed",
-    "1 where the baseline answers in place of a worse model, if routing.mode is enforce.",
+    "1 where the baseline answers in place of the model, if routing.mode is enforce.",
     ("source", "segment"),
 )
 MISCOVERED = _gauge(

@@ -15,7 +15,8 @@ from runner.calibration.coverage import (
 )
 from runner.calibration.miscoverage import Miscovers
 from runner.calibration.online_calibrator import OnlineCalibrator
-from runner.calibration.skill import Advice, Paired
+from runner.calibration.routing import Advice, RoutedBy
+from runner.calibration.skill import Paired
 from runner.calibration.state import ConformalState, StepFactors
 from runner.config.conformal import ConformalSection
 from runner.types import Bands, Space, Transform
@@ -89,7 +90,10 @@ def make_learning() -> FakeLearning:
     rows = [("all", worse), (NARROW, little)]
     learning.report = CoverageReport(
         0.8,
-        skill=tuple(SkillRow("fracast-0", name, p.skill(), p.routed) for name, p in rows),
+        skill=tuple(
+            SkillRow("fracast-0", name, p.skill(), RoutedBy.SKILL if p.routed else None)
+            for name, p in rows
+        ),
         sources=(
             SourceRow("ewma", 0, None, None, None),
             SourceRow("fracast-0", 73, 0.58, Miscovers.UNDER, Advice.DROP),

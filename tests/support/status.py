@@ -62,14 +62,15 @@ def _skill(segment: str, skill: float, verdict: str = "undecided") -> Any:
     names = ("coverage", "baseline_coverage", "brier", "baseline_brier", "pinned")
     known = {"skill": skill, "skill_low": skill - 0.1, "skill_high": skill + 0.1}
     found = {"model": "fracast-0", "segment": segment, "forecasts": 91, **known}
-    return dict.fromkeys(names) | found | {"verdict": verdict, "routed": verdict == "worse"}
+    routed = {"routed": verdict == "worse", "routed_by": "skill" if verdict == "worse" else None}
+    return dict.fromkeys(names) | found | {"verdict": verdict} | routed
 
 
 def _source(name: str, advice: str | None, coverage: float, miscovers: str | None) -> Any:
     return {
         "source": name,
         "advice": advice,
-        "forecasts": 73,
+        "calibrated_forecasts": 73,
         "calibrated_coverage": coverage,
         "miscovers": miscovers,
     }

@@ -83,7 +83,7 @@ function skillTable({ skill: found = [], sources = [] }) {
   ])), table("Sources", ["Source", "Advice", "Calibrated bands hold", "Forecasts"], sources.map((one) => [
     one.source, one.advice ? badge(one.advice, ADVICE[one.advice]) : "the baseline",
     h("span", { title: MISCOVERS[one.miscovers] ?? null }, `${percent(one.calibrated_coverage)}${one.miscovers ? `, ${one.miscovers} target` : ""}`),
-    String(one.forecasts),
+    String(one.calibrated_forecasts),
   ]))];
 }
 

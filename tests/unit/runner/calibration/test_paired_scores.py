@@ -9,7 +9,8 @@ import pytest
 from runner.calibration.coverage import ForecastRecord, Learned
 from runner.calibration.online_calibrator import OnlineCalibrator
 from runner.calibration.paired_scores import Calibrated, PairedScores
-from runner.calibration.skill import EVERYTHING, Advice
+from runner.calibration.routing import Advice
+from runner.calibration.skill import EVERYTHING
 from runner.types import FloatArray
 from tests.support.learning import NOTHING, STEP_S, band, make_seen, make_settings, make_state
 
@@ -168,7 +169,7 @@ def test_learner_reports_the_rows_and_goes_on_from_what_it_knew() -> None:
 
     assert learner.changes == 3 + 1  # steps that calibrate, and the forecast
     (source,) = again.report().sources
-    assert (source.source, source.forecasts, source.advice) == (MODEL, 0, Advice.HOLD)
+    assert (source.source, source.calibrated_forecasts, source.advice) == (MODEL, 0, Advice.HOLD)
     rows = [(row.source, row.segment, row.skill.forecasts) for row in again.report().skill]
     assert rows == [(MODEL, "activity=many|price=middle|freq=5m", 1), (MODEL, EVERYTHING, 1)]
     off.learn([seen(6, 0.5, 0.5, 0.5, 0.5)])

@@ -7,11 +7,8 @@ import pytest
 
 from runner.calibration.skill import (
     LEAST_FORECASTS,
-    Advice,
     Paired,
     Verdict,
-    advice,
-    is_routed,
     skill_segment,
 )
 
@@ -68,6 +65,13 @@ def test_brier_scores_are_those_of_the_forecasts_with_thresholds() -> None:
     assert Paired().after(without).skill().brier is None
 
 
+def test_interval_of_a_skill_ends_at_one() -> None:
+    few = np.column_stack([np.tile([0.0, 0.02], 20), np.tile([0.01, 0.9], 20)])
+    rows = np.column_stack([few, np.full((40, 2), 0.8), np.full((40, 2), np.nan)])
+
+    assert Paired().after(rows).skill().high == 1.0
+
+
 def test_older_forecasts_count_less() -> None:
     skill = Paired().after(np.concatenate([scored(2.0, 2000), scored(0.5, 4000, seed=1)])).skill()
 
@@ -110,44 +114,3 @@ def test_segment_names_activity_price_step_and_liquidity() -> None:
         ["closes=later", "liquidity=high"],
     ]
     assert skill_segment(np.full(3, np.nan), "5m", None).startswith("activity=few|price=middle")
-
-
-@pytest.mark.parametrize(
-    ("ratios", "expected"),
-    [
-        ({"all": 0.5, "a": 0.5, "b": 1.0}, Advice.PROMOTE),
-        ({"all": 0.5, "a": 0.5, "b": 2.0}, Advice.HOLD),
-        ({"all": 2.0, "a": 2.0, "b": 1.0}, Advice.DROP),
-        ({"all": 2.0, "a": 2.0, "b": 0.5}, Advice.HOLD),
-        ({"all": 1.0, "a": 2.0}, Advice.HOLD),
-        ({}, Advice.HOLD),
-    ],
-)
-def test_advice_follows_the_verdict_over_all_unless_a_segment_contradicts(
-    ratios: dict[str, float], expected: Advice
-) -> None:
-    known = {("m", name): Paired().after(scored(ratio, 200)) for name, ratio in ratios.items()}
-    known["another", "a"] = Paired().after(scored(4.0 if expected is Advice.PROMOTE else 0.2, 200))
-
-    assert advice(known, "m") is expected
-
-
-def test_undecided_segment_follows_all_unless_its_own_interval_says_it_differs() -> None:
-    wild = np.column_stack([np.tile([0.05, 0.001], 15), np.tile([0.01, 0.02], 15)])
-    undecided = Paired().after(np.column_stack([wild, np.full((30, 4), 0.8)]))
-    worse, alike = Paired().after(scored(2.0, 100)), Paired().after(scored(1.0, 300))
-    known = {
-        ("m", "all"): worse,
-        ("m", "undecided"): undecided,
-        ("m", "alike"): alike,
-        ("m", "no loss"): Paired().after(np.zeros((30, 6))),
-        ("m", "few"): Paired().after(scored(2.0, 5)),
-        ("m", "worse"): worse,
-    }
-
-    assert {undecided.skill().verdict, alike.skill().verdict} == {Verdict.UNDECIDED}
-    routed = {segment for _, segment in known if is_routed(known, "m", segment)}
-    assert routed == {"all", "undecided", "few", "worse"}
-    assert is_routed(known, "m", "unknown")
-    assert not is_routed({("m", "undecided"): undecided}, "m", "undecided")
-    assert not is_routed(known, "another", "unknown")

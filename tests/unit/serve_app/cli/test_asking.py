@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from runner.config.sections import Pin, RoutingMode
 from serve_app.cli import app
 from serve_app.cli.service_commands import keep_showing
 from serve_app.cli.terminal import exit_code_of
 from serve_app.cli.views import chart, show_many, show_one, status_view
+from tests.support.builders import make_config
 from tests.support.client_service import forecast_of
-from tests.support.learning import make_learning
+from tests.support.learning import NARROW, make_learning
 from tests.support.site import running_site
 from tests.support.status import make_status
 from tsfm_client import Forecast
@@ -305,7 +307,7 @@ def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
 
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert rows[1][:4] == ["fracast-0", "all", "60", "-1.000"]
-    assert rows[1][-5:] == ["worse", "model,", "baseline", "in", "enforce"]
+    assert rows[1][-5:] == ["worse", "model", "(enforce:", "baseline,", "skill)"]
     assert rows[2][-2:] == ["undecided", "model"]
     assert "routing.mode is observe" in shown.stdout
     assert [one["verdict"] for one in as_json["skill"]] == ["worse", "undecided"]
@@ -313,6 +315,26 @@ def test_leaderboard_shows_each_segment_with_its_verdict() -> None:
     assert "fracast-0: drop: worse than the baseline" in shown.stdout
     assert "calibrated bands hold 58% (too few, with evidence" in shown.stdout
     assert "ewma: the baseline; no calibrated forecast is scored yet" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("pins", "answers"),
+    [
+        ({}, ["baseline (skill)", "model"]),
+        ({"all": Pin.MODEL}, ["model (pin)", "model (pin)"]),
+        ({NARROW: Pin.BASELINE}, ["baseline (skill)", "baseline (pin)"]),
+    ],
+)
+def test_leaderboard_of_enforce_says_what_answers_and_why(
+    pins: dict[str, Pin], answers: list[str]
+) -> None:
+    routing = {"mode": RoutingMode.ENFORCE, "pins": pins}
+    with running_site(make_config(routing=routing), learning=make_learning()) as site:
+        shown = run(site.url, "leaderboard").stdout.splitlines()
+
+    assert NARROW in shown[2]
+    ends = [line.rstrip().endswith(text) for line, text in zip(shown[1:3], answers, strict=True)]
+    assert ends == [True, True]
 
 
 def test_leaderboard_of_a_service_that_has_scored_nothing_says_so(tsfm: Terminal) -> None:

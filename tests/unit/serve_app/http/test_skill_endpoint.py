@@ -16,7 +16,7 @@ from tests.support.learning import NARROW, make_learning
 
 
 async def test_rows_say_skill_interval_verdict_and_what_follows() -> None:
-    routing = {"mode": RoutingMode.ENFORCE, "pins": {NARROW: Pin.MODEL}}
+    routing = {"mode": RoutingMode.ENFORCE, "pins": {NARROW: Pin.BASELINE}}
     bench = Bench(make_config(routing=routing), learning=make_learning())
     answer = (await bench.http.get("/tsfm/skill")).json()
     (every, narrow) = answer["skill"]
@@ -27,10 +27,26 @@ async def test_rows_say_skill_interval_verdict_and_what_follows() -> None:
     assert every["skill_low"] < -1 < every["skill_high"] < 0
     assert (every["brier"], every["baseline_brier"]) == pytest.approx((0.2, 0.1))
     assert (every["verdict"], every["routed"], every["pinned"]) == ("worse", True, None)
-    assert (narrow["verdict"], narrow["routed"], narrow["pinned"]) == ("undecided", False, "model")
+    assert every["routed_by"] == "skill"
+    assert (narrow["verdict"], narrow["pinned"]) == ("undecided", "baseline")
+    assert (narrow["routed"], narrow["routed_by"]) == (True, "pin")
     assert (narrow["skill_low"], narrow["skill_high"]) == (None, None)
     status = (await bench.http.get("/tsfm/status")).json()
     assert (status["skill"], status["sources"]) == (answer["skill"], answer["sources"])
+
+
+async def test_pin_of_all_holds_where_a_segment_has_no_own_one() -> None:
+    pins = {"all": Pin.MODEL, NARROW: Pin.BASELINE}
+    bench = Bench(make_config(routing={"pins": pins}), learning=make_learning())
+    rows = (await bench.http.get("/tsfm/skill")).json()["skill"]
+    update_gauges(bench.service, 0, bench.recorder)
+    routed = [c.value for c in bench.recorder.changes() if c.metric.name == "tsfm_routed"]
+
+    assert [(row["pinned"], row["routed"]) for row in rows] == [
+        ("model", False),
+        ("baseline", True),
+    ]
+    assert routed == [0.0, 1.0]
 
 
 async def test_sources_say_what_to_do_with_a_model_and_whether_its_bands_keep_their_promise() -> (
@@ -40,7 +56,7 @@ async def test_sources_say_what_to_do_with_a_model_and_whether_its_bands_keep_th
     baseline, model = (await bench.http.get("/tsfm/skill")).json()["sources"]
 
     assert (model["source"], model["advice"], model["miscovers"]) == ("fracast-0", "drop", "under")
-    assert (model["calibrated_coverage"], model["forecasts"]) == (0.58, 73)
+    assert (model["calibrated_coverage"], model["calibrated_forecasts"]) == (0.58, 73)
     assert (baseline["source"], baseline["advice"], baseline["miscovers"]) == ("ewma", None, None)
 
 
