@@ -13,7 +13,7 @@ from ray.serve.config import DeploymentActorConfig
 
 from runner.calibration.learned_file import fitted_state
 from runner.config.loading import load_config
-from runner.config.registry import Registry, load_registry, wanted_models
+from runner.config.registry import Registry, registry_of, wanted_models
 from runner.types import BASELINE_MODEL
 from serve_app.deployments.actors import board_actor, breaker_actor, learning_actor
 from serve_app.deployments.baseline import Baseline
@@ -36,7 +36,7 @@ def build(args: AppArgs) -> Application:
         ConfigError: the configuration or the model registry cannot be used.
     """
     config = load_config(args.config)
-    registry = load_registry(config.models_file)
+    registry = registry_of(config)
     conformal = fitted_state(config.conformal, sources_of(registry))
     runner = _deployment(Runner).options(deployment_actors=[breaker_actor(config)])
     beside: list[dict[Any, Any] | DeploymentActorConfig] = [board_actor()]

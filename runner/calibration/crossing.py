@@ -37,7 +37,7 @@ def probability_above(
     near = np.where(above, top, np.maximum(at - 1, 0))  # the line passes through this quantile
     x0, x1, x = (np.take_along_axis(y_prob, i, axis=1) for i in (first, second, near))
     away = wanted - x
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = np.where(away == 0, 0.0, away / (x1 - x0) * (z[second] - z[first]))
     probability: FloatArray = 1 - _PHI(z[near] + steps).astype(np.float64)
     return probability

@@ -112,7 +112,7 @@ def load_config(path: str | Path) -> Config:
     except ValidationError as exc:
         raise ConfigError(f"{file}: {complaints(exc)}") from exc
     except SettingsError as exc:
-        raise ConfigError(f"A {ENV_PREFIX} variable is not valid JSON ({exc})") from exc
+        raise ConfigError(_not_json(str(exc))) from exc
     folder, conformal = file.resolve().parent.parent, config.conformal  # absolute paths stay
     paths = {name: getattr(conformal, name) for name in ("state_file", "learned_file")}
     beside = {name: path and folder / path for name, path in paths.items()}
@@ -225,12 +225,22 @@ def _check_names_of_overrides() -> None:
         raise ConfigError(f"{short} and {short}S are both set; unset one of them")
 
 
+def _not_json(message: str) -> str:
+    """pydantic-settings names the section alone."""
+    section = next((name for name in Config.model_fields if f'"{name}"' in message), "")
+    prefix = f"{ENV_PREFIX}{section}__".upper()
+    names = sorted(name for name in map(str.upper, os.environ) if name.startswith(prefix))
+    return f"{' or '.join(names)}: is not valid JSON, as a list or an object in a variable must be"
+
+
 def complaints(exc: ValidationError) -> str:
     """Every error with its key, without the values: they may be secrets.
 
     pydantic also reports a list whose items are all wrong as too short: that error is left out.
     """
     found = exc.errors(include_url=False, include_context=False, include_input=False)
+    for error in found:
+        error["loc"] = tuple(part for part in error["loc"] if part != "[key]")
     parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}
     parts = (
         f"{'.'.join(map(str, e['loc'])) or 'config'}: {_words(e['type'], e['msg'])}"

@@ -188,6 +188,13 @@ class Registry(Section):
         return self
 
 
+def registry_of(config: Config) -> Registry:
+    """The registry that a configuration names; ConfigError if it names a model not served there."""
+    registry = load_registry(config.models_file)
+    wanted_models(registry, config)
+    return registry
+
+
 def wanted_models(registry: Registry, config: Config) -> frozenset[str]:
     """Runtime names of the models to load in advance; ConfigError if one cannot be served."""
     first = _configured(registry, config, "request.model", [config.request.model])
@@ -208,6 +215,10 @@ def _configured(
     for name in names:
         try:
             found.append(registry.resolve(name, config.environment))
+        except UnknownModelError as exc:
+            names = ", ".join(one.entry.name for one in registry.served(config.environment))
+            message = f"{key}: {name} is no model here; {config.environment} has {names}"
+            raise ConfigError(message) from exc
         except RequestError as exc:
             raise ConfigError(f"{key}: {name}: {exc}") from exc
     return found

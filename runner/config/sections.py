@@ -3,6 +3,7 @@
 Rules across fields are in ``not_over`` or in one validator of the section; they name both fields.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -15,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     model_validator,
 )
 
@@ -307,10 +307,21 @@ def _yaml_off(value: object) -> object:
 
 
 _SEGMENT = (
-    r"^(all|activity=(few|some|many)\|price=(edge|side|middle)\|freq=\d+[mhd]"
-    r"(\|closes=(hour|day|later))?(\|liquidity=.+)?)$"
+    r"(all|activity=(few|some|many)\|price=(edge|side|middle)\|freq=\d+[mhd]"
+    r"(\|closes=(hour|day|later))?(\|liquidity=.+)?)"
 )
-SegmentName = Annotated[str, StringConstraints(pattern=_SEGMENT)]
+
+
+def _segment_name(text: str) -> str:
+    if not re.fullmatch(_SEGMENT, text):
+        raise ValueError(
+            "is no segment; `tsfm leaderboard` names them, like all or "
+            "activity=few|price=edge|freq=5m"
+        )
+    return text
+
+
+SegmentName = Annotated[str, AfterValidator(_segment_name)]
 
 
 class RoutingSection(Section):

@@ -8,6 +8,7 @@ arrives meanwhile is not asked.
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
@@ -19,7 +20,9 @@ from runner.calibration.skill import LEAST_FORECASTS, Paired
 from runner.config.loading import Config
 from runner.config.registry import ModelEntry, Registry, shadow_models
 from runner.forecast.forecaster import ModelPort
-from runner.types import BatchKey, ModelAnswer, ModelRequest, Priority
+from runner.types import BatchKey, FallbackReason, ModelAnswer, ModelRequest, Priority
+
+logger = logging.getLogger(__name__)
 
 # Of a market that is asked every five minutes one forecast in about an hour is scored.
 ASKED_ONE_IN = 10
@@ -43,6 +46,7 @@ class Shadow:
         self._least_points = config.fallback.min_points_for_tsfm
         self._budget_s = config.request.batch_deadline_ms / 1e3
         self._asking: asyncio.Task[None] | None = None
+        self._warned: set[str] = set()
 
     def offer(self, records: Sequence[ForecastRecord]) -> None:
         """Asks for a sample of these records in the background, unless others are being asked."""
@@ -60,9 +64,17 @@ class Shadow:
             items = [_item(entry, one, self._budget_s) for one in fit]
             outcomes = await self._model.forecast_many(items) if items else ()
             for record, outcome in zip(fit, outcomes, strict=True):
-                if isinstance(outcome, ModelAnswer):
+                if not isinstance(outcome, ModelAnswer):
+                    self._warn(model, outcome.reason)
+                else:
                     own = replace(record, source=model, bands=outcome.bands, is_shadow=True)
                     self._keep(replace(own, above=None, routed_from=None))
+
+    def _warn(self, model: str, reason: FallbackReason) -> None:
+        """Logs once for each model that it is not installed: its callers would not notice."""
+        if reason is FallbackReason.MODEL_NOT_INSTALLED and model not in self._warned:
+            self._warned.add(model)
+            logger.warning("shadow model %s is not installed in the runtime: not scored", model)
 
     def _is_sampled(self, record: ForecastRecord) -> bool:
         """One in `ASKED_ONE_IN`, and every one of a routed segment of which little is known."""

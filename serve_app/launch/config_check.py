@@ -30,7 +30,7 @@ from runner.config.loading import (
     read_documents,
     read_yaml,
 )
-from runner.config.registry import load_registry
+from runner.config.registry import load_registry, registry_of
 from runner.errors import ConfigError
 
 # Fields of a deployment that Serve declares as "this model, or any dict".
@@ -114,7 +114,7 @@ def check_file(file: Path) -> Iterator[Valid]:
 
 
 def _configuration(file: Path) -> Valid:
-    load_registry(load_config(file).models_file)
+    registry_of(load_config(file))
     return file, "configuration"
 
 

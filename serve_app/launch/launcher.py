@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from runner.config.loading import Config, load_config
-from runner.config.registry import load_registry
+from runner.config.registry import registry_of
 from runner.errors import ConfigError
 from serve_app.launch.config_check import read_serve_config
 from serve_app.launch.supervisor import (
@@ -155,7 +155,7 @@ def check_files(serve_config: Path) -> Target:
     named = (application.get("args", {}).get("config") for application in values["applications"])
     configs = [load_config(path) for path in named if path]
     for config in configs:
-        load_registry(config.models_file)
+        registry_of(config)
     callers = {entry.name for config in configs for entry in config.security.tokens}
     host, port = values["http_options"]["host"], values["http_options"]["port"]
     with socket.socket() as probe:

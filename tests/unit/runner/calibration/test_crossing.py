@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.calibration.crossing import probability_above
@@ -18,6 +18,7 @@ Inside = st.floats(0.001, 0.999)
     st.lists(st.tuples(Price, Price, Price).map(sorted), min_size=1, max_size=5),
     st.lists(Inside, min_size=1, max_size=6).map(sorted),
 )
+@example([[0.0, 0.0, 5e-324]], [0.5])  # the slope is more than a number can hold
 def test_probabilities_fall_with_the_threshold_and_stay_inside_0_to_1(
     paths: list[list[float]], thresholds: list[float]
 ) -> None:

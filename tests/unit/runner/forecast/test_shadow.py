@@ -102,6 +102,21 @@ async def test_series_that_do_not_suit_and_failures_are_left_out(unfit: dict[str
     assert bench.kept == []
 
 
+@pytest.mark.parametrize(
+    ("reason", "lines"),
+    [(FallbackReason.MODEL_NOT_INSTALLED, 1), (FallbackReason.RUNTIME_ERROR, 0)],
+)
+async def test_model_that_is_not_installed_is_logged_once(
+    reason: FallbackReason, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(SHADOW)
+    bench.model.outcome = failure(reason)
+    await bench.offer(sampled(), sampled(1000))
+    await bench.offer(sampled(2000))
+
+    assert [SHADOW in text for text in caplog.messages] == [True] * lines
+
+
 async def test_only_a_sample_is_asked_at_most_so_many_and_one_set_at_a_time() -> None:
     bench = Bench(SHADOW)
     many = [record(number) for number in range(2000)]

@@ -79,6 +79,27 @@ def test_embedded_runtime_has_the_port_of_the_service_unless_another_runtime_is_
     assert target.variables == ({} if variable else embedded)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "TSFM_ROUTING__SHADOW",
+            '["nope"]',
+            r"routing\.shadow: nope is no model here; dev",
+        ),
+        ("TSFM_REQUEST__MODEL", "nope", r"request\.model: nope is no model here"),
+        ("TSFM_ROUTING__SHADOW", "mock", "TSFM_ROUTING__SHADOW: is not valid JSON"),
+        ("TSFM_ROUTING__PINS", '{"activity=few": "model"}', "like all or activity=few|price=edge"),
+    ],
+)
+def test_start_with_an_unknown_name_is_refused_with_its_key(
+    variable: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=said):
+        check_files(write_serve_config(tmp_path, "configs/local.yaml", free_port()))
+
+
 def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
