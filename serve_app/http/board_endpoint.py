@@ -144,7 +144,7 @@ def _problem_of(market: BoardMarketBody) -> tuple[str, str] | None:
     if market.newest_steps > len(market.y):
         return "newest_steps", "Send at least so many values of y."
     if not re.fullmatch(FREQ, answer.freq):
-        return "answer.freq", "Write it as <n>m, <n>h or <n>d, for example 5m."
+        return "answer.freq", "Write it as <n>m, <n>h or <n>d, n from 1 to 9999, for example 5m."
     paths = {level: answer.yhat_q.get(format_level(level), []) for level in answer.quantiles}
     if not paths or {len(path) for path in paths.values()} != {answer.horizon_steps}:
         return "answer.yhat_q", "Send a value of every level for every step."

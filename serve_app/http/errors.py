@@ -212,7 +212,7 @@ _OWN_WORDS = {
     "datetime_from_date_parsing": "Send a time, for example 2026-02-20T12:00:00Z.",
     "timezone_aware": "Send a time with its zone, for example 2026-02-20T12:00:00Z.",
     "finite_number": "Send a finite number.",
-    "string_pattern_mismatch": "Write it as <n>m, <n>h or <n>d, for example 5m.",
+    "string_pattern_mismatch": "Write it as <n>m, <n>h or <n>d, n from 1 to 9999, for example 5m.",
     "literal_error": "Only tollama is a provider.",
 }
 

@@ -247,7 +247,9 @@ def _closes_at(wire: ForecastBody) -> float | None:
     if wire.closes_at is None:
         return None
     if wire.closes_at < wire.as_of_ts:
-        raise InvalidRequestError("closes_at", "The market must not be closed at as_of_ts.")
+        raise InvalidRequestError(
+            "closes_at", "Send a time that is not before as_of_ts, or leave it out."
+        )
     return wire.closes_at.timestamp()
 
 
@@ -258,7 +260,9 @@ def _cut_at_close(request: ForecastRequest) -> ForecastRequest:
     left_s = request.closes_at - request.as_of.timestamp()
     steps = int((left_s + TOLERANCE_S) // request.step_s)
     if steps < 1:
-        raise InvalidRequestError("closes_at", "The market closes before the first step ends.")
+        raise InvalidRequestError(
+            "closes_at", "Send a time one step or more after as_of_ts, or leave it out."
+        )
     if steps >= request.horizon_steps:
         return request
     x_future = {name: x[:steps] for name, x in request.x_future.items()}

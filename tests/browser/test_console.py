@@ -186,7 +186,7 @@ REFUSALS = [
     ("series", "0.4, abc, 0.6", "y.1: Send a number."),
     ("horizon", "5000", "Ask for at most 512 steps."),
     ("levels", "0.5, 0.2", "quantiles.1: Levels must ascend and be unique."),
-    ("freq", "5 minutes", "Write it as <n>m, <n>h or <n>d, for example 5m."),
+    ("freq", "5 minutes", "Write it as <n>m, <n>h or <n>d, n from 1 to 9999, for example 5m."),
 ]
 
 
