@@ -151,7 +151,7 @@ def test_levels_at_the_edge_are_drawn_and_listed(tab: Tab) -> None:
     tab.wait_drawn()
 
     assert len(traces(tab)["P0.001"]) == len(traces(tab)["P99.9999"]) == 13
-    expect(tab.page.locator("#values-table thead")).to_contain_text("fracast-0 0.00001")
+    expect(tab.page.locator("#values-table thead")).to_contain_text("baseline 0.00001")
 
 
 def is_answer_of(model: str) -> Any:
