@@ -33,7 +33,9 @@ ENV = {
     "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
 }
 WAIT_S = 20.0  # for the scores of a round: exchanges are 0.2 s apart
-OPTIONS: dict[str, tuple[Any, str]] = {"--rounds": (40, "of 10 markets, 12 steps apart")}
+RIGHT_ROUNDS = 10  # one after the other, that end the drill
+RIGHT = {"walks": {"model"}, "spikes": {"routed_by_skill"}}
+OPTIONS: dict[str, tuple[Any, str]] = {"--rounds": (150, "at most, of 10 markets, 12 steps apart")}
 
 
 def walk(number: int, steps: int) -> np.ndarray:
@@ -82,11 +84,14 @@ class Drill:
         self._segments = {kind: self._segments_of(kind) for kind in KINDS}
 
     def run(self, rounds: int) -> None:
-        """Every round waits until the forecasts of the one before are scored."""
-        scored, answered = 0, 0  # forecasts of the model
+        """Every round waits until the answers of the one before are scored."""
+        scored, answered, right = 0, 0, 0  # forecasts of the model; rounds
         for turn in range(rounds):
             scored += answered
             answered = self._ask(turn)
+            right = right + 1 if self.last == RIGHT else 0
+            if right == RIGHT_ROUNDS:
+                break
             self._wait_until(scored)
             for kind in KINDS:
                 self._look(kind)
@@ -143,7 +148,7 @@ class Drill:
         found = []
         for segment in sorted(self.wrong):
             found.append(f"{segment} was routed wrongly after {MOST_POINTS} scored points")
-        if self.last != {"walks": {"model"}, "spikes": {"routed_by_skill"}}:
+        if self.last != RIGHT:
             found.append(f"at last the answers came from {self.last}")
         rows = self._segment_rows("spikes")
         if sum(row["forecasts"] for row in rows) <= self.scored_at.get("spikes", 0):
