@@ -87,7 +87,9 @@ def load_learned(
         (row.source, row.segment): row.to_rolling() for row in file.rolling if row.source in sources
     }
     skill = {
-        (row.source, row.segment): row.to_paired() for row in file.skill if row.source in sources
+        (row.source, row.segment): row.to_paired()
+        for row in file.skill
+        if row.source in sources and row.interval_score is not None
     }
     tests = {row.source: row.to_test() for row in file.coverage if row.source in sources}
     return Learned(state, rolling, skill, tests)
@@ -178,7 +180,9 @@ class _PairedJson(Strict):
     squared_difference: Sum
     covered: Sum
     baseline_covered: Sum
-    with_thresholds: Sum = 0.0  # like the next two, from earlier versions
+    interval_score: Sum | None = None  # from an earlier version, as the others that may be missing
+    baseline_interval_score: Sum = 0.0
+    with_thresholds: Sum = 0.0
     brier: Sum = 0.0
     baseline_brier: Sum = 0.0
 

@@ -100,9 +100,13 @@ class PairedScores:
             self._tests[one.source] = before.after(share, self._settings.target_coverage)
         if one.baseline is not None:
             both = one.bands[known], one.baseline[known]
-            losses = [float(pinball(bands, one.levels, y).mean()) for bands in both]
-            shares = [float(_inside(bands, y).mean()) for bands in both]
-            row = [*losses, *shares, *_brier_scores(one, one.baseline, known, y)]
+            losses = [pinball(bands, one.levels, y) for bands in both]
+            row = [
+                *(float(loss.mean()) for loss in losses),
+                *(float(_inside(bands, y).mean()) for bands in both),
+                *(float(interval_scores(loss, one.levels).mean()) for loss in losses),
+                *_brier_scores(one, one.baseline, known, y),
+            ]
             self._compare((one.source, one.segment), row)
             self._compare((one.source, EVERYTHING), row)
 
@@ -195,6 +199,21 @@ def pinball(bands: FloatArray, levels: FloatArray, y_prob: FloatArray) -> FloatA
     over = y_prob[:, None] - bands
     losses: FloatArray = np.maximum(levels * over, (levels - 1) * over)
     return losses
+
+
+def interval_scores(losses: FloatArray, levels: FloatArray) -> FloatArray:
+    """Interval scores ``(N,)`` of the outermost levels, from pinball losses ``(N, Q)``.
+
+    The width, and the distance of an outcome outside over the level of that side: for the levels
+    0.1 and 0.9 ten times the distance. Gneiting, Raftery, "Strictly proper scoring rules,
+    prediction, and estimation", JASA 102(477), 2007, section 6.2.
+
+    >>> bands, levels = np.array([[0.4, 0.6], [0.4, 0.6]]), np.array([0.1, 0.9])
+    >>> interval_scores(pinball(bands, levels, np.array([0.5, 0.65])), levels).round(3).tolist()
+    [0.2, 0.7]
+    """
+    scores: FloatArray = losses[:, 0] / levels[0] + losses[:, -1] / (1 - levels[-1])
+    return scores
 
 
 def _inside(bands: FloatArray, y_prob: FloatArray) -> FloatArray:

@@ -32,6 +32,7 @@ TIGHT_AT = 50
 ALPHA = 0.01
 SUMS = (
     *("weight", "loss", "baseline_loss", "squared_difference", "covered", "baseline_covered"),
+    *("interval_score", "baseline_interval_score"),
     *("with_thresholds", "brier", "baseline_brier"),
 )
 _ACTIVITY = ((0.04, "few"), (0.3, "some"), (np.inf, "many"))  # share of steps that moved: 12 of 288
@@ -50,24 +51,24 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paired:
-    """Decayed sums over the forecasts of one segment, ``(9,)`` in the order of `SUMS`."""
+    """Decayed sums over the forecasts of one segment, ``(11,)`` in the order of `SUMS`."""
 
     forecasts: int = 0  # number of all
     sums: FloatArray = field(default_factory=lambda: np.zeros(len(SUMS)))
     routed: bool = False  # to the baseline
 
     def after(self, scored: FloatArray) -> "Paired":
-        """With scored forecasts ``(N, 6)``, oldest first.
+        """With scored forecasts ``(N, 8)``, oldest first.
 
-        Pairs of the model and the baseline: losses, shares of covered steps, Brier scores (NaN
-        without thresholds).
+        Pairs of the model and the baseline: losses, shares of covered steps, interval scores, Brier
+        scores (NaN without thresholds).
         """
         sums, kept = self.sums, 1.0 - 1.0 / MEMORY_FORECASTS
         for loss, baseline_loss, *rest in scored.tolist():
-            shares, brier = rest[:2], rest[2:]
+            others, brier = rest[:4], rest[4:]
             last = [0.0] * 3 if isnan(brier[0]) else [1.0, *brier]
             d = loss - baseline_loss
-            sums = sums * kept + np.array([1, loss, baseline_loss, d * d, *shares, *last])
+            sums = sums * kept + np.array([1, loss, baseline_loss, d * d, *others, *last])
         both = replace(self, forecasts=self.forecasts + len(scored), sums=sums)
         skill = both.skill()
         is_known = skill.verdict is not Verdict.UNDECIDED
@@ -76,12 +77,14 @@ class Paired:
 
     def skill(self) -> "Skill":
         """The figures of these forecasts."""
-        n, loss, baseline_loss, squared, covered, baseline_covered, *_ = self.sums.tolist()
-        with_thresholds, brier, baseline_brier = self.sums[6:].tolist()
+        sums = dict(zip(SUMS, self.sums.tolist(), strict=True))
+        n, loss, baseline_loss = sums["weight"], sums["loss"], sums["baseline_loss"]
         if n == 0 or baseline_loss <= 0:
             return Skill(self.forecasts)
         d = (loss - baseline_loss) / n
-        half = _half_width(n) * sqrt(max(0.0, squared / n - d * d)) if n > 1 else float("inf")
+        variance = max(0.0, sums["squared_difference"] / n - d * d)
+        half = _half_width(n) * sqrt(variance) if n > 1 else float("inf")
+        of_thresholds = sums["with_thresholds"]
         unit = baseline_loss / n
         is_enough = n >= LEAST_FORECASTS
         return Skill(
@@ -89,10 +92,12 @@ class Paired:
             value=-d / unit,
             low=-(d + half) / unit if is_enough else None,
             high=min(1.0, -(d - half) / unit) if is_enough else None,
-            coverage=min(1.0, covered / n),
-            baseline_coverage=min(1.0, baseline_covered / n),
-            brier=brier / with_thresholds if with_thresholds else None,
-            baseline_brier=baseline_brier / with_thresholds if with_thresholds else None,
+            coverage=min(1.0, sums["covered"] / n),
+            baseline_coverage=min(1.0, sums["baseline_covered"] / n),
+            interval_score=sums["interval_score"] / n,
+            baseline_interval_score=sums["baseline_interval_score"] / n,
+            brier=sums["brier"] / of_thresholds if of_thresholds else None,
+            baseline_brier=sums["baseline_brier"] / of_thresholds if of_thresholds else None,
         )
 
 
@@ -106,6 +111,8 @@ class Skill:
     high: float | None = None
     coverage: float | None = None  # share of outcomes between the outermost answered levels
     baseline_coverage: float | None = None
+    interval_score: float | None = None  # of the outermost levels
+    baseline_interval_score: float | None = None
     brier: float | None = None  # of forecasts with thresholds: mean over these and the steps
     baseline_brier: float | None = None
 

@@ -16,6 +16,7 @@ from serve_app.http.responses import Count, Out, Probability
 from serve_app.http.service import Dependencies
 
 Share = Annotated[float, Field(le=1)]
+Score = Annotated[float, Field(ge=0)]
 
 
 class SkillItem(Out):
@@ -33,6 +34,10 @@ class SkillItem(Out):
         description="Share of outcomes between the outermost levels."
     )
     baseline_coverage: Probability | None
+    interval_score: Score | None = Field(
+        description="Mean interval score of the outermost levels, in probability: lower is better."
+    )
+    baseline_interval_score: Score | None
     brier: Probability | None = Field(
         description="Brier score of probability_above as answered; null: nobody sent thresholds."
     )

@@ -79,8 +79,9 @@ def make_seen(
 def make_paired(ratio: float = 2.0, forecasts: int = 60) -> Paired:
     """A model whose losses are about so many times those of the baseline."""
     losses = np.linspace(0.005, 0.015, forecasts)
-    shares, brier = np.full((forecasts, 2), 0.8), np.tile([0.2, 0.1], (forecasts, 1))
-    return Paired().after(np.column_stack([ratio * losses, losses, shares, brier]))
+    shares, scores = np.full((forecasts, 2), 0.8), np.tile([0.09, 0.06], (forecasts, 1))
+    brier = np.tile([0.2, 0.1], (forecasts, 1))
+    return Paired().after(np.column_stack([ratio * losses, losses, shares, scores, brier]))
 
 
 def make_learning() -> FakeLearning:

@@ -59,7 +59,8 @@ def _moment(i: int) -> dict[str, Any]:
 
 
 def _skill(segment: str, skill: float, verdict: str = "undecided") -> Any:
-    names = ("coverage", "baseline_coverage", "brier", "baseline_brier", "pinned")
+    figures = ("coverage", "interval_score", "brier")
+    names = [*figures, *(f"baseline_{figure}" for figure in figures), "pinned"]
     known = {"skill": skill, "skill_low": skill - 0.1, "skill_high": skill + 0.1}
     found = {"model": "fracast-0", "segment": segment, "forecasts": 91, **known}
     routed = {"routed": verdict == "worse", "routed_by": "skill" if verdict == "worse" else None}

@@ -52,7 +52,8 @@ def test_forecast_is_scored_once_when_its_last_step_is_known() -> None:
     expected = [_loss(y, 0.1), _loss(y, 0.2)]
     assert sums[1:3] == pytest.approx(expected)
     assert sums[4:6] == pytest.approx([2 / 3, 1.0])  # 0.65 is over 0.6
-    assert sums[6:].tolist() == [0, 0, 0]  # there were no thresholds
+    assert sums[6:8] == pytest.approx([0.2 + 10 * 0.05 / 3, 0.4])  # widths, and what is outside
+    assert sums[8:].tolist() == [0, 0, 0]  # there were no thresholds
 
 
 @pytest.mark.parametrize("answered", [None, [[0.9, 0.1]] * 9])
@@ -66,7 +67,7 @@ def test_probabilities_above_thresholds_get_brier_scores(answered: Any) -> None:
     model = np.array(answered[:2] if answered else [[0.5, 0.1]] * 2)
     baseline_above = np.array([[0.5, 0.26083]] * 2)  # its band is twice as wide
     expected = [((p - happened) ** 2).mean() for p in (model, baseline_above)]
-    assert scores.known[MODEL, EVERYTHING].sums[6:] == pytest.approx([1, *expected], rel=1e-4)
+    assert scores.known[MODEL, EVERYTHING].sums[8:] == pytest.approx([1, *expected], rel=1e-4)
 
 
 def test_records_of_one_batch_score_each_other() -> None:

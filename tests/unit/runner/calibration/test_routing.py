@@ -32,13 +32,13 @@ def test_advice_follows_the_verdict_over_all_unless_a_segment_contradicts(
 
 def test_undecided_segment_follows_all_unless_its_own_interval_says_it_differs() -> None:
     wild = np.column_stack([np.tile([0.05, 0.001], 15), np.tile([0.01, 0.02], 15)])
-    undecided = Paired().after(np.column_stack([wild, np.full((30, 4), 0.8)]))
+    undecided = Paired().after(np.column_stack([wild, np.full((30, 6), 0.8)]))
     worse, alike = Paired().after(scored(2.0, 100)), Paired().after(scored(1.0, 300))
     known = {
         ("m", "all"): worse,
         ("m", "undecided"): undecided,
         ("m", "alike"): alike,
-        ("m", "no loss"): Paired().after(np.zeros((30, 6))),
+        ("m", "no loss"): Paired().after(np.zeros((30, 8))),
         ("m", "few"): Paired().after(scored(2.0, 5)),
         ("m", "worse"): worse,
     }

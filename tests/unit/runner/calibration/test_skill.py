@@ -18,7 +18,7 @@ def scored(ratio: float, forecasts: int, seed: int = 0) -> np.ndarray:
     chance = np.random.default_rng(seed)
     hard = chance.lognormal(-5, 1, forecasts)
     both = hard[:, None] * chance.lognormal(0, 0.3, (forecasts, 2))
-    rest = np.tile([0.8, 0.8, np.nan, np.nan], (forecasts, 1))
+    rest = np.tile([0.8, 0.8, 0.09, 0.06, np.nan, np.nan], (forecasts, 1))
     return np.column_stack([both * [ratio, 1.0], rest])
 
 
@@ -53,12 +53,14 @@ def test_figures_are_the_ratio_of_losses_with_an_interval_around_it() -> None:
     assert (skill.low or 0) < (skill.value or 0) < (skill.high or 0) < 0
     assert skill.forecasts == 200
     assert skill.coverage == pytest.approx(0.8)
+    assert skill.interval_score == pytest.approx(0.09)
+    assert skill.baseline_interval_score == pytest.approx(0.06)
 
 
 def test_brier_scores_are_those_of_the_forecasts_with_thresholds() -> None:
     without = scored(1.0, 20)
     with_them = without.copy()
-    with_them[:, 4:] = [0.25, 0.1]
+    with_them[:, 6:] = [0.25, 0.1]
     skill = Paired().after(np.concatenate([without, with_them])).skill()
 
     assert [skill.brier, skill.baseline_brier] == pytest.approx([0.25, 0.1])
@@ -67,7 +69,7 @@ def test_brier_scores_are_those_of_the_forecasts_with_thresholds() -> None:
 
 def test_interval_of_a_skill_ends_at_one() -> None:
     few = np.column_stack([np.tile([0.0, 0.02], 20), np.tile([0.01, 0.9], 20)])
-    rows = np.column_stack([few, np.full((40, 2), 0.8), np.full((40, 2), np.nan)])
+    rows = np.column_stack([few, np.full((40, 4), 0.8), np.full((40, 2), np.nan)])
 
     assert Paired().after(rows).skill().high == 1.0
 
@@ -80,12 +82,12 @@ def test_older_forecasts_count_less() -> None:
 
 
 def test_too_few_forecasts_have_no_verdict() -> None:
-    few = one_by_one(np.tile([0.3, 0.1, 1.0, 1.0, 0.2, 0.1], (LEAST_FORECASTS, 1)))
+    few = one_by_one(np.tile([0.3, 0.1, 1.0, 1.0, 0.5, 0.3, 0.2, 0.1], (LEAST_FORECASTS, 1)))
 
     assert {p.skill().verdict for p in few[:-2]} == {Verdict.UNDECIDED}
     assert few[0].skill().low is None
     assert Paired().skill().value is None
-    assert Paired().after(np.zeros((30, 6))).skill().verdict is Verdict.UNDECIDED  # no loss at all
+    assert Paired().after(np.zeros((30, 8))).skill().verdict is Verdict.UNDECIDED  # no loss at all
 
 
 def test_routed_segment_goes_back_when_the_model_is_better_on_average() -> None:

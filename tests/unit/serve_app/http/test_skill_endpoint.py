@@ -25,6 +25,8 @@ async def test_rows_say_skill_interval_verdict_and_what_follows() -> None:
     assert (every["model"], every["segment"], every["forecasts"]) == ("fracast-0", "all", 60)
     assert every["skill"] == pytest.approx(-1.0)
     assert every["skill_low"] < -1 < every["skill_high"] < 0
+    scores = every["interval_score"], every["baseline_interval_score"]
+    assert scores == pytest.approx((0.09, 0.06))
     assert (every["brier"], every["baseline_brier"]) == pytest.approx((0.2, 0.1))
     assert (every["verdict"], every["routed"], every["pinned"]) == ("worse", True, None)
     assert every["routed_by"] == "skill"
