@@ -216,8 +216,8 @@ def _configured(
         try:
             found.append(registry.resolve(name, config.environment))
         except UnknownModelError as exc:
-            names = ", ".join(one.entry.name for one in registry.served(config.environment))
-            message = f"{key}: {name} is no model here; {config.environment} has {names}"
+            served = ", ".join(one.entry.name for one in registry.served(config.environment))
+            message = f"{key}: {name} is no model here; {config.environment} has {served}"
             raise ConfigError(message) from exc
         except RequestError as exc:
             raise ConfigError(f"{key}: {name}: {exc}") from exc

@@ -168,5 +168,14 @@ def test_models_to_load_in_advance_are_found_by_name_or_alias():
 def test_a_model_to_load_in_advance_must_be_served():
     config = make_config(tollama={"warm_models": ["chronoss"]})
 
-    with pytest.raises(ConfigError, match=r"tollama\.warm_models: chronoss"):
+    with pytest.raises(ConfigError, match=r"tollama\.warm_models: chronoss is no model here; dev"):
+        wanted_models(make_registry(), config)
+
+
+def test_a_model_to_load_in_advance_must_be_allowed():
+    config = make_config(
+        environment=Environment.PROD, request={"model": "chronos2"}, routing={"shadow": ("moirai",)}
+    )
+
+    with pytest.raises(ConfigError, match=r"routing\.shadow: moirai: .*research_only"):
         wanted_models(make_registry(), config)

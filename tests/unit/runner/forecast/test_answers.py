@@ -105,6 +105,7 @@ def test_new_calibration_state_is_used_from_then_on() -> None:
     answers.calibrate_by(Learned(make_state(factor=2.0), {}))
     after = answers.from_baseline(asked, make_bands(), REASON)
 
+    assert answers.skill() == {}
     assert before.conformal is None
     assert after.conformal is not None
     assert after.conformal.paths[0, 0].tolist() == pytest.approx([0.15, 0.45, 0.75])
