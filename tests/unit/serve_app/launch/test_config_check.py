@@ -92,6 +92,7 @@ def with_variables(**variables: object) -> str:
         ({"TSFM_TOLLAMA__TIMEOUT_S": "soon"}, "configs/local.yaml: tollama.timeout_s"),
         ({"TSFM_SLO__P95": "1", "B": "2"}, r"slo.p95: .* \(with TSFM_SLO__P95 of .*given.yaml\)"),
         ({"TSFM_TOLLAMA__BASE_URLS": '["http://169.254.169.254"]'}, "link-local"),
+        ({"TSFM_ROUTING__SHADOW": '["nope"]'}, "routing.shadow: nope is no model here"),
     ],
 )
 def test_variables_of_a_serve_config_are_checked(
