@@ -112,7 +112,7 @@ class Model(_FromWire):
     note: str | None
     installed: bool | None = None  # None: not known, as no runtime answers
     levels: tuple[float, ...] | None = None  # that it gives; None: any
-    level_range: tuple[float, float] | None = None  # outermost ones to believe; None: any
+    level_range: tuple[float, float] | None = None  # the outermost reliable ones; None: any
     covariates: str | None = None  # none, past or past_and_future; None: not known
     skill: float | None = None  # 1 - pinball loss / that of the baseline; None: not measured
     skill_source: str | None = None

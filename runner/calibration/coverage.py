@@ -50,7 +50,7 @@ class ForecastRecord:
     thresholds: tuple[float, ...] = ()
     above: FloatArray | None = None  # (H, K) as answered; None: nothing was
     routed_from: str | None = None  # the model that was not asked because of what is known of it
-    is_shadow: bool = False  # it answered nobody
+    is_shadow: bool = False  # asked for in the background, not an answer
     closes_at: float | None = None  # POSIX seconds
 
     @property

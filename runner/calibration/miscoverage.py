@@ -12,7 +12,7 @@ depend on each other: each factor has a mean of at most 1 (e-CUSUM; Shin, Ramdas
 Statistics in Data Science 2(2), 2024). The floor of 1 makes a late change as quickly found as an
 early one. Each b suits changes of another size; their mean is used.
 
-A source that was found counts as mended when the mean of its recent forecasts is in [low, high].
+A source that was found is in order again when the mean of its recent forecasts is in [low, high].
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ import numpy as np
 
 from runner.types import FloatArray
 
-TOLERANCE = 0.05  # calibration on ticks cannot be exact, and less is of no use to anybody
+TOLERANCE = 0.05  # calibration on ticks cannot be exact, and less would change no decision
 LIMIT = 1e5  # forecasts between two false alarms, on average, at the edge of the tolerance
 BETS = np.array([0.05, 0.2, 0.6])
 RECENT = 50  # forecasts

@@ -75,7 +75,7 @@ class ModelEntry(Section):
     max_series_per_call: Count | None
     max_context: Count | None  # past points that the model uses
     levels: tuple[Level, ...] | None  # the only ones that it supports; None is any, () is none
-    level_range: tuple[Level, Level] | None = None  # the outermost ones that can be believed
+    level_range: tuple[Level, Level] | None = None  # the outermost reliable ones
     covariates: Covariates | None = None  # that it uses; None: not known
     allowed_params: Mapping[Name, ParamRule]  # of model.params; all others are dropped
     note: str | None  # one sentence that helps to choose a model
@@ -88,7 +88,7 @@ class ModelEntry(Section):
         return frozenset((self.name, self.runtime_name, *self.aliases))
 
     def gives(self, levels: Sequence[float], params: Params = ()) -> bool:
-        """Whether the model gives every one of the ascending levels, and can be believed there.
+        """Whether the model gives every one of the ascending levels, and is reliable there.
 
         Of n sample paths the lowest one is the quantile of 1 / (n + 1).
         """

@@ -205,7 +205,7 @@ class ModelItem(Out):
     max_context: Count | None = Field(description="Past points it looks at; null: no limit.")
     levels: list[float] | None = Field(description="Levels it gives; null: any, []: none.")
     level_range: list[float] | None = Field(
-        None, description="The outermost levels that can be believed; null: any."
+        None, description="The outermost reliable levels; null: any."
     )
     covariates: Covariates | None = Field(description="Covariates it uses; null: not known.")
     params: list[str] = Field(description="What `model.params` may set.")

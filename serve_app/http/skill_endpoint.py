@@ -39,7 +39,7 @@ class SkillItem(Out):
     )
     baseline_interval_score: Score | None
     brier: Probability | None = Field(
-        description="Brier score of probability_above as answered; null: nobody sent thresholds."
+        description="Brier score of probability_above as answered; null: no caller sent thresholds."
     )
     baseline_brier: Probability | None = Field(
         description="That of the baseline's bands, which are not calibrated."
