@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.tollama.notices import Notice, Notices
+from runner.tollama.notices import MAX_CHARACTERS, MAX_WARNINGS, Notice, Notices
 
 UNSUPPORTED = (
     "ignoring unsupported covariate: model 'mock' (family=mock) does not support past-only numeric "
@@ -64,3 +64,8 @@ def test_endless_and_strange_sentences_are_cut_short() -> None:
     notices = Notices(["x" * 10_000_000, None, *["y"] * 100_000])
 
     assert notices.of("s0") == ("runtime_warning",)
+    assert Notices(["y"] * MAX_WARNINGS + [UNSUPPORTED]).of("s0") == ("runtime_warning",)
+    late = "x" * MAX_CHARACTERS + "truncated to last 5 points"
+    assert Notices([late]).of("s0") == ("runtime_warning",)
+    longest = UNSUPPORTED.replace("'p'", f"'{'p' * 128}'")  # of a name of our API
+    assert Notices([longest]).ignored("s0") == ("p" * 128,)
