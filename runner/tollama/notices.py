@@ -9,7 +9,7 @@ from collections import defaultdict
 from enum import StrEnum
 from typing import Any
 
-# The most warnings of an answer, and characters of one, that are looked at: 10 ms at worst, in which
+# The most warnings of an answer, and characters of one, that are looked at: 10 ms at worst, while
 # nothing else of the replica runs. A call of 128 series with four covariates each has 512.
 MAX_WARNINGS = 512
 MAX_CHARACTERS = 400
