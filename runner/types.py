@@ -118,6 +118,11 @@ class ForecastRequest:
     closes_at: float | None = None  # POSIX seconds: no step of the horizon is later
     is_cut: bool = False  # more steps were asked for than there are before the close
 
+    @property
+    def closes_in_s(self) -> float | None:
+        """Seconds from ``as_of`` to the close, if that is known."""
+        return None if self.closes_at is None else self.closes_at - self.as_of.timestamp()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSeries:

@@ -51,13 +51,12 @@ class ForecastRecord:
     above: FloatArray | None = None  # (H, K) as answered; None: nothing was
     routed_from: str | None = None  # the model that was not asked because of what is known of it
     is_shadow: bool = False  # asked for in the background, not an answer
-    closes_at: float | None = None  # POSIX seconds
+    closes_in_s: float | None = None  # from as_of
 
     @property
     def skill_segment(self) -> str:
         """In which its source is compared with the baseline."""
-        closes_in_s = None if self.closes_at is None else self.closes_at - self.as_of
-        return skill_segment(self.observed_prob, self.freq, self.liquidity, closes_in_s)
+        return skill_segment(self.observed_prob, self.freq, self.liquidity, self.closes_in_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ class AnswerStore:
                 source=source,
                 bands=bands,
                 transform=request.transform,
-                closes_at=request.closes_at,
+                closes_in_s=request.closes_in_s,
                 thresholds=request.thresholds,
                 above=forecast.above,
                 routed_from=(
@@ -339,11 +339,8 @@ def _above(forecast: Forecast) -> Forecast:
 
 
 def _skill_segment(resolved: ResolvedRequest) -> str:
-    request, closes_in_s = resolved.request, None
-    if request.closes_at is not None:
-        closes_in_s = request.closes_at - request.as_of.timestamp()
-    observed_prob = resolved.series.observed_prob
-    return skill_segment(observed_prob, request.freq, request.liquidity_bucket, closes_in_s)
+    request, observed_prob = resolved.request, resolved.series.observed_prob
+    return skill_segment(observed_prob, request.freq, request.liquidity_bucket, request.closes_in_s)
 
 
 def _ignored(resolved: ResolvedRequest, answer: ModelAnswer) -> tuple[str, ...]:

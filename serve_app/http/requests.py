@@ -255,10 +255,9 @@ def _closes_at(wire: ForecastBody) -> float | None:
 
 def _cut_at_close(request: ForecastRequest) -> ForecastRequest:
     """The request with the steps up to the close alone."""
-    if request.closes_at is None:
+    if request.closes_in_s is None:
         return request
-    left_s = request.closes_at - request.as_of.timestamp()
-    steps = int((left_s + TOLERANCE_S) // request.step_s)
+    steps = int((request.closes_in_s + TOLERANCE_S) // request.step_s)
     if steps < 1:
         raise InvalidRequestError(
             "closes_at", "Send a time one step or more after as_of_ts, or leave it out."
