@@ -17,6 +17,7 @@ from runner.batching.dispatcher import BatchResult
 from runner.breaker.state_machine import CallResult, Permit, Verdict, call_result
 from runner.config.sections import BandsSection, TollamaSection
 from runner.errors import BadOutputError, ModelError, RuntimeRejectedError, RuntimeTimeoutError
+from runner.tollama.wire import EncodedSeries, encode_series
 from runner.types import (
     Bands,
     BatchKey,
@@ -28,6 +29,25 @@ from runner.types import (
 )
 
 RuntimeResult = RuntimeForecast | ModelError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchItem:
+    """A request, and its series as the runtime gets it."""
+
+    request: ModelRequest
+    series: EncodedSeries
+
+
+def batch_item(request: ModelRequest) -> BatchItem:
+    """The item of a request, to be made when it arrives: most wait while a call runs anyway.
+
+    Raises:
+        RuntimeRejectedError: the series may not be sent.
+    """
+    y = to_model_space(request.y_prob, request.transform)
+    series = ModelSeries(y, request.end_ts, request.step_s, request.x_past, request.x_future)
+    return BatchItem(request, encode_series(series))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +66,7 @@ class RuntimePort(Protocol):
     """Forecasts from one runtime."""
 
     async def forecast(
-        self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
+        self, key: BatchKey, series: Sequence[EncodedSeries], *, budget_s: float
     ) -> list[RuntimeResult]:
         """The forecast, or an error, of each series; raises ModelError for all."""
 
@@ -62,7 +82,7 @@ class BreakersPort(Protocol):
 
 
 class BatchCall:
-    """Callable for the dispatcher: a batch of requests that share a key, to bands or errors."""
+    """Callable for the dispatcher: a batch of items that share a key, to bands or errors."""
 
     def __init__(
         self,
@@ -72,7 +92,7 @@ class BatchCall:
         tollama: TollamaSection,
         limits: BandsSection,
         clock: Callable[[], float],
-        on_late: Callable[[Sequence[ModelRequest], Sequence[ItemResult | Exception]], None],
+        on_late: Callable[[Sequence[BatchItem], Sequence[ItemResult | Exception]], None],
     ) -> None:
         """``breaker_of`` names the breaker of a model at this runtime."""
         self._runtime = runtime
@@ -83,10 +103,8 @@ class BatchCall:
         self._clock = clock
         self._on_late = on_late
 
-    async def __call__(
-        self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> BatchResult[ItemResult]:
-        """One result or error per request, in order.
+    async def __call__(self, key: BatchKey, items: Sequence[BatchItem]) -> BatchResult[ItemResult]:
+        """One result or error per item, in order.
 
         Raises:
             BreakerOpenError: the model may not be called now.
@@ -94,7 +112,7 @@ class BatchCall:
         breaker = self._breaker_of(key.model)
         permit = await self._breakers.acquire(breaker)
         began = self._clock()
-        series = model_series(requests)
+        series = [item.series for item in items]
         call = asyncio.ensure_future(
             self._runtime.forecast(key, series, budget_s=self._tollama.lease_s)
         )
@@ -105,24 +123,24 @@ class BatchCall:
             ignored = CallResult(Verdict.IGNORED)  # gives a probe's permit back
             self._breakers.record(breaker, permit, ignored, 0.0)
             raise
-        raw = _results_so_far(call, len(requests))
+        raw = _results_so_far(call, len(items))
         self._breakers.record(breaker, permit, _verdict(raw), self._clock() - began)
-        abandoned = None if call.done() else self._abandon(call, key, requests, began)
-        return BatchResult(self._item_results(key, requests, raw, began), abandoned)
+        abandoned = None if call.done() else self._abandon(call, key, items, began)
+        return BatchResult(self._item_results(key, items, raw, began), abandoned)
 
     def _abandon(
         self,
         call: asyncio.Future[list[RuntimeResult]],
         key: BatchKey,
-        requests: Sequence[ModelRequest],
+        items: Sequence[BatchItem],
         began: float,
     ) -> asyncio.Future[None]:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def finish(_: object) -> None:
             if not call.cancelled():
-                raw = _results_so_far(call, len(requests))
-                self._on_late(requests, self._item_results(key, requests, raw, began))
+                raw = _results_so_far(call, len(items))
+                self._on_late(items, self._item_results(key, items, raw, began))
             if not ended.done():
                 ended.set_result(None)
 
@@ -133,7 +151,7 @@ class BatchCall:
     def _item_results(
         self,
         key: BatchKey,
-        requests: Sequence[ModelRequest],
+        items: Sequence[BatchItem],
         raw: Sequence[RuntimeResult],
         began: float,
     ) -> list[ItemResult | Exception]:
@@ -145,30 +163,15 @@ class BatchCall:
             return results
         rows = list(usable)
         paths = np.stack([forecast.paths for forecast in usable.values()])  # (B, H, Q)
-        y_prob = _from_model_spaces(paths, [requests[i].transform for i in rows])
-        least = min_widths((requests[i].y_prob for i in rows), self._limits)
+        y_prob = _from_model_spaces(paths, [items[i].request.transform for i in rows])
+        least = min_widths((items[i].request.y_prob for i in rows), self._limits)
         sanitized = sanitize(y_prob, np.asarray(key.levels), self._limits, least)
         ended = self._clock()
         for b, i in enumerate(rows):
             if sanitized.usable[b]:
                 said = usable[i].notices, usable[i].covariates_ignored
-                results[i] = ItemResult(sanitized.row(b), len(requests), began, ended, *said)
+                results[i] = ItemResult(sanitized.row(b), len(items), began, ended, *said)
         return results
-
-
-def model_series(requests: Sequence[ModelRequest]) -> list[ModelSeries]:
-    """The series of a batch in model space; one pass over all values of one transform."""
-    y = np.concatenate([r.y_prob for r in requests])
-    ends = np.cumsum([r.y_prob.size for r in requests])
-    transforms = [r.transform for r in requests]
-    if len(set(transforms)) == 1:
-        parts = np.split(to_model_space(y, transforms[0]), ends[:-1])
-    else:
-        parts = [to_model_space(r.y_prob, r.transform) for r in requests]
-    return [
-        ModelSeries(part, r.end_ts, r.step_s, r.x_past, r.x_future)
-        for part, r in zip(parts, requests, strict=True)
-    ]
 
 
 def _from_model_spaces(paths: FloatArray, transforms: Sequence[Transform]) -> FloatArray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from runner.answer_cache import AnswerCache
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult, batch_item
 from runner.batching.dispatcher import Dispatcher, settle
 from runner.config.sections import CacheSection
 from runner.errors import (
@@ -35,8 +35,6 @@ from runner.types import (
     ModelFailure,
     ModelRequest,
 )
-
-BYTES_PER_POINT = 48  # a time stamp of 23 and a number of up to 22 characters, with commas
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class ItemRouter:
 
     def __init__(
         self,
-        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult],
+        dispatcher: Dispatcher[RuntimeTarget, BatchItem, ItemResult],
         runtimes: Runtimes,
         breakers: BreakerView,
         cache: CacheSection,
@@ -174,11 +172,12 @@ class ItemRouter:
     async def _send(
         self, target: RuntimeTarget, request: ModelRequest, arrived: float
     ) -> ItemResult:
+        item = batch_item(request)
         answer = self._dispatcher.submit(
             target,
-            request,
+            item,
             deadline=arrived + request.budget_s,
-            size_bytes=size_bytes(request),
+            size_bytes=item.series.size_bytes,
             priority=request.priority,
         )
         under_way = self._under_way[target.queue_name]
@@ -198,13 +197,13 @@ class ItemRouter:
                 settle(answer, RuntimeTimeoutError("the call before it was given up"))
 
     def keep_late(
-        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
+        self, items: Sequence[BatchItem], results: Sequence[ItemResult | Exception]
     ) -> None:
         """Caches results that came too late for their callers, for later requests."""
-        for request, result in zip(requests, results, strict=True):
+        for item, result in zip(items, results, strict=True):
             if isinstance(result, ItemResult):
-                answer = _answer(result, result.began, self._best_state(request.key))
-                self._cache.put(request.cache_key, answer, self._clock())
+                answer = _answer(result, result.began, self._best_state(item.request.key))
+                self._cache.put(item.request.cache_key, answer, self._clock())
 
     def _refusal(self, key: BatchKey, names: Sequence[str]) -> ModelFailure:
         """The failure when no runtime is usable: all breakers open, or slots held by slow calls."""
@@ -254,10 +253,3 @@ _REASONS = {
     QueueFullError: FallbackReason.OVERLOADED,
     TooLateError: FallbackReason.DEADLINE_EXCEEDED,
 }
-
-
-def size_bytes(request: ModelRequest) -> int:
-    """An upper estimate of the bytes that the item adds to the body of a runtime call."""
-    points = request.y_prob.size * (1 + len(request.x_past))
-    ahead = request.key.horizon_steps * len(request.x_future)
-    return BYTES_PER_POINT * (points + ahead) + 200

@@ -12,7 +12,7 @@ request would otherwise cost two calls per series.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -35,13 +35,13 @@ from runner.errors import (
 )
 from runner.tollama.http import Answer, RuntimeHttp, blamed, is_refused_connection
 from runner.tollama.wire import (
+    EncodedSeries,
     check_levels,
     decode_forecasts,
-    encode_series,
     join_request,
     longest_answer,
 )
-from runner.types import BatchKey, ModelSeries, RuntimeForecast, RuntimeUsage
+from runner.types import BatchKey, RuntimeForecast, RuntimeUsage
 
 SeriesResult = RuntimeForecast | ModelError
 
@@ -52,28 +52,21 @@ class BatchSplit:
     ``started``: the runtime has answered a part. Before that, a failure is the whole batch's.
     """
 
-    def __init__(self, encoded: Sequence[bytes | RuntimeRejectedError]) -> None:
-        self._encoded = encoded
-        self._outcomes: dict[int, SeriesResult] = {
-            i: item for i, item in enumerate(encoded) if isinstance(item, ModelError)
-        }
-        sendable = [i for i in range(len(encoded)) if i not in self._outcomes]
-        self._parts = deque([sendable] if sendable else [])
-        self._refusals_left = _refusal_limit(len(sendable))
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._outcomes: dict[int, SeriesResult] = {}
+        self._parts = deque([list(range(count))])
+        self._refusals_left = _refusal_limit(count)
         self.started = False
 
     @property
     def outcomes(self) -> list[SeriesResult]:
         """The outcome of each series in batch order; only after the last part."""
-        return [self._outcomes[i] for i in range(len(self._encoded))]
+        return [self._outcomes[i] for i in range(self._count)]
 
     def next_part(self) -> list[int] | None:
         """The indexes to send next, or None when the search is over."""
         return self._parts[0] if self._parts else None
-
-    def encoded(self, part: Sequence[int]) -> list[bytes]:
-        """The series of ``part`` as JSON."""
-        return [item for i in part if isinstance(item := self._encoded[i], bytes)]
 
     def answered(self, outcomes: Sequence[SeriesResult]) -> None:
         """The runtime answered the current part: one outcome for each of its series."""
@@ -163,7 +156,7 @@ class _Call:
     """What all parts of a call have in common; times are on the runtime's clock."""
 
     key: BatchKey
-    series: Sequence[ModelSeries]
+    series: Sequence[EncodedSeries]
     mark: str
     callers_deadline: float
 
@@ -190,7 +183,7 @@ class TollamaRuntime:
         self._backoff = wait_random_exponential(settings.backoff_base_s, settings.backoff_max_s)
 
     async def forecast(
-        self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
+        self, key: BatchKey, series: Sequence[EncodedSeries], *, budget_s: float
     ) -> list[SeriesResult]:
         """For each series its forecast, or its own error.
 
@@ -204,7 +197,7 @@ class TollamaRuntime:
         check_levels(key.levels)
         until = self._clock() + min(self._settings.timeout_s, budget_s)
         call = _Call(key, series, f"{secrets.token_hex(6)}-", until)
-        split = BatchSplit(encode_series(series, call.mark))
+        split = BatchSplit(len(series))
         try:
             async with asyncio.timeout(budget_s):
                 await self._send_all(split, call)
@@ -223,7 +216,8 @@ class TollamaRuntime:
                 await self._send_part(split, call, part)
 
     async def _send_part(self, split: BatchSplit, call: _Call, part: list[int]) -> None:
-        body = join_request(call.key, split.encoded(part))
+        series = {i: call.series[i] for i in part}
+        body = join_request(call.key, series, call.mark)
         if len(body) > self._settings.max_request_bytes:
             split.too_large()
             return
@@ -234,7 +228,7 @@ class TollamaRuntime:
             split.too_large()
         else:
             if answer.status == 200:
-                outcomes, usage = await _forecasts_in(answer, call, part)
+                outcomes, usage = await _forecasts_in(answer, call, series)
                 self._on_usage(call.key.model, usage)
                 split.answered(outcomes)
             else:
@@ -274,10 +268,9 @@ class TollamaRuntime:
 
 
 async def _forecasts_in(
-    answer: Answer, call: _Call, part: list[int]
+    answer: Answer, call: _Call, series: Mapping[int, EncodedSeries]
 ) -> tuple[list[RuntimeForecast | BadOutputError], RuntimeUsage]:
     """The forecast or error of each series of a part; closes the connection after any error."""
-    series = {i: call.series[i] for i in part}
     try:
         outcomes, usage = decode_forecasts(answer.body, call.key, series, call.mark)
     except BadOutputError:

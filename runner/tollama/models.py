@@ -11,6 +11,7 @@ import numpy as np
 from runner.errors import ModelError, RuntimeUnreachableError
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
+from runner.tollama.wire import encode_series
 from runner.types import BatchKey, ModelSeries
 
 LOOK_EVERY_S, LOOK_AGAIN_S = 10.0, 1.0  # while the runtime answers, and while it does not
@@ -68,7 +69,7 @@ class RuntimeModels:
         series = ModelSeries(np.sin(np.arange(64.0)), end_ts=0.0, step_s=300)
         self._asked.add(model)
         try:
-            await self._runtime.forecast(key, [series], budget_s=LOAD_LIMIT_S)
+            await self._runtime.forecast(key, [encode_series(series)], budget_s=LOAD_LIMIT_S)
         except RuntimeUnreachableError:
             self._asked.discard(model)
         except ModelError:

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.trace import Tracer
 from ray import serve
 
-from runner.batching.batch_call import BatchCall, ItemResult
+from runner.batching.batch_call import BatchCall, BatchItem, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.breaker.state_machine import Breakers
@@ -75,8 +75,8 @@ class Runner:
             )
             self._models.append(RuntimeModels(http, runtime, served, wanted))
             calls.append(_measured(self._call(config, i, runtime), recorder, tracer))
-        self._dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
-            lambda target, requests: calls[target.runtime](target.key, requests),
+        self._dispatcher: Dispatcher[RuntimeTarget, BatchItem, ItemResult] = Dispatcher(
+            lambda target, items: calls[target.runtime](target.key, items),
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, batching.max_batch_size
@@ -144,9 +144,9 @@ class Runner:
         )
 
     def _keep_late(
-        self, requests: Sequence[ModelRequest], results: Sequence[ItemResult | Exception]
+        self, items: Sequence[BatchItem], results: Sequence[ItemResult | Exception]
     ) -> None:
-        self._router.keep_late(requests, results)  # the router is built after the calls
+        self._router.keep_late(items, results)  # the router is built after the calls
 
     def _start(self) -> None:
         self._breakers.start()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from enum import StrEnum
 from math import inf
 
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult
 from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.batching.item_router import reason_of
 from runner.breaker.state_machine import BreakerSnapshots
@@ -21,7 +21,6 @@ from runner.types import (
     BatchKey,
     BreakerState,
     FallbackReason,
-    ModelRequest,
     RuntimeUsage,
     Source,
 )
@@ -31,7 +30,7 @@ from serve_app.telemetry.request_history import RequestHistory
 
 logger = logging.getLogger(__name__)
 
-Call = Callable[[BatchKey, Sequence[ModelRequest]], Awaitable[BatchResult[ItemResult]]]
+Call = Callable[[BatchKey, Sequence[BatchItem]], Awaitable[BatchResult[ItemResult]]]
 Timings = Mapping[str, float]  # milliseconds by stage, of the stages that an answer passed through
 
 
@@ -159,11 +158,11 @@ def metered(call: Call, recorder: Recorder, clock: Callable[[], float]) -> Call:
     A call that the breaker refuses raises and is not counted.
     """
 
-    async def counted(key: BatchKey, requests: Sequence[ModelRequest]) -> BatchResult[ItemResult]:
+    async def counted(key: BatchKey, items: Sequence[BatchItem]) -> BatchResult[ItemResult]:
         began = clock()
-        outcome = await call(key, requests)
+        outcome = await call(key, items)
         recorder.histogram(metrics.RUNTIME, key.model).observe(clock() - began)
-        recorder.histogram(metrics.BATCH_SIZE, key.model).observe(len(requests))
+        recorder.histogram(metrics.BATCH_SIZE, key.model).observe(len(items))
         recorder.counter(metrics.RUNTIME_CALLS, key.model, result_of(outcome)).inc()
         return outcome
 

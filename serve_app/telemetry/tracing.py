@@ -32,7 +32,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.baseline.ewma_bands import BaselineRequest
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult
 from runner.batching.dispatcher import BatchResult
 from runner.config.sections import ObservabilitySection, Traces
 from runner.forecast.answers import ModelOutcome
@@ -155,15 +155,16 @@ def traced_item(forecast: ItemForecast, tracer: Tracer, wall_ns: Callable[[], in
 def traced_call(call: Call, tracer: Tracer) -> Call:
     """A runtime call with a span: child of the first item's span, linked to those of all items."""
 
-    async def traced(key: BatchKey, requests: Sequence[ModelRequest]) -> BatchResult[ItemResult]:
-        parents = dict.fromkeys(r.trace for r in requests if r.trace is not None)
+    async def traced(key: BatchKey, items: Sequence[BatchItem]) -> BatchResult[ItemResult]:
+        found = (item.request.trace for item in items)
+        parents = dict.fromkeys(parent for parent in found if parent is not None)
         contexts = [context_of(parent) for parent in parents]
         links = [Link(trace.get_current_span(context).get_span_context()) for context in contexts]
         parent = contexts[0] if contexts else None
         with _span(tracer, "runtime call", parent, SpanKind.CLIENT, links) as span:
             span.set_attribute("tsfm.model", key.model)
-            span.set_attribute("tsfm.batch_size", len(requests))
-            outcome = await call(key, requests)
+            span.set_attribute("tsfm.batch_size", len(items))
+            outcome = await call(key, items)
             span.set_attribute("tsfm.result", result_of(outcome))
         return outcome
 

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from loadtest.stub.app import Settings
 from loadtest.stub.app import build_app as build_runtime
 from runner.baseline.ewma_bands import BaselineRequest, baseline_bands
-from runner.batching.batch_call import BatchCall, ItemResult
+from runner.batching.batch_call import BatchCall, BatchItem, ItemResult
 from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.config.loading import Config
@@ -39,8 +39,8 @@ class ModelHere:
         call = BatchCall(
             runtime, breakers, str, config.tollama, config.bands, clock, lambda *late: None
         )
-        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
-            lambda target, requests: call(target.key, requests),
+        dispatcher: Dispatcher[RuntimeTarget, BatchItem, ItemResult] = Dispatcher(
+            lambda target, items: call(target.key, items),
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: registry.batch_limit(
                 route.key.model, config.batching.max_batch_size

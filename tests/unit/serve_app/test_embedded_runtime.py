@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from runner.errors import ConfigError, RuntimeRejectedError
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
+from runner.tollama.wire import encode_series
 from runner.types import BatchKey, ModelSeries
 from serve_app.embedded_runtime import RuntimeArgs, RuntimeReplica, build
 from tests.support.builders import make_config
@@ -21,7 +22,7 @@ KEY = BatchKey("fracast-0", 12, (0.05, 0.1, 0.5, 0.9, 0.95))
 
 def make_series(seed, points=64):
     y = np.cumsum(np.random.default_rng(seed).normal(0, 0.1, points))
-    return ModelSeries(y=y, end_ts=1_771_588_800.0, step_s=300)
+    return encode_series(ModelSeries(y=y, end_ts=1_771_588_800.0, step_s=300))
 
 
 async def test_series_too_short_for_the_model_does_not_hurt_its_batchmates():

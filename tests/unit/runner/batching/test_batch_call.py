@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from runner.batching.batch_call import (
     BatchCall,
     ItemResult,
     RuntimeResult,
+    batch_item,
 )
 from runner.batching.dispatcher import BatchResult
 from runner.breaker.state_machine import Verdict
@@ -22,7 +24,8 @@ from runner.errors import (
     RuntimeRejectedError,
     RuntimeTimeoutError,
 )
-from runner.types import BatchKey, ModelRequest, ModelSeries, RuntimeForecast, Space, Transform
+from runner.tollama.wire import EncodedSeries
+from runner.types import BatchKey, ModelRequest, RuntimeForecast, Space, Transform
 from tests.support.builders import make_config, make_model_request, walk
 from tests.support.fakes import FakeBreakers, FakeClock
 
@@ -36,11 +39,11 @@ class FakeRuntime:
         self.raw = [RuntimeForecast(r) if isinstance(r, np.ndarray) else r for r in raw]
         self.error = error
         self.hold: asyncio.Event | None = None
-        self.series: Sequence[ModelSeries] = ()
+        self.series: Sequence[EncodedSeries] = ()
         self.cancelled = False
 
     async def forecast(
-        self, key: BatchKey, series: Sequence[ModelSeries], *, budget_s: float
+        self, key: BatchKey, series: Sequence[EncodedSeries], *, budget_s: float
     ) -> list[RuntimeResult]:
         self.series = series
         try:
@@ -70,7 +73,13 @@ class Bench:
         )
 
     async def run(self, *requests: ModelRequest) -> BatchResult[ItemResult]:
-        return await self.call(KEY, requests)
+        return await self.call(KEY, [batch_item(request) for request in requests])
+
+
+def target(series: EncodedSeries) -> list[float]:
+    """The values that the runtime gets."""
+    values: list[float] = json.loads(b"{" + series.rest)["target"]
+    return values
 
 
 def bands(result: ItemResult | Exception) -> np.ndarray:
@@ -83,7 +92,7 @@ async def test_series_are_sent_in_log_odds_and_bands_are_probabilities() -> None
     first, second = make_model_request(), make_model_request(y_prob=walk(9, 3))
     outcome = await bench.run(first, second)
 
-    np.testing.assert_allclose(bench.runtime.series[1].y, to_logit(second.y_prob, 1e-6))
+    np.testing.assert_allclose(target(bench.runtime.series[1]), to_logit(second.y_prob, 1e-6))
     np.testing.assert_allclose(bands(outcome.results[0]), np.tile([0.3, 0.4, 0.5], (3, 1)))
     assert bench.breakers.recorded == [("fracast-0@2", Verdict.SUCCESS)]
     assert outcome.abandoned is None
@@ -110,7 +119,7 @@ async def test_transforms_may_differ_within_a_batch() -> None:
 
     np.testing.assert_allclose(bands(outcome.results[0])[0], [0.3, 0.4, 0.5])
     np.testing.assert_allclose(bands(outcome.results[1])[0], [0.3, 0.4, 1.0])
-    np.testing.assert_array_equal(bench.runtime.series[1].y, make_model_request().y_prob)
+    np.testing.assert_array_equal(target(bench.runtime.series[1]), make_model_request().y_prob)
 
 
 async def test_bands_that_are_not_finite_are_bad_output() -> None:

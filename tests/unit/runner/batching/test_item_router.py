@@ -2,11 +2,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult, batch_item
 from runner.batching.dispatcher import BatchResult, Dispatcher
-from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget, size_bytes
+from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.errors import (
     BadOutputError,
     BreakerOpenError,
@@ -23,9 +24,8 @@ from runner.types import (
     FallbackReason,
     ModelAnswer,
     ModelFailure,
-    ModelRequest,
 )
-from tests.support.builders import make_bands, make_config, make_model_request, walk
+from tests.support.builders import make_bands, make_config, make_model_request
 from tests.support.fakes import FakeBreakers, FakeClock
 
 SAID = (("runtime_warning",), ("volume",))  # by the runtime of each series
@@ -37,14 +37,14 @@ class Bench:
     def __init__(self, runtimes: int = 1, rank: int = 0, replicas: int = 1) -> None:
         self.clock = FakeClock()
         self.breakers = FakeBreakers()
-        self.batches: list[Sequence[ModelRequest]] = []
+        self.batches: list[Sequence[BatchItem]] = []
         self.runtimes: list[int] = []  # that were called, in order
         self.errors: dict[int, Exception] = {}  # by runtime
         self.abandoned: asyncio.Future[None] | None = None  # of the first runtime
         self.asked = 0
         self.holds: dict[int, asyncio.Event] = {}  # runtimes whose calls wait
         config = make_config()
-        dispatcher: Dispatcher[RuntimeTarget, ModelRequest, ItemResult] = Dispatcher(
+        dispatcher: Dispatcher[RuntimeTarget, BatchItem, ItemResult] = Dispatcher(
             self._call,
             queue_of=lambda route: route.queue_name,
             batch_limit=lambda route: 16,
@@ -63,9 +63,9 @@ class Bench:
         )
 
     async def _call(
-        self, route: RuntimeTarget, requests: Sequence[ModelRequest]
+        self, route: RuntimeTarget, items: Sequence[BatchItem]
     ) -> BatchResult[ItemResult]:
-        self.batches.append(requests)
+        self.batches.append(items)
         self.runtimes.append(route.runtime)
         if route.runtime in self.holds:
             await self.holds[route.runtime].wait()
@@ -73,10 +73,10 @@ class Bench:
         if error is not None:
             raise error
         if self.abandoned is not None and route.runtime == 0:
-            return BatchResult([RuntimeTimeoutError()] * len(requests), self.abandoned)
+            return BatchResult([RuntimeTimeoutError()] * len(items), self.abandoned)
         now = self.clock.now
         return BatchResult(
-            [ItemResult(make_bands(), len(requests), now, now + 0.04, *SAID) for _ in requests]
+            [ItemResult(make_bands(), len(items), now, now + 0.04, *SAID) for _ in items]
         )
 
     async def ask(self, count: int = 1) -> list[ModelAnswer | ModelFailure]:
@@ -126,7 +126,7 @@ async def test_late_results_are_cached() -> None:
         RuntimeTimeoutError(),
     ]
     requests = [make_model_request(cache_key=b"a"), make_model_request(cache_key=b"b")]
-    bench.service.keep_late(requests, late)
+    bench.service.keep_late([batch_item(request) for request in requests], late)
     answers = [await bench.service.forecast(r) for r in requests]
 
     assert isinstance(answers[0], ModelAnswer)
@@ -134,11 +134,13 @@ async def test_late_results_are_cached() -> None:
     assert [len(b) for b in bench.batches] == [1]
 
 
-def test_size_counts_points_and_covariates() -> None:
-    plain = make_model_request(y_prob=walk(100))
-    rich = make_model_request(y_prob=walk(100), x_past={"v": walk(100)}, x_future={"v": walk(3)})
+async def test_series_that_may_not_be_sent_is_rejected_before_it_waits_for_a_call() -> None:
+    bench = Bench(runtimes=2)
+    outcome = await bench.service.forecast(make_model_request(x_past={"v": np.full(32, np.inf)}))
 
-    assert size_bytes(rich) - size_bytes(plain) == 48 * 103
+    assert isinstance(outcome, ModelFailure)
+    assert outcome.reason is FallbackReason.RUNTIME_REJECTED
+    assert not bench.batches
 
 
 async def test_items_behind_an_abandoned_call_fail_at_once() -> None:

@@ -22,6 +22,7 @@ from runner.errors import (
 )
 from runner.tollama.client import RetryBudget, TollamaRuntime
 from runner.tollama.http import RuntimeHttp
+from runner.tollama.wire import encode_series
 from runner.types import BatchKey, ModelSeries, RuntimeForecast, RuntimeUsage
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
@@ -32,7 +33,8 @@ BASE = make_config().tollama
 
 
 def make_series(value=0.0, points=4):
-    return ModelSeries(y=np.full(points, value), end_ts=1_771_588_800.0, step_s=300)
+    series = ModelSeries(y=np.full(points, value), end_ts=1_771_588_800.0, step_s=300)
+    return encode_series(series)
 
 
 def forecasts_for(request):

@@ -27,13 +27,12 @@ def make_series(y=(-0.4, -0.35, -0.3), **changes):
 
 
 def sent(key, series):
-    parts = [part for part in encode_series(series) if isinstance(part, bytes)]
-    return json.loads(join_request(key, parts))
+    return json.loads(join_request(key, {i: encode_series(one) for i, one in enumerate(series)}))
 
 
 def decode(body, key, indexes) -> list[Any]:
     """The paths or the error of each series."""
-    forecasts, _ = decode_forecasts(body, key, {i: make_series() for i in indexes})
+    forecasts, _ = decode_forecasts(body, key, {i: encode_series(make_series()) for i in indexes})
     return [one.paths if isinstance(one, RuntimeForecast) else one for one in forecasts]
 
 
@@ -76,6 +75,14 @@ def test_series_on_different_grids_keep_their_own_timestamps():
     ]
 
 
+def test_size_of_a_series_is_what_it_adds_to_a_body():
+    one = encode_series(make_series(x_past={"v": np.arange(3.0)}))
+    frame = len('{"id":"s1","timestamps":') + len(",,")
+    bodies = [len(join_request(KEY, dict.fromkeys(range(count), one))) for count in (1, 2)]
+
+    assert bodies[1] - bodies[0] == one.size_bytes + frame
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
 def test_values_are_sent_exactly(values):
     assert sent(KEY, [make_series(values)])["series"][0]["target"] == values
@@ -87,11 +94,8 @@ def test_series_with_a_value_that_is_not_finite_is_not_sent(where, value):
     bad = np.array([0.0, value, 0.0])
     changes = {"y": bad} if where == "y" else {where: {"v": bad}}
 
-    good, error = encode_series([make_series(), make_series(**changes)])
-
-    assert isinstance(good, bytes)
-    assert isinstance(error, RuntimeRejectedError)
-    assert "not finite" in str(error)
+    with pytest.raises(RuntimeRejectedError, match="not finite"):
+        encode_series(make_series(**changes))
 
 
 def answer(*forecasts):
@@ -219,7 +223,7 @@ def test_forecast_of_later_steps_is_bad_output(start, is_late):
 def test_recorded_answer_with_a_covariate_says_which_one_was_ignored():
     body: Any = body_of("forecast_past_covariates")
 
-    (one,), usage = decode_forecasts(body, KEY, {0: make_series()})
+    (one,), usage = decode_forecasts(body, KEY, {0: encode_series(make_series())})
 
     assert isinstance(one, RuntimeForecast)
     assert one.notices == ("runtime_ignored_covariates",)
@@ -240,6 +244,6 @@ def test_recorded_answer_with_a_covariate_says_which_one_was_ignored():
 def test_usage_that_is_missing_or_impossible_is_not_known(said):
     body = json.dumps({"forecasts": [forecast(0)], **said}).encode()
 
-    _, usage = decode_forecasts(body, KEY, {0: make_series()})
+    _, usage = decode_forecasts(body, KEY, {0: encode_series(make_series())})
 
     assert usage == RuntimeUsage(None, None)

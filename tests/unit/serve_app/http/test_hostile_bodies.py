@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from runner.batching.batch_call import model_series
-from runner.tollama.wire import encode_series, join_request
+from runner.batching.batch_call import batch_item
+from runner.tollama.wire import join_request
 from tests.support.bench import EXAMPLE, Bench, example
 
 PARAMS = b'{"temperature":0.0}'
@@ -58,8 +58,7 @@ async def test_no_field_of_a_caller_reaches_the_runtime_beside_its_series(bench:
         )
     )
     [request] = bench.model.requests
-    parts = [part for part in encode_series(model_series([request])) if isinstance(part, bytes)]
-    sent = json.loads(join_request(request.key, parts))
+    sent = json.loads(join_request(request.key, {0: batch_item(request).series}))
 
     assert "model_params_dropped" in response.json()["meta"]["warnings"]
     assert set(sent) == {"model", "horizon", "quantiles", "series"}

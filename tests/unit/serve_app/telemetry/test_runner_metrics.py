@@ -3,11 +3,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult, batch_item
 from runner.batching.dispatcher import BatchResult, QueueStats
 from runner.breaker.state_machine import Breakers, BreakerSnapshots
 from runner.errors import BreakerOpenError, RuntimeRejectedError, RuntimeTimeoutError
-from runner.types import BatchKey, BreakerCommand, BreakerState, ModelRequest
+from runner.types import BatchKey, BreakerCommand, BreakerState
 from serve_app.telemetry import metrics
 from serve_app.telemetry.recorder import Recorder
 from serve_app.telemetry.request_metrics import QueueGauges, metered
@@ -25,9 +25,7 @@ class FakeCall:
         self._clock = clock
         self._results = results
 
-    async def __call__(
-        self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> BatchResult[ItemResult]:
+    async def __call__(self, key: BatchKey, items: Sequence[BatchItem]) -> BatchResult[ItemResult]:
         self._clock.now += 0.25
         if not self._results:
             raise BreakerOpenError(1.0)
@@ -47,7 +45,7 @@ async def test_call_is_counted_by_its_result_and_timed(
 ) -> None:
     recorder, clock = Recorder(), FakeClock()
     call = metered(FakeCall(clock, *results), recorder, clock)
-    outcome = await call(KEY, [make_model_request()] * 2)
+    outcome = await call(KEY, [batch_item(make_model_request())] * 2)
 
     assert outcome.results == results
     assert recorder.counter(metrics.RUNTIME_CALLS, "m", told).value == 1
@@ -58,7 +56,7 @@ async def test_call_is_counted_by_its_result_and_timed(
 async def test_call_that_the_breaker_refused_was_none() -> None:
     recorder, clock = Recorder(), FakeClock()
     with pytest.raises(BreakerOpenError, match=r".*"):
-        await metered(FakeCall(clock), recorder, clock)(KEY, [make_model_request()])
+        await metered(FakeCall(clock), recorder, clock)(KEY, [batch_item(make_model_request())])
 
     assert sum(recorder.histogram(metrics.RUNTIME, "m").counts) == 0
 

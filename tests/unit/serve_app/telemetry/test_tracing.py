@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Tracer
 
-from runner.batching.batch_call import ItemResult
+from runner.batching.batch_call import BatchItem, ItemResult, batch_item
 from runner.batching.dispatcher import BatchResult
 from runner.config.sections import Traces
 from runner.types import (
@@ -15,7 +15,6 @@ from runner.types import (
     BreakerState,
     FallbackReason,
     ModelFailure,
-    ModelRequest,
 )
 from serve_app.telemetry.tracing import (
     TracedModel,
@@ -144,9 +143,7 @@ class FakeRuntimeCall:
         self._results = results
         self.sent = httpx.Request("POST", "http://runtime/v1/forecast")
 
-    async def __call__(
-        self, key: BatchKey, requests: Sequence[ModelRequest]
-    ) -> BatchResult[ItemResult]:
+    async def __call__(self, key: BatchKey, items: Sequence[BatchItem]) -> BatchResult[ItemResult]:
         forward(self.sent)
         return BatchResult(self._results)
 
@@ -155,9 +152,9 @@ async def test_runtime_call_is_linked_to_every_trace_in_the_batch(
     exporter: InMemorySpanExporter, tracer: Tracer
 ) -> None:
     traces = [f"00-{i:032x}-{i:016x}-01" for i in (1, 2, 3)]
-    requests = [make_model_request(trace=t) for t in (*traces, traces[0], None)]
+    items = [batch_item(make_model_request(trace=t)) for t in (*traces, traces[0], None)]
     call = FakeRuntimeCall(ItemResult(make_bands(), 5, 0.0, 0.1))
-    await traced_call(call, tracer)(requests[0].key, requests)
+    await traced_call(call, tracer)(items[0].request.key, items)
 
     span = spans(exporter)["runtime call"]
     assert [link.context.trace_id for link in span.links] == [1, 2, 3]
