@@ -29,6 +29,17 @@ async def test_items_wait_while_the_slot_is_busy_and_are_sent_when_it_is_free():
     assert [call.started_at for call in runtime.calls] == pytest.approx([0, 0.1, 0.2])
 
 
+async def test_answers_are_handed_on_after_the_next_call_has_left_or_at_once_without_one():
+    runtime = Runtime()
+    harness = Harness(runtime, max_batch_size=1)
+    first, last = harness.put_all("ab")
+    await first
+
+    assert runtime.calls[1].started_at < harness.now()
+    await last
+    assert harness.now() == runtime.calls[1].ended_at
+
+
 async def test_a_second_slot_is_used_and_a_third_call_waits():
     runtime = Runtime()
     harness = Harness(runtime, slots_per_model=2, max_batch_size=1)
