@@ -10,7 +10,15 @@ fits into one runtime call (`BatchPools`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf
@@ -37,6 +45,7 @@ from runner.types import (
 V = TypeVar("V")
 Numbered = tuple[int, Forecast | RequestError]
 CACHED_AT_ONCE = 128  # cached answers of a batch that are sent together
+SEND_S = 0.001  # after a chunk was sent: the event loop is free for it, before it reads on
 BASELINE_CHUNK = 128  # 2 to 4 ms of the baseline's work
 BASELINE_AT_ONCE = 256  # items that cost the baseline service little more than one does
 # The part of a batch's time that is reserved for its baselines where its deadline is far off: other
@@ -119,34 +128,40 @@ class Forecaster:
 
     async def forecast_many(
         self,
-        requests: Iterable[tuple[int, ForecastRequest]],
+        requests: AsyncIterable[tuple[int, ForecastRequest]],
         deadline: float,
-        answering_s: float = 0.0,
+        answering_s: Callable[[], float] = lambda: 0.0,
     ) -> AsyncIterator[list[Numbered]]:
         """Each request's forecast or error with its number, as they become ready, by ``deadline``.
 
         The first full chunk is sent to the model while the rest is still being read.
-        ``answering_s`` is the time for all baselines and for writing all answers.
+        ``answering_s`` returns the time for all baselines and for writing all answers, as far as it
+        is known when it is called.
         """
-        times = self._batch_times(deadline, answering_s)
+        begin = self._clock()
         pools = BatchPools(self._config.batching.max_batch_size)
         work: list[asyncio.Future[list[Numbered]]] = []
 
         def send(chunks: Iterable[list[EqualRequests]]) -> None:
+            times = self._batch_times(begin, deadline, answering_s())
             answers = (self._answer_chunk(pools, chunk, times) for chunk in chunks)
             work.extend(map(asyncio.ensure_future, answers))
 
         try:
             ready: list[Numbered] = []
-            async for number, request in self._pacer.over(requests):
+            async for number, request in requests:
+                await self._pacer.rest()
                 result = self._pool(pools, number, request)
                 if result is not None:
                     ready.append((number, result))
                 if len(ready) == CACHED_AT_ONCE:
                     yield ready
                     ready = []
-                send(pools.full_chunks())
+                if full := [*pools.full_chunks()]:
+                    send(full)
+                    await asyncio.sleep(SEND_S)
             send(pools.chunks_left())
+            times = self._batch_times(begin, deadline, answering_s())
             work.append(asyncio.ensure_future(self._fall_back(pools.ineligible, times)))
             yield ready
             for finished in asyncio.as_completed(work):
@@ -155,9 +170,8 @@ class Forecaster:
             for task in work:
                 task.cancel()
 
-    def _batch_times(self, deadline: float, answering_s: float) -> _BatchTimes:
-        left_s = deadline - self._clock()
-        for_many_s = min(RESERVE_FACTOR * answering_s, RESERVE_FRACTION * left_s)
+    def _batch_times(self, begin: float, deadline: float, answering_s: float) -> _BatchTimes:
+        for_many_s = min(RESERVE_FACTOR * answering_s, RESERVE_FRACTION * (deadline - begin))
         reserve_s = max(self._reserve_s, answering_s, for_many_s)
         service_s = self._config.fallback.baseline_timeout_ms / 1e3
         return _BatchTimes(deadline, deadline - reserve_s, deadline - answering_s - service_s)

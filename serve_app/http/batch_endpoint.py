@@ -4,7 +4,8 @@ An invalid item gets an error of its own. As JSON the results are in order; as N
 with its index as soon as it is ready.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import orjson
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from runner.errors import OverloadedError
 from runner.forecast.answers import Forecast
 from runner.types import ForecastRequest
-from serve_app.auth.rate_limit import body_steps, rate_limit_of
+from serve_app.auth.rate_limit import NoRateLimit, body_steps, rate_limit_of
 from serve_app.http.batch_admission import (
     ITEM_BYTES,
     BatchCost,
@@ -24,7 +25,7 @@ from serve_app.http.batch_admission import (
     count_items,
     peeked_deadline_ms,
 )
-from serve_app.http.bodies.forecast import Parsed, read_batch
+from serve_app.http.bodies.forecast import BatchReader, open_batch
 from serve_app.http.errors import Described, describe, request_id
 from serve_app.http.forecast_endpoint import encode, render
 from serve_app.http.requests import deadline_ms, header_deadline_ms, read_body
@@ -34,6 +35,23 @@ from serve_app.telemetry.request_metrics import Route, timings_of
 NDJSON = "application/x-ndjson"
 
 Line = tuple[int, bytes]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One batch on its way; times on the service's clock, in seconds."""
+
+    reader: BatchReader
+    items: int  # as counted before reading
+    size_bytes: int
+    body_steps: int  # that the rate limit has taken already
+    began: float
+    limit_s: float
+    rate_limit: NoRateLimit
+    request_id: Callable[[], str]
+    has_results: bool = False  # some were given to the caller
+
+
 WAIT_FRACTION = 0.5  # of a batch's time limit, for waiting: the rest is for its answers
 
 
@@ -47,9 +65,10 @@ async def warm_up_batches(service: Dependencies) -> None:
     """
     market = {"as_of_ts": "2026-01-01T00:00:00Z", "y": [0.5, 0.5], "observe": False}
     requests = [{"market_id": str(i), **market} for i in range(WARM_UP_ITEMS)]
-    batch = await read_batch(orjson.dumps({"requests": requests}), service.config, service.pacer)
-    valid = enumerate(item for item in batch.items if isinstance(item, ForecastRequest))
-    deadline = service.clock() + service.config.request.batch_deadline_ms / 1e3
+    body, config, clock = orjson.dumps({"requests": requests}), service.config, service.clock
+    batch, _ = await open_batch(body, config, service.pacer, clock)
+    valid = ((n, item) async for n, item in batch if isinstance(item, ForecastRequest))
+    deadline = clock() + config.request.batch_deadline_ms / 1e3
     async for part in service.forecaster.forecast_many(valid, deadline):
         for _, result in part:
             if isinstance(result, Forecast):
@@ -90,68 +109,88 @@ class BatchEndpoint:
         wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)
         weight_bytes = max(size_bytes, items * ITEM_BYTES)
         async with self._queue.place(weight_bytes, wait_s, hold_s=limit_s):
-            response = await self._response(body, request, began, header_ms)
+            response = await self._response(body, items, request, began, header_ms)
             await response(request.scope, request.receive, send)
 
     async def _response(
-        self, body: bytes, request: Request, began: float, header_ms: float | None
+        self, body: bytes, items: int, request: Request, began: float, header_ms: float | None
     ) -> Response:
-        limits, clock = self._service.config.request, self._service.clock
-        reading = clock()
-        batch = await read_batch(
-            body, self._service.config, self._service.pacer, self._newest_steps
+        service, size_bytes = self._service, len(body)
+        opening = service.clock()
+        reader, body_ms = await open_batch(
+            body, service.config, service.pacer, service.clock, self._newest_steps
         )
-        items, steps = batch.items, batch.steps
-        self._cost.was_read(len(body), len(items), clock() - reading)
-        rate_limit_of(request.scope).spend(max(0, steps - body_steps(body)))
-        limit_s = deadline_ms(limits.batch_deadline_ms, batch.deadline_ms, header_ms) / 1e3
-        answering_s = self._cost.answering_s(len(items), steps)
-        check_deadline(limit_s, clock() - began, answering_s)
-        called = partial(request_id, request.headers)
-        parts = self._parts(items, began, began + limit_s, answering_s, called)
+        reader.took_s = service.clock() - opening
+        limit_s = deadline_ms(service.config.request.batch_deadline_ms, body_ms, header_ms) / 1e3
+        check_deadline(limit_s, service.clock() - began, self._cost.least_s(size_bytes, items))
+        batch = _Batch(
+            reader=reader,
+            items=items,
+            size_bytes=size_bytes,
+            body_steps=body_steps(body),
+            began=began,
+            limit_s=limit_s,
+            rate_limit=rate_limit_of(request.scope),
+            request_id=partial(request_id, request.headers),
+        )
+        parts = self._parts(batch)
+        first = await anext(parts)  # mistakes of the whole batch are found before its answer begins
         if NDJSON in request.headers.get("accept", ""):
-            return StreamingResponse(_ndjson(parts), media_type=NDJSON)
-        lines = sorted([line async for part in parts for line in part])
+            return StreamingResponse(_ndjson(first, parts), media_type=NDJSON)
+        lines = sorted([*first, *[line async for part in parts for line in part]])
         content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
         return Response(content, media_type="application/json")
 
-    async def _parts(
-        self,
-        items: list[Parsed],
-        began: float,
-        deadline: float,
-        answering_s: float,
-        called: Callable[[], str],
-    ) -> AsyncIterator[list[Line]]:
+    async def _parts(self, batch: _Batch) -> AsyncIterator[list[Line]]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
-        requests = self._valid(items, refused)
+        requests, deadline = self._valid(batch, refused), batch.began + batch.limit_s
+        answering_s = partial(self._answering_s, batch)
         async for part in self._service.forecaster.forecast_many(requests, deadline, answering_s):
             lines = [*refused]
             refused.clear()
             async for index, result in self._service.pacer.over(part):
                 if isinstance(result, Forecast):
-                    lines.append((index, self._ok(result, began, called)))
+                    lines.append((index, self._ok(result, batch)))
                 else:
                     lines.append((index, self._refusal(describe(result))))
+            batch.has_results = True
             yield lines
 
-    def _valid(
-        self, items: Sequence[Parsed], refused: list[Line]
-    ) -> Iterator[tuple[int, ForecastRequest]]:
-        """The valid items, one at a time; the errors of the others are added to ``refused``."""
-        for index, item in enumerate(items):
+    async def _valid(
+        self, batch: _Batch, refused: list[Line]
+    ) -> AsyncIterator[tuple[int, ForecastRequest]]:
+        """The valid items, as they are read; the errors of the others are added to ``refused``.
+
+        Raises:
+            InvalidRequestError: the deadline is too short for the items, once all are read.
+        """
+        async for index, item in batch.reader:
             if isinstance(item, Described):
                 refused.append((index, self._refusal(item)))
             else:
                 yield index, item
+        reader = batch.reader
+        self._cost.was_read(batch.size_bytes, reader.items, reader.took_s)
+        batch.rate_limit.spend(max(0, reader.steps - batch.body_steps))
+        if not batch.has_results:
+            spent_s = self._service.clock() - batch.began
+            check_deadline(batch.limit_s, spent_s, self._answering_s(batch))
 
-    def _ok(self, forecast: Forecast, began: float, called: Callable[[], str]) -> bytes:
+    def _answering_s(self, batch: _Batch) -> float:
+        """The time to answer all items, as if those not read yet were like those that are."""
+        read = max(1, batch.reader.items)
+        items = max(batch.items, read)
+        return self._cost.answering_s(items, batch.reader.steps * items // read)
+
+    def _ok(self, forecast: Forecast, batch: _Batch) -> bytes:
         answered = self._service.clock()
         head = encode(forecast)
         now = self._service.clock()
-        timings = timings_of(began, None, answered, now, forecast)
-        self._service.request_metrics.answered(Route.BATCH, now, forecast, timings, called)
+        timings = timings_of(batch.began, None, answered, now, forecast)
+        self._service.request_metrics.answered(
+            Route.BATCH, now, forecast, timings, batch.request_id
+        )
         state, age_s = forecast.breaker_state, forecast.cache_age_s
         return b'"ok":%b' % render(head, state, timings["total"], age_s)
 
@@ -160,6 +199,11 @@ class BatchEndpoint:
         return b'"error":%b' % orjson.dumps(error.as_object())
 
 
-async def _ndjson(parts: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:
+async def _ndjson(first: list[Line], parts: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:
+    yield _as_lines(first)
     async for lines in parts:
-        yield b"".join([b'{"index":%d,%b}\n' % line for line in lines])
+        yield _as_lines(lines)
+
+
+def _as_lines(lines: list[Line]) -> bytes:
+    return b"".join([b'{"index":%d,%b}\n' % line for line in lines])

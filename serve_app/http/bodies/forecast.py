@@ -11,7 +11,7 @@ objects are many times its size.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -20,11 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from runner.config.loading import Config
 from runner.config.sections import RequestSection
-from runner.errors import BodyTooLargeError, InvalidJsonError, InvalidRequestError, RequestError
+from runner.errors import BodyTooLargeError, InvalidRequestError, RequestError
 from runner.pacer import Pacer
 from runner.types import ForecastRequest
 from serve_app.http.bodies.json_items import WINDOW_BYTES, Brackets, cut_body
-from serve_app.http.errors import INVALID_JSON, Described, describe, of_part
+from serve_app.http.errors import Described, describe, of_part
 from serve_app.http.requests import (
     AT_ONCE_BYTES,
     BatchBody,
@@ -171,36 +171,67 @@ def _parts(text: bytes) -> Iterator[bytes]:
         last = end + 1
 
 
-class Batch(NamedTuple):
-    """The request or the error of each item, their cost (`series_steps`), the body's deadline."""
+class BatchReader:
+    """The items of a batch, read one after the other, so that the first may be computed meanwhile.
 
-    items: list[Parsed]
-    steps: int
-    deadline_ms: float | None
+    ``steps`` is the cost (`series_steps`) of the ``items`` that were read so far, ``took_s`` the
+    time that this took.
+    """
+
+    def __init__(
+        self,
+        texts: Iterator[bytes],
+        config: Config,
+        pacer: Pacer,
+        clock: Callable[[], float],
+        newest_steps: int,
+    ) -> None:
+        self._texts = texts
+        self._config = config
+        self._pacer = pacer
+        self._clock = clock
+        self._newest_steps = newest_steps
+        self.items = 0
+        self.steps = 0
+        self.took_s = 0.0
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Parsed]]:
+        """The request, or the error, of each item, with its number from 0."""
+        for number, text in enumerate(self._texts):
+            began = self._clock()
+            try:
+                item: Parsed = await self._read(text)
+            except (RequestError, ValidationError) as error:
+                item = describe(error)
+            await self._pacer.rest()
+            self.items += 1
+            self.took_s += self._clock() - began
+            yield number, item
+
+    async def _read(self, text: bytes) -> ForecastRequest:
+        limits = self._config.request
+        if len(text) > limits.max_body_bytes:
+            raise BodyTooLargeError(limits.max_body_bytes)
+        wire = await parse_forecast(text, limits, self._pacer)
+        self.steps += series_steps(wire, limits)
+        await self._pacer.rest()
+        if wire.deadline_ms is not None:
+            raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
+        return to_request(wire, self._config, self._newest_steps)
 
 
-async def read_batch(body: bytes, config: Config, pacer: Pacer, newest_steps: int = 0) -> Batch:
-    """Reads every item, in slices; ``newest_steps`` as in `to_request`.
+async def open_batch(
+    body: bytes,
+    config: Config,
+    pacer: Pacer,
+    clock: Callable[[], float],
+    newest_steps: int = 0,
+) -> tuple[BatchReader, float | None]:
+    """The reader of the items, and the deadline in the body; ``newest_steps`` as in `to_request`.
 
     Raises:
         RequestError, ValidationError: the body as a whole is not a batch.
     """
-    limits, items, steps = config.request, list[Parsed](), 0
-    envelope, texts = await cut_body(body, "requests", BatchBody, limits.max_batch_requests, pacer)
-    for text in texts:
-        try:
-            if len(text) > limits.max_body_bytes:
-                raise BodyTooLargeError(limits.max_body_bytes)
-            wire = await parse_forecast(text, limits, pacer)
-            steps += series_steps(wire, limits)
-            await pacer.rest()
-            if wire.deadline_ms is not None:
-                raise InvalidRequestError("deadline_ms", "Set it once, for the whole batch.")
-            items.append(to_request(wire, config, newest_steps))
-        except (RequestError, ValidationError) as error:
-            described = describe(error)
-            if described.code == INVALID_JSON[1]:  # then the whole body is not JSON
-                raise InvalidJsonError from error
-            items.append(described)
-        await pacer.rest()
-    return Batch(items, steps, envelope.deadline_ms)
+    most = config.request.max_batch_requests
+    envelope, texts = await cut_body(body, "requests", BatchBody, most, pacer)
+    return BatchReader(texts, config, pacer, clock, newest_steps), envelope.deadline_ms

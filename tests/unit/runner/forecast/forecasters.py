@@ -1,7 +1,7 @@
 """A forecaster with fakes around it, for tests of single requests and of batches."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -10,7 +10,13 @@ from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
 from runner.forecast.forecaster import Fallback, Forecaster
 from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.pacer import SLICE_S, Pacer
-from runner.types import BreakerState, FallbackReason, ModelFailure, ModelRequest
+from runner.types import (
+    BreakerState,
+    FallbackReason,
+    ForecastRequest,
+    ModelFailure,
+    ModelRequest,
+)
 from tests.support.builders import make_config, make_registry, make_request, walk
 from tests.support.fakes import FakeBaselinePort, FakeClock, FakeModelPort
 
@@ -56,11 +62,16 @@ class Bench:
     ) -> list[Any]:
         requests = list(enumerate(make_request(**change) for change in changes))
         deadline = self.clock.now + budget_s
-        parts = self.forecaster.forecast_many(requests, deadline, answering_s)
+        parts = self.forecaster.forecast_many(each(requests), deadline, lambda: answering_s)
         answers: dict[int, Forecast | RequestError] = {}
         async for part in parts:
             answers.update(part)
         return [answers[number] for number in range(len(requests))]
+
+
+async def each(requests: Iterable[tuple[int, ForecastRequest]]) -> AsyncIterator[Any]:
+    for request in requests:
+        yield request
 
 
 def failure(reason: FallbackReason, retry_in_s: float = 0.0) -> ModelFailure:

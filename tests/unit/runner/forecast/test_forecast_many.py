@@ -13,6 +13,7 @@ from tests.support.builders import make_request, walk
 from tests.unit.runner.forecast.forecasters import (
     READINGS_PER_SLICE,
     Bench,
+    each,
     failure,
     markets,
     resolved,
@@ -68,7 +69,7 @@ async def test_long_lists_let_others_run_in_between() -> None:
             await asyncio.sleep(0)
 
     other = asyncio.ensure_future(others())
-    await anext(aiter(bench.forecaster.forecast_many(requests, bench.clock.now + 5)))
+    await anext(aiter(bench.forecaster.forecast_many(each(requests), bench.clock.now + 5)))
     other.cancel()
 
     assert turns >= 4
@@ -92,7 +93,7 @@ async def test_first_full_chunk_is_sent_while_the_rest_is_still_read() -> None:
             calls.append(len(bench.model.calls))
             yield number, make_request(**change)
 
-    parts = bench.forecaster.forecast_many(reading(), bench.clock.now + 5)
+    parts = bench.forecaster.forecast_many(each(reading()), bench.clock.now + 5)
     answered = [number async for part in parts for number, _ in part]
 
     assert len(answered) == 3 * READINGS_PER_SLICE
@@ -161,7 +162,7 @@ async def test_cached_answers_are_sent_before_the_rest_is_read() -> None:
             read.append(number)
             yield number, make_request(**change)
 
-    parts = bench.forecaster.forecast_many(reading(), bench.clock.now + 5)
+    parts = bench.forecaster.forecast_many(each(reading()), bench.clock.now + 5)
     sent = [(len(part), len(read)) async for part in parts]
 
     assert sent[0] == (CACHED_AT_ONCE, CACHED_AT_ONCE)

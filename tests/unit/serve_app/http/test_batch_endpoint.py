@@ -5,6 +5,8 @@ import httpx
 import orjson
 import pytest
 
+from runner.types import ForecastRequest
+from serve_app.http.requests import to_request
 from tests.support.bench import Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
 
@@ -153,6 +155,34 @@ async def test_a_deadline_in_an_odd_place_is_refused_once_it_is_read(bench: Benc
 
     assert response.status_code == 422
     assert response.json()["error"]["detail"][0]["path"] == "deadline_ms"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_a_deadline_too_short_for_so_many_numbers_is_refused_before_the_answer_begins(
+    bench: Bench, accept: str
+) -> None:
+    levels = [i / 22 for i in range(1, 22)]
+    wide = [market(i, horizon_steps=512, quantiles=levels) for i in range(100)]
+    response = await post(bench, {"requests": wide, "deadline_ms": 20.0}, accept=accept)
+
+    assert response.status_code == 422
+    assert response.json()["error"]["detail"][0]["path"] == "deadline_ms"
+
+
+async def test_the_model_is_asked_for_the_first_items_while_the_last_are_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def reading(wire: Any, *how: Any) -> ForecastRequest:
+        asked.append(len(bench.model.requests))
+        return to_request(wire, *how)
+
+    monkeypatch.setattr("serve_app.http.bodies.forecast.to_request", reading)
+    different = [market(i, y=[0.4, i / 1000] * 20) for i in range(300)]
+    await post(bench, {"requests": different})
+
+    assert (asked[0], asked[-1]) == (0, 256)
 
 
 async def test_small_batches_may_have_tight_deadlines(bench: Bench) -> None:
