@@ -147,7 +147,10 @@ class Field:
         """Callers that each wait for their answers, against one caller with as many series."""
         runtime = await self.runtime(callers, 8)
         service = await self.forecasts(self.fresh(self.many(requests)), callers)
+        empty = await drive(self.url, "/noop2/", [b"{}"] * self.many(400), callers)
         return {
+            f"on_top_ms_{callers}": service.p50_ms - runtime.p50_ms,
+            f"empty_ms_{callers}": empty.p50_ms,
             f"share_{callers}": service.model_per_second / (runtime.per_second * callers),
             f"p50_ratio_{callers}": service.p50_ms / runtime.p50_ms,
             f"p95_ms_{callers}": service.p95_ms,
@@ -230,7 +233,7 @@ async def model_round(field: Field) -> dict[str, float]:
     hits = await field.forecasts(known * (many(4000) // 50), 32)
     hit_alone = await field.forecasts(known * (many(400) // 50 + 1), 1)
     runtime = (await field.runtime(BATCH_SERIES, 8)).per_second * BATCH_SERIES
-    one = await field.runtime(1, 20)
+    one, two_alone = await field.runtime(1, 20), await drive(field.url, "/noop2/", [b"{}"] * 100, 1)
     busy = await field.forecasts(field.fresh(many(2000)), 128)
     loops = [await field.closed_loop(c, 400 + 12 * c) for c in (8, 16, 32, 64, 128)]
     streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
@@ -250,6 +253,7 @@ async def model_round(field: Field) -> dict[str, float]:
         "unique_p95_ms": busy.p95_ms,
         **{name: value for found in loops + streams for name, value in found.items()},
         "lone_extra_ms": lone.p50_ms - one.p50_ms,
+        "empty_ms_1": two_alone.p50_ms,
         "bulk_rate": bulk.per_second * MARKETS,
         "bulk_share": bulk.per_second * MARKETS / runtime,
     }
@@ -314,12 +318,21 @@ ROWS = (
         Row(f"p50_ratio_{c}", f"{c} callers, p50 in calls of {c} series", 2, under=1.5)
         for c in (8, 16, 32)
     ),
+    *(
+        row
+        for c in (8, 16, 32)
+        for row in (
+            Row(f"on_top_ms_{c}", f"{c} callers, p50 ms on top of a call of {c} series", 1),
+            Row(f"empty_ms_{c}", f"{c} callers of two empty deployments, p50 ms", 1),
+        )
+    ),
     Row("fairness_128", "128 callers, p99 in medians", 2, under=3),
     *(
         Row(f"poisson_p95_ms_{rate}", f"{rate} requests/s at random times, p95 ms", 0, under=250)
         for rate in (20, 50, 100)
     ),
     Row("lone_extra_ms", "one connection, median ms on top of the runtime", 1, under=8),
+    Row("empty_ms_1", "one caller of two empty deployments, p50 ms", 1),
     Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
     Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.8),
     Row("noop2_rate", "two empty deployments, 32 connections, requests/s", 0),
