@@ -11,9 +11,8 @@ are sent next; this module has the effects: futures, calls, timers.
                    `--> queue full or too long, or deadline passed: an error at once
 
 An item costs one future and one queue entry; there is no task and no timer per item. No call is
-sent before a slot is free, although the runtime is idle while answers are decoded and the next
-batch is encoded: tollama would work on both calls at once, and both take longer
-(docs/decisions/late-binding.md).
+sent before a slot is free, although the runtime is idle while answers are decoded: tollama would
+work on both calls at once, and both take longer (docs/decisions/late-binding.md).
 """
 
 import asyncio

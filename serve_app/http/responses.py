@@ -1,4 +1,4 @@
-"""Answer bodies: pydantic models of what `encoding` and the handlers write.
+"""Answer bodies: pydantic models of what `forecast_endpoint` and the handlers write.
 
 Forecasts are written as bytes, so most answers do not pass through these models at run time; the
 OpenAPI document is built from them, and tests check every kind of answer against them.
