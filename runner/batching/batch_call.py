@@ -29,6 +29,9 @@ from runner.types import (
 )
 
 RuntimeResult = RuntimeForecast | ModelError
+# Of the values that a runtime gets. Models compute in 32 bits, which have seven digits. Numbers
+# written in full make a call of 128 series a tenth longer in tollama 0.1.0 (185, not 164 ms).
+DECIMALS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ def batch_item(request: ModelRequest) -> BatchItem:
     Raises:
         RuntimeRejectedError: the series may not be sent.
     """
-    y = to_model_space(request.y_prob, request.transform)
+    y = np.round(to_model_space(request.y_prob, request.transform), DECIMALS)
     series = ModelSeries(y, request.end_ts, request.step_s, request.x_past, request.x_future)
     return BatchItem(request, encode_series(series))
 
