@@ -134,9 +134,9 @@ class Forecaster:
     ) -> AsyncIterator[list[Numbered]]:
         """Each request's forecast or error with its number, as they become ready, by ``deadline``.
 
-        The first full chunk is sent to the model while the rest is still being read.
-        ``answering_s`` returns the time for all baselines and for writing all answers, as far as it
-        is known when it is called.
+        Full chunks are sent to the model while the rest is still being read; before that is done,
+        only cached answers are given. ``answering_s`` returns the time for all baselines and for
+        writing all answers, as far as it is known when it is called.
         """
         begin = self._clock()
         pools = BatchPools(self._config.batching.max_batch_size)

@@ -49,7 +49,7 @@ class _Batch:
     limit_s: float
     rate_limit: NoRateLimit
     request_id: Callable[[], str]
-    has_results: bool = False  # some were given to the caller
+    is_begun: bool = False  # the answer: it cannot become an error any more
 
 
 WAIT_FRACTION = 0.5  # of a batch's time limit, for waiting: the rest is for its answers
@@ -134,8 +134,9 @@ class BatchEndpoint:
             request_id=partial(request_id, request.headers),
         )
         parts = self._parts(batch)
-        first = await anext(parts)  # mistakes of the whole batch are found before its answer begins
+        first = await anext(parts)  # after reading all, unless many answers are cached
         if NDJSON in request.headers.get("accept", ""):
+            batch.is_begun = True
             return StreamingResponse(_ndjson(first, parts), media_type=NDJSON)
         lines = sorted([*first, *[line async for part in parts for line in part]])
         content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
@@ -154,7 +155,6 @@ class BatchEndpoint:
                     lines.append((index, self._ok(result, batch)))
                 else:
                     lines.append((index, self._refusal(describe(result))))
-            batch.has_results = True
             yield lines
 
     async def _valid(
@@ -165,15 +165,17 @@ class BatchEndpoint:
         Raises:
             InvalidRequestError: the deadline is too short for the items, once all are read.
         """
-        async for index, item in batch.reader:
-            if isinstance(item, Described):
-                refused.append((index, self._refusal(item)))
-            else:
-                yield index, item
         reader = batch.reader
+        try:
+            async for index, item in reader:
+                if isinstance(item, Described):
+                    refused.append((index, self._refusal(item)))
+                else:
+                    yield index, item
+        finally:  # also if the caller leaves
+            batch.rate_limit.spend(max(0, reader.steps - batch.body_steps))
         self._cost.was_read(batch.size_bytes, reader.items, reader.took_s)
-        batch.rate_limit.spend(max(0, reader.steps - batch.body_steps))
-        if not batch.has_results:
+        if not batch.is_begun:
             spent_s = self._service.clock() - batch.began
             check_deadline(batch.limit_s, spent_s, self._answering_s(batch))
 

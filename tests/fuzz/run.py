@@ -134,9 +134,9 @@ def _wrong_parts(value: Any) -> Iterator[str]:
 
 
 def _not_expected(shot: Shot, status: int, values: list[Any]) -> Iterator[str]:
-    if shot.is_bad and status == 200:
-        yield "took what is no request for one"
     errors = [error for value in values for error in _errors_in(value)]
+    if shot.is_bad and status == 200 and not errors:
+        yield "took what is no request for one"
     if shot.is_sound and (status != 200 or errors):
         yield f"refused a sound request with {status}: {errors[:1]}"
 

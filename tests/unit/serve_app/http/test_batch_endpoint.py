@@ -169,6 +169,17 @@ async def test_a_deadline_too_short_for_so_many_numbers_is_refused_before_the_an
     assert response.json()["error"]["detail"][0]["path"] == "deadline_ms"
 
 
+async def test_many_cached_answers_ahead_do_not_excuse_a_deadline_that_is_too_short(
+    bench: Bench,
+) -> None:
+    await post(bench, {"requests": [market(0)]})
+    levels = [i / 22 for i in range(1, 22)]
+    wide = [market(i, horizon_steps=512, quantiles=levels) for i in range(100)]
+    response = await post(bench, {"requests": [market(0)] * 200 + wide, "deadline_ms": 20.0})
+
+    assert response.status_code == 422
+
+
 async def test_the_model_is_asked_for_the_first_items_while_the_last_are_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
