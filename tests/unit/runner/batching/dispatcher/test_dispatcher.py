@@ -40,6 +40,25 @@ async def test_answers_are_handed_on_after_the_next_call_has_left_or_at_once_wit
     assert harness.now() == runtime.calls[1].ended_at
 
 
+async def test_answers_are_handed_on_even_if_the_next_call_cannot_be_chosen():
+    chosen: list[str] = []
+
+    def batch_limit(key):
+        if chosen:
+            raise KeyError(key)
+        return 1
+
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    harness = Harness(Runtime(), batch_limit=batch_limit)
+    first, _ = harness.put_all("ab")
+    await asyncio.sleep(0.05)
+    chosen.append("a")
+
+    assert await asyncio.wait_for(first, 1.0) == "A"
+    assert faults
+
+
 async def test_a_second_slot_is_used_and_a_third_call_waits():
     runtime = Runtime()
     harness = Harness(runtime, slots_per_model=2, max_batch_size=1)
