@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 BREAKER = "breaker"
 LEARNING = "learning"
 BOARDS = "boards"
+# How far the priority of learning is below that of answering. A relative step is allowed to every
+# user; 10 as an absolute number would be a higher priority than Ray gives (15), for root only.
+_NICE_BELOW = 4
 _BESIDE = {
     "num_cpus": 0.01,  # with 0 Ray may place it on a head node that should take no work
     "enable_task_events": False,  # Ray's head would keep the last 100,000 calls: 50 MB an hour
@@ -152,7 +155,7 @@ class LearningActor:
 
     def _learner(self) -> OnlineCalibrator:
         if self._built is None:
-            os.setpriority(os.PRIO_PROCESS, 0, 10)  # answering requests has priority over learning
+            os.nice(_NICE_BELOW)
             whole = LearningSettings.model_validate_json(self._settings_json)
             self._settings = settings = whole.conformal
             self._began_from = digest_of_file(settings.state_file)

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,28 @@ SOURCES = ["ewma", "fracast-0"]
 @pytest.fixture(autouse=True)
 def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """The actor lowers that of its process, which is this one here."""
-    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+
+
+_LEARNS = """
+import asyncio, os, pickle, sys
+from serve_app.deployments.actors import LearningActor
+os.nice(15)
+if os.getuid() == 0:
+    os.setuid(65534)
+asyncio.run(LearningActor(sys.argv[1], ["ewma"]).exchange(pickle.dumps([]), None))
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+def test_learning_needs_no_privileges_and_has_less_priority_than_answering() -> None:
+    """Ray starts its processes with niceness 15, which only root may make less."""
+    settings = learning_actor(make_config(conformal={"learned_file": None}), ["ewma"])
+    command = [sys.executable, "-c", _LEARNS, settings.init_args[0]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15
 
 
 @pytest.mark.parametrize("online", [False, True])
