@@ -4,7 +4,8 @@ An invalid item gets an error of its own. As JSON the results are in order; as N
 with its index as soon as it is ready.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -145,21 +146,23 @@ class BatchEndpoint:
     async def _parts(self, batch: _Batch) -> AsyncIterator[list[Line]]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
-        requests, deadline = self._valid(batch, refused), batch.began + batch.limit_s
-        answering_s = partial(self._answering_s, batch)
-        async for part in self._service.forecaster.forecast_many(requests, deadline, answering_s):
-            lines = [*refused]
-            refused.clear()
-            async for index, result in self._service.pacer.over(part):
-                if isinstance(result, Forecast):
-                    lines.append((index, self._ok(result, batch)))
-                else:
-                    lines.append((index, self._refusal(describe(result))))
-            yield lines
+        deadline, answering_s = batch.began + batch.limit_s, partial(self._answering_s, batch)
+        forecaster = self._service.forecaster
+        # closed at once, not by the garbage collector: a caller who leaves pays for what was read
+        async with aclosing(self._valid(batch, refused)) as requests:
+            async for part in forecaster.forecast_many(requests, deadline, answering_s):
+                lines = [*refused]
+                refused.clear()
+                async for index, result in self._service.pacer.over(part):
+                    if isinstance(result, Forecast):
+                        lines.append((index, self._ok(result, batch)))
+                    else:
+                        lines.append((index, self._refusal(describe(result))))
+                yield lines
 
     async def _valid(
         self, batch: _Batch, refused: list[Line]
-    ) -> AsyncIterator[tuple[int, ForecastRequest]]:
+    ) -> AsyncGenerator[tuple[int, ForecastRequest]]:
         """The valid items, as they are read; the errors of the others are added to ``refused``.
 
         Raises:

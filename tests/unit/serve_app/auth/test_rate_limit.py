@@ -1,11 +1,16 @@
+import asyncio
+from itertools import count
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RateLimitedError
-from serve_app.auth.rate_limit import RateLimit
-from serve_app.http.requests import ForecastBody, series_steps
+from runner.types import ForecastRequest
+from serve_app.auth.rate_limit import RateLimit, body_steps
+from serve_app.http.requests import ForecastBody, series_steps, to_request
 from tests.support.bench import EXAMPLE, Bench, example
 from tests.support.builders import make_config
 from tests.support.fakes import FakeClock
@@ -129,6 +134,29 @@ async def test_batch_costs_the_sum_of_its_requests(guarded: Bench) -> None:
     response = await guarded.http.post("/tsfm/forecast/batch", content=body, headers=bearer(CYCLE))
 
     assert left(response) == 1000 - 3 * EXAMPLE_STEPS
+
+
+async def test_a_batch_whose_caller_leaves_costs_what_was_read_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guarded, read = Bench(make_guarded_config(burst_steps=30_000)), count(1)
+
+    def reading(*what: Any) -> ForecastRequest:
+        if next(read) == 130:  # of more than one chunk of 128: other tasks run in between
+            asking.cancel()
+        return to_request(*what)
+
+    monkeypatch.setattr("serve_app.http.bodies.forecast.to_request", reading)
+    different = [orjson.dumps(example(y=[0.4, i / 1000] * 16)) for i in range(300)]
+    body = b'{"requests":[%b]}' % b",".join(different)
+    post = guarded.http.post("/tsfm/forecast/batch", content=body, headers=bearer(CYCLE))
+    asking = asyncio.ensure_future(post)
+    await asyncio.wait([asking])
+    response = await guarded.http.get("/tsfm/models", headers=bearer(CYCLE))
+
+    taken = 30_000 - left(response)
+    assert asking.cancelled()
+    assert body_steps(body) < 130 * EXAMPLE_STEPS <= taken < 300 * EXAMPLE_STEPS
 
 
 async def test_batch_of_refused_items_costs_its_bytes(guarded: Bench) -> None:
