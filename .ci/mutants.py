@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 Mutant = tuple[str, str]  # the function, and the line that was changed, as it reads afterwards
-NOTICED = ("killed", "timeout")  # a fault that never ends is noticed by whoever waits
+NOTICED = ("killed", "timeout")  # a test that does not end has noticed the fault
 
 
 def survivors(results: str) -> list[str]:
@@ -40,9 +40,9 @@ def verdict(alive: Iterable[Mutant], reasons: Mapping[str, Mapping[str, str]]) -
     """What is to be said, and the exit code."""
     found = sorted(set(alive))
     unexplained = [m for m in found if m[1] not in reasons.get(m[0], {})]
-    lines = [f"nobody noticed {function}: {line}" for function, line in unexplained]
+    lines = [f"no test fails for {function}: {line}" for function, line in unexplained]
     known = {(function, line) for function, lines in reasons.items() for line in lines}
-    lines += [f"a reason for nothing: {f}: {line}" for f, line in sorted(known - set(found))]
+    lines += [f"no surviving fault for the reason of {f}: {line}" for f, line in sorted(known - set(found))]
     if lines:
         return "\n".join([*lines, f"MUTANTS_FAIL: {len(lines)} to look at"]), 1
     return f"MUTANTS_PASS: {len(found)} survivors, each with a reason", 0
