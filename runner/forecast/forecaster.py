@@ -11,14 +11,15 @@ fits into one runtime call (`BatchPools`).
 
 import asyncio
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Coroutine,
     Hashable,
     Iterable,
     Sequence,
 )
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf
@@ -44,6 +45,7 @@ from runner.types import (
 
 V = TypeVar("V")
 Numbered = tuple[int, Forecast | RequestError]
+OutcomesReady = Sequence[tuple[int, ModelOutcome]]  # each with the index of its request
 CACHED_AT_ONCE = 128  # cached answers of a batch that are sent together
 SEND_S = 0.001  # after a chunk was sent: the event loop is free for it, before it reads on
 BASELINE_CHUNK = 128  # 2 to 4 ms of the baseline's work
@@ -60,8 +62,8 @@ class ModelPort(Protocol):
         """One item's bands, or why there are none."""
         ...
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        """Each item's bands, or why there are none, in order."""
+    def forecast_many(self, requests: Sequence[ModelRequest]) -> AsyncGenerator[OutcomesReady]:
+        """Each item's bands, or why there are none, as they become ready."""
         ...
 
 
@@ -131,7 +133,7 @@ class Forecaster:
         requests: AsyncIterable[tuple[int, ForecastRequest]],
         deadline: float,
         answering_s: Callable[[], float] = lambda: 0.0,
-    ) -> AsyncIterator[list[Numbered]]:
+    ) -> AsyncGenerator[list[Numbered]]:
         """Each request's forecast or error with its number, as they become ready, by ``deadline``.
 
         Full chunks are sent to the model while the rest is still being read; before that is done,
@@ -248,14 +250,15 @@ class Forecaster:
         if refusal is not None:
             return [refusal] * len(chunk)
         items = [resolved.for_model(budget_s, Priority.BULK) for resolved in chunk]
-        try:
+        outcomes: dict[int, ModelOutcome] = {}
+        with suppress(TimeoutError):  # the others are used: a chunk may be several calls
             async with asyncio.timeout(budget_s):
-                outcomes = await self._model.forecast_many(items)
-        except TimeoutError:
-            return [self._failure(chunk[0], FallbackReason.DEADLINE_EXCEEDED)] * len(chunk)
-        for resolved, outcome in zip(chunk, outcomes, strict=True):
-            self._answers.record(resolved, outcome)
-        return outcomes
+                async for ready in self._model.forecast_many(items):
+                    outcomes.update(ready)
+        for index, outcome in outcomes.items():
+            self._answers.record(chunk[index], outcome)
+        late = self._failure(chunk[0], FallbackReason.DEADLINE_EXCEEDED)
+        return [outcomes.get(index, late) for index in range(len(chunk))]
 
     async def _answer_chunk(
         self, pools: BatchPools, chunk: Sequence[EqualRequests], times: _BatchTimes
@@ -330,7 +333,8 @@ class Fallback:
         if limit_s <= 0 or self._clock() < self._rests_until:
             return None
         try:
-            return await asyncio.wait_for(self._baseline.forecast(requests), limit_s)
+            async with asyncio.timeout(limit_s):  # wait_for of Python 3.11 can lose a cancellation
+                return await self._baseline.forecast(requests)
         except (TimeoutError, BaselineUnavailableError):
             self._rests_until = self._clock() + fallback.baseline_rest_s
             return None

@@ -19,6 +19,7 @@ from runner.calibration.coverage import ForecastRecord, SegmentOf
 from runner.calibration.skill import LEAST_FORECASTS, Paired
 from runner.config.loading import Config
 from runner.config.registry import ModelEntry, Registry, shadow_models
+from runner.forecast.answers import ModelOutcome
 from runner.forecast.forecaster import ModelPort
 from runner.types import BatchKey, FallbackReason, ModelAnswer, ModelRequest, Priority
 
@@ -62,13 +63,17 @@ class Shadow:
             entry = self._registry.by_name[model]
             fit = [one for one in records if self._suits(entry, one)][:MAX_AT_ONCE]
             items = [_item(entry, one, self._budget_s) for one in fit]
-            outcomes = await self._model.forecast_many(items) if items else ()
-            for record, outcome in zip(fit, outcomes, strict=True):
-                if not isinstance(outcome, ModelAnswer):
-                    self._warn(model, outcome.reason)
-                else:
-                    own = replace(record, source=model, bands=outcome.bands, is_shadow=True)
-                    self._keep(replace(own, above=None, routed_from=None))
+            if items:
+                async for ready in self._model.forecast_many(items):
+                    for index, outcome in ready:
+                        self._take(fit[index], model, outcome)
+
+    def _take(self, record: ForecastRecord, model: str, outcome: ModelOutcome) -> None:
+        if not isinstance(outcome, ModelAnswer):
+            self._warn(model, outcome.reason)
+        else:
+            own = replace(record, source=model, bands=outcome.bands, is_shadow=True)
+            self._keep(replace(own, above=None, routed_from=None))
 
     def _warn(self, model: str, reason: FallbackReason) -> None:
         """Logs once for each model that it is not installed: its callers would not notice."""

@@ -258,16 +258,18 @@ class RunnerHandle:
             logger.warning("runner not reached: %s", type(exc).__name__)
             return LOST
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        """Each item's bands or failure, in order."""
+    async def forecast_many(
+        self, requests: Sequence[ModelRequest]
+    ) -> AsyncGenerator[NumberedAnswers[ModelOutcome]]:
+        """Each item's bands or failure with its index, as they become ready."""
         items = list(zip(self._bulk_numbers, requests, strict=False))
-        found: dict[int, ModelOutcome] = {}
+        index_of = {number: index for index, (number, _) in enumerate(items)}
         try:
             async for part in self._ask_twice(items):
-                found.update(part)
+                yield [(index_of.pop(number), outcome) for number, outcome in part]
         except Exception as exc:  # noqa: BLE001 - as above
             logger.warning("runner not reached: %s", type(exc).__name__)
-        return [found.get(number, LOST) for number, _ in items]
+        yield [(index, LOST) for index in index_of.values()]
 
     async def _ask_twice(
         self, items: NumberedItems[ModelRequest]
@@ -360,10 +362,14 @@ async def warm_up(runner: RunnerHandle, baseline: BaselinePort, config: Config) 
     flat = np.full(config.fallback.min_points_for_tsfm, 0.5)
     item = BaselineRequest(flat, request.horizon_steps, request.quantiles, transform)
     baseline_bands([item], config.baseline, config.bands)
-    calls = runner.forecast_many([]), baseline.forecast([item])
+    calls = _all_of(runner.forecast_many([])), baseline.forecast([item])
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WARM_UP_LIMIT_S):
             await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def _all_of(parts: AsyncIterator[Q]) -> list[Q]:
+    return [part async for part in parts]
 
 
 async def _call(handle: DeploymentHandle[Any], *arguments: object) -> Any:

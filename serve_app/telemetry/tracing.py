@@ -10,7 +10,7 @@ stderr or sent to a collector over OTLP, as configured. The provider is our own,
 set the global one of the process.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ from runner.batching.batch_call import BatchItem, ItemResult
 from runner.batching.dispatcher import BatchResult
 from runner.config.sections import ObservabilitySection, Traces
 from runner.forecast.answers import ModelOutcome
-from runner.forecast.forecaster import BaselinePort, ModelPort
+from runner.forecast.forecaster import BaselinePort, ModelPort, OutcomesReady
 from runner.types import Bands, BatchKey, ModelAnswer, ModelRequest
 from serve_app.telemetry.logs import own_stderr
 from serve_app.telemetry.request_metrics import Call, result_of
@@ -111,14 +111,18 @@ class TracedModel:
             _note(span, request.key.model, [outcome])
         return outcome
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        """Each item's bands or failure, in order."""
+    async def forecast_many(
+        self, requests: Sequence[ModelRequest]
+    ) -> AsyncGenerator[OutcomesReady]:
+        """Each item's bands or failure with its index, as they become ready."""
         with _span(self._tracer, "model") as span:
             parent = traceparent(span)
             sent = [replace(request, trace=parent) for request in requests]
-            outcomes = await self._model.forecast_many(sent)
+            outcomes: list[ModelOutcome] = []
+            async for ready in self._model.forecast_many(sent):
+                outcomes += [outcome for _, outcome in ready]
+                yield ready
             _note(span, requests[0].key.model, outcomes)
-        return outcomes
 
 
 class TracedBaseline:

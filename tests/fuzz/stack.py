@@ -1,7 +1,7 @@
 """The whole service in this process but for Ray: real queue, transforms, adapter, baseline."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import httpx
 from starlette.applications import Starlette
@@ -14,7 +14,7 @@ from runner.batching.dispatcher import Dispatcher
 from runner.batching.item_router import ItemRouter, ReplicaRank, Runtimes, RuntimeTarget
 from runner.config.loading import Config
 from runner.forecast.answers import AnswerStore, ModelOutcome
-from runner.forecast.forecaster import Forecaster
+from runner.forecast.forecaster import Forecaster, OutcomesReady
 from runner.pacer import Pacer
 from runner.tollama.client import TollamaRuntime
 from runner.tollama.http import RuntimeHttp
@@ -56,8 +56,10 @@ class ModelHere:
     async def forecast(self, request: ModelRequest) -> ModelOutcome:
         return await self._service.forecast(request)
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        return await asyncio.gather(*map(self.forecast, requests))
+    async def forecast_many(
+        self, requests: Sequence[ModelRequest]
+    ) -> AsyncGenerator[OutcomesReady]:
+        yield list(enumerate(await asyncio.gather(*map(self.forecast, requests))))
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -1,7 +1,7 @@
 """Fakes of the ports, beside nothing else: FakeX stands in for port X."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from ray.exceptions import RayActorError
@@ -17,6 +17,7 @@ from runner.errors import (
     OutcomesUnavailableError,
 )
 from runner.forecast.answers import ModelOutcome
+from runner.forecast.forecaster import OutcomesReady
 from runner.types import Bands, BreakerCommand, BreakerState, ModelRequest
 from serve_app.http.status_endpoint import RunnerReport
 from tests.support.builders import make_answer, make_bands
@@ -53,8 +54,11 @@ class FakeModelPort:
             raise
         return self.outcome(request) if callable(self.outcome) else self.outcome
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
-        return [await self.forecast(request) for request in requests]
+    async def forecast_many(
+        self, requests: Sequence[ModelRequest]
+    ) -> AsyncGenerator[OutcomesReady]:
+        for index, request in enumerate(requests):
+            yield [(index, await self.forecast(request))]
 
 
 class FakeBreakers:

@@ -1,13 +1,13 @@
 """A forecaster with fakes around it, for tests of single requests and of batches."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from itertools import count
 from typing import Any
 
 from runner.errors import RequestError
-from runner.forecast.answers import AnswerStore, Forecast, ModelOutcome
-from runner.forecast.forecaster import Fallback, Forecaster
+from runner.forecast.answers import AnswerStore, Forecast
+from runner.forecast.forecaster import Fallback, Forecaster, OutcomesReady
 from runner.forecast.resolved_request import ResolvedRequest, resolve_request
 from runner.pacer import SLICE_S, Pacer
 from runner.types import (
@@ -31,9 +31,12 @@ class FakeModel(FakeModelPort):
         super().__init__()
         self.calls: list[Sequence[ModelRequest]] = []
 
-    async def forecast_many(self, requests: Sequence[ModelRequest]) -> Sequence[ModelOutcome]:
+    async def forecast_many(
+        self, requests: Sequence[ModelRequest]
+    ) -> AsyncGenerator[OutcomesReady]:
         self.calls.append(requests)
-        return await super().forecast_many(requests)
+        async for ready in super().forecast_many(requests):
+            yield ready
 
 
 class Bench:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from runner.errors import UnknownModelError
-from runner.forecast.answers import Forecast
+from runner.forecast.answers import Forecast, ModelOutcome
 from runner.forecast.batch_pools import MAX_CHUNK_BYTES, size_bytes, split
 from runner.forecast.forecaster import CACHED_AT_ONCE
-from runner.types import FallbackReason, ForecastRequest, Priority, Source
-from tests.support.builders import make_request, walk
+from runner.types import FallbackReason, ForecastRequest, ModelRequest, Priority, Source
+from tests.support.builders import make_answer, make_request, walk
 from tests.unit.runner.forecast.forecasters import (
     READINGS_PER_SLICE,
     Bench,
@@ -73,6 +73,21 @@ async def test_long_lists_let_others_run_in_between() -> None:
     other.cancel()
 
     assert turns >= 4
+
+
+async def test_answers_that_are_in_time_are_used_although_others_of_their_chunk_are_late() -> None:
+    def answer(request: ModelRequest) -> ModelOutcome:
+        if len(bench.model.requests) == 4:
+            bench.model.gate = asyncio.Event()  # the next one waits for ever
+        return make_answer()
+
+    bench = Bench(answer)
+    answers = await bench.ask_many(*markets(6), budget_s=0.3)
+    again = await bench.ask_many(*markets(4), budget_s=0.3)
+
+    assert sources(answers) == [Source.MODEL] * 4 + [Source.BASELINE] * 2
+    assert {a.fallback_reason for a in answers[4:]} == {FallbackReason.DEADLINE_EXCEEDED}
+    assert sources(again) == [Source.MODEL] * 4  # they were cached
 
 
 async def test_each_call_holds_one_batch_key() -> None:

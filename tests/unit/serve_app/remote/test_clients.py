@@ -57,6 +57,13 @@ def requests(*sizes: int) -> list[ModelRequest]:
     return [make_model_request(budget_s=size) for size in sizes]
 
 
+async def all_of(runner: RunnerHandle, *sizes: int) -> list[Any]:
+    outcomes: dict[int, Any] = {}
+    async for ready in runner.forecast_many(requests(*sizes)):
+        outcomes.update(ready)
+    return [outcomes[index] for index in range(len(sizes))]
+
+
 def sizes(outcomes: Sequence[Any]) -> list[int]:
     return [outcome.batch_size for outcome in outcomes]
 
@@ -74,7 +81,7 @@ def test_single_forecasts_at_the_same_time_share_a_call() -> None:
 def test_many_keep_their_order() -> None:
     runner, handle = runner_of(answers_all)
 
-    assert sizes(run_virtual(runner.forecast_many(requests(5, 6, 7)))) == [5, 6, 7]
+    assert sizes(run_virtual(all_of(runner, 5, 6, 7))) == [5, 6, 7]
     assert len(handle.groups) == 1
 
 
@@ -92,7 +99,7 @@ def test_items_without_an_answer_of_a_dead_runner_are_sent_again() -> None:
 def test_every_failure_of_the_runner_is_a_value(many: bool) -> None:
     async def main() -> Any:
         if many:
-            return (await runner.forecast_many(requests(5, 6)))[1]
+            return (await all_of(runner, 5, 6))[1]
         return await runner.forecast(requests(1)[0])
 
     runner, _ = runner_of(*([dies_after_the_first] if many else []), fails)

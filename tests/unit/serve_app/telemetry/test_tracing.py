@@ -112,7 +112,7 @@ async def test_items_carry_the_id_of_the_model_span(
     model = TracedModel(port, tracer)
     await model.forecast(make_model_request())
     port.outcome = make_answer()
-    await model.forecast_many([make_model_request()] * 2)
+    assert len([ready async for ready in model.forecast_many([make_model_request()] * 2)]) == 2
 
     one, many = exporter.get_finished_spans()
     assert [r.trace and int(r.trace.split("-")[2], 16) for r in port.requests] == [
