@@ -42,10 +42,8 @@ def verdict(alive: Iterable[Mutant], reasons: Mapping[str, Mapping[str, str]]) -
     unexplained = [m for m in found if m[1] not in reasons.get(m[0], {})]
     lines = [f"no test fails for {function}: {line}" for function, line in unexplained]
     known = {(function, line) for function, lines in reasons.items() for line in lines}
-    lines += [
-        f"no surviving fault for the reason of {f}: {line}"
-        for f, line in sorted(known - set(found))
-    ]
+    unused = sorted(known - set(found))
+    lines += [f"a reason without a survivor: {function}: {line}" for function, line in unused]
     if lines:
         return "\n".join([*lines, f"MUTANTS_FAIL: {len(lines)} to look at"]), 1
     return f"MUTANTS_PASS: {len(found)} survivors, each with a reason", 0

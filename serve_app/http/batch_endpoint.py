@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -110,12 +111,16 @@ class BatchEndpoint:
         wait_s = min(WAIT_FRACTION * limit_s, limit_s - spent_s - least_s)
         weight_bytes = max(size_bytes, items * ITEM_BYTES)
         async with self._queue.place(weight_bytes, wait_s, hold_s=limit_s):
-            response = await self._response(body, items, request, began, header_ms)
-            await response(request.scope, request.receive, send)
+            batch = await self._open(body, items, request, began, header_ms)
+            # closed at once, not by the garbage collector: a caller who leaves pays for what was
+            # read, and its calls are given up
+            async with aclosing(self._parts(batch)) as parts:
+                response = await _response(batch, parts, request.headers)
+                await response(request.scope, request.receive, send)
 
-    async def _response(
+    async def _open(
         self, body: bytes, items: int, request: Request, began: float, header_ms: float | None
-    ) -> Response:
+    ) -> _Batch:
         service, size_bytes = self._service, len(body)
         opening = service.clock()
         reader, body_ms = await open_batch(
@@ -124,7 +129,7 @@ class BatchEndpoint:
         reader.took_s = service.clock() - opening
         limit_s = deadline_ms(service.config.request.batch_deadline_ms, body_ms, header_ms) / 1e3
         check_deadline(limit_s, service.clock() - began, self._cost.least_s(size_bytes, items))
-        batch = _Batch(
+        return _Batch(
             reader=reader,
             items=items,
             size_bytes=size_bytes,
@@ -134,23 +139,17 @@ class BatchEndpoint:
             rate_limit=rate_limit_of(request.scope),
             request_id=partial(request_id, request.headers),
         )
-        parts = self._parts(batch)
-        first = await anext(parts)  # after reading all, unless many answers are cached
-        if NDJSON in request.headers.get("accept", ""):
-            batch.is_begun = True
-            return StreamingResponse(_ndjson(first, parts), media_type=NDJSON)
-        lines = sorted([*first, *[line async for part in parts for line in part]])
-        content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
-        return Response(content, media_type="application/json")
 
-    async def _parts(self, batch: _Batch) -> AsyncIterator[list[Line]]:
+    async def _parts(self, batch: _Batch) -> AsyncGenerator[list[Line]]:
         """Each item's ``"ok":{...}`` or ``"error":{...}`` with its index, as they become ready."""
         refused: list[Line] = []
         deadline, answering_s = batch.began + batch.limit_s, partial(self._answering_s, batch)
-        forecaster = self._service.forecaster
-        # closed at once, not by the garbage collector: a caller who leaves pays for what was read
-        async with aclosing(self._valid(batch, refused)) as requests:
-            async for part in forecaster.forecast_many(requests, deadline, answering_s):
+        many = self._service.forecaster.forecast_many
+        async with (
+            aclosing(self._valid(batch, refused)) as requests,
+            aclosing(many(requests, deadline, answering_s)) as parts,
+        ):
+            async for part in parts:
                 lines = [*refused]
                 refused.clear()
                 async for index, result in self._service.pacer.over(part):
@@ -202,6 +201,16 @@ class BatchEndpoint:
     def _refusal(self, error: Described) -> bytes:
         self._service.request_metrics.refused(Route.BATCH, "refused")
         return b'"error":%b' % orjson.dumps(error.as_object())
+
+
+async def _response(batch: _Batch, parts: AsyncIterator[list[Line]], headers: Headers) -> Response:
+    first = await anext(parts)  # after reading all, unless many answers are cached
+    if NDJSON in headers.get("accept", ""):
+        batch.is_begun = True
+        return StreamingResponse(_ndjson(first, parts), media_type=NDJSON)
+    lines = sorted([*first, *[line async for part in parts for line in part]])
+    content = b'{"results":[%b]}' % b",".join([b"{%b}" % result for _, result in lines])
+    return Response(content, media_type="application/json")
 
 
 async def _ndjson(first: list[Line], parts: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:

@@ -1,11 +1,12 @@
 import asyncio
+import gc
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from runner.types import ForecastRequest
+from runner.types import ForecastRequest, ModelAnswer, ModelRequest
 from serve_app.http.requests import to_request
 from tests.support.bench import Bench, example
 from tests.support.builders import make_answer, make_bands, make_config
@@ -194,6 +195,44 @@ async def test_the_model_is_asked_for_the_first_items_while_the_last_are_read(
     await post(bench, {"requests": different})
 
     assert (asked[0], asked[-1]) == (0, 256)
+
+
+async def test_a_caller_who_leaves_and_reads_no_more_leaves_no_call_under_way(
+    bench: Bench,
+) -> None:
+    """Also without the garbage collector, which may close what is left at any later time."""
+    different = [market(i, y=[0.4, i / 1000] * 20) for i in range(200)]
+    messages = iter([{"type": "http.request", "body": orjson.dumps({"requests": different})}])
+
+    async def receive() -> Any:
+        if (message := next(messages, None)) is not None:
+            return message
+        await reading_no_more.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            reading_no_more.set()
+            await asyncio.Event().wait()
+
+    def answer(_: ModelRequest) -> ModelAnswer:
+        if len(bench.model.requests) == 128:  # the call of the others does not end
+            bench.model.gate = asyncio.Event()
+        return make_answer(bands=make_bands(horizon=12))
+
+    reading_no_more, bench.model.outcome = asyncio.Event(), answer
+    headers = [(b"accept", b"application/x-ndjson")]
+    path = "/tsfm/forecast/batch"
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "asgi": {}}
+    gc.disable()
+    try:
+        await bench.app(scope | {"headers": headers}, receive, send)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    finally:
+        gc.enable()
+
+    assert bench.model.cancelled == 1
 
 
 async def test_small_batches_may_have_tight_deadlines(bench: Bench) -> None:
