@@ -5,6 +5,7 @@ that fails or takes too long gives None: not known. While a call hangs, no secon
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -42,7 +43,8 @@ class CachedCall(Generic[T]):
     async def __call__(self) -> T | None:
         """The answer, or None if there is none in time."""
         if self._asking is None or (self._asking.done() and self._clock() >= self._good_until):
-            self._asking = asyncio.ensure_future(self._ask())
+            # not in the context of this caller: Serve cancels what was called there when it leaves
+            self._asking = asyncio.create_task(self._ask(), context=contextvars.Context())
             self._good_until = self._clock() + self._kept_s
         try:
             async with asyncio.timeout(self._limit_s):

@@ -1,4 +1,6 @@
 import asyncio
+import contextvars
+from functools import partial
 
 from serve_app.remote.cluster_status import CachedCall
 from tests.support.fakes import FakeClock
@@ -40,6 +42,15 @@ async def test_failed_call_is_not_repeated_at_once() -> None:
     source.fails = False
 
     assert [*failed, await source.cached()] == [None, None, 2]
+
+
+async def test_call_is_not_made_in_the_context_of_the_caller() -> None:
+    """Serve cancels the calls of a request's context when its caller leaves: others wait for it."""
+    request = contextvars.ContextVar("request", default="none")
+    seen = CachedCall(partial(asyncio.to_thread, request.get), FakeClock())
+    request.set("of this caller")
+
+    assert await seen() == "none"
 
 
 async def test_call_that_hangs_is_not_waited_for_and_not_repeated() -> None:
