@@ -188,7 +188,11 @@ async def _run(
     except ValueError as exc:
         raise InputError(f"--url: {exc}") from exc
     payload = slack_payload if slack else plain_payload
-    hook = Webhook(webhook, journal, state.with_suffix(".dead.jsonl"), payload) if webhook else None
+    dead_letters = state.with_suffix(".dead.jsonl")
+    try:
+        hook = Webhook(webhook, journal, dead_letters, payload) if webhook else None
+    except ValueError as exc:
+        raise InputError(f"--webhook: {exc}") from exc
     with journal:
         async with client:
             watcher = Watcher(

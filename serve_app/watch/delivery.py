@@ -7,6 +7,7 @@ no cycle; an alert that it refuses, or does not take in `ATTEMPTS`, goes to the 
 import asyncio
 import json
 import logging
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +26,16 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 64.0
 AT_ONCE = 100
 _REFUSED = range(400, 500)  # the same alert would be refused again
 _COME_AGAIN = (408, 425, 429)
+
+
+def _address(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.strip())
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("write an address that begins with http:// or https://")
+    return url
 
 
 def write_lines(journal: Journal, out: TextIO, as_json: bool) -> int:
@@ -50,7 +61,10 @@ def slack_payload(alert: dict[str, Any]) -> dict[str, Any]:
 
 
 class Webhook:
-    """Posts alerts to a URL, which may hold a secret: it is never logged or written."""
+    """Posts alerts to a URL, which may hold a secret: it is never logged or written.
+
+    Raises ValueError, without the text, where ``url`` is no such address.
+    """
 
     def __init__(
         self,
@@ -60,7 +74,7 @@ class Webhook:
         payload: Callable[[dict[str, Any]], dict[str, Any]] = plain_payload,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._url, self._journal, self._dead_letters = url, journal, dead_letters
+        self._url, self._journal, self._dead_letters = _address(url), journal, dead_letters
         self._payload = payload
         self._http = httpx.AsyncClient(timeout=LIMIT_S, transport=transport)
         self.failures = 0
@@ -69,7 +83,13 @@ class Webhook:
         """Delivers what waits, for ever."""
         pause_s = FIRST_PAUSE_S
         while True:
-            pause_s = FIRST_PAUSE_S if await self.deliver() else min(2 * pause_s, LONGEST_PAUSE_S)
+            try:
+                went_well = await self.deliver()
+            except Exception as exc:  # noqa: BLE001 - what waits must not wait until a restart
+                went_well, text = False, type(exc).__name__
+                why = f"{text}: {exc}" if isinstance(exc, OSError | sqlite3.Error) else text
+                _LOG.error("Alerts cannot be delivered (%s); it is tried again.", why)
+            pause_s = FIRST_PAUSE_S if went_well else min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
 
     async def deliver(self) -> bool:
@@ -87,7 +107,7 @@ class Webhook:
             async with asyncio.timeout(LIMIT_S):
                 answer = await self._http.post(self._url, json=payload, headers=headers)
             status, why = answer.status_code, f"status {answer.status_code}"
-        except (httpx.HTTPError, TimeoutError) as exc:
+        except Exception as exc:  # noqa: BLE001 - one odd alert must not hold back all others
             status, why = 0, type(exc).__name__
         if 200 <= status < 300:
             self._journal.delivered(one.number)

@@ -161,6 +161,7 @@ def test_market_that_the_service_refuses_has_the_reason(watch: Terminal) -> None
         (["--map", "price"], "--map: write the names like price=lastPrice"),
         (["--list", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--url", "ftp://x"], "--url: 'ftp://x' is no address"),
+        (["--webhook", "hooks.example.com"], "--webhook: write an address that begins with http"),
         (["--state", "/nowhere/watch.db"], "--state /nowhere/watch.db: cannot be used"),
     ],
 )

@@ -1,16 +1,28 @@
+import asyncio
 import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from serve_app.watch.alerts import Alert, MarketState
-from serve_app.watch.delivery import ATTEMPTS, LINES, WEBHOOK, Webhook, slack_payload, write_lines
+from serve_app.watch.delivery import (
+    ATTEMPTS,
+    FIRST_PAUSE_S,
+    LINES,
+    LONGEST_PAUSE_S,
+    WEBHOOK,
+    Webhook,
+    slack_payload,
+    write_lines,
+)
 from serve_app.watch.journal import Journal
+from tests.support.virtual_time import run_virtual
 
-SECRET = "https://hooks.example.com/T0/hidden-part"
+SECRET = "https://hooks.example.com/T0/hidden-part\n"  # as from a file
 
 
 def alert(number: int) -> Alert:
@@ -70,6 +82,49 @@ async def test_alert_that_is_never_taken_is_a_dead_letter(tmp_path: Path, status
     assert receiver.ids() == ["id-0"] * len(statuses) + ["id-1"]
     (line,) = receiver.dead.read_text().splitlines()
     assert json.loads(line) == {"alert": alert(0).as_dict(), "reason": f"status {statuses[0]}"}
+
+
+async def test_an_alert_that_cannot_be_written_holds_back_no_other(tmp_path: Path) -> None:
+    def payload(one: dict[str, Any]) -> dict[str, Any]:
+        if one["id"] == "id-0":
+            raise TypeError("an alert of another version")
+        return one
+
+    receiver = Receiver(tmp_path, payload=payload)
+    for _ in range(ATTEMPTS):
+        await receiver.webhook.deliver()
+
+    assert receiver.ids() == ["id-1"]
+    assert json.loads(receiver.dead.read_text())["reason"] == "TypeError"
+
+
+def test_delivery_goes_on_after_an_error_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        delivering = asyncio.create_task(receiver.webhook.run())
+        await asyncio.sleep(FIRST_PAUSE_S / 2)
+        receiver.dead.rmdir()
+        await asyncio.sleep(LONGEST_PAUSE_S)
+        delivering.cancel()
+
+    receiver = Receiver(tmp_path, 400, 400)
+    receiver.dead.mkdir()  # no letter can be written
+    run_virtual(main())
+
+    assert receiver.ids() == ["id-0", "id-0", "id-1"]
+    assert "IsADirectoryError" in caplog.text
+    assert "hidden" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hooks.example.com/secret", "ftp://a/secret", "http://a:b/secret"]
+)
+def test_wrong_address_is_refused_at_the_start_without_its_text(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="http") as refused:
+        Webhook(text, Journal(":memory:"), tmp_path)
+
+    assert "secret" not in str(refused.value)
 
 
 async def test_secret_of_the_address_is_in_no_log_and_no_file(
