@@ -4,6 +4,8 @@ Heavy libraries (Ray, httpx, numpy) are imported where they are used, so that ``
 fast. ``terminal.Commands`` turns exceptions into a message and an exit code.
 """
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -40,6 +42,8 @@ def main(
     ] = False,
 ) -> None:
     """Options before a command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that it lacks must end no command
+        sys.stdout.reconfigure(errors="replace")
 
 
 COMMANDS = (

@@ -74,6 +74,8 @@ def window_of(quotes: Quotes, now: float, step_s: int, points: int) -> Window | 
     """The last ``points`` steps that end at a multiple of ``step_s``, or why there are none."""
     if quotes.is_closed:
         return "it is closed"
+    if _readable(quotes.market_id) != quotes.market_id:
+        return "its id is no valid text"
     end_ts = now // step_s * step_s
     times, order = np.unique(np.asarray(quotes.times, dtype=np.float64), return_index=True)
     prices = np.asarray(quotes.prices, dtype=np.float64)[order]
@@ -92,4 +94,9 @@ def window_of(quotes: Quotes, now: float, step_s: int, points: int) -> Window | 
         return f"its newest price is of {newest:%Y-%m-%d %H:%M} UTC, before the newest step"
     if np.isfinite(grid).sum() < LEAST_PRICES:
         return "its prices are too far apart"
-    return Window(quotes.market_id, end_ts, grid, quotes.title)
+    return Window(quotes.market_id, end_ts, grid, quotes.title and _readable(quotes.title))
+
+
+def _readable(text: str) -> str:
+    """Without halves of characters, as of an emoji that was cut: JSON has them, UTF-8 has not."""
+    return text.encode("utf-8", "replace").decode("utf-8")

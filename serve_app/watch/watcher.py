@@ -80,6 +80,8 @@ class Watcher:
             _LOG.warning(
                 "The board does not show this cycle (%s).", str(exc) or "no answer in time"
             )
+        except Exception:  # noqa: BLE001 - as above: the next cycle shows its markets again
+            _LOG.exception("The board does not show this cycle.")
 
     async def run(self, show: Callable[[Report], None]) -> None:
         """Repeats cycles until it is cancelled."""

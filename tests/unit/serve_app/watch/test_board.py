@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from serve_app.watch.metrics import WatchMetrics
 from serve_app.watch.watcher import Watcher
 from tests.support.bench import Bench
 from tests.unit.serve_app.watch.test_cycle import NOW, PLAN, STEP_S, FakeSource, Watch
+from tsfm_client import AsyncClient
 
 
 def watcher_of(watch: Watch, now: float = NOW, plan: Plan = PLAN, **changes: Any) -> Watcher:
@@ -65,6 +67,20 @@ async def test_missing_prices_and_long_series_are_cut_to_what_is_shown(bench: Be
     )
     prices = board["markets"][0]["y"]
     assert (len(prices), prices[-6], prices[-1]) == (SHOWN_STEPS, None, 0.1235)
+
+
+async def test_a_board_that_cannot_be_written_does_not_end_the_watch(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OddClient(AsyncClient):
+        async def show_board(self, watch: str, board: Any) -> int:
+            raise TypeError("no JSON")
+
+    watch = Watch(bench, FakeSource(up=[0.95]))
+    checked = await watcher_of(watch).cycle()
+    await replace(watcher_of(watch), client=OddClient("http://test")).show_on_board(checked)
+
+    assert "The board does not show this cycle." in caplog.text
 
 
 @pytest.mark.parametrize("how", [{"board": None}, {"now": NOW - 10 * STEP_S * 40}])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,16 @@ def test_market_that_cannot_be_checked_has_a_reason(pairs, reason: str) -> None:
 
 def test_closed_market_is_not_checked() -> None:
     assert window_of(quotes((3600, 0.1), is_closed=True), NOW, STEP_S, 4) == "it is closed"
+
+
+def test_title_that_was_cut_within_a_character_can_be_written() -> None:
+    prices = [(3000, 0.1), (3300, 0.3), (3590, 0.4)]
+    window = window_of(quotes(*prices, title="rain \ud83d"), NOW, STEP_S, 4)
+    assert not isinstance(window, str)
+
+    assert window.title == "rain ?"
+    odd = replace(quotes(*prices), market_id="\ud83d")
+    assert window_of(odd, NOW, STEP_S, 4) == "its id is no valid text"
 
 
 def test_body_asks_for_a_check_of_the_newest_steps() -> None:
