@@ -237,7 +237,13 @@ class Forecaster:
                 return outcome  # else: the joined call had less time than is left here; ask again
 
     async def _call_model(self, resolved: ResolvedRequest, budget_s: float) -> ModelOutcome:
-        outcome = await self._model.forecast(resolved.for_model(budget_s, Priority.INTERACTIVE))
+        item = resolved.for_model(budget_s, Priority.INTERACTIVE)
+        try:
+            # without a Runner the platform waits for one for ever; after this no answer can come
+            async with asyncio.timeout(budget_s + self._config.tollama.lease_s):
+                outcome = await self._model.forecast(item)
+        except TimeoutError:
+            return self._failure(resolved, FallbackReason.DEADLINE_EXCEEDED)
         self._answers.record(resolved, outcome)
         return outcome
 

@@ -305,6 +305,19 @@ async def test_late_answer_of_the_model_still_fills_the_cache() -> None:
     assert again.cache_age_s is not None
 
 
+def test_request_does_not_join_a_call_that_will_never_end() -> None:
+    async def main() -> None:
+        bench.model.gate = asyncio.Event()  # as without any Runner
+        await bench.ask()
+        await asyncio.sleep(60)
+        await bench.ask()
+
+    bench = Bench()
+    run_virtual(main())
+
+    assert len(bench.model.requests) == 2
+
+
 async def test_request_that_joined_a_call_with_less_time_asks_again() -> None:
     def late_below_half_a_second(request: ModelRequest) -> object:
         if request.budget_s < 0.5:
