@@ -18,6 +18,7 @@ from tests.unit.runner.batching.dispatcher.test_dispatcher_overload import SETTI
 
 SECONDS, WARM_UP_S = 6.0, 2.0
 CPU_S, WAY_S = 0.0005, 0.004  # of each answer; on the way, without waiting for a core
+BUSY_CPU_S = 0.0016  # the same where load generator and runtime share two cores with the service
 MOCK = (0.037, 0.0009)  # tollama 0.1.0 on a quiet machine: seconds a call, and a series
 SLOW = (0.095, 0.0025)  # the same on a busy one
 
@@ -27,6 +28,7 @@ class Loop:
     """Callers, an answering machine, and what was measured."""
 
     harness: Harness
+    cpu_s: float = CPU_S
     rng: random.Random = field(default_factory=lambda: random.Random(1))
     core_free_at: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -38,10 +40,10 @@ class Loop:
             await self.harness.put("x", within_s=1.3)
         except QueueFullError:
             self.refused += 1
-        spent_s = CPU_S * self.rng.uniform(0.6, 1.4)
+        spent_s = self.cpu_s * self.rng.uniform(0.6, 1.4)
         self.core_free_at = max(self.core_free_at, self.harness.now()) + spent_s
         await asyncio.sleep(self.core_free_at + WAY_S - self.harness.now())
-        if self.harness.now() > WARM_UP_S:
+        if WARM_UP_S < self.harness.now() <= SECONDS:
             self.latencies.append(self.harness.now() - began)
 
     async def caller(self) -> None:
@@ -64,9 +66,11 @@ class Loop:
         return sorted(self.latencies)[len(self.latencies) * percent // 100]
 
 
-def run(speed: tuple[float, float], callers: int = 0, per_second: float = 0.0) -> Loop:
+def run(
+    speed: tuple[float, float], callers: int = 0, per_second: float = 0.0, cpu_s: float = CPU_S
+) -> Loop:
     async def measured() -> Loop:
-        loop = Loop(Harness(Runtime(*speed), **SETTINGS))
+        loop = Loop(Harness(Runtime(*speed), **SETTINGS), cpu_s)
         work = [loop.caller() for _ in range(callers)]
         await asyncio.gather(loop.stream(per_second), *work)
         return loop
@@ -95,6 +99,23 @@ def test_callers_in_a_loop_share_calls(speed: tuple[float, float], callers: int)
     assert loop.per_second >= 0.9 * callers / in_step_s
     assert loop.percentile_s(99) <= 3 * loop.percentile_s(50)
     assert loop.refused == 0
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "shares"),
+    [
+        (CPU_S, (0.89, 0.83, 0.86, 0.84, 0.81, 0.77, 0.73, 0.77)),
+        (BUSY_CPU_S, (0.87, 0.84, 0.79, 0.73, 0.61, 0.64, 0.72, 0.75)),
+    ],
+)
+def test_callers_in_a_loop_get_the_share_of_the_runtime_that_docs_name(cpu_s, shares) -> None:
+    """The table of docs/performance.md: 1, 2, 4 ... 128 callers."""
+    fixed_s, per_item_s = MOCK
+
+    for power, share in enumerate(shares):
+        callers = 2**power
+        found = run(MOCK, callers, cpu_s=cpu_s).per_second * (fixed_s / callers + per_item_s)
+        assert found == pytest.approx(share, abs=0.006), callers
 
 
 def test_callers_in_a_loop_are_as_fast_beside_a_stream() -> None:
