@@ -317,7 +317,12 @@ ROWS = (
         for c in (8, 16, 32, 64, 128)
     ),
     *(
-        Row(f"p50_ratio_{c}", f"{c} callers, p50 in calls of {c} series", 2, under=1.5)
+        Row(
+            f"p50_ratio_{c}",
+            f"{c} callers, p50 divided by the time of a call of {c} series",
+            2,
+            under=1.5,
+        )
         for c in (8, 16, 32)
     ),
     *(
@@ -328,7 +333,7 @@ ROWS = (
             Row(f"empty_ms_{c}", f"{c} callers of two empty deployments, p50 ms", 1),
         )
     ),
-    Row("fairness_128", "128 callers, p99 in medians", 2, under=3),
+    Row("fairness_128", "128 callers, p99 divided by p50", 2, under=3),
     *(
         Row(f"poisson_p95_ms_{rate}", f"{rate} requests/s at random times, p95 ms", 0, under=250)
         for rate in (20, 50, 100)

@@ -30,8 +30,8 @@ batches are half as large and cost twice the fixed time. So a slot is held while
 
     w          items that wait
     k          callers that should still return: the learned share of those answered, less those
-               that are back
-    r          seconds until they should all be back
+               that are back; at most the places that the call has left
+    r          mean seconds from now until all are back; below 0 once that time has passed
     a + b * w  seconds of a call of the items that wait (`runner.batching.latency_model`)
 
 On the left is the time that all of them lose by the wait, on the right what the k callers would
@@ -39,10 +39,11 @@ lose behind a call that left without them. This is the control limit of a queue 
 and a fixed cost per batch (Deb and Serfozo, "Optimal control of batch service queues", Advances in
 Applied Probability 5, 1973), with the arrivals of a closed loop.
 
-Only arrivals in excess of those before the answers count as returns, so a
-steady stream of requests is never held. The seconds that returns need are estimated as TCP
-estimates its round trips (Jacobson, "Congestion avoidance and control", SIGCOMM 1988): r is the
-mean, and a wait ends after the mean plus four mean deviations.
+Only arrivals in excess of those before the answers count as returns, and there is no wait unless
+half of the callers return, so a steady stream of requests is not held. The seconds that returns
+need are estimated as TCP estimates its round trips (Jacobson, "Congestion avoidance and control",
+SIGCOMM 1988): r follows their mean, and a wait ends after the mean plus four mean deviations, after
+half the time of the last call, or where a deadline would be missed.
 """
 
 from bisect import bisect_right
@@ -294,8 +295,7 @@ class ReturningCallers:
 
     Learns from the arrivals at one model queue how many callers return, and how soon.
 
-    The arrivals in the first half of a call's time after its end are compared with those in the
-    second half of the call.
+    The arrivals after a call, for half of its duration, are compared with those in its second half.
     """
 
     def __init__(self) -> None:
