@@ -218,6 +218,15 @@ def private_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tsfm-", dir="/tmp", ignore_cleanup_errors=True)
 
 
+def check_path(python: str) -> None:
+    """Raises ConfigError for a path that Ray, which does not quote it, cannot start Python from."""
+    if re.search(r"[\s\"'\\$`&|;<>()*?\[\]{}#!~]", python):
+        raise ConfigError(
+            f"{python}: Ray cannot start Python from a path with a space or a character that is "
+            "special to the shell. Move this folder, or install into another one."
+        )
+
+
 def main(serve_config: Path = SERVE_CONFIG, port: int | None = None) -> int:
     """Starts the service, restarts a dead cluster, stops at a signal; returns the exit code.
 
@@ -226,6 +235,7 @@ def main(serve_config: Path = SERVE_CONFIG, port: int | None = None) -> int:
     stop = threading.Event()
     with private_folder() as folder:
         try:
+            check_path(sys.executable)
             if port is not None:
                 serve_config = with_port(serve_config, port, Path(folder))
             target = check_files(serve_config)

@@ -12,6 +12,7 @@ from runner.errors import ConfigError
 from serve_app.launch.launcher import (
     Listener,
     check_files,
+    check_path,
     exposure,
     exposure_of,
     haproxy_files,
@@ -209,3 +210,13 @@ def test_ports_are_read_for_ten_seconds_until_the_service_s_own_port_is_among_th
 
     assert ("cannot be read" in missing, "cannot be read" in found) == (True, False)
     assert sum(pauses) == 10.0
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/me/my project/bin/python", "/srv/a&b/python", "/a/$b/python"]
+)
+def test_folder_that_ray_cannot_start_python_from_is_refused(path: str) -> None:
+    check_path("/home/müller/tsfm-1.0_x/.venv/bin/python3.11")
+
+    with pytest.raises(ConfigError, match="Move this folder"):
+        check_path(path)
