@@ -91,6 +91,10 @@ async def test_a_model_is_not_asked_for_what_it_answered_nor_for_another_shadow(
     assert await bench.offer(*bench.kept) == [(SHADOW, 1)]
 
 
+async def test_no_model_is_called_without_a_series_that_suits_it() -> None:
+    assert await Bench(SHADOW).offer(sampled(points=10)) == []
+
+
 @pytest.mark.parametrize(
     "unfit", [{"points": 10}, {"levels": (0.0123, 0.5, 0.9)}], ids=["short", "levels"]
 )
