@@ -155,7 +155,6 @@ class LearningActor:
 
     def _learner(self) -> OnlineCalibrator:
         if self._built is None:
-            os.nice(_NICE_BELOW)
             whole = LearningSettings.model_validate_json(self._settings_json)
             self._settings = settings = whole.conformal
             self._began_from = digest_of_file(settings.state_file)
@@ -165,6 +164,7 @@ class LearningActor:
             self._save_at = self._clock() + settings.save_interval_s
             baseline = None if whole.routing.mode is RoutingMode.OFF else whole.bands_of
             self._built = OnlineCalibrator(settings, learned, baseline)
+            os.nice(_NICE_BELOW)  # once: a build that failed is tried again
         return self._built
 
     def _save_when_due(self, learner: OnlineCalibrator) -> None:

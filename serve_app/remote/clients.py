@@ -25,7 +25,7 @@ from runner.config.loading import Config
 from runner.config.sections import BatchingSection
 from runner.errors import BaselineUnavailableError, BreakerUnreachableError
 from runner.forecast.answers import ModelOutcome
-from runner.forecast.forecaster import BaselinePort
+from runner.forecast.forecaster import BaselinePort, OutcomesReady
 from runner.types import (
     Bands,
     BreakerCommand,
@@ -260,7 +260,7 @@ class RunnerHandle:
 
     async def forecast_many(
         self, requests: Sequence[ModelRequest]
-    ) -> AsyncGenerator[NumberedAnswers[ModelOutcome]]:
+    ) -> AsyncGenerator[OutcomesReady]:
         """Each item's bands or failure with its index, as they become ready."""
         items = list(zip(self._bulk_numbers, requests, strict=False))
         index_of = {number: index for index, (number, _) in enumerate(items)}
