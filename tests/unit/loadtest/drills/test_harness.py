@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
+from loadtest.drills import harness
 from loadtest.drills.faults import CASES
 from loadtest.drills.harness import (
     INTERRUPTED,
     Client,
+    Sample,
     at_rate,
     early_end,
     exit_code,
@@ -21,7 +23,7 @@ from loadtest.drills.harness import (
     open_loop,
     selected,
 )
-from loadtest.payloads import Shape, forecast_bodies
+from loadtest.payloads import Shape, batch_body, forecast_bodies
 from tests.unit.loadtest.fake_service import answer, forecast, serving
 
 SHAPE = Shape(points=40)
@@ -117,6 +119,47 @@ async def test_every_body_is_sent_and_a_connection_that_breaks_is_lost() -> None
 
     assert sorted(sample.lost for sample in samples) == [False] * 4 + [True]
     assert [s.done_s for s in samples] == sorted(s.done_s for s in samples)
+
+
+async def test_every_item_of_a_batch_has_a_sample_refused_or_not() -> None:
+    async def handler(body: bytes) -> bytes:
+        requests = orjson.loads(body)["requests"]
+        if len(requests) > 2:
+            return answer({"error": {"code": "overloaded"}}, 503)
+        return answer({"results": [{"ok": forecast(orjson.dumps(one))} for one in requests]})
+
+    bodies = forecast_bodies(3, SHAPE)
+    async with serving(handler) as url:
+        client = Client(url, SHAPE)
+        answered = await client.send_any(batch_body(bodies[:2]), "batch", 2)
+        refused = await client.send_any(batch_body(bodies), "batch", 3)
+        client.close()
+
+    assert [(one.problem, one.source) for one in answered] == [(None, "baseline")] * 2
+    assert [one.problem for one in refused] == ["status 503"] * 3
+    assert client.samples == [*answered, *refused]
+
+
+async def test_the_check_of_a_batch_does_not_delay_other_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def handler(body: bytes) -> bytes:
+        requests = orjson.loads(body)["requests"]
+        return answer({"results": [{"ok": forecast(orjson.dumps(one))} for one in requests]})
+
+    loop, turns = asyncio.get_running_loop(), []
+
+    def slow(*args: Any) -> Sample:
+        turns.append(asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "turn"), loop).result(10))
+        return judge(*args)
+
+    monkeypatch.setattr(harness, "judge", slow)
+    async with serving(handler) as url:
+        client = Client(url, SHAPE)
+        await client.send_any(batch_body(forecast_bodies(2, SHAPE)), "batch", 2)
+        client.close()
+
+    assert turns == ["turn"] * 2
 
 
 async def test_requests_leave_at_their_rate_whatever_became_of_the_others() -> None:
