@@ -377,7 +377,7 @@ async def model_back(client: Client, seed: int, limit_s: float, in_a_row: int = 
 
 
 async def closed_loop(
-    ask: Callable[[bytes], Awaitable[object]], bodies: Sequence[bytes], at_once: int
+    ask: Callable[[bytes], Awaitable[object]], bodies: Iterable[bytes], at_once: int
 ) -> None:
     """Sends every body once, ``at_once`` at any time."""
     waiting = iter(bodies)
@@ -386,7 +386,7 @@ async def closed_loop(
         for body in waiting:
             await ask(body)
 
-    await asyncio.gather(*(work() for _ in range(min(at_once, len(bodies)))))
+    await asyncio.gather(*(work() for _ in range(at_once)))
 
 
 # Statistics of samples

@@ -118,16 +118,15 @@ def decode_forecasts(
     for forecast in answer["forecasts"]:
         if isinstance(forecast, dict):
             by_id.setdefault(str(forecast.get("id")), []).append(forecast)
+    ids = {f"{mark}{i}": one for i, one in series.items()}
+    found = [_rows(by_id.get(id_, ()), key, one) for id_, one in ids.items()]
     notices = Notices(answer.get("warnings"))
-    forecasts: list[RuntimeForecast | BadOutputError] = []
-    for i, one in series.items():
-        name = f"{mark}{i}"
-        paths = _read_one(by_id.get(name, ()), key, one)
-        if isinstance(paths, BadOutputError):
-            forecasts.append(paths)
-        else:
-            said = notices.of(name), notices.ignored(name)
-            forecasts.append(RuntimeForecast(paths, *said))
+    forecasts = [
+        paths
+        if isinstance(paths, BadOutputError)
+        else RuntimeForecast(paths, notices.of(id_), notices.ignored(id_))
+        for id_, paths in zip(ids, _paths(found, key), strict=True)
+    ]
     return forecasts, _usage(answer)
 
 
@@ -170,9 +169,10 @@ def _loads(body: bytes) -> Any:
         return json.loads(body)
 
 
-def _read_one(
+def _rows(
     found: Sequence[Mapping[str, Any]], key: BatchKey, series: EncodedSeries
-) -> FloatArray | BadOutputError:
+) -> list[list[float]] | BadOutputError:
+    """A path for each level, of the forecasts that came with the id of a series."""
     if len(found) != 1:
         return BadOutputError("its id came twice" if found else "no forecast came with its id")
     if _begins_late(found[0].get("start_timestamp"), series):
@@ -186,7 +186,7 @@ def _read_one(
     rows = [quantiles[name] for name in names]
     if not all(_is_path(row, key.horizon_steps) for row in rows):
         return BadOutputError("a quantile path is not a list of numbers of the asked length")
-    return _to_array(rows)
+    return rows
 
 
 def _begins_late(start: Any, series: EncodedSeries) -> bool:
@@ -227,11 +227,26 @@ def _is_path(row: Any, horizon_steps: int) -> bool:
     )
 
 
-def _to_array(rows: list[list[float]]) -> FloatArray | BadOutputError:
+def _paths(
+    found: Sequence[list[list[float]] | BadOutputError], key: BatchKey
+) -> list[FloatArray | BadOutputError]:
+    """``(H, Q)`` of each, in one array: one for each series takes three times as long."""
+    rows = [one for one in found if not isinstance(one, BadOutputError)]
     try:
-        paths = np.array(rows, dtype=np.float64)  # (Q, H)
-    except OverflowError:  # an integer over 1e308
-        return BadOutputError("a value is not finite")
-    if not np.isfinite(paths).all():
-        return BadOutputError("a value is not finite")
-    return np.ascontiguousarray(paths.T)
+        values = np.array(rows, dtype=np.float64)
+    except OverflowError:
+        values = np.array([[[*map(_as_float, path)] for path in one] for one in rows])
+    values = values.reshape(-1, len(key.levels), key.horizon_steps)  # also if there are none
+    usable = np.asarray(np.isfinite(values).all(axis=(1, 2)))
+    paths = np.ascontiguousarray(values.transpose(0, 2, 1))
+    bad = "a value is not finite"
+    read = (paths[b] if usable[b] else BadOutputError(bad) for b in range(len(rows)))
+    return [one if isinstance(one, BadOutputError) else next(read) for one in found]
+
+
+def _as_float(value: float) -> float:
+    """A number of any size; an integer over 1e308 is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
