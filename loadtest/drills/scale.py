@@ -227,8 +227,10 @@ def _loads(field: Field, stub: StubProcess) -> Iterator[Requests]:
     yield WARM_UP, known, 32, 1
     yield WARM_UP, batches, 1, MARKETS
     yield "unique, one at a time", field.fresh(60), 1, 1
+    for callers in (8, 16, 32, 64):
+        bodies = field.fresh(field.many(400 + 50 * callers))
+        yield f"unique, {callers} at once", bodies, callers, 1
     yield UNIQUE, field.fresh(field.many(4000)), 128, 1
-    yield "unique, 32 at once", field.fresh(field.many(2000)), 32, 1
     yield "known, 32 at once", known * max(1, field.many(5000) // 50), 32, 1
     yield "baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32, 1
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]

@@ -1,6 +1,9 @@
+import asyncio
+from itertools import count
+
 import pytest
 
-from loadtest.drills.compare import drive, table_of
+from loadtest.drills.compare import Field, drive, table_of
 from tests.unit.loadtest.fake_service import answer, serving
 
 
@@ -18,3 +21,25 @@ async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
     async with serving(refuse) as url:
         with pytest.raises(RuntimeError, match="status 503"):
             await drive(url, "/x", [b"a"], connections=1)
+
+
+async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
+    singles = count(1)
+
+    async def handler(body: bytes) -> bytes:
+        if b'"requests"' not in body:
+            if next(singles) == 100:
+                crowded.set()
+            return answer({"meta": {"fallback_used": False}})
+        if alone.is_set():
+            await crowded.wait()
+        alone.set()
+        return answer({"results": []})
+
+    alone, crowded = asyncio.Event(), asyncio.Event()
+    async with serving(handler) as url:
+        found = await Field(url, url, 1.0).beside_a_batch()
+
+    assert next(singles) > 100
+    assert found["beside_p95_ms"] > 0
+    assert found["beside_batch_share"] > 0
