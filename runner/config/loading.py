@@ -6,7 +6,7 @@ overridden by ``TSFM_<SECTION>__<KEY>``; secrets come from the environment only.
 
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -242,15 +243,24 @@ def complaints(exc: ValidationError) -> str:
     for error in found:
         error["loc"] = tuple(part for part in error["loc"] if part != "[key]")
     parents = {e["loc"][:-1] for e in found if e["loc"]} - {()}
-    parts = (
-        f"{'.'.join(map(str, e['loc'])) or 'config'}: {_words(e['type'], e['msg'])}"
-        for e in found
-        if e["loc"] not in parents
-    )
-    return "; ".join(parts)
+    return "; ".join(_complaint(error) for error in found if error["loc"] not in parents)
+
+
+def _complaint(error: ErrorDetails) -> str:
+    key = ".".join(map(str, error["loc"])) or "config"
+    return f"{key}: {_words(error['type'], error['msg'])}{_setter(error['loc'])}"
+
+
+def _setter(loc: Sequence[str | int]) -> str:
+    """The variable that sets the key, if one does."""
+    given = {name.upper() for name in os.environ}
+    names = (f"{ENV_PREFIX}{'__'.join(map(str, loc[:depth]))}".upper() for depth in (1, 2))
+    return next((f" (set by {name})" for name in names if name in given), "")
 
 
 def _words(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "there is no such key; check its spelling"
+    if kind == "model_type":
+        return "must be a mapping"
     return message.removeprefix("Value error, ")

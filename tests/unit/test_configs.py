@@ -187,7 +187,7 @@ def write(tmp_path: Path, old: str, new: str) -> Path:
         ("batch_size: 128", "batch_size: 128\n  collect_wait_s: 0.001", "no longer a setting"),
         ("cycle_s: 60", "cycle_s: 60\n  baseline_ms: 40", "nothing reads it"),
         ("cache:", "baseline:\n  width: 1\n\ncache:", "baseline.width"),
-        ("cycle_s: 60", "cycle_s: 60\n\nbaseline: 5", "baseline: Input should be"),
+        ("cycle_s: 60", "cycle_s: 60\n\nbaseline: 5", "baseline: must be a mapping"),
         ("environment: dev", "environment: [", "changed.yaml"),
         ("kets: 2000", "kets: 2000\n  width_edges: [0.1, 0.01]", "width_edges: must ascend"),
         ("kets: 2000", "kets: 2000\n  width_edges: [0.1, 0.1]", "width_edges: must ascend"),
@@ -302,6 +302,24 @@ def test_effective_settings_hide_every_secret(monkeypatch: pytest.MonkeyPatch) -
     assert "ab" * 32 not in str(found)
     assert found["security.tokens"].value == "1 hidden"
     assert found["observability.traces_endpoint"].value == "http://**********@collector/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("TSFM_REQUEST__DEADLINE_MS", "-1", "request.deadline_ms: Input .* 0"),
+        ("tsfm_cache__ttl_s", "a", "cache.ttl_s: Input .*"),
+        ("TSFM_ENVIRONMENT", "moon", "environment: Input .*"),
+        ("TSFM_SECURITY__TOKENS", "[3]", "security.tokens.0: must be a mapping"),
+    ],
+)
+def test_an_error_of_a_variable_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=rf"^{LOCAL}: {words} \(set by {name.upper()}\)$"):
+        load_config(LOCAL)
 
 
 def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
