@@ -360,6 +360,7 @@ def cost_table(found: Sequence[Cost]) -> str:
             "p95 ms": f"{cost.p95_ms:.0f}",
             "series a call": f"{cost.series_per_call:.0f}",
             "CPU ms each": f"{sum(cost.cpu_ms.values()):.2f}",
+            "cores": f"{sum(cost.cpu_ms.values()) * cost.per_second / 1e3:.1f}",
             **{stage: f"{cost.cpu_ms[stage]:.2f}" for stage in used},
         }
         for cost in found
