@@ -167,6 +167,21 @@ class Point:
         )
 
 
+def most_shares(callers: int, ingress_ms: float, runtime: Runtime) -> tuple[float, float]:
+    """The most that callers can get of a runtime's rate who send one request after the other.
+
+    All in one call: between two calls one ingress answers them all and reads their next requests.
+    In two groups: while the call of one runs, the other is answered, so a round takes two calls, or
+    what the ingress takes if that is longer. The rate is that of one series a call for each caller.
+
+    >>> [round(share, 2) for share in most_shares(32, 1.0, Runtime())]
+    [0.67, 0.64]
+    """
+    call_ms, ingress_all_ms = runtime.call_ms(callers), callers * ingress_ms
+    two_calls_ms = 2 * runtime.a_ms + runtime.b_ms * callers
+    return call_ms / (call_ms + ingress_all_ms), call_ms / max(two_calls_ms, ingress_all_ms)
+
+
 # Two cores shared with other work, 22 November 2026, Ray 2.60.0: the rows of docs/measurements.md.
 MEASURED = Costs(
     ingress_ms=1.74,
@@ -191,9 +206,17 @@ PROXY, INGRESS, RUNNER = "proxy (HAProxy)", "Ingress replica", "Runner replica"
 CLIENT, RUNTIME, REST = "client", "stand-in runtime", "Ray and the rest"
 STAGES = (*(target.name for target in TARGETS[:-1]), REST, RUNTIME, CLIENT)
 CONSTANT = (REST, "Serve controller", "breaker actor", "Baseline replica")  # whatever is asked
-UNIQUE, SLOW = "unique, 128 at once", "unique, 128 at once, runtime four times as slow"
+CALLERS = (8, 16, 32, 64, 128)
 Requests = tuple[str, Sequence[bytes], int, int]  # name, bodies, connections, forecasts in a body
 WARM_UP, NEW_BATCH = "warm up", "a batch of 1,000 new markets"
+
+
+def unique_at(callers: int) -> str:
+    return f"unique, {callers} at once"
+
+
+UNIQUE = unique_at(128)
+SLOW = f"{UNIQUE}, runtime four times as slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,20 +242,19 @@ async def measured_costs(field: Field, service: Service, stub: StubProcess) -> l
 
 
 def _loads(field: Field, stub: StubProcess) -> Iterator[Requests]:
-    """The first three warm up what the others need."""
+    """Warm-ups come just before the loads that need them: the cache keeps answers for a minute."""
     known, batches = field.fresh(50), [batch_body(field.fresh(MARKETS))]
     illiquid = [body[:-1] + b',"liquidity_bucket":"low"}' for body in field.fresh(50)]
     times = max(2, int(4 * field.scale))
     yield WARM_UP, field.fresh(field.many(300)), 32, 1
-    yield WARM_UP, known, 32, 1
-    yield WARM_UP, batches, 1, MARKETS
     yield "unique, one at a time", field.fresh(60), 1, 1
-    for callers in (8, 16, 32, 64):
-        bodies = field.fresh(field.many(400 + 50 * callers))
-        yield f"unique, {callers} at once", bodies, callers, 1
-    yield UNIQUE, field.fresh(field.many(4000)), 128, 1
+    for callers in CALLERS:
+        bodies = field.fresh(field.many(400 + 30 * callers))
+        yield unique_at(callers), bodies, callers, 1
+    yield WARM_UP, known, 32, 1
     yield "known, 32 at once", known * max(1, field.many(5000) // 50), 32, 1
     yield "baseline only, 32 at once", illiquid * max(1, field.many(2500) // 50), 32, 1
+    yield WARM_UP, batches, 1, MARKETS
     new = [batch_body(field.fresh(MARKETS)) for _ in range(times)]
     yield NEW_BATCH, new, 1, MARKETS
     yield "a batch of 1,000 known markets", batches * times, 1, MARKETS
@@ -333,7 +355,7 @@ def report(args: argparse.Namespace, found: Sequence[Cost]) -> tuple[str, list[s
     points = points_of(found) if found else POINTS
     runtime = Runtime(args.ms_per_call, args.ms_per_series)
     texts = [
-        *([cost_table(found)] if found else []),
+        *([cost_table(found), loop_table(found)] if found else []),
         str(known),
         point_table(points, known, args.machine_cores),
         size_table(LOADS, known, runtime, args.cores),
@@ -365,6 +387,26 @@ def cost_table(found: Sequence[Cost]) -> str:
         }
         for cost in found
     )
+
+
+def loop_table(found: Sequence[Cost]) -> str:
+    """Shares of the runtime's rate: what the CPU of the ingress allows, and what was measured."""
+    by_name, runtime = {cost.name: cost for cost in found}, Runtime()
+    rows = []
+    for callers in CALLERS:
+        cost, call_ms = by_name[unique_at(callers)], runtime.call_ms(callers)
+        one, two = most_shares(callers, cost.cpu_ms[INGRESS], runtime)
+        rows.append(
+            {
+                "callers": callers,
+                "a call of all, ms": f"{call_ms:.0f}",
+                "ingress for all, ms": f"{callers * cost.cpu_ms[INGRESS]:.0f}",
+                "in one call, at most": f"{one:.2f}",
+                "in two groups, at most": f"{two:.2f}",
+                "measured": f"{cost.per_second / runtime.per_second(callers):.2f}",
+            }
+        )
+    return table(rows)
 
 
 def point_table(points: Iterable[Point], costs: Costs, cores: int) -> str:
