@@ -43,7 +43,7 @@ Only arrivals in excess of those before the answers count as returns, and there 
 half of the callers return, so a steady stream of requests is not held. The seconds that returns
 need are estimated as TCP estimates its round trips (Jacobson, "Congestion avoidance and control",
 SIGCOMM 1988): r follows their mean, and a wait ends after the mean plus four mean deviations, after
-three quarters of the time of the last call, or where a deadline would be missed.
+half the time of the last call, or where a deadline would be missed.
 """
 
 from bisect import bisect_right
@@ -286,9 +286,6 @@ class AdmissionControl:
 
 
 _GAIN = 0.25  # weight of the latest call: changes are known after four
-# Of the last call, in which callers return. Half of it was too short on slow cores: eight callers
-# who need 30 ms, of a call of 45, stayed in two groups, which were 10 % slower.
-_RETURN_SHARE = 0.75
 _SURE_SHARE = 0.5  # below this, arrivals by chance could be taken for returns
 _DEVIATIONS = 4.0
 
@@ -298,8 +295,7 @@ class ReturningCallers:
 
     Learns from the arrivals at one model queue how many callers return, and how soon.
 
-    The arrivals after a call, for three quarters of its duration, are compared with those in its
-    own last quarter, in which only others arrive.
+    The arrivals after a call, for half of its duration, are compared with those in its second half.
     """
 
     def __init__(self) -> None:
@@ -307,8 +303,8 @@ class ReturningCallers:
         self._sum_returned = 0.0
         self._mean_s: float | None = None
         self._deviation_s = 0.0
-        self._others_from = inf  # when the last quarter of the call that runs begins
-        self._others = 0  # that have arrived since then
+        self._halfway = inf
+        self._arrived = 0  # since halfway through the call that runs
         self._answered = 0  # by the call that ended last, at ``_ended_at``
         self._ended_at = 0.0
         self._window_s = 0.0
@@ -319,26 +315,26 @@ class ReturningCallers:
     @property
     def share(self) -> float:
         """Share of the callers answered by the last calls that returned, 0 to 1."""
-        return self._sum_returned / self._sum_answered if self._sum_answered else 0.0
+        return max(0.0, self._sum_returned / self._sum_answered) if self._sum_answered else 0.0
 
     def on_arrival(self, now: float) -> None:
         """An interactive item has arrived."""
-        self._others += now >= self._others_from
+        self._arrived += now >= self._halfway
         if now - self._ended_at <= self._window_s:
             self._back += 1
             self._last_back_s = now - self._ended_at
 
     def on_call(self, now: float, expected_s: float) -> None:
         """A call has left that should take ``expected_s``."""
-        self._others_from = now + _RETURN_SHARE * expected_s
-        self._others = 0
+        self._halfway = now + expected_s / 2
+        self._arrived = 0
 
     def on_answers(self, now: float, answered: int, took_s: float) -> None:
         """A call of ``answered`` interactive items has ended after ``took_s``."""
         self._learn(now)
-        self._answered, self._ended_at, self._window_s = answered, now, _RETURN_SHARE * took_s
-        counted_s = now - self._others_from
-        self._by_chance = self._others * self._window_s / counted_s if counted_s > 0 else 0.0
+        self._answered, self._ended_at, self._window_s = answered, now, took_s / 2
+        counted_s = now - self._halfway
+        self._by_chance = self._arrived * self._window_s / counted_s if counted_s > 0 else 0.0
         self._back, self._last_back_s = 0, 0.0
 
     def hold_until(self, now: float, waiting: int, places: int, call_s: float) -> float:
@@ -365,7 +361,7 @@ class ReturningCallers:
         if not self._answered:
             return
         seen = min(1.0, (now - self._ended_at) / self._window_s) if self._window_s else 0.0
-        returned = max(0.0, self._back - self._by_chance * seen)
+        returned = self._back - self._by_chance * seen  # below 0 too, else chance adds up
         self._sum_answered += self._answered - _GAIN * self._sum_answered
         self._sum_returned += min(returned, self._answered) - _GAIN * self._sum_returned
         if returned > 0.5:
