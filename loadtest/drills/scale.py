@@ -172,7 +172,8 @@ def most_shares(callers: int, ingress_ms: float, runtime: Runtime) -> tuple[floa
 
     All in one call: between two calls one ingress answers them all and reads their next requests.
     In two groups: while the call of one runs, the other is answered, so a round takes two calls, or
-    what the ingress takes if that is longer. The rate is that of one series a call for each caller.
+    what the ingress takes if that is longer. A share of 1 is the rate of calls of ``callers``
+    series.
 
     >>> [round(share, 2) for share in most_shares(32, 1.0, Runtime())]
     [0.67, 0.64]
@@ -182,7 +183,8 @@ def most_shares(callers: int, ingress_ms: float, runtime: Runtime) -> tuple[floa
     return call_ms / (call_ms + ingress_all_ms), call_ms / max(two_calls_ms, ingress_all_ms)
 
 
-# Two cores shared with other work, 22 November 2026, Ray 2.60.0: the rows of docs/measurements.md.
+# Two cores shared with other work, 22 November 2026, Ray 2.60.0; docs/measurements.md has
+# those of a later day.
 MEASURED = Costs(
     ingress_ms=1.74,
     runner_ms=0.69,

@@ -31,7 +31,7 @@ batches are half as large and cost twice the fixed time. So a slot is held while
     w          items that wait
     k          callers that should still return: the learned share of those answered, less those
                that are back; at most the places that the call has left
-    r          mean seconds from now until all are back; below 0 once that time has passed
+    r          mean seconds from now until the last is back; below 0 once that time has passed
     a + b * w  seconds of a call of the items that wait (`runner.batching.latency_model`)
 
 On the left is the time that all of them lose by the wait, on the right what the k callers would
@@ -295,7 +295,8 @@ class ReturningCallers:
 
     Learns from the arrivals at one model queue how many callers return, and how soon.
 
-    The arrivals after a call, for half of its duration, are compared with those in its second half.
+    Arrivals are counted after the end of a call, for half of its duration. As many as came in its
+    second half would have come by chance; the rest are returns.
     """
 
     def __init__(self) -> None:
