@@ -28,9 +28,9 @@ class RuntimeModels:
         served: Collection[str],
         wanted: Collection[str],
     ) -> None:
-        """``wanted`` models are loaded; other ``served`` ones asked if loaded at the first look."""
+        """``wanted`` models are loaded; other ``served`` ones asked if loaded at first."""
         self.installed: frozenset[str] | None = None  # None: the runtime does not answer
-        self.looked = asyncio.Event()  # set after the first look
+        self.answered = asyncio.Event()  # a first time, and its models were asked
         self._http = http
         self._runtime = runtime
         self._served = frozenset(served)
@@ -52,14 +52,14 @@ class RuntimeModels:
         self.installed = await self._http.model_names("/api/tags")
         if self.installed is not None:
             await self._ask_due(self.installed)
-        self.looked.set()
+            self.answered.set()
 
     async def _ask_due(self, installed: frozenset[str]) -> None:
         loaded = await self._http.model_names("/api/ps")
         if loaded is not None:
             self._asked -= self._loaded - loaded  # it was restarted, or has unloaded them
             self._loaded = loaded
-        in_use = frozenset() if self.looked.is_set() else self._loaded
+        in_use = frozenset() if self.answered.is_set() else self._loaded
         due = (self._wanted | in_use) & installed & self._served
         for model in sorted(due - self._asked):
             await self._ask(model)

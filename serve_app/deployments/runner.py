@@ -97,8 +97,8 @@ class Runner:
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
         self._watches = [asyncio.ensure_future(models.watch()) for models in self._models]
-        looked = [asyncio.ensure_future(models.looked.wait()) for models in self._models]
-        await asyncio.wait(looked, timeout=READY_WITHIN_S)
+        answered = [asyncio.ensure_future(models.answered.wait()) for models in self._models]
+        await asyncio.wait(answered, timeout=READY_WITHIN_S)
 
     async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
         """Bands or the failure of each item, with the item's number, as they become ready."""

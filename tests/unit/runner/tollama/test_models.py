@@ -39,6 +39,17 @@ class Runtime:
         return answer(200, {"models": [{"name": name} for name in names]})
 
 
+class LateRuntime(Runtime):
+    """Refuses its first three connections."""
+
+    refusals = 3
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.refusals -= 1
+        self.is_up = self.refusals < 0
+        return await super().handle(request)
+
+
 def make_models(runtime: Runtime) -> RuntimeModels:
     http = RuntimeHttp(SETTINGS, "http://127.0.0.1:1", httpx.MockTransport(runtime.handle))
     port = TollamaRuntime(http, SETTINGS, sleep=_no_wait, clock=FakeClock())
@@ -111,15 +122,13 @@ async def test_a_watched_runtime_that_does_not_answer_is_looked_at_until_it_does
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(models_module, "LOOK_AGAIN_S", 0.0)
-    runtime = Runtime(["wanted"])
-    runtime.is_up = False
+    runtime = LateRuntime(["wanted"])
     models = make_models(runtime)
+    await models.look()
+    assert (models.installed, models.answered.is_set()) == (None, False)
     watch = asyncio.ensure_future(models.watch())
-    await models.looked.wait()
-    assert models.installed is None
-    runtime.is_up = True
-    while not runtime.asked:  # noqa: ASYNC110 - a few turns of the loop
-        await asyncio.sleep(0)
+    await models.answered.wait()
     watch.cancel()
 
     assert models.installed == frozenset({"wanted"})
+    assert runtime.asked == ["wanted"]
