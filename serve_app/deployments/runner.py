@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from opentelemetry.trace import Tracer
@@ -31,8 +31,9 @@ from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
 from serve_app.telemetry.request_metrics import Call, QueueGauges, metered, usage_metrics
 from serve_app.telemetry.tracing import ItemForecast, forward, traced_call, traced_item
 
-# For the first forecasts of the wanted models. It is shorter than the ingress waits for a Runner
-# (`serve_app.remote.clients.WARM_UP_LIMIT_S`); a model that takes longer loads in the background.
+# For the runtimes to answer, and for the first forecasts of the wanted models. It is shorter than
+# the ingress waits for a Runner (`serve_app.remote.clients.WARM_UP_LIMIT_S`); a model that takes
+# longer loads in the background.
 READY_WITHIN_S = 4.0
 
 
@@ -97,8 +98,9 @@ class Runner:
         collect.set_max_batch_size(batching.max_batch_size)
         collect.set_batch_wait_timeout_s(0.0)  # the dispatcher batches: a second wait only delays
         self._watches = [asyncio.ensure_future(models.watch()) for models in self._models]
-        answered = [asyncio.ensure_future(models.answered.wait()) for models in self._models]
-        await asyncio.wait(answered, timeout=READY_WITHIN_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_WITHIN_S):
+                await asyncio.gather(*(models.answered.wait() for models in self._models))
 
     async def forecast(self, group: ItemBatch[ModelRequest]) -> AsyncIterator[Parts[ModelOutcome]]:
         """Bands or the failure of each item, with the item's number, as they become ready."""
