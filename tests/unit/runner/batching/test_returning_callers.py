@@ -89,6 +89,10 @@ def test_arrivals_after_half_a_call_are_no_returns():
     assert after_rounds([0.6] * 4, []).share == 0
 
 
+def test_fewer_arrivals_than_by_chance_are_no_returns():
+    assert after_rounds([], [0.6] * 4).share == 0
+
+
 def test_chance_is_counted_for_the_time_until_the_next_answers():
     callers = ReturningCallers()
     callers.on_call(0.0, 4.0)
