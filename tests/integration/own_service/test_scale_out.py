@@ -25,6 +25,7 @@ from tests.integration.conftest import (
     shipped_config,
     until,
 )
+from tests.integration.own_service.conftest import PATIENT
 
 pytestmark = pytest.mark.integration
 REPLICAS = 2
@@ -57,6 +58,7 @@ def several(runtimes: tuple[StubProcess, StubProcess], folder: Path) -> Iterator
         "TSFM_TOLLAMA__BASE_URLS": json.dumps([stub.url for stub in runtimes]),
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "60",
         "TSFM_REQUEST__DEADLINE_MS": "5000",
+        **PATIENT,
         "TSFM_CONFORMAL__LEARNED_FILE": str(folder / LEARNED),
         "TSFM_CONFORMAL__SAVE_INTERVAL_S": "0.2",
         "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
