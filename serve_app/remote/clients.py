@@ -91,14 +91,15 @@ class ItemTasks(Generic[Q, A]):
     ) -> AsyncGenerator[list[tuple[int, A]]]:
         """The answers with their items' numbers; those ready at the same time come together.
 
-        Closing the generator early cancels unfinished tasks; a cancelled item has no answer.
+        Closing the generator early cancels unfinished tasks. An item that is cancelled, or whose
+        task raises, has no answer; the others have theirs.
         """
         waiting = dict(begun)
         try:
             while waiting:
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 numbered = [(waiting.pop(task), task) for task in done]
-                yield [(number, task.result()) for number, task in numbered if not task.cancelled()]
+                yield [(number, task.result()) for number, task in numbered if _has_result(task)]
         finally:
             for task in waiting:
                 task.cancel()
@@ -109,6 +110,15 @@ class ItemTasks(Generic[Q, A]):
             task = self._tasks.get((sender, number))
             if task is not None:
                 task.cancel()
+
+
+def _has_result(task: asyncio.Future[Any]) -> bool:
+    if task.cancelled():
+        return False
+    if task.exception() is not None:
+        logger.error("an item has no answer", exc_info=task.exception())
+        return False
+    return True
 
 
 class UnansweredError(Exception):

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -181,6 +182,16 @@ def test_forgotten_item_is_cancelled_and_running_ones_are_counted() -> None:
 
     assert [item for part in run_virtual(main()) for item in part] == [(2, 60)]
     assert tasks.finished == [6]
+
+
+def test_item_whose_task_raises_costs_no_other_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    impossible: Any = "no number of seconds"
+    parts = run_virtual(tasks.collect("a", (1, 2), (2, impossible), (3, 2)))
+
+    assert parts == [[], [(1, 20), (3, 20)]]
+    assert len(tasks) == 0
+    assert "TypeError" in caplog.text
 
 
 def test_closing_the_answers_cancels_what_is_not_done() -> None:
