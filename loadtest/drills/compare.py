@@ -23,9 +23,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import orjson
 
 from loadtest.drills import harness
+from loadtest.drills.parts.stages import Timed, batch_stages, stage_table, stages_of
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from loadtest.service import read_config
@@ -33,6 +35,7 @@ from loadtest.stub.process import StubProcess
 
 MARKETS = 1000
 BATCH_SERIES = 128
+CALLERS = (8, 16, 32, 64, 128)
 TIMEOUT_S = 60.0
 SHAPE = Shape(model="mock")  # it takes any number of series in a call
 OPTIONS: dict[str, tuple[Any, str]] = {
@@ -52,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def drill() -> None:
         _measure(args, rounds)
-        harness.publish(f"{_circumstances(args)}\n\n{table_of(rounds)}\n", args.write, "bench")
+        harness.publish(f"{_circumstances(args)}\n\n{tables_of(rounds)}\n", args.write, "bench")
 
-    return harness.judged("COMPARE", drill, lambda: (table_of(rounds), []))  # machines differ
+    return harness.judged("COMPARE", drill, lambda: (tables_of(rounds), []))  # machines differ
 
 
 def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
@@ -114,6 +117,7 @@ async def _rounds(
 
 @dataclass(frozen=True, slots=True)
 class Drive:
+    answers: Sequence[Timed]
     per_second: float
     model_per_second: float  # without the baseline's answers
     p50_ms: float
@@ -144,8 +148,11 @@ class Field:
         """The runtime by itself, one call after the other."""
         return drive(self.runtime_url, "/v1/forecast", [runtime_call(series)] * times, 1)
 
-    async def closed_loop(self, callers: int, requests: int) -> dict[str, float]:
-        """Callers that each wait for their answers, against one caller with as many series."""
+    async def closed_loop(self, callers: int, requests: int, one_ms: float) -> dict[str, float]:
+        """Callers that each wait for their answers, against one caller with as many series.
+
+        ``one_ms`` is the time of a call of one series to the runtime.
+        """
         runtime = await self.runtime(callers, 8)
         service = await self.forecasts(self.fresh(self.many(requests)), callers)
         empty = await drive(self.url, "/noop2/", [b"{}"] * self.many(400), callers)
@@ -156,6 +163,7 @@ class Field:
             f"p50_ratio_{callers}": service.p50_ms / runtime.p50_ms,
             f"p95_ms_{callers}": service.p95_ms,
             f"fairness_{callers}": service.p99_ms / service.p50_ms,
+            **_stages_at(callers, service, one_ms, runtime.p50_ms),
         }
 
     async def beside_a_batch(self) -> dict[str, float]:
@@ -193,7 +201,7 @@ async def drive(
     Raises:
         RuntimeError: an answer has another status than 200.
     """
-    pool, found, began = Pool(endpoint(url, path), TIMEOUT_S), list[float](), perf_counter()
+    pool, answers, began = Pool(endpoint(url, path), TIMEOUT_S), list[Timed](), perf_counter()
     by_baseline = 0
 
     async def timed(body: bytes, due: float | None = None) -> None:
@@ -201,7 +209,7 @@ async def drive(
         answer = await pool.ask(body)
         if answer.status != 200:
             raise RuntimeError(f"status {answer.status}: {answer.body[:200]!r}")
-        found.append((perf_counter() - sent) * 1e3)
+        answers.append(((perf_counter() - sent) * 1e3, answer.body))
         nonlocal by_baseline
         by_baseline += b'"fallback_used":true' in answer.body
 
@@ -218,9 +226,16 @@ async def drive(
     finally:
         pool.close()
     took_s = perf_counter() - began
-    rates = (len(found) / took_s, (len(found) - by_baseline) / took_s)
-    found.sort()
-    return Drive(*rates, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
+    rates = (len(answers) / took_s, (len(answers) - by_baseline) / took_s)
+    found = sorted(ms for ms, _ in answers)
+    return Drive(answers, *rates, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
+
+
+def _stages_at(callers: int, found: Drive, one_ms: float, all_ms: float) -> dict[str, float]:
+    """Stages of a loop, named by its callers; the times are of direct calls, of one and of all."""
+    runtime_ms = partial(np.interp, xp=(1, callers), fp=(one_ms, all_ms))
+    stages = stages_of(found.answers, runtime_ms)
+    return {f"{name}_{callers}": value for name, value in stages.items()}
 
 
 def runtime_call(series: int) -> bytes:
@@ -245,13 +260,19 @@ async def model_round(field: Field) -> dict[str, float]:
     await field.forecasts(known, 8)
     hits = await field.forecasts(known * (many(4000) // 50), 32)
     hit_alone = await field.forecasts(known * (many(400) // 50 + 1), 1)
-    runtime = (await field.runtime(BATCH_SERIES, 8)).per_second * BATCH_SERIES
+    full = await field.runtime(BATCH_SERIES, 8)
+    runtime = full.per_second * BATCH_SERIES
     one, two_alone = await field.runtime(1, 20), await drive(field.url, "/noop2/", [b"{}"] * 100, 1)
     busy = await field.forecasts(field.fresh(many(2000)), 128)
-    loops = [await field.closed_loop(c, 400 + 12 * c) for c in (8, 16, 32, 64, 128)]
+    loops = [await field.closed_loop(c, 400 + 12 * c, one.p50_ms) for c in CALLERS]
     streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
     lone = await field.forecasts(field.fresh(40), 1)
     bulk = await drive(field.url, harness.FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
+    in_batch = batch_stages(
+        bulk.answers[0],
+        MARKETS,
+        partial(np.interp, xp=(1, BATCH_SERIES), fp=(one.p50_ms, full.p50_ms)),
+    )
     beside = await field.beside_a_batch()
     return {
         "noop_rate": noop.per_second,
@@ -270,6 +291,8 @@ async def model_round(field: Field) -> dict[str, float]:
         "empty_ms_1": two_alone.p50_ms,
         "bulk_rate": bulk.per_second * MARKETS,
         "bulk_share": bulk.per_second * MARKETS / runtime,
+        **_stages_at(1, lone, one.p50_ms, one.p50_ms),
+        **{f"bulk_{name}": value for name, value in in_batch.items()},
         **beside,
     }
 
@@ -327,7 +350,7 @@ ROWS = (
     Row("p95_ms_32", "unique forecasts, 32 connections, p95 ms", 0, under=200),
     *(
         Row(f"share_{c}", f"{c} callers, share of the runtime at {c} a call", 2, at_least=0.7)
-        for c in (8, 16, 32, 64, 128)
+        for c in CALLERS
     ),
     *(
         Row(
@@ -355,6 +378,9 @@ ROWS = (
     Row("empty_ms_1", "one caller of two empty deployments, p50 ms", 1),
     Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
     Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.88),
+    Row("bulk_runtime_ms", "the batch, ms: the runtime itself", 0),
+    Row("bulk_around_ms", "the batch, ms: around its calls, in the Runner", 0),
+    Row("bulk_outside_ms", "the batch, ms: before, between and after its calls", 0),
     Row("beside_p95_ms", "32 callers while a batch of 2,000 is answered, p95 ms", 0, under=300),
     Row("beside_batch_share", "the batch then, as a share of its rate alone", 2, at_least=0.5),
     Row("noop2_rate", "two empty deployments, 32 connections, requests/s", 0),
@@ -362,6 +388,12 @@ ROWS = (
     Row("fallback_share", "open breaker as a share of two empty deployments", 2, at_least=0.6),
     Row("fallback200_p95_ms", "open breaker, 200 requests/s open loop, p95 ms", 1, under=20),
 )
+
+
+def tables_of(rounds: Sequence[dict[str, float]]) -> str:
+    stages = stage_table([one for one in rounds if "series_1" in one], (1, *CALLERS))
+    where = "Where the time of a forecast goes, means in ms:"
+    return f"{table_of(rounds)}\n\n{where}\n\n{stages}" if stages else table_of(rounds)
 
 
 def table_of(rounds: Sequence[dict[str, float]]) -> str:
