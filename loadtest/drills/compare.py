@@ -151,20 +151,25 @@ class Field:
     async def closed_loop(self, callers: int, requests: int, one_ms: float) -> dict[str, float]:
         """Callers that each wait for their answers, against one caller with as many series.
 
-        ``one_ms`` is the time of a call of one series to the runtime.
+        ``one_ms`` is the time of a call of one series to the runtime. Two empty deployments, of
+        which the second waits as long as a call of all series, show what the platform allows.
         """
         runtime = await self.runtime(callers, 8)
         service = await self.forecasts(self.fresh(self.many(requests)), callers)
-        empty = await drive(self.url, "/noop2/", [b"{}"] * self.many(400), callers)
+        empty = await self.empty(runtime.p50_ms, callers, self.many(12 * callers))
         return {
             f"on_top_ms_{callers}": service.p50_ms - runtime.p50_ms,
-            f"empty_ms_{callers}": empty.p50_ms,
             f"share_{callers}": service.model_per_second / (runtime.per_second * callers),
+            f"empty_share_{callers}": empty.per_second / (runtime.per_second * callers),
             f"p50_ratio_{callers}": service.p50_ms / runtime.p50_ms,
             f"p95_ms_{callers}": service.p95_ms,
             f"fairness_{callers}": service.p99_ms / service.p50_ms,
             **_stages_at(callers, service, one_ms, runtime.p50_ms),
         }
+
+    def empty(self, wait_ms: float, callers: int, requests: int) -> Awaitable[Drive]:
+        """Two empty deployments; the second waits before it answers."""
+        return drive(self.url, f"/noop2/?wait_ms={wait_ms:.1f}", [b"{}"] * requests, callers)
 
     async def beside_a_batch(self) -> dict[str, float]:
         """32 callers while a batch is answered, against a batch on its own."""
@@ -175,7 +180,7 @@ class Field:
         batch = await other
         return {
             "beside_p95_ms": beside.p95_ms,
-            "beside_batch_share": batch.model_per_second / alone.model_per_second,
+            "beside_batch_share": _items_per_ms(batch) / _items_per_ms(alone),
         }
 
     async def poisson(self, per_second: int) -> dict[str, float]:
@@ -231,6 +236,12 @@ async def drive(
     return Drive(answers, *rates, *(harness.percentile(found, percent) for percent in (50, 95, 99)))
 
 
+def _items_per_ms(batch: Drive) -> float:
+    """The model's forecasts in the one answer of a batch."""
+    ms, body = batch.answers[0]
+    return body.count(b'"fallback_used":false') / ms
+
+
 def _stages_at(callers: int, found: Drive, one_ms: float, all_ms: float) -> dict[str, float]:
     """Stages of a loop, named by its callers; the times are of direct calls, of one and of all."""
     runtime_ms = partial(np.interp, xp=(1, callers), fp=(one_ms, all_ms))
@@ -263,6 +274,7 @@ async def model_round(field: Field) -> dict[str, float]:
     full = await field.runtime(BATCH_SERIES, 8)
     runtime = full.per_second * BATCH_SERIES
     one, two_alone = await field.runtime(1, 20), await drive(field.url, "/noop2/", [b"{}"] * 100, 1)
+    two_waiting = await field.empty(one.p50_ms, 1, 40)
     busy = await field.forecasts(field.fresh(many(2000)), 128)
     loops = [await field.closed_loop(c, 400 + 12 * c, one.p50_ms) for c in CALLERS]
     streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
@@ -289,6 +301,7 @@ async def model_round(field: Field) -> dict[str, float]:
         **{name: value for found in loops + streams for name, value in found.items()},
         "lone_extra_ms": lone.p50_ms - one.p50_ms,
         "empty_ms_1": two_alone.p50_ms,
+        "empty_extra_ms": two_waiting.p50_ms - one.p50_ms,
         "bulk_rate": bulk.per_second * MARKETS,
         "bulk_share": bulk.per_second * MARKETS / runtime,
         **_stages_at(1, lone, one.p50_ms, one.p50_ms),
@@ -301,13 +314,15 @@ async def outage_round(field: Field) -> dict[str, float]:
     """An open breaker, against two empty deployments with a call between them."""
     two = await drive(field.url, "/noop2/", [b"{}"] * field.many(2000), 32)
     fallback = await field.forecasts(field.fresh(field.many(2000)), 32)
-    bodies = field.fresh(field.many(1000))
+    bodies, nothing = field.fresh(field.many(1000)), [b"{}"] * field.many(1000)
     steady = await drive(field.url, harness.FORECAST, bodies, per_second=200.0)
+    two_steady = await drive(field.url, "/noop2/", nothing, per_second=200.0)
     return {
         "noop2_rate": two.per_second,
         "fallback_rate": fallback.per_second,
         "fallback_share": fallback.per_second / two.per_second,
         "fallback200_p95_ms": steady.p95_ms,
+        "noop200_p95_ms": two_steady.p95_ms,
     }
 
 
@@ -349,8 +364,12 @@ ROWS = (
     Row("unique_p95_ms", "unique forecasts, 128 connections, p95 ms", 0, under=400),
     Row("p95_ms_32", "unique forecasts, 32 connections, p95 ms", 0, under=200),
     *(
-        Row(f"share_{c}", f"{c} callers, share of the runtime at {c} a call", 2, at_least=0.7)
+        row
         for c in CALLERS
+        for row in (
+            Row(f"share_{c}", f"{c} callers, share of the runtime at {c} a call", 2, at_least=0.7),
+            Row(f"empty_share_{c}", "the same, two empty deployments that wait as long", 2),
+        )
     ),
     *(
         Row(
@@ -362,12 +381,8 @@ ROWS = (
         for c in (8, 16, 32)
     ),
     *(
-        row
+        Row(f"on_top_ms_{c}", f"{c} callers, p50 ms on top of a call of {c} series", 1)
         for c in (8, 16, 32)
-        for row in (
-            Row(f"on_top_ms_{c}", f"{c} callers, p50 ms on top of a call of {c} series", 1),
-            Row(f"empty_ms_{c}", f"{c} callers of two empty deployments, p50 ms", 1),
-        )
     ),
     Row("fairness_128", "128 callers, p99 divided by p50", 2, under=3),
     *(
@@ -376,6 +391,7 @@ ROWS = (
     ),
     Row("lone_extra_ms", "one connection, median ms on top of the runtime", 1, under=6),
     Row("empty_ms_1", "one caller of two empty deployments, p50 ms", 1),
+    Row("empty_extra_ms", "the same, on top of a wait as long as the runtime takes", 1),
     Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
     Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.88),
     Row("bulk_runtime_ms", "the batch, ms: the runtime itself", 0),
@@ -387,6 +403,7 @@ ROWS = (
     Row("fallback_rate", "open breaker, 32 connections, forecasts/s", 0),
     Row("fallback_share", "open breaker as a share of two empty deployments", 2, at_least=0.6),
     Row("fallback200_p95_ms", "open breaker, 200 requests/s open loop, p95 ms", 1, under=20),
+    Row("noop200_p95_ms", "the same, two empty deployments", 1),
 )
 
 

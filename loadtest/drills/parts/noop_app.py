@@ -1,8 +1,10 @@
 """The least that Serve can do, to compare with: one deployment, and two with a call between them.
 
-They read the body and answer a constant of the size of a forecast.
+They read the body and answer a constant of the size of a forecast; the second deployment waits for
+as many milliseconds as ``wait_ms`` in the query says, as the Runner waits for a runtime.
 """
 
+import asyncio
 from typing import Any
 
 from ray import serve
@@ -25,7 +27,10 @@ class NoopReplica:
     def __serve_build_asgi_app__(self) -> Starlette:
         async def answer(request: Request) -> Response:
             await request.body()
-            content = ANSWER if self._other is None else await self._other.answer.remote(b"")
+            if self._other is None:
+                return Response(ANSWER, media_type="application/json")
+            wait_ms = float(request.query_params.get("wait_ms", "0"))
+            content = await self._other.answer.remote(wait_ms)
             return Response(content, media_type="application/json")
 
         return Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
@@ -34,7 +39,9 @@ class NoopReplica:
 class EchoReplica:
     """The other end of the call."""
 
-    async def answer(self, _: bytes) -> bytes:
+    async def answer(self, wait_ms: float) -> bytes:
+        if wait_ms:
+            await asyncio.sleep(wait_ms / 1e3)
         return ANSWER
 
 

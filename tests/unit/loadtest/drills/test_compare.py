@@ -6,6 +6,8 @@ import pytest
 from loadtest.drills.compare import MARKETS, Field, drive, table_of
 from tests.unit.loadtest.fake_service import answer, serving
 
+MODEL, BASELINE = ({"ok": {"meta": {"fallback_used": used}}} for used in (False, True))
+
 
 @pytest.mark.parametrize(("least", "verdict"), [(0.8, "yes"), (0.65, "**no**")])
 def test_limits_are_kept_or_missed_by_the_median(least: float, verdict: str) -> None:
@@ -31,10 +33,11 @@ async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
             if next(singles) == 100:
                 crowded.set()
             return answer({"meta": {"fallback_used": False}})
-        if alone.is_set():
+        if not alone.is_set():
+            alone.set()
+        else:
             await crowded.wait()
-        alone.set()
-        return answer({"results": []})
+        return answer({"results": [MODEL, BASELINE]})
 
     alone, crowded = asyncio.Event(), asyncio.Event()
     async with serving(handler) as url:
@@ -42,4 +45,4 @@ async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
 
     assert 100 < next(singles) < 4 * MARKETS
     assert found["beside_p95_ms"] > 0
-    assert found["beside_batch_share"] > 0
+    assert found["beside_batch_share"] > 0  # of the items by the model
