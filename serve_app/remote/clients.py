@@ -10,7 +10,15 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -83,8 +91,9 @@ class ItemTasks(Generic[Q, A]):
             begun[task] = number
         return begun
 
-    def _end(self, name: tuple[str, int], _: asyncio.Future[A]) -> None:
-        del self._tasks[name]
+    def _end(self, name: tuple[str, int], task: asyncio.Future[A]) -> None:
+        if self._tasks.get(name) is task:  # else the sender has asked again meanwhile
+            del self._tasks[name]
 
     async def parts(
         self, begun: dict[asyncio.Future[A], int]
@@ -98,8 +107,10 @@ class ItemTasks(Generic[Q, A]):
         try:
             while waiting:
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                numbered = [(waiting.pop(task), task) for task in done]
-                yield [(number, task.result()) for number, task in numbered if _has_result(task)]
+                numbers = {task: waiting.pop(task) for task in done}
+                answered = _answered(done)
+                if answered:
+                    yield [(numbers[task], task.result()) for task in answered]
         finally:
             for task in waiting:
                 task.cancel()
@@ -112,13 +123,13 @@ class ItemTasks(Generic[Q, A]):
                 task.cancel()
 
 
-def _has_result(task: asyncio.Future[Any]) -> bool:
-    if task.cancelled():
-        return False
-    if task.exception() is not None:
-        logger.error("an item has no answer", exc_info=task.exception())
-        return False
-    return True
+def _answered(done: Iterable[asyncio.Future[A]]) -> list[asyncio.Future[A]]:
+    """The tasks that have a result; logs one of the errors of the others."""
+    ended = [task for task in done if not task.cancelled()]
+    errors = [error for task in ended if (error := task.exception()) is not None]
+    if errors:
+        logger.error("%d items have no answer", len(errors), exc_info=errors[0])
+    return [task for task in ended if task.exception() is None]
 
 
 class UnansweredError(Exception):

@@ -189,9 +189,24 @@ def test_item_whose_task_raises_costs_no_other_its_answer(caplog: pytest.LogCapt
     impossible: Any = "no number of seconds"
     parts = run_virtual(tasks.collect("a", (1, 2), (2, impossible), (3, 2)))
 
-    assert parts == [[], [(1, 20), (3, 20)]]
+    assert parts == [[(1, 20), (3, 20)]]
     assert len(tasks) == 0
     assert "TypeError" in caplog.text
+
+
+def test_item_that_is_sent_again_is_the_one_that_is_counted_and_forgotten() -> None:
+    async def main() -> None:
+        first, again = (tasks.take(ItemBatch("a", [(1, seconds)])) for seconds in (1, 5))
+        await asyncio.wait(first)
+        assert len(tasks) == 1
+        tasks.forget("a", [1])
+        await asyncio.wait(again)
+        assert all(task.cancelled() for task in again)
+
+    tasks = Tasks()
+    run_virtual(main())
+
+    assert len(tasks) == 0
 
 
 def test_closing_the_answers_cancels_what_is_not_done() -> None:
