@@ -14,7 +14,7 @@ import platform
 import random
 import statistics
 import sys
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -242,10 +242,14 @@ def _items_per_ms(batch: Drive) -> float:
     return body.count(b'"fallback_used":false') / ms
 
 
+def _direct_ms(one_ms: float, most: int, most_ms: float) -> Callable[[float], float]:
+    """The time of a direct call of so many series, between the measured ones of 1 and of most."""
+    return partial(np.interp, xp=(1, most), fp=(one_ms, most_ms))
+
+
 def _stages_at(callers: int, found: Drive, one_ms: float, all_ms: float) -> dict[str, float]:
     """Stages of a loop, named by its callers; the times are of direct calls, of one and of all."""
-    runtime_ms = partial(np.interp, xp=(1, callers), fp=(one_ms, all_ms))
-    stages = stages_of(found.answers, runtime_ms)
+    stages = stages_of(found.answers, _direct_ms(one_ms, callers, all_ms))
     return {f"{name}_{callers}": value for name, value in stages.items()}
 
 
@@ -280,11 +284,8 @@ async def model_round(field: Field) -> dict[str, float]:
     streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
     lone = await field.forecasts(field.fresh(40), 1)
     bulk = await drive(field.url, harness.FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
-    in_batch = batch_stages(
-        bulk.answers[0],
-        MARKETS,
-        partial(np.interp, xp=(1, BATCH_SERIES), fp=(one.p50_ms, full.p50_ms)),
-    )
+    direct_ms = _direct_ms(one.p50_ms, BATCH_SERIES, full.p50_ms)
+    in_batch = batch_stages(bulk.answers[0], MARKETS, direct_ms)
     beside = await field.beside_a_batch()
     return {
         "noop_rate": noop.per_second,
@@ -408,7 +409,7 @@ ROWS = (
 
 
 def tables_of(rounds: Sequence[dict[str, float]]) -> str:
-    stages = stage_table([one for one in rounds if "series_1" in one], (1, *CALLERS))
+    stages = stage_table(rounds, (1, *CALLERS))
     where = "Where the time of a forecast goes: medians of the rounds' means, in ms"
     return f"{table_of(rounds)}\n\n{where}\n\n{stages}" if stages else table_of(rounds)
 

@@ -3,7 +3,10 @@ from itertools import count
 
 import pytest
 
-from loadtest.drills.compare import MARKETS, Field, drive, table_of
+from loadtest.drills.compare import MARKETS, Field, drive, table_of, tables_of
+from loadtest.drills.parts.noop_app import EchoReplica
+from loadtest.drills.parts.stages import COLUMNS
+from tests.support.virtual_time import run_virtual
 from tests.unit.loadtest.fake_service import answer, serving
 
 MODEL, BASELINE = ({"ok": {"meta": {"fallback_used": used}}} for used in (False, True))
@@ -14,6 +17,23 @@ def test_limits_are_kept_or_missed_by_the_median(least: float, verdict: str) -> 
     text = table_of([{"hit_share": 0.6}, {"hit_share": least}, {"hit_share": 0.9}])
 
     assert text.splitlines()[-1].endswith(f"| {least:.2f} | 0.60 | 0.90 | {verdict} |")
+
+
+def test_stages_are_under_the_table_where_they_were_measured() -> None:
+    without = {"hit_share": 0.8}
+    stages = {f"{name}_8": 7.0 for name in COLUMNS}
+
+    assert tables_of([without]) == table_of([without])
+    assert tables_of([without | stages, without]).endswith("| 8 |" + " 7.0 |" * len(COLUMNS))
+
+
+def test_the_second_empty_deployment_waits_as_long_as_it_is_told() -> None:
+    async def took_s() -> float:
+        began = asyncio.get_running_loop().time()
+        await EchoReplica().answer(250.0)
+        return asyncio.get_running_loop().time() - began
+
+    assert run_virtual(took_s()) == pytest.approx(0.25)
 
 
 async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
