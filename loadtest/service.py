@@ -50,7 +50,7 @@ class Service:
     folder: Path
     started: float = field(default_factory=time.monotonic)
 
-    def wait_ready(self, deadline_s: float = 120.0, path: str = "/readyz") -> float:
+    def wait_ready(self, deadline_s: float = 240.0, path: str = "/readyz") -> float:
         """The seconds from the start until ``path`` answers 200.
 
         Raises:

@@ -73,7 +73,7 @@ def _measure(args: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
             both = harness.standing(*speed, config=config, high_throughput=fast)
             service, stub = stack.enter_context(both)
         for path in ("/noop/", "/noop2/"):
-            service.wait_ready(240.0, path)
+            service.wait_ready(path=path)
         asyncio.run(_rounds(service.url, stub, args, rounds))
 
 

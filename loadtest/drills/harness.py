@@ -197,7 +197,7 @@ def service_on(
     variables = {**env, "TSFM_TOLLAMA__BASE_URLS": json.dumps(runtime_urls)}
     say("starting the service ...")
     with start(config, env=variables, without=[EMBEDDED_RUNTIME], **how) as service:
-        say(f"ready after {service.wait_ready(240.0):.1f} s on {service.url}")
+        say(f"ready after {service.wait_ready():.1f} s on {service.url}")
         try:
             yield service
         finally:

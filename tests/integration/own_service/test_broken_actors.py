@@ -10,14 +10,20 @@ import pytest
 
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess
-from tests.integration.conftest import Stack, assert_valid, body, client, shipped_config, until
+from tests.integration.conftest import (
+    PATIENT,
+    Stack,
+    assert_valid,
+    body,
+    client,
+    shipped_config,
+    until,
+)
 from tests.integration.own_service.broken import BROKEN_WHILE
-from tests.integration.own_service.conftest import PATIENT
 
 pytestmark = pytest.mark.integration
 ENV = {
     **PATIENT,
-    "TSFM_REQUEST__DEADLINE_MS": "8000",
     "TSFM_CONFORMAL__EXCHANGE_INTERVAL_S": "0.2",
     "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "0.5",
 }

@@ -18,6 +18,7 @@ from loadtest.payloads import forecast_bodies
 from loadtest.service import EMBEDDED_RUNTIME, Service, start
 from loadtest.stub.process import StubProcess
 from tests.integration.conftest import (
+    PATIENT,
     SHAPE,
     STUB_MODELS,
     assert_valid,
@@ -25,7 +26,6 @@ from tests.integration.conftest import (
     shipped_config,
     until,
 )
-from tests.integration.own_service.conftest import PATIENT
 
 pytestmark = pytest.mark.integration
 REPLICAS = 2
@@ -57,7 +57,6 @@ def several(runtimes: tuple[StubProcess, StubProcess], folder: Path) -> Iterator
     env = {
         "TSFM_TOLLAMA__BASE_URLS": json.dumps([stub.url for stub in runtimes]),
         "TSFM_CIRCUIT_BREAKER__COOLDOWN_S": "60",
-        "TSFM_REQUEST__DEADLINE_MS": "5000",
         **PATIENT,
         "TSFM_CONFORMAL__LEARNED_FILE": str(folder / LEARNED),
         "TSFM_CONFORMAL__SAVE_INTERVAL_S": "0.2",
