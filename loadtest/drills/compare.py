@@ -295,19 +295,27 @@ async def model_round(field: Field) -> dict[str, float]:
         "hit_p50_ms": hit_alone.p50_ms,
         "runtime_rate": runtime,
         "runtime_single_rate": one.per_second,
-        "unique_rate": busy.per_second,
-        "unique_share": busy.per_second / runtime,
-        "unique_gain": busy.per_second / one.per_second,
+        **rates_of(busy, bulk, runtime, one.per_second),
         "unique_p95_ms": busy.p95_ms,
         **{name: value for found in loops + streams for name, value in found.items()},
         "lone_extra_ms": lone.p50_ms - one.p50_ms,
         "empty_ms_1": two_alone.p50_ms,
         "empty_extra_ms": two_waiting.p50_ms - one.p50_ms,
-        "bulk_rate": bulk.per_second * MARKETS,
-        "bulk_share": bulk.per_second * MARKETS / runtime,
         **_stages_at(1, lone, one.p50_ms, one.p50_ms),
         **{f"bulk_{name}": value for name, value in in_batch.items()},
         **beside,
+    }
+
+
+def rates_of(busy: Drive, bulk: Drive, full_rate: float, single_rate: float) -> dict[str, float]:
+    """Forecasts of the model a second, from 128 callers and from a batch, against the runtime."""
+    bulk_rate = _items_per_ms(bulk) * 1e3
+    return {
+        "unique_rate": busy.model_per_second,
+        "unique_share": busy.model_per_second / full_rate,
+        "unique_gain": busy.model_per_second / single_rate,
+        "bulk_rate": bulk_rate,
+        "bulk_share": bulk_rate / full_rate,
     }
 
 

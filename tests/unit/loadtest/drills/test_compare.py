@@ -1,9 +1,10 @@
 import asyncio
 from itertools import count
 
+import orjson
 import pytest
 
-from loadtest.drills.compare import MARKETS, Field, drive, table_of, tables_of
+from loadtest.drills.compare import MARKETS, Drive, Field, drive, rates_of, table_of, tables_of
 from loadtest.drills.parts.noop_app import EchoReplica
 from loadtest.drills.parts.stages import COLUMNS
 from tests.support.virtual_time import run_virtual
@@ -43,6 +44,20 @@ async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
     async with serving(refuse) as url:
         with pytest.raises(RuntimeError, match="status 503"):
             await drive(url, "/x", [b"a"], connections=1)
+
+
+def test_rates_are_those_of_the_model() -> None:
+    busy = Drive([], per_second=500, model_per_second=400, p50_ms=1, p95_ms=1, p99_ms=1)
+    batch = orjson.dumps({"results": [MODEL, MODEL, MODEL, BASELINE]})
+    bulk = Drive([(10.0, batch)], per_second=100, model_per_second=0, p50_ms=1, p95_ms=1, p99_ms=1)
+
+    assert rates_of(busy, bulk, full_rate=800, single_rate=20) == {
+        "unique_rate": 400,
+        "unique_share": 0.5,
+        "unique_gain": 20,
+        "bulk_rate": pytest.approx(300),
+        "bulk_share": pytest.approx(0.375),
+    }
 
 
 async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
