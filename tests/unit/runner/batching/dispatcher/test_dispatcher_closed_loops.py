@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 
+from runner.batching.batch_policy import ReturningCallers
 from runner.errors import QueueFullError
 from tests.support.virtual_time import VirtualTimeLoop, run_virtual
 from tests.unit.runner.batching.dispatcher.dispatching import BULK, Harness, Runtime
@@ -102,15 +103,21 @@ def test_callers_in_a_loop_share_calls(speed: tuple[float, float], callers: int)
 
 
 @pytest.mark.parametrize(
-    ("cpu_s", "shares"),
+    ("waits", "cpu_s", "shares"),
     [
-        (CPU_S, (0.89, 0.83, 0.86, 0.84, 0.81, 0.76, 0.72, 0.77)),
-        (BUSY_CPU_S, (0.87, 0.84, 0.79, 0.72, 0.58, 0.64, 0.72, 0.75)),
+        (True, CPU_S, (0.89, 0.83, 0.86, 0.84, 0.81, 0.76, 0.72, 0.77)),
+        (True, BUSY_CPU_S, (0.87, 0.84, 0.79, 0.72, 0.58, 0.64, 0.72, 0.75)),
+        (False, CPU_S, (0.89, 0.51, 0.53, 0.54, 0.58, 0.64, 0.72, 0.80)),
+        (False, BUSY_CPU_S, (0.87, 0.51, 0.53, 0.54, 0.58, 0.64, 0.72, 0.75)),
     ],
 )
-def test_callers_in_a_loop_get_the_share_of_the_runtime_that_docs_name(cpu_s, shares) -> None:
-    """The table of docs/performance.md: 1, 2, 4 ... 128 callers."""
+def test_callers_in_a_loop_get_the_share_of_the_runtime_that_docs_name(
+    waits: bool, cpu_s: float, shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of docs/performance.md, with and without slots that wait: 1, 2 ... 128 callers."""
     fixed_s, per_item_s = MOCK
+    if not waits:
+        monkeypatch.setattr(ReturningCallers, "hold_until", lambda _self, now, *_places: now)
 
     for power, share in enumerate(shares):
         callers = 2**power
