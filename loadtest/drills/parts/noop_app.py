@@ -1,7 +1,8 @@
 """The least that Serve can do, to compare with: one deployment, and two with a call between them.
 
-They read the body and answer a constant of the size of a forecast; the second deployment waits for
-as many milliseconds as ``wait_ms`` in the query says, as the Runner waits for a runtime.
+They read the body and answer a constant of the size of a forecast. The second deployment takes the
+time of a runtime, one call after the other: a call is for all requests that wait when it begins,
+and takes ``call_ms`` and ``series_ms`` for each of them, as the query says.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+SPEED = ("call_ms", "series_ms")
 ANSWER = b'{"yhat_q":[' + b",".join([b"0.123456789"] * 100) + b"]}"
 
 
@@ -29,8 +31,8 @@ class NoopReplica:
             await request.body()
             if self._other is None:
                 return Response(ANSWER, media_type="application/json")
-            wait_ms = float(request.query_params.get("wait_ms", "0"))
-            content = await self._other.answer.remote(wait_ms)
+            speed = (float(request.query_params.get(name, "0")) for name in SPEED)
+            content = await self._other.answer.remote(*speed)
             return Response(content, media_type="application/json")
 
         return Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
@@ -39,9 +41,17 @@ class NoopReplica:
 class EchoReplica:
     """The other end of the call."""
 
-    async def answer(self, wait_ms: float) -> bytes:
-        if wait_ms:
-            await asyncio.sleep(wait_ms / 1e3)
+    def __init__(self) -> None:
+        self._calls = asyncio.Lock()
+        self._waiting: list[float] = []  # the ms of each series of the next call
+
+    async def answer(self, call_ms: float, series_ms: float) -> bytes:
+        mine = self._waiting
+        mine.append(series_ms)
+        async with self._calls:
+            if mine is self._waiting:  # the first one of its call
+                self._waiting = []
+                await asyncio.sleep((call_ms + sum(mine)) / 1e3)
         return ANSWER
 
 

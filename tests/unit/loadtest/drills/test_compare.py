@@ -1,10 +1,9 @@
 import asyncio
 from itertools import count
 
-import orjson
 import pytest
 
-from loadtest.drills.compare import MARKETS, Drive, Field, drive, rates_of, table_of, tables_of
+from loadtest.drills.compare import MARKETS, Field, drive, table_of, tables_of
 from loadtest.drills.parts.noop_app import EchoReplica
 from loadtest.drills.parts.stages import COLUMNS
 from tests.support.virtual_time import run_virtual
@@ -28,13 +27,20 @@ def test_stages_are_under_the_table_where_they_were_measured() -> None:
     assert tables_of([without | stages, without]).endswith("| 8 |" + " 7.0 |" * len(COLUMNS))
 
 
-def test_the_second_empty_deployment_waits_as_long_as_it_is_told() -> None:
-    async def took_s() -> float:
-        began = asyncio.get_running_loop().time()
-        await EchoReplica().answer(250.0)
-        return asyncio.get_running_loop().time() - began
+def test_the_second_empty_deployment_takes_the_time_of_a_runtime() -> None:
+    async def ended_s() -> list[float]:
+        clock, echo = asyncio.get_running_loop().time, EchoReplica()
+        began = clock()
 
-    assert run_virtual(took_s()) == pytest.approx(0.25)
+        async def ask(after_s: float) -> float:
+            await asyncio.sleep(after_s)
+            await echo.answer(100.0, 10.0)
+            return clock() - began
+
+        return await asyncio.gather(*map(ask, (0.0, 0.05, 0.05, 0.3)))
+
+    # the first alone, then the two that arrived meanwhile, then the last
+    assert run_virtual(ended_s()) == pytest.approx([0.11, 0.23, 0.23, 0.41])
 
 
 async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
@@ -46,18 +52,15 @@ async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
             await drive(url, "/x", [b"a"], connections=1)
 
 
-def test_rates_are_those_of_the_model() -> None:
-    busy = Drive([], per_second=500, model_per_second=400, p50_ms=1, p95_ms=1, p99_ms=1)
-    batch = orjson.dumps({"results": [MODEL, MODEL, MODEL, BASELINE]})
-    bulk = Drive([(10.0, batch)], per_second=100, model_per_second=0, p50_ms=1, p95_ms=1, p99_ms=1)
+async def test_rates_of_callers_are_those_of_the_model() -> None:
+    async def baseline(_body: bytes) -> bytes:
+        return answer({"meta": {"fallback_used": True}})
 
-    assert rates_of(busy, bulk, full_rate=800, single_rate=20) == {
-        "unique_rate": 400,
-        "unique_share": 0.5,
-        "unique_gain": 20,
-        "bulk_rate": pytest.approx(300),
-        "bulk_share": pytest.approx(0.375),
-    }
+    async with serving(baseline) as url:
+        found = await Field(url, url, 1.0).closed_loop(8, 40, one_ms=20.0)
+
+    assert found["p95_ms_8"] > 0
+    assert {found[name] for name in ("rate_8", "share_8", "gain_8")} == {0}
 
 
 async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
