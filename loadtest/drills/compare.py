@@ -163,6 +163,7 @@ class Field:
         return {
             f"on_top_ms_{callers}": service.p50_ms - runtime.p50_ms,
             f"rate_{callers}": service.model_per_second,
+            f"by_model_{callers}": service.model_per_second / service.per_second,
             f"share_{callers}": service.model_per_second / full_rate,
             f"empty_share_{callers}": empty.per_second / full_rate,
             f"gain_{callers}": service.model_per_second * one_ms / 1e3,
@@ -363,6 +364,7 @@ ROWS = (
     Row("runtime_rate", "runtime called directly, 128 series a call, series/s", 0),
     Row("runtime_single_rate", "runtime called directly, 1 series a call, series/s", 1),
     Row("rate_128", "128 callers, forecasts/s", 0),
+    Row("by_model_128", "128 callers, share of the answers by the model", 2),
     Row("gain_128", "128 callers, forecasts/s against one series a call, times", 1, at_least=25),
     Row("p95_ms_128", "128 callers, p95 ms", 0, under=400),
     Row("p95_ms_32", "32 callers, p95 ms", 0, under=200),

@@ -60,7 +60,7 @@ async def test_rates_of_callers_are_those_of_the_model() -> None:
         found = await Field(url, url, 1.0).closed_loop(8, 40, one_ms=20.0)
 
     assert found["p95_ms_8"] > 0
-    assert {found[name] for name in ("rate_8", "share_8", "gain_8")} == {0}
+    assert {found[name] for name in ("rate_8", "by_model_8", "share_8", "gain_8")} == {0}
 
 
 async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:
