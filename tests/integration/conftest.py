@@ -95,7 +95,7 @@ def client(url: str, timeout_s: float = 30.0) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False, verify=False)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 20.0) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 60.0) -> None:
     """Polls a condition; fails when it does not come true in time."""
     clock = asyncio.get_running_loop().time
     end = clock() + limit_s

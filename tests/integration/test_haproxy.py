@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import httpx
@@ -125,10 +124,12 @@ async def test_half_headers_end_within_ten_seconds_while_others_are_served(tmp_p
     assert set(statuses) == {b"408", b""}
     assert statuses[b"408"] >= 200  # half of 400 at a time
     assert HEADER_LIMIT_S <= took_s < 10
-    # on a busy machine the headers of a newcomer may be late too
-    assert sum(answer.status_code == 200 for answer in newcomers) >= 0.8 * len(newcomers)
+    served = [answer for answer in newcomers if answer.status_code == 200]
+    late = [answer for answer in newcomers if answer.status_code == 408]  # on a busy machine
+    assert len(served) >= 0.8 * len(newcomers)
+    assert len(served) + len(late) == len(newcomers)
     # where the system's queue is full a newcomer waits for 1 s, then 2
-    assert median(answer.elapsed.total_seconds() for answer in newcomers) < 4
+    assert max(answer.elapsed.total_seconds() for answer in served) < HEADER_LIMIT_S
 
 
 async def letter_by_letter(haproxy: Proxy) -> tuple[bytes, float]:

@@ -2,7 +2,7 @@
 
 They read the body and answer a constant of the size of a forecast. The second deployment takes the
 time of a runtime, one call after the other: a call is for all requests that wait when it begins,
-and takes ``call_ms`` and ``series_ms`` for each of them, as the query says.
+and takes ``call_ms``, and ``series_ms`` for each of them, as the query says.
 """
 
 import asyncio
@@ -38,20 +38,31 @@ class NoopReplica:
         return Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
 
 
-class EchoReplica:
-    """The other end of the call."""
+class SharedCall:
+    """A call of the second deployment; the first of its requests makes it."""
 
     def __init__(self) -> None:
-        self._calls = asyncio.Lock()
-        self._waiting: list[float] = []  # the ms of each series of the next call
+        self.requests = 0
+        self.ended = asyncio.Event()
+
+
+class EchoReplica:
+    """A runtime that computes nothing: it only takes its time."""
+
+    def __init__(self) -> None:
+        self._calls = asyncio.Lock()  # only for the first of each call: the next one leaves at once
+        self._next = SharedCall()
 
     async def answer(self, call_ms: float, series_ms: float) -> bytes:
-        mine = self._waiting
-        mine.append(series_ms)
+        mine = self._next
+        mine.requests += 1
+        if mine.requests > 1:
+            await mine.ended.wait()
+            return ANSWER
         async with self._calls:
-            if mine is self._waiting:  # the first one of its call
-                self._waiting = []
-                await asyncio.sleep((call_ms + sum(mine)) / 1e3)
+            self._next = SharedCall()
+            await asyncio.sleep((call_ms + series_ms * mine.requests) / 1e3)
+        mine.ended.set()
         return ANSWER
 
 

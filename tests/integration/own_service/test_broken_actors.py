@@ -75,13 +75,13 @@ async def test_broken_actors_take_no_forecast_away(stub: StubProcess, tmp_path: 
                     await model_answers()
                     return await failed_exchanges(stack) >= before + 3
 
-                await until(failed, limit_s=60.0)
+                await until(failed)
 
             await until(breaker_failed)
             from_the_start = [await model_answers() for _ in range(2)]
             await learning_fails_again()
             file.unlink()
-            await until(model_answers, limit_s=60.0)
+            await until(model_answers)
             await learning_fails_again()
             file.touch()
             kill_breaker_actor(service)

@@ -114,7 +114,7 @@ async def scored_points(url: str, expected: int) -> None:
         known = [await samples(url) for _ in range(4 * REPLICAS)]
         return all(one.get(("fracast-0", "all")) == expected for one in known)
 
-    await until(told, limit_s=60.0)
+    await until(told)
 
 
 async def ask_everybody(url: str, step: int) -> None:
@@ -163,7 +163,7 @@ async def kill_the_actor(service: Service) -> None:
         found = service.processes()
         return pid not in found and any(ACTOR in name for name in found.values())
 
-    await until(another, limit_s=60.0)
+    await until(another)
 
 
 def test_several_ingresses_hit_as_often_as_one(

@@ -1,5 +1,5 @@
 import asyncio
-from itertools import count
+from itertools import count, cycle
 
 import pytest
 
@@ -52,15 +52,22 @@ async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
             await drive(url, "/x", [b"a"], connections=1)
 
 
-async def test_rates_of_callers_are_those_of_the_model() -> None:
-    async def baseline(_body: bytes) -> bytes:
-        return answer({"meta": {"fallback_used": True}})
+@pytest.mark.parametrize(("in_turn", "by_model"), [([True], 0.0), ([True, False], 0.5)])
+async def test_rates_of_callers_are_those_of_the_model(
+    in_turn: list[bool], by_model: float
+) -> None:
+    used = cycle(in_turn)
 
-    async with serving(baseline) as url:
+    async def handler(_body: bytes) -> bytes:
+        return answer({"meta": {"fallback_used": next(used)}})
+
+    async with serving(handler) as url:
         found = await Field(url, url, 1.0).closed_loop(8, 40, one_ms=20.0)
 
     assert found["p95_ms_8"] > 0
-    assert {found[name] for name in ("rate_8", "by_model_8", "share_8", "gain_8")} == {0}
+    assert found["by_model_8"] == pytest.approx(by_model)
+    for rate in ("rate_8", "share_8", "gain_8"):
+        assert (found[rate] > 0) == (by_model > 0)
 
 
 async def test_callers_beside_a_batch_send_until_it_is_answered() -> None:

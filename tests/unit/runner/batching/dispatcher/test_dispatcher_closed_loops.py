@@ -114,10 +114,10 @@ def test_callers_in_a_loop_share_calls(speed: tuple[float, float], callers: int)
 def test_callers_in_a_loop_get_the_share_of_the_runtime_that_docs_name(
     waits: bool, cpu_s: float, shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table of docs/performance.md, with and without slots that wait: 1, 2 ... 128 callers."""
+    """The table of docs/performance.md, with calls that wait and without: 1, 2 ... 128 callers."""
     fixed_s, per_item_s = MOCK
     if not waits:
-        monkeypatch.setattr(ReturningCallers, "hold_until", lambda _self, now, *_places: now)
+        monkeypatch.setattr(ReturningCallers, "hold_until", lambda _self, now, *_: now)
 
     for power, share in enumerate(shares):
         callers = 2**power
