@@ -14,7 +14,7 @@ import platform
 import random
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,11 +23,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import orjson
 
 from loadtest.drills import harness
-from loadtest.drills.parts.stages import Timed, batch_stages, stage_table, stages_of
+from loadtest.drills.parts.stages import (
+    Timed,
+    batch_stages,
+    direct_calls,
+    stage_table,
+    stages_of,
+)
 from loadtest.http_client import Pool, endpoint
 from loadtest.payloads import Shape, batch_body, forecast_bodies
 from loadtest.service import read_config
@@ -259,14 +264,9 @@ def speed_of(one_ms: float, all_ms: float, series: int) -> tuple[float, float]:
     return one_ms - series_ms, series_ms
 
 
-def _direct_ms(one_ms: float, most: int, most_ms: float) -> Callable[[float], float]:
-    """The time of a direct call of so many series, between the measured ones of 1 and of most."""
-    return partial(np.interp, xp=(1, most), fp=(one_ms, most_ms))
-
-
 def _stages_at(callers: int, found: Drive, one_ms: float, all_ms: float) -> dict[str, float]:
     """Stages of a loop, named by its callers; the times are of direct calls, of one and of all."""
-    stages = stages_of(found.answers, _direct_ms(one_ms, callers, all_ms))
+    stages = stages_of(found.answers, direct_calls(one_ms, callers, all_ms))
     return {f"{name}_{callers}": value for name, value in stages.items()}
 
 
@@ -294,14 +294,14 @@ async def model_round(field: Field) -> dict[str, float]:
     hit_alone = await field.forecasts(known * (many(400) // 50 + 1), 1)
     full = await field.runtime(BATCH_SERIES, 8)
     runtime = full.per_second * BATCH_SERIES
-    one, two_alone = await field.runtime(1, 20), await drive(field.url, "/noop2/", [b"{}"] * 100, 1)
+    one = await field.runtime(1, 20)
     two_timed = await field.empty((one.p50_ms, 0.0), 1, field.fresh(40))
     loops = [await field.closed_loop(c, 400 + 12 * c, one.p50_ms) for c in CALLERS]
     streams = [await field.poisson(per_second) for per_second in (20, 50, 100)]
     lone = await field.forecasts(field.fresh(40), 1)
     bulk = await drive(field.url, harness.FORECAST_BATCH, [batch_body(field.fresh(MARKETS))], 1)
-    direct_ms = _direct_ms(one.p50_ms, BATCH_SERIES, full.p50_ms)
-    in_batch = batch_stages(bulk.answers[0], MARKETS, direct_ms)
+    direct = direct_calls(one.p50_ms, BATCH_SERIES, full.p50_ms)
+    in_batch = batch_stages(bulk.answers[0], MARKETS, direct)
     beside = await field.beside_a_batch()
     bulk_rate = _items_per_ms(bulk) * 1e3
     return {
@@ -314,7 +314,6 @@ async def model_round(field: Field) -> dict[str, float]:
         "runtime_single_rate": one.per_second,
         **{name: value for found in loops + streams for name, value in found.items()},
         "lone_extra_ms": lone.p50_ms - one.p50_ms,
-        "empty_ms_1": two_alone.p50_ms,
         "empty_extra_ms": two_timed.p50_ms - one.p50_ms,
         "bulk_rate": bulk_rate,
         "bulk_share": bulk_rate / runtime,
@@ -404,8 +403,7 @@ ROWS = (
         for rate in (20, 50, 100)
     ),
     Row("lone_extra_ms", "one connection, median ms on top of the runtime", 1, under=6),
-    Row("empty_ms_1", "one caller of two empty deployments, p50 ms", 1),
-    Row("empty_extra_ms", "the same, on top of the time of the runtime", 1),
+    Row("empty_extra_ms", "the same, two empty deployments that take its time", 1),
     Row("bulk_rate", "1,000 markets in one batch, forecasts/s", 0),
     Row("bulk_share", "the batch as a share of the runtime's rate", 2, at_least=0.88),
     Row("bulk_direct_ms", "the batch, ms: as many direct calls to the runtime", 0),

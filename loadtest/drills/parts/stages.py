@@ -1,9 +1,11 @@
 """Where the time of forecasts goes, from the times in their answers and those at the caller."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import orjson
 
 from loadtest.drills.harness import table
@@ -20,6 +22,11 @@ COLUMNS = {  # of the table, by the names of the numbers
     "direct_ms": "a direct call to the runtime",
     "over_ms": "more than a direct call",
 }
+
+
+def direct_calls(one_ms: float, most: int, most_ms: float) -> RuntimeMs:
+    """The time of a direct call, between the measured ones of 1 and of ``most`` series."""
+    return partial(np.interp, xp=(1, most), fp=(one_ms, most_ms))
 
 
 def stages_of(answers: Iterable[Timed], runtime_ms: RuntimeMs) -> dict[str, float]:
