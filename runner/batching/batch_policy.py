@@ -13,9 +13,11 @@ began is not delayed by it.
 A queue may become long by a burst, which drains, but not by lasting overload: a long queue would
 delay every item and gain nothing (Nichols and Jacobson, "Controlling queue delay", ACM Queue 10(5),
 2012, make the same distinction for packets). Overload is an arrival rate that the runtime cannot
-serve in short calls, without the arrivals of callers who were just answered: those wait for their
-answers, so longer calls only slow them down. It begins with such a rate, or with an item that would
-wait for longer than ``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In between
+serve in short calls, while more items wait or are in calls than full calls hold. Callers in a loop
+are not overload, because they wait for their answers: longer calls only slow them down. So arrivals
+of callers who were just answered do not count, and as many callers as full calls hold are never
+overload. It begins with such a rate, or with an item that would wait for longer than
+``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In between
 
     few items wait     as many as the next call takes if it is kept short; a baseline at once is
                        better than a model answer too late
@@ -233,13 +235,14 @@ class AdmissionControl:
         self._company_until = now + COMPANY_S
         self._arrivals.add(now)
 
-    def admits(self, ahead: int, limits: BatchLimits, returning: float) -> bool:
+    def admits(self, ahead: int, running: int, limits: BatchLimits, returning: float) -> bool:
         """Whether one more item may wait behind ``ahead`` interactive items.
 
-        ``limits`` are of a call now; of the answered callers the share ``returning`` returns.
+        Calls have ``running`` items. ``limits`` are of a call now; of the answered callers the
+        share ``returning`` returns.
         """
         now = limits.now
-        if self._is_too_fast(limits, returning):
+        if ahead + running >= self._full_places(limits) and self._is_too_fast(limits, returning):
             self._overloaded_until = now + OVERLOAD_S
         if self.is_overloaded(now):
             admitted = ahead < self._prompt_places(limits)
@@ -270,6 +273,9 @@ class AdmissionControl:
         places = fitting(limits.latency, limits.max_items, self._prompt_s(limits.latency))
         return places * self._settings.slots_per_model
 
+    def _full_places(self, limits: BatchLimits) -> int:
+        return capacity_of(limits) * self._settings.slots_per_model
+
     def _is_too_fast(self, limits: BatchLimits, returning: float) -> bool:
         """Whether items arrive faster than short calls can serve them."""
         rate, slots = (1.0 - returning) * self._arrivals.lasting(), self._settings.slots_per_model
@@ -278,7 +284,7 @@ class AdmissionControl:
 
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Seconds to the end of the item's call; 0 for an item of the next call, however long."""
-        places = capacity_of(limits) * self._settings.slots_per_model
+        places = self._full_places(limits)
         if ahead < places:
             return 0.0
         calls_s = (1 + ahead // places) * limits.latency.seconds(capacity_of(limits))

@@ -212,8 +212,9 @@ class Dispatcher(Generic[K, T, R]):
         queue.admission.on_interactive_arrival(now)
         queue.returning.on_arrival(now)
         ahead = 0 if queue.has_slot else len(queue.waiting) - queue.waiting.bulk_count
+        running = sum(len(call.batch) for call in queue.calls)
         limits = self._limits(queue, now, key)
-        return queue.admission.admits(ahead, limits, queue.returning.share)
+        return queue.admission.admits(ahead, running, limits, queue.returning.share)
 
     def is_stuck(self, key: K) -> bool:
         """Whether abandoned calls hold every slot for ``key``; when they end is not known."""

@@ -47,10 +47,10 @@ def test_under_overload_the_items_of_a_short_call_may_wait(
     latency: CallLatency, slots: int, places: int
 ):
     admission = make_admission(slots_per_model=slots)
-    admission.admits(99, limits(now=0.0), 0.0)
+    admission.admits(99, 0, limits(now=0.0), 0.0)
 
-    assert admission.admits(places - 1, limits(max_items=50, latency=latency), 0.0)
-    assert not admission.admits(places, limits(max_items=50, latency=latency), 0.0)
+    assert admission.admits(places - 1, 0, limits(max_items=50, latency=latency), 0.0)
+    assert not admission.admits(places, 0, limits(max_items=50, latency=latency), 0.0)
 
 
 def test_calls_with_bulk_items_are_short_for_a_second_after_an_interactive_arrival():
@@ -97,7 +97,7 @@ def test_an_item_that_would_wait_too_long_is_refused(
     admission, now = make_admission(**settings), limits(**now_limits)
     admission.began(running_s, 0.0)
 
-    assert admission.admits(ahead, now, 0.0) is admitted
+    assert admission.admits(ahead, 0, now, 0.0) is admitted
     assert admission.is_overloaded(now.now) is not admitted
 
 
@@ -110,7 +110,7 @@ def test_a_burst_may_wait_long():
     for _ in range(100):
         admission.on_interactive_arrival(10.0)
 
-    assert admission.admits(LONG, limits(now=10.0), 0.0)
+    assert admission.admits(LONG, 0, limits(now=10.0), 0.0)
     assert not admission.is_overloaded(10.0)
 
 
@@ -144,8 +144,20 @@ def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
     admission = make_admission(**settings)
     now = arrive(admission, per_slice)
 
-    assert admission.admits(SHORT, limits(now=now, latency=latency), returning)
+    assert admission.admits(SHORT, 100, limits(now=now, latency=latency), returning)
     assert admission.is_overloaded(now) is is_overload
+
+
+@pytest.mark.parametrize(("slots", "running"), [(1, 1), (2, 5)])
+def test_as_many_items_as_full_calls_hold_are_no_overload(slots: int, running: int):
+    """They may be callers in a loop, however late these are back after their answers."""
+    admission = make_admission(slots_per_model=slots)
+    now = limits(now=arrive(admission, 50))
+
+    assert admission.admits(SHORT, running - 1, now, 0.0)
+    assert not admission.is_overloaded(now.now)
+    admission.admits(SHORT, running, now, 0.0)
+    assert admission.is_overloaded(now.now)
 
 
 def test_only_arrivals_that_last_over_two_slices_count():
@@ -160,21 +172,21 @@ def test_only_arrivals_that_last_over_two_slices_count():
 
 def test_a_queue_is_kept_short_until_no_item_was_refused_for_a_second():
     admission = make_admission()
-    admission.admits(TOO_LONG, limits(now=10.0), 0.0)
-    admission.admits(SHORT, limits(now=10.1), 0.0)
-    admission.admits(LONG, limits(now=10.2), 0.0)
-    admission.admits(SHORT, limits(now=10.3), 0.0)
+    admission.admits(TOO_LONG, 0, limits(now=10.0), 0.0)
+    admission.admits(SHORT, 0, limits(now=10.1), 0.0)
+    admission.admits(LONG, 0, limits(now=10.2), 0.0)
+    admission.admits(SHORT, 0, limits(now=10.3), 0.0)
 
-    assert not admission.admits(LONG, limits(now=10.2 + OVERLOAD_S - 0.01), 0.0)
-    admission.admits(SHORT, limits(now=11.3), 0.0)
-    assert admission.admits(LONG, limits(now=10.2 + 2 * OVERLOAD_S), 0.0)
+    assert not admission.admits(LONG, 0, limits(now=10.2 + OVERLOAD_S - 0.01), 0.0)
+    admission.admits(SHORT, 0, limits(now=11.3), 0.0)
+    assert admission.admits(LONG, 0, limits(now=10.2 + 2 * OVERLOAD_S), 0.0)
 
 
 def test_refusals_are_counted_for_the_longest_wait():
     admission = make_admission(max_wait_s=0.5)
     for now in (10.0, 10.2, 10.4):
-        admission.admits(TOO_LONG, limits(now=now), 0.0)
-    admission.admits(0, limits(now=10.4), 0.0)
+        admission.admits(TOO_LONG, 0, limits(now=now), 0.0)
+    admission.admits(0, 0, limits(now=10.4), 0.0)
 
     assert admission.turned_away(10.49) == 3
     assert admission.turned_away(10.5) == 2
@@ -184,6 +196,6 @@ def test_refusals_are_counted_for_the_longest_wait():
 def test_refusals_are_counted_up_to_the_size_of_the_queue():
     admission = make_admission(max_queued_items=4)
     for _ in range(9):
-        admission.admits(TOO_LONG, limits(now=10.0), 0.0)
+        admission.admits(TOO_LONG, 0, limits(now=10.0), 0.0)
 
     assert admission.turned_away(10.0) == 4

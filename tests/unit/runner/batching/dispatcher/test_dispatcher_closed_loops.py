@@ -160,6 +160,13 @@ def test_callers_of_a_slow_runtime_are_no_overload() -> None:
     assert loop.refused == 0
 
 
+def test_callers_who_are_back_late_are_no_overload() -> None:
+    """With so much work for an answer they are away for as long as a call takes."""
+    loop = run(SLOW, callers=128, cpu_s=0.0027)
+
+    assert loop.refused == 0
+
+
 async def callers(harness: Harness, count: int, until: float, back_s: float = 0.011) -> None:
     """Callers who are back so long after their answer, or 1 ms later for each of them."""
 
