@@ -24,6 +24,7 @@ from time import perf_counter
 from typing import Any
 
 import orjson
+import psutil
 
 from loadtest.drills import harness
 from loadtest.drills.parts.stages import (
@@ -161,13 +162,16 @@ class Field:
         """
         runtime = await self.runtime(callers, 8)
         bodies = self.fresh(self.many(requests))
+        psutil.cpu_percent()  # it returns the mean since the last time
         service = await self.forecasts(bodies, callers)
+        busy = psutil.cpu_percent() / 100
         empty = await self.empty(speed_of(one_ms, runtime.p50_ms, callers), callers, bodies)
         full_rate = runtime.per_second * callers
         return {
             f"on_top_ms_{callers}": service.p50_ms - runtime.p50_ms,
             f"rate_{callers}": service.model_per_second,
             f"by_model_{callers}": service.model_per_second / service.per_second,
+            f"busy_{callers}": busy,
             f"share_{callers}": service.model_per_second / full_rate,
             f"empty_share_{callers}": empty.per_second / full_rate,
             f"gain_{callers}": service.model_per_second * one_ms / 1e3,
@@ -382,6 +386,7 @@ ROWS = (
             Row(f"share_{c}", f"{c} callers, share of the runtime at {c} a call", 2, at_least=0.7),
             Row(f"empty_share_{c}", "the same, two empty deployments that take its time", 2),
             Row(f"by_model_{c}", f"{c} callers, share of the answers that are the model's", 2),
+            Row(f"busy_{c}", f"{c} callers, share of all cores that is in use", 2),
         )
     ),
     *(

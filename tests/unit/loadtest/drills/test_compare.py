@@ -1,6 +1,7 @@
 import asyncio
 from itertools import count, cycle
 
+import psutil
 import pytest
 
 from loadtest.drills.compare import MARKETS, Field, drive, table_of, tables_of
@@ -54,9 +55,10 @@ async def test_an_answer_that_is_no_success_stops_a_comparison() -> None:
 
 @pytest.mark.parametrize(("in_turn", "by_model"), [([True], 0.0), ([True, False], 0.5)])
 async def test_rates_of_callers_are_those_of_the_model(
-    in_turn: list[bool], by_model: float
+    in_turn: list[bool], by_model: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = cycle(in_turn)
+    monkeypatch.setattr(psutil, "cpu_percent", iter((1.0, 64.0)).__next__)
 
     async def handler(_body: bytes) -> bytes:
         return answer({"meta": {"fallback_used": next(used)}})
@@ -65,6 +67,7 @@ async def test_rates_of_callers_are_those_of_the_model(
         found = await Field(url, url, 1.0).closed_loop(8, 40, one_ms=20.0)
 
     assert found["p95_ms_8"] > 0
+    assert found["busy_8"] == 0.64
     assert found["by_model_8"] == pytest.approx(by_model)
     for rate in ("rate_8", "share_8", "gain_8"):
         assert (found[rate] > 0) == (by_model > 0)
