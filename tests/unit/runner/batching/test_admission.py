@@ -148,15 +148,18 @@ def test_items_that_arrive_faster_than_short_calls_serve_them_are_overload(
     assert admission.is_overloaded(now) is is_overload
 
 
-@pytest.mark.parametrize(("slots", "running"), [(1, 1), (2, 5)])
-def test_as_many_items_as_full_calls_hold_are_no_overload(slots: int, running: int):
+# of items of 0.05 s each 9 are in a call of LOOP_CALL_S
+@pytest.mark.parametrize(("slots", "most", "callers"), [(1, 4, 4), (2, 4, 8), (1, 50, 9)])
+def test_as_many_items_as_a_call_for_a_loop_holds_are_no_overload(
+    slots: int, most: int, callers: int
+):
     """They may be callers in a loop, however late these are back after their answers."""
     admission = make_admission(slots_per_model=slots)
-    now = limits(now=arrive(admission, 50))
+    now = limits(now=arrive(admission, 50), max_items=most)
 
-    assert admission.admits(SHORT, running - 1, now, 0.0)
+    assert admission.admits(SHORT, callers - SHORT - 1, now, 0.0)
     assert not admission.is_overloaded(now.now)
-    admission.admits(SHORT, running, now, 0.0)
+    admission.admits(SHORT, callers - SHORT, now, 0.0)
     assert admission.is_overloaded(now.now)
 
 
