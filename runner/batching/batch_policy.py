@@ -17,7 +17,7 @@ serve in short calls, while more items wait or are in calls than a call of `LOOP
 Callers in a loop are not overload, because they wait for their answers: longer calls only slow them
 down. So arrivals of callers who were just answered do not count, and as many callers as such a call
 holds are never overload. It begins with such a rate, or with an item that would wait for longer
-than ``max_wait_s``, and ends `OVERLOAD_S` after the last sign of it. In between
+than ``max_wait_s``, and ends `OVERLOAD_S` after the last such sign or refusal. In between
 
     few items wait     as many as the next call takes if it is kept short; a baseline at once is
                        better than a model answer too late
@@ -177,8 +177,9 @@ PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
 OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to last
 OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; with fewer the queue grows slowly
-# A call of 128 series takes a real tollama 0.23 to 0.45 s. With a longer one, a stream is noticed
-# later: p95 at three times a rate was 302 and 349 ms with 0.5, 257 with 0.45, 283 without loops.
+# A call of 128 series takes a real tollama 0.23 to 0.5 s. The longer this is, the later a stream is
+# noticed: runs of `make overload` at three times the sustained rate had a p95 of 302 and 349 ms
+# with 0.5, and of 233, 257, 263 and 307 ms with 0.45; without this rule it was 256 and 283 ms.
 LOOP_CALL_S = 0.45
 SLICE_S = 0.25  # arrivals are counted in slices of time; a burst fills one, overload several
 
@@ -280,7 +281,7 @@ class AdmissionControl:
         return self._places(limits, self._prompt_s(limits.latency))
 
     def _is_too_fast(self, unanswered: int, limits: BatchLimits, returning: float) -> bool:
-        """Whether more than a loop's items arrive faster than short calls can serve them."""
+        """Whether items arrive faster than short calls serve them, and are too many for a loop."""
         if unanswered < self._places(limits, LOOP_CALL_S):
             return False
         rate, slots = (1.0 - returning) * self._arrivals.lasting(), self._settings.slots_per_model

@@ -167,6 +167,15 @@ def test_callers_who_are_back_late_are_no_overload() -> None:
     assert loop.refused == 0
 
 
+@pytest.mark.parametrize(("per_second", "p95_s", "refused"), [(215, 0.44, False), (260, 0.3, True)])
+def test_a_stream_waits_as_long_as_docs_say(per_second: float, p95_s: float, refused: bool) -> None:
+    """Full calls serve 308 a second, short ones 138: the items of calls count as unanswered."""
+    loop = run(SLOW, per_second=per_second)
+
+    assert loop.percentile_s(95) <= p95_s
+    assert (loop.refused > 0) is refused
+
+
 async def callers(harness: Harness, count: int, until: float, back_s: float = 0.011) -> None:
     """Callers who are back so long after their answer, or 1 ms later for each of them."""
 
