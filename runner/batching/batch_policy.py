@@ -290,7 +290,7 @@ class AdmissionControl:
 
     def _wait_s(self, ahead: int, limits: BatchLimits) -> float:
         """Seconds to the end of the item's call; 0 for an item of the next call, however long."""
-        places = capacity_of(limits) * self._settings.slots_per_model
+        places = self._places(limits, limits.max_call_s)
         if ahead < places:
             return 0.0
         calls_s = (1 + ahead // places) * limits.latency.seconds(capacity_of(limits))
