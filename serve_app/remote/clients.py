@@ -58,6 +58,11 @@ PICKLED: dict[str, Any] = {"request_serialization": "pickle", "response_serializ
 # A call takes 3 ms, of which 0.1 ms for each item. One call at a time is twice as fast as one every
 # 4 ms when all requests need the baseline; a call that takes longer than this delays no other.
 BASELINE_CALL_S = 0.02
+# Between its socket and its item a request needs about six turns of the event loop: after twice as
+# many without an item, none of the requests that arrived together is left. Twelve turns of an idle
+# loop take 0.1 ms. With 8 and 16 callers in a loop, on two cores, this makes the time between two
+# calls to the runtime 4.3 and 3.3 ms shorter; 4 turns 3.4 and 2.0, 20 turns 4.1 and 3.4.
+QUIET_TURNS = 12
 LOST = ModelFailure(FallbackReason.RUNNER_UNAVAILABLE, BreakerState.CLOSED)
 
 
@@ -148,15 +153,19 @@ class _Item(Generic[Q, A]):
 class _Queue(Generic[Q, A]):
     waiting: list[_Item[Q, A]] = field(default_factory=list)
     next_at: float = 0.0  # on the loop's clock
-    timer: asyncio.TimerHandle | None = None
+    leave_by: float = 0.0  # the same
+    quiet_turns: int = 0
+    timer: asyncio.Handle | None = None
 
 
 class CallCoalescer(Generic[Q, A]):
     """Takes items one by one, and sends them together.
 
-    The first item of a key is sent in the same turn of the event loop. Items that arrive while its
-    call is under way wait until the call ends, but at most ``interval_s``, and are sent together.
-    Each answer comes back when it is ready, so no item waits for another.
+    The items of a key are sent after `QUIET_TURNS` turns of the event loop without a further item,
+    at most ``interval_s`` after the first of them. So an item that arrives alone is sent at once,
+    and those of requests that arrived together share a call. Items that arrive less than
+    ``interval_s`` after a call was sent wait for that long, or until it ends, and are sent
+    together. Each answer comes back when it is ready, so no item waits for another.
 
     A shared call runs in an empty context: when a caller disconnects, Serve cancels what its
     request has called, and must not cancel the call of all others.
@@ -191,15 +200,8 @@ class CallCoalescer(Generic[Q, A]):
             Exception: what ``send`` raised.
         """
         loop = asyncio.get_running_loop()
-        queue = self._queues.setdefault(key, _Queue())
         entry: _Item[Q, A] = _Item(next(self._numbers), item, loop.create_future())
-        queue.waiting.append(entry)
-        if queue.timer is None:
-            at = max(queue.next_at, loop.time())
-            queue.timer = loop.call_at(at, self._start_call, queue, context=self._empty_context)
-        elif len(queue.waiting) == self._most:
-            queue.timer.cancel()
-            self._empty_context.run(self._start_call, queue)
+        self._add(self._queues.setdefault(key, _Queue()), entry, loop)
         try:
             return await entry.answer
         except asyncio.CancelledError:
@@ -207,8 +209,36 @@ class CallCoalescer(Generic[Q, A]):
                 self._abandon(entry.number, loop)
             raise
 
+    def _add(
+        self, queue: _Queue[Q, A], entry: _Item[Q, A], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        queue.waiting.append(entry)
+        queue.quiet_turns = 0
+        now = loop.time()
+        if len(queue.waiting) == self._most:
+            self._empty_context.run(self._start_call, queue)
+        elif queue.timer is None and now < queue.next_at:
+            queue.timer = loop.call_at(
+                queue.next_at, self._start_call, queue, context=self._empty_context
+            )
+        elif queue.timer is None:
+            queue.leave_by = now + self._interval_s
+            self._empty_context.run(self._wait_a_turn, queue, loop)
+
+    def _wait_a_turn(self, queue: _Queue[Q, A], loop: asyncio.AbstractEventLoop) -> None:
+        queue.timer = loop.call_soon(self._end_turn, queue, loop)
+
+    def _end_turn(self, queue: _Queue[Q, A], loop: asyncio.AbstractEventLoop) -> None:
+        queue.quiet_turns += 1
+        if queue.quiet_turns > QUIET_TURNS or loop.time() >= queue.leave_by:
+            self._start_call(queue)
+        else:
+            self._wait_a_turn(queue, loop)
+
     def _start_call(self, queue: _Queue[Q, A]) -> None:
-        queue.timer = None
+        if queue.timer is not None:
+            queue.timer.cancel()
+            queue.timer = None
         queue.next_at = asyncio.get_running_loop().time() + self._interval_s
         items = [entry for entry in queue.waiting if not entry.answer.done()]
         queue.waiting = []
@@ -222,7 +252,6 @@ class CallCoalescer(Generic[Q, A]):
         if queue.next_at == next_at:
             queue.next_at = 0.0
             if queue.timer is not None:
-                queue.timer.cancel()
                 self._start_call(queue)
 
     async def _send_batch(self, items: Sequence[_Item[Q, A]]) -> None:
