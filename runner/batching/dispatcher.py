@@ -106,7 +106,7 @@ class ModelQueue(Generic[K, T, R]):
     timer: asyncio.TimerHandle | None = None
     timer_due: float = inf
     returning: ReturningCallers = field(default_factory=ReturningCallers)
-    held_until: float = 0.0
+    hold_timer: asyncio.TimerHandle | None = None
     batch_sizes: deque[int] = field(default_factory=lambda: deque(maxlen=_SIZES_KEPT))
 
     @property
@@ -124,6 +124,12 @@ class ModelQueue(Generic[K, T, R]):
         if self.timer is not None:
             self.timer.cancel()
         self.timer, self.timer_due = None, inf
+
+    def stop_hold(self) -> None:
+        """Cancels the timer that ends the wait of a free slot."""
+        if self.hold_timer is not None:
+            self.hold_timer.cancel()
+        self.hold_timer = None
 
     def stats(self, now: float) -> QueueStats:
         """See `QueueStats`."""
@@ -233,6 +239,7 @@ class Dispatcher(Generic[K, T, R]):
             for entry in queue.waiting.clear():
                 settle(entry.answer, QueueFullError())
             queue.stop_timer()
+            queue.stop_hold()
         calls = [call for queue in self._queues.values() for call in queue.calls]
         running = [call.task for call in calls if not call.task.done()]
         if running:
@@ -284,10 +291,15 @@ class Dispatcher(Generic[K, T, R]):
         is_late = until + latency.seconds(most) > queue.waiting.next_deadline()
         if until - now <= _TIMER_GRAIN_S or is_late:
             return False
-        if until > queue.held_until:
-            queue.held_until = until
-            asyncio.get_running_loop().call_later(until - now, self._wake, queue)
+        if queue.hold_timer is None:
+            delay_s, loop = until - now, asyncio.get_running_loop()
+            queue.hold_timer = loop.call_later(delay_s, self._end_hold, queue)
         return True
+
+    def _end_hold(self, queue: ModelQueue[K, T, R]) -> None:
+        """Starts calls; a timer may end early, and then the slot is held with another one."""
+        queue.stop_hold()
+        self._wake(queue)
 
     def _limits(self, queue: ModelQueue[K, T, R], now: float, key: K) -> BatchLimits:
         latency = self._latency_model.at(key, now)
@@ -306,6 +318,7 @@ class Dispatcher(Generic[K, T, R]):
         expected_s = self._latency_model.at(key, now).seconds(len(batch))
         queue.admission.began(expected_s, now)
         queue.returning.on_call(now, expected_s)
+        queue.stop_hold()
         task = asyncio.ensure_future(self._call(key, [entry.item for entry in batch]))
         call = RuntimeCall(queue, batch, now, task)
         call.lease = asyncio.get_running_loop().call_later(self._lease_s, self._end_lease, call)

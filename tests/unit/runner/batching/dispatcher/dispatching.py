@@ -54,6 +54,7 @@ class Harness:
             "batch_limit": lambda key: 1000,
             "max_batch_bytes": 10**9,
             "lease_s": 30.0,
+            "clock": asyncio.get_running_loop().time,
         }
         given = {name: changes.pop(name, default) for name, default in arguments.items()}
         defaults = {
@@ -63,10 +64,8 @@ class Harness:
             "max_wait_s": 1e9,
         }
         section = make_config(batching=defaults | changes).batching
-        self.now = asyncio.get_running_loop().time
-        self.dispatcher: Dispatcher[str, Any, Any] = Dispatcher(
-            call, settings=section, clock=self.now, **given
-        )
+        self.now = given["clock"]
+        self.dispatcher: Dispatcher[str, Any, Any] = Dispatcher(call, settings=section, **given)
 
     def put(self, item, key="k", within_s=1000.0, size_bytes=1, priority=URGENT):
         return self.dispatcher.submit(

@@ -218,8 +218,10 @@ async def test_slot_is_held_until_the_call_is_full(most: int, back_s: float, idl
     assert max(idle) == pytest.approx(idle_s, abs=0.001)
 
 
-async def test_held_slot_is_free_again_when_the_others_do_not_return() -> None:
-    harness = Harness(Runtime(*MOCK), **SETTINGS)
+@pytest.mark.parametrize("timer_share", [1.0, 0.9], ids=["timers on time", "early timers"])
+async def test_held_slot_is_free_again_when_the_others_do_not_return(timer_share: float) -> None:
+    now = asyncio.get_running_loop().time
+    harness = Harness(Runtime(*MOCK), clock=lambda: timer_share * now(), **SETTINGS)
     await callers(harness, 8, 1.0)
     await asyncio.gather(*harness.put_all("x" * 8))
 
