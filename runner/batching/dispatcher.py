@@ -297,7 +297,7 @@ class Dispatcher(Generic[K, T, R]):
         return True
 
     def _end_hold(self, queue: ModelQueue[K, T, R]) -> None:
-        """Starts calls; a timer may end early, and then the slot is held with another one."""
+        """Starts calls, unless the timer ended early: then `_holds_slot` sets a new one."""
         queue.stop_hold()
         self._wake(queue)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.remote.clients import (
+    QUIET_S,
     QUIET_TURNS,
     CallCoalescer,
     ItemBatch,
@@ -17,7 +18,14 @@ from serve_app.remote.clients import (
 from tests.support.virtual_time import VirtualTimeLoop, run_virtual
 
 INTERVAL_S = 0.01
+LONG_TURN_S = 0.4 * QUIET_S
 ASKER: contextvars.ContextVar[int] = contextvars.ContextVar("asker", default=0)
+
+
+async def turns(count: int) -> None:
+    """Waits for so many turns of the event loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class Deployment:
@@ -75,14 +83,13 @@ def test_items_share_a_call_while_another_is_under_way(
     assert set(deployment.askers) == {0}  # not in the context of a request
 
 
-@pytest.mark.parametrize(("turns", "calls"), [(QUIET_TURNS, 1), (QUIET_TURNS + 2, 2)])
-def test_items_share_a_call_until_the_loop_is_quiet(turns: int, calls: int) -> None:
+@pytest.mark.parametrize(("between", "calls"), [(QUIET_TURNS, 1), (QUIET_TURNS + 2, 2)])
+def test_items_share_a_call_until_the_loop_is_quiet(between: int, calls: int) -> None:
     async def main() -> None:
         async with asyncio.TaskGroup() as tasks:
             for item in range(3):
                 tasks.create_task(deployment.ask(item))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
+                await turns(between)
 
     deployment = Deployment(takes_s=1.0)
     run_virtual(main())
@@ -90,7 +97,7 @@ def test_items_share_a_call_until_the_loop_is_quiet(turns: int, calls: int) -> N
     assert len(deployment.calls) == calls
 
 
-def test_items_on_a_busy_loop_wait_for_at_most_the_interval() -> None:
+def test_items_on_a_busy_loop_do_not_wait_for_all_turns() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
@@ -98,7 +105,7 @@ def test_items_on_a_busy_loop_wait_for_at_most_the_interval() -> None:
             for item in range(10):
                 tasks.create_task(deployment.ask(item))
                 await asyncio.sleep(0)
-                loop.jump(0.4 * INTERVAL_S)
+                loop.jump(LONG_TURN_S)
 
     deployment = Deployment(takes_s=1.0)
     run_virtual(main())
@@ -106,12 +113,48 @@ def test_items_on_a_busy_loop_wait_for_at_most_the_interval() -> None:
     assert deployment.calls[0][1] == [0, 1, 2]
 
 
-def test_keys_do_not_wait_for_each_other() -> None:
+def test_the_end_of_an_earlier_call_sends_no_item_alone() -> None:
     async def main() -> None:
-        await deployment.ask(1, key="a")
-        await deployment.ask(2, key="b")
+        await asyncio.gather(deployment.ask(2, at_s=1.0), deployment.ask(1), third())
+
+    async def third() -> None:
+        await asyncio.sleep(1.0)
+        await turns(QUIET_TURNS // 2)  # meanwhile the call of the first item ends
+        await deployment.ask(3)
+
+    deployment = Deployment(takes_s=1.0)
+    run_virtual(main())
+
+    assert [items for _, items in deployment.calls] == [[1], [2, 3]]
+
+
+def test_full_call_leaves_before_the_loop_is_quiet() -> None:
+    async def main() -> None:
+        await asyncio.gather(*map(deployment.ask, range(3)))
+
+    deployment = Deployment(takes_s=1.0, most=2)
+    run_virtual(main())
+
+    assert deployment.calls == [(0.0, [0, 1]), (INTERVAL_S, [2])]
+
+
+def test_no_item_waits_after_a_call_that_was_never_made() -> None:
+    async def main() -> tuple[int, float]:
+        abandoned = asyncio.create_task(deployment.ask(1))
+        await turns(QUIET_TURNS // 2)
+        abandoned.cancel()
+        return await deployment.ask(2, at_s=0.5 * INTERVAL_S)
 
     deployment = Deployment()
+
+    assert run_virtual(main()) == (4, 0.5 * INTERVAL_S)
+
+
+def test_keys_do_not_wait_for_each_other() -> None:
+    async def main() -> None:
+        await asyncio.gather(deployment.ask(1, key="a"), deployment.ask(2, key="b"))
+
+    deployment = Deployment(takes_s=1.0)
     run_virtual(main())
 
     assert deployment.calls == [(0.0, [1]), (0.0, [2])]
@@ -133,8 +176,7 @@ def test_item_abandoned_before_its_call_is_not_sent(
 ) -> None:
     async def main() -> None:
         tasks = [asyncio.create_task(deployment.ask(item)) for item in asked]
-        for _ in range(QUIET_TURNS // 2):
-            await asyncio.sleep(0)
+        await turns(QUIET_TURNS // 2)
         tasks[0].cancel()
         await asyncio.sleep(9.0)
 
