@@ -79,12 +79,13 @@ async def test_sixty_four_at_once_become_a_few_calls(stack: Stack) -> None:
 async def test_one_poisoned_series_does_not_hurt_the_others(stack: Stack, fault: str) -> None:
     stack.stub.control(fault=f"{fault}=9")
     poisoned = body(300, y=[0.99999] * 64)
+    # few enough not to be overload on a slow machine, where the call is made again in parts
     answers = await asyncio.gather(
-        stack.forecast(poisoned), *(stack.forecast(body(301 + i)) for i in range(63))
+        stack.forecast(poisoned), *(stack.forecast(body(301 + i)) for i in range(12))
     )
 
     reasons = Counter(a["meta"]["fallback_reason"] for a in answers)
-    assert reasons == {None: 63, "runtime_rejected": 1}
+    assert reasons == {None: 12, "runtime_rejected": 1}
     assert answers[0]["meta"]["fallback_used"] is True
 
 
