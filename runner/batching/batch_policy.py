@@ -179,7 +179,8 @@ OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to la
 OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; with fewer the queue grows slowly
 # A call of 128 series takes a real tollama 0.23 to 0.5 s. The longer this is, the later a stream is
 # noticed: runs of `make overload` at three times the sustained rate had a p95 of 302 and 349 ms
-# with 0.5, and of 233 to 273, once 307, with 0.45; without this rule it was 256 and 283 ms.
+# with 0.5, and of 233 to 273, once 307 and once 439, with 0.45; without this rule it was 256 and
+# 283 ms. It was 439 where three times the rate was only little more than short calls serve.
 LOOP_CALL_S = 0.45
 SLICE_S = 0.25  # arrivals are counted in slices of time; a burst fills one, overload several
 
