@@ -177,11 +177,10 @@ PROMPT_FACTOR = 1.5  # the same of a call that is kept short: shorter ones would
 BULK_GROWTH = 4.0  # a call holds at most so many times the bulk items that recent calls held
 OVERLOAD_S = 1.0  # for this long after its last sign overload is expected to last
 OVERLOAD_RATE = 1.2  # arrivals for each item that can be served; with fewer the queue grows slowly
-# A call of 128 series takes a real tollama 0.23 to 0.5 s. The longer this is, the later a stream is
-# noticed: runs of `make overload` at three times the sustained rate had a p95 of 302 and 349 ms
-# with 0.5, and of 233 to 273, once 307 and once 439, with 0.45; without this rule it was 256 and
-# 283 ms. It was 439 where three times the rate was only little more than short calls serve.
-LOOP_CALL_S = 0.45
+# A call of 128 series takes a real tollama 0.16 to 0.5 s. The longer this is, the later a stream is
+# noticed: with 0.45 one of 1.4 times what short calls serve was not noticed at all, and had a p95
+# of 0.44 s. With 0.35 it has 0.25 s, and one of 1.2 times 0.33 s, as with 0.3.
+LOOP_CALL_S = 0.35
 SLICE_S = 0.25  # arrivals are counted in slices of time; a burst fills one, overload several
 
 

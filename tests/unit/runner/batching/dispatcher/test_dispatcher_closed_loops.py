@@ -162,12 +162,12 @@ def test_callers_of_a_slow_runtime_are_no_overload() -> None:
 
 def test_callers_who_are_back_late_are_no_overload() -> None:
     """With so much work for an answer they are away for as long as a call takes."""
-    loop = run(SLOW, callers=128, cpu_s=0.0027)
+    loop = run((0.06, 0.002), callers=128, cpu_s=0.0027)
 
     assert loop.refused == 0
 
 
-@pytest.mark.parametrize(("per_second", "p95_s", "refused"), [(215, 0.44, False), (260, 0.3, True)])
+@pytest.mark.parametrize(("per_second", "p95_s", "refused"), [(185, 0.39, False), (260, 0.3, True)])
 def test_a_stream_waits_as_long_as_docs_say(per_second: float, p95_s: float, refused: bool) -> None:
     """Full calls serve 308 a second, short ones 138: the items of calls count as unanswered."""
     loop = run(SLOW, per_second=per_second)

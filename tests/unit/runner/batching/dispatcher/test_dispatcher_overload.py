@@ -73,7 +73,8 @@ async def offered(runtime: Runtime, interactive: float, bulk: float) -> dict[Pri
 
 @pytest.mark.parametrize(
     ("speed", "interactive", "bulk"),
-    [((0.04, 0.008), 145, 60), ((0.037, 0.0009), 1400, 600)],  # 90 a second in calls of 0.15 s; 700
+    # short calls serve 70, 70 and 700 a second
+    [((0.04, 0.008), 145, 60), ((0.04, 0.008), 105, 45), ((0.037, 0.0009), 1400, 600)],
 )
 async def test_admitted_items_are_in_time_and_bulk_is_refused_first(
     speed: tuple[float, float], interactive: float, bulk: float
