@@ -223,14 +223,16 @@ class AdmissionControl:
         """The limit on the expected seconds of a call."""
         return max(self._settings.max_call_s, LONGEST_FACTOR * latency.seconds(1))
 
-    def most_bulk(self, latency: CallLatency, max_items: int, now: float) -> int:
-        """How many items a call with bulk items may hold.
+    def expects_interactive(self, now: float) -> bool:
+        """Whether an interactive item is likely to arrive soon."""
+        return now < self._company_until
 
-        While interactive items arrive, the number grows from call to call: after small calls it is
-        not known what a large one takes, and it could hold the runtime for a second.
+    def most_bulk(self, latency: CallLatency, max_items: int) -> int:
+        """How many items a call with bulk items may hold while interactive ones wait or arrive.
+
+        The number grows from call to call: after small calls it is not known what a large one
+        takes, and it could hold the runtime for a second.
         """
-        if now >= self._company_until:
-            return max_items
         known = min(max_items, int(BULK_GROWTH * latency.centre_n))
         return fitting(latency, known, self._prompt_s(latency))
 

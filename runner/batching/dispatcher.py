@@ -252,9 +252,7 @@ class Dispatcher(Generic[K, T, R]):
         queue = self._queues.get(name)
         if queue is None:
             settings = self._settings
-            waiting: ItemQueue[K, QueuedItem[K, T, R]] = ItemQueue(
-                settings.max_queued_items, settings.bulk_batch_size
-            )
+            waiting: ItemQueue[K, QueuedItem[K, T, R]] = ItemQueue(settings.max_queued_items)
             queue = self._queues[name] = ModelQueue(waiting, AdmissionControl(settings), settings)
         return queue
 
@@ -304,9 +302,10 @@ class Dispatcher(Generic[K, T, R]):
     def _limits(self, queue: ModelQueue[K, T, R], now: float, key: K) -> BatchLimits:
         latency = self._latency_model.at(key, now)
         max_items = min(self._settings.max_batch_size, self._batch_limit(key))
+        has_company = queue.waiting.has_interactive or queue.admission.expects_interactive(now)
         return BatchLimits(
             max_items=max_items,
-            max_bulk=queue.admission.most_bulk(latency, max_items, now),
+            max_bulk=queue.admission.most_bulk(latency, max_items) if has_company else max_items,
             max_bytes=self._max_batch_bytes,
             max_call_s=queue.admission.longest_call_s(latency),
             latency=latency,

@@ -7,8 +7,7 @@ A plain data structure: no clock, no awaiting. The rules:
                       items delays another key by one call, not by all its items
     between classes   interactive keys first; bulk items fill free places of a call. Bulk gets a
                       fifth of what is sent: after four calls in which it had less, the bulk key
-                      that has waited longest gets a call of its own. A call holds at most
-                      ``bulk_batch_size`` bulk items, and none with ``hold_bulk``
+                      that has waited longest gets a call of its own
     when full         a bulk item is refused; an interactive one takes the newest bulk item's place
 """
 
@@ -45,9 +44,8 @@ class WaitingItem(Generic[K]):
 class ItemQueue(Generic[K, W]):
     """A bounded queue of ``WaitingItem`` with O(log n) work per item."""
 
-    def __init__(self, max_items: int, bulk_batch_size: int) -> None:
+    def __init__(self, max_items: int) -> None:
         self._max_items = max_items
-        self._bulk_batch_size = bulk_batch_size
         self._interactive: _KeyRing[K, W] = _KeyRing()
         self._bulk: _KeyRing[K, W] = _KeyRing()
         self._bulk_in_order: dict[W, None] = {}
@@ -64,6 +62,11 @@ class ItemQueue(Generic[K, W]):
     def bulk_count(self) -> int:
         """Bulk items in the queue."""
         return len(self._bulk_in_order)
+
+    @property
+    def has_interactive(self) -> bool:
+        """Whether an interactive item is in the queue."""
+        return bool(self._interactive)
 
     def only_key(self) -> K | None:
         """The key of all items, if they have one key and are all interactive."""
@@ -129,9 +132,7 @@ class ItemQueue(Generic[K, W]):
         limits = limits_of(key)
         interactive, bulk = self._interactive.items(key), self._bulk.items(key)
         places = limits.max_bulk if bulk_turn else max(0, limits.max_bulk - len(interactive))
-        if self._interactive:
-            places = 0 if hold_bulk else min(places, self._bulk_batch_size)
-        bulk = bulk[:places]
+        bulk = [] if hold_bulk and self._interactive else bulk[:places]
         main, fill = (bulk, interactive) if bulk_turn else (interactive, bulk)
         plan = plan_batch(main, fill, limits)
         bulk_served = bulk_turn or self._gives_bulk_a_fifth(key, plan.send)

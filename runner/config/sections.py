@@ -203,6 +203,7 @@ class BatchingSection(Section):
         "collect_wait_s": (0.0, "items wait in the dispatcher only, a second wait adds latency"),
         "overload_wait_s": (0.2, "under overload as many items wait as a short call takes"),
         "lead_s": (0.1, "two calls at a time slow each other in the runtime"),
+        "bulk_batch_size": (32, "prompt_call_s limits the calls that hold items of batches"),
     }
     max_batch_size: Count
     """Most series in one call to the runtime."""
@@ -212,14 +213,13 @@ class BatchingSection(Section):
     """Calls to one model at the same time: a second one would only wait in tollama."""
     max_queued_items: Count = 4096
     """Most items that wait for one model; items of batches are refused and removed first."""
-    bulk_batch_size: Count = 32
-    """Most items of batches in one call while single requests wait: delays these by 70 ms."""
     max_call_s: Positive = 0.6
     """Longest call, or 1.25 times one item: slow models get smaller batches, not timeouts. Half of
     the shipped `tollama.timeout_s`."""
     prompt_call_s: Positive = 0.1
-    """The same for items of batches while single requests arrive, or 1.5 times one item. Under
-    overload as many single requests wait as such a call takes: p95 stays within 300 ms."""
+    """The same for calls with items of batches while single requests wait or arrive, or 1.5 times
+    one item. Under overload as many single requests wait as such a call takes: p95 stays within
+    300 ms."""
     max_wait_s: Positive = 1.2
     """An item that is expected to wait longer, to the end of its call, gets the baseline. A longer
     wait would hardly meet the shipped deadline."""

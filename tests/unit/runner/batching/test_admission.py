@@ -53,23 +53,28 @@ def test_under_overload_the_items_of_a_short_call_may_wait(
     assert not admission.admits(places, 0, limits(max_items=50, latency=latency), 0.0)
 
 
-def test_calls_with_bulk_items_are_short_for_a_second_after_an_interactive_arrival():
+def test_calls_with_bulk_items_are_short():
     admission = make_admission()
-    before = admission.most_bulk(SLOW_ITEMS, 20, 0.0)
+
+    assert admission.most_bulk(SLOW_ITEMS, 20) == 4  # prompt_call_s
+    assert admission.most_bulk(SLOW_CALLS, 20) == 20  # 1.5 times one item
+
+
+def test_interactive_items_are_expected_for_a_moment_after_one_arrived():
+    admission = make_admission()
+    before = admission.expects_interactive(0.0)
     admission.on_interactive_arrival(5.0)
 
-    assert before == 20
-    assert admission.most_bulk(SLOW_ITEMS, 20, 5.0 + COMPANY_S - 0.01) == 4  # prompt_call_s
-    assert admission.most_bulk(SLOW_CALLS, 20, 5.0) == 20  # 1.5 times one item
-    assert admission.most_bulk(SLOW_ITEMS, 20, 5.0 + COMPANY_S) == 20
+    assert not before
+    assert admission.expects_interactive(5.0 + COMPANY_S - 0.01)
+    assert not admission.expects_interactive(5.0 + COMPANY_S)
 
 
 def test_bulk_items_in_a_call_grow_step_by_step_while_interactive_items_are_expected():
     admission = make_admission()
-    admission.on_interactive_arrival(5.0)
 
-    assert admission.most_bulk(UNKNOWN, 100, 5.0) == 4
-    assert admission.most_bulk(CallLatency(10, 0.05, 0.0, 0.0), 100, 5.0) == 40
+    assert admission.most_bulk(UNKNOWN, 100) == 4
+    assert admission.most_bulk(CallLatency(10, 0.05, 0.0, 0.0), 100) == 40
 
 
 @pytest.mark.parametrize(

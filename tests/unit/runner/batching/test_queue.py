@@ -30,15 +30,16 @@ def bulk(name, key="k", deadline=inf, arrived_at=0.0):
     return Named(key, deadline, 1, BULK, arrived_at, name)
 
 
-def queue_of(*items, max_items=100, bulk_batch_size=2):
-    queue: ItemQueue[str, Named] = ItemQueue(max_items, bulk_batch_size)
+def queue_of(*items, max_items=100):
+    queue: ItemQueue[str, Named] = ItemQueue(max_items)
     for item in items:
         queue.put(item)
     return queue
 
 
-def up_to(max_items):
-    return lambda key: BatchLimits(max_items, max_items, 10**9, inf, UNKNOWN, 0.0)
+def up_to(max_items, max_bulk=inf):
+    most = min(max_items, max_bulk)
+    return lambda key: BatchLimits(max_items, most, 10**9, inf, UNKNOWN, 0.0)
 
 
 def next_call(queue, max_items=100):
@@ -68,7 +69,7 @@ ORDERS = {
     ),
     "interactive before earlier bulk": (["k:XY", "k:ab"], 3, ["abX", "Y"]),
     "interactive key before earlier bulk key": (["m:X", "k:a"], 9, ["a", "X"]),
-    "bulk fills up to its share": (["k:WXYZ", "k:a"], 9, ["aWX", "YZ"]),
+    "bulk fills the places left": (["k:WXYZ", "k:a"], 3, ["aWX", "YZ"]),
     "bulk alone has the whole call": (["k:WXYZ"], 9, ["WXYZ"]),
     "bulk keys in turn": (["k:VWX", "m:YZ"], 1, ["V", "Y", "W", "Z", "X"]),
     "a bulk key without sent items keeps its place": (["k:X", "m:Y", "k:a"], 1, ["a", "X", "Y"]),
@@ -92,14 +93,14 @@ def test_calls_by_order_of_arrival(arrivals, max_items, calls):
     [
         (4, 5, [1] * 6),
         (4, 6, [2] * 6),
-        (5, 6, [1, 1, 1, 1, 3, 1]),
-        (6, 6, [0, 0, 0, 0, 3, 0]),
+        (5, 6, [1, 1, 1, 1, 6, 1]),
+        (6, 6, [0, 0, 0, 0, 6, 0]),
     ],
 )
 def test_bulk_has_a_call_of_its_own_where_it_gets_less_than_a_fifth(
     interactive, places, bulk_in_calls
 ):
-    queue = queue_of(*map(bulk, "0123456789XYZ"), bulk_batch_size=3)
+    queue = queue_of(*map(bulk, "0123456789XYZ"))
     calls = []
     for _ in range(6):
         for name in "abcdef"[: interactive - (len(queue) - queue.bulk_count)]:
@@ -120,7 +121,7 @@ def test_the_count_before_a_bulk_call_restarts_after_all_bulk_was_sent():
 
 
 def test_a_bulk_key_that_fills_calls_does_not_block_another_bulk_key():
-    queue = queue_of(*map(bulk, "123456"), bulk("x", "other"), bulk_batch_size=1)
+    queue = queue_of(*map(bulk, "123456"), bulk("x", "other"))
     calls = []
     for name in "abcdef":
         queue.put(urgent(name))
@@ -164,7 +165,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.queue: ItemQueue[str, Named] = ItemQueue(max_items=12, bulk_batch_size=2)
+        self.queue: ItemQueue[str, Named] = ItemQueue(max_items=12)
         self.present: list[Named] = []
         self.now = 0.0
         self.calls_waited: dict[Named, int] = {}
@@ -265,7 +266,7 @@ def test_the_only_key_is_known_while_all_items_are_interactive_and_have_it():
 
 
 def test_bulk_items_fill_a_call_only_up_to_the_size_of_a_short_one():
-    queue = queue_of(*map(urgent, "abc"), *map(bulk, "wxyz"), bulk_batch_size=9)
+    queue = queue_of(*map(urgent, "abc"), *map(bulk, "wxyz"))
     limits = BatchLimits(100, 4, 10**9, inf, UNKNOWN, 0.0)
 
     assert names(queue.cut(lambda key: limits).send) == "abcw"

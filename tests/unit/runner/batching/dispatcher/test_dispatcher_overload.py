@@ -12,7 +12,6 @@ from tests.unit.runner.batching.dispatcher.dispatching import BULK, URGENT, Harn
 
 SETTINGS = {
     "max_batch_size": 128,
-    "bulk_batch_size": 32,
     "max_call_s": 0.6,
     "prompt_call_s": 0.1,
     "max_wait_s": 1.2,
@@ -111,6 +110,20 @@ async def test_a_large_batch_delays_no_single_request_by_more_than_a_call():
 
     assert max(waits) <= 0.25
     assert max(call.ended_at for call in runtime.calls if "y" in call.items) < 9.5
+
+
+async def test_the_call_of_a_single_request_that_has_waited_long_is_short():
+    runtime = Runtime(fixed_s=0.04, per_item_s=0.008)
+    harness = Harness(runtime, **SETTINGS)
+    for size in (1, 4, 16, 64):  # the growth of calls is tested elsewhere
+        await asyncio.gather(*harness.put_all("y" * size, priority=BULK))
+
+    batch = harness.put_all("y" * 200, priority=BULK)
+    await asyncio.sleep(0.01)  # the first call of the batch takes 0.6 s
+    await harness.put("x")
+
+    assert [len(call.items) for call in runtime.calls[4:6]] == [70, 7]
+    await asyncio.gather(*batch)
 
 
 async def test_below_the_limit_all_items_are_answered():

@@ -197,7 +197,6 @@ async def play(arrivals: list[Arrival], acts: list[Act], rules: Rules) -> tuple[
     harness = Harness(
         runtime,
         lease_s=LEASE_S,
-        bulk_batch_size=2,
         estimate_forgets_after_s=FORGETS_S,
         **rules,
     )
