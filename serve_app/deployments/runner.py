@@ -24,8 +24,9 @@ from runner.types import BreakerCommand, BreakerState, ModelRequest
 from serve_app.deployments.actors import BREAKER
 from serve_app.deployments.replica import set_up_replica
 from serve_app.remote.breaker_client import BreakerClient
-from serve_app.remote.clients import ItemBatch, ItemTasks, ReconnectingActor
-from serve_app.remote.clients import NumberedAnswers as Parts
+from serve_app.remote.clients import ReconnectingActor
+from serve_app.remote.shared_calls import ItemBatch, ItemTasks
+from serve_app.remote.shared_calls import NumberedAnswers as Parts
 from serve_app.scaling import demand
 from serve_app.telemetry.recorder import Flusher, RaySink, Recorder
 from serve_app.telemetry.request_metrics import Call, QueueGauges, metered, usage_metrics

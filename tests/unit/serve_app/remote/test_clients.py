@@ -14,11 +14,11 @@ from runner.types import Bands, FallbackReason, ModelFailure, ModelRequest
 from serve_app.remote.clients import (
     WARM_UP_LIMIT_S,
     BaselineHandle,
-    ItemBatch,
     ReconnectingActor,
     RunnerHandle,
     warm_up,
 )
+from serve_app.remote.shared_calls import ItemBatch
 from tests.support.builders import LOGIT, make_answer, make_bands, make_config, make_model_request
 from tests.support.fakes import FakeHandle
 from tests.support.virtual_time import run_virtual

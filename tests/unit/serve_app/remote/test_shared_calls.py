@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.remote.clients import (
+from serve_app.remote.shared_calls import (
     QUIET_S,
     QUIET_TURNS,
     CallCoalescer,
